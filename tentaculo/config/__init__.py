@@ -1,0 +1,1 @@
+"""Configuration: frozen values from TOML and the environment, every fault at once."""

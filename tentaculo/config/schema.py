@@ -1,0 +1,285 @@
+"""The form of the configuration: frozen values with unit and default on every key.
+
+`load.py` reads the file and the environment into these; rooms receive them and never read either. An unknown key is a
+fault. Durations are seconds and sizes are bytes unless a description says otherwise.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from tentaculo.model import Upstream
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _check_prefix(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("must start with /")
+    if any(c in value for c in "?#\\ \t\r\n\0") or "//" in value:
+        raise ValueError("must be a plain path: no query, fragment, backslash, space or empty segment")
+    if any(segment in (".", "..") for segment in value.split("/")):
+        raise ValueError("must not contain dot segments")
+    return value if value == "/" else value.rstrip("/")
+
+
+def _check_header_name(value: str) -> str:
+    if not value or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in value) or not value.isascii():
+        raise ValueError("is not a header name")
+    return value
+
+
+def _check_header_value(value: str) -> str:
+    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+PathPrefix = Annotated[str, AfterValidator(_check_prefix)]
+HeaderName = Annotated[str, AfterValidator(_check_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_check_header_value)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+
+
+class Server(_Section):
+    """[server]: where the gateway listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Default 127.0.0.1; 0.0.0.0 or :: for all.")
+    port: Port = Field(8000, description="Port to listen on. Default 8000; 0 takes any free port.")
+    listen: tuple[str, ...] = Field(
+        (), description='Several addresses in place of host and port: ["127.0.0.1:8000", "[::1]:8000"]. Default none.'
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        (), description="Networks whose X-Forwarded-* and Forwarded headers are believed. Default none."
+    )
+    keepalive: Seconds = Field(75, description="Seconds an idle client connection is kept. Default 75.")
+    grace: Seconds = Field(10, description="Seconds that requests in flight get when the gateway stops. Default 10.")
+
+
+class Auth(_Section):
+    """[auth]: who may call."""
+
+    enabled: bool = Field(True, description="Whether a token is asked for. Default true.")
+    tokens: tuple[str, ...] = Field(
+        (), description='Hashes of accepted tokens, "sha256:<64 hex digits>". Default none.'
+    )
+    token_file: Path | None = Field(
+        None, description="File with one hash per line, made at the first start if no token is set. Default data/token."
+    )
+    open_websocket: bool = Field(False, description="Whether /ws is open without a token. Default false.")
+    open_status: bool = Field(True, description="Whether /status is open without a token. Default true.")
+
+
+class Cors(_Section):
+    """[cors]: which web pages may call."""
+
+    origins: tuple[str, ...] = Field(
+        tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173)),
+        description="Origins that may call with credentials and open WebSockets. Default: the Operator's six.",
+    )
+
+
+class Database(_Section):
+    """[database]: where health and events are kept."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///data/tentaculo.db"),
+        description="SQLAlchemy address. A relative SQLite path is relative to this file. Default sqlite:///data/tentaculo.db.",
+    )
+    auto_upgrade: bool | None = Field(
+        None, description="Whether `serve` brings the schema up to date. Default: yes for SQLite, no for PostgreSQL."
+    )
+
+
+class Limits(_Section):
+    """[limits]: how long and how much, where a route says nothing else."""
+
+    connect: Seconds = Field(5, description="Seconds to connect to an upstream, else 504. Default 5.")
+    first_byte: Seconds = Field(
+        30, description="Seconds from the request sent whole to the first byte of the answer, else 504. Default 30."
+    )
+    idle: Seconds = Field(
+        60,
+        description="Seconds of silence within an answer, then it is cut. Not for event streams or upgrades. Default 60.",
+    )
+    headers: Annotated[int, Field(ge=1024, le=1024 * 1024)] = Field(
+        32 * 1024, description="Bytes of a request's or an answer's head, else 431 or 502. Default 32768."
+    )
+    body: Bytes = Field(0, description="Bytes of a request's body, else 413; 0 is unlimited. Default 0.")
+    events_body: Annotated[int, Field(ge=1024)] = Field(
+        65536, description="Bytes of one event by ingest or WebSocket, else 413 or an error frame. Default 65536."
+    )
+    subscribers: Annotated[int, Field(ge=1)] = Field(
+        1024, description="WebSocket subscribers at once, else 503. Default 1024."
+    )
+    subscriber_queue: Annotated[int, Field(ge=1)] = Field(
+        256, description="Events that wait for one slow subscriber before it is cut off. Default 256."
+    )
+    resolve: Seconds = Field(30, description="Seconds an upstream's looked-up name is believed. Default 30.")
+    pool: Annotated[int, Field(ge=0)] = Field(64, description="Idle connections kept per upstream. Default 64.")
+
+
+class Log(_Section):
+    """[log]: what is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level written. Default info."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto is console on a terminal, else json. Default auto."
+    )
+    access: bool = Field(True, description="Whether each request is logged in one line. Default true.")
+
+
+class Breaker(_Section):
+    """When a failing upstream is given a rest."""
+
+    failures: Annotated[int, Field(ge=1)] = Field(5, description="Failures in a row that open it. Default 5.")
+    open_for: Seconds = Field(10, description="Seconds it stays open before one trial. Default 10.")
+
+
+class Probe(_Section):
+    """How a service is asked for its health."""
+
+    interval: Seconds = Field(10, description="Seconds between probes. Default 10.")
+    timeout: Seconds = Field(3, description="Seconds one probe may take. Default 3.")
+
+
+class Route(_Section):
+    """One path prefix of a service. The longest prefix wins, by whole path segments."""
+
+    prefix: PathPrefix = Field(description='Path prefix, "/" for everything that no other route takes. Required.')
+    host: str | None = Field(None, description="Only for this Host (without port). Default any.")
+    strip: bool = Field(False, description="Whether the prefix is removed before forwarding. Default false.")
+    to: PathPrefix | None = Field(
+        None, description="Replaces the prefix before forwarding. Default: the prefix is kept."
+    )
+    timeout: Seconds | None = Field(
+        None,
+        description="Seconds the upstream may stay silent, before the first byte and between bytes. Default [limits].",
+    )
+    connect_timeout: Seconds | None = Field(None, description="Seconds to connect. Default limits.connect.")
+    max_body: Bytes | None = Field(
+        None, description="Bytes of a request's body, else 413; 0 is unlimited. Default limits.body."
+    )
+    auth: Literal["token", "none"] = Field(
+        "token", description='"none" opens the route without a token. Default "token".'
+    )
+    set_headers: dict[HeaderName, HeaderValue] = Field({}, description="Headers set on the request. Default none.")
+    remove_headers: tuple[HeaderName, ...] = Field((), description="Headers removed from the request. Default none.")
+    set_response_headers: dict[HeaderName, HeaderValue] = Field(
+        {}, description="Headers set on the answer. Default none."
+    )
+    remove_response_headers: tuple[HeaderName, ...] = Field(
+        (), description="Headers removed from the answer. Default none."
+    )
+
+    @model_validator(mode="after")
+    def _strip_or_to(self) -> Route:
+        if self.strip and self.to is not None:
+            raise ValueError("has both strip and to; to already replaces the prefix")
+        return self
+
+    @property
+    def replacement(self) -> str:
+        """What stands in place of the prefix upstream: the prefix itself, `to`, or nothing. Never ends with /."""
+        if self.strip:
+            return ""
+        return (self.prefix if self.to is None else self.to).rstrip("/")
+
+
+class Service(_Section):
+    """[services.<name>]: one HTTP service behind the gateway."""
+
+    name: str = Field("", description="The table's own name; not a key of the file.", exclude=True)
+    url: str | None = Field(None, description="Its address, http:// or https://, without a path.")
+    urls: tuple[str, ...] = Field((), description="Several addresses in place of url, used in turn. Default none.")
+    host: str | None = Field(None, description="Host header for the upstream. Default: the client's own.")
+    aliases: tuple[str, ...] = Field((), description="Other names it is known by. Default none.")
+    enabled: bool = Field(True, description="false: off on purpose, answered 503 and never a failure. Default true.")
+    enabled_env: str | None = Field(
+        None, description="Environment variable that, when set to true or false, decides enabled. Default none."
+    )
+    off_reason: str = Field("off on purpose", description="Shown while it is off. Default: off on purpose.")
+    token: SecretStr | None = Field(
+        None, description="Sent to it as X-VX11-Token. Default: the fleet's, see the guide."
+    )
+    token_file: Path | None = Field(None, description="File that holds that token. Default none.")
+    health: Annotated[tuple[PathPrefix, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = Field(
+        ("/health",), description='Health paths, tried in order until one answers 200. Default ["/health"].'
+    )
+    routes: tuple[Route, ...] = Field((), description="Its routes. Default none: watched only.")
+    breaker: Breaker = Field(Breaker(), description="When it is given a rest.")
+    probe: Probe = Field(Probe(), description="How it is asked for its health.")
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Service:
+        if (self.url is None) == (not self.urls):
+            raise ValueError("needs either url or urls")
+        for url in self.addresses:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url!r} is not an http:// or https:// address")
+            if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
+                raise ValueError(f"{url!r} must be scheme, host and port only; a route's `to` can add a path")
+            try:
+                _ = parts.port
+            except ValueError:
+                raise ValueError(f"{url!r} has no valid port") from None
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The configured addresses, one or several."""
+        return (self.url,) if self.url is not None else self.urls
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """The addresses, taken apart."""
+        parts = [urlsplit(url) for url in self.addresses]
+        return tuple(
+            Upstream(self.name, p.hostname or "", p.port or (443 if p.scheme == "https" else 80), p.scheme == "https")
+            for p in parts
+        )
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    server: Server = Server()
+    auth: Auth = Auth()
+    cors: Cors = Cors()
+    database: Database = Database()
+    limits: Limits = Limits()
+    log: Log = Log()
+    services: dict[str, Service] = Field({}, description="The fleet, by name.")
+
+    # Resolved by load.py; not keys of the file.
+    folder: Path = Field(Path(), exclude=True)
+    """Where relative paths start: the configuration file's folder, else the working directory."""
+    plain_token: SecretStr | None = Field(None, exclude=True)
+    """The token from the environment, accepted beside `auth.tokens`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_services(cls, data: Any) -> Any:
+        services = data.get("services") if isinstance(data, dict) else None
+        if isinstance(services, dict):
+            named = {k: {**v, "name": k} if isinstance(v, dict) else v for k, v in services.items()}
+            data = {**data, "services": named}
+        return data

@@ -1,0 +1,1 @@
+"""Events: validated at the door, stored, and broadcast to whoever listens."""

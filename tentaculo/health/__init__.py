@@ -1,0 +1,1 @@
+"""Health: what each service's state is, since when and why."""

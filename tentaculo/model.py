@@ -1,0 +1,156 @@
+"""Frozen values that more than one room speaks of: health, breakers, probe results, outcomes, events.
+
+Nothing here does I/O or knows a room. Times are UTC and timezone-aware unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Health(StrEnum):
+    """What the gateway believes of a service.
+
+    `OFF` and `MAINTENANCE` are somebody's intention and never a failure.
+    """
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    MAINTENANCE = "maintenance"
+    OFF = "off"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the service can be used: up, or up but not at its best."""
+        return self in (Health.UP, Health.DEGRADED)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the service counts in totals; one that is off on purpose does not."""
+        return self is not Health.OFF
+
+
+class BreakerState(StrEnum):
+    """The three states of a circuit breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One address of a service. `str()` gives its origin, as in the configuration."""
+
+    service: str
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """`host:port`, an IPv6 host in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What one probe of one upstream found. A probe returns this and never raises."""
+
+    upstream: Upstream
+    health: Health
+    """UP, DEGRADED or DOWN."""
+    reason: str
+    """In words, for people: `answered 200 in 4 ms`, `connection refused`."""
+    checked_at: datetime
+    endpoint: str | None = None
+    """The health path that answered, or the last one tried."""
+    code: int | None = None
+    """HTTP status, None where no answer came."""
+    latency_ms: int | None = None
+    snippet: str | None = None
+    """The first characters of the body, untrusted text, at most 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerView:
+    """A breaker at one moment."""
+
+    state: BreakerState
+    failure_count: int
+    """Failures in a row."""
+    last_failure: datetime | None = None
+    reason: str | None = None
+    """Why it last opened, in words."""
+    retry_after: float = 0.0
+    """Seconds until a trial is let through; 0 unless open."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamView:
+    """One address of a service at one moment."""
+
+    upstream: Upstream
+    health: Health
+    breaker: BreakerView
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """One service at one moment, as the board believes it. The page, the API, the metrics and the table show this."""
+
+    name: str
+    port: int
+    health: Health
+    reason: str
+    since: datetime
+    """Since when it has had this health."""
+    upstreams: tuple[UpstreamView, ...]
+    aliases: tuple[str, ...] = ()
+    host: str = "localhost"
+    health_url: str | None = None
+    checked_at: datetime | None = None
+    code: int | None = None
+    latency_ms: int | None = None
+    endpoint: str | None = None
+    snippet: str | None = None
+    last_seen_well: datetime | None = None
+
+    @property
+    def breaker(self) -> BreakerView:
+        """The breaker of a service with several addresses is the least open of theirs: it is down when all are."""
+        order = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
+        return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
+
+
+class Outcome(StrEnum):
+    """What one proxied exchange says of its upstream. Callers' own 4xx and clients that leave say nothing."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event, as it is stored and broadcast."""
+
+    id: int
+    """Grows strictly with each event and fits in 53 bits, so JavaScript can hold it."""
+    source: str
+    type: str
+    payload: Mapping[str, Any]
+    received_at: datetime
+    canonical: bool = False
+    broadcast: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
