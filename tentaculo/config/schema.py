@@ -6,76 +6,70 @@ fault. Durations are seconds and sizes are bytes unless a description says other
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from tentaculo.config.values import (
+    Address,
+    Bytes,
+    Count,
+    DatabaseUrl,
+    HeaderName,
+    HeaderValue,
+    HostHeader,
+    Listen,
+    ListenHost,
+    Origin,
+    PathPrefix,
+    PathPrefixes,
+    Port,
+    RouteHost,
+    Seconds,
+    Token,
+    TokenHash,
+    TrustedNetwork,
+    VariableName,
+    split_host_port,
+)
 from tentaculo.model import Upstream
-
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(ge=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _check_prefix(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("must start with /")
-    if any(c in value for c in "?#\\ \t\r\n\0") or "//" in value:
-        raise ValueError("must be a plain path: no query, fragment, backslash, space or empty segment")
-    if any(segment in (".", "..") for segment in value.split("/")):
-        raise ValueError("must not contain dot segments")
-    return value if value == "/" else value.rstrip("/")
-
-
-def _check_header_name(value: str) -> str:
-    if not value or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in value) or not value.isascii():
-        raise ValueError("is not a header name")
-    return value
-
-
-def _check_header_value(value: str) -> str:
-    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value):
-        raise ValueError("must not contain control characters")
-    return value
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-PathPrefix = Annotated[str, AfterValidator(_check_prefix)]
-HeaderName = Annotated[str, AfterValidator(_check_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_check_header_value)]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 class Server(_Section):
     """[server]: where the gateway listens."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Default 127.0.0.1; 0.0.0.0 or :: for all.")
+    host: ListenHost = Field(
+        "127.0.0.1", description='Address to listen on. Default "127.0.0.1"; "0.0.0.0" or "::" for all.'
+    )
     port: Port = Field(8000, description="Port to listen on. Default 8000; 0 takes any free port.")
-    listen: tuple[str, ...] = Field(
+    listen: tuple[Listen, ...] = Field(
         (), description='Several addresses in place of host and port: ["127.0.0.1:8000", "[::1]:8000"]. Default none.'
     )
-    trusted_proxies: tuple[Network, ...] = Field(
+    trusted_proxies: tuple[TrustedNetwork, ...] = Field(
         (), description="Networks whose X-Forwarded-* and Forwarded headers are believed. Default none."
     )
     keepalive: Seconds = Field(75, description="Seconds an idle client connection is kept. Default 75.")
     grace: Seconds = Field(10, description="Seconds that requests in flight get when the gateway stops. Default 10.")
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each listener: `listen`, else `host` and `port`. IPv6 hosts without brackets."""
+        if not self.listen:
+            return ((self.host, self.port),)
+        return tuple((host, port or 0) for host, port in map(split_host_port, self.listen))
 
 
 class Auth(_Section):
     """[auth]: who may call."""
 
     enabled: bool = Field(True, description="Whether a token is asked for. Default true.")
-    tokens: tuple[str, ...] = Field(
+    tokens: tuple[TokenHash, ...] = Field(
         (), description='Hashes of accepted tokens, "sha256:<64 hex digits>". Default none.'
     )
     token_file: Path | None = Field(
@@ -88,7 +82,7 @@ class Auth(_Section):
 class Cors(_Section):
     """[cors]: which web pages may call."""
 
-    origins: tuple[str, ...] = Field(
+    origins: tuple[Origin, ...] = Field(
         tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173)),
         description="Origins that may call with credentials and open WebSockets. Default: the Operator's six.",
     )
@@ -97,7 +91,7 @@ class Cors(_Section):
 class Database(_Section):
     """[database]: where health and events are kept."""
 
-    url: SecretStr = Field(
+    url: DatabaseUrl = Field(
         SecretStr("sqlite:///data/tentaculo.db"),
         description="SQLAlchemy address. A relative SQLite path is relative to this file. Default sqlite:///data/tentaculo.db.",
     )
@@ -117,21 +111,21 @@ class Limits(_Section):
         60,
         description="Seconds of silence within an answer, then it is cut. Not for event streams or upgrades. Default 60.",
     )
-    headers: Annotated[int, Field(ge=1024, le=1024 * 1024)] = Field(
+    headers: Annotated[Count, Field(ge=1024, le=1024 * 1024)] = Field(
         32 * 1024, description="Bytes of a request's or an answer's head, else 431 or 502. Default 32768."
     )
     body: Bytes = Field(0, description="Bytes of a request's body, else 413; 0 is unlimited. Default 0.")
-    events_body: Annotated[int, Field(ge=1024)] = Field(
+    events_body: Annotated[Count, Field(ge=1024)] = Field(
         65536, description="Bytes of one event by ingest or WebSocket, else 413 or an error frame. Default 65536."
     )
-    subscribers: Annotated[int, Field(ge=1)] = Field(
+    subscribers: Annotated[Count, Field(ge=1)] = Field(
         1024, description="WebSocket subscribers at once, else 503. Default 1024."
     )
-    subscriber_queue: Annotated[int, Field(ge=1)] = Field(
+    subscriber_queue: Annotated[Count, Field(ge=1)] = Field(
         256, description="Events that wait for one slow subscriber before it is cut off. Default 256."
     )
     resolve: Seconds = Field(30, description="Seconds an upstream's looked-up name is believed. Default 30.")
-    pool: Annotated[int, Field(ge=0)] = Field(64, description="Idle connections kept per upstream. Default 64.")
+    pool: Annotated[Count, Field(ge=0)] = Field(64, description="Idle connections kept per upstream. Default 64.")
 
 
 class Log(_Section):
@@ -149,7 +143,7 @@ class Log(_Section):
 class Breaker(_Section):
     """When a failing upstream is given a rest."""
 
-    failures: Annotated[int, Field(ge=1)] = Field(5, description="Failures in a row that open it. Default 5.")
+    failures: Annotated[Count, Field(ge=1)] = Field(5, description="Failures in a row that open it. Default 5.")
     open_for: Seconds = Field(10, description="Seconds it stays open before one trial. Default 10.")
 
 
@@ -164,7 +158,7 @@ class Route(_Section):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
     prefix: PathPrefix = Field(description='Path prefix, "/" for everything that no other route takes. Required.')
-    host: str | None = Field(None, description="Only for this Host (without port). Default any.")
+    host: RouteHost | None = Field(None, description="Only for this Host (without port). Default any.")
     strip: bool = Field(False, description="Whether the prefix is removed before forwarding. Default false.")
     to: PathPrefix | None = Field(
         None, description="Replaces the prefix before forwarding. Default: the prefix is kept."
@@ -207,20 +201,18 @@ class Service(_Section):
     """[services.<name>]: one HTTP service behind the gateway."""
 
     name: str = Field("", description="The table's own name; not a key of the file.", exclude=True)
-    url: str | None = Field(None, description="Its address, http:// or https://, without a path.")
-    urls: tuple[str, ...] = Field((), description="Several addresses in place of url, used in turn. Default none.")
-    host: str | None = Field(None, description="Host header for the upstream. Default: the client's own.")
+    url: Address | None = Field(None, description="Its address, http:// or https://, without a path.")
+    urls: tuple[Address, ...] = Field((), description="Several addresses in place of url, used in turn. Default none.")
+    host: HostHeader | None = Field(None, description="Host header for the upstream. Default: the client's own.")
     aliases: tuple[str, ...] = Field((), description="Other names it is known by. Default none.")
     enabled: bool = Field(True, description="false: off on purpose, answered 503 and never a failure. Default true.")
-    enabled_env: str | None = Field(
+    enabled_env: VariableName | None = Field(
         None, description="Environment variable that, when set to true or false, decides enabled. Default none."
     )
     off_reason: str = Field("off on purpose", description="Shown while it is off. Default: off on purpose.")
-    token: SecretStr | None = Field(
-        None, description="Sent to it as X-VX11-Token. Default: the fleet's, see the guide."
-    )
+    token: Token | None = Field(None, description="Sent to it as X-VX11-Token. Default: the fleet's, see the guide.")
     token_file: Path | None = Field(None, description="File that holds that token. Default none.")
-    health: Annotated[tuple[PathPrefix, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = Field(
+    health: PathPrefixes = Field(
         ("/health",), description='Health paths, tried in order until one answers 200. Default ["/health"].'
     )
     routes: tuple[Route, ...] = Field((), description="Its routes. Default none: watched only.")
@@ -231,16 +223,6 @@ class Service(_Section):
     def _addresses(self) -> Service:
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
-        for url in self.addresses:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"{url!r} is not an http:// or https:// address")
-            if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-                raise ValueError(f"{url!r} must be scheme, host and port only; a route's `to` can add a path")
-            try:
-                _ = parts.port
-            except ValueError:
-                raise ValueError(f"{url!r} has no valid port") from None
         return self
 
     @property
