@@ -1,0 +1,125 @@
+"""Faults that no single value shows: two places that contradict each other.
+
+These look at the tables as they were read, not at the frozen values, so that they are found together with the faults
+of single values. What has the wrong type is passed over here, since it is a fault already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tentaculo.config.environment import variable_name
+from tentaculo.config.faults import Faults, Place, dotted, unknown_key
+from tentaculo.config.keys import INTERNAL
+from tentaculo.config.values import is_service_name
+
+GATEWAY_NAMES = frozenset({"tentaculo_link", "gateway"})
+
+Table = dict[str, Any]
+
+
+def services_of(data: Table) -> Iterator[tuple[str, Table]]:
+    """The services that are tables, by name."""
+    services = data.get("services")
+    if isinstance(services, dict):
+        yield from ((str(name), table) for name, table in services.items() if isinstance(table, dict))
+
+
+def refuse_internal(data: Table, faults: Faults) -> None:
+    """Take out keys that only loading may set, and note each as an unknown key."""
+    places: list[tuple[Place, Table]] = [((), data)]
+    places += [(("services", name), table) for name, table in services_of(data)]
+    for place, table in places:
+        for key in INTERNAL:
+            # At the top, `name` is unknown to the schema as well; below a service, the other two are.
+            if key in table:
+                del table[key]
+                faults.add((*place, key), unknown_key((*place, key)))
+
+
+def check(data: Table, faults: Faults) -> None:
+    """Note every contradiction in `data`."""
+    _check_names(data, faults)
+    _check_aliases(data, faults)
+    _check_routes(data, faults)
+    for name, table in services_of(data):
+        place: Place = ("services", name)
+        if ("url" in table) == bool(table.get("urls")):
+            faults.add(place, "needs either url or urls")
+        if "token" in table and "token_file" in table:
+            faults.add(place, "has both token and token_file")
+        for index, route in _routes(table):
+            if route.get("strip") is True and "to" in route:
+                faults.add((*place, "routes", index), "has both strip and to; to already replaces the prefix")
+    server = data.get("server")
+    listen = _list(server, "listen") if isinstance(server, dict) else []
+    for index, address in enumerate(listen):
+        if address in listen[:index]:
+            faults.add(("server", "listen", index), f"is the same as server.listen[{listen.index(address)}]")
+
+
+def _check_names(data: Table, faults: Faults) -> None:
+    taken: dict[str, Place] = {}
+    # In names of the environment - and _ are the same, and so is case.
+    for name, _ in services_of(data):
+        place: Place = ("services", name)
+        if not is_service_name(name):
+            faults.add(place, "a service's name has letters, digits, _ and - only, at most 64")
+        elif _folded(name) in GATEWAY_NAMES:
+            faults.add(place, "is a name of the gateway itself; choose another")
+        elif (other := taken.get(_folded(name))) is not None:
+            shared = variable_name("services", name)
+            faults.add(
+                place, f"differs from {dotted(other)} only in case, - or _; in the environment both are {shared}_"
+            )
+        taken.setdefault(_folded(name), place)
+
+
+def _check_aliases(data: Table, faults: Faults) -> None:
+    names = {_folded(name): name for name, _ in services_of(data)}
+    taken: dict[str, tuple[str, Place]] = {}
+    for name, table in services_of(data):
+        listed = _list(table, "aliases")
+        for index, alias in enumerate(listed):
+            if not isinstance(alias, str):
+                continue
+            place: Place = ("services", name, "aliases", index)
+            folded = _folded(alias)
+            owner, first = taken.setdefault(folded, (name, place))
+            if not is_service_name(alias):
+                faults.add(place, "an alias has letters, digits, _ and - only, at most 64")
+            elif folded in GATEWAY_NAMES:
+                faults.add(place, "is a name of the gateway itself; choose another")
+            elif alias == name:
+                faults.add(place, "is the service's own name")
+            elif names.get(folded, name) != name:
+                faults.add(place, f"is the name of another service, {names[folded]}")
+            elif owner != name or alias in listed[:index]:
+                faults.add(place, f"is taken already by {dotted(first)}")
+
+
+def _check_routes(data: Table, faults: Faults) -> None:
+    taken: dict[tuple[str, str], Place] = {}
+    for name, table in services_of(data):
+        for index, route in _routes(table):
+            prefix, host = route.get("prefix"), route.get("host", "")
+            if not isinstance(prefix, str) or not isinstance(host, str):
+                continue
+            key = (host.lower().removesuffix("."), prefix.rstrip("/") or "/")
+            place: Place = ("services", name, "routes", index)
+            if (first := taken.setdefault(key, place)) != place:
+                faults.add((*place, "prefix"), f"is taken already by {dotted(first)}")
+
+
+def _routes(table: Table) -> Iterator[tuple[int, Table]]:
+    yield from ((index, route) for index, route in enumerate(_list(table, "routes")) if isinstance(route, dict))
+
+
+def _list(table: Table, key: str) -> list[Any]:
+    value = table.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "_")

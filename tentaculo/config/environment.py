@@ -1,0 +1,131 @@
+"""The environment's share of the configuration: TENTACULO_* names laid over the file, and the tokens of the contract.
+
+The only module that knows os.environ: `load` takes its mapping from here where it is given none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tentaculo.config.database import database_url
+from tentaculo.config.faults import Fault, Place, did_you_mean
+from tentaculo.config.keys import ANY, Key, Kind, walk
+from tentaculo.config.schema import Config
+
+PREFIX = "TENTACULO_"
+CONFIG = "TENTACULO_CONFIG"
+FLEET_TOKEN = "TENTACULO_SERVICE_TOKEN"  # noqa: S105 - the name of a variable
+"""Name of the token that services are sent which have none of their own."""
+PLAIN_TOKENS = ("TENTACULO_TOKEN", "VX11_TENTACULO_LINK_TOKEN", "VX11_GATEWAY_TOKEN")
+"""Names of the gateway's own token; the first that is set wins."""
+
+_OTHERS = (CONFIG, FLEET_TOKEN, PLAIN_TOKENS[0])
+# Of two keys that mean the same thing the one that the environment sets must not collide with the other in the file.
+_ALTERNATIVES = {"url": ("urls",), "urls": ("url",), "token": ("token_file",), "token_file": ("token",)}
+_LISTEN = {"host": ("listen",), "port": ("listen",)}
+# Kubernetes makes TENTACULO_SERVER_PORT=tcp://… for a Service that is called tentaculo-server.
+_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
+
+
+@dataclass
+class Overlay:
+    """What the environment made of the file's tables."""
+
+    data: dict[str, Any]
+    variables: dict[Place, str] = field(default_factory=dict)
+    """Place of each value that the environment set → the variable's name."""
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def process_environment() -> Mapping[str, str]:
+    """This process's own environment."""
+    return os.environ
+
+
+def child_environment(config: Config) -> dict[str, str]:
+    """The environment for a child process that is to open the same database as `config` says."""
+    return {**os.environ, f"{PREFIX}DATABASE_URL": database_url(config)}
+
+
+def read(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
+    """Name and value of the first of `names` that is set. Spaces around a value go; an empty one is not set."""
+    for name in names:
+        if value := environ.get(name, "").strip():
+            return name, value
+    return None
+
+
+def variable_name(*path: str) -> str:
+    """The environment's name for a key: ("services", "my-api", "url") is TENTACULO_SERVICES_MY_API_URL."""
+    return PREFIX + "_".join(path).upper().replace("-", "_")
+
+
+def lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> Overlay:
+    """Put the environment's values over those of the file. `data` is changed in place."""
+    overlay = Overlay(data)
+    services = variable_name("services")
+    if (found := read(environ, services)) is not None:
+        _put(overlay, ("services",), Kind.TABLE, *found)
+    known = {services: None} | dict.fromkeys(_OTHERS)
+    names = _names(data.get("services"))
+    # Whole tables come before the single keys inside them.
+    for name, (place, kind) in sorted(names.items(), key=lambda item: len(item[1][0])):
+        known[name] = None
+        if (found := read(environ, name)) is not None:
+            _put(overlay, place, kind, *found)
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            hint = did_you_mean(name, known, cutoff=0.85)
+            overlay.warnings.append(f"{name} is not a name of the configuration and is ignored{hint}")
+    return overlay
+
+
+def _names(services: Any) -> dict[str, tuple[tuple[str, ...], Kind]]:
+    """Every environment name that means something, for the services there are."""
+    names: dict[str, tuple[tuple[str, ...], Kind]] = {}
+    # The longest service name is put in last and wins, should one name read as another service's key.
+    present = sorted((str(name) for name in services), key=len) if isinstance(services, dict) else []
+    for key in walk():
+        if key.path[0] != "services":
+            names[variable_name(*key.path)] = (key.path, key.kind)
+    for service in present:
+        names[variable_name("services", service)] = (("services", service), Kind.TABLE)
+        for key in _service_keys():
+            path = ("services", service, *key.path[2:])
+            names[variable_name(*path)] = (path, key.kind)
+    return names
+
+
+def _service_keys() -> Iterator[Key]:
+    return (key for key in walk() if key.path[:2] == ("services", ANY) and ANY not in key.path[2:])
+
+
+def _put(overlay: Overlay, place: tuple[str, ...], kind: Kind, name: str, text: str) -> None:
+    value: Any = text
+    if kind is Kind.SCALAR and place[-1] == "port" and _KUBERNETES.match(text):
+        overlay.warnings.append(f"{name} looks like one that Kubernetes makes for a Service, and is ignored")
+        return
+    if kind is not Kind.SCALAR:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            example = '["a", "b"]' if kind is Kind.LIST else '{"key": "value"}'
+            overlay.faults.append(Fault(name, f"must be a {kind} as JSON, such as {example}"))
+            return
+    table: Any = overlay.data
+    for step in place[:-1]:
+        table = table.setdefault(step, {})
+        if not isinstance(table, dict):
+            return  # The file has something else where a table belongs, and that is a fault of its own.
+    table[place[-1]] = value
+    overlay.variables[place] = name
+    others = _LISTEN if place[0] == "server" else _ALTERNATIVES
+    for other in others.get(place[-1], ()):
+        if (*place[:-1], other) not in overlay.variables:
+            table.pop(other, None)

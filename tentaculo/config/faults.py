@@ -1,0 +1,124 @@
+"""What is wrong with a configuration: each fault with its place and a sentence, never with the value it refuses."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tentaculo.config.keys import children
+
+Place = tuple[str | int, ...]
+"""Where a value stands: ("services", "madre", "routes", 0, "prefix")."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault. `path` is dotted, `services.madre.routes[0].prefix`, or the name of a file or a variable."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, with every fault that was found."""
+
+    def __init__(self, faults: Sequence[Fault], path: Path | None = None) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+        self.path = path
+        """The configuration file, None where there is none."""
+
+
+class Faults:
+    """Faults as they are found. A fault of a value that the environment set says so."""
+
+    def __init__(self, variables: Mapping[Place, str]) -> None:
+        self._variables = variables
+        self._found: dict[Fault, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Faults: {len(self._found)}>"
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, place: Place, message: str) -> None:
+        """Note a fault at `place`; a second one with the same words is the same fault."""
+        variable = next((v for n in range(len(place), 0, -1) if (v := self._variables.get(place[:n]))), None)
+        self._found[Fault(dotted(place), f"{message} (set by {variable})" if variable else message)] = None
+
+    def add_validation(self, error: ValidationError) -> None:
+        """Note every fault that pydantic found."""
+        for item in error.errors(include_url=False, include_input=False):
+            place = tuple(part for part in item["loc"] if part != "[key]")
+            self.add(place, _in_english(item["type"], item.get("ctx", {}), item["msg"], place))
+
+
+def dotted(place: Place) -> str:
+    """`place` as it is shown: names with dots between, quoted as TOML does where needed, list places in brackets."""
+    shown = ""
+    for part in place:
+        if isinstance(part, int):
+            shown += f"[{part}]"
+            continue
+        name = part if _BARE.fullmatch(part) else '"' + part.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+        shown += f".{name}" if shown else name
+    return shown
+
+
+def unknown_key(place: Place) -> str:
+    """The sentence for a key that is not one, with the nearest that is."""
+    return "unknown key" + did_you_mean(str(place[-1]), children([*place[:-1]]))
+
+
+def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
+    """`; did you mean "prefix"?` where something known is close to `word`, else an empty string."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+_WORDS = {
+    "missing": "is required",
+    "string_type": "must be text",
+    "path_type": "must be text",
+    "finite_number": "must be a finite number",
+    "too_short": "must not be empty",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "must be a table"),
+}
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def _in_english(kind: str, context: Mapping[str, Any], message: str, place: Place) -> str:
+    if kind == "extra_forbidden":
+        return unknown_key(place)
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"must be one of {context['expected']}"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return f"must be {words} {context[key]:.12g}"
+    return _WORDS.get(kind, message[:1].lower() + message[1:])

@@ -1,0 +1,98 @@
+"""From a TOML file and the environment to one frozen Config, or to every fault at once."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tentaculo.config.checks import Table, check, refuse_internal
+from tentaculo.config.environment import CONFIG, lay_over, process_environment, read
+from tentaculo.config.faults import ConfigError, Fault, Faults
+from tentaculo.config.schema import Config
+from tentaculo.config.secrets import resolve
+
+DEFAULT_NAME = "tentaculo.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used."""
+
+    config: Config
+    warnings: tuple[str, ...]
+    """What is odd but no fault, a sentence each."""
+    path: Path | None
+    """The file it came from, absolute; None where there is none."""
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read the configuration; raises ConfigError with every fault.
+
+    Without `path` the file is the one that TENTACULO_CONFIG names, else tentaculo.toml in the working directory if it
+    exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* names win over the
+    file.
+    """
+    environ = process_environment() if environ is None else environ
+    if path is None:
+        named = read(environ, CONFIG)
+        if named is not None:
+            path = Path(named[1])
+        elif Path(DEFAULT_NAME).exists():
+            path = Path(DEFAULT_NAME)
+    if path is None:
+        return load_tables({}, environ, folder=Path.cwd())
+    return load_tables(_read_file(path), environ, folder=path.absolute().parent, path=path.absolute())
+
+
+def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path: Path | None = None) -> Loaded:
+    """Make a configuration of `tables` as TOML has them, with the environment over them; raises ConfigError.
+
+    Relative paths start at `folder`. `path` is the file the tables came from, if any. `tables` stay as they are.
+    """
+    overlay = lay_over(copy.deepcopy(tables), environ)
+    data = overlay.data
+    faults = Faults(overlay.variables)
+    refuse_internal(data, faults)
+    check(data, faults)
+    warnings = list(overlay.warnings)
+    resolved = resolve(data, environ, folder, overlay.variables, faults)
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        faults.add_validation(error)
+    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
+    if config is None or found:
+        raise ConfigError(found, path)
+    config = config.model_copy(update={"folder": folder.absolute(), "plain_token": resolved})
+    return Loaded(config, (*warnings, *_oddities(config)), path)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        # A file saved by Notepad begins with a byte order mark, which TOML does not know.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or type(error).__name__}"
+    except UnicodeDecodeError:
+        message = "is not UTF-8 text"
+    except tomllib.TOMLDecodeError as error:
+        message = f"is not valid TOML: {error}"
+    except RecursionError:
+        message = "is not valid TOML: nested too deeply"
+    raise ConfigError([Fault(str(path), message)], path.absolute())
+
+
+def _oddities(config: Config) -> list[str]:
+    found = []
+    if not config.auth.enabled:
+        beyond = [host for host, _ in config.server.addresses if host not in ("127.0.0.1", "::1", "localhost")]
+        if beyond:
+            found.append(f"auth.enabled is false: anyone who reaches {beyond[0]} may call every service")
+    return found

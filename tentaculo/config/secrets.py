@@ -1,0 +1,103 @@
+"""Tokens and files that a configuration only names: read once, at load, into the tables that are then checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from tentaculo.config.checks import Table, services_of
+from tentaculo.config.environment import FLEET_TOKEN, PLAIN_TOKENS, read
+from tentaculo.config.faults import Faults, Place
+from tentaculo.config.tokens import DEFAULT_TOKEN_FILE
+from tentaculo.config.values import is_hash, is_token
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+def resolve(
+    data: Table, environ: Mapping[str, str], folder: Path, variables: Mapping[Place, str], faults: Faults
+) -> SecretStr | None:
+    """Put every service's token and whether it is enabled into `data`, and make paths of files absolute.
+
+    `variables` says which values the environment set. Gives the plain token of the environment, if there is one.
+    """
+    plain = _from_environment(environ, PLAIN_TOKENS, faults)
+    fleet = _from_environment(environ, (FLEET_TOKEN,), faults) or plain
+    for name, table in services_of(data):
+        _resolve_token(("services", name), table, folder, fleet, faults)
+        if ("services", name, "enabled") not in variables:
+            _resolve_enabled(("services", name), table, environ, faults)
+    auth = data.get("auth")
+    file = folder / DEFAULT_TOKEN_FILE
+    if isinstance(auth, dict) and isinstance(auth.get("token_file"), str):
+        file = folder / auth["token_file"]
+        auth["token_file"] = str(file)
+    _check_hashes(file, faults)
+    return None if plain is None else SecretStr(plain)
+
+
+def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: Faults) -> str | None:
+    found = read(environ, *names)
+    if found is None:
+        return None
+    if not is_token(found[1]):
+        faults.add((found[0],), "must be visible ASCII characters only")
+    return found[1]
+
+
+def _resolve_token(place: Place, table: Table, folder: Path, fleet: str | None, faults: Faults) -> None:
+    if isinstance(table.get("token_file"), str):
+        file = folder / table["token_file"]
+        table["token_file"] = str(file)
+        text = _read(file, (*place, "token_file"), faults)
+        if text is not None and "token" not in table:
+            token = text.strip()
+            if not token:
+                faults.add((*place, "token_file"), "is empty")
+            elif not is_token(token):
+                faults.add((*place, "token_file"), "must hold one token of visible ASCII characters")
+            else:
+                table["token"] = token
+    elif "token" not in table and "token_file" not in table:
+        if fleet is not None and is_token(fleet):
+            table["token"] = fleet
+    elif table.get("token") == "":
+        del table["token"]
+
+
+def _resolve_enabled(place: Place, table: Table, environ: Mapping[str, str], faults: Faults) -> None:
+    variable = table.get("enabled_env")
+    found = read(environ, variable) if isinstance(variable, str) else None
+    if found is None:
+        return
+    if found[1].lower() in _TRUE:
+        table["enabled"] = True
+    elif found[1].lower() in _FALSE:
+        table["enabled"] = False
+    else:
+        faults.add((*place, "enabled_env"), f"{variable} must be true or false (or 1, yes, on, 0, no, off)")
+
+
+def _check_hashes(file: Path, faults: Faults) -> None:
+    # A missing file is no fault: the first start makes it.
+    text = _read(file, ("auth", "token_file"), faults, missing="")
+    for number, line in enumerate((text or "").splitlines(), 1):
+        line = line.strip()
+        if line and not line.startswith("#") and not is_hash(line):
+            faults.add(("auth", "token_file"), f"line {number} is not a token's hash, sha256: and 64 hex digits")
+
+
+def _read(file: Path, place: Place, faults: Faults, *, missing: str | None = None) -> str | None:
+    """The file's text; None, and a fault, where it cannot be read; `missing`, if given, where there is no file."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            return missing
+        faults.add(place, f"cannot be read: {error.strerror or type(error).__name__}")
+    except ValueError:  # not UTF-8, or a path with a zero byte
+        faults.add(place, "is not text")
+    return None
