@@ -1,0 +1,26 @@
+# Needs python3 (3.11 or newer) and make, nothing else; tools/bootstrap.sh does the installing, into .venv.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check
+
+help:
+	@echo "make run     start the gateway: with tentaculo.toml where there is one, else the demonstration"
+	@echo "make test    run every test"
+	@echo "make check   lint, format, types"
+	@echo
+	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
+
+run:
+	@tools/bootstrap.sh run
+	@exec .venv/bin/python -m tentaculo serve $(ARGS)
+
+test:
+	@tools/bootstrap.sh dev
+	@tools/bootstrap.sh system
+	@.venv/bin/python -m pytest $(ARGS)
+
+check:
+	@tools/bootstrap.sh dev
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy

@@ -1,0 +1,105 @@
+#!/bin/sh
+# Makes .venv and fills it, as `make run` and `make test` need it. What is there already is left alone, so that a second
+# call costs nothing.
+#
+#   tools/bootstrap.sh run      what the gateway runs on (requirements.txt)
+#   tools/bootstrap.sh dev      what tests and checks need too (requirements-dev.txt)
+#   tools/bootstrap.sh system   Debian packages that some tests use; those tests skip by name where one is missing
+#
+# PYTHON names the interpreter, python3 by default. Exit code 1 says what to type.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+
+may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; }
+
+# A package that brings a server must not start it here: tests start their own, on free ports.
+apt_install() {
+    policy=/usr/sbin/policy-rc.d ours= status=0
+    if [ ! -e "$policy" ]; then
+        ours=yes
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null || status=$?
+    if [ -n "$ours" ]; then
+        rm -f "$policy"
+        trap - EXIT
+    fi
+    return "$status"
+}
+
+check_python() {
+    command -v "$python" >/dev/null 2>&1 || fail "$python is not there. Install Python 3.11 or newer."
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail \
+        "$("$python" -V) is too old: Tentáculo Link needs Python 3.11 or newer." \
+        "With another interpreter: PYTHON=python3.12 make run"
+}
+
+check_venv_module() {
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then return; fi
+    package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    if may_install; then
+        say "Installing $package, which makes virtual environments …"
+        apt-get update -qq || true
+        if apt_install "$package" && "$python" -c 'import ensurepip, venv' 2>/dev/null; then return; fi
+    fi
+    fail "Python's venv module is missing. Type this, then try again:" "    sudo apt-get install $package"
+}
+
+# False also for one whose Python has gone or was upgraded under it.
+venv_works() { .venv/bin/python -c 'import pip' 2>/dev/null; }
+
+make_venv() {
+    if venv_works; then return; fi
+    check_python
+    check_venv_module
+    say "Making .venv …"
+    rm -rf .venv
+    "$python" -m venv .venv
+}
+
+# The copy of the requirements beside the environment says what is in it; it is written last.
+fill_venv() {
+    if cmp -s "$1" ".venv/$1" && cmp -s requirements.txt .venv/requirements.txt && venv_works; then return; fi
+    make_venv
+    say "Installing $1 …"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+    cp requirements.txt .venv/requirements.txt
+    cp "$1" ".venv/$1"
+}
+
+missing_packages() {
+    PATH=$PATH:/usr/sbin
+    command -v nginx >/dev/null 2>&1 || echo nginx-light
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
+    if command -v chromium >/dev/null 2>&1; then return; fi
+    # Ubuntu's package of that name only fetches a snap.
+    if grep -qs '^ID=debian' /etc/os-release; then echo chromium; fi
+}
+
+install_packages() {
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    if ! may_install; then
+        say "Not installed here: $(echo $missing). Tests that need them are skipped. To run them too:" \
+            "    sudo apt-get install $(echo $missing)"
+        return 0
+    fi
+    apt-get update -qq || true
+    for package in $missing; do
+        say "Installing $package, which some tests use …"
+        apt_install "$package" || say "$package could not be installed; the tests that need it are skipped."
+    done
+}
+
+case ${1:-} in
+run) fill_venv requirements.txt ;;
+dev) fill_venv requirements-dev.txt ;;
+system) install_packages ;;
+*) fail "usage: tools/bootstrap.sh run|dev|system" ;;
+esac
