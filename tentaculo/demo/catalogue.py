@@ -134,7 +134,7 @@ MANIFESTATOR = Blueprint(
                 },
             }
         ),
-        *echoes("/echo", "/manifestator/dsl/echo"),
+        *echoes("/echo", "/manifestator/echo", "/manifestator/dsl/echo"),
     ),
 )
 
