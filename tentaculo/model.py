@@ -69,7 +69,7 @@ class ProbeResult:
 
     upstream: Upstream
     health: Health
-    """UP, DEGRADED or DOWN."""
+    """UP, DEGRADED or DOWN; UNKNOWN only where the gateway itself could not ask, out of file descriptors."""
     reason: str
     """In words, for people: `answered 200 in 4 ms`, `connection refused`."""
     checked_at: datetime

@@ -1,0 +1,124 @@
+"""Fleets for the health tests: configurations in a line, clocks that obey, and servers that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tentaculo.config.schema import Config
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[..., Awaitable[int]]
+
+
+class Clock:
+    """A clock that moves when told to, monotonic seconds and time of day together."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2025, 12, 16, 9, 45, tzinfo=UTC) + timedelta(seconds=self.seconds - 1000)
+
+
+def fleet(**services: Any) -> Config:
+    """A configuration of `services`, each given as the table of the file."""
+    return Config.model_validate({"services": services})
+
+
+def answer(body: bytes = b'{"status":"ok"}', status: str = "200 OK", headers: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s" % (status.encode(), len(body), headers, body)
+
+
+def says(*answers: bytes) -> Talk:
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in answers:
+            writer.write(part)
+        await writer.drain()
+
+    return talk
+
+
+def by_path(answers: dict[str, bytes]) -> Talk:
+    """Answers each path with its bytes, any other with 404."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(answers.get(head.split(b" ")[1].decode(), answer(b"no", "404 Not Found")))
+        await writer.drain()
+
+    return talk
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """`await serve(talk, host=…, port=…, ssl=…)` → port. `talk` has each connection to itself; it is closed after."""
+    servers: list[asyncio.Server] = []
+    writers: set[asyncio.StreamWriter] = set()
+    talks: set[asyncio.Task[Any]] = set()
+
+    async def start(talk: Talk, host: str = "127.0.0.1", port: int = 0, ssl: ssl.SSLContext | None = None) -> int:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            talks.add(task)
+            writers.add(writer)
+            try:
+                await talk(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                pass  # the prober has left, or the test is over
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(connected, host, port, ssl=ssl, backlog=512)
+        servers.append(server)
+        found: int = server.sockets[0].getsockname()[1]
+        return found
+
+    yield start
+    for server in servers:
+        server.close()
+    for task in talks:
+        task.cancel()
+    await asyncio.gather(*talks, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def eventually(check: Callable[[], Any], seconds: float = 5) -> None:
+    """Wait until `check()` holds, at most `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server's context with a certificate that it signed itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import pytest
+
+from tentaculo.health.board import Board
+from tentaculo.health.breaker import Breakers
+from tentaculo.model import BreakerState, Health, Outcome, ProbeResult, ServiceView, Upstream
+
+from .conftest import Clock, fleet
+
+CONFIG = fleet(
+    madre={"url": "http://127.0.0.1:8001/", "health": ["/health", "/healthz"], "aliases": ["mother"]},
+    switch={"urls": ["http://a:8002", "http://b:8002", "http://c:8002"]},
+    shubniggurath={"url": "http://127.0.0.1:8007", "enabled": False, "off_reason": "off unless SHUB_ENABLED=true"},
+)
+MADRE = CONFIG.services["madre"].upstreams[0]
+A, B, C = CONFIG.services["switch"].upstreams
+SHUB = CONFIG.services["shubniggurath"].upstreams[0]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def board(clock: Clock) -> Board:
+    return Board(CONFIG, now=clock.now)
+
+
+def found(clock: Clock, upstream: Upstream, health: Health, endpoint: str = "/health") -> ProbeResult:
+    reason = {Health.UP: "answered 200 in 4 ms", Health.DOWN: "connection refused"}.get(health, "calls itself so")
+    code = 200 if health.is_healthy else None
+    return ProbeResult(upstream, health, reason, clock.now(), endpoint, code, 4 if code else None, "{}")
+
+
+def changed(views: tuple[ServiceView, ...]) -> list[tuple[str, Health]]:
+    return [(view.name, view.health) for view in views]
+
+
+def test_before_the_first_probe_nothing_is_known(board: Board, clock: Clock) -> None:
+    view = board.service("madre")
+    assert (view.health, view.reason, view.since) == (Health.UNKNOWN, "not probed yet", clock.now())
+    assert (view.checked_at, view.code, view.latency_ms, view.last_seen_well) == (None, None, None, None)
+    assert (view.host, view.port, view.aliases) == ("127.0.0.1", 8001, ("mother",))
+    assert view.health_url == "http://127.0.0.1:8001/health"
+    assert [part.health for part in view.upstreams] == [Health.UNKNOWN]
+
+
+def test_only_a_flip_is_reported_and_moves_since(board: Board, clock: Clock) -> None:
+    assert changed(board.record_probe(found(clock, MADRE, Health.UP))) == [("madre", Health.UP)]
+    start = clock.now()
+    clock.seconds += 10
+    assert board.record_probe(found(clock, MADRE, Health.UP)) == ()
+    view = board.service("madre")
+    assert (view.since, view.checked_at, view.last_seen_well) == (start, clock.now(), clock.now())
+    well = clock.now()
+    clock.seconds += 10
+    (view,) = board.record_probe(found(clock, MADRE, Health.DOWN))
+    assert view == board.service("madre")
+    assert (view.health, view.reason, view.code) == (Health.DOWN, "connection refused", None)
+    assert (view.since, view.last_seen_well) == (clock.now(), well)
+
+
+def test_the_reason_follows_every_probe(board: Board, clock: Clock) -> None:
+    board.record_probe(found(clock, MADRE, Health.DOWN))
+    slow = ProbeResult(MADRE, Health.DOWN, "no answer within 3 s at /health", clock.now())
+    assert board.record_probe(slow) == ()
+    assert board.service("madre").reason == "no answer within 3 s at /health"
+
+
+def test_the_last_good_health_path_is_kept(board: Board, clock: Clock) -> None:
+    assert board.health_path("madre") == "/health"
+    board.record_probe(found(clock, MADRE, Health.UP, "/healthz"))
+    board.record_probe(found(clock, MADRE, Health.DOWN, "/health"))
+    assert board.health_path("madre") == "/healthz"
+    assert board.service("madre").health_url == "http://127.0.0.1:8001/healthz"
+    with pytest.raises(KeyError):
+        board.health_path("nobody")
+
+
+def test_off_on_purpose_stays_off(board: Board, clock: Clock) -> None:
+    for _ in range(2):
+        view = board.service("shubniggurath")
+        assert (view.health, view.reason) == (Health.OFF, "off unless SHUB_ENABLED=true")
+        assert (view.port, view.checked_at) == (8007, None)
+        assert [part.health for part in view.upstreams] == [Health.OFF]
+        assert board.record_probe(found(clock, SHUB, Health.DOWN)) == ()
+
+
+def test_the_snapshot_is_in_the_order_of_the_configuration(board: Board) -> None:
+    assert [view.name for view in board.snapshot()] == ["madre", "switch", "shubniggurath"]
+
+
+@pytest.mark.parametrize(
+    ("healths", "expected", "reason"),
+    [
+        ("uuu", Health.UP, "all 3 addresses are up"),
+        ("u..", Health.UP, "1 of 3 addresses is up, the others are not known yet"),
+        ("uud", Health.DEGRADED, "1 of 3 addresses is down: connection refused"),
+        ("udd", Health.DEGRADED, "2 of 3 addresses are down: connection refused"),
+        ("u.d", Health.DEGRADED, "1 of 3 addresses is down: connection refused"),
+        ("uuw", Health.DEGRADED, "1 of 3 addresses is degraded: calls itself so"),
+        (
+            "uwd",
+            Health.DEGRADED,
+            "1 of 3 addresses is down: connection refused; 1 of 3 addresses is degraded: calls itself so",
+        ),
+        (
+            "wdd",
+            Health.DEGRADED,
+            "2 of 3 addresses are down: connection refused; 1 of 3 addresses is degraded: calls itself so",
+        ),
+        ("ddd", Health.DOWN, "all 3 addresses are down: connection refused"),
+        ("dd.", Health.UNKNOWN, "2 of 3 addresses are down: connection refused; the others are not known yet"),
+        ("...", Health.UNKNOWN, "not probed yet"),
+    ],
+)
+def test_a_service_with_several_addresses(
+    board: Board, clock: Clock, healths: str, expected: Health, reason: str
+) -> None:
+    letters = {"u": Health.UP, "w": Health.DEGRADED, "d": Health.DOWN}
+    for upstream, letter in zip((A, B, C), healths, strict=True):
+        if letter != ".":
+            board.record_probe(found(clock, upstream, letters[letter]))
+    view = board.service("switch")
+    assert (view.health, view.reason) == (expected, reason)
+    assert [part.health for part in view.upstreams] == [letters.get(letter, Health.UNKNOWN) for letter in healths]
+
+
+def test_the_details_are_those_of_a_healthy_address(board: Board, clock: Clock) -> None:
+    board.record_probe(found(clock, A, Health.UP))
+    clock.seconds += 1
+    board.record_probe(found(clock, B, Health.DOWN))
+    view = board.service("switch")
+    assert (view.code, view.latency_ms, view.checked_at) == (200, 4, clock.now())
+
+
+def test_the_same_address_twice_counts_once(clock: Clock) -> None:
+    config = fleet(madre={"urls": ["http://a:1", "http://a:1/"]})
+    board = Board(config, now=clock.now)
+    board.record_probe(found(clock, config.services["madre"].upstreams[0], Health.DOWN))
+    assert board.service("madre").health is Health.DOWN
+
+
+def test_breakers_are_shown_and_change_no_health(clock: Clock) -> None:
+    breakers = Breakers(CONFIG, clock, clock.now)
+    board = Board(CONFIG, now=clock.now, breaker_view=breakers.view)
+    board.record_probe(found(clock, A, Health.UP))
+    for _ in range(5):
+        breakers.of(A).record(Outcome.FAILURE, "reset")
+    view = board.service("switch")
+    assert view.upstreams[0].breaker == breakers.view(A)
+    assert view.upstreams[0].breaker.state is BreakerState.OPEN
+    assert view.breaker.state is BreakerState.CLOSED, "two addresses still take traffic"
+    assert view.health is Health.UP
+
+
+def test_probes_never_touch_a_breaker(clock: Clock) -> None:
+    breakers = Breakers(CONFIG, clock, clock.now)
+    board = Board(CONFIG, now=clock.now, breaker_view=breakers.view)
+    for _ in range(50):
+        board.record_probe(found(clock, MADRE, Health.DOWN))
+    assert board.service("madre").breaker.state is BreakerState.CLOSED
+    assert breakers.of(MADRE).is_closed
+
+
+def test_repr(board: Board, clock: Clock) -> None:
+    board.record_probe(found(clock, MADRE, Health.UP))
+    assert repr(board) == "<Board: 1 of 3 services healthy>"

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from tentaculo.config.schema import Config
+from tentaculo.health import truth
+from tentaculo.model import Health, ServiceView
+
+from .conftest import Serve, answer, by_path, fleet, free_port, says
+
+AT = datetime(2025, 12, 16, 9, 45, 7, tzinfo=UTC)
+
+
+def view(name: str, health: Health, **fields: object) -> ServiceView:
+    defaults: dict[str, object] = {"port": 8001, "reason": "answered 200 in 4 ms", "since": AT, "upstreams": ()}
+    return ServiceView(name=name, health=health, **{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def with_gateway(config: Config, **server: object) -> Config:
+    return Config.model_validate(
+        {"server": server, "services": {name: service.model_dump() for name, service in config.services.items()}}
+    )
+
+
+async def test_each_service_once_as_it_arrives(serve: Serve) -> None:
+    hits: list[bytes] = []
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hits.append(await reader.readuntil(b"\r\n\r\n"))
+        await asyncio.sleep(0.3)
+        writer.write(answer())
+
+    config = fleet(
+        late={"url": f"http://127.0.0.1:{await serve(late)}"},
+        quick={"url": f"http://127.0.0.1:{await serve(says(answer()))}"},
+        refused={"url": f"http://127.0.0.1:{free_port()}"},
+        off={"url": "http://127.0.0.1:1", "enabled": False},
+        several={"urls": [f"http://127.0.0.1:{await serve(says(answer()))}", f"http://127.0.0.1:{free_port()}"]},
+    )
+    gateway = await serve(by_path({"/health": answer()}))
+    arrived: list[ServiceView] = []
+    results = await truth.run(with_gateway(config, port=gateway), arrived.append)
+    assert [(found.name, found.health) for found in results] == [
+        ("tentaculo_link", Health.UP),
+        ("late", Health.UP),
+        ("quick", Health.UP),
+        ("refused", Health.DOWN),
+        ("off", Health.OFF),
+        ("several", Health.DEGRADED),
+    ]
+    assert sorted(arrived, key=lambda found: found.name) == sorted(results, key=lambda found: found.name)
+    assert arrived[-1].name == "late"
+    assert len(hits) == 1
+    assert results[0].port == gateway
+    assert [found.name for found in results if truth.is_failure(found)] == ["refused"]
+    assert truth.summary(results) == {"OK": 4, "BROKEN": 1, "UNKNOWN": 1}
+
+
+async def test_all_at_once_and_each_path_has_its_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"/healthz" in await reader.readuntil(b"\r\n\r\n"):
+            writer.write(answer())
+        else:
+            await reader.read()
+
+    monkeypatch.setattr(truth, "PATH_TIMEOUT", 0.3)
+    port = await serve(silent)
+    keys = {"url": f"http://127.0.0.1:{port}", "health": ["/health", "/healthz"], "probe": {"timeout": 0.1}}
+    start = time.monotonic()
+    results = await truth.run(with_gateway(fleet(**{f"s{n}": keys for n in range(8)}), port=0), lambda _: None)
+    assert time.monotonic() - start < 2
+    assert [(found.health, found.endpoint) for found in results] == [(Health.UP, "/healthz")] * 8
+
+
+async def test_a_listener_that_fails_is_heard(serve: Serve) -> None:
+    def broken(_: ServiceView) -> None:
+        raise OSError("the terminal is gone")
+
+    config = with_gateway(fleet(madre={"url": f"http://127.0.0.1:{await serve(says(answer()))}"}), port=0)
+    with pytest.raises(OSError, match="the terminal is gone"):
+        await truth.run(config, broken)
+    assert [task for task in asyncio.all_tasks() if "truth" in task.get_name()] == []
+
+
+@pytest.mark.parametrize(
+    ("server", "host"),
+    [
+        ({"host": "0.0.0.0"}, "127.0.0.1"),
+        ({"host": "::"}, "::1"),
+        ({"host": "192.0.2.7"}, "192.0.2.7"),
+        ({"host": "gateway.example"}, "gateway.example"),
+        ({"listen": ["[::1]:8000", "127.0.0.1:9000"]}, "::1"),
+    ],
+)
+def test_where_the_gateway_is(server: dict[str, object], host: str) -> None:
+    config = truth._with_gateway(with_gateway(fleet(madre={"url": "http://a:1"}), **server))
+    assert list(config.services) == ["tentaculo_link", "madre"]
+    (upstream,) = config.services["tentaculo_link"].upstreams
+    assert (upstream.host, upstream.port, upstream.service) == (host, 8000, "tentaculo_link")
+
+
+def test_a_gateway_that_is_configured_as_a_service_is_not_asked_twice() -> None:
+    config = fleet(tentaculo_link={"url": "http://elsewhere:8000"})
+    assert truth._with_gateway(config) is config
+
+
+def test_lines() -> None:
+    well = view("madre", Health.UP, endpoint="/health")
+    assert truth.line(well) == "✓ madre (8001)             OK       answered 200 in 4 ms at /health"
+    assert truth.line(view("hermes", Health.DOWN, reason="connection refused", endpoint="/health")) == (
+        "✗ hermes (8001)            BROKEN   connection refused"
+    )
+    assert truth.line(view("shub", Health.OFF, reason="off on purpose")) == (
+        "- shub (8001)              UNKNOWN  off on purpose"
+    )
+    assert truth.line(view("mcp", Health.UNKNOWN, reason="not asked"))[0] == "?"
+
+
+def test_report() -> None:
+    results = [
+        view("tentaculo_link", Health.UP, port=8000, code=200, latency_ms=1, endpoint="/health", snippet="{}"),
+        view("madre", Health.DEGRADED, code=200, latency_ms=9, endpoint="/healthz", reason="calls itself degraded"),
+        view("hermes", Health.DOWN, port=8003, reason="connection refused", endpoint="/health"),
+        view("shubniggurath", Health.OFF, port=8007, reason="off on purpose"),
+    ]
+    assert truth.report(results, AT) == (
+        "# VX11 runtime truth\n"
+        "\n"
+        "**Date:** 2025-12-16 09:45:07 UTC\n"
+        "\n"
+        "| Service | Port | Status | HTTP Code | Latency (ms) | Endpoint | Snippet |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n"
+        "| tentaculo_link | 8000 | OK | 200 | 1 | /health | {} |\n"
+        "| madre | 8001 | OK (degraded) | 200 | 9 | /healthz | — |\n"
+        "| hermes | 8003 | BROKEN | — | — | /health | — |\n"
+        "| shubniggurath | 8007 | UNKNOWN (off on purpose) | — | — | — | — |\n"
+        "\n"
+        "## Summary\n"
+        "\n"
+        "- **OK:** 2 of 4\n"
+        "- **BROKEN:** 1 of 4\n"
+        "- **UNKNOWN:** 1 of 4 (off on purpose: shubniggurath)\n"
+        "\n"
+        "## What is wrong\n"
+        "\n"
+        "- **madre** (8001): calls itself degraded\n"
+        "- **hermes** (8003): connection refused\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("a | b", r"a \| b"),
+        ("two\nlines\r\n| more", r"two lines \| more"),
+        ("`code`", r"\`code\`"),
+        ("<script>alert(1)</script> & so", "&lt;script&gt;alert(1)&lt;/script&gt; &amp; so"),
+        ("[link](http://x)", r"\[link\](http://x)"),
+        ("**bold** ~~gone~~", r"\*\*bold\*\* \~\~gone\~\~"),
+        ("_it_ snake_case", r"\_it\_ snake_case"),
+        ("back\\slash\\| pipe", r"back\\slash\\\| pipe"),
+        ("x" * 200, "x" * 79 + "…"),
+    ],
+)
+def test_what_a_service_says_is_text_in_the_report(text: str, cell: str) -> None:
+    lines = truth.report([view("madre", Health.UP, snippet=text)], AT).splitlines()
+    assert lines[6] == f"| madre | 8001 | OK | — | — | — | {cell} |"
+
+
+def test_an_empty_fleet_has_a_report() -> None:
+    assert "- **OK:** 0 of 0" in truth.report([], AT)
