@@ -1,0 +1,101 @@
+"""Whole answers as bytes, for those who write to the client's socket themselves, and what they tell aiohttp's server.
+
+Used by the proxied path and for requests that never became one; native handlers return aiohttp's own responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from tentaculo.errors import Problem
+
+
+class Rendered(Protocol):
+    """A problem in the form its caller asked for."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def content_type(self) -> str:
+        """Of the body."""
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Everything but Content-Type and Content-Length."""
+
+
+class Render(Protocol):
+    """Renders a problem for an Accept header's value."""
+
+    def __call__(self, problem: Problem, accept: bytes | None, *, request_id: str | None) -> Rendered:
+        """The answer."""
+
+
+def answer_bytes(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    minor: int = 1,
+    keep_alive: bool = False,
+    with_body: bool = True,
+) -> bytes:
+    """A whole HTTP/1.1 answer for a client of HTTP/1.`minor`.
+
+    `with_body` false is for HEAD: the length stays, the body goes.
+    """
+    lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+    if status != HTTPStatus.NO_CONTENT:
+        lines.append(f"Content-Length: {len(body)}\r\n")
+    if not keep_alive:
+        lines.append("Connection: close\r\n")
+    elif minor == 0:
+        lines.append("Connection: keep-alive\r\n")
+    head = "".join(lines).encode("latin-1", "replace") + b"\r\n"
+    return head + body if with_body else head
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+class Sent(web.StreamResponse):
+    """Tells aiohttp's server that the answer is on its way already, and whether the connection stays.
+
+    The two methods that the server calls on a response do nothing, so that one instance serves every request.
+    """
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._stays = keep_alive
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open."""
+        return self._stays
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Nothing is left to prepare."""
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+SENT_STAYS = Sent(keep_alive=True)
+SENT_CLOSES = Sent(keep_alive=False)

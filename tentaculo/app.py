@@ -1,0 +1,270 @@
+"""The composition root of the server: opens the rooms, joins them, and closes them in order.
+
+request = front → native application (middleware → handler), or → proxy
+health  = watch → probe → board → recorder
+event   = ingest or ws → recorder and hub → subscribers
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self, cast
+
+import structlog
+from aiohttp import web
+
+from tentaculo import logs
+from tentaculo.auth import Tokens
+from tentaculo.config.database import database_url
+from tentaculo.config.schema import Config
+from tentaculo.cors import CorsPolicy
+from tentaculo.events import routes as event_routes
+from tentaculo.events.hub import EventIds, Hub
+from tentaculo.health.board import Board
+from tentaculo.health.breaker import Breakers
+from tentaculo.health.probe import Prober
+from tentaculo.health.watch import Watch
+from tentaculo.model import ProbeResult, ServiceView
+from tentaculo.proxy.handler import Needs, Proxy
+from tentaculo.proxy.traffic import Record
+from tentaculo.store.recorder import Recorder
+from tentaculo.tasks import TaskGroup
+from tentaculo.web import middleware, operations, pages, problems, status, vx11
+from tentaculo.web.connection import Connection
+from tentaculo.web.listen import CannotListenError, Listeners, addresses
+from tentaculo.web.operations import Phase
+
+log = structlog.get_logger(__name__)
+CannotListen = CannotListenError
+
+_CLOSE_WAIT = 2.0
+"""Seconds that handlers which were cancelled get to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway that takes requests."""
+
+    url: str
+    """Where to reach it from this machine."""
+    addresses: tuple[tuple[str, int], ...]
+    """What it listens on, host and port."""
+
+
+async def serve(config: Config, *, hashes: Sequence[str], ready: Callable[[Running], None] | None = None) -> None:
+    """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
+
+    `hashes` are the accepted tokens. `ready` is called once requests are taken. Raises `CannotListen`.
+    """
+    writer = logs.set_up(config.log)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        gateway = Gateway(config, hashes, access_log=logs.access_logger(config.log, writer, sys.stderr), hurry=hurry)
+        async with gateway:
+            if ready is not None:
+                ready(gateway.running)
+            await stop.wait()
+            log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        writer.close()
+
+
+class Gateway:
+    """One gateway, as an asynchronous context manager: it takes requests from entering to leaving."""
+
+    def __init__(
+        self,
+        config: Config,
+        hashes: Sequence[str],
+        *,
+        access_log: Callable[[Record], None] | None = None,
+        hurry: asyncio.Event | None = None,
+    ) -> None:
+        """`hurry`, when set, ends the wait for requests in flight."""
+        self._config = config
+        self._access_log = access_log
+        self._hurry = hurry or asyncio.Event()
+        self._phase = Phase.STARTING
+        self._stack = AsyncExitStack()
+        self._tasks = TaskGroup("gateway")
+        self._listeners = Listeners()
+        self._tokens = Tokens(hashes, enabled=config.auth.enabled)
+        self._cors = CorsPolicy(config.cors)
+        self._breakers = Breakers(config, time.monotonic, _now)
+        self._recorder = Recorder(database_url(config))
+        self.board = Board(config, now=_now, breaker_view=self._breakers.view)
+        self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
+        self.proxy = Proxy(config, self._proxy_needs())
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
+
+    @property
+    def running(self) -> Running:
+        """Where it listens."""
+        bound = tuple(self._listeners.bound)
+        host, port = bound[0]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not listened on
+        shown = f"[{host}]" if ":" in host else host
+        return Running(f"http://{shown}:{port}", bound)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._drain()
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        """Open what is below first: leaving closes in the opposite order."""
+        self._stack.push_async_callback(self._recorder.close)
+        await self._recorder.start()
+        self._stack.push_async_callback(self._tasks.close)
+        runner = web.AppRunner(
+            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
+        )
+        self._stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        server = cast(web.Server, runner.server)
+        native = server.request_handler
+        server.request_handler = self._front(native, _paths(runner.app))
+        self._stack.push_async_callback(self.proxy.close)
+        await self._listeners.open(lambda: self._connection(server), addresses(self._config.server))
+        self._stack.push_async_callback(self._listeners.close)
+        prober = await self._stack.enter_async_context(Prober(self._config))
+        watch = Watch(self._config, prober, self.board, on_result=self._note_result, on_change=self._note_change)
+        task = self._tasks.start(watch.run(), "watch")
+        self._stack.callback(task.cancel)
+        self._phase = Phase.READY
+
+    async def _drain(self) -> None:
+        """Take nothing new, part with those who only listen, and wait for the requests in flight."""
+        self._phase = Phase.DRAINING
+        self.proxy.is_draining = True
+        await self._listeners.close()
+        await self.hub.close()
+        self.proxy.close_tunnels()
+        waits = TaskGroup("drain")
+        waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._hurry.wait(), "hurry")]
+        await asyncio.wait(waiting, timeout=self._config.server.grace, return_when=asyncio.FIRST_COMPLETED)
+        await waits.close()
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def _front(self, native: Any, paths: frozenset[str]) -> Any:
+        proxy = self.proxy.handle
+
+        async def front(request: web.BaseRequest) -> web.StreamResponse:
+            """The gateway's own paths win over every route."""
+            path = request.raw_path.partition("?")[0]
+            if path in paths:
+                return cast(web.StreamResponse, await native(request))
+            return await proxy(request)
+
+        return front
+
+    def _connection(self, server: web.Server) -> Connection:
+        return Connection(
+            server,
+            loop=asyncio.get_running_loop(),
+            max_head=self._config.limits.headers,
+            keepalive=self._config.server.keepalive,
+            render=problems.render,
+        )
+
+    def _application(self) -> web.Application:
+        """The gateway's own paths."""
+        config, board, recorder = self._config, self.board, self._recorder
+        app = web.Application(client_max_size=config.limits.events_body)
+        pages.setup(app)
+        middleware.install(app, tokens=self._tokens, cors=self._cors, open_paths=middleware.open_paths(config.auth))
+        page = status.StatusPage(
+            snapshot=board.snapshot,
+            recent_events=recorder.recent_events,
+            store_problem=lambda: recorder.problem,
+            started_at=_now(),
+            now=_now,
+        )
+        ids = EventIds(lambda: time.time_ns() // 1000)
+        takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
+        app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=_now))
+        app.add_routes(event_routes.routes(config, self.hub, ids, recorder.store_event, self._tasks))
+        app.add_routes(status.routes(page, root=not takes_root))
+        app.add_routes(
+            operations.routes(
+                phase=lambda: self._phase,
+                snapshot=board.snapshot,
+                store_problem=lambda: recorder.problem,
+                dropped=lambda: recorder.dropped,
+                traffic=self.proxy.traffic.totals,
+            )
+        )
+        return app
+
+    def _port(self) -> int:
+        bound = self._listeners.bound
+        return bound[0][1] if bound else self._config.server.port
+
+    def _proxy_needs(self) -> Needs:
+        return Needs(
+            tokens=self._tokens,
+            cors=self._cors,
+            breaker=self._breakers.of,
+            health_path=self.board.health_path,
+            why_off=lambda name: self.board.service(name).reason,
+            why_open=self._why_open,
+            render=problems.render,
+            log=self._access_log,
+            name=f"tentaculo-link-{secrets.token_hex(4)}",
+        )
+
+    def _why_open(self, name: str) -> dict[str, object]:
+        view = self.board.service(name)
+        breaker = view.breaker
+        known = {
+            "reason": breaker.reason,
+            "last_failure": breaker.last_failure and breaker.last_failure.isoformat(),
+            "last_seen_well": view.last_seen_well and view.last_seen_well.isoformat(),
+        }
+        return {key: value for key, value in known.items() if value}
+
+    # -- health ------------------------------------------------------------------------------------------------
+
+    def _note_result(self, result: ProbeResult) -> None:
+        self._recorder.record_services([self.board.service(result.upstream.service)])
+
+    def _note_change(self, view: ServiceView) -> None:
+        log.info("health changed", service=view.name, health=view.health.value, reason=view.reason)
+
+
+def _paths(app: web.Application) -> frozenset[str]:
+    return frozenset(resource.canonical for resource in app.router.resources())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

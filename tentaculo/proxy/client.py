@@ -1,0 +1,52 @@
+"""The client's socket as aiohttp's server holds it: an exchange writes to it, a tunnel takes it over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from aiohttp import StreamReader, web
+
+
+class ClientConnection(Protocol):
+    """What the server's own protocol offers beyond aiohttp's; `web/connection.py` has it."""
+
+    reading: StreamReader | None
+    """The body that is being read: an error of its framing ends the reading."""
+    on_writable: Callable[[bool], None] | None
+    """Called with False when the send buffer is full and with True when it has room again."""
+
+
+class RequestClient:
+    """The client's side of an exchange."""
+
+    __slots__ = ("_protocol", "_writer", "has_written")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._protocol = request.protocol
+        self._writer = request.writer
+        self.has_written = False
+        """Whether a byte of an answer is on its way."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether its send buffer has room."""
+        return not self._protocol.writing_paused
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. Raises `ConnectionError` once the client has gone."""
+        transport = self._protocol.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        self.has_written = True
+        transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
+        await self._writer.drain()
+
+    def abort(self) -> None:
+        """Break the connection off, so that a cut answer never looks whole."""
+        transport = self._protocol.transport
+        if transport is not None:
+            transport.abort()

@@ -1,0 +1,361 @@
+"""One connection to an upstream, and the one exchange that is on it.
+
+A small asyncio protocol over our own strict reader. It buffers no more of a body than its mark before it stops
+reading, keeps one lazily re-armed timer, and never raises into the event loop: what goes wrong ends the exchange with
+an `ExchangeError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol, cast
+
+from tentaculo.errors import Failure
+from tentaculo.proxy.answer import AnswerReader
+from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
+
+HIGH_WATER = 256 * 1024
+"""Bytes of a body that wait for the client before the upstream is no longer read."""
+_NEVER = float("inf")
+
+
+class ExchangeError(Exception):
+    """An exchange ended without its whole answer.
+
+    `failure` says at which stage and whose it is; `detail` is for people and names no address. `untouched` is true
+    when the connection died before any byte of the answer, so that the request may be tried again where that is safe.
+    """
+
+    def __init__(self, failure: Failure, detail: str, *, untouched: bool = False) -> None:
+        super().__init__(detail)
+        self.failure = failure
+        self.detail = detail
+        self.untouched = untouched
+
+
+class Receiver(Protocol):
+    """Who takes the bytes of an upgraded connection."""
+
+    def data_from_upstream(self, data: bytes) -> None:
+        """Bytes as they came."""
+
+    def upstream_can_write(self, can: bool) -> None:
+        """The upstream's send buffer is full (False) or has room again (True)."""
+
+    def upstream_lost(self, error: BaseException | None) -> None:
+        """The upstream's side is gone."""
+
+
+class _State(Enum):
+    IDLE = "idle"
+    BUSY = "busy"
+    TUNNEL = "tunnel"
+    CLOSED = "closed"
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A connection that carries one exchange after the other.
+
+    Use: `begin`, `write` (and `drain`), `response` for each head, then `take` and `more` for the body until the
+    `answer` is whole; then `rest` for the next exchange, or `abort`.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_buffered",
+        "_deadline",
+        "_drained",
+        "_error",
+        "_loop",
+        "_max_head",
+        "_on_idle_lost",
+        "_reading",
+        "_receiver",
+        "_state",
+        "_timer",
+        "_timer_failure",
+        "_waiter",
+        "_writable",
+        "address",
+        "answer",
+        "idle_since",
+        "is_request_whole",
+        "transport",
+        "uses",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_head: int,
+        address: str,
+        on_idle_lost: Callable[[UpstreamConnection], None],
+    ) -> None:
+        """`address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it."""
+        self._loop = loop
+        self._max_head = max_head
+        self._on_idle_lost = on_idle_lost
+        self.address = address
+        self.transport: asyncio.Transport | None = None
+        self.answer = AnswerReader("GET", max_head)
+        self.idle_since = 0.0
+        self.is_request_whole = True
+        """Whether the whole request has been written; an answer may come earlier."""
+        self.uses = 0
+        self._receiver: Receiver | None = None
+        self._state = _State.IDLE
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._error: ExchangeError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._writable = True
+        self._reading = True
+        self._deadline = _NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_failure = Failure.FIRST_BYTE_TIMEOUT
+
+    def __repr__(self) -> str:
+        return f"<UpstreamConnection {self._state.value}, used {self.uses} times>"
+
+    # -- the exchange ------------------------------------------------------------------------------------------
+
+    def begin(self, method: str) -> None:
+        """Start an exchange; the caller writes its head next."""
+        self._state = _State.BUSY
+        self.answer = AnswerReader(method, self._max_head)
+        self.is_request_whole = False
+        self.uses += 1
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. After a loss they are dropped: the exchange ends by `response` or `more`."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the send buffer has room. Raises `ExchangeError` if the connection is lost."""
+        while not self._writable and self._error is None:
+            self._drained = self._loop.create_future()
+            await self._drained
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the send buffer has room."""
+        return self._writable
+
+    async def response(self) -> Head | None:
+        """The next interim (1xx) head, or None when the final one stands in `answer`. Raises `ExchangeError`."""
+        answer = self.answer
+        while True:
+            if answer.interim:
+                return answer.interim.pop(0)
+            if answer.head is not None:
+                return None
+            await self._wait()
+
+    def take(self) -> list[bytes]:
+        """What has arrived of the body since the last call; reading goes on if it had stopped."""
+        pieces = self._buffer
+        self._buffer = []
+        self._buffered = 0
+        if not self._reading and self.transport is not None:
+            self._reading = True
+            self.transport.resume_reading()
+        return pieces
+
+    async def more(self) -> None:
+        """Wait for body bytes or the body's end. Raises `ExchangeError` when it is cut."""
+        if not self._buffer and not self.answer.is_whole:
+            await self._wait()
+
+    def limit(self, seconds: float, failure: Failure) -> None:
+        """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit.
+
+        The timer is left standing and looked at when it fires, so the usual exchange schedules none.
+        """
+        self._timer_failure = failure
+        deadline = self._deadline = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def unlimited(self) -> None:
+        """Lift the time limit."""
+        self._deadline = _NEVER
+
+    def fail(self, error: ExchangeError) -> None:
+        """End the exchange: whoever waits for the answer gets `error`, unless the answer is whole already."""
+        if self._state is not _State.BUSY or self.answer.is_whole:
+            return
+        self._error = error
+        self.abort()
+        self._wake()
+        self._set_writable()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written to."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the exchange on it has ended so that another can follow."""
+        return self.is_request_whole and self.answer.leaves_connection and self.is_open
+
+    def rest(self) -> None:
+        """The exchange is over and the connection waits for the next one."""
+        self._state = _State.IDLE
+        self._deadline = _NEVER
+        self.idle_since = self._loop.time()
+
+    def close(self) -> None:
+        """Close after what has been written is sent."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once and drop what is unsent."""
+        self._state = _State.CLOSED
+        self._stop_timer()
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
+
+    # -- after a 101 -------------------------------------------------------------------------------------------
+
+    def upgrade(self, receiver: Receiver) -> bytes:
+        """Bytes go to `receiver` from now on. Returns those that came with the head."""
+        self._state = _State.TUNNEL
+        self._receiver = receiver
+        self.unlimited()
+        return self.answer.beyond
+
+    def set_reading(self, reading: bool) -> None:
+        """Stop or go on reading, as the client can or cannot take more."""
+        if self.transport is not None:
+            (self.transport.resume_reading if reading else self.transport.pause_reading)()
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the upstream."""
+        state = self._state
+        if state is _State.BUSY:
+            self._read(data)
+        elif state is _State.TUNNEL:
+            if self._receiver is not None:
+                self._receiver.data_from_upstream(data)
+        elif state is _State.IDLE:
+            # Nobody asked for this, and the next answer could not be told from it.
+            self._on_idle_lost(self)
+            self.abort()
+
+    def eof_received(self) -> None:
+        """The upstream has said all: the transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, whatever the reason."""
+        self.transport = None
+        self._stop_timer()
+        state = self._state
+        if state is _State.IDLE:
+            self._on_idle_lost(self)
+        elif state is _State.TUNNEL and self._receiver is not None:
+            self._receiver.upstream_lost(exc)
+        elif state is _State.BUSY:
+            self._end(exc)
+        self._state = _State.CLOSED
+        self._set_writable()
+
+    def pause_writing(self) -> None:
+        """The send buffer is over its mark."""
+        self._writable = False
+        if self._receiver is not None:
+            self._receiver.upstream_can_write(False)
+
+    def resume_writing(self) -> None:
+        """The send buffer has room again."""
+        self._set_writable()
+        if self._receiver is not None:
+            self._receiver.upstream_can_write(True)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> None:
+        try:
+            pieces = self.answer.feed(data)
+        except HeadTooLargeError as error:
+            self.fail(ExchangeError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
+            return
+        except WireError as error:
+            self.fail(ExchangeError(Failure.BAD_RESPONSE, str(error)))
+            return
+        if pieces:
+            self._buffer += pieces
+            self._buffered += sum([len(piece) for piece in pieces])
+            if self._buffered > HIGH_WATER and self._reading and self.transport is not None:
+                self._reading = False
+                self.transport.pause_reading()
+        self._wake()
+
+    def _end(self, exc: Exception | None) -> None:
+        answer = self.answer
+        if answer.is_whole:
+            return
+        if answer.is_untouched:
+            words = "the connection was closed before the answer"
+            self.fail(ExchangeError(Failure.CONNECTION_LOST, words, untouched=True))
+            return
+        try:
+            if exc is not None:
+                raise WireError("the connection was reset within the answer")
+            answer.end()
+        except WireError as error:
+            self.fail(ExchangeError(Failure.BODY_CUT if answer.head else Failure.BAD_RESPONSE, str(error)))
+        else:
+            self._wake()
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        # What arrived before a cut is handed on first; the next call raises.
+        if self._error is not None and not self._buffer:
+            raise self._error
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _set_writable(self) -> None:
+        self._writable = True
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._deadline == _NEVER:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+            return
+        self.fail(ExchangeError(self._timer_failure, "the service sent nothing in time"))

@@ -1,0 +1,240 @@
+"""One proxied request under way: what goes to the upstream, what comes back, and whether it may be tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from aiohttp import web
+
+from tentaculo.errors import Failure
+from tentaculo.proxy import forward
+from tentaculo.proxy.client import ClientConnection, RequestClient
+from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
+from tentaculo.proxy.headers import request_head
+from tentaculo.proxy.inbound import Inbound
+from tentaculo.proxy.plan import Plan
+from tentaculo.proxy.provenance import provenance_lines, trusted_provenance_lines
+from tentaculo.proxy.response import ResponseWriter
+from tentaculo.proxy.tunnel import Tunnel
+from tentaculo.proxy.upstream import Pool
+from tentaculo.tasks import TaskGroup
+
+
+class Gateway:
+    """What all exchanges share: the gateway's name, its upload tasks and its open tunnels."""
+
+    __slots__ = ("name", "tasks", "tunnels")
+
+    def __init__(self, name: bytes, tasks: TaskGroup) -> None:
+        self.name = name
+        self.tasks = tasks
+        self.tunnels: set[Tunnel] = set()
+
+    def close_tunnels(self) -> None:
+        """End every tunnel."""
+        for tunnel in list(self.tunnels):
+            tunnel.close()
+
+
+class Exchange:
+    """A request on its way. `run` once per address that is tried."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: web.BaseRequest,
+        inbound: Inbound,
+        client: RequestClient,
+        plan: Plan,
+        path: str,
+        cors: bytes,
+    ) -> None:
+        self._gateway = gateway
+        self._request = request
+        self._inbound = inbound
+        self._client = client
+        self._plan = plan
+        self._path = path
+        self._writer = ResponseWriter(
+            plan,
+            inbound.method,
+            inbound.minor,
+            keep_alive=inbound.keep_alive,
+            added=b"X-Request-ID: %b\r\n%b" % (inbound.request_id.encode(), cors),
+            via=gateway.name,
+            replace_cors=bool(cors),
+            scheme=inbound.scheme,
+            host=inbound.host,
+        )
+        self._answer = forward.Answer()
+        self._call: forward.Call | None = None
+        self._tunnel: Tunnel | None = None
+        self._was_reused = False
+        self._hides_authorization = False
+        self.error: ExchangeError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self._inbound.request_id}: {self._answer.status or 'under way'}>"
+
+    @property
+    def status(self) -> int:
+        """The upstream's status, 0 while there is none."""
+        return self._answer.status
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the client has been sent some of the final answer."""
+        return self._answer.is_started
+
+    @property
+    def keeps_client(self) -> bool:
+        """Whether the client's connection can take another request."""
+        return self._writer.keep_alive and self.error is None and self._tunnel is None
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the answer's body sent to the client."""
+        return self._tunnel.sent if self._tunnel is not None else self._answer.sent
+
+    @property
+    def received(self) -> int:
+        """Bytes of the request's body sent to the upstream."""
+        if self._tunnel is not None:
+            return self._tunnel.received
+        return self._call.sent if self._call is not None else 0
+
+    def hide_authorization(self) -> None:
+        """`Authorization` was meant for the gateway, and ends here."""
+        self._hides_authorization = True
+
+    def may_repeat(self, error: ExchangeError) -> bool:
+        """Whether another address may be tried: nothing was sent, or nothing was answered and twice does no harm."""
+        call = self._call
+        if not error.untouched:
+            return False
+        if error.failure is not Failure.CONNECTION_LOST:
+            return True  # it never connected
+        return call is not None and self._is_replayable(call)
+
+    def _is_replayable(self, call: forward.Call) -> bool:
+        return call.method in forward.REPEATABLE and (call.body is None or isinstance(call.body, forward.Whole))
+
+    def abort_client(self) -> None:
+        """The answer was cut: the client must not take it for whole."""
+        self._client.abort()
+
+    async def run(self, pool: Pool) -> None:
+        """Forward to one address. A stale keep-alive connection is replaced by a new one where that is safe.
+
+        Raises `ExchangeError`, or `ConnectionError` when the client has gone.
+        """
+        if self._call is None:
+            self._call = self._make_call()
+        self._writer.upstream = pool.upstream
+        connection = await forward.open_connection(pool, self._call)
+        reused = connection.uses > 0
+        try:
+            await self._run_on(connection, pool)
+        except ExchangeError as error:
+            stale = reused and error.untouched and error.failure is Failure.CONNECTION_LOST
+            if not stale or not self._is_replayable(self._call):
+                raise
+            await self._run_on(await pool.connect(self._plan.connect), pool)
+
+    async def _run_on(self, connection: UpstreamConnection, pool: Pool) -> None:
+        call = self._call
+        assert call is not None
+        server = cast(ClientConnection, self._request.protocol)
+        upload: asyncio.Task[None] | None = None
+        try:
+            upload = await forward.send_request(connection, call, self._gateway.tasks)
+            if upload is not None:
+                server.reading = self._request.content
+            await forward.relay_response(connection, call, self._client, self._answer)
+            if self._answer.status == 101:
+                await self._run_tunnel(connection, server)
+        finally:
+            server.reading = None
+            if upload is not None:
+                upload.cancel()
+            if self._tunnel is None:
+                # Not whole means not reusable: this also ends the upstream call of a client that has left.
+                pool.give_back(connection)
+
+    async def _run_tunnel(self, connection: UpstreamConnection, server: ClientConnection) -> None:
+        head, fields = connection.answer.head, connection.answer.fields
+        assert head is not None
+        assert fields is not None
+        if (
+            not self._inbound.wants_upgrade
+            or (fields.upgrade or b"").lower() != (self._inbound.fields.upgrade or b"").lower()
+        ):
+            self._answer.status = 0
+            raise ExchangeError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        tunnel = self._tunnel = Tunnel(transport, connection)
+        self._client.write(self._writer.upgraded(head, fields))
+        self._answer.is_started = True
+        early = connection.upgrade(tunnel)
+        if early:
+            tunnel.data_from_upstream(early)
+        server.on_writable = tunnel.client_can_write
+        # aiohttp hands over what the client sent behind its request, and from now on everything.
+        self._request.protocol.set_parser(tunnel)  # type: ignore[arg-type]
+        self._gateway.tunnels.add(tunnel)
+        try:
+            await tunnel.wait()
+        finally:
+            self._gateway.tunnels.discard(tunnel)
+
+    def _make_call(self) -> forward.Call:
+        inbound, plan, writer = self._inbound, self._plan, self._writer
+        content = self._request.content
+        has_body = inbound.is_chunked or bool(inbound.length)
+        body: forward.Body | None = None
+        if has_body:
+            body = forward.Whole(content.read_nowait()) if content.is_eof() else content
+        return forward.Call(
+            inbound.method,
+            self._make_head(),
+            body,
+            inbound.is_chunked,
+            plan.connect,
+            plan.first_byte,
+            plan.idle,
+            plan.max_body,
+            inbound.minor == 1,
+            writer.interim,
+            writer.final,
+        )
+
+    def _make_head(self) -> bytes:
+        inbound, plan, fields = self._inbound, self._plan, self._inbound.fields
+        fields.drop_named()
+        host = plan.host if plan.host is not None else inbound.host
+        arguments = (inbound.peer, inbound.scheme, inbound.host, inbound.port, plan.public_prefix)
+        known = inbound.known
+        added = [provenance_lines(*arguments) if known is None else trusted_provenance_lines(known, *arguments)]
+        added.append(b"X-Request-ID: %b\r\n" % inbound.request_id.encode())
+        added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, self._gateway.name))
+        if inbound.is_chunked:
+            added.append(b"Transfer-Encoding: chunked\r\n")
+        elif inbound.length is not None:
+            added.append(b"Content-Length: %d\r\n" % inbound.length)
+        if fields.expect is not None and inbound.minor == 1:
+            added.append(b"Expect: %b\r\n" % fields.expect)
+        if fields.te_trailers:
+            added.append(b"Connection: TE\r\nTE: trailers\r\n")
+        elif inbound.wants_upgrade:
+            added.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (fields.upgrade or b""))
+        if inbound.method == "TRACE":
+            # Its answer repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
+            fields.lines = [line for line in fields.lines if line[0] != b"cookie"]
+        else:
+            if fields.authorization is not None and not self._hides_authorization:
+                added.append(b"Authorization: %b\r\n" % fields.authorization)
+            added.append(plan.token_line)
+        return request_head(inbound.method, self._path, fields, host, b"".join(added), plan.request_rules)

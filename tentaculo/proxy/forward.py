@@ -1,0 +1,250 @@
+"""One exchange: a request to an upstream, its answer to the client.
+
+            1 connect          2 head + body ─────────▶ 3 upload (beside 4 and 5)
+    client ──────────▶ gateway ───────────────────────────────────────▶ upstream
+           ◀────────── 5 head + first bytes ◀────────── 4 wait for the head, relay 1xx
+           ◀────────── 6 body, as fast as the client reads ◀───────────
+                       7 keep the connection, or close it
+
+The exchange does not know who holds the client's socket: it is given a `Client` to write to and a `Body` to read from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tentaculo.errors import Failure
+from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
+from tentaculo.proxy.headers import ResponseFields
+from tentaculo.proxy.upstream import Pool
+from tentaculo.proxy.wire import Head
+from tentaculo.tasks import TaskGroup
+
+REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+"""Methods that may be sent twice (RFC 9110 section 9.2.2)."""
+
+
+class Client(Protocol):
+    """The client's side of an exchange."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether its send buffer has room."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; never blocks. Raises `ConnectionError` once the client has gone."""
+
+    async def drain(self) -> None:
+        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
+
+
+class Body(Protocol):
+    """A request's body, without its transfer coding."""
+
+    def is_eof(self) -> bool:
+        """Whether all of it has arrived (it may still be buffered)."""
+
+    def read_nowait(self, n: int = -1) -> bytes:
+        """What is buffered."""
+
+    async def readany(self) -> bytes:
+        """Some more of it; empty at its end. Raises what the reading side met."""
+
+
+class Whole:
+    """A body that has arrived already, and can be sent again."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def is_eof(self) -> bool:
+        """All of it is here."""
+        return True
+
+    def read_nowait(self, n: int = -1) -> bytes:
+        """All of it, each time."""
+        return self._data
+
+    async def readany(self) -> bytes:
+        """All of it, each time."""
+        return self._data
+
+
+@dataclass(slots=True)
+class Call:
+    """A request as it goes to the upstream."""
+
+    method: str
+    head: bytes
+    body: Body | None
+    is_chunked: bool
+    connect: float
+    """Seconds to connect."""
+    first_byte: float
+    """Seconds from the request sent whole to the answer's head."""
+    idle: float
+    """Seconds of silence within the answer."""
+    max_body: int
+    """Bytes of the request's body; 0 is unlimited."""
+    wants_interim: bool
+    """Whether the client may be sent 1xx answers (HTTP/1.1)."""
+    interim_head: Callable[[Head], bytes]
+    final_head: Callable[[Head, ResponseFields, bool, bool], tuple[bytes, bool]]
+    """(head, fields, body is whole, request is unfinished) → the client's head, and whether to chunk the body."""
+    sent: int = 0
+    """Bytes of the body sent to the upstream."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """How an exchange went, as far as it got."""
+
+    status: int = 0
+    """0 until the answer's head has arrived."""
+    sent: int = 0
+    """Bytes of the answer's body sent to the client."""
+    is_started: bool = False
+    """Whether the client has been sent the final head, or part of it."""
+    is_unfinished_request: bool = False
+    """Whether the upstream answered before it had the whole request."""
+
+
+async def open_connection(pool: Pool, call: Call, *, fresh: bool = False) -> UpstreamConnection:
+    """Step 1: an idle connection, or a new one. Raises `ExchangeError`."""
+    if not fresh:
+        connection = pool.take_idle(repeatable=call.method in REPEATABLE)
+        if connection is not None:
+            return connection
+    return await pool.connect(call.connect)
+
+
+async def send_request(connection: UpstreamConnection, call: Call, tasks: TaskGroup) -> asyncio.Task[None] | None:
+    """Steps 2 and 3: the head with what is there of the body in one write; the rest is uploaded by a task."""
+    connection.begin(call.method)
+    body = call.body
+    if body is None:
+        connection.write(call.head)
+        connection.is_request_whole = True
+        connection.limit(call.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        return None
+    if isinstance(body, Whole):
+        data = body.read_nowait()
+        call.sent = len(data)
+        _check_size(call)
+        connection.write(call.head + (_chunk(data) + _LAST_CHUNK if call.is_chunked else data))
+        connection.is_request_whole = True
+        connection.limit(call.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        return None
+    connection.write(call.head)
+    return tasks.start(_upload(connection, call, body), "upload")
+
+
+async def relay_response(connection: UpstreamConnection, call: Call, client: Client, answer: Answer) -> None:
+    """Steps 4 to 6. Raises `ExchangeError` for the upstream, `ConnectionError` for the client."""
+    while (interim := await connection.response()) is not None:
+        if call.wants_interim:
+            client.write(call.interim_head(interim))
+    head, fields = connection.answer.head, connection.answer.fields
+    assert head is not None
+    assert fields is not None
+    answer.status = head.status
+    if head.status == 101:
+        return
+    answer.is_unfinished_request = not connection.is_request_whole
+    first = connection.take()
+    block, is_chunked = call.final_head(head, fields, connection.answer.is_whole, answer.is_unfinished_request)
+    answer.is_started = True
+    if fields.is_event_stream:
+        connection.unlimited()
+    if connection.answer.is_whole:
+        # The whole answer in one write: what most answers of a fleet are.
+        if first:
+            data = first[0] if len(first) == 1 else b"".join(first)
+            answer.sent = len(data)
+            block += _chunk(data) + _LAST_CHUNK if is_chunked else data
+        elif is_chunked:
+            block += _LAST_CHUNK
+        client.write(block)
+        return
+    client.write(block)
+    await _stream(connection, call, client, answer, first, is_chunked=is_chunked, limited=not fields.is_event_stream)
+
+
+async def _stream(
+    connection: UpstreamConnection,
+    call: Call,
+    client: Client,
+    answer: Answer,
+    pieces: list[bytes],
+    *,
+    is_chunked: bool,
+    limited: bool,
+) -> None:
+    while True:
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            answer.sent += len(data)
+            client.write(_chunk(data) if is_chunked else data)
+        if connection.answer.is_whole and not (pieces := connection.take()):
+            break
+        if not client.is_writable:
+            # The silence is the client's now, not the upstream's.
+            connection.unlimited()
+            await client.drain()
+        if limited:
+            connection.limit(call.idle, Failure.IDLE_TIMEOUT)
+        await connection.more()
+        pieces = connection.take()
+    if is_chunked:
+        client.write(_LAST_CHUNK)
+
+
+async def _upload(connection: UpstreamConnection, call: Call, body: Body) -> None:
+    """Step 3: the body as it arrives, no faster than the upstream reads."""
+    try:
+        while data := await _read_some(body, call):
+            call.sent += len(data)
+            _check_size(call)
+            connection.write(_chunk(data) if call.is_chunked else data)
+            if not connection.is_writable:
+                async with asyncio.timeout(call.idle):
+                    await connection.drain()
+    except ExchangeError as error:
+        connection.fail(error)
+        return
+    except TimeoutError:
+        connection.fail(ExchangeError(Failure.IDLE_TIMEOUT, "the service stopped reading the request"))
+        return
+    except Exception as error:  # noqa: BLE001 - whatever broke the reading side, the upstream must not see an end
+        connection.fail(ExchangeError(Failure.BAD_REQUEST, f"the request's body broke off ({type(error).__name__})"))
+        return
+    if call.is_chunked:
+        connection.write(_LAST_CHUNK)
+    connection.is_request_whole = True
+    if connection.answer.head is None:
+        connection.limit(call.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+
+
+async def _read_some(body: Body, call: Call) -> bytes:
+    try:
+        async with asyncio.timeout(call.idle):
+            return await body.readany()
+    except TimeoutError:
+        raise ExchangeError(Failure.REQUEST_TIMEOUT, f"no more of the body came within {call.idle:g} s") from None
+
+
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _check_size(call: Call) -> None:
+    if call.max_body and call.sent > call.max_body:
+        raise ExchangeError(Failure.BODY_TOO_LARGE, f"the body is larger than {call.max_body} bytes")

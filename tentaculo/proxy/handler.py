@@ -1,0 +1,287 @@
+"""The proxied path, from a raw request to a record of how it went.
+
+1. Read the request; refuse what must not be forwarded.
+2. Find the route (and answer a listed origin's preflight).
+3. Ask for the token, before a byte of the body is read.
+4. Choose an address whose breaker lets the request through.
+5. Forward, or tunnel; repeat only what is safe to repeat.
+6. Report the outcome to the breaker, and write the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from tentaculo.answers import SENT_CLOSES, SENT_STAYS, Render, answer_bytes
+from tentaculo.auth import Tokens, Verdict
+from tentaculo.config.schema import Config
+from tentaculo.cors import CorsPolicy
+from tentaculo.errors import Blame, Failure, Problem
+from tentaculo.model import Outcome, Upstream
+from tentaculo.proxy.balance import Balancer, Breaker, Member
+from tentaculo.proxy.client import RequestClient
+from tentaculo.proxy.connection import ExchangeError
+from tentaculo.proxy.exchange import Exchange, Gateway
+from tentaculo.proxy.inbound import Inbound
+from tentaculo.proxy.plan import Plan
+from tentaculo.proxy.provenance import RequestIds, trust
+from tentaculo.proxy.routes import RouteTable, upstream_path
+from tentaculo.proxy.traffic import LogRecord, Record, Traffic
+from tentaculo.proxy.upstream import Pool
+from tentaculo.tasks import TaskGroup
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the proxy asks of the rest of the gateway."""
+
+    tokens: Tokens
+    cors: CorsPolicy
+    breaker: Callable[[Upstream], Breaker]
+    health_path: Callable[[str], str]
+    """The path at which a service, by name, last answered a probe well, else the first it declares."""
+    why_off: Callable[[str], str]
+    """Why a service is off, in words."""
+    why_open: Callable[[str], dict[str, object]]
+    """For a service whose breakers are open: members for the problem, such as since when and why."""
+    render: Render
+    log: LogRecord | None
+    name: str
+    """This gateway in Via and Proxy-Status; unique, since a request that carries it has come in a circle."""
+
+
+class Proxy:
+    """Forwards whatever a route takes. `handle` is the handler of a low-level aiohttp server."""
+
+    def __init__(self, config: Config, needs: Needs) -> None:
+        self._needs = needs
+        self._limits = config.limits
+        self._table = RouteTable(config)
+        self._balancers = {
+            service.name: Balancer(
+                [Member(Pool(upstream, config.limits), needs.breaker(upstream)) for upstream in service.upstreams]
+            )
+            for service in config.services.values()
+            if service.enabled
+        }
+        self._plans = [
+            Plan(service, route, config.limits, self._balancers.get(service.name))
+            for service, route in self._table.routes
+        ]
+        self._health = {
+            f"/{name}/health": service.name
+            for service in config.services.values()
+            for name in (service.name, *service.aliases)
+        }
+        self._health_plans = {
+            service.name: Plan.for_health(service, config.limits, self._balancers.get(service.name))
+            for service in config.services.values()
+        }
+        self._is_trusted = trust(config.server.trusted_proxies)
+        self._ids = RequestIds()
+        self._tasks = TaskGroup("proxy")
+        self._gateway = Gateway(needs.name.encode(), self._tasks)
+        self.traffic = Traffic()
+        self.is_draining = False
+        """Once true, each answer closes its connection."""
+
+    def __repr__(self) -> str:
+        return f"<Proxy: {len(self._plans)} routes, {self.traffic.in_flight} in flight>"
+
+    def close_tunnels(self) -> None:
+        """End every tunnel; its two sides see the connection closed."""
+        self._gateway.close_tunnels()
+
+    async def close(self) -> None:
+        """End tunnels and uploads, and close idle connections."""
+        self.close_tunnels()
+        await self._tasks.close()
+        for balancer in self._balancers.values():
+            for member in balancer.members:
+                member.pool.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Steps 1 to 6 for one request. The answer has been sent when this returns."""
+        started = time.perf_counter()
+        inbound = Inbound(request, self._is_trusted, self._ids)
+        if self.is_draining:
+            inbound.keep_alive = False
+        record = Record(inbound.method, inbound.path, 0, 0.0, inbound.peer, inbound.request_id)
+        client = RequestClient(request)
+        self.traffic.begin()
+        try:
+            return await self._answer(request, inbound, client, record)
+        except Problem as problem:
+            return self._refuse(request, inbound, client, record, problem)
+        except (asyncio.CancelledError, ConnectionError):
+            record.error, record.status = Failure.CLIENT_LEFT.error, Failure.CLIENT_LEFT.status
+            raise
+        except Exception:  # a fault of ours must neither reach the client nor end up as a second answer
+            log.exception("proxying failed", request_id=inbound.request_id)
+            if client.has_written:
+                client.abort()
+                record.status, record.error = Failure.INTERNAL.status, Failure.INTERNAL.error
+                return SENT_CLOSES
+            return self._refuse(request, inbound, client, record, Problem(Failure.INTERNAL))
+        finally:
+            record.seconds = time.perf_counter() - started
+            self.traffic.end(record)
+            if self._needs.log is not None:
+                self._needs.log(record)
+
+    async def _answer(
+        self, request: web.BaseRequest, inbound: Inbound, client: RequestClient, record: Record
+    ) -> web.StreamResponse:
+        inbound.read(self._limits.headers)  # 1
+        plan, path = self._find(inbound)  # 2
+        record.service = plan.service.name
+        if (answer := self._preflight(request, inbound)) is not None:
+            record.status = 204
+            client.write(answer)
+            return SENT_STAYS if inbound.keep_alive else SENT_CLOSES
+        bearer = self._authorise(inbound, plan)  # 3
+        self._check(inbound, plan)
+        exchange = Exchange(self._gateway, request, inbound, client, plan, path, self._cors_lines(inbound))
+        if bearer:
+            exchange.hide_authorization()
+        try:
+            await self._forward(exchange, plan)
+        finally:
+            record.status, record.sent, record.received = exchange.status, exchange.sent, exchange.received
+            if exchange.error is not None:
+                record.error, record.detail = exchange.error.failure.error, exchange.error.detail
+        return SENT_STAYS if exchange.keeps_client else SENT_CLOSES
+
+    def _find(self, inbound: Inbound) -> tuple[Plan, str]:
+        path = inbound.target.path
+        if path.endswith("/health") and inbound.method in ("GET", "HEAD") and (name := self._health.get(path)):
+            return self._health_plans[name], self._needs.health_path(name) + inbound.target.query
+        match = self._table.match(inbound.host_name, path)
+        if match is None:
+            raise Problem(Failure.NOT_FOUND)
+        return self._plans[match.position], upstream_path(match.route, path) + inbound.target.query
+
+    def _preflight(self, request: web.BaseRequest, inbound: Inbound) -> bytes | None:
+        if inbound.method != "OPTIONS" or inbound.origin is None:
+            return None
+        asked = request.headers
+        headers = self._needs.cors.preflight(
+            inbound.origin, asked.get("Access-Control-Request-Method"), asked.get("Access-Control-Request-Headers")
+        )
+        if headers is None:
+            return None
+        named = {**headers, "X-Request-ID": inbound.request_id}
+        return answer_bytes(204, named, b"", minor=inbound.minor, keep_alive=inbound.keep_alive)
+
+    def _cors_lines(self, inbound: Inbound) -> bytes:
+        if inbound.fields.origin is None:
+            return b""
+        headers = self._needs.cors.headers(inbound.origin)
+        return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
+
+    def _authorise(self, inbound: Inbound, plan: Plan) -> bool:
+        """Whether `Authorization` is what authenticated, and must not go on. Raises `Problem`."""
+        if not plan.needs_token:
+            return False
+        verdict = self._needs.tokens.check(inbound.fields.token, inbound.fields.authorization)
+        if verdict is Verdict.MISSING:
+            raise Problem(Failure.AUTH_REQUIRED)
+        if verdict is Verdict.WRONG:
+            raise Problem(Failure.FORBIDDEN)
+        return verdict is Verdict.BY_BEARER
+
+    def _check(self, inbound: Inbound, plan: Plan) -> None:
+        if plan.max_body and inbound.length is not None and inbound.length > plan.max_body:
+            raise Problem(Failure.BODY_TOO_LARGE, f"The body is larger than {plan.max_body} bytes.")
+        via = inbound.fields.via
+        if via is not None and any(self._gateway.name in value for value in via):
+            raise Problem(Failure.LOOP)
+        if plan.balancer is None:
+            name = plan.service.name
+            raise Problem(Failure.SERVICE_OFF, self._needs.why_off(name), {"service": name})
+
+    async def _forward(self, exchange: Exchange, plan: Plan) -> None:
+        """Steps 4 to 6. Raises `Problem` while the client has not been answered."""
+        balancer = plan.balancer
+        assert balancer is not None
+        tried: list[Member] = []
+        failed: ExchangeError | None = None
+        while True:
+            member = balancer.choose(tried)  # 4
+            if member is None:
+                raise self._no_member(plan, balancer) if failed is None else self._failed(plan, failed)
+            tried.append(member)
+            outcome, reason = Outcome.NEUTRAL, ""
+            try:
+                await exchange.run(member.pool)  # 5
+                outcome, reason = _judge(exchange.status)
+                return
+            except ExchangeError as error:
+                failed = exchange.error = error
+                if error.failure.blame is Blame.UPSTREAM:
+                    outcome, reason = Outcome.FAILURE, error.detail
+                if exchange.is_started:
+                    exchange.abort_client()
+                    return
+                if not exchange.may_repeat(error):
+                    raise self._failed(plan, error) from None
+            finally:
+                member.breaker.record(outcome, reason)  # 6
+
+    def _no_member(self, plan: Plan, balancer: Balancer) -> Problem:
+        seconds = max(1, math.ceil(balancer.retry_after()))
+        extra = {"service": plan.service.name, "retry_after": seconds, **self._needs.why_open(plan.service.name)}
+        return Problem(Failure.CIRCUIT_OPEN, None, extra, {"Retry-After": str(seconds)})
+
+    def _failed(self, plan: Plan, error: ExchangeError) -> Problem:
+        detail = f"{plan.service.name}: {error.detail}"
+        return Problem(error.failure, detail, {"service": plan.service.name})
+
+    def _refuse(
+        self, request: web.BaseRequest, inbound: Inbound, client: RequestClient, record: Record, problem: Problem
+    ) -> web.StreamResponse:
+        record.status, record.error, record.detail = problem.status, problem.failure.error, problem.detail
+        rendered = self._needs.render(problem, inbound.accept, request_id=inbound.request_id)
+        # A body that nobody read is drained within a bound, and the connection is not used again.
+        keep_alive = inbound.keep_alive and request.content.is_eof() and problem.failure is not Failure.BAD_REQUEST
+        headers = {
+            "Content-Type": rendered.content_type,
+            **rendered.headers,
+            **self._needs.cors.headers(inbound.origin),
+            **proxy_status(problem, self._needs.name),
+        }
+        if "Vary" in rendered.headers and inbound.origin is not None:
+            headers["Vary"] = "Accept, Origin"
+        client.write(
+            answer_bytes(
+                rendered.status,
+                headers,
+                rendered.body,
+                minor=inbound.minor,
+                keep_alive=keep_alive,
+                with_body=inbound.method != "HEAD",
+            )
+        )
+        return SENT_STAYS if keep_alive else SENT_CLOSES
+
+
+def proxy_status(problem: Problem, name: str) -> dict[str, str]:
+    """The Proxy-Status header (RFC 9209) for a problem, where a token fits."""
+    token = problem.failure.proxy_status
+    return {"Proxy-Status": f"{name}; error={token}"} if token else {}
+
+
+def _judge(status: int) -> tuple[Outcome, str]:
+    """What a whole answer says of its upstream: a 5xx is its failure, a 4xx its caller's."""
+    if status >= 500 and status != 501:
+        return Outcome.FAILURE, f"answered {status}"
+    return (Outcome.NEUTRAL, "") if status >= 400 else (Outcome.SUCCESS, "")

@@ -1,0 +1,289 @@
+"""What happens to each header, both ways. Pure: the inbound head is read, never changed; an outbound one is built.
+
+Field lines pass as the bytes that came. Hop-by-hop fields, and whatever Connection names, are gone before ours are
+added, so that a client cannot name ours (RFC 9110 section 7.6.1). `docs/headers.md` tells the same story for users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tentaculo.errors import Failure, Problem
+from tentaculo.proxy.wire import WireError, parse_length
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+# Never forwarded in either direction (RFC 9110 section 7.6.1; Proxy-Connection and Keep-Alive by custom).
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+# What says where a request came from is the gateway's to say.
+_PROVENANCE = frozenset(
+    (
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"x-request-id",
+    )
+)
+_CAPTURED = frozenset(
+    (
+        b"accept",
+        b"authorization",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"max-forwards",
+        b"origin",
+        b"via",
+        b"x-vx11-token",
+    )
+)
+_REQUEST_SPECIAL = _HOP_BY_HOP | _PROVENANCE | _CAPTURED
+# Captured, and replaced by what the gateway makes of them.
+_REQUEST_REPLACED = frozenset((b"host", b"content-length", b"expect", b"x-vx11-token", b"authorization"))
+
+_RESPONSE_SPECIAL = _HOP_BY_HOP | {b"content-length", b"content-type", b"location", b"set-cookie", b"x-request-id"}
+
+
+class RequestFields:
+    """The fields of a request: the lines that pass, and what the gateway needs to know.
+
+    Values are raw bytes without surrounding blanks, None where absent.
+    """
+
+    __slots__ = (
+        "accept",
+        "authorization",
+        "codings",
+        "expect",
+        "host",
+        "length",
+        "lines",
+        "max_forwards",
+        "named",
+        "origin",
+        "provenance",
+        "size",
+        "te_trailers",
+        "token",
+        "upgrade",
+        "via",
+        "wants_upgrade",
+    )
+
+    def __init__(self, raw: RawHeaders) -> None:
+        """Read `raw` once. Which fields pass is decided here; which are added, in `request_head`."""
+        self.lines: list[tuple[bytes, bytes, bytes]] = []
+        self.size = 0
+        self.accept: bytes | None = None
+        self.authorization: bytes | None = None
+        self.codings: list[bytes] | None = None
+        self.expect: bytes | None = None
+        self.host: bytes | None = None
+        self.length: bytes | None = None
+        self.max_forwards: bytes | None = None
+        self.origin: bytes | None = None
+        self.token: bytes | None = None
+        self.upgrade: bytes | None = None
+        self.named: set[bytes] | None = None
+        self.via: list[bytes] | None = None
+        self.provenance: dict[bytes, bytes] | None = None
+        self.te_trailers = False
+        self.wants_upgrade = False
+        lines = self.lines
+        size = 0
+        for name, value in raw:
+            size += len(name) + len(value)
+            lower = name.lower()
+            if lower not in _REQUEST_SPECIAL:
+                # `X_Real_IP` becomes X-Real-IP in CGI-like servers: a look-alike of a known name is dropped.
+                if b"_" not in lower or lower.replace(b"_", b"-") not in _REQUEST_SPECIAL:
+                    lines.append((lower, name, value))
+            else:
+                self._note(lower, name, value)
+        self.size = size + 4 * len(raw)
+
+    def _note(self, lower: bytes, name: bytes, value: bytes) -> None:
+        match lower:
+            case b"host":
+                self.host = value
+            case b"connection":
+                self._note_connection(value)
+            case b"accept":
+                self.accept = value
+            case b"x-vx11-token":
+                self.token = value
+            case b"authorization":
+                self.authorization = value
+            case b"content-length":
+                self.length = value
+            case b"transfer-encoding":
+                self.codings = [*(self.codings or ()), value]
+            case b"expect":
+                self.expect = value
+            case b"origin":
+                self.origin = value
+            case b"upgrade":
+                self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
+            case b"te":
+                self.te_trailers = self.te_trailers or b"trailers" in split_list(value)
+            case b"via":
+                self.via = [*(self.via or ()), value]
+            case b"max-forwards":
+                self.max_forwards = value
+            case _ if lower in _PROVENANCE:
+                known = self.provenance = self.provenance or {}
+                known[lower] = known[lower] + b", " + value if lower in known else value
+        if lower in _CAPTURED and lower not in _REQUEST_REPLACED:
+            self.lines.append((lower, name, value))
+
+    def _note_connection(self, value: bytes) -> None:
+        for option in split_list(value):
+            if option == b"upgrade":
+                self.wants_upgrade = True
+            elif option not in (b"keep-alive", b"close"):
+                self.named = self.named or set()
+                self.named.add(option)
+
+    def drop_named(self) -> None:
+        """Remove the fields that Connection names. Done once, before anything of ours is added."""
+        if self.named is not None:
+            named = self.named
+            self.lines = [line for line in self.lines if line[0] not in named]
+
+
+def split_list(value: bytes) -> list[bytes]:
+    """The members of a comma-separated field value, in lower case."""
+    return [item.strip().lower() for item in value.split(b",") if item.strip()]
+
+
+class ResponseFields:
+    """The fields of an answer: the lines that pass, and what framing and rewriting need."""
+
+    __slots__ = ("close", "codings", "content_type", "keep_alive", "lengths", "lines", "locations", "upgrade")
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """Read `fields`, each as (whole line, name). Lines are kept as they came."""
+        self.close = False
+        self.keep_alive = False
+        self.codings: list[bytes] | None = None
+        self.lengths: list[bytes] | None = None
+        self.content_type: bytes | None = None
+        self.upgrade: bytes | None = None
+        self.lines: list[bytes] = []
+        self.locations: list[int] | None = None
+        """Positions in `lines` of what a stripped prefix may change: Location and Set-Cookie."""
+        named: set[bytes] = set()
+        for line, name in fields:
+            lower = name.lower()
+            if lower not in _RESPONSE_SPECIAL:
+                self.lines.append(line)
+            else:
+                self._note(lower, line, line[len(name) + 1 :].strip(b" \t\r\n"), named)
+        if named:
+            self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in named]
+            self.locations = [
+                i for i, line in enumerate(self.lines) if line[:9].lower() in (b"location:", b"set-cooki")
+            ]
+
+    def _note(self, lower: bytes, line: bytes, value: bytes, named: set[bytes]) -> None:
+        if lower == b"content-length":
+            self.lengths = [*(self.lengths or ()), value]
+        elif lower == b"content-type":
+            self.content_type = value
+            self.lines.append(line)
+        elif lower == b"connection":
+            for option in split_list(value):
+                if option == b"close":
+                    self.close = True
+                elif option == b"keep-alive":
+                    self.keep_alive = True
+                elif option != b"upgrade":
+                    named.add(option)
+        elif lower in (b"location", b"set-cookie"):
+            self.locations = [*(self.locations or ()), len(self.lines)]
+            self.lines.append(line)
+        elif lower == b"transfer-encoding":
+            self.codings = [*(self.codings or ()), value]
+        elif lower == b"upgrade":
+            self.upgrade = value
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is Server-Sent Events: no silence limit then."""
+        return self.content_type is not None and self.content_type[:17].lower() == b"text/event-stream"
+
+
+def request_length(fields: RequestFields, minor: int) -> tuple[int | None, bool]:
+    """How a request's body is framed, as (Content-Length or None, chunked). Raises `Problem`.
+
+    aiohttp's parser has refused most contradictions before; what it lets through is refused here: any coding but
+    exactly `chunked`, a coding on HTTP/1.0 (RFC 9112 section 6.1).
+    """
+    if fields.codings is not None:
+        if fields.length is not None or minor == 0:
+            raise Problem(Failure.BAD_REQUEST, "Transfer-Encoding cannot stand beside Content-Length or in HTTP/1.0.")
+        if len(fields.codings) != 1 or fields.codings[0].lower() != b"chunked":
+            raise Problem(Failure.NOT_IMPLEMENTED, "The only Transfer-Encoding that is understood is chunked.")
+        return None, True
+    if fields.length is None:
+        return None, False
+    try:
+        return parse_length([fields.length]), False
+    except WireError as error:
+        raise Problem(Failure.BAD_REQUEST, f"{str(error).capitalize()}.") from None
+
+
+class HeaderRules:
+    """What a route's configuration sets and removes, compiled once. Names match whatever their case."""
+
+    __slots__ = ("_gone", "block")
+
+    def __init__(self, setting: Mapping[str, str], removing: Iterable[str]) -> None:
+        self._gone = frozenset(name.lower().encode() for name in (*setting, *removing))
+        self.block = b"".join(f"{name}: {value}\r\n".encode() for name, value in setting.items())
+
+    def removes(self, lower: bytes) -> bool:
+        """Whether a field of this name (lower case) does not pass."""
+        return lower in self._gone
+
+    def __bool__(self) -> bool:
+        return bool(self._gone)
+
+
+def request_head(method: str, path: str, fields: RequestFields, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
+    """The head that the upstream gets: request line, Host, the client's fields, and then `added` and the route's own.
+
+    `path` is the raw target; `added` are whole lines.
+    """
+    parts = [f"{method} {path} HTTP/1.1\r\nHost: ".encode("utf-8", "surrogateescape"), host, b"\r\n"]
+    extend = parts.extend
+    if rules:
+        for lower, name, value in fields.lines:
+            if not rules.removes(lower):
+                extend((name, b": ", value, b"\r\n"))
+    else:
+        for _, name, value in fields.lines:
+            extend((name, b": ", value, b"\r\n"))
+    extend((added, rules.block, b"\r\n"))
+    return b"".join(parts)
+
+
+def field_name(line: bytes) -> bytes:
+    """The name of a whole field line, in lower case."""
+    return line[: line.index(b":")].lower()

@@ -1,0 +1,113 @@
+"""A request as it came in: read once, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from tentaculo.errors import Failure, Problem
+from tentaculo.proxy.headers import RequestFields, request_length
+from tentaculo.proxy.provenance import Known, RequestIds
+from tentaculo.proxy.target import Target, is_authority, parse_target
+
+_ASCII_DIGITS = frozenset("0123456789")
+
+
+class Inbound:
+    """What the gateway knows of a request. Built with its peer and id; `read` adds the rest or refuses it."""
+
+    __slots__ = (
+        "fields",
+        "host",
+        "is_chunked",
+        "keep_alive",
+        "known",
+        "length",
+        "method",
+        "minor",
+        "peer",
+        "port",
+        "raw_target",
+        "request_id",
+        "scheme",
+        "target",
+    )
+
+    target: Target
+    host: bytes
+    length: int | None
+    is_chunked: bool
+
+    def __init__(self, request: web.BaseRequest, is_trusted: Callable[[str], bool], ids: RequestIds) -> None:
+        protocol = request.protocol
+        peer, local = protocol.peername, protocol.sockname
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.port = local[1] if isinstance(local, tuple) else 0
+        self.scheme = "https" if protocol.ssl_context is not None else "http"
+        self.method = request.method
+        self.raw_target = request.raw_path
+        self.minor = request.version.minor
+        self.keep_alive = request.keep_alive
+        self.fields = RequestFields(request.raw_headers)
+        self.known: Known | None = (self.fields.provenance or {}) if is_trusted(self.peer) else None
+        """What a trusted peer says of where the request came from; None for any other."""
+        self.request_id = ids.next(self.known)
+
+    def __repr__(self) -> str:
+        return f"<Inbound {self.method} {self.request_id}>"
+
+    @property
+    def accept(self) -> bytes | None:
+        """The Accept header."""
+        return self.fields.accept
+
+    @property
+    def origin(self) -> str | None:
+        """The Origin header."""
+        origin = self.fields.origin
+        return origin.decode("latin-1") if origin is not None else None
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """Whether this asks for another protocol, in the only form that may be tunnelled (RFC 9110 section 7.8)."""
+        fields = self.fields
+        return fields.wants_upgrade and fields.upgrade is not None and self.method == "GET" and self.minor == 1
+
+    @property
+    def path(self) -> str:
+        """The raw target without its query, for records."""
+        return self.raw_target.partition("?")[0]
+
+    def read(self, max_head: int) -> None:
+        """Judge target, Host and framing. Raises `Problem`."""
+        fields = self.fields
+        if len(self.raw_target) > max_head:
+            raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
+        if fields.size + len(self.raw_target) > max_head:
+            raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
+        if self.method == "CONNECT":
+            raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")
+        self.target = parse_target(self.method, self.raw_target)
+        self.host = self._read_host()
+        self.length, self.is_chunked = request_length(fields, self.minor)
+
+    def _read_host(self) -> bytes:
+        host = self.fields.host
+        if host is None:
+            if self.minor == 1:
+                raise Problem(Failure.BAD_REQUEST, "The Host header is missing.")
+            host = b""
+        elif host and not is_authority(host.decode("utf-8", "surrogateescape")):
+            raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
+        if self.target.authority is not None:
+            # RFC 9112 section 3.2.2: the target's authority replaces what Host says.
+            return self.target.authority.encode("utf-8", "surrogateescape")
+        return host
+
+    @property
+    def host_name(self) -> str:
+        """The host without its port, as routes name it."""
+        text = self.host.decode("latin-1")
+        name, colon, port = text.rpartition(":")
+        return name if colon and _ASCII_DIGITS.issuperset(port) else text

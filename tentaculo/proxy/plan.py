@@ -1,0 +1,58 @@
+"""What a route means for forwarding, worked out once when the configuration is loaded."""
+
+from __future__ import annotations
+
+from tentaculo.config.schema import Limits, Route, Service
+from tentaculo.proxy.balance import Balancer
+from tentaculo.proxy.headers import HeaderRules
+
+
+class Plan:
+    """A route, ready to use."""
+
+    __slots__ = (
+        "balancer",
+        "connect",
+        "first_byte",
+        "host",
+        "idle",
+        "max_body",
+        "needs_token",
+        "public_prefix",
+        "request_rules",
+        "response_rules",
+        "rewrites",
+        "route",
+        "service",
+        "token_line",
+    )
+
+    def __init__(self, service: Service, route: Route, limits: Limits, balancer: Balancer | None) -> None:
+        """`balancer` is None for a service that is off."""
+        self.service = service
+        self.route = route
+        self.balancer = balancer
+        self.needs_token = route.auth == "token"
+        self.connect = route.connect_timeout or limits.connect
+        self.first_byte = route.timeout or limits.first_byte
+        self.idle = route.timeout or limits.idle
+        self.max_body = limits.body if route.max_body is None else route.max_body
+        self.host = service.host.encode() if service.host is not None else None
+        token = service.token.get_secret_value() if service.token is not None else ""
+        self.token_line = f"X-VX11-Token: {token}\r\n".encode() if token else b""
+        self.request_rules = HeaderRules(route.set_headers, route.remove_headers)
+        self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)
+        outside = route.prefix.rstrip("/")
+        self.rewrites = route.replacement != outside
+        """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
+        self.public_prefix = outside if self.rewrites else ""
+        """For X-Forwarded-Prefix."""
+
+    @classmethod
+    def for_health(cls, service: Service, limits: Limits, balancer: Balancer | None) -> Plan:
+        """The plan for `/<service>/health`, which is passed to the service's own health path."""
+        route = Route(prefix=f"/{service.name}/health", to=service.health[0], timeout=service.probe.timeout)
+        return cls(service, route, limits, balancer)
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.route.prefix} → {self.service.name}>"

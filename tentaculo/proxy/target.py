@@ -1,0 +1,70 @@
+"""The request target, taken apart without changing a byte of it (RFC 9112 section 3.2).
+
+Routing, authorisation and forwarding all use this one view. A path that another server might read as a different one
+(dot segments in any encoding, backslashes, NUL) is refused, so that nobody walks past a route's rules.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tentaculo.errors import Failure, Problem
+
+# One cheap look decides whether a path needs the careful one.
+_SUSPECT = re.compile(r"[.\\#\x00-\x20\x7f]|%(?:2e|5c|00)", re.IGNORECASE)
+_REFUSED = re.compile(r"[\\#\x00-\x20\x7f]|%00", re.IGNORECASE)
+_SEPARATOR = re.compile(r"/|%2f|%5c", re.IGNORECASE)
+_DOT = re.compile(r"%2e", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]+)(?::[0-9]{0,5})?")
+
+
+class Target(NamedTuple):
+    """A request target."""
+
+    path: str
+    """Starts with `/`, or is `*`; escapes and bytes as they came (bytes outside UTF-8 as surrogates)."""
+    query: str
+    """With its `?`, or empty. Byte for byte."""
+    authority: str | None
+    """Of an absolute-form target; it wins over Host."""
+
+
+def parse_target(method: str, raw: str) -> Target:
+    """Take the raw request target apart. Raises `Problem` (400) for what must not be forwarded."""
+    authority = None
+    if raw[:1] != "/":
+        if raw == "*" and method == "OPTIONS":
+            return Target("*", "", None)
+        authority, raw = _split_absolute(raw)
+    mark = raw.find("?")
+    path, query = (raw, "") if mark < 0 else (raw[:mark], raw[mark:])
+    if _SUSPECT.search(path) is not None:
+        check_path(path)
+    return Target(path, query, authority)
+
+
+def check_path(path: str) -> None:
+    """Raise `Problem` (400) if `path` holds a dot segment in any encoding, a backslash, NUL, `#` or a control byte."""
+    if _REFUSED.search(path) is not None:
+        raise Problem(Failure.BAD_TARGET, "The path holds a character that is not allowed there.")
+    for segment in _SEPARATOR.split(path):
+        # `..;x` is a dot segment to servers that know path parameters.
+        if _DOT.sub(".", segment).partition(";")[0] in (".", ".."):
+            raise Problem(Failure.BAD_TARGET, "The path holds a dot segment.")
+
+
+def is_authority(text: str) -> bool:
+    """Whether `text` is a host with an optional port: no user information, path, comma or space."""
+    return _AUTHORITY.fullmatch(text) is not None
+
+
+def _split_absolute(raw: str) -> tuple[str, str]:
+    scheme, mark, rest = raw.partition("://")
+    if not mark or scheme.lower() not in ("http", "https"):
+        raise Problem(Failure.BAD_TARGET, "The request target is in a form that is not supported.")
+    cut = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    if not is_authority(authority):
+        raise Problem(Failure.BAD_TARGET, "The request target names no valid host.")
+    return authority, path if path.startswith("/") else "/" + path

@@ -1,0 +1,144 @@
+"""The connections to one upstream address: looked up, opened, kept while idle, and handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections import deque
+
+from tentaculo.config.schema import Limits
+from tentaculo.errors import Failure
+from tentaculo.model import Upstream
+from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
+
+MAX_IDLE = 60.0
+"""Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
+MAX_IDLE_UNSAFE = 1.0
+"""The same for a request that cannot be repeated: the upstream may be closing it at this moment."""
+
+
+class Pool:
+    """Keep-alive connections to one upstream.
+
+    The connection used last is used next, so that the others grow old and go. One that has been closed by its upstream
+    is noticed at once. The upstream's name is looked up again when its time is up, off the event loop, and idle
+    connections to an address that is gone are closed.
+    """
+
+    def __init__(self, upstream: Upstream, limits: Limits, *, tls: ssl.SSLContext | None = None) -> None:
+        """`tls` is needed for an upstream with https; without one the system's trust store is used."""
+        self.upstream = upstream
+        self._limits = limits
+        self._idle: deque[UpstreamConnection] = deque()
+        self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
+        self._addresses: list[str] = []
+        self._resolved_at = float("-inf")
+        self._is_literal = _is_address(upstream.host)
+        self.opened = 0
+        """Connections opened so far."""
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.upstream}: {len(self._idle)} idle, {self.opened} opened>"
+
+    def take_idle(self, *, repeatable: bool) -> UpstreamConnection | None:
+        """An idle connection that is likely alive, or None. `repeatable`: whether a stale one would do no harm."""
+        idle = self._idle
+        if not idle:
+            return None
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - (MAX_IDLE if repeatable else MAX_IDLE_UNSAFE)
+        while idle:
+            connection = idle.pop()
+            if connection.idle_since >= oldest and connection.is_open:
+                return connection
+            if not repeatable and connection.is_open:
+                # The others have idled for longer still; they are good for repeatable requests.
+                idle.append(connection)
+                return None
+            connection.abort()
+        return None
+
+    async def connect(self, seconds: float) -> UpstreamConnection:
+        """Open a connection within `seconds`. Raises `ExchangeError`; nothing of a request has been sent then."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._connect()
+        except TimeoutError:
+            raise ExchangeError(
+                Failure.CONNECT_TIMEOUT, f"the service did not accept a connection within {seconds:g} s", untouched=True
+            ) from None
+
+    async def _connect(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        error: OSError | None = None
+        for address in await self._resolve():
+            try:
+                _, connection = await loop.create_connection(
+                    lambda address=address: UpstreamConnection(loop, self._limits.headers, address, self._forget),
+                    address,
+                    self.upstream.port,
+                    ssl=self._tls,
+                    server_hostname=self.upstream.host if self._tls is not None else None,
+                )
+            except OSError as failed:
+                error = failed
+            else:
+                self.opened += 1
+                return connection
+        if isinstance(error, ssl.SSLError):
+            raise ExchangeError(Failure.TLS_FAILED, "the secure connection could not be made", untouched=True)
+        words = (
+            "the connection was refused"
+            if isinstance(error, ConnectionRefusedError)
+            else "the service is not reachable"
+        )
+        raise ExchangeError(Failure.CONNECT_REFUSED, words, untouched=True)
+
+    async def _resolve(self) -> list[str]:
+        if self._is_literal:
+            return [self.upstream.host]
+        loop = asyncio.get_running_loop()
+        if self._addresses and loop.time() - self._resolved_at < self._limits.resolve:
+            return self._addresses
+        try:
+            found = await loop.getaddrinfo(self.upstream.host, self.upstream.port, type=socket.SOCK_STREAM)
+        except OSError:
+            if self._addresses:
+                # A name server that is away for a moment takes nothing away that worked.
+                return self._addresses
+            raise ExchangeError(Failure.DNS_FAILED, "the service's name was not found", untouched=True) from None
+        self._addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        self._resolved_at = loop.time()
+        for connection in [item for item in self._idle if item.address not in self._addresses]:
+            self._idle.remove(connection)
+            connection.abort()
+        return self._addresses
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep `connection` for the next exchange if it is whole, else close it."""
+        if not connection.is_reusable:
+            connection.abort()
+            return
+        connection.rest()
+        self._idle.append(connection)
+        if len(self._idle) > self._limits.pool:
+            self._idle.popleft().abort()
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().abort()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""The listening sockets: where the configuration says, all or none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+
+from tentaculo.config.schema import Server
+
+BACKLOG = 4096
+"""Connections that the kernel keeps while the gateway is busy."""
+
+
+class CannotListenError(OSError):
+    """An address cannot be listened on; `address` says which, `strerror` why."""
+
+    def __init__(self, address: str, error: OSError) -> None:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(error.errno, reason)
+        self.address = address
+
+
+def addresses(server: Server) -> list[tuple[str, int]]:
+    """The (host, port) pairs to listen on."""
+    if not server.listen:
+        return [(server.host, server.port)]
+    return [_split(item) for item in server.listen]
+
+
+def _split(item: str) -> tuple[str, int]:
+    host, _, port = item.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class Listeners:
+    """Open listening sockets."""
+
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+
+    def __repr__(self) -> str:
+        return f"<Listeners: {', '.join(f'{host}:{port}' for host, port in self.bound)}>"
+
+    async def open(self, factory: Callable[[], asyncio.BaseProtocol], where: Sequence[tuple[str, int]]) -> None:
+        """Listen on every address. Raises `CannotListenError` for the first that fails, and closes the others."""
+        loop = asyncio.get_running_loop()
+        for host, port in where:
+            try:
+                server = await loop.create_server(factory, host, port, backlog=BACKLOG)
+            except OSError as error:
+                await self.close()
+                shown = f"[{host}]" if ":" in host else host
+                raise CannotListenError(f"{shown}:{port}", error) from error
+            self._servers.append(server)
+
+    @property
+    def bound(self) -> list[tuple[str, int]]:
+        """The addresses as they came out, with the ports that the kernel chose."""
+        names = [socket.getsockname() for server in self._servers for socket in server.sockets]
+        return [(str(name[0]), int(name[1])) for name in names]
+
+    async def close(self) -> None:
+        """Take no new connection; those that stand are not touched."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
