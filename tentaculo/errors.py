@@ -50,6 +50,7 @@ class Failure(Enum):
     TARGET_TOO_LONG = _Answer(414, "target_too_long", "The request target is too long", _C, "http_request_error")
     UNSUPPORTED_MEDIA_TYPE = _Answer(415, "unsupported_media_type", "The media type is not supported", _C, "")
     INVALID_EVENT = _Answer(422, "schema_validation_failed", "The event does not fit its schema", _C, "")
+    UPGRADE_REQUIRED = _Answer(426, "upgrade_required", "This path is a WebSocket", _C, "")
     HEADERS_TOO_LARGE = _Answer(431, "headers_too_large", "The request headers are too large", _C, "http_request_error")
     CLIENT_LEFT = _Answer(499, "client_left", "The client closed the connection", _C, "")
     # Finding somebody to ask.

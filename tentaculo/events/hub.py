@@ -1,0 +1,161 @@
+"""The hub: who listens, and what each still has to get. Publishing never waits for anyone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+import structlog
+
+from tentaculo.errors import Failure, Problem
+from tentaculo.events import wire
+from tentaculo.model import Event
+
+log = structlog.get_logger(__name__)
+
+CLOSE_SECONDS = 5.0
+"""How long `Hub.close` waits for subscribers that have been told to leave."""
+
+
+class EventIds:
+    """Ids that grow strictly: microseconds since 1970, or one more than the last where the clock stands or goes back.
+
+    `now_us` is that clock. `last` is an id that all must exceed, 0 for none. Today's fit in 51 of 53 bits.
+    """
+
+    def __init__(self, now_us: Callable[[], int], last: int = 0) -> None:
+        self._now_us = now_us
+        self._last = last
+
+    def __repr__(self) -> str:
+        return f"<EventIds: last {self._last}>"
+
+    def next(self) -> int:
+        """A new id."""
+        self._last = max(self._last + 1, self._now_us())
+        return self._last
+
+
+class End(Enum):
+    """Why the hub parts with a subscriber."""
+
+    TOO_SLOW = "too slow"
+    STOPPING = "the gateway is stopping"
+
+
+class Subscriber:
+    """One listener and its queue. Made by `Hub.subscribe`; equal client ids are different subscribers."""
+
+    def __init__(self, client_id: str, size: int) -> None:
+        self.client_id = client_id
+        self.end: End | None = None
+        """Why it gets nothing more; None while it does."""
+        self._size = size
+        self._frames: deque[bytes] = deque()
+        self._ready = asyncio.Event()
+        self._on_end: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        state = self.end.value if self.end else f"{len(self._frames)} of {self._size} waiting"
+        return f"<Subscriber {self.client_id!r}: {state}>"
+
+    async def next(self) -> bytes:
+        """The next event for it, encoded; waits until there is one. For one reader."""
+        while not self._frames:
+            self._ready.clear()
+            await self._ready.wait()
+        return self._frames.popleft()
+
+    def when_ended(self, callback: Callable[[], None] | None) -> None:
+        """Have `callback` called, once, when the hub parts with it; at once if that has happened. None: no longer."""
+        self._on_end = callback
+        if self.end is not None and callback is not None:
+            callback()
+
+    def offer(self, frame: bytes) -> bool:
+        """Queue `frame`; False when the queue is full."""
+        if len(self._frames) >= self._size:
+            return False
+        self._frames.append(frame)
+        self._ready.set()
+        return True
+
+    def finish(self, end: End) -> None:
+        """Part with it: what it has not got is dropped."""
+        if self.end is not None:
+            return
+        self.end = end
+        self._frames.clear()
+        if self._on_end is not None:
+            self._on_end()
+
+
+class Hub:
+    """Hands every event to every subscriber.
+
+    `limit` is how many may listen at once and `queue` how many events may wait for one of them. One that lets more
+    pile up is cut off alone.
+    """
+
+    def __init__(self, *, limit: int, queue: int) -> None:
+        self._limit = limit
+        self._queue = queue
+        self._subscribers: dict[Subscriber, None] = {}
+        self._is_stopping = False
+        self._empty = asyncio.Event()
+        self.cut_off = 0
+        """Subscribers cut off for being slow, since the start."""
+
+    def __repr__(self) -> str:
+        return f"<Hub: {len(self._subscribers)} of {self._limit} subscribers, {self.cut_off} cut off>"
+
+    def __len__(self) -> int:
+        return len(self._subscribers)
+
+    def subscribe(self, client_id: str) -> Subscriber:
+        """A new subscriber, which gets every event from now on; give it back with `unsubscribe`.
+
+        Raises `Problem` (OVERLOADED) when all places are taken or the gateway is stopping.
+        """
+        if self._is_stopping:
+            raise Problem(Failure.OVERLOADED, "The gateway is stopping.", headers={"Retry-After": "5"})
+        if len(self._subscribers) >= self._limit:
+            detail = f"All {self._limit} places for subscribers are taken."
+            raise Problem(Failure.OVERLOADED, detail, headers={"Retry-After": "5"})
+        subscriber = Subscriber(client_id, self._queue)
+        self._subscribers[subscriber] = None
+        return subscriber
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Take `subscriber` off the list; nothing happens if it is not on it."""
+        self._subscribers.pop(subscriber, None)
+        if not self._subscribers:
+            self._empty.set()
+
+    def publish(self, event: Event, *, exclude: Subscriber | None = None) -> None:
+        """Queue `event` for every subscriber but `exclude`. Never waits; the event is encoded once."""
+        listeners = [item for item in self._subscribers if item is not exclude and item.end is None]
+        if not listeners:
+            return
+        frame = wire.flat(event)
+        for subscriber in listeners:
+            if not subscriber.offer(frame):
+                self.cut_off += 1
+                log.warning("slow subscriber cut off", client_id=subscriber.client_id, waiting=self._queue)
+                subscriber.finish(End.TOO_SLOW)
+
+    async def close(self) -> None:
+        """Part with every subscriber, take no new ones, and wait until all have left, at most `CLOSE_SECONDS`."""
+        self._is_stopping = True
+        if not self._subscribers:
+            return
+        self._empty.clear()
+        for subscriber in list(self._subscribers):
+            subscriber.finish(End.STOPPING)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._empty.wait()
+        except TimeoutError:
+            log.warning("subscribers did not leave in time", left=len(self._subscribers))

@@ -1,0 +1,27 @@
+"""Which web pages may open a WebSocket. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
+    """Whether a page from `origin` may call a gateway that was addressed as `host`.
+
+    None (no `Origin` header) is not a browser and passes. Else the origin is one of `origins`, or that of the gateway
+    itself: its host and port are those of `host`, the `Host` header. `null` never passes.
+    """
+    if origin is None:
+        return True
+    if origin.lower() in {allowed.lower().rstrip("/") for allowed in origins}:
+        return True
+    try:
+        page, gateway = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS[page.scheme]
+        same_port = (page.port or default) == (gateway.port or default)
+    except (ValueError, KeyError):
+        return False
+    return bool(page.hostname) and page.hostname == gateway.hostname and same_port

@@ -1,0 +1,153 @@
+"""The six canonical events of VX11 and what each must hold. Pure: every faulty field is found at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
+
+from tentaculo.events import wire
+
+
+class Nature(StrEnum):
+    """What sort of thing a canonical event tells of."""
+
+    INCIDENT = "incident"
+    META = "meta"
+    FORENSIC = "forensic"
+    DECISION = "decision"
+    STATE = "state"
+    NARRATION = "narration"
+
+
+class _Rule(NamedTuple):
+    phrase: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_integer(value: Any) -> bool:
+    # bool is a subclass of int: isinstance let `true` pass in 7.0.
+    return type(value) is int
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+class Kind(Enum):
+    """The JSON kinds a field can be asked to have."""
+
+    STRING = _Rule("a string", lambda value: isinstance(value, str))
+    INTEGER = _Rule("an integer", _is_integer)
+    NUMBER = _Rule("a number", _is_number)
+    LIST = _Rule("a list", lambda value: isinstance(value, list))
+    OBJECT = _Rule("an object", lambda value: isinstance(value, dict))
+    BOOLEAN = _Rule("a boolean", lambda value: isinstance(value, bool))
+
+    @property
+    def phrase(self) -> str:
+        """With its article, for messages."""
+        return self.value.phrase
+
+    def accepts(self, value: Any) -> bool:
+        """Whether `value` is of this kind; no kind takes another's values, except that integers are numbers."""
+        return self.value.accepts(value)
+
+
+def kind_phrase(value: Any) -> str:
+    """What `value` is, with its article: `a boolean`, `null`, `a number with a fraction or exponent`."""
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return "a number with a fraction or exponent" if math.isfinite(value) else "NaN or Infinity"
+    for kind in (Kind.BOOLEAN, Kind.INTEGER, Kind.STRING, Kind.LIST, Kind.OBJECT):
+        if kind.accepts(value):
+            return kind.phrase
+    return "something else"
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with an event."""
+
+    field: str
+    message: str
+    """Never holds the value itself, only what it is."""
+
+
+def kind_fault(name: str, kind: Kind, fields: Mapping[str, Any]) -> Fault | None:
+    """What is wrong with the required field `name` of `fields`, or None."""
+    if name not in fields:
+        return Fault(name, "is required")
+    if not kind.accepts(fields[name]):
+        return Fault(name, f"must be {kind.phrase}, not {kind_phrase(fields[name])}")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a canonical event of one type must hold."""
+
+    type: str
+    nature: Nature
+    max_bytes: int
+    """Of the object that carries the fields, as compact UTF-8 JSON."""
+    fields: Mapping[str, Kind]
+    """Every one is required; others may be there too."""
+
+    def faults(self, fields: Mapping[str, Any], *, size: int, whole: str) -> tuple[Fault, ...]:
+        """Everything that is wrong with `fields`, () when nothing is.
+
+        `size` is that of the object as it came (`wire.size_of`), and `whole` the name under which too large a one is
+        reported.
+        """
+        found = [kind_fault(name, kind, fields) for name, kind in self.fields.items()]
+        if size > self.max_bytes:
+            found.append(Fault(whole, f"is {size} bytes of JSON; {self.type} may have {self.max_bytes}"))
+        return tuple(fault for fault in found if fault is not None)
+
+
+def _schema(type_: str, nature: Nature, max_bytes: int, **fields: Kind) -> Schema:
+    return Schema(type_, nature, max_bytes, {**fields, "timestamp": Kind.INTEGER})
+
+
+_TEXT, _NUMBER = Kind.STRING, Kind.NUMBER
+
+CANONICAL: Mapping[str, Schema] = {
+    schema.type: schema
+    for schema in (
+        _schema("system.alert", Nature.INCIDENT, 2048, alert_id=_TEXT, severity=_TEXT, message=_TEXT),
+        _schema(
+            "system.correlation.updated",
+            Nature.META,
+            2048,
+            correlation_id=_TEXT,
+            related_events=Kind.LIST,
+            strength=_NUMBER,
+        ),
+        _schema("forensic.snapshot.created", Nature.FORENSIC, 1024, snapshot_id=_TEXT, reason=_TEXT),
+        _schema(
+            "madre.decision.explained", Nature.DECISION, 3072, decision_id=_TEXT, summary=_TEXT, confidence=_NUMBER
+        ),
+        _schema("switch.tension.updated", Nature.STATE, 1024, value=Kind.INTEGER, components=Kind.OBJECT),
+        _schema("shub.action.narrated", Nature.NARRATION, 2048, action=_TEXT, reason=_TEXT, next_step=_TEXT),
+    )
+}
+"""The canonical events, by type."""
+
+
+def canonical_type(type_: Any) -> Schema | None:
+    """The schema of a canonical type; None for every other type, and for what is no string."""
+    return CANONICAL.get(type_) if isinstance(type_, str) else None
+
+
+def judge(
+    schema: Schema, fields: Mapping[str, Any], *, now_ms: int, whole: str
+) -> tuple[dict[str, Any], tuple[Fault, ...]]:
+    """`fields` with the timestamp filled in where it is missing, and what is wrong with them.
+
+    `now_ms` is the timestamp to fill in, milliseconds since 1970. The size is that of `fields` as they came.
+    """
+    filled = {**fields} if "timestamp" in fields else {**fields, "timestamp": now_ms}
+    return filled, schema.faults(filled, size=wire.size_of(fields), whole=whole)

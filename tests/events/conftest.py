@@ -1,0 +1,159 @@
+"""A gateway of the events room alone, on a real socket, with production settings of the runner."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMsgType, web
+
+from tentaculo.config.schema import Config
+from tentaculo.errors import Failure, Problem
+from tentaculo.events.hub import EventIds, Hub
+from tentaculo.events.routes import routes
+from tentaculo.model import Event
+from tentaculo.tasks import TaskGroup
+
+DEADLINE = 5.0
+
+
+async def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait until `holds()`; fail naming `what` at the deadline."""
+    end = time.monotonic() + DEADLINE
+    while not holds():
+        assert time.monotonic() < end, f"not in time: {what}"
+        await asyncio.sleep(0.005)
+
+
+class Ledger:
+    """A store for tests: keeps events in a list, and can be told to hang or to fail."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.is_lost = False
+        self.asked = 0
+
+    async def __call__(self, event: Event) -> None:
+        self.asked += 1
+        await self.open.wait()
+        if self.is_lost:
+            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
+        self.events.append(event)
+
+
+@web.middleware
+async def render_problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return web.Response(
+            status=problem.status,
+            body=problem.to_json(),
+            headers={**problem.headers, "Content-Type": "application/problem+json"},
+        )
+
+
+class Gateway:
+    """What a test needs of the running room."""
+
+    def __init__(self, session: ClientSession, hub: Hub, ledger: Ledger, runner: web.AppRunner) -> None:
+        self.runner = runner
+        self.session = session
+        self.raw: list[socket.socket] = []
+        """Plain sockets of the test, closed when it ends."""
+        self.hub = hub
+        self.ledger = ledger
+        self.port = runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.ws_url = f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def connections(self) -> int:
+        """Connections that the server holds."""
+        assert self.runner.server is not None
+        return len(self.runner.server.connections)
+
+    async def ingest(self, body: Any) -> tuple[int, dict[str, Any]]:
+        async with self.session.post(f"{self.url}/events/ingest", json=body) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def connect(self, query: str = "", **options: Any) -> ClientWebSocketResponse:
+        """A WebSocket that has taken its first message and is subscribed."""
+        client: ClientWebSocketResponse = await self.session.ws_connect(self.ws_url + query, **options)
+        hello = await client.receive_json(timeout=DEADLINE)
+        assert hello["type"] == "connected"
+        return client
+
+    async def cardinality(self) -> dict[str, Any]:
+        async with self.session.get(f"{self.url}/debug/events/cardinality") as answer:
+            assert answer.status == 200
+            report: dict[str, Any] = await answer.json()
+            return report
+
+
+Start = Callable[..., Awaitable[Gateway]]
+
+
+async def silent_for(client: ClientWebSocketResponse, marker: str = '{"marker":1}') -> None:
+    """Assert that nothing was on its way to `client`: its own echo is the next thing it gets."""
+    await client.send_str(marker)
+    message = await client.receive(timeout=DEADLINE)
+    assert (message.type, message.data) == (WSMsgType.TEXT, marker)
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts a gateway; keyword arguments are limits of the configuration."""
+    running: list[tuple[Gateway, TaskGroup]] = []
+
+    async def _start(*, origins: tuple[str, ...] | None = None, **limits: int) -> Gateway:
+        settings: dict[str, Any] = {"limits": limits}
+        if origins is not None:
+            settings["cors"] = {"origins": origins}
+        config = Config.model_validate(settings)
+        hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
+        ledger, tasks = Ledger(), TaskGroup("events")
+        app = web.Application(middlewares=[render_problems])
+        app.add_routes(routes(config, hub, EventIds(lambda: time.time_ns() // 1000), ledger, tasks))
+
+        async def part(_: web.Application) -> None:
+            await hub.close()
+
+        app.on_shutdown.append(part)
+        runner = web.AppRunner(
+            app, handler_cancellation=True, auto_decompress=False, shutdown_timeout=5, access_log=None
+        )
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        session = ClientSession(cookie_jar=DummyCookieJar())
+        gateway = Gateway(session, hub, ledger, runner)
+        running.append((gateway, tasks))
+        return gateway
+
+    yield _start
+    for gateway, tasks in running:
+        for client in gateway.raw:
+            client.close()
+        await gateway.session.close()
+        await gateway.runner.cleanup()
+        await tasks.close()
+
+
+@pytest.fixture
+async def gateway(start: Start) -> Gateway:
+    """A gateway with the default limits."""
+    return await start()
+
+
+@pytest.fixture
+def alert() -> dict[str, Any]:
+    """The fields of a valid system.alert, without type."""
+    return {"alert_id": "a1", "severity": "L3", "message": "disk full", "timestamp": 1_700_000_000_000}
