@@ -71,7 +71,7 @@ def _check_names(data: Table, faults: Faults) -> None:
         elif (other := taken.get(_folded(name))) is not None:
             shared = variable_name("services", name)
             faults.add(
-                place, f"differs from {dotted(other)} only in case, - or _; in the environment both are {shared}_"
+                place, f"differs from {dotted(other)} only in case, - or _; in the environment both are {shared}"
             )
         taken.setdefault(_folded(name), place)
 

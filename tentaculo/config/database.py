@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tentaculo.config.schema import Config
 
 _POSTGRESQL_DRIVER = "postgresql+pg8000://"
@@ -26,12 +24,6 @@ def database_url(config: Config) -> str:
     return f"sqlite:///{(config.folder / path).absolute()}{query}"
 
 
-def database_file(config: Config) -> Path | None:
-    """The absolute path of the SQLite file; None for SQLite in memory and for PostgreSQL."""
-    split = _split_sqlite(config.database.url.get_secret_value())
-    return None if split is None else (config.folder / split[0]).absolute()
-
-
 def is_sqlite(config: Config) -> bool:
     """Whether the database is SQLite, in a file or in memory."""
     return config.database.url.get_secret_value().startswith("sqlite")
@@ -39,9 +31,9 @@ def is_sqlite(config: Config) -> bool:
 
 def make_database_folder(config: Config) -> None:
     """Make the folder of the SQLite file, if it is a file and the folder is missing. Raises OSError."""
-    file = database_file(config)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    split = _split_sqlite(config.database.url.get_secret_value())
+    if split is not None:
+        (config.folder / split[0]).absolute().parent.mkdir(parents=True, exist_ok=True)
 
 
 def _split_sqlite(url: str) -> tuple[str, str] | None:

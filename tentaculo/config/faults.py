@@ -95,7 +95,6 @@ _WORDS = {
     "missing": "is required",
     "string_type": "must be text",
     "path_type": "must be text",
-    "finite_number": "must be a finite number",
     "too_short": "must not be empty",
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),

@@ -158,7 +158,9 @@ class Route(_Section):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
     prefix: PathPrefix = Field(description='Path prefix, "/" for everything that no other route takes. Required.')
-    host: RouteHost | None = Field(None, description="Only for this Host (without port). Default any.")
+    host: RouteHost | None = Field(
+        None, description="Only for this Host (without port); it then goes before routes without one. Default any."
+    )
     strip: bool = Field(False, description="Whether the prefix is removed before forwarding. Default false.")
     to: PathPrefix | None = Field(
         None, description="Replaces the prefix before forwarding. Default: the prefix is kept."
@@ -201,7 +203,9 @@ class Service(_Section):
     """[services.<name>]: one HTTP service behind the gateway."""
 
     name: str = Field("", description="The table's own name; not a key of the file.", exclude=True)
-    url: Address | None = Field(None, description="Its address, http:// or https://, without a path.")
+    url: Address | None = Field(
+        None, description="Its address, http:// or https://, without a path. Required, or urls."
+    )
     urls: tuple[Address, ...] = Field((), description="Several addresses in place of url, used in turn. Default none.")
     host: HostHeader | None = Field(None, description="Host header for the upstream. Default: the client's own.")
     aliases: tuple[str, ...] = Field((), description="Other names it is known by. Default none.")
@@ -210,13 +214,20 @@ class Service(_Section):
         None, description="Environment variable that, when set to true or false, decides enabled. Default none."
     )
     off_reason: str = Field("off on purpose", description="Shown while it is off. Default: off on purpose.")
-    token: Token | None = Field(None, description="Sent to it as X-VX11-Token. Default: the fleet's, see the guide.")
-    token_file: Path | None = Field(None, description="File that holds that token. Default none.")
+    token: Token | None = Field(
+        None,
+        description='Token sent to it as X-VX11-Token, "" for none. Default: TENTACULO_SERVICE_TOKEN, else the plain token.',
+    )
+    token_file: Path | None = Field(
+        None, description="File that holds the token it is sent, in place of token. Default none."
+    )
     health: PathPrefixes = Field(
         ("/health",), description='Health paths, tried in order until one answers 200. Default ["/health"].'
     )
-    routes: tuple[Route, ...] = Field((), description="Its routes. Default none: watched only.")
-    breaker: Breaker = Field(Breaker(), description="When it is given a rest.")
+    routes: tuple[Route, ...] = Field(
+        (), description="Its routes. Default none: its health is watched, and nothing is forwarded."
+    )
+    breaker: Breaker = Field(Breaker(), description="When a failing address of it is given a rest.")
     probe: Probe = Field(Probe(), description="How it is asked for its health.")
 
     @model_validator(mode="after")

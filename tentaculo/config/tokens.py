@@ -30,8 +30,8 @@ def accepted_hashes(config: Config) -> list[str]:
 
 
 def make_token() -> str:
-    """A fresh token: 256 random bits in 43 characters that need no quoting anywhere."""
-    return secrets.token_urlsafe(32)
+    """A fresh token: 256 random bits in characters that need no quoting anywhere, recognisable by its prefix."""
+    return "tl_" + secrets.token_urlsafe(32)
 
 
 def keep_hash(path: Path, token_hash: str) -> None:

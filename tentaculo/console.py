@@ -1,0 +1,45 @@
+"""How commands speak and end: exit codes, the errors that end one, and lines on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from tentaculo.config.faults import ConfigError
+
+FOUND = 1
+"""`check` or `truth` found something."""
+FAULTY = 2
+"""Wrong usage, or a configuration with faults."""
+FAILED = 3
+"""Could not start: an address is taken, or for `db`, the database."""
+
+
+class FaultError(click.ClickException):
+    """Ends the command with FAULTY and what is wrong on standard error."""
+
+    exit_code = FAULTY
+
+
+class StartError(click.ClickException):
+    """Ends the command with FAILED and the reason on standard error."""
+
+    exit_code = FAILED
+
+
+def warn(message: str) -> None:
+    """One line that does not end the command."""
+    click.echo(f"Warning: {message}", err=True)
+
+
+@contextmanager
+def faults_told() -> Iterator[None]:
+    """List every fault of a configuration that cannot be used, and end with FAULTY."""
+    try:
+        yield
+    except ConfigError as error:
+        count = f"{len(error.faults)} fault{'' if len(error.faults) == 1 else 's'}"
+        lines = "".join(f"\n  {fault}" for fault in error.faults)
+        raise FaultError(f"{error.path or 'the environment'} has {count}{lines}") from None

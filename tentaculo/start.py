@@ -1,0 +1,148 @@
+"""From a command to a running gateway: token, database, the demonstration's fleet; then the event loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import uvloop
+
+from tentaculo import __version__, app
+from tentaculo.auth import hash_token
+from tentaculo.config.database import is_sqlite
+from tentaculo.config.environment import child_environment, process_environment
+from tentaculo.config.load import Loaded, load, load_tables
+from tentaculo.config.schema import Config, Database
+from tentaculo.config.tokens import accepted_hashes, keep_hash, make_token, token_file
+from tentaculo.console import StartError, warn
+from tentaculo.demo.launch import Demo, DemoError
+
+MIGRATION_TIMEOUT = 60.0
+"""Seconds that the start waits for the database to be brought up to date."""
+_DEMO_PATH = "/madre/tasks"
+
+
+def serve(file: Path | None, host: str | None, port: int | None) -> None:
+    """Run the gateway until it is told to stop; without any configuration, the demonstration.
+
+    Raises ConfigError and StartError.
+    """
+    loaded = load(file)
+    if loaded.path is None and not loaded.config.services:
+        click.echo("There is no tentaculo.toml here, so this is the built-in demonstration fleet.")
+        click.echo("`tentaculo init` writes a configuration to start from.")
+        _serve_demo(loaded, host, port)
+        return
+    config = _listening(loaded, host, port)
+    hashes, token = _tokens(config)
+    _migrate(config, loaded.path)
+    example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
+    _run(app.serve(config, hashes=hashes, ready=lambda running: _greet(running, config, token, example)))
+
+
+def demo(host: str | None, port: int | None) -> None:
+    """Run the gateway before the demonstration's fleet, whatever configuration lies here."""
+    _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
+
+
+def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
+    with TemporaryDirectory(prefix="tentaculo-demo-") as folder:
+        # The migration's process must not read a configuration that happens to lie in the working directory.
+        file = Path(folder, "tentaculo.toml")
+        file.write_text("# The demonstration's configuration is made in memory.\n", encoding="utf-8")
+        own = {"folder": Path(folder), "database": Database()}
+        config = _listening(loaded, host, port).model_copy(update=own)
+        _migrate(config, file)
+        _run(_demonstrate(config))
+
+
+async def _demonstrate(config: Config) -> None:
+    async with Demo() as fleet:
+        made = Config.model_validate(fleet.config_data)
+        config = config.model_copy(update={"auth": made.auth, "services": made.services})
+        await app.serve(
+            config,
+            hashes=accepted_hashes(config),
+            ready=lambda running: _greet(running, config, fleet.token, _DEMO_PATH),
+        )
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        uvloop.run(work)
+    except app.CannotListen as error:
+        raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
+    except DemoError as error:
+        raise StartError(str(error)) from error
+
+
+def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
+    """The configuration with the command line's address, after its warnings."""
+    for warning in loaded.warnings:
+        warn(warning)
+    server = loaded.config.server
+    given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    if not given:
+        return loaded.config
+    return loaded.config.model_copy(update={"server": server.model_copy(update={"listen": (), **given})})
+
+
+def _tokens(config: Config) -> tuple[list[str], str | None]:
+    """The accepted hashes, and the token that was made because there was none."""
+    hashes = accepted_hashes(config)
+    if hashes or not config.auth.enabled:
+        return hashes, None
+    token = make_token()
+    file = token_file(config)
+    try:
+        keep_hash(file, hash_token(token))
+    except OSError as error:
+        warn(f"{file} cannot be written ({error.strerror}): this token serves until the gateway stops")
+    click.echo(f"There was no token, so this one was made. It is shown this once; its hash is kept in {file}.")
+    click.echo(f"\n  {token}\n")
+    return [hash_token(token)], token
+
+
+def _migrate(config: Config, file: Path | None) -> None:
+    """Bring the database up to date in a process of its own, since this one is never to load Alembic."""
+    wanted = config.database.auto_upgrade
+    if not (is_sqlite(config) if wanted is None else wanted):
+        return
+    command = [sys.executable, "-m", "tentaculo", "db", "upgrade"]
+    if file is not None:
+        command += ["-c", str(file)]
+    try:
+        done = subprocess.run(  # noqa: S603 - this very program
+            command,
+            env=child_environment(config),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=MIGRATION_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"it took longer than {MIGRATION_TIMEOUT:g} s"
+    else:
+        if done.returncode == 0:
+            return
+        lines = done.stderr.strip().splitlines()
+        reason = lines[-1].removeprefix("Error: ") if lines else f"it ended with {done.returncode}"
+    warn(f"the database was not brought up to date: {reason} The proxy works without it.")
+
+
+def _greet(running: app.Running, config: Config, token: str | None, example: str | None) -> None:
+    url = running.url
+    off = [service.name for service in config.services.values() if not service.enabled]
+    aside = f" ({', '.join(off)} off on purpose)" if off else ""
+    click.echo(f"Tentáculo Link {__version__} serves {len(config.services)} services{aside}.")
+    click.echo(f"  status page   {url}/status")
+    if example is None:
+        return
+    header = f'-H "X-VX11-Token: {token or "<token>"}" ' if config.auth.enabled else ""
+    click.echo(f"  call one      curl {header}{url}{example}")
