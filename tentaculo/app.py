@@ -33,7 +33,7 @@ from tentaculo.health.board import Board
 from tentaculo.health.breaker import Breakers
 from tentaculo.health.probe import Prober
 from tentaculo.health.watch import Watch
-from tentaculo.model import ProbeResult, ServiceView
+from tentaculo.model import Health, ProbeResult, ServiceView
 from tentaculo.proxy.handler import Needs, Proxy
 from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
@@ -259,7 +259,8 @@ class Gateway:
         self._recorder.record_services([self.board.service(result.upstream.service)])
 
     def _note_change(self, view: ServiceView) -> None:
-        log.info("health changed", service=view.name, health=view.health.value, reason=view.reason)
+        level = log.warning if view.health is Health.DOWN else log.info
+        level("health changed", service=view.name, health=view.health.value, reason=view.reason)
 
 
 def _paths(app: web.Application) -> frozenset[str]:

@@ -7,14 +7,10 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-import structlog
-
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
-from tentaculo.model import Health, ProbeResult, ServiceView, Upstream
+from tentaculo.model import ProbeResult, ServiceView, Upstream
 from tentaculo.tasks import TaskGroup
-
-log = structlog.get_logger(__name__)
 
 _FIRST_ROUND = 1.0
 """Seconds in which every upstream is probed for the first time, so that the page is soon worth reading."""
@@ -119,6 +115,4 @@ class Watch:
         changed = self._board.record_probe(result)
         self._on_result(result)
         for view in changed:
-            level = log.warning if view.health is Health.DOWN else log.info
-            level("service changed", service=view.name, health=view.health.value, reason=view.reason)
             self._on_change(view)

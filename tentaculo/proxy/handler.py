@@ -281,7 +281,7 @@ def proxy_status(problem: Problem, name: str) -> dict[str, str]:
 
 
 def _judge(status: int) -> tuple[Outcome, str]:
-    """What a whole answer says of its upstream: a 5xx is its failure, a 4xx its caller's."""
+    """What a whole answer says of its upstream: a 5xx is its failure; a 4xx is its caller's, and shows that it works."""
     if status >= 500 and status != 501:
         return Outcome.FAILURE, f"answered {status}"
-    return (Outcome.NEUTRAL, "") if status >= 400 else (Outcome.SUCCESS, "")
+    return Outcome.SUCCESS, ""
