@@ -1,0 +1,167 @@
+"""What the machinery around the gateway asks: is the process alive, is it ready, and how is everything in numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from tentaculo import __version__
+from tentaculo.model import BreakerState, Health, ServiceView
+
+_KEPT = 1.0
+"""Seconds for which one scrape's text serves the next, which bounds what a flood can cost."""
+_MOST_FORMATS = 4
+
+
+class Phase(Enum):
+    """Where the process is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Traffic(Protocol):
+    """The proxied requests so far."""
+
+    def __call__(self) -> Iterable[tuple[str, str, int, float]]:
+        """Per service and status class: `(service, "2xx", requests, seconds in all)`; both only ever grow."""
+
+
+class Fleet(Collector):
+    """The gateway's own metrics, read at the moment of the scrape; nothing is counted twice or kept here."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Callable[[], Sequence[ServiceView]],
+        store_problem: Callable[[], str | None],
+        dropped: Callable[[], int],
+        traffic: Traffic,
+    ) -> None:
+        self._snapshot = snapshot
+        self._store_problem = store_problem
+        self._dropped = dropped
+        self._traffic = traffic
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric families, for the registry."""
+        yield InfoMetricFamily("tentaculo_build", "The gateway's version.", value={"version": __version__})
+        yield from self._services()
+        yield GaugeMetricFamily(
+            "tentaculo_store_up", "Whether the database can be written.", value=float(self._store_problem() is None)
+        )
+        yield CounterMetricFamily(
+            "tentaculo_store_dropped", "Rows that were not written to the database.", value=self._dropped()
+        )
+        yield from self._requests()
+
+    def _services(self) -> Iterator[Metric]:
+        health = GaugeMetricFamily(
+            "tentaculo_service_health",
+            "1 for the health that the service has, 0 for the others.",
+            labels=("service", "health"),
+        )
+        latency = GaugeMetricFamily(
+            "tentaculo_service_latency_ms", "How long the last probe took, in milliseconds.", labels=("service",)
+        )
+        opened = GaugeMetricFamily(
+            "tentaculo_breaker_open", "1 while the service's breaker is open.", labels=("service",)
+        )
+        for view in self._snapshot():
+            for one in Health:
+                health.add_metric((view.name, one.value), float(view.health is one))
+            if view.latency_ms is not None:
+                latency.add_metric((view.name,), view.latency_ms)
+            opened.add_metric((view.name,), float(view.breaker.state is BreakerState.OPEN))
+        yield from (health, latency, opened)
+
+    def _requests(self) -> Iterator[Metric]:
+        labels = ("service", "status_class")
+        requests = CounterMetricFamily("tentaculo_requests", "Proxied requests that were answered.", labels=labels)
+        seconds = CounterMetricFamily(
+            "tentaculo_request_seconds", "Seconds that proxied requests took in all.", labels=labels
+        )
+        for service, status_class, count, total in self._traffic():
+            requests.add_metric((service, status_class), count)
+            seconds.add_metric((service, status_class), total)
+        yield from (requests, seconds)
+
+
+class Scrapes:
+    """The text of `/metrics`, made at most once a second in each format, and in a few formats at most."""
+
+    def __init__(self, registry: CollectorRegistry, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._texts: dict[str, bytes] = {}
+        self._made = float("-inf")
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """The metrics and their content type, in the format that the Accept value asks for."""
+        now = self._clock()
+        if now - self._made >= _KEPT:
+            self._texts.clear()
+            self._made = now
+        encode, content_type = _encoder(accept)
+        if content_type not in self._texts and len(self._texts) >= _MOST_FORMATS:
+            # The asker names the version, so there is no end to the formats that could be asked for.
+            encode, content_type = choose_encoder("")
+        if content_type not in self._texts:
+            self._texts[content_type] = encode(self._registry)
+        return self._texts[content_type], content_type
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):
+        # The library compares version numbers and trips over one that is none.
+        return choose_encoder("")
+    return (encode, content_type) if content_type.isascii() and content_type.isprintable() else choose_encoder("")
+
+
+def routes(
+    *,
+    phase: Callable[[], Phase],
+    snapshot: Callable[[], Sequence[ServiceView]],
+    store_problem: Callable[[], str | None],
+    dropped: Callable[[], int],
+    traffic: Traffic,
+) -> list[web.RouteDef]:
+    """The routes `/livez`, `/readyz` and `/metrics`.
+
+    `store_problem` is None while the database is well, `dropped` counts what was not written to it.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(Fleet(snapshot=snapshot, store_problem=store_problem, dropped=dropped, traffic=traffic))
+    scrapes = Scrapes(registry)
+
+    async def livez(request: web.Request) -> web.Response:
+        return _json({"status": "alive"}, 200)
+
+    async def readyz(request: web.Request) -> web.Response:
+        now, problem = phase(), store_problem()
+        database = {"status": "ok"} if problem is None else {"status": "failed", "problem": problem}
+        checks = {"process": {"status": "ok" if now is Phase.READY else now.value}, "database": database}
+        return _json({"status": now.value, "checks": checks}, 200 if now is Phase.READY else 503)
+
+    async def metrics(request: web.Request) -> web.Response:
+        text, content_type = scrapes.text(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
+
+    return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+
+
+def _json(shape: object, status: int) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(shape), content_type="application/json")

@@ -1,0 +1,234 @@
+"""The status page: what a person sees of the fleet. It works without JavaScript, and waits for no service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp_jinja2
+import structlog
+from aiohttp import hdrs, web
+
+from tentaculo import __version__
+from tentaculo.model import BreakerState, Event, ServiceView
+from tentaculo.web import pages, words
+
+log = structlog.get_logger(__name__)
+
+_KEPT = 1.0
+"""Seconds for which one rendered page serves everybody, which bounds what a flood can cost."""
+_EVENTS = 20
+_EVENTS_WAIT = 1.0
+"""Seconds that the page waits for the database before it is shown without events."""
+_MOST_TROUBLES = 5
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
+    'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
+)
+_TICK, _CROSS, _MARK, _DASH = (
+    '<path d="m7 12.4 3.4 3.4L17 9"/>',
+    '<path d="m8 8 8 8m0-8-8 8"/>',
+    '<path d="M12 6.5v6.5m0 4v.1"/>',
+    '<path d="M7.5 12h9"/>',
+)
+_ICONS = {
+    "up": ("#0a7548", _TICK),
+    "degraded": ("#a86b00", _MARK),
+    "down": ("#b3221b", _CROSS),
+    "circuit": ("#b3221b", _CROSS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One service, ready to be shown."""
+
+    anchor: str
+    name: str
+    addresses: str
+    state: words.State
+    since: datetime
+    held: str
+    port: int
+    latency_ms: int | None
+    checked_at: datetime | None
+    checked: str
+    endpoint: str
+    code: int | None
+    breaker: str
+    is_tripped: bool
+    reason: str
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event, ready to be shown."""
+
+    type: str
+    source: str
+    severity: str
+    received_at: datetime
+    received: str
+    payload: str
+
+
+def row(place: int, view: ServiceView, now: datetime) -> Row:
+    """`view` in words, with everything that came from outside cut to size."""
+    state = words.state(view)
+    return Row(
+        anchor=_anchor(place),
+        name=words.cut(view.name, 80),
+        addresses=_addresses(view),
+        state=state,
+        since=view.since,
+        held=words.span((now - view.since).total_seconds()),
+        port=view.port,
+        latency_ms=view.latency_ms,
+        checked_at=view.checked_at,
+        checked=words.ago(view.checked_at, now),
+        endpoint=words.cut(view.endpoint or "", 60),
+        code=view.code,
+        breaker=words.breaker(view.breaker),
+        is_tripped=view.breaker.state is not BreakerState.CLOSED,
+        reason="" if state is words.UP else words.cut(_reason(view, state), 160),
+        snippet=words.cut(view.snippet or "", 120),
+    )
+
+
+def _anchor(place: int) -> str:
+    return f"service-{place}"
+
+
+def _reason(view: ServiceView, state: words.State) -> str:
+    return (view.breaker.reason if state is words.CIRCUIT_OPEN else None) or view.reason
+
+
+def _addresses(view: ServiceView) -> str:
+    if len(view.upstreams) < 2:
+        return ""
+    usable = sum(one.health.is_healthy and one.breaker.state is not BreakerState.OPEN for one in view.upstreams)
+    return f"{usable} of {len(view.upstreams)} addresses well"
+
+
+def event_row(event: Event, now: datetime) -> EventRow:
+    """`event` in words, with everything that came from outside cut to size."""
+    severity = event.payload.get("severity")
+    return EventRow(
+        type=words.cut(event.type, 60),
+        source=words.cut(event.source, 60),
+        severity=words.cut(severity, 20) if isinstance(severity, str) else "",
+        received_at=event.received_at,
+        received=words.ago(event.received_at, now),
+        payload=words.cut(json.dumps(event.payload, ensure_ascii=False, default=str), 160),
+    )
+
+
+def icon(mood: words.State) -> str:
+    """The tab's icon, which says how the fleet is by colour and by sign."""
+    colour, sign = _ICONS.get(mood.key, ("#5d676d", _DASH))
+    return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
+
+
+class StatusPage:
+    """Renders the page, at most once a second however many ask for it.
+
+    `snapshot` is the board's; `recent_events` gives the newest first and may fail or hang without harm;
+    `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
+    """
+
+    def __init__(
+        self,
+        *,
+        snapshot: Callable[[], Sequence[ServiceView]],
+        recent_events: Callable[[int], Awaitable[list[Event]]],
+        store_problem: Callable[[], str | None],
+        started_at: datetime,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._snapshot = snapshot
+        self._recent_events = recent_events
+        self._store_problem = store_problem
+        self._started_at = started_at
+        self._now = now
+        self._clock = clock
+        self._style = pages.inline("base.css", "status.css")
+        self._script = pages.inline("status.js")
+        self._policy = pages.content_security_policy(styles=[self._style], scripts=[self._script])
+        self._page = b""
+        self._made = float("-inf")
+        self._making = asyncio.Lock()
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The handler of `GET /status`."""
+        async with self._making:
+            if self._clock() - self._made >= _KEPT:
+                context = await self.context()
+                text = aiohttp_jinja2.render_string("status.html", request, context)
+                self._page, self._made = text.encode("utf-8", "replace"), self._clock()
+        return web.Response(
+            body=self._page,
+            headers={
+                hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+                hdrs.CACHE_CONTROL: "no-store",
+                "Content-Security-Policy": self._policy,
+            },
+        )
+
+    async def context(self) -> dict[str, Any]:
+        """Everything that the template names."""
+        events, no_events = await self._events()
+        now, services = self._now(), self._snapshot()
+        places = {view.name: place for place, view in enumerate(services)}
+        troubles = words.troubled(services)
+        mood, headline = words.mood(services), words.headline(services)
+        return {
+            "style": self._style.text,
+            "script": self._script.text,
+            "icon": icon(mood),
+            "title": f"{words.cut(headline.rstrip('.'), 80)} · Tentáculo Link",
+            "at": f"{now:%H:%M:%S} UTC",
+            "mood": mood,
+            "headline": headline,
+            "troubles": [
+                {"anchor": _anchor(places[view.name]), "name": view.name, "text": words.trouble(view, now)}
+                for view in troubles[:_MOST_TROUBLES]
+            ],
+            "untold": len(troubles[_MOST_TROUBLES:]),
+            "tally": words.tally(services),
+            "rows": [row(place, view, now) for place, view in enumerate(services)],
+            "events": [event_row(event, now) for event in events],
+            "no_events": no_events,
+            "database": self._store_problem(),
+            "version": __version__,
+            "uptime": words.span((now - self._started_at).total_seconds()),
+        }
+
+    async def _events(self) -> tuple[list[Event], str]:
+        """The newest events, and what to say where there are none."""
+        try:
+            async with asyncio.timeout(_EVENTS_WAIT):
+                events = await self._recent_events(_EVENTS)
+        except Exception as error:  # noqa: BLE001
+            # Whatever the store does, and however it fails, the page shows the fleet.
+            log.warning("recent events not shown", error=type(error).__name__, problem=self._store_problem())
+            return [], "The events cannot be read now: the database is not available."
+        return events, "None yet. Services send them to /events/ingest, or over the WebSocket /ws."
+
+
+async def lead_here(request: web.Request) -> web.Response:
+    """The handler of `GET /`, where no route takes it."""
+    return web.Response(status=302, headers={hdrs.LOCATION: "/status"})
+
+
+def routes(page: StatusPage, *, root: bool) -> list[web.RouteDef]:
+    """The route of the page; with `root`, also `/`, which leads there. The application needs `pages.setup(app)`."""
+    shown = [web.get("/status", page.show)]
+    return [web.get("/", lead_here), *shown] if root else shown

@@ -1,0 +1,141 @@
+"""The JSON shapes that VX11's own callers know from the 7.0 gateway, and only here.
+
+Everything is answered from the board's memory; no answer waits for a service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from tentaculo.model import BreakerState, Health, ServiceView
+
+MODULE = "tentaculo_link"
+VERSION = "7.0"
+"""The version of these shapes, which old checks compare; not the version of the product."""
+
+_WORDS = {
+    Health.UP: "ok",
+    Health.DEGRADED: "degraded",
+    Health.DOWN: "error",
+    Health.MAINTENANCE: "maintenance",
+    Health.OFF: "off",
+    Health.UNKNOWN: "unknown",
+}
+_HEALTHY = frozenset({"ok", "degraded"})
+_FAILED = frozenset({"error", "circuit_open"})
+
+
+def word(view: ServiceView) -> str:
+    """A service's status in the seed's words. What is somebody's intention outranks an open breaker."""
+    if view.breaker.state is BreakerState.OPEN and view.health not in (Health.OFF, Health.MAINTENANCE):
+        return "circuit_open"
+    return _WORDS[view.health]
+
+
+def module(view: ServiceView) -> dict[str, Any]:
+    """One service as `/vx11/status` shows it; `error` is there only when it failed."""
+    status = word(view)
+    shape: dict[str, Any] = {
+        "status": status,
+        "code": view.code,
+        "latency_ms": view.latency_ms,
+        "endpoint": view.endpoint,
+        "checked_at": view.checked_at,
+        "since": view.since,
+    }
+    if status in _FAILED:
+        shape["error"] = (view.breaker.reason if status == "circuit_open" else None) or view.reason
+    return shape
+
+
+def health_shape() -> dict[str, str]:
+    """`/health`: three keys and no more, so that old checks pass."""
+    return {"status": "ok", "module": MODULE, "version": VERSION}
+
+
+def status_shape(services: Sequence[ServiceView], port: int, now: datetime) -> dict[str, Any]:
+    """`/vx11/status`. The gateway itself is among the ports, and not among the modules."""
+    healthy, total = _count(services)
+    ok = healthy == total
+    return {
+        "ok": ok,
+        "status": "ok" if ok else "error",
+        "module": MODULE,
+        "version": VERSION,
+        "timestamp": now,
+        "ports": {MODULE: port, **{view.name: view.port for view in services}},
+        "modules": {view.name: module(view) for view in services},
+        "summary": {"healthy_modules": healthy, "total_modules": total, "all_healthy": ok},
+    }
+
+
+def overview_shape(services: Sequence[ServiceView]) -> dict[str, Any]:
+    """`/vx11/overview`."""
+    healthy, total = _count(services)
+    return {
+        "status": "ok" if healthy == total else "error",
+        "gateway": MODULE,
+        "version": VERSION,
+        "modules_health": {view.name: module(view) for view in services},
+        "summary": {"total_modules": total, "healthy": healthy, "unhealthy": total - healthy},
+    }
+
+
+def breakers_shape(services: Sequence[ServiceView], now: datetime) -> dict[str, Any]:
+    """`/vx11/circuit-breaker/status`."""
+    breakers = {view.name: view.breaker for view in services}
+    return {
+        "status": "ok",
+        "breakers": {
+            name: {
+                "state": breaker.state.value,
+                "failure_count": breaker.failure_count,
+                "last_failure": breaker.last_failure,
+            }
+            for name, breaker in breakers.items()
+        },
+        "timestamp": now,
+    }
+
+
+def _count(services: Sequence[ServiceView]) -> tuple[int, int]:
+    """How many services are healthy, and how many count."""
+    words = [word(view) for view in services if view.health.is_counted]
+    return sum(status in _HEALTHY for status in words), len(words)
+
+
+def routes(
+    *, snapshot: Callable[[], Sequence[ServiceView]], port: Callable[[], int], now: Callable[[], datetime]
+) -> list[web.RouteDef]:
+    """The routes of these shapes; each answers GET and HEAD.
+
+    `snapshot` is the board's, `port` the gateway's own, `now` the time in UTC.
+    """
+
+    async def health(request: web.Request) -> web.Response:
+        return _json(health_shape())
+
+    async def status(request: web.Request) -> web.Response:
+        return _json(status_shape(snapshot(), port(), now()))
+
+    async def overview(request: web.Request) -> web.Response:
+        return _json(overview_shape(snapshot()))
+
+    async def breakers(request: web.Request) -> web.Response:
+        return _json(breakers_shape(snapshot(), now()))
+
+    return [
+        web.get("/health", health),
+        web.get("/vx11/status", status),
+        web.get("/vx11/overview", overview),
+        web.get("/vx11/circuit-breaker/status", breakers),
+    ]
+
+
+def _json(shape: dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(shape), content_type="application/json")

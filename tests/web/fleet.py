@@ -1,0 +1,178 @@
+"""A gateway's native application on a real socket, over a fleet of plain values that a test can change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import ClientSession, web
+
+from tentaculo.auth import Tokens, hash_token
+from tentaculo.config import schema
+from tentaculo.cors import CorsPolicy
+from tentaculo.errors import Failure, Problem
+from tentaculo.model import BreakerState, BreakerView, Event, Health, ServiceView, Upstream, UpstreamView
+from tentaculo.web import middleware, operations, pages, status, vx11
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+TOKEN = "right-token"
+ORIGIN = "http://localhost:8020"
+CLOSED = BreakerView(BreakerState.CLOSED, 0)
+OPEN = BreakerView(BreakerState.OPEN, 5, NOW - timedelta(seconds=4), "connection refused 5 times in a row", 6.0)
+
+
+def view(
+    name: str, port: int = 8001, health: Health = Health.UP, breaker: BreakerView = CLOSED, **changes: Any
+) -> ServiceView:
+    """A service that is well, but for `changes`."""
+    values: dict[str, Any] = {
+        "reason": "answered 200 in 4 ms",
+        "since": NOW - timedelta(hours=3),
+        "upstreams": (UpstreamView(Upstream(name, "10.9.8.7", port), health, breaker),),
+        "checked_at": NOW - timedelta(seconds=3),
+        "code": 200,
+        "latency_ms": 4,
+        "endpoint": "/health",
+        "snippet": '{"status":"ok"}',
+    }
+    return ServiceView(name=name, port=port, health=health, **{**values, **changes})
+
+
+UNSEEN: dict[str, Any] = {"checked_at": None, "code": None, "latency_ms": None, "endpoint": None, "snippet": None}
+
+
+def fleet() -> tuple[ServiceView, ...]:
+    """One service in each state."""
+    return (
+        view("madre", 8001),
+        view("switch", 8002, Health.DEGRADED, reason="slow: 1840 ms"),
+        view("hermes", 8003, Health.DOWN, reason="connection refused", code=None, latency_ms=None, snippet=None),
+        view("mcp", 8006, breaker=OPEN),
+        view("shubniggurath", 8007, Health.OFF, reason="off on purpose", **UNSEEN),
+        view("spawner", 8008, Health.MAINTENANCE, reason="a new disk"),
+        view("operator", 8011, Health.UNKNOWN, reason="not checked yet", **UNSEEN),
+    )
+
+
+def event(number: int, **changes: Any) -> Event:
+    """One event."""
+    values: dict[str, Any] = {
+        "id": number,
+        "source": "madre",
+        "type": "spawn_success",
+        "payload": {"child": f"d-{number}"},
+        "received_at": NOW - timedelta(seconds=20),
+    }
+    return Event(**{**values, **changes})
+
+
+@dataclass
+class State:
+    """What the application answers from."""
+
+    services: tuple[ServiceView, ...] = field(default_factory=fleet)
+    events: list[Event] = field(default_factory=list)
+    lost: str | None = None
+    phase: operations.Phase = operations.Phase.READY
+    now: datetime = NOW
+    clock: float = 1000.0
+    fault: Exception | None = None
+    """Raised by the store when it is asked for events."""
+    hangs: bool = False
+    asked_for_events: int = 0
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def recent_events(self, limit: int) -> list[Event]:
+        self.asked_for_events += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fault is not None:
+            raise self.fault
+        if self.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
+        return self.events[:limit]
+
+    def traffic(self) -> Iterator[tuple[str, str, int, float]]:
+        yield "madre", "2xx", 41, 1.5
+        yield "madre", "5xx", 2, 0.25
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The running application: what it answers from, where it is, and a client for it."""
+
+    state: State
+    host: str
+    port: int
+    client: ClientSession
+
+
+def application(state: State, auth: schema.Auth) -> web.Application:
+    app = web.Application()
+    pages.setup(app)
+    page = status.StatusPage(
+        snapshot=lambda: state.services,
+        recent_events=state.recent_events,
+        store_problem=lambda: state.lost,
+        started_at=NOW - timedelta(hours=52),
+        now=lambda: state.now,
+        clock=lambda: state.clock,
+    )
+
+    async def ingest(request: web.Request) -> web.Response:
+        state.bodies.append(await request.read())
+        return web.Response(status=201)
+
+    async def fail(request: web.Request) -> web.Response:
+        raise RuntimeError("the secret is 1234")
+
+    async def break_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half of ")
+        raise Problem(Failure.INTERNAL)
+
+    app.add_routes(status.routes(page, root=True))
+    app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
+    app.add_routes(
+        operations.routes(
+            phase=lambda: state.phase,
+            snapshot=lambda: state.services,
+            store_problem=lambda: state.lost,
+            dropped=lambda: 7,
+            traffic=state.traffic,
+        )
+    )
+    app.add_routes(
+        [
+            web.post("/events/ingest", ingest),
+            web.get("/debug/fail", fail),
+            web.get("/debug/break-off", break_off),
+            web.get("/ws", ingest),
+        ]
+    )
+    middleware.install(
+        app,
+        tokens=Tokens([hash_token(TOKEN)]),
+        cors=CorsPolicy(schema.Cors(origins=(ORIGIN,))),
+        open_paths=middleware.open_paths(auth),
+    )
+    return app
+
+
+@asynccontextmanager
+async def running(state: State, auth: schema.Auth | None = None) -> AsyncIterator[Gateway]:
+    """Serve it as production does, on a free port of the loopback."""
+    runner = web.AppRunner(application(state, auth or schema.Auth()), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        async with ClientSession(f"http://{host}:{port}") as client:
+            yield Gateway(state, host, port, client)
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,119 @@
+"""The page's words."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.model import BreakerState, BreakerView, Health, ServiceView
+from tentaculo.web import words
+from tests.web.fleet import NOW, OPEN, fleet, view
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-5, "0 s"),
+        (0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (86399, "23 h"),
+        (86400, "1 day"),
+        (200000, "2 days"),
+    ],
+)
+def test_span(seconds: float, said: str) -> None:
+    assert words.span(seconds) == said
+
+
+def test_ago() -> None:
+    assert words.ago(None, NOW) == "never"
+    assert words.ago(NOW, NOW) == "just now"
+    assert words.ago(NOW - timedelta(seconds=8), NOW) == "8 s ago"
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        (NOW - timedelta(hours=1), "14:09"),
+        (NOW - timedelta(days=11), "3 Mar 15:09"),
+        (NOW - timedelta(days=365), "14 Mar 2025 15:09"),
+        ((NOW - timedelta(hours=1)).astimezone(timezone(timedelta(hours=9))), "14:09"),
+    ],
+)
+def test_at(then: datetime, said: str) -> None:
+    assert words.at(then, NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("breaker", "said"),
+    [
+        (BreakerView(BreakerState.CLOSED, 0), "Closed"),
+        (BreakerView(BreakerState.CLOSED, 3), "Closed, 3 failed in a row"),
+        (BreakerView(BreakerState.OPEN, 5, retry_after=6.3), "Open, next try in 7 s"),
+        (BreakerView(BreakerState.OPEN, 5), "Open, next try is due"),
+        (BreakerView(BreakerState.HALF_OPEN, 5), "Half open, one request on trial"),
+    ],
+)
+def test_breaker(breaker: BreakerView, said: str) -> None:
+    assert words.breaker(breaker) == said
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        ((), "No services are configured yet."),
+        ((view("a", health=Health.OFF),), "Every service is off on purpose."),
+        ((view("a"),), "a is well."),
+        ((view("a"), view("b"), view("c", health=Health.OFF)), "All 2 services are well."),
+        ((view("a"), view("b", health=Health.DEGRADED)), "All 2 services are well."),
+        ((view("a"), view("b", health=Health.DOWN)), "1 of 2 services is well."),
+        ((view("a"), view("b"), view("c", breaker=OPEN)), "2 of 3 services are well."),
+        ((view("a", health=Health.DOWN),), "a is down."),
+        ((view("a", health=Health.DOWN), view("b", breaker=OPEN)), "None of 2 services is well."),
+        ((view("a", health=Health.UNKNOWN),), "Waiting for the first check of 1 service."),
+        (
+            (view("a", health=Health.UNKNOWN), view("b", health=Health.UNKNOWN)),
+            "Waiting for the first check of 2 services.",
+        ),
+    ],
+)
+def test_headline(services: tuple[ServiceView, ...], said: str) -> None:
+    assert words.headline(services) == said
+
+
+def test_the_gravest_comes_first() -> None:
+    assert [view.name for view in words.troubled(fleet())] == ["hermes", "mcp", "switch", "spawner"]
+    assert words.mood(fleet()).key == "down"
+    assert words.mood([view("a"), view("b", health=Health.DEGRADED)]).key == "degraded"
+    assert words.mood([view("a"), view("b", health=Health.OFF)]) == words.UP
+    assert words.mood([]).key == "unknown"
+
+
+def test_a_service_that_is_down_is_down_first_of_all() -> None:
+    assert words.state(view("a", health=Health.DOWN, breaker=OPEN)).key == "down"
+    assert words.state(view("a", health=Health.UP, breaker=OPEN)) == words.CIRCUIT_OPEN
+
+
+def test_every_health_has_its_word() -> None:
+    said = {words.state(view("a", health=health)).word for health in Health}
+    assert len(said) == len(Health)
+
+
+@given(st.text(), st.integers(min_value=1, max_value=50))
+def test_cut_is_one_printable_line_of_at_most_so_much(text: str, most: int) -> None:
+    line = words.cut(text, most)
+    assert len(line) <= most
+    assert line.isprintable()
+    assert line == line.strip()
+
+
+def test_cut_leaves_what_fits() -> None:
+    assert words.cut("a  b\nc", 10) == "a b c"
+    assert words.cut("x" * 11, 10) == "x" * 9 + "…"
+    assert words.cut(" " * 100 + "x", 10) == "…"
