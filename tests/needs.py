@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 
 import pytest
 
@@ -15,3 +17,14 @@ def need(present: object, what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}, and CI=true allows no skip for that")
     pytest.skip(reason)
+
+
+async def package_index_answers() -> bool:
+    """Whether pip can install something that is not here yet."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps"),
+        *("--no-cache-dir", "--retries", "0", "--timeout", "15", "hatchling"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    return await process.wait() == 0
