@@ -36,6 +36,7 @@ http {{
   scgi_temp_path {folder}/scgi;
   types {{ text/plain txt; application/octet-stream bin; }}
   gzip on;
+  gzip_proxied any;
   gzip_types text/plain;
   gzip_min_length 100;
   gzip_vary on;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -57,11 +57,14 @@ class Behind:
         return connect(url, **{**settings, **options})  # type: ignore[arg-type]
 
 
+def _last(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return offered[-1] if offered else None
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def behind() -> AsyncIterator[Behind]:
     echo = Echo()
-    subprotocols = [Subprotocol("chat.v2"), Subprotocol("chat.v1")]
-    async with serve(echo.handle, "127.0.0.1", 0, max_size=None, subprotocols=subprotocols) as server:
+    async with serve(echo.handle, "127.0.0.1", 0, max_size=None, select_subprotocol=_last) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         service = {"url": f"http://127.0.0.1:{port}", "routes": [{"prefix": "/echo"}]}
         async with running_gateway({"services": {"echo": service}}) as gateway:
@@ -125,7 +128,7 @@ async def test_the_servers_close_code_and_reason_arrive(behind: Behind) -> None:
 
 
 async def test_the_far_end_chooses_the_subprotocol(behind: Behind) -> None:
-    async with behind.connect(subprotocols=[Subprotocol("chat.v1")]) as socket:
+    async with behind.connect(subprotocols=[Subprotocol("chat.v2"), Subprotocol("chat.v1")]) as socket:
         assert socket.subprotocol == "chat.v1"
 
 
