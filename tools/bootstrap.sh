@@ -75,6 +75,7 @@ fill_venv() {
 
 missing_packages() {
     PATH=$PATH:/usr/sbin
+    command -v curl >/dev/null 2>&1 || echo curl
     command -v nginx >/dev/null 2>&1 || echo nginx-light
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
     if command -v chromium >/dev/null 2>&1; then return; fi
