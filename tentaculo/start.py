@@ -7,7 +7,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import uvloop
@@ -20,7 +20,9 @@ from tentaculo.config.load import Loaded, load, load_tables
 from tentaculo.config.schema import Config, Database
 from tentaculo.config.tokens import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.console import StartError, warn
-from tentaculo.demo.launch import Demo, DemoError
+
+if TYPE_CHECKING:
+    from tentaculo.demo.launch import Demo
 
 MIGRATION_TIMEOUT = 60.0
 """Seconds that the start waits for the database to be brought up to date."""
@@ -62,7 +64,16 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
 
 
 async def _demonstrate(config: Config) -> None:
-    async with Demo() as fleet:
+    from tentaculo.demo.launch import Demo, DemoError
+
+    try:
+        await _with_fleet(Demo(), config)
+    except DemoError as error:
+        raise StartError(str(error)) from error
+
+
+async def _with_fleet(demo: Demo, config: Config) -> None:
+    async with demo as fleet:
         made = Config.model_validate(fleet.config_data)
         config = config.model_copy(update={"auth": made.auth, "services": made.services})
         await app.serve(
@@ -77,8 +88,6 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         uvloop.run(work)
     except app.CannotListen as error:
         raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
-    except DemoError as error:
-        raise StartError(str(error)) from error
 
 
 def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
@@ -133,7 +142,7 @@ def _migrate(config: Config, file: Path | None) -> None:
             return
         lines = done.stderr.strip().splitlines()
         reason = lines[-1].removeprefix("Error: ") if lines else f"it ended with {done.returncode}"
-    warn(f"the database was not brought up to date: {reason} The proxy works without it.")
+    warn(f"the database was not brought up to date: {reason.rstrip('.')}. The proxy works without it.")
 
 
 def _greet(running: app.Running, config: Config, token: str | None, example: str | None) -> None:

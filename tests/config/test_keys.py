@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from tentaculo.config.keys import ANY, INTERNAL, Kind, children, walk
+
+
+def test_kinds_say_how_the_environment_writes_a_value() -> None:
+    kinds = {key.path: key.kind for key in walk()}
+    assert kinds["server", "port"] is Kind.SCALAR
+    assert kinds["auth", "token_file"] is Kind.SCALAR
+    assert kinds["services", ANY, "health"] is Kind.LIST
+    assert kinds["services", ANY, "routes", ANY, "set_headers"] is Kind.TABLE
+    assert kinds["services", ANY, "probe"] is Kind.TABLE
+
+
+def test_what_only_loading_sets_is_no_key() -> None:
+    assert not any(key.path[-1] in INTERNAL for key in walk())
+
+
+def test_children_of_a_real_place() -> None:
+    assert set(children(("services", "server", "breaker"))) == {"failures", "open_for"}
+    assert "prefix" in children(("services", "madre", "routes", 3))
+    assert "services" in children(())
+    assert children(("services", "madre", "routes", 3, "set_headers")) == []
+    assert children(("services",)) == []
