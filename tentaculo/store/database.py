@@ -1,0 +1,195 @@
+"""One connection to the database, for one thread. It never makes a database, and knows when it has lost its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, literal_column, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from tentaculo.model import ServiceView
+from tentaculo.store import repo, tables
+from tentaculo.store.address import database_file, parse
+from tentaculo.store.faults import NOT_MIGRATED, StoreUnavailable, describe
+from tentaculo.store.runtime_table import RuntimeTable, Written
+
+LOCK_WAIT = 2.0
+"""Seconds to wait for another process's lock."""
+SERVER_WAIT = 5.0
+"""Seconds a database server may take to connect and to finish a statement."""
+
+
+class Database:
+    """The recorder's connection: opened when first needed, checked before each use.
+
+    Every method may raise whatever SQLAlchemy and the driver raise; `describe` puts it into words. After that, `close`
+    and start again with `ready`.
+    """
+
+    def __init__(self, url: str) -> None:
+        """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none."""
+        self.url = parse(url)
+        self._file = database_file(self.url)
+        self._file_id: tuple[int, int] | None = None
+        self._connection: Connection | None = None
+        self._services: RuntimeTable | None = None
+
+    def __repr__(self) -> str:
+        return f"<Database {self.url.get_backend_name()}: {'closed' if self._connection is None else 'open'}>"
+
+    def ready(self) -> None:
+        """Open the connection, or see that the one there still leads to a migrated database."""
+        if self._connection is None:
+            self._open()
+        else:
+            self._check()
+
+    def close(self) -> None:
+        """Close the connection, however broken it is."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            # A driver may raise anything while it says good-bye on a dead connection, and nothing is left to save.
+            except Exception:  # noqa: BLE001
+                connection.invalidate()
+
+    def insert_events(self, rows: Sequence[repo.EventRow]) -> None:
+        """Store events in one transaction."""
+        with self._transaction() as connection:
+            repo.insert_events(connection, rows)
+
+    def write_services(self, views: Sequence[ServiceView], now: datetime) -> Written:
+        """Bring the services' rows up to date in one transaction."""
+        with self._transaction() as connection:
+            assert self._services is not None
+            return self._services.write(connection, views, now)
+
+    def read(self, query: repo.Query) -> Any:
+        """What `query` finds."""
+        with self._transaction() as connection:
+            return query(connection)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        assert self._connection is not None
+        with self._connection.begin():
+            yield self._connection
+
+    def _open(self) -> None:
+        connection = connect(self.url)
+        self._connection = connection
+        self._file_id = _file_id(self._file)
+        with connection.begin():
+            self._services = RuntimeTable.find(connection)
+            names = set(inspect(connection).get_table_names())
+        if tables.events.name not in names:
+            raise StoreUnavailable(NOT_MIGRATED)
+        if connection.dialect.name == "sqlite":
+            _choose_journal(connection, names)
+        _try_writing(connection)
+
+    def _check(self) -> None:
+        # SQLite goes on writing into a file that was deleted or replaced, and nobody would ever read it.
+        if _file_id(self._file) != self._file_id:
+            assert self._file is not None
+            raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
+        with self._transaction() as connection:
+            for table in (tables.events, tables.services):
+                connection.execute(select(literal_column("1")).select_from(table).limit(1)).all()
+
+
+def connect(url: URL) -> Connection:
+    """A connection that waits a bounded time for locks and servers, and makes no file where there is none."""
+    return _engine(url).connect()
+
+
+def write_services(url: str, views: Sequence[ServiceView], now: datetime) -> Written:
+    """Write `views` to the database at `url`, with whatever columns its table has, migrated or not.
+
+    For a command that writes once. Raises `StoreUnavailable`.
+    """
+    address = URL.create("sqlite")
+    try:
+        address = parse(url)
+        with closing(connect(address)) as connection, connection.begin():
+            return RuntimeTable.find(connection).write(connection, views, now)
+    # A driver may raise its own errors, the system's, or none that is documented: each means the same here.
+    except Exception as error:
+        raise StoreUnavailable(describe(error, address)) from error
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        file = database_file(url)
+        if file is None:
+            return create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_WAIT})
+        return create_engine("sqlite://", poolclass=NullPool, creator=lambda: _open_file(file))
+    # pg8000 applies it to connecting and to each read of the socket; the server's own limit should strike first.
+    arguments = {"timeout": SERVER_WAIT + 1} if url.get_driver_name() == "pg8000" else {}
+    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    event.listen(engine, "connect", _prepare_session)
+    return engine
+
+
+def _open_file(file: Path) -> sqlite3.Connection:
+    if not file.exists():
+        raise StoreUnavailable(f"The database file {file.name} does not exist: run `tentaculo db upgrade`.")
+    return sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=rw", uri=True, timeout=LOCK_WAIT)
+
+
+def _prepare_session(connection: Any, _record: object) -> None:
+    # UTC, since a naive time written to a column with a zone is read in the session's own.
+    cursor = connection.cursor()
+    cursor.execute("SET TIME ZONE 'UTC'")
+    cursor.execute(f"SET lock_timeout = {int(LOCK_WAIT * 1000)}")
+    cursor.execute(f"SET statement_timeout = {int(SERVER_WAIT * 1000)}")
+    cursor.close()
+    connection.commit()
+
+
+def _try_writing(connection: Connection) -> None:
+    """Find out now whether the database can be written: locked and read-only ones can still be read."""
+    notes = tables.schema_notes
+    with connection.begin() as transaction:
+        connection.execute(update(notes).values(revision=notes.c.revision))
+        transaction.rollback()
+
+
+def _choose_journal(connection: Connection, names: set[str]) -> None:
+    """Switch on the write-ahead log where the file is ours alone.
+
+    The journal mode is written into the file and holds for every program that opens it, so another product's database
+    keeps the one it has.
+    """
+    with connection.begin():
+        noted = select(tables.schema_notes.c.table_name).where(tables.schema_notes.c.column_name.is_(None))
+        ours = {"alembic_version", *connection.scalars(noted)}
+    with connection.begin():
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        if mode != "wal" and names <= ours:
+            try:
+                mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
+            except OperationalError:
+                # Somebody uses the file at this moment: the old mode is only slower, and the next start tries again.
+                pass
+        if mode == "wal":
+            # With the log a commit needs no sync of its own, and a power cut costs the last events, not the file.
+            connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+
+
+def _file_id(file: Path | None) -> tuple[int, int] | None:
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)

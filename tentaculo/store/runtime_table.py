@@ -1,0 +1,180 @@
+"""`copilot_runtime_services`: one row per service, written in the words the fleet knows, in whatever shape it stands.
+
+The table may be another product's, older than this one. So its columns are looked up, only those that exist are
+written, rows are changed in place (ids, `created_at` and unknown columns stay), and rows under an alias or without a
+name are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import ColumnClause, Connection, DateTime, String, bindparam, column, func, inspect, select, table
+from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.types import TypeEngine
+
+from tentaculo.model import BreakerState, Health, ServiceView
+from tentaculo.store import tables
+from tentaculo.store.faults import NOT_MIGRATED, StoreUnavailable
+
+KEY = "service_name"
+# What the configuration knows of a service, and what only a probe can find out.
+_FACTS = ("host", "port", "health_url", "status")
+_FINDINGS = ("http_code", "latency_ms", "endpoint_ok", "snippet", "last_check", "checked_at")
+
+
+def word_of(view: ServiceView) -> str:
+    """The 7.0 gateway's word for a service's state: OK, BROKEN or UNKNOWN."""
+    if view.health in (Health.OFF, Health.MAINTENANCE):
+        return "UNKNOWN"
+    # A service without addresses has no breaker to ask.
+    if view.health is Health.DOWN or (view.upstreams and view.breaker.state is BreakerState.OPEN):
+        return "BROKEN"
+    return "OK" if view.health.is_healthy else "UNKNOWN"
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """`moment` as the database keeps it: UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def storable(text: str) -> str:
+    """`text` without what a database refuses: NUL (PostgreSQL) and lone surrogates (both)."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one write did: how many rows, and which columns the table has of those a row could fill."""
+
+    rows: int
+    columns: tuple[str, ...]
+
+
+class RuntimeTable:
+    """The table as it stands in one database: made by `find`, used on connections to that database only."""
+
+    def __init__(self, types: Mapping[str, TypeEngine[Any]]) -> None:
+        """`types` are the table's columns by name, with their types as reflected."""
+        self._fit = {name: _fit(type_) for name, type_ in types.items()}
+        self._facts = tuple(name for name in _FACTS if name in types)
+        self._findings = tuple(name for name in _FINDINGS if name in types)
+        columns: list[ColumnClause[Any]] = [
+            column(c.name, String() if isinstance(c.type, DateTime) and not _is_time(types[c.name]) else c.type)
+            for c in tables.services.c
+            if c.name in types
+        ]
+        self._table = table(tables.services.name, *columns)
+
+    def __repr__(self) -> str:
+        return f"<RuntimeTable: {', '.join(self._table.c.keys())}>"
+
+    @classmethod
+    def find(cls, connection: Connection) -> RuntimeTable:
+        """Look the table's columns up. Raises `StoreUnavailable` where there is no such table."""
+        try:
+            found = inspect(connection).get_columns(tables.services.name)
+        except NoSuchTableError:
+            raise StoreUnavailable(NOT_MIGRATED) from None
+        types = {str(c["name"]): c["type"] for c in found}
+        if KEY not in types:
+            raise StoreUnavailable(f"The table {tables.services.name} has no column {KEY}.")
+        return cls(types)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are written, in the table's canonical order."""
+        return tuple(name for name in self._table.c.keys() if name != "id")  # noqa: SIM118 - a column collection
+
+    def write(self, connection: Connection, views: Iterable[ServiceView], now: datetime) -> Written:
+        """Bring the rows of `views` up to date, within the caller's transaction.
+
+        A service that was never probed keeps what an earlier probe found. `now` becomes `created_at` of new rows.
+        """
+        # In the order of their names, so that two writers cannot wait for each other's rows.
+        rows = [(view.checked_at is not None, self._row(view, now)) for view in sorted(views, key=lambda v: v.name)]
+        known = self._known(connection, [row[KEY] for _, row in rows])
+        for probed, names in ((True, self._facts + self._findings), (False, self._facts)):
+            chosen = [row for was_probed, row in rows if was_probed is probed]
+            self._change(connection, [row for row in chosen if row[KEY] in known], names)
+            self._insert(connection, [row for row in chosen if row[KEY] not in known], names)
+        return Written(len(rows), self.columns)
+
+    def _known(self, connection: Connection, names: Sequence[str]) -> set[str]:
+        key = self._table.c[KEY]
+        return set(connection.scalars(select(key).where(key.in_(names))))
+
+    def _change(self, connection: Connection, rows: list[dict[str, Any]], names: Sequence[str]) -> None:
+        # A plain UPDATE where the row is there: ON CONFLICT would take a number from PostgreSQL's id sequence for each
+        # probe, and a fleet of a thousand would use up the sequence's 31 bits within a year.
+        if not rows or not names:
+            return
+        c = self._table.c
+        values = {
+            name: func.coalesce(bindparam(f"new_{name}", type_=c[name].type), c[name])
+            if name == "health_url"
+            else bindparam(f"new_{name}", type_=c[name].type)
+            for name in names
+        }
+        statement = self._table.update().where(c[KEY] == bindparam("the_key")).values(values)
+        parameters = [{"the_key": row[KEY]} | {f"new_{name}": row[name] for name in names} for row in rows]
+        connection.execute(statement, parameters)
+
+    def _insert(self, connection: Connection, rows: list[dict[str, Any]], names: Sequence[str]) -> None:
+        if not rows:
+            return
+        insert = _dialect(connection).insert(self._table)
+        # Another writer may have been first since we looked; its row is then changed in place, never replaced.
+        if names:
+            statement = insert.on_conflict_do_update(
+                index_elements=[KEY], set_={name: insert.excluded[name] for name in names}
+            )
+        else:
+            statement = insert.on_conflict_do_nothing(index_elements=[KEY])
+        connection.execute(statement, rows)
+
+    def _row(self, view: ServiceView, now: datetime) -> dict[str, Any]:
+        checked_at = None if view.checked_at is None else naive_utc(view.checked_at)
+        values: dict[str, Any] = {
+            KEY: view.name,
+            "host": view.host,
+            "port": view.port,
+            "health_url": view.health_url,
+            "status": word_of(view),
+            "http_code": view.code,
+            "latency_ms": view.latency_ms,
+            "endpoint_ok": view.endpoint,
+            "snippet": view.snippet,
+            "last_check": checked_at,
+            "checked_at": checked_at,
+            "created_at": naive_utc(now),
+        }
+        return {name: self._fit[name](values[name]) for name in self.columns}
+
+
+def _dialect(connection: Connection) -> Any:
+    """The dialect's own module, which has the INSERT that knows ON CONFLICT. Only the one in use: each is megabytes."""
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+
+
+def _is_time(type_: TypeEngine[Any]) -> bool:
+    return isinstance(type_, DateTime)
+
+
+def _fit(type_: TypeEngine[Any]) -> Callable[[Any], Any]:
+    """How a value is made to fit a column of `type_`: text is cut to its length, a time in a text column is spelled."""
+    is_time = _is_time(type_)
+    length = type_.length if isinstance(type_, String) else None
+
+    def fit(value: Any) -> Any:
+        if isinstance(value, str):
+            return storable(value)[:length]
+        if isinstance(value, datetime) and not is_time:
+            return value.isoformat(" ", "microseconds")
+        return value
+
+    return fit

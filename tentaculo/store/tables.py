@@ -1,0 +1,56 @@
+"""The tables the gateway reads and writes. Frozen history lives in the migrations; this is how they stand today.
+
+`services` is another product's table where one exists already: a migration then only adds the columns it lacks, and
+its own types, defaults and further columns stay as they were found (CONTRACT of the fleet, three known shapes). All
+times are naive UTC, since the fleet's own readers expect `YYYY-MM-DD HH:MM:SS.ffffff`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+services = Table(
+    "copilot_runtime_services",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("service_name", String(128), nullable=False, unique=True),
+    Column("host", String(128)),
+    Column("port", Integer, nullable=False),
+    Column("health_url", String(256)),
+    Column("status", String(32)),
+    Column("http_code", Integer),
+    Column("latency_ms", Integer),
+    Column("endpoint_ok", String(128)),
+    Column("snippet", Text),
+    Column("last_check", DateTime),
+    Column("checked_at", DateTime),
+    Column("created_at", DateTime),
+)
+
+# The prefix keeps these apart from a fleet's own tables, which may well include one named `events`.
+events = Table(
+    "tentaculo_events",
+    metadata,
+    # INTEGER on SQLite makes it the row's own key, without a second index; both hold the 53 bits of an event id.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("canonical", Boolean, nullable=False),
+    Column("broadcast", Boolean, nullable=False),
+    Column("received_at", DateTime, nullable=False),
+    Index("ix_tentaculo_events_type_id", "type", "id"),
+)
+
+schema_notes = Table(
+    "tentaculo_schema_notes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", String(32), nullable=False),
+    Column("table_name", String(128), nullable=False),
+    # The column that the revision added to a table it found; NULL where it made the whole table.
+    Column("column_name", String(128)),
+)

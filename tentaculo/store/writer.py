@@ -1,0 +1,151 @@
+"""The one thread that talks to the database. It outlives every fault of it and comes back by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from threading import Thread
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from tentaculo.model import ServiceView
+from tentaculo.store.database import Database
+from tentaculo.store.faults import StoreUnavailable, describe, is_the_rows
+from tentaculo.store.inbox import Ask, Inbox, Work
+from tentaculo.store.repo import EventRow
+
+log = structlog.get_logger(__name__)
+
+BATCH = 256
+"""Events committed together at most."""
+CHECK_EVERY = 5.0
+"""Seconds between looks at a database that nobody uses, so that its loss is known before it is felt."""
+FIRST_RETRY, LAST_RETRY = 0.25, 5.0
+"""Seconds between attempts to get a lost database back; doubled each time."""
+
+
+class Writer(Thread):
+    """Takes what waits in the inbox, commits it as a group, and answers those who wait.
+
+    `problem` is None while the database serves, else why it does not; it changes only here, and only after work has
+    succeeded or failed. `now` gives the time of new rows.
+    """
+
+    def __init__(self, database: Database, inbox: Inbox, now: Callable[[], datetime]) -> None:
+        super().__init__(name="tentaculo-writer", daemon=True)
+        self.problem: str | None = None
+        self._database = database
+        self._inbox = inbox
+        self._now = now
+        self._delay = FIRST_RETRY
+
+    def run(self) -> None:
+        """Serve until the inbox is closed and empty, or closed and the database lost."""
+        while (work := self._next()) is not None:
+            try:
+                self._database.ready()
+                self._serve(work)
+            # The thread's outermost frame: whatever a driver raises must cost this work only, never the thread.
+            except Exception as error:  # noqa: BLE001
+                self._lose(work, error)
+                if self._inbox.is_closed:
+                    break
+            else:
+                self._regain()
+        self._refuse(self._inbox.take_asks(), "The gateway is stopping.")
+        self._database.close()
+
+    def _next(self) -> Work | None:
+        if self.problem is None:
+            return self._inbox.take(CHECK_EVERY, BATCH)
+        self._inbox.pause(self._delay)
+        self._delay = min(self._delay * 2, LAST_RETRY)
+        return self._inbox.take(0, BATCH)
+
+    def _serve(self, work: Work) -> None:
+        # Who gave up waiting was told that the event is not stored; so it must not be.
+        work.events = [ask for ask in work.events if not ask.answer.cancelled()]
+        if work.events:
+            self._store_events(work.events)
+            work.events = []
+        if work.views:
+            self._write_views(list(work.views.values()))
+            work.views = {}
+        while work.reads:
+            ask = work.reads[0]
+            try:
+                _answer([ask], None if ask.answer.cancelled() else self._database.read(ask.what))
+            except (TypeError, ValueError):
+                # What another hand wrote into the table is not what we would have: that costs this answer only.
+                self._refuse([ask], "The database holds rows that cannot be read.")
+            del work.reads[0]
+
+    def _store_events(self, asks: Sequence[Ask[EventRow]]) -> None:
+        try:
+            self._database.insert_events([ask.what for ask in asks])
+        except SQLAlchemyError as error:
+            if not is_the_rows(error):
+                raise
+            if len(asks) > 1:
+                for ask in asks:
+                    self._store_events([ask])
+            else:
+                self._refuse(asks, "The database refuses this event.")
+        else:
+            _answer(asks, None)
+
+    def _write_views(self, views: Sequence[ServiceView]) -> None:
+        try:
+            self._database.write_services(views, self._now())
+        except SQLAlchemyError as error:
+            if not is_the_rows(error):
+                raise
+            if len(views) > 1:
+                for view in views:
+                    self._write_views([view])
+            else:
+                self._inbox.count_dropped(1)
+                log.warning("service row refused", service=views[0].name, error=type(error).__name__)
+
+    def _lose(self, work: Work, error: Exception) -> None:
+        reason = describe(error, self._database.url)
+        if reason != self.problem:
+            log.warning("database lost", problem=reason, error=type(error).__name__)
+        self.problem = reason
+        self._database.close()
+        self._inbox.put_back(work.views)
+        self._refuse([*work.events, *work.reads, *self._inbox.take_asks()], reason)
+
+    def _regain(self) -> None:
+        if self.problem is not None:
+            log.info("database back", dropped=self._inbox.dropped)
+        self.problem = None
+        self._delay = FIRST_RETRY
+
+    def _refuse(self, asks: Sequence[Ask[Any]], reason: str) -> None:
+        # Queries are not counted, and who gave up waiting has been already.
+        self._inbox.count_dropped(sum(1 for ask in asks if not callable(ask.what) and not ask.answer.done()))
+        _answer(asks, None, reason)
+
+
+def _answer(asks: Sequence[Ask[Any]], result: object, reason: str | None = None) -> None:
+    """Answer those who wait, on their own loop: with `result`, or with `StoreUnavailable` for `reason`."""
+    if not asks:
+        return
+
+    def answer() -> None:
+        for ask in asks:
+            if ask.answer.done():
+                continue
+            if reason is None:
+                ask.answer.set_result(result)
+            else:
+                ask.answer.set_exception(StoreUnavailable(reason))
+
+    try:
+        asks[0].answer.get_loop().call_soon_threadsafe(answer)
+    except RuntimeError:
+        # The loop is closed: nobody waits any more.
+        pass

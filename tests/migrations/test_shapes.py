@@ -1,0 +1,180 @@
+"""Every shape of database that a migration may meet, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import inspect, make_url
+
+from tentaculo.store import migrate, tables
+from tentaculo.store.faults import StoreUnavailable
+from tests.shapes import OURS, SERVICES, SHAPES, columns_of, make_foreign, make_services, opened, rows_of, snapshot
+
+START = ("none", "empty", "foreign", *SHAPES)
+
+
+def make(url: str, start: str, *, foreign: bool = True) -> None:
+    """Bring the empty database at `url` into its state before the migration."""
+    if start == "none":
+        return
+    with opened(url) as connection:
+        if start == "empty":
+            connection.exec_driver_sql("CREATE TABLE gone (id INTEGER)")
+            connection.exec_driver_sql("DROP TABLE gone")
+            return
+        if foreign:
+            make_foreign(connection)
+        if start in SHAPES:
+            make_services(connection, start)
+
+
+def table_names(url: str) -> set[str]:
+    with opened(url) as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def without_services(found: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in found.items() if name != SERVICES}
+    if "statements" in kept:
+        kept["statements"] = [row for row in kept["statements"] if row[1] != SERVICES]
+    return kept
+
+
+@pytest.mark.parametrize("start", START)
+def test_upgrade_makes_or_adopts_and_changes_nothing_else(url: str, start: str) -> None:
+    make(url, start)
+    before = snapshot(url) if start != "none" else {}
+    assert migrate.current(url) is None
+
+    migrate.upgrade(url)
+    migrate.check(url)
+
+    assert migrate.current(url) == "0001"
+    assert table_names(url) >= {SERVICES, *OURS}
+    after = snapshot(url)
+    if start == "none":
+        assert set(table_names(url)) == {SERVICES, *OURS}
+        return
+    # Their rows and definitions to the last character, and the journal mode of their file.
+    assert without_services(after) == without_services(before)
+    if start not in SHAPES:
+        return
+    old, new = before[SERVICES], after[SERVICES]
+    assert new["columns"][: len(old["columns"])] == old["columns"]
+    assert {column["name"] for column in new["columns"]} == {column.name for column in tables.services.c}
+    assert all(column["nullable"] for column in new["columns"][len(old["columns"]) :])
+    assert [{name: row[name] for name in columns_of(start)} for row in new["rows"]] == old["rows"]
+    for what in ("key", "references", "indexes", "unique", "checks"):
+        assert new[what] == old[what]
+
+
+@pytest.mark.parametrize("start", START)
+def test_each_revision_goes_up_down_and_up_and_downgrade_removes_only_what_was_added(url: str, start: str) -> None:
+    make(url, start)
+    before = snapshot(url)
+    for revision in migrate.revisions():
+        migrate.upgrade(url, revision.name)
+        migrate.downgrade(url, revision.parent or "base")
+        migrate.upgrade(url, revision.name)
+    assert migrate.current(url) == migrate.revisions()[-1].name
+
+    migrate.downgrade(url, "base")
+
+    assert snapshot(url) == before
+    assert not table_names(url) & (OURS - {"alembic_version"})
+    assert migrate.current(url) is None
+
+
+@pytest.mark.parametrize("start", SHAPES)
+def test_alembic_check_is_clean_without_other_tables_too(url: str, start: str) -> None:
+    make(url, start, foreign=False)
+    migrate.upgrade(url)
+    migrate.check(url)
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (f"ALTER TABLE {SERVICES} DROP COLUMN snippet", "snippet"),
+        ("ALTER TABLE tentaculo_events DROP COLUMN broadcast", "broadcast"),
+        ("DROP INDEX ix_tentaculo_events_type_id", "ix_tentaculo_events_type_id"),
+        ("ALTER TABLE tentaculo_events ADD COLUMN stray INTEGER", "stray"),
+    ],
+)
+def test_alembic_check_sees_what_is_missing(url: str, damage: str, found: str) -> None:
+    make(url, "a")
+    migrate.upgrade(url)
+    with opened(url) as connection:
+        connection.exec_driver_sql(damage)
+    with pytest.raises(StoreUnavailable, match=found):
+        migrate.check(url)
+
+
+def test_columns_that_nobody_knows_stay(url: str) -> None:
+    make(url, "c")
+    with opened(url) as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {SERVICES} ADD COLUMN owner TEXT DEFAULT 'ana'")
+        connection.exec_driver_sql(f"CREATE INDEX ix_owner ON {SERVICES} (owner)")
+    before = snapshot(url)
+    migrate.upgrade(url)
+    migrate.check(url)
+    assert snapshot(url) == before
+    migrate.downgrade(url, "base")
+    assert snapshot(url) == before
+
+
+def test_a_second_upgrade_does_nothing(url: str) -> None:
+    make(url, "a")
+    migrate.upgrade(url)
+    before = snapshot(url)
+    migrate.upgrade(url)
+    assert snapshot(url) == before
+    with opened(url) as connection:
+        noted = [row["column_name"] for row in rows_of(connection, "tentaculo_schema_notes")]
+    assert noted == ["http_code", "latency_ms", "endpoint_ok", "snippet", "checked_at", None, None]
+
+
+def test_a_table_of_no_known_shape_is_refused_and_left_alone(url: str) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {SERVICES} (id INTEGER, name TEXT)")
+    before = snapshot(url)
+    with pytest.raises(StoreUnavailable, match="no service_name"):
+        migrate.upgrade(url)
+    assert snapshot(url) == before
+    assert table_names(url) == {SERVICES}
+
+
+def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "a % b" / "data" / "fleet.db"
+    migrate.upgrade(f"sqlite:///{file}")
+    assert file.is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreUnavailable, match=r"The database file fleet\.db .*folder") as caught:
+        migrate.upgrade(f"sqlite:///{tmp_path / 'file' / 'fleet.db'}")
+    assert str(tmp_path) not in str(caught.value.detail)
+
+
+def test_a_server_that_is_not_there_is_said_without_its_address() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        migrate.upgrade("postgresql://ana:geheim@127.0.0.1:1/fleet")
+    assert caught.value.detail == "The database server cannot be reached."
+
+
+def test_the_fixture_is_what_it_says(url: str) -> None:
+    """The contract's own words about the data, so that a slip in the fixture cannot make the rest pass."""
+    make(url, "c")
+    with opened(url) as connection:
+        rows = rows_of(connection, SERVICES)
+        names = [row["service_name"] for row in rows]
+        assert len(set(inspect(connection).get_table_names()) - {SERVICES}) == 50
+    assert len([name for name in names if name]) == 12
+    assert {"shub", "shubniggurath", "operator", "operator_backend", None} <= set(names)
+    assert None in {row["port"] for row in rows}
+    assert {"up", "down", "unknown", "OK", "BROKEN", "UNKNOWN"} <= {row["status"] for row in rows}
+    if make_url(url).get_backend_name() == "sqlite":
+        assert {row["last_check"][10] for row in rows if row["last_check"]} == {"T", " "}

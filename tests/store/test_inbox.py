@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tentaculo.model import Health
+from tentaculo.store.inbox import Ask, Inbox, Work
+from tests.store.samples import view
+
+
+def ask(what: Any) -> Ask[Any]:
+    return Ask(what, asyncio.get_running_loop().create_future())
+
+
+def names(work: Work | None) -> list[str]:
+    assert work is not None
+    return list(work.views)
+
+
+async def test_events_come_in_order_and_in_batches() -> None:
+    inbox = Inbox(asks=5, views=5)
+    asks = [ask({"id": number}) for number in range(6)]
+    assert [inbox.put_event(one) for one in asks] == [True] * 5 + [False]
+    first, second = inbox.take(0, 3), inbox.take(0, 3)
+    assert first is not None
+    assert second is not None
+    assert first.events + second.events == asks[:5]
+    assert inbox.take(0, 3) == Work()
+
+
+async def test_reads_and_events_have_bounds_of_their_own() -> None:
+    inbox = Inbox(asks=1, views=1)
+    assert inbox.put_event(ask({}))
+    assert inbox.put_read(ask(len))
+    assert not inbox.put_event(ask({}))
+    assert not inbox.put_read(ask(len))
+
+
+def test_of_each_service_the_newest_state_is_kept() -> None:
+    inbox = Inbox(asks=1, views=2)
+    inbox.put_views([view("a"), view("b"), view("a", Health.DOWN)])
+    assert inbox.dropped == 1
+    work = inbox.take(0, 1)
+    assert names(work) == ["b", "a"]
+    assert work is not None
+    assert work.views["a"].health is Health.DOWN
+
+
+def test_the_oldest_is_dropped_where_there_is_no_room() -> None:
+    inbox = Inbox(asks=1, views=2)
+    inbox.put_views([view("a"), view("b"), view("c")])
+    assert inbox.dropped == 1
+    assert names(inbox.take(0, 1)) == ["b", "c"]
+
+
+def test_what_comes_back_does_not_replace_what_is_newer() -> None:
+    inbox = Inbox(asks=1, views=9)
+    inbox.put_views([view("a"), view("b")])
+    work = inbox.take(0, 1)
+    assert work is not None
+    inbox.put_views([view("a", Health.DOWN)])
+    inbox.put_back(work.views)
+    again = inbox.take(0, 1)
+    assert again is not None
+    assert {name: one.health for name, one in again.views.items()} == {"a": Health.DOWN, "b": Health.UP}
+    assert inbox.dropped == 1
+
+
+async def test_a_closed_one_gives_out_what_is_left_and_takes_nothing_in() -> None:
+    inbox = Inbox(asks=5, views=5)
+    inbox.put_views([view("a")])
+    inbox.close()
+    inbox.put_views([view("b")])
+    assert not inbox.put_event(ask({}))
+    assert inbox.dropped == 1
+    assert names(inbox.take(60, 1)) == ["a"]
+    assert inbox.take(60, 1) is None
+    inbox.pause(60)
+
+
+async def test_it_says_what_waits() -> None:
+    inbox = Inbox(asks=5, views=5)
+    inbox.put_event(ask({}))
+    inbox.put_read(ask(len))
+    inbox.put_views([view("a")])
+    assert repr(inbox) == "<Inbox: 1 events, 1 reads, 1 services>"
+    assert len(inbox.take_asks()) == 2
+    assert repr(inbox) == "<Inbox: 0 events, 0 reads, 1 services>"
