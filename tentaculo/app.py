@@ -40,7 +40,7 @@ from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import middleware, operations, pages, problems, status, vx11
 from tentaculo.web.connection import Connection
-from tentaculo.web.listen import CannotListenError, Listeners, addresses
+from tentaculo.web.listen import CannotListenError, Listeners
 from tentaculo.web.operations import Phase
 
 log = structlog.get_logger(__name__)
@@ -97,11 +97,13 @@ class Gateway:
         *,
         access_log: Callable[[Record], None] | None = None,
         hurry: asyncio.Event | None = None,
+        probes: bool = True,
     ) -> None:
-        """`hurry`, when set, ends the wait for requests in flight."""
+        """`hurry`, when set, ends the wait for requests in flight. `probes`: whether it is this process that probes."""
         self._config = config
         self._access_log = access_log
         self._hurry = hurry or asyncio.Event()
+        self._probes = probes
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
@@ -154,13 +156,17 @@ class Gateway:
         native = server.request_handler
         server.request_handler = self._front(native, _paths(runner.app))
         self._stack.push_async_callback(self.proxy.close)
-        await self._listeners.open(lambda: self._connection(server), addresses(self._config.server))
+        await self._listeners.open(lambda: self._connection(server), self._config.server.addresses)
         self._stack.push_async_callback(self._listeners.close)
+        if self._probes:
+            await self._start_watch()
+        self._phase = Phase.READY
+
+    async def _start_watch(self) -> None:
         prober = await self._stack.enter_async_context(Prober(self._config))
         watch = Watch(self._config, prober, self.board, on_result=self._note_result, on_change=self._note_change)
         task = self._tasks.start(watch.run(), "watch")
         self._stack.callback(task.cancel)
-        self._phase = Phase.READY
 
     async def _drain(self) -> None:
         """Take nothing new, part with those who only listen, and wait for the requests in flight."""

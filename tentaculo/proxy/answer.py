@@ -7,6 +7,8 @@ from tentaculo.proxy.wire import ChunkedReader, Framing, Head, WireError, find_h
 
 MAX_INTERIM = 16
 """1xx answers before the final one; more is an attack or a loop."""
+MAX_BEYOND = 1024
+"""Bytes kept of what came behind an answer; the rest is dropped, since the first of them says all."""
 
 
 class AnswerReader:
@@ -19,6 +21,7 @@ class AnswerReader:
     __slots__ = (
         "_chunked",
         "_framing",
+        "_interims",
         "_left",
         "_max_head",
         "_method",
@@ -36,6 +39,7 @@ class AnswerReader:
         self._max_head = max_head
         self._partial = b""
         self._framing = Framing.NONE
+        self._interims = 0  # in all, however many of them have been taken out
         self._left = 0
         self._chunked: ChunkedReader | None = None
         self.interim: list[Head] = []
@@ -44,7 +48,7 @@ class AnswerReader:
         self.fields: ResponseFields | None = None
         self.is_whole = False
         self.beyond = b""
-        """Bytes behind the answer. Nobody asked for them, unless it is a 101."""
+        """Bytes behind the answer: all of them after a 101, else the first few, which nobody asked for."""
 
     def __repr__(self) -> str:
         if self.head is None:
@@ -54,7 +58,7 @@ class AnswerReader:
     @property
     def is_untouched(self) -> bool:
         """Whether not one byte of an answer has arrived."""
-        return self.head is None and not self._partial and not self.interim
+        return self.head is None and not self._partial and not self._interims
 
     @property
     def is_switching(self) -> bool:
@@ -77,7 +81,7 @@ class AnswerReader:
                 return []
             data = rest
         if self.is_whole:
-            self.beyond += data
+            self._keep_beyond(data)
             return []
         return self._read_body(data) if data else []
 
@@ -103,7 +107,8 @@ class AnswerReader:
                 self._begin_body(head)
                 return data
             self.interim.append(head)
-            if len(self.interim) > MAX_INTERIM:
+            self._interims += 1
+            if self._interims > MAX_INTERIM:
                 raise WireError("there are too many interim answers")
         self._partial = data
         return None
@@ -127,12 +132,16 @@ class AnswerReader:
             self.is_whole = True
             if len(data) == self._left:
                 return [data]
-            self.beyond = data[self._left :]
+            self._keep_beyond(data[self._left :])
             return [data[: self._left]]
         if self._chunked is None:
             return [data]
         payload = self._chunked.feed(data)
         if self._chunked.done:
             self.is_whole = True
-            self.beyond = self._chunked.rest
+            self._keep_beyond(self._chunked.rest)
         return payload
+
+    def _keep_beyond(self, data: bytes) -> None:
+        beyond = self.beyond + data
+        self.beyond = beyond if self.is_switching else beyond[:MAX_BEYOND]

@@ -129,6 +129,7 @@ class Exchange:
 
         Raises `ExchangeError`, or `ConnectionError` when the client has gone.
         """
+        self.error = None
         if self._call is None:
             self._call = self._make_call()
         self._writer.upstream = pool.upstream

@@ -123,7 +123,8 @@ class Proxy:
         except Problem as problem:
             return self._refuse(request, inbound, client, record, problem)
         except (asyncio.CancelledError, ConnectionError):
-            record.error, record.status = Failure.CLIENT_LEFT.error, Failure.CLIENT_LEFT.status
+            if record.status != 101:  # a tunnel that its client ends has ended well
+                record.error, record.status = Failure.CLIENT_LEFT.error, Failure.CLIENT_LEFT.status
             raise
         except Exception:  # a fault of ours must neither reach the client nor end up as a second answer
             log.exception("proxying failed", request_id=inbound.request_id)

@@ -12,11 +12,14 @@ from typing import NamedTuple
 from tentaculo.errors import Failure, Problem
 
 # One cheap look decides whether a path needs the careful one.
-_SUSPECT = re.compile(r"[.\\#\x00-\x20\x7f]|%(?:2e|5c|00)", re.IGNORECASE)
+_SUSPECT = re.compile(r"[.\\#\x00-\x20\x7f]|%(?:2e|5c|00|c0|e0|f0|u00)", re.IGNORECASE)
 _REFUSED = re.compile(r"[\\#\x00-\x20\x7f]|%00", re.IGNORECASE)
-_SEPARATOR = re.compile(r"/|%2f|%5c", re.IGNORECASE)
-_DOT = re.compile(r"%2e", re.IGNORECASE)
-_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]+)(?::[0-9]{0,5})?")
+# Beside the plain escapes, the overlong UTF-8 and the %uXXXX that some servers still decode.
+_SEPARATOR = re.compile(r"/|%(?:2f|5c|c0%af|c1%9c|e0%80%af|e0%81%9c|f0%80%80%af|f0%80%81%9c|u002f|u005c)", re.IGNORECASE)
+_DOT = re.compile(r"%(?:2e|c0%ae|e0%80%ae|f0%80%80%ae|u002e)", re.IGNORECASE)
+_PARAMETERS = re.compile(r";|%3b", re.IGNORECASE)
+# No name is longer (RFC 1035 section 2.3.4), and what is remembered per host stays small.
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]{1,255})(?::[0-9]{0,5})?")
 
 
 class Target(NamedTuple):
@@ -50,7 +53,7 @@ def check_path(path: str) -> None:
         raise Problem(Failure.BAD_TARGET, "The path holds a character that is not allowed there.")
     for segment in _SEPARATOR.split(path):
         # `..;x` is a dot segment to servers that know path parameters.
-        if _DOT.sub(".", segment).partition(";")[0] in (".", ".."):
+        if _PARAMETERS.split(_DOT.sub(".", segment), maxsplit=1)[0] in (".", ".."):
             raise Problem(Failure.BAD_TARGET, "The path holds a dot segment.")
 
 

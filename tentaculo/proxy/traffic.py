@@ -50,8 +50,8 @@ class Traffic:
 
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
-        self._idle = asyncio.Event()
         if self.in_flight:
+            self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
     def end(self, record: Record) -> None:
@@ -60,6 +60,7 @@ class Traffic:
         self._count(record)
         if self._idle is not None and not self.in_flight:
             self._idle.set()
+            self._idle = None
 
     def _count(self, record: Record) -> None:
         key = (record.service or "", record.status // 100)

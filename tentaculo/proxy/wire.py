@@ -18,7 +18,8 @@ MAX_TRAILERS = 8 * 1024
 """Bytes of a trailer section."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-_FIELD_LINE = re.compile(rb"(([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*\r\n)")
+# Bound to the start of a line: from every byte of a long line without a colon, the search would be quadratic.
+_FIELD_LINE = re.compile(rb"^(([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*\r\n)", re.MULTILINE)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?")
 _VERSION_START = b"HTTP/1."
 
@@ -57,14 +58,12 @@ def find_head(buffer: bytes, limit: int) -> int:
     Raises `WireError` as soon as what is there cannot become an answer, and `HeadTooLargeError` over `limit` bytes.
     """
     end = buffer.find(HEAD_END)
-    if end >= 0:
-        if end + 4 > limit:
-            raise HeadTooLargeError("the head is too large")
+    if 0 <= end <= limit - 4:
         return end + 4
     start = buffer[:7]
     if start != _VERSION_START[: len(start)]:
         raise WireError("it does not begin with an HTTP/1 status line")
-    if len(buffer) > limit:
+    if end >= 0 or len(buffer) > limit:
         raise HeadTooLargeError("the head is too large")
     return -1
 

@@ -6,8 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 
-from tentaculo.config.schema import Server
-
 BACKLOG = 4096
 """Connections that the kernel keeps while the gateway is busy."""
 
@@ -19,18 +17,6 @@ class CannotListenError(OSError):
         reason = os.strerror(error.errno) if error.errno else str(error)
         super().__init__(error.errno, reason)
         self.address = address
-
-
-def addresses(server: Server) -> list[tuple[str, int]]:
-    """The (host, port) pairs to listen on."""
-    if not server.listen:
-        return [(server.host, server.port)]
-    return [_split(item) for item in server.listen]
-
-
-def _split(item: str) -> tuple[str, int]:
-    host, _, port = item.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 class Listeners:

@@ -1,0 +1,67 @@
+"""The event loop of production, and a whole gateway in this process on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from tentaculo.app import Gateway
+from tentaculo.auth import hash_token
+from tentaculo.config.schema import Config
+from tentaculo.proxy.traffic import Record
+
+TOKEN = "test-token"
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """uvloop for every test, as in production."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@dataclass
+class Live:
+    """A gateway that takes requests."""
+
+    gateway: Gateway
+    port: int
+    records: list[Record] = field(default_factory=list)
+    """One for each proxied request that has ended."""
+
+    @property
+    def auth(self) -> bytes:
+        """A header line that is let in."""
+        return f"X-VX11-Token: {TOKEN}\r\n".encode()
+
+
+Start = Callable[..., Awaitable[Live]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts gateways: `await start({"madre": {…}}, limits={…})`. Services and sections are as in the file.
+
+    Without `probes=True` an upstream sees nothing but what the test sends.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start(services: dict[str, dict[str, Any]], *, probes: bool = False, **sections: Any) -> Live:
+            data = {
+                "server": {"port": 0, "grace": 1},
+                "database": {"url": f"sqlite:///{tmp_path}/none/tentaculo.db"},
+                "services": services,
+                **sections,
+            }
+            config = Config.model_validate(data)
+            records: list[Record] = []
+            gateway = Gateway(config, [hash_token(TOKEN)], access_log=records.append, probes=probes)
+            await stack.enter_async_context(gateway)
+            return Live(gateway, gateway.running.addresses[0][1], records)
+
+        yield start

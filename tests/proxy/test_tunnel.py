@@ -1,0 +1,213 @@
+"""Upgraded connections: bytes both ways, and everything a WebSocket means by them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from tests.conftest import Start
+from tests.proxy.conftest import Service
+from tests.wirekit import Reader, Upstream, Writer, answering, dial, ok, upstream
+
+HANDSHAKE = (
+    b"GET /s/ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
+)
+
+
+@asynccontextmanager
+async def echo_server() -> AsyncIterator[int]:
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            if message == "bye":
+                await connection.close(4321, "because")
+                return
+            await connection.send(message)
+
+    async with serve(echo, "127.0.0.1", 0, subprotocols=[Subprotocol("chat")], max_size=None) as server:
+        yield next(iter(server.sockets)).getsockname()[1]
+
+
+async def test_a_web_socket_passes_whole(start: Start, service: Service) -> None:
+    async with echo_server() as port:
+        live = await start(service(port))
+        url = f"ws://127.0.0.1:{live.port}/s/ws"
+        async with connect(url, subprotocols=[Subprotocol("chat")], max_size=None) as socket:
+            assert socket.subprotocol == "chat"
+            for message in ("text", b"\x00\xff" * 10, "x" * 3_000_000):
+                await socket.send(message)
+                assert await socket.recv() == message
+            await socket.send(["in ", "three ", "fragments"])
+            assert await socket.recv() == "in three fragments"
+            assert await asyncio.wait_for(await socket.ping(b"p"), 5) >= 0
+            await socket.send("bye")
+            with pytest.raises(ConnectionClosed) as caught:
+                await socket.recv()
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4321, "because")
+    assert (live.records[0].status, live.records[0].error) == (101, None)
+
+
+async def test_the_clients_close_reaches_the_upstream(start: Start, service: Service) -> None:
+    closed: asyncio.Future[tuple[int | None, str | None]] = asyncio.get_running_loop().create_future()
+
+    async def note(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        closed.set_result((connection.close_code, connection.close_reason))
+
+    async with serve(note, "127.0.0.1", 0) as server:
+        live = await start(service(next(iter(server.sockets)).getsockname()[1]))
+        socket: ClientConnection
+        async with connect(f"ws://127.0.0.1:{live.port}/s/ws") as socket:
+            await socket.close(4000, "done")
+        assert await asyncio.wait_for(closed, 5) == (4000, "done")
+
+
+async def test_a_token_is_asked_for(start: Start, service: Service) -> None:
+    async with upstream(answering(SWITCH)) as up:
+        live = await start(service(up.port, auth="token"))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            assert (await wire.response()).status == 401
+    assert up.connections == 0
+
+
+@pytest.mark.parametrize("status", [b"403 Forbidden", b"426 Upgrade Required", b"200 OK"])
+async def test_a_refusal_is_relayed_and_what_follows_it_is_not_tunnelled(
+    start: Start, service: Service, status: bytes
+) -> None:
+    async with upstream(answering(ok(b"no", status=status))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE + b"\x81\x05hello")
+            response = await wire.response()
+            assert (response.status, response.body) == (int(status[:3]), b"no")
+            assert b"HTTP/1.1 400" in await wire.rest()
+    assert [request.target for request in up.requests] == ["/ws"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HANDSHAKE.replace(b"GET", b"POST"),
+        HANDSHAKE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        HANDSHAKE.replace(b"Connection: keep-alive, Upgrade\r\n", b""),
+    ],
+)
+async def test_only_a_proper_request_may_upgrade(start: Start, service: Service, head: bytes) -> None:
+    async with upstream(answering(SWITCH)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(head)
+            assert (await wire.response()).status == 502  # the upstream switched without being asked
+    assert up.requests[0].all("upgrade") == []
+
+
+async def test_any_protocol_passes_once_upgraded_and_early_bytes_are_kept(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Upgrade: tls/9" in head
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: tls/9\r\nConnection: upgrade\r\n\r\nearly")
+        while data := await reader.read(1000):
+            writer.write(data.upper())
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE.replace(b"websocket\r\n", b"tls/9\r\n", 1))
+            assert (await wire.head()).get("upgrade") == "tls/9"
+            assert await wire.reader.readexactly(5) == b"early"
+            await wire.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert await wire.reader.readexactly(18) == b"GET / HTTP/1.1\r\n\r\n"
+
+
+async def test_either_end_ends_both(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCH)
+        data = await reader.read(1000)
+        if data == b"end":
+            return
+        writer.write(data)
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            await wire.head()
+            await wire.send(b"end")
+            assert await wire.rest() == b""
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            await wire.head()
+            await wire.send(b"more")
+            assert await wire.reader.readexactly(4) == b"more"
+            wire.abort()
+            await up.until(lambda: up.gone == 2)
+
+
+async def test_back_pressure_both_ways(start: Start, service: Service) -> None:
+    """Whoever does not read holds the other side back; then everything arrives."""
+    size = 30_000_000
+    sent = 0
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCH)
+        while sent < size:
+            writer.write(bytes(100_000))
+            await writer.drain()
+            sent += 100_000
+        await go.wait()
+        got = 0
+        while got < size:
+            got += len(await reader.read(1_000_000))
+        writer.write(b"all")
+        await writer.drain()
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            await wire.head()
+            before = -1
+            while sent != before:
+                before = sent
+                await asyncio.sleep(0.2)
+            assert sent < size
+            await asyncio.wait_for(wire.reader.readexactly(size), 10)
+            written = 0
+            with suppress(TimeoutError):
+                while written < size:
+                    wire.writer.write(bytes(100_000))
+                    written += 100_000
+                    await asyncio.wait_for(wire.writer.drain(), 0.5)
+            assert written < size
+            go.set()
+            await wire.send(bytes(size - written))
+            assert await asyncio.wait_for(wire.reader.readexactly(3), 10) == b"all"
+
+
+async def test_a_stop_ends_tunnels(start: Start, service: Service) -> None:
+    async with upstream(answering(SWITCH)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            await wire.head()
+            live.gateway.proxy.close_tunnels()
+            assert await wire.rest() == b""
+            await up.until(lambda: up.gone == 1)
