@@ -103,10 +103,11 @@ async def test_fragments_stay_fragments_both_ways(behind: Behind) -> None:
     assert [part for part in back if part] == parts
 
 
-async def test_pings_are_answered_by_the_far_end(behind: Behind) -> None:
+async def test_pings_are_answered(behind: Behind) -> None:
     async with behind.connect() as socket:
-        latency = await asyncio.wait_for(await socket.ping(b"are you there"), 10)
-    assert latency > 0
+        # Done only by a pong of the same bytes.
+        pong = await socket.ping(b"are you there")
+        await asyncio.wait_for(pong, 10)
 
 
 async def test_the_clients_close_code_and_reason_arrive(behind: Behind) -> None:
