@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, TextIO
 
 import msgspec
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from tentaculo.config.schema import Log
 
+log = structlog.get_logger(__name__)
+
 MAX_WAITING = 10_000
 """Lines that wait for a slow terminal or pipe before new ones are dropped and counted."""
+MAX_TARGET = 1000
+"""Characters of a request's target that are logged, so that the lines that wait take a bounded memory."""
+_MOST_AT_ONCE = 1000
+HIDDEN = "***"
+"""Stands in place of every value whose key says that it is secret."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SECRET = ("token", "authorization", "cookie", "password", "secret")
 
@@ -25,13 +35,17 @@ _SECRET = ("token", "authorization", "cookie", "password", "secret")
 class LineWriter:
     """Writes lines to a stream from a thread of its own. `write` never waits."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, on_dropped: Callable[[int], None] | None = None) -> None:
+        """`on_dropped` hears how many lines were dropped, in the writer's thread, once the stream takes lines again."""
         self._stream = stream
+        self._on_dropped = on_dropped
+        self._counting = Lock()
+        self._told = 0
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.dropped = 0
+        """Lines dropped because the stream was too slow or gone."""
         self._thread = Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
-        self.dropped = 0
-        """Lines dropped because the stream was too slow."""
 
     def __repr__(self) -> str:
         return f"<LineWriter: {self._lines.qsize()} waiting, {self.dropped} dropped>"
@@ -39,7 +53,7 @@ class LineWriter:
     def write(self, line: str) -> None:
         """Queue one line, without its line end."""
         if self._lines.qsize() >= MAX_WAITING:
-            self.dropped += 1
+            self._count_dropped(1)
         else:
             self._lines.put(line)
 
@@ -52,7 +66,7 @@ class LineWriter:
         while (line := self._lines.get()) is not None:
             batch = [line]
             ends = False
-            while not self._lines.empty():
+            while len(batch) < _MOST_AT_ONCE and not self._lines.empty():
                 more = self._lines.get()
                 if more is None:
                     ends = True
@@ -63,33 +77,54 @@ class LineWriter:
                 self._stream.flush()
             except (OSError, ValueError):
                 # Nobody reads the log any more; that must not end the gateway.
-                self.dropped += len(batch)
+                self._count_dropped(len(batch))
+            else:
+                self._tell()
             if ends:
                 return
 
+    def _count_dropped(self, count: int) -> None:
+        with self._counting:
+            self.dropped += count
 
-def set_up(config: Log, stream: TextIO = sys.stderr) -> LineWriter:
-    """Configure structlog for the process and return the writer behind it; close that at the end."""
-    writer = LineWriter(stream)
-    is_console = config.format == "console" or (config.format == "auto" and stream.isatty())
-    renderer: Callable[[WrappedLogger, str, EventDict], str]
-    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty()) if is_console else _to_json
+    def _tell(self) -> None:
+        missing = self.dropped - self._told
+        # Not into a queue that is still full: this line would be the next one dropped.
+        if missing and self._on_dropped is not None and self._lines.qsize() <= MAX_WAITING // 2:
+            self._told += missing
+            self._on_dropped(missing)
+
+
+def set_up(config: Log, stream: TextIO | None = None) -> LineWriter:
+    """Configure structlog and the standard logging for the process, to write to `stream`, else to standard error.
+
+    Returns the writer behind them; close that at the end.
+    """
+    stream = stream or sys.stderr
+    writer = LineWriter(stream, on_dropped=lambda count: log.warning("log lines dropped", lines=count))
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _redact,
-            *([_escape] if is_console else [structlog.processors.dict_tracebacks]),
-            renderer,
+            *(_console(stream) if _is_console(config, stream) else _JSON),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
         logger_factory=lambda *args: _Lines(writer),
         cache_logger_on_first_use=False,
     )
-    # Libraries log by the standard module: theirs go the same way.
-    handler = _Bridge()
-    logging.basicConfig(handlers=[handler], level=max(_LEVELS[config.level], logging.WARNING), force=True)
+    # Libraries log by the standard module, and Python warns on standard error: both go the same way.
+    logging.basicConfig(handlers=[_Bridge()], level=max(_LEVELS[config.level], logging.WARNING), force=True)
+    logging.captureWarnings(True)
     return writer
+
+
+def _is_console(config: Log, stream: TextIO) -> bool:
+    return config.format == "console" or (config.format == "auto" and stream.isatty())
+
+
+def _console(stream: TextIO) -> list[Processor]:
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_print_traceback)
+    return [_redact, _escape, renderer]
 
 
 class _Lines:
@@ -106,32 +141,87 @@ class _Lines:
 
 class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        logger = structlog.get_logger(record.name)
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a library's faulty call must not fail the library, and is worth its line
+            message = f"{record.msg} {record.args!r}"
         info = record.exc_info if record.exc_info and record.exc_info[0] else None
-        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=info)
+        # structlog knows the five usual levels only.
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        structlog.get_logger(record.name).log(level, message, logger=record.name, exc_info=info)
 
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode("utf-8", "replace")
+    return _json_line(event)
+
+
+def _json_line(members: Mapping[str, Any]) -> str:
+    """`members` as one line of JSON without any unprintable character. Never raises: whoever logs has other work."""
+    try:
+        line = msgspec.json.encode(members, enc_hook=str).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # Lone surrogates, for one: aiohttp makes them of header bytes that are not UTF-8.
+        line = msgspec.json.encode({escape(key): _plain(value) for key, value in members.items()}).decode()
+    if line.isprintable():
+        return line
+    # Beyond what JSON itself escapes: DEL, the C1 codes that drive a terminal, and what reorders or breaks lines.
+    return "".join([char if char.isprintable() else json.dumps(char)[1:-1] for char in line])
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return escape(value if isinstance(value, str) else repr(value))
 
 
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for key in event:
-        if any(word in key.lower() for word in _SECRET):
-            event[key] = "***"
+    for key, value in event.items():
+        if key != "exc_info":
+            event[key] = HIDDEN if _is_secret(key) else _without_secrets(value)
     return event
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: HIDDEN if _is_secret(key) else _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _is_secret(key: object) -> bool:
+    name = str(key).lower()
+    return any(word in name for word in _SECRET)
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Control characters in values become escapes: a client must not be able to forge lines or drive the terminal."""
     for key, value in event.items():
-        if isinstance(value, str) and key != "exception" and not value.isprintable():
-            event[key] = escape(value)
+        if key != "exc_info":
+            text = value if isinstance(value, str) else repr(value)
+            if not text.isprintable():
+                event[key] = escape(text)
     return event
+
+
+def _print_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """Python's own form, without local variables, which hold tokens; indented, so that no line of it looks like ours."""
+    text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
+    stream.writelines(f"\n  {escape(line)}" for line in text.split("\n"))
+
+
+_JSON: list[Processor] = [
+    # Without local variables: they hold tokens.
+    structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+    _redact,
+    _to_json,
+]
 
 
 def escape(text: str) -> str:
     """`text` with everything unprintable, line ends and terminal codes included, as escapes."""
+    if text.isprintable():
+        return text
     return "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in text])
 
 
@@ -143,15 +233,18 @@ def utc_stamp(now: datetime | None = None) -> str:
 AccessLine = Callable[[Any], None]
 
 
-def access_logger(config: Log, writer: LineWriter, stream: TextIO = sys.stderr) -> AccessLine | None:
-    """The one line per request, or None where that is switched off.
+def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None) -> AccessLine | None:
+    """The one line per proxied request, or None where that is switched off.
 
     It takes any object with the attributes of the proxy's record. It does not go through structlog's processors: at
     thousands of requests per second those would cost more than the forwarding.
+
+    The members in JSON: timestamp, level, event (`request`), method, path (without its query, which may hold secrets),
+    status, ms (in all), service (null where no route matched), peer, request_id, received and sent (bytes of body);
+    where the gateway answered or cut the exchange also error, and detail where there is one.
     """
     if not config.access or _LEVELS[config.level] > logging.INFO:
         return None
-    is_console = config.format == "console" or (config.format == "auto" and stream.isatty())
 
     def shape(record: Any) -> dict[str, Any]:
         line = {
@@ -159,7 +252,7 @@ def access_logger(config: Log, writer: LineWriter, stream: TextIO = sys.stderr) 
             "level": "info",
             "event": "request",
             "method": record.method,
-            "path": record.target.encode("utf-8", "replace").decode(),
+            "path": _shown(record.target),
             "status": record.status,
             "ms": round(record.seconds * 1000, 2),
             "service": record.service,
@@ -175,14 +268,20 @@ def access_logger(config: Log, writer: LineWriter, stream: TextIO = sys.stderr) 
         return line
 
     def write_json(record: Any) -> None:
-        writer.write(msgspec.json.encode(shape(record)).decode())
+        writer.write(_json_line(shape(record)))
 
     def write_console(record: Any) -> None:
-        said = f" {record.error}: {escape(record.detail or '')}" if record.error else ""
-        target = escape(record.target.encode("utf-8", "replace").decode())
-        writer.write(
-            f"{utc_stamp()} {record.status} {record.method} {target} → {record.service or '-'}"
+        said = f" {record.error}: {record.detail or ''}" if record.error else ""
+        line = (
+            f"{utc_stamp()} {record.status} {record.method} {_shown(record.target)} → {record.service or '-'}"
             f" {record.seconds * 1000:.1f} ms, {record.sent} bytes, {record.peer}{said}"
         )
+        writer.write(escape(line))
 
-    return write_console if is_console else write_json
+    return write_console if _is_console(config, stream or sys.stderr) else write_json
+
+
+def _shown(target: str) -> str:
+    """A target as it is logged: bytes that are not UTF-8, which aiohttp reads as surrogates, as escapes."""
+    target = target[:MAX_TARGET]
+    return target if target.isascii() else target.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
