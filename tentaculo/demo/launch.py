@@ -82,7 +82,9 @@ class Demo:
             canonical = next((blueprint.port for blueprint in FLEET if blueprint.name == name), None)
             port = self.ports.get(name, canonical)
             own = {key: value for key, value in service.items() if key not in ("url", "urls")}
-            services[name] = {**own, "url": f"http://127.0.0.1:{port}", "token": self.token}
+            # SHUB_ENABLED decided in the child whether the one that is off on purpose was started.
+            running = {"url": f"http://127.0.0.1:{port}", "token": self.token, "enabled": name in self.ports}
+            services[name] = {**own, **running}
         return {"auth": {"tokens": [hash_token(self.token)]}, "services": services}
 
     async def _greet(self, child: Process) -> dict[str, int]:

@@ -26,6 +26,11 @@ def _children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "tentaculo.demo" in child.cmdline()]
 
 
+@pytest.fixture(autouse=True)
+def _shub_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHUB_ENABLED", raising=False)
+
+
 async def test_it_runs_while_the_context_lasts() -> None:
     async with Demo(ports=Ports.FREE) as demo, ClientSession() as session:
         assert set(demo.ports) == {blueprint.name for blueprint in FLEET if not blueprint.off}
@@ -49,6 +54,15 @@ async def test_its_configuration_is_valid_and_leads_to_it() -> None:
             assert service.token is not None
             assert service.token.get_secret_value() == demo.token
             assert service.upstreams[0].host == "127.0.0.1"
+
+
+async def test_what_is_off_on_purpose_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHUB_ENABLED", "true")
+    async with Demo(ports=Ports.FREE) as demo:
+        config = Config.model_validate(demo.config_data)
+        assert len(demo.ports) == 9
+        assert config.services["shubniggurath"].enabled
+        assert config.services["shubniggurath"].upstreams[0].port == demo.ports["shubniggurath"]
 
 
 async def test_each_has_its_own_token() -> None:
