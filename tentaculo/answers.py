@@ -53,7 +53,8 @@ def answer_bytes(
 ) -> bytes:
     """A whole HTTP/1.1 answer for a client of HTTP/1.`minor`.
 
-    `with_body` false is for HEAD: the length stays, the body goes.
+    `with_body` false is for HEAD: the length stays, the body goes. Raises ValueError where a header holds a line end
+    or NUL: some repeat what a client sent, and one answer must never become two.
     """
     lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
@@ -63,7 +64,10 @@ def answer_bytes(
         lines.append("Connection: close\r\n")
     elif minor == 0:
         lines.append("Connection: keep-alive\r\n")
-    head = "".join(lines).encode("latin-1", "replace") + b"\r\n"
+    text = "".join(lines)
+    if "\0" in text or not text.count("\r") == text.count("\n") == len(lines):
+        raise ValueError("a response header holds a line end or NUL")
+    head = text.encode("latin-1", "replace") + b"\r\n"
     return head + body if with_body else head
 
 

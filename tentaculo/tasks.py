@@ -41,8 +41,8 @@ class TaskGroup:
             log.error("task failed", task=task.get_name(), exc_info=error)
 
     async def close(self) -> None:
-        """Cancel every task that still runs and wait until each has ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel every task that still runs and wait until each has ended, those included that they start meanwhile."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
