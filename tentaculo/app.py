@@ -12,12 +12,12 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import structlog
 from aiohttp import web
@@ -27,6 +27,7 @@ from tentaculo.auth import Tokens
 from tentaculo.config.database import database_url
 from tentaculo.config.schema import Config
 from tentaculo.cors import CorsPolicy
+from tentaculo.errors import Failure
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
 from tentaculo.health.board import Board
@@ -35,6 +36,7 @@ from tentaculo.health.probe import Prober
 from tentaculo.health.watch import Watch
 from tentaculo.model import Health, ProbeResult, ServiceView
 from tentaculo.proxy.handler import Needs, Proxy
+from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
@@ -45,6 +47,7 @@ from tentaculo.web.operations import Phase
 
 log = structlog.get_logger(__name__)
 CannotListen = CannotListenError
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _CLOSE_WAIT = 2.0
 """Seconds that handlers which were cancelled get to end."""
@@ -182,17 +185,31 @@ class Gateway:
 
     # -- requests ----------------------------------------------------------------------------------------------
 
-    def _front(self, native: Any, paths: frozenset[str]) -> Any:
+    def _front(self, native: Handler, paths: frozenset[str]) -> Handler:
+        """The gateway's own paths win over every route."""
         proxy = self.proxy.handle
 
         async def front(request: web.BaseRequest) -> web.StreamResponse:
-            """The gateway's own paths win over every route."""
-            path = request.raw_path.partition("?")[0]
+            path = own_path(request.method, request.raw_path)
             if path in paths:
-                return cast(web.StreamResponse, await native(request))
+                return await self._serve_native(native, request, path)
             return await proxy(request)
 
         return front
+
+    async def _serve_native(self, native: Handler, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if self._access_log is None:
+            return await native(request)
+        started = time.perf_counter()
+        record = Record(request.method, path, Failure.CLIENT_LEFT.status, 0.0, request.remote or "", "")
+        try:
+            response = await native(request)
+            record.status = response.status
+            return response
+        finally:
+            record.seconds = time.perf_counter() - started
+            record.request_id = middleware.request_id(cast(web.Request, request))
+            self._access_log(record)
 
     def _connection(self, server: web.Server) -> Connection:
         return Connection(

@@ -208,6 +208,7 @@ class Exchange:
             plan.idle,
             plan.max_body,
             inbound.minor == 1,
+            inbound.fields.expect is not None,
             writer.interim,
             writer.final,
         )

@@ -93,6 +93,8 @@ class Call:
     """Bytes of the request's body; 0 is unlimited."""
     wants_interim: bool
     """Whether the client may be sent 1xx answers (HTTP/1.1)."""
+    expects_continue: bool
+    """Whether the client waits for a 100 before it sends the body."""
     interim_head: Callable[[Head], bytes]
     final_head: Callable[[Head, ResponseFields, bool, bool], tuple[bytes, bool]]
     """(head, fields, body is whole, request is unfinished) → the client's head, and whether to chunk the body."""
@@ -147,7 +149,7 @@ async def send_request(connection: UpstreamConnection, call: Call, tasks: TaskGr
 async def relay_response(connection: UpstreamConnection, call: Call, client: Client, answer: Answer) -> None:
     """Steps 4 to 6. Raises `ExchangeError` for the upstream, `ConnectionError` for the client."""
     while (interim := await connection.response()) is not None:
-        if call.wants_interim:
+        if call.wants_interim and (interim.status != 100 or call.expects_continue):
             client.write(call.interim_head(interim))
     head, fields = connection.answer.head, connection.answer.fields
     assert head is not None

@@ -15,11 +15,15 @@ from tentaculo.errors import Failure, Problem
 _SUSPECT = re.compile(r"[.\\#\x00-\x20\x7f]|%(?:2e|5c|00|c0|e0|f0|u00)", re.IGNORECASE)
 _REFUSED = re.compile(r"[\\#\x00-\x20\x7f]|%00", re.IGNORECASE)
 # Beside the plain escapes, the overlong UTF-8 and the %uXXXX that some servers still decode.
-_SEPARATOR = re.compile(r"/|%(?:2f|5c|c0%af|c1%9c|e0%80%af|e0%81%9c|f0%80%80%af|f0%80%81%9c|u002f|u005c)", re.IGNORECASE)
+_SEPARATOR = re.compile(
+    r"/|%(?:2f|5c|c0%af|c1%9c|e0%80%af|e0%81%9c|f0%80%80%af|f0%80%81%9c|u002f|u005c)", re.IGNORECASE
+)
 _DOT = re.compile(r"%(?:2e|c0%ae|e0%80%ae|f0%80%80%ae|u002e)", re.IGNORECASE)
 _PARAMETERS = re.compile(r";|%3b", re.IGNORECASE)
 # No name is longer (RFC 1035 section 2.3.4), and what is remembered per host stays small.
-_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]{1,255})(?::[0-9]{0,5})?")
+_AUTHORITY = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]{1,255})(?::[0-9]{0,5})?"
+)
 
 
 class Target(NamedTuple):
@@ -45,6 +49,17 @@ def parse_target(method: str, raw: str) -> Target:
     if _SUSPECT.search(path) is not None:
         check_path(path)
     return Target(path, query, authority)
+
+
+def own_path(method: str, raw: str) -> str:
+    """The path of a raw target, also of one in absolute-form; what cannot be taken apart is returned as it is."""
+    if raw[:1] != "/":
+        try:
+            return parse_target(method, raw).path
+        except Problem:
+            return raw
+    mark = raw.find("?")
+    return raw if mark < 0 else raw[:mark]
 
 
 def check_path(path: str) -> None:

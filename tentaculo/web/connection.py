@@ -58,6 +58,8 @@ class Connection(web.RequestHandler):
         if reading is not None and self._messages and not reading.is_eof():
             self.reading = None
             reading.set_exception(web.RequestPayloadError("the body's framing is broken"))
+            # Ended, so that aiohttp does not try to drain what can never be read.
+            reading.feed_eof()
 
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""

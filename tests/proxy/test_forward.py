@@ -486,7 +486,9 @@ async def test_a_client_that_leaves_ends_the_upstream_call(start: Start, service
     assert [record.status for record in live.records] == [499]
 
 
-async def test_a_broken_chunk_in_the_request_never_reaches_its_end(start: Start, service: Service) -> None:
+async def test_a_broken_chunk_in_the_request_never_reaches_its_end(
+    start: Start, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     got = bytearray()
 
     async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
@@ -502,6 +504,15 @@ async def test_a_broken_chunk_in_the_request_never_reaches_its_end(start: Start,
             await up.until(lambda: up.gone == 1)
     assert response.status == 400
     assert not got.endswith(b"0\r\n\r\n")
+    assert caplog.records == []  # a caller's mistake is no error of ours
+
+
+async def test_a_100_that_nobody_asked_for_goes_no_further(start: Start, service: Service) -> None:
+    async with upstream(answering(b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"x"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.head()).status == 200
 
 
 async def test_body_limits(start: Start, service: Service) -> None:

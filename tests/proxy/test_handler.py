@@ -194,7 +194,8 @@ async def test_prefixes_hosts_and_root(start: Start) -> None:
                 ("/events/other", "h", "/events/other"),
             ]:
                 assert (await ask(wire, target, host=host)).body.decode() == seen
-            assert json.loads((await ask(wire, "/health")).body)["module"] == "tentaculo_link"
+            for target in ("/health", "/health?x=y", "http://any.example/health"):
+                assert json.loads((await ask(wire, target)).body)["module"] == "tentaculo_link"
 
 
 async def test_the_health_path_of_a_service(start: Start) -> None:
@@ -326,7 +327,7 @@ async def test_location_and_cookie_paths_come_back_with_the_prefix(start: Start,
             assert (await ask(wire, "/s/relative")).get("location") == "/s/login?next=/x"
             assert (await ask(wire, "/s/absolute")).get("location") == "http://h/s/login"
             assert (await ask(wire, "/s/foreign")).get("location") == "https://else.example/login"
-            assert (await ask(wire, "/s/cookie")).get("set-cookie") == "a=b; HttpOnly; Path=/s/; Secure"
+            assert (await ask(wire, "/s/cookie")).get("set-cookie") == "a=b; HttpOnly; Path=/s; Secure"
 
 
 async def test_cors_for_listed_origins_only(start: Start, service: Service) -> None:
