@@ -29,7 +29,8 @@ class Server:
         self._numbers = count(1)
 
     def connect(self, database: str = "postgres") -> pg8000.dbapi.Connection:
-        return pg8000.dbapi.connect("tests", unix_sock=str(self._socket), database=database, timeout=30)
+        socket = str(self._socket)
+        return pg8000.dbapi.connect("tests", unix_sock=socket, database=database, timeout=30, ssl_context=False)
 
     def url(self, database: str) -> str:
         return f"postgresql://tests@/{database}?unix_sock={self._socket}"
@@ -66,7 +67,9 @@ def running_server() -> Iterator[Server]:
     try:
         data = folder / "data"
         _run(user, binaries / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync")
-        arguments = ["-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off", "-p", str(_PORT)]
+        arguments = ["-D", data, "-k", folder, "-c", "listen_addresses=", "-p", str(_PORT)]
+        for setting in ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off"):
+            arguments += ["-c", setting]
         server = _popen(user, binaries / "postgres", *arguments)
         running = Server(folder)
         _await_ready(running, server)
