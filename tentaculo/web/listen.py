@@ -14,7 +14,8 @@ class CannotListenError(OSError):
     """An address cannot be listened on; `address` says which, `strerror` why."""
 
     def __init__(self, address: str, error: OSError) -> None:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        # The event loop words its own sentence around an errno; one below zero is a name's look-up, and no errno.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         super().__init__(error.errno, reason)
         self.address = address
 
