@@ -80,6 +80,11 @@ def parse_head(head: bytes) -> Head:
     return Head(line[1] == b"1", int(line[2]), line[3] or b"", fields)
 
 
+def field_name(line: bytes) -> bytes:
+    """The name of a whole field line, in lower case."""
+    return line[: line.index(b":")].lower()
+
+
 def parse_length(values: list[bytes]) -> int:
     """The one Content-Length that `values` state. Raises `WireError` if it is not plain digits or they differ."""
     first = values[0]
