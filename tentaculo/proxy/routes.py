@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from tentaculo.config.schema import Config, Route, Service
+from tentaculo.errors import Failure, Problem
 
-_Table = dict[str, tuple[str, Route, int]]
+_Found = tuple[str, Route, int]
+_PARAMETERS = re.compile(r";[^/]*")
+_SLASHES = re.compile(r"[/\\]+")
 
 
 class Match(NamedTuple):
@@ -19,6 +24,32 @@ class Match(NamedTuple):
     """The route's position among all of the configuration's, in order."""
 
 
+class _Prefixes:
+    """What each prefix leads to."""
+
+    __slots__ = ("_found", "_longest")
+
+    def __init__(self) -> None:
+        self._found: dict[str, _Found] = {}
+        self._longest = 0
+
+    def add(self, prefix: str, found: _Found) -> None:
+        self._found[prefix] = found
+        self._longest = max(self._longest, len(prefix))
+
+    def find(self, path: str) -> _Found | None:
+        """What the longest prefix of whole segments leads to."""
+        prefix = path
+        if len(path) > self._longest:
+            # However long a path is, only the start of it can be a prefix.
+            prefix = path[: max(path.rfind("/", 0, self._longest + 1), 0)]
+        while prefix:
+            if (found := self._found.get(prefix)) is not None:
+                return found
+            prefix = prefix[: max(prefix.rfind("/"), 0)]
+        return self._found.get("/")
+
+
 class RouteTable:
     """All routes of a configuration.
 
@@ -27,10 +58,15 @@ class RouteTable:
     """
 
     def __init__(self, config: Config) -> None:
-        self._hosts: dict[str, _Table] = {}
-        self._any: _Table = {}
+        self._hosts: dict[str, _Prefixes] = {}
+        self._any = _Prefixes()
         self.routes: list[tuple[Service, Route]] = []
         """All routes in the configuration's order."""
+        self._half_open = frozenset(
+            service.name for service in config.services.values() if len({route.auth for route in service.routes}) > 1
+        )
+        self._loose_hosts: dict[str, _Prefixes] = {}
+        self._loose_any = _Prefixes()
         for service in config.services.values():
             for route in service.routes:
                 self._add(service, route)
@@ -39,20 +75,33 @@ class RouteTable:
         return f"<RouteTable: {len(self.routes)} routes, {len(self._hosts)} hosts>"
 
     def _add(self, service: Service, route: Route) -> None:
-        table = self._any if route.host is None else self._hosts.setdefault(route.host.lower(), {})
-        table[route.prefix] = (service.name, route, len(self.routes))
+        found = (service.name, route, len(self.routes))
+        if route.host is None:
+            exact, loose = self._any, self._loose_any
+        else:
+            exact = self._hosts.setdefault(route.host, _Prefixes())
+            loose = self._loose_hosts.setdefault(route.host, _Prefixes())
+        exact.add(route.prefix, found)
+        if service.name in self._half_open:
+            loose.add(_read_loosely(route.prefix), found)
         self.routes.append((service, route))
 
     def match(self, host: str, path: str) -> Match | None:
-        """The route for a raw `path` (escapes untouched) at `host` (without port), or None."""
-        found = None
-        if self._hosts and (table := self._hosts.get(host.lower())) is not None:
-            found = _longest(table, path)
+        """The route for a raw `path` (escapes untouched) at `host` (without port), or None.
+
+        Raises `Problem` (400) for a path that an open route takes as it stands, while a server that reads paths more
+        loosely would see one behind the same service's token: `/%61dmin`, `//admin`, `/admin;x`, `/ADMIN`.
+        """
+        if self._hosts:
+            host = host.lower().removesuffix(".")
+        found = _find(self._hosts, self._any, host, path)
         if found is None:
-            found = _longest(self._any, path)
-            if found is None:
-                return None
+            return None
         service, route, index = found
+        if route.auth == "none" and service in self._half_open:
+            loose = _find(self._loose_hosts, self._loose_any, host, _read_loosely(path))
+            if loose is not None and loose[0] == service and loose[1].auth != "none":
+                raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return Match(service, route, upstream_path(route, path), index)
 
 
@@ -67,15 +116,17 @@ def public_path(route: Route, path: str) -> str:
     """The way back: the path a client must use for an upstream's own `path`, unchanged where no client could."""
     inside, outside = route.replacement, route.prefix.rstrip("/")
     if path == inside or path.startswith(inside + "/"):
-        return outside + path[len(inside) :]
+        return (outside + path[len(inside) :]) or "/"
     return path
 
 
-def _longest(table: _Table, path: str) -> tuple[str, Route, int] | None:
-    prefix = path
-    while prefix:
-        found = table.get(prefix)
-        if found is not None:
-            return found
-        prefix = prefix[: prefix.rfind("/")] if "/" in prefix else ""
-    return table.get("/")
+def _find(hosts: dict[str, _Prefixes], anywhere: _Prefixes, host: str, path: str) -> _Found | None:
+    found = None
+    if hosts and (table := hosts.get(host)) is not None:
+        found = table.find(path)
+    return anywhere.find(path) if found is None else found
+
+
+def _read_loosely(path: str) -> str:
+    """A path as the least strict servers read it: unescaped, without parameters and empty segments, case folded."""
+    return _SLASHES.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
