@@ -57,19 +57,7 @@ class RequestIds:
 @lru_cache(maxsize=1024)
 def provenance_lines(peer: str, scheme: str, host: bytes, port: int, prefix: str) -> bytes:
     """The header lines for a peer that is not trusted. They depend on the connection and the route, hence the cache."""
-    address = peer.encode()
-    quoted = host.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-    lines = [
-        b"X-Forwarded-For: %b\r\n" % address,
-        b"X-Forwarded-Proto: %b\r\n" % scheme.encode(),
-        b"X-Forwarded-Host: %b\r\n" % host,
-        b"X-Forwarded-Port: %d\r\n" % port,
-        b"X-Real-IP: %b\r\n" % address,
-        b'Forwarded: %b;host="%b";proto=%b\r\n' % (_node(peer), quoted, scheme.encode()),
-    ]
-    if prefix:
-        lines.append(b"X-Forwarded-Prefix: %b\r\n" % _raw(prefix))
-    return b"".join(lines)
+    return trusted_provenance_lines({}, peer, scheme, host, port, prefix)
 
 
 def trusted_provenance_lines(known: Known, peer: str, scheme: str, host: bytes, port: int, prefix: str) -> bytes:
@@ -77,20 +65,24 @@ def trusted_provenance_lines(known: Known, peer: str, scheme: str, host: bytes, 
     said = known.get
     chain = said(b"x-forwarded-for", b"")
     forwarded = said(b"forwarded", b"")
+    # The last of the chain is what the trusted peer saw itself; those before it are anybody's word.
+    client = chain.rpartition(b",")[2].strip() or peer.encode()
     values = (
         (b"X-Forwarded-For", _append(chain, peer.encode())),
         (b"X-Forwarded-Proto", said(b"x-forwarded-proto", scheme.encode())),
         (b"X-Forwarded-Host", said(b"x-forwarded-host", host)),
         (b"X-Forwarded-Port", said(b"x-forwarded-port", b"%d" % port)),
-        (b"X-Real-IP", said(b"x-real-ip", chain.partition(b",")[0].strip() or peer.encode())),
-        (b"Forwarded", _append(forwarded, _node(peer))),
+        (b"X-Real-IP", said(b"x-real-ip", client)),
+        (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
         (b"X-Forwarded-Prefix", said(b"x-forwarded-prefix", b"") + _raw(prefix)),
     )
     return b"".join([b"%b: %b\r\n" % pair for pair in values if pair[1]])
 
 
-def _node(peer: str) -> bytes:
-    return (f'for="[{peer}]"' if ":" in peer else f"for={peer}").encode()
+def _element(peer: str, scheme: str, host: bytes) -> bytes:
+    node = f'"[{peer}]"' if ":" in peer else peer or "unknown"
+    quoted = host.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return b"for=%b;%bproto=%b" % (node.encode(), b'host="%b";' % quoted if host else b"", scheme.encode())
 
 
 def _append(chain: bytes, item: bytes) -> bytes:
