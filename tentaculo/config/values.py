@@ -16,6 +16,9 @@ _YEAR = 366 * 24 * 3600
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_FRAMING_HEADERS = frozenset(
+    ("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
@@ -45,6 +48,8 @@ def _check_prefix(value: str) -> str:
 def _check_header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("is not a header name")
+    if value.lower() in _FRAMING_HEADERS:
+        raise ValueError("is about the connection, which is the gateway's; a service's Host is set by its key `host`")
     return value
 
 

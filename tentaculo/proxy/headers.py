@@ -6,10 +6,11 @@ added, so that a client cannot name ours (RFC 9110 section 7.6.1). `docs/headers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from tentaculo.errors import Failure, Problem
-from tentaculo.proxy.wire import WireError, parse_length
+from tentaculo.proxy.rules import HeaderRules
+from tentaculo.proxy.wire import WireError, field_name, parse_length
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -57,7 +58,8 @@ _REQUEST_SPECIAL = _HOP_BY_HOP | _PROVENANCE | _CAPTURED
 # Captured, and replaced by what the gateway makes of them.
 _REQUEST_REPLACED = frozenset((b"host", b"content-length", b"expect", b"x-vx11-token", b"authorization"))
 
-_RESPONSE_SPECIAL = _HOP_BY_HOP | {b"content-length", b"content-type", b"location", b"set-cookie", b"x-request-id"}
+_REWRITTEN = frozenset((b"location", b"set-cookie"))
+_RESPONSE_SPECIAL = _HOP_BY_HOP | _REWRITTEN | {b"content-length", b"content-type", b"x-request-id"}
 
 
 class RequestFields:
@@ -120,26 +122,28 @@ class RequestFields:
 
     def _note(self, lower: bytes, name: bytes, value: bytes) -> None:
         match lower:
+            # Repeated ones are joined: a second Host, length, token or Origin fails its check, whichever one a server
+            # would have taken.
             case b"host":
-                self.host = value
+                self.host = _joined(self.host, value)
             case b"connection":
                 self._note_connection(value)
             case b"accept":
-                self.accept = value
+                self.accept = _joined(self.accept, value)
             case b"x-vx11-token":
-                self.token = value
+                self.token = _joined(self.token, value)
             case b"authorization":
-                self.authorization = value
+                self.authorization = _joined(self.authorization, value)
             case b"content-length":
-                self.length = value
+                self.length = _joined(self.length, value)
             case b"transfer-encoding":
                 self.codings = [*(self.codings or ()), value]
             case b"expect":
-                self.expect = value
+                self.expect = _joined(self.expect, value)
             case b"origin":
-                self.origin = value
+                self.origin = _joined(self.origin, value)
             case b"upgrade":
-                self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
+                self.upgrade = _joined(self.upgrade, value)
             case b"te":
                 self.te_trailers = self.te_trailers or b"trailers" in split_list(value)
             case b"via":
@@ -148,7 +152,7 @@ class RequestFields:
                 self.max_forwards = value
             case _ if lower in _PROVENANCE:
                 known = self.provenance = self.provenance or {}
-                known[lower] = known[lower] + b", " + value if lower in known else value
+                known[lower] = _joined(known.get(lower), value)
         if lower in _CAPTURED and lower not in _REQUEST_REPLACED:
             self.lines.append((lower, name, value))
 
@@ -165,11 +169,19 @@ class RequestFields:
         if self.named is not None:
             named = self.named
             self.lines = [line for line in self.lines if line[0] not in named]
+            if b"authorization" in named:
+                self.authorization = None
+            if b"expect" in named:
+                self.expect = None
 
 
 def split_list(value: bytes) -> list[bytes]:
     """The members of a comma-separated field value, in lower case."""
     return [item.strip().lower() for item in value.split(b",") if item.strip()]
+
+
+def _joined(before: bytes | None, value: bytes) -> bytes:
+    return value if before is None else before + b", " + value
 
 
 class ResponseFields:
@@ -196,10 +208,8 @@ class ResponseFields:
             else:
                 self._note(lower, line, line[len(name) + 1 :].strip(b" \t\r\n"), named)
         if named:
-            self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in named]
-            self.locations = [
-                i for i, line in enumerate(self.lines) if line[:9].lower() in (b"location:", b"set-cooki")
-            ]
+            self.lines = [line for line in self.lines if field_name(line) not in named]
+            self.locations = [i for i, line in enumerate(self.lines) if field_name(line) in _REWRITTEN]
 
     def _note(self, lower: bytes, line: bytes, value: bytes, named: set[bytes]) -> None:
         if lower == b"content-length":
@@ -215,13 +225,13 @@ class ResponseFields:
                     self.keep_alive = True
                 elif option != b"upgrade":
                     named.add(option)
-        elif lower in (b"location", b"set-cookie"):
+        elif lower in _REWRITTEN:
             self.locations = [*(self.locations or ()), len(self.lines)]
             self.lines.append(line)
         elif lower == b"transfer-encoding":
             self.codings = [*(self.codings or ()), value]
         elif lower == b"upgrade":
-            self.upgrade = value
+            self.upgrade = _joined(self.upgrade, value)
 
     @property
     def is_event_stream(self) -> bool:
@@ -245,31 +255,14 @@ def request_length(fields: RequestFields, minor: int) -> tuple[int | None, bool]
         return None, False
     try:
         return parse_length([fields.length]), False
-    except WireError as error:
-        raise Problem(Failure.BAD_REQUEST, f"{str(error).capitalize()}.") from None
-
-
-class HeaderRules:
-    """What a route's configuration sets and removes, compiled once. Names match whatever their case."""
-
-    __slots__ = ("_gone", "block")
-
-    def __init__(self, setting: Mapping[str, str], removing: Iterable[str]) -> None:
-        self._gone = frozenset(name.lower().encode() for name in (*setting, *removing))
-        self.block = b"".join(f"{name}: {value}\r\n".encode() for name, value in setting.items())
-
-    def removes(self, lower: bytes) -> bool:
-        """Whether a field of this name (lower case) does not pass."""
-        return lower in self._gone
-
-    def __bool__(self) -> bool:
-        return bool(self._gone)
+    except WireError:
+        raise Problem(Failure.BAD_REQUEST, "The Content-Length is not valid.") from None
 
 
 def request_head(method: str, path: str, fields: RequestFields, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
     """The head that the upstream gets: request line, Host, the client's fields, and then `added` and the route's own.
 
-    `path` is the raw target; `added` are whole lines.
+    `path` is the raw target; `added` are whole lines, which give way to the route's own.
     """
     parts = [f"{method} {path} HTTP/1.1\r\nHost: ".encode("utf-8", "surrogateescape"), host, b"\r\n"]
     extend = parts.extend
@@ -277,13 +270,9 @@ def request_head(method: str, path: str, fields: RequestFields, host: bytes, add
         for lower, name, value in fields.lines:
             if not rules.removes(lower):
                 extend((name, b": ", value, b"\r\n"))
+        added = rules.filter(added)
     else:
         for _, name, value in fields.lines:
             extend((name, b": ", value, b"\r\n"))
     extend((added, rules.block, b"\r\n"))
     return b"".join(parts)
-
-
-def field_name(line: bytes) -> bytes:
-    """The name of a whole field line, in lower case."""
-    return line[: line.index(b":")].lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tentaculo.config.schema import Limits, Route, Service
 from tentaculo.proxy.balance import Balancer
-from tentaculo.proxy.headers import HeaderRules
+from tentaculo.proxy.rules import HeaderRules
 
 
 class Plan:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from tentaculo.model import Upstream
-from tentaculo.proxy.headers import ResponseFields, field_name
+from tentaculo.proxy.headers import ResponseFields
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.routes import public_path
-from tentaculo.proxy.wire import Framing, Head, frame_response
+from tentaculo.proxy.wire import Framing, Head, field_name, frame_response
 
 _COOKIE_PATH = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.IGNORECASE)
 _CORS = b"access-control-"
+_ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class ResponseWriter:
@@ -98,22 +99,24 @@ class ResponseWriter:
             parts.append(b"Connection: close\r\n")
         elif self._minor == 0:
             parts.append(b"Connection: keep-alive\r\n")
-        parts += (b"Via: 1.%d %b\r\n" % (head.minor, self._via), self._added, self._plan.response_rules.block, b"\r\n")
+        parts += (self._own_lines(head), b"\r\n")
         return b"".join(parts), is_chunked
 
     def upgraded(self, head: Head, fields: ResponseFields) -> bytes:
         """A 101 head: the connection is about to change its protocol."""
         upgrade = fields.upgrade or b""
         lines = b"".join(self._pass_fields(fields))
-        return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\nVia: 1.%d %b\r\n%b%b\r\n" % (
+        return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n%b\r\n" % (
             head.reason,
             lines,
             upgrade,
-            head.minor,
-            self._via,
-            self._added,
-            self._plan.response_rules.block,
+            self._own_lines(head),
         )
+
+    def _own_lines(self, head: Head) -> bytes:
+        rules = self._plan.response_rules
+        lines = b"Via: 1.%d %b\r\n%b" % (head.minor, self._via, self._added)
+        return rules.filter(lines) + rules.block if rules else lines
 
     def _pass_fields(self, fields: ResponseFields) -> list[bytes]:
         lines = fields.lines
@@ -132,37 +135,57 @@ class ResponseWriter:
     def _rewrite(self, line: bytes) -> bytes:
         name, _, value = line.partition(b":")
         if name.lower() == b"set-cookie":
-            return _COOKIE_PATH.sub(self._cookie_path, line, count=1)
-        location = value.strip().decode("utf-8", "surrogateescape")
-        return b"%b: %b\r\n" % (name, self._location(location).encode("utf-8", "surrogateescape"))
+            return _COOKIE_PATH.sub(self._cookie_path, line)
+        before = value.strip().decode("utf-8", "surrogateescape")
+        after = self._location(before)
+        return line if after == before else b"%b: %b\r\n" % (name, after.encode("utf-8", "surrogateescape"))
 
     def _cookie_path(self, match: re.Match[bytes]) -> bytes:
-        path = match[2].strip().decode("utf-8", "surrogateescape")
-        if path == "/" and not self._plan.route.replacement:
-            path = self._plan.public_prefix + "/"
+        path = match[2].rstrip().decode("utf-8", "surrogateescape")
+        if not path.startswith("/"):
+            # Without a path of its own the cookie gets the client's (RFC 6265 section 5.2.4), which is right already.
+            return match[0]
+        inside = self._plan.route.replacement
+        if path.rstrip("/") == inside or (path != "/" and inside.startswith(path.rstrip("/") + "/")):
+            # It covers all that this route reaches. Without a slash at the end it covers the prefix itself as well.
+            path = self._plan.public_prefix or "/"
         else:
             path = public_path(self._plan.route, path)
-        return match[1] + path.encode("utf-8", "surrogateescape").rstrip(b"\r\n") + match[2][len(match[2].rstrip()) :]
+        return match[1] + path.encode("utf-8", "surrogateescape") + match[2][len(match[2].rstrip()) :]
 
     def _location(self, location: str) -> str:
-        if location.startswith("//"):
+        if location.startswith("/") and not location.startswith("//"):
+            path = self._public(location)
+            # Where a whole prefix falls away, what is left must not turn into the name of another host.
+            return "/." + path if path.startswith("//") else path
+        match = _ABSOLUTE.fullmatch(location)
+        if match is None:
             return location
-        if location.startswith("/"):
-            path, mark, rest = _split_path(location)
-            return public_path(self._plan.route, path) + mark + rest
-        try:
-            parts = urlsplit(location)
-        except ValueError:
-            return location
-        ours = [self._host.decode("utf-8", "surrogateescape")]
-        if self.upstream is not None:
-            ours += [self.upstream.authority, self.upstream.host]
-        if parts.scheme not in ("http", "https") or parts.netloc not in ours:
-            return location
-        path, mark, rest = _split_path(location[len(parts.scheme) + 3 + len(parts.netloc) :])
-        return f"{self._scheme}://{ours[0]}{public_path(self._plan.route, path or '/')}{mark}{rest}"
+        scheme, authority, rest = match[1].lower(), match[2], match[3]
+        host = self._host.decode("utf-8", "surrogateescape")
+        named = _plain(scheme, authority)
+        if host and named == _plain(scheme, host):
+            # The scheme stays: an upstream that sends the client from http to https means it.
+            return f"{match[1]}://{authority}{self._public(rest)}"
+        if self._names_upstream(scheme, named):
+            return (f"{self._scheme}://{host}" if host else "") + self._public(rest)
+        return location
+
+    def _names_upstream(self, scheme: str, named: str) -> bool:
+        """Whether an authority is one that the upstream may know itself by: its address, or the Host it is sent."""
+        upstream, host = self.upstream, self._plan.host
+        if host is not None and named == _plain(scheme, host.decode()):
+            return True
+        return (
+            upstream is not None and named == _plain(scheme, upstream.authority) and upstream.tls == (scheme == "https")
+        )
+
+    def _public(self, rest: str) -> str:
+        """The client's view of what follows an upstream's authority: path, query and fragment."""
+        cut = min((i for i in (rest.find("?"), rest.find("#")) if i >= 0), default=len(rest))
+        return public_path(self._plan.route, rest[:cut] or "/") + rest[cut:]
 
 
-def _split_path(location: str) -> tuple[str, str, str]:
-    cut = min((i for i in (location.find("?"), location.find("#")) if i >= 0), default=len(location))
-    return location[:cut], location[cut : cut + 1], location[cut + 1 :]
+def _plain(scheme: str, authority: str) -> str:
+    """An authority in the form that compares: in lower case, without the scheme's own port."""
+    return authority.lower().removesuffix(_DEFAULT_PORTS[scheme])
