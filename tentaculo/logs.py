@@ -1,4 +1,4 @@
-"""Logging: structlog for events, one line per proxied request, and no file or terminal ever written on the event loop."""
+"""Logging: structlog for events, one line per request, and no file or terminal ever written on the event loop."""
 
 from __future__ import annotations
 
@@ -234,13 +234,13 @@ AccessLine = Callable[[Any], None]
 
 
 def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None) -> AccessLine | None:
-    """The one line per proxied request, or None where that is switched off.
+    """The one line per request, or None where that is switched off. A malformed request is none.
 
     It takes any object with the attributes of the proxy's record. It does not go through structlog's processors: at
     thousands of requests per second those would cost more than the forwarding.
 
     The members in JSON: timestamp, level, event (`request`), method, path (without its query, which may hold secrets),
-    status, ms (in all), service (null where no route matched), peer, request_id, received and sent (bytes of body);
+    status, ms (in all), service (null for the gateway's own paths and where no route matched), peer, request_id, received and sent (bytes of body);
     where the gateway answered or cut the exchange also error, and detail where there is one.
     """
     if not config.access or _LEVELS[config.level] > logging.INFO:
