@@ -27,7 +27,7 @@ from tentaculo.auth import Tokens
 from tentaculo.config.database import database_url
 from tentaculo.config.schema import Config
 from tentaculo.cors import CorsPolicy
-from tentaculo.errors import Failure
+from tentaculo.errors import Failure, Problem
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
 from tentaculo.health.board import Board
@@ -41,7 +41,8 @@ from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import middleware, operations, pages, problems, status, vx11
-from tentaculo.web.connection import Connection
+from tentaculo.web.admission import Admission, raise_descriptor_limit
+from tentaculo.web.connection import Connection, head_size
 from tentaculo.web.listen import CannotListenError, Listeners
 from tentaculo.web.operations import Phase
 
@@ -68,6 +69,7 @@ async def serve(config: Config, *, hashes: Sequence[str], ready: Callable[[Runni
 
     `hashes` are the accepted tokens. `ready` is called once requests are taken. Raises `CannotListen`.
     """
+    raise_descriptor_limit()
     writer = logs.set_up(config.log)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -111,6 +113,7 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
         self._listeners = Listeners()
+        self._admission = Admission(config.limits.connections, config.limits.connections_per_address)
         self._tokens = Tokens(hashes, enabled=config.auth.enabled)
         self._cors = CorsPolicy(config.cors)
         self._breakers = Breakers(config, time.monotonic, _now)
@@ -187,13 +190,22 @@ class Gateway:
 
     def _front(self, native: Handler, paths: frozenset[str]) -> Handler:
         """The gateway's own paths win over every route."""
-        proxy = self.proxy.handle
+        proxy, max_head = self.proxy.handle, self._config.limits.headers
 
         async def front(request: web.BaseRequest) -> web.StreamResponse:
-            path = own_path(request.method, request.raw_path)
-            if path in paths:
+            try:
+                if request.version.major != 1:
+                    # The parser lets 0.9 and 2.0 through.
+                    return request.protocol.handle_error(request, Failure.BAD_REQUEST.status)
+                path = own_path(request.method, request.raw_path)
+                if path not in paths:
+                    return await proxy(request)
+                if head_size(request) > max_head:
+                    problem = Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
+                    return request.protocol.handle_error(request, problem.status, problem)
                 return await self._serve_native(native, request, path)
-            return await proxy(request)
+            finally:
+                cast(Connection, request.protocol).answered()
 
         return front
 
@@ -215,9 +227,10 @@ class Gateway:
         return Connection(
             server,
             loop=asyncio.get_running_loop(),
-            max_head=self._config.limits.headers,
+            limits=self._config.limits,
             keepalive=self._config.server.keepalive,
             render=problems.render,
+            admission=self._admission,
         )
 
     def _application(self) -> web.Application:

@@ -115,6 +115,23 @@ class Limits(_Section):
         32 * 1024, description="Bytes of a request's or an answer's head, else 431 or 502. Default 32768."
     )
     body: Bytes = Field(0, description="Bytes of a request's body, else 413; 0 is unlimited. Default 0.")
+    head_time: Seconds = Field(10, description="Seconds a request's head may take to arrive, else 408. Default 10.")
+    body_rate: Bytes = Field(
+        500, description="Bytes a second that a request's body must reach, else 408; 0 asks for none. Default 500."
+    )
+    body_grace: Seconds = Field(10, description="Seconds of waiting for a body before its rate counts. Default 10.")
+    connections: Count = Field(
+        0, description="Client connections at once, else 503; 0 takes what the descriptor limit allows. Default 0."
+    )
+    connections_per_address: Count = Field(
+        0, description="Client connections at once from one address, else 503; 0 is unlimited. Default 0."
+    )
+    in_flight: Annotated[Count, Field(ge=1)] = Field(
+        4096, description="Requests at once on one upstream address, tunnels not counted; more wait. Default 4096."
+    )
+    queue: Count = Field(
+        1024, description="Requests that wait for one service, connect seconds at most, else 503. Default 1024."
+    )
     events_body: Annotated[Count, Field(ge=1024)] = Field(
         65536, description="Bytes of one event by ingest or WebSocket, else 413 or an error frame. Default 65536."
     )
@@ -125,7 +142,7 @@ class Limits(_Section):
         256, description="Events that wait for one slow subscriber before it is cut off. Default 256."
     )
     resolve: Seconds = Field(30, description="Seconds an upstream's looked-up name is believed. Default 30.")
-    pool: Annotated[Count, Field(ge=0)] = Field(64, description="Idle connections kept per upstream. Default 64.")
+    pool: Annotated[Count, Field(ge=0)] = Field(256, description="Idle connections kept per upstream. Default 256.")
 
 
 class Log(_Section):

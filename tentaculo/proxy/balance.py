@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,39 +25,93 @@ class Breaker(Protocol):
 
 
 class Member:
-    """One address: its connections and its breaker."""
+    """One address: its connections, its breaker, and how many requests are on it."""
 
-    __slots__ = ("breaker", "pool")
+    __slots__ = ("_limit", "breaker", "in_flight", "pool")
 
-    def __init__(self, pool: Pool, breaker: Breaker) -> None:
+    def __init__(self, pool: Pool, breaker: Breaker, limit: int) -> None:
+        """`limit` bounds the requests at once."""
         self.pool = pool
         self.breaker = breaker
+        self.in_flight = 0
+        self._limit = limit
+
+    def __repr__(self) -> str:
+        return f"<Member {self.pool.upstream}: {self.in_flight} of {self._limit} in flight>"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more requests now."""
+        return self.in_flight >= self._limit
 
 
 class Balancer:
-    """Round robin over the addresses whose breaker lets a request through."""
+    """Round robin over the addresses that have room and whose breaker lets a request through.
 
-    __slots__ = ("_next", "members")
+    Where only room is missing, requests wait in turn, `queue` of them at most.
+    """
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    __slots__ = ("_next", "_queue", "_waiting", "members")
+
+    def __init__(self, members: Sequence[Member], queue: int) -> None:
         self.members = tuple(members)
         self._next = 0
+        self._queue = queue
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Balancer: {len(self.members)} addresses>"
+        return f"<Balancer: {len(self.members)} addresses, {len(self._waiting)} requests wait>"
 
     def choose(self, tried: Sequence[Member] = ()) -> Member | None:
-        """The next address that may be asked and is not in `tried`, or None. The caller must report its outcome."""
+        """The next address that may be asked and is not in `tried`, or None.
+
+        The caller must `enter` it, report the outcome to its breaker, and `leave` it.
+        """
         members = self.members
         if len(members) == 1:
             only = members[0]
-            return only if not tried and only.breaker.try_acquire() else None
+            return only if not tried and not only.is_full and only.breaker.try_acquire() else None
         for _ in members:
             member = members[self._next]
             self._next = (self._next + 1) % len(members)
-            if member not in tried and member.breaker.try_acquire():
+            if member not in tried and not member.is_full and member.breaker.try_acquire():
                 return member
         return None
+
+    def enter(self, member: Member) -> None:
+        """A request goes to `member`."""
+        member.in_flight += 1
+
+    def leave(self, member: Member) -> None:
+        """A request has left `member`: whoever has waited longest may try."""
+        member.in_flight -= 1
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def is_full(self, tried: Sequence[Member]) -> bool:
+        """Whether an address that has not been tried lacks nothing but room."""
+        return any(member.is_full and member not in tried for member in self.members)
+
+    async def room(self, seconds: float) -> bool:
+        """Wait for room. False if there is none in `seconds`, or too many wait already."""
+        if len(self._waiting) >= self._queue:
+            return False
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            self._waiting.remove(waiter)
+            return False
+        except asyncio.CancelledError:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+        return True
 
     def retry_after(self) -> float:
         """Seconds until the first of the addresses may be tried again."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 
 class ClientConnection(Protocol):
     """What the server's own protocol offers beyond aiohttp's; `web/connection.py` has it."""
 
-    reading: StreamReader | None
-    """The body that is being read: an error of its framing ends the reading."""
     on_writable: Callable[[bool], None] | None
     """Called with False when the send buffer is full and with True when it has room again."""
 

@@ -15,6 +15,7 @@ from typing import Protocol, cast
 from tentaculo.errors import Failure
 from tentaculo.proxy.answer import AnswerReader
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
+from tentaculo.sockets import keep_alive
 
 HIGH_WATER = 256 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
@@ -246,6 +247,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
+        keep_alive(transport)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the upstream."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from tentaculo.errors import Failure
 from tentaculo.proxy import forward
+from tentaculo.proxy.balance import Balancer, Member
 from tentaculo.proxy.client import ClientConnection, RequestClient
 from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
 from tentaculo.proxy.headers import request_head
@@ -40,6 +41,9 @@ class Gateway:
 class Exchange:
     """A request on its way. `run` once per address that is tried."""
 
+    _balancer: Balancer
+    _member: Member
+
     def __init__(
         self,
         gateway: Gateway,
@@ -70,7 +74,6 @@ class Exchange:
         self._answer = forward.Answer()
         self._call: forward.Call | None = None
         self._tunnel: Tunnel | None = None
-        self._was_reused = False
         self._hides_authorization = False
         self.error: ExchangeError | None = None
 
@@ -124,46 +127,52 @@ class Exchange:
         """The answer was cut: the client must not take it for whole."""
         self._client.abort()
 
-    async def run(self, pool: Pool) -> None:
-        """Forward to one address. A stale keep-alive connection is replaced by a new one where that is safe.
+    async def run(self, balancer: Balancer, member: Member) -> None:
+        """Forward to one address, counted on it but for tunnels. A stale keep-alive connection is replaced by a new one where that is safe.
 
         Raises `ExchangeError`, or `ConnectionError` when the client has gone.
         """
         self.error = None
         if self._call is None:
             self._call = self._make_call()
+        self._balancer, self._member = balancer, member
+        balancer.enter(member)
+        try:
+            await self._run(member.pool)
+        finally:
+            balancer.leave(member)
+
+    async def _run(self, pool: Pool) -> None:
+        call = self._call
+        assert call is not None
         self._writer.upstream = pool.upstream
-        connection = await forward.open_connection(pool, self._call)
+        connection = await forward.open_connection(pool, call)
         reused = connection.uses > 0
         try:
             await self._run_on(connection, pool)
         except ExchangeError as error:
             stale = reused and error.untouched and error.failure is Failure.CONNECTION_LOST
-            if not stale or not self._is_replayable(self._call):
+            if not stale or not self._is_replayable(call):
                 raise
             await self._run_on(await pool.connect(self._plan.connect), pool)
 
     async def _run_on(self, connection: UpstreamConnection, pool: Pool) -> None:
         call = self._call
         assert call is not None
-        server = cast(ClientConnection, self._request.protocol)
         upload: asyncio.Task[None] | None = None
         try:
             upload = await forward.send_request(connection, call, self._gateway.tasks)
-            if upload is not None:
-                server.reading = self._request.content
             await forward.relay_response(connection, call, self._client, self._answer)
             if self._answer.status == 101:
-                await self._run_tunnel(connection, server)
+                await self._run_tunnel(connection)
         finally:
-            server.reading = None
             if upload is not None:
                 upload.cancel()
             if self._tunnel is None:
                 # Not whole means not reusable: this also ends the upstream call of a client that has left.
                 pool.give_back(connection)
 
-    async def _run_tunnel(self, connection: UpstreamConnection, server: ClientConnection) -> None:
+    async def _run_tunnel(self, connection: UpstreamConnection) -> None:
         head, fields = connection.answer.head, connection.answer.fields
         assert head is not None
         assert fields is not None
@@ -182,13 +191,15 @@ class Exchange:
         early = connection.upgrade(tunnel)
         if early:
             tunnel.data_from_upstream(early)
-        server.on_writable = tunnel.client_can_write
+        cast(ClientConnection, self._request.protocol).on_writable = tunnel.client_can_write
         # aiohttp hands over what the client sent behind its request, and from now on everything.
         self._request.protocol.set_parser(tunnel)  # type: ignore[arg-type]
         self._gateway.tunnels.add(tunnel)
+        self._balancer.leave(self._member)
         try:
             await tunnel.wait()
         finally:
+            self._balancer.enter(self._member)
             self._gateway.tunnels.discard(tunnel)
 
     def _make_call(self) -> forward.Call:
@@ -207,6 +218,7 @@ class Exchange:
             plan.first_byte,
             plan.idle,
             plan.max_body,
+            forward.Pace(plan.limits.body_rate, plan.limits.body_grace, plan.idle),
             inbound.minor == 1,
             inbound.fields.expect is not None,
             writer.interim,

@@ -75,6 +75,37 @@ class Whole:
         return self._data
 
 
+class Pace:
+    """How slow an upload may be: `rate` bytes a second once `grace` seconds have been waited.
+
+    Only the time spent waiting for the client counts, so an upload that the upstream holds back is never cut. A rate
+    of 0 asks for none; `idle` seconds without a byte are always too many.
+    """
+
+    __slots__ = ("_grace", "_idle", "_rate", "_waited")
+
+    def __init__(self, rate: int, grace: float, idle: float) -> None:
+        self._rate = rate
+        self._grace = grace
+        self._idle = idle
+        self._waited = 0.0
+
+    async def read(self, body: Body, received: int) -> bytes:
+        """Some more of `body`, of which `received` bytes came before. Raises `ExchangeError`."""
+        loop = asyncio.get_running_loop()
+        limit = self._idle
+        if self._rate:
+            limit = min(limit, max(self._grace, received / self._rate) - self._waited)
+        started = loop.time()
+        try:
+            async with asyncio.timeout(limit):
+                return await body.readany()
+        except TimeoutError:
+            raise ExchangeError(Failure.REQUEST_TIMEOUT, "the request's body arrives too slowly") from None
+        finally:
+            self._waited += loop.time() - started
+
+
 @dataclass(slots=True)
 class Call:
     """A request as it goes to the upstream."""
@@ -91,6 +122,8 @@ class Call:
     """Seconds of silence within the answer."""
     max_body: int
     """Bytes of the request's body; 0 is unlimited."""
+    pace: Pace
+    """How long the client may be waited for."""
     wants_interim: bool
     """Whether the client may be sent 1xx answers (HTTP/1.1)."""
     expects_continue: bool
@@ -209,7 +242,7 @@ async def _stream(
 async def _upload(connection: UpstreamConnection, call: Call, body: Body) -> None:
     """Step 3: the body as it arrives, no faster than the upstream reads."""
     try:
-        while data := await _read_some(body, call):
+        while data := await call.pace.read(body, call.sent):
             call.sent += len(data)
             _check_size(call)
             connection.write(_chunk(data) if call.is_chunked else data)
@@ -230,14 +263,6 @@ async def _upload(connection: UpstreamConnection, call: Call, body: Body) -> Non
     connection.is_request_whole = True
     if connection.answer.head is None:
         connection.limit(call.first_byte, Failure.FIRST_BYTE_TIMEOUT)
-
-
-async def _read_some(body: Body, call: Call) -> bytes:
-    try:
-        async with asyncio.timeout(call.idle):
-            return await body.readany()
-    except TimeoutError:
-        raise ExchangeError(Failure.REQUEST_TIMEOUT, f"no more of the body came within {call.idle:g} s") from None
 
 
 _LAST_CHUNK = b"0\r\n\r\n"

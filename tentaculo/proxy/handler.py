@@ -68,7 +68,11 @@ class Proxy:
         self._table = RouteTable(config)
         self._balancers = {
             service.name: Balancer(
-                [Member(Pool(upstream, config.limits), needs.breaker(upstream)) for upstream in service.upstreams]
+                [
+                    Member(Pool(upstream, config.limits), needs.breaker(upstream), config.limits.in_flight)
+                    for upstream in service.upstreams
+                ],
+                config.limits.queue,
             )
             for service in config.services.values()
             if service.enabled
@@ -218,12 +222,16 @@ class Proxy:
         failed: ExchangeError | None = None
         while True:
             member = balancer.choose(tried)  # 4
+            if member is None and balancer.is_full(tried):
+                if await balancer.room(plan.connect):
+                    continue
+                raise Problem(Failure.OVERLOADED, None, {"service": plan.service.name}, {"Retry-After": "1"})
             if member is None:
                 raise self._no_member(plan, balancer) if failed is None else self._failed(plan, failed)
             tried.append(member)
             outcome, reason = Outcome.NEUTRAL, ""
             try:
-                await exchange.run(member.pool)  # 5
+                await exchange.run(balancer, member)  # 5
                 outcome, reason = _judge(exchange.status)
                 return
             except ExchangeError as error:

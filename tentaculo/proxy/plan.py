@@ -16,6 +16,7 @@ class Plan:
         "first_byte",
         "host",
         "idle",
+        "limits",
         "max_body",
         "needs_token",
         "public_prefix",
@@ -32,6 +33,7 @@ class Plan:
         self.service = service
         self.route = route
         self.balancer = balancer
+        self.limits = limits
         self.needs_token = route.auth == "token"
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte

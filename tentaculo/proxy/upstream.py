@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure
@@ -18,6 +19,15 @@ MAX_IDLE = 60.0
 MAX_IDLE_UNSAFE = 1.0
 """The same for a request that cannot be repeated: the upstream may be closing it at this moment."""
 
+LookUp = Callable[[str, int], Awaitable[list[str]]]
+"""From a name and a port to addresses, the best first. Raises OSError."""
+
+
+async def look_up(name: str, port: int) -> list[str]:
+    """Ask the system's resolver, off the event loop."""
+    found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
 
 class Pool:
     """Keep-alive connections to one upstream.
@@ -27,12 +37,15 @@ class Pool:
     connections to an address that is gone are closed.
     """
 
-    def __init__(self, upstream: Upstream, limits: Limits, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, limits: Limits, *, tls: ssl.SSLContext | None = None, look_up: LookUp = look_up
+    ) -> None:
         """`tls` is needed for an upstream with https; without one the system's trust store is used."""
         self.upstream = upstream
         self._limits = limits
         self._idle: deque[UpstreamConnection] = deque()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
+        self._look_up = look_up
         self._addresses: list[str] = []
         self._resolved_at = float("-inf")
         self._is_literal = _is_address(upstream.host)
@@ -64,29 +77,26 @@ class Pool:
         """Open a connection within `seconds`. Raises `ExchangeError`; nothing of a request has been sent then."""
         try:
             async with asyncio.timeout(seconds):
-                return await self._connect()
+                return await self._connect(asyncio.get_running_loop().time() + seconds)
         except TimeoutError:
             raise ExchangeError(
                 Failure.CONNECT_TIMEOUT, f"the service did not accept a connection within {seconds:g} s", untouched=True
             ) from None
 
-    async def _connect(self) -> UpstreamConnection:
+    async def _connect(self, deadline: float) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         error: OSError | None = None
-        for address in await self._resolve():
+        addresses = await self._resolve(deadline)
+        for position, address in enumerate(addresses):
+            # One that swallows packets must leave the others their share of the time.
+            share = (deadline - loop.time()) / (len(addresses) - position)
             try:
-                _, connection = await loop.create_connection(
-                    lambda address=address: UpstreamConnection(loop, self._limits.headers, address, self._forget),
-                    address,
-                    self.upstream.port,
-                    ssl=self._tls,
-                    server_hostname=self.upstream.host if self._tls is not None else None,
-                )
+                async with asyncio.timeout(share):
+                    return await self._open(address)
             except OSError as failed:
                 error = failed
-            else:
-                self.opened += 1
-                return connection
+        if isinstance(error, TimeoutError):
+            raise error
         if isinstance(error, ssl.SSLError):
             raise ExchangeError(Failure.TLS_FAILED, "the secure connection could not be made", untouched=True)
         words = (
@@ -96,21 +106,34 @@ class Pool:
         )
         raise ExchangeError(Failure.CONNECT_REFUSED, words, untouched=True)
 
-    async def _resolve(self) -> list[str]:
+    async def _open(self, address: str) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: UpstreamConnection(loop, self._limits.headers, address, self._forget),
+            address,
+            self.upstream.port,
+            ssl=self._tls,
+            server_hostname=self.upstream.host if self._tls is not None else None,
+        )
+        self.opened += 1
+        return connection
+
+    async def _resolve(self, deadline: float) -> list[str]:
         if self._is_literal:
             return [self.upstream.host]
-        loop = asyncio.get_running_loop()
-        if self._addresses and loop.time() - self._resolved_at < self._limits.resolve:
-            return self._addresses
+        known, now = self._addresses, asyncio.get_running_loop().time()
+        if known and now - self._resolved_at < self._limits.resolve:
+            return known
+        # Whoever connects meanwhile goes on with what is known.
+        self._resolved_at = now
         try:
-            found = await loop.getaddrinfo(self.upstream.host, self.upstream.port, type=socket.SOCK_STREAM)
+            async with asyncio.timeout((deadline - now) / 2 if known else None):
+                self._addresses = await self._look_up(self.upstream.host, self.upstream.port)
         except OSError:
-            if self._addresses:
-                # A name server that is away for a moment takes nothing away that worked.
-                return self._addresses
+            if known:
+                # A name server that is away or silent for a while takes nothing away that worked.
+                return known
             raise ExchangeError(Failure.DNS_FAILED, "the service's name was not found", untouched=True) from None
-        self._addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        self._resolved_at = loop.time()
         for connection in [item for item in self._idle if item.address not in self._addresses]:
             self._idle.remove(connection)
             connection.abort()

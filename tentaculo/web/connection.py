@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.answers import SENT_CLOSES, Render, Sent, answer_bytes
+from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
+from tentaculo.sockets import keep_alive
+from tentaculo.web.admission import Admission
 
 log = structlog.get_logger(__name__)
 
@@ -44,15 +47,36 @@ class Connection(web.RequestHandler):
     - A request that cannot be parsed gets a problem in HTTP/1.1 with the right status, not aiohttp's 400 in HTTP/1.0.
     - A framing error within a body reaches whoever reads it (aiohttp's C parser leaves the reader waiting for ever).
     - A handler that fails in the middle of its answer ends the connection, and never begins a second answer.
+    - A request's head must arrive within its time; one that has not is answered 408.
+    - A client over the limits of connections is answered 503 at once.
+    - A peer that has vanished without a word is found out by TCP keep-alive, in about two minutes.
     - Whoever set `on_writable` hears when the send buffer fills and empties.
     """
 
-    __slots__ = ("_body", "_limit", "_render", "on_writable", "reading")
+    __slots__ = (
+        "_admission",
+        "_answered",
+        "_body",
+        "_head_time",
+        "_head_timer",
+        "_limit",
+        "_peer",
+        "_render",
+        "on_writable",
+    )
 
     def __init__(
-        self, server: web.Server, *, loop: asyncio.AbstractEventLoop, max_head: int, keepalive: float, render: Render
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        keepalive: float,
+        render: Render,
+        admission: Admission,
     ) -> None:
-        """`max_head` in bytes, `keepalive` in seconds."""
+        """`keepalive` is in seconds; `admission` counts the server's connections."""
+        max_head = limits.headers
         super().__init__(
             server,
             loop=loop,
@@ -66,11 +90,49 @@ class Connection(web.RequestHandler):
         self._limit = max_head
         self._render = render
         self._body: StreamReader | None = None
-        self.reading: StreamReader | None = None
+        self._admission = admission
+        self._peer: str | None = None
+        self._answered = 0
+        self._head_time = limits.head_time
+        self._head_timer: asyncio.TimerHandle | None = None
         self.on_writable: Callable[[bool], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected: let it in, or say why not."""
+        client = cast(asyncio.Transport, transport)
+        name = client.get_extra_info("peername")
+        peer = str(name[0]) if isinstance(name, tuple) else ""
+        if not self._admission.enter(peer):
+            self._write_problem(client, Problem(Failure.OVERLOADED, None, {}, {"Retry-After": "1"}))
+            client.close()
+            self.force_close()
+            return
+        self._peer = peer
+        super().connection_made(transport)
+        keep_alive(client)
+        self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone."""
+        self._stop_head_timer()
+        if self._peer is not None:
+            self._admission.leave(self._peer)
+            self._peer = None
+        super().connection_lost(exc)
+
+    def answered(self) -> None:
+        """The front has answered one request; to be called once for each."""
+        self._answered += 1
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        self._receive(data)
+        if self._request_count > self._answered:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._await_head()
+
+    def _receive(self, data: bytes) -> None:
         waiting = len(self._messages)
         super().data_received(data)
         if len(self._messages) > waiting:
@@ -78,6 +140,26 @@ class Connection(web.RequestHandler):
             if self._body is not None and not self._body.is_eof():
                 self._body.set_exception(web.RequestPayloadError("the body's framing is broken"))
             self._body = self._messages[-1][1]
+
+    def _await_head(self) -> None:
+        self._head_timer = self._loop.call_later(self._head_time, self._head_is_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.transport is not None:
+            words = f"The request's head did not arrive within {self._head_time:g} s."
+            self._write_problem(self.transport, Problem(Failure.REQUEST_TIMEOUT, words))
+        self.force_close()
+
+    def _write_problem(self, transport: asyncio.Transport, problem: Problem, *, with_body: bool = True) -> None:
+        rendered = self._render(problem, None, request_id=None)
+        headers = {"Content-Type": rendered.content_type, **rendered.headers}
+        transport.write(answer_bytes(rendered.status, headers, rendered.body, with_body=with_body))
 
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""
@@ -94,7 +176,7 @@ class Connection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Answer a request that could not be parsed, or whose handler failed."""
+        """Answer a request that could not be parsed or is refused with a `Problem`, or whose handler failed."""
         transport = request.transport
         is_gone = transport is None or transport.is_closing()
         if isinstance(exc, ConnectionError) and is_gone:
@@ -111,10 +193,7 @@ class Connection(web.RequestHandler):
             # A second status line would stand in the middle of the first answer's body.
             transport.abort()
             return SENT_CLOSES
-        rendered = self._render(problem, None, request_id=None)
-        headers = {"Content-Type": rendered.content_type, **rendered.headers}
-        has_body = request.method != "HEAD"
-        transport.write(answer_bytes(rendered.status, headers, rendered.body, with_body=has_body))
+        self._write_problem(transport, problem, with_body=request.method != "HEAD")
         if status >= 500:
             return SENT_CLOSES
         # What the parser gave up on has no end: nothing more of it is read.
@@ -131,6 +210,8 @@ class Connection(web.RequestHandler):
             super().log_exception(*args, **kw)
 
     def _problem(self, status: int, exc: BaseException | None) -> Problem:
+        if isinstance(exc, Problem) and status == exc.status:
+            return exc
         if status >= 500:
             return Problem(Failure.INTERNAL)
         if isinstance(exc, LineTooLong):
@@ -141,3 +222,8 @@ class Connection(web.RequestHandler):
         if exc is not None and "Too many headers" in str(exc):
             return Problem(Failure.HEADERS_TOO_LARGE, f"The request has more than {MAX_FIELDS} header fields.")
         return Problem(Failure.BAD_REQUEST, "The request is not valid HTTP/1.1.")
+
+
+def head_size(request: web.BaseRequest) -> int:
+    """The bytes of a request's target and fields: aiohttp bounds each of them, but not all together."""
+    return len(request.raw_path) + sum([len(name) + len(value) + 4 for name, value in request.raw_headers])

@@ -7,15 +7,17 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from structlog.testing import capture_logs
 
+from tentaculo.config.schema import Limits
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import problems
+from tentaculo.web.admission import Admission
 from tentaculo.web.connection import MAX_FIELDS, Connection
 from tests.wirekit import TIMEOUT, Response, Wire, dial
 
@@ -34,20 +36,32 @@ class Served:
 
     def __init__(self) -> None:
         self.port = 0
+        self.admission = Admission(0, 0)
         self.connections: list[Connection] = []
 
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, app: web.Application | None = None, keepalive: float = 75
+    handler: Handler, *, keepalive: float = 75, connections: int = 0, per_address: int = 0, **limits: float
 ) -> AsyncIterator[Served]:
     """`handler` on a free port, behind the protocol of production."""
     loop = asyncio.get_running_loop()
     served = Served()
-    server = web.Server(handler, handler_cancellation=True)
+    admission = served.admission = Admission(connections, per_address)
+    bounds = Limits.model_validate({"headers": MAX_HEAD, **limits})
+
+    async def front(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        finally:
+            cast(Connection, request.protocol).answered()
+
+    server = web.Server(front, handler_cancellation=True)
 
     def connect() -> Connection:
-        connection = Connection(server, loop=loop, max_head=MAX_HEAD, keepalive=keepalive, render=problems.render)
+        connection = Connection(
+            server, loop=loop, limits=bounds, keepalive=keepalive, render=problems.render, admission=admission
+        )
         served.connections.append(connection)
         return connection
 
@@ -409,7 +423,11 @@ async def test_the_private_names_of_aiohttp_are_as_we_know_them() -> None:
     server = web.Server(fine)
     stock = web.RequestHandler(server, loop=asyncio.get_running_loop(), access_log=None, max_headers=2)  # type: ignore[arg-type]
     assert len(stock._messages) == 0, "Connection.data_received reads RequestHandler._messages: aiohttp changed it"
+    before = stock._request_count
     stock.data_received(CHUNKED)
+    assert stock._request_count == before + 1, (
+        "Connection tells by RequestHandler._request_count whether one is under way"
+    )
     (pair,) = stock._messages
     head, body = pair
     assert getattr(head, "path", None) == "/"
@@ -448,8 +466,11 @@ async def error_of(data: bytes) -> BaseException:
 
     loop = asyncio.get_running_loop()
     server = web.Server(fine, handler_cancellation=True)
+    limits, admission = Limits(headers=MAX_HEAD), Admission(0, 0)
     listener = await loop.create_server(
-        lambda: Watched(server, loop=loop, max_head=MAX_HEAD, keepalive=75, render=problems.render), "127.0.0.1", 0
+        lambda: Watched(server, loop=loop, limits=limits, keepalive=75, render=problems.render, admission=admission),
+        "127.0.0.1",
+        0,
     )
     try:
         async with dial(listener.sockets[0].getsockname()[1]) as wire:
@@ -459,3 +480,56 @@ async def error_of(data: bytes) -> BaseException:
         listener.close()
         await server.shutdown(1)
     return caught[0]
+
+
+async def test_a_head_that_does_not_arrive_is_a_408() -> None:
+    async with serving(fine, head_time=0.2) as served:
+        async with dial(served.port) as wire:
+            await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\nX: ")
+            assert (await refused(wire)).status == 408
+        async with dial(served.port) as wire:
+            # One byte now and then does not help.
+            for byte in b"GET":
+                await wire.send(bytes([byte]))
+                await asyncio.sleep(0.09)
+            assert (await refused(wire)).status == 408
+        async with dial(served.port) as wire:
+            # Nor does a first request that came in time.
+            await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).status == 200
+            await wire.send(b"GET / HTTP/1.1\r\n")
+            assert (await refused(wire)).status == 408
+
+
+async def test_the_time_for_a_head_is_not_the_handlers_nor_the_bodys_nor_keep_alives() -> None:
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        await asyncio.sleep(0.3)
+        return web.Response(body=body)
+
+    async with serving(slow, head_time=0.2) as served, dial(served.port) as wire:
+        for _ in range(2):
+            await wire.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n")
+            for byte in b"abc":
+                await asyncio.sleep(0.15)
+                await wire.send(bytes([byte]))
+            assert (await wire.response()).body == b"abc"
+            await asyncio.sleep(0.3)
+
+
+async def test_connections_over_the_limit_are_told_so() -> None:
+    for limits in ({"connections": 2}, {"per_address": 2}):
+        async with serving(fine, **limits) as served:
+            async with dial(served.port) as one, dial(served.port) as two:
+                for wire in (one, two):
+                    await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                    assert (await wire.response()).status == 200
+                async with dial(served.port) as three:
+                    response = await refused(three)
+                assert (response.status, response.get("retry-after")) == (503, "1")
+            async with asyncio.timeout(TIMEOUT):
+                while served.admission.open:
+                    await asyncio.sleep(0.01)
+            async with dial(served.port) as again:
+                await again.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert (await again.response()).status == 200
