@@ -85,6 +85,9 @@ class Balancer:
     def leave(self, member: Member) -> None:
         """A request has left `member`: whoever has waited longest may try."""
         member.in_flight -= 1
+        self._wake()
+
+    def _wake(self) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -104,12 +107,13 @@ class Balancer:
         try:
             async with asyncio.timeout(seconds):
                 await waiter
-        except TimeoutError:
-            self._waiting.remove(waiter)
-            return False
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
+            elif not waiter.cancelled():
+                self._wake()  # it was this one's turn, and it leaves: the next must not sleep through it
+            if isinstance(error, TimeoutError):
+                return False
             raise
         return True
 

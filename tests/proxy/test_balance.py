@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tentaculo.config.schema import Limits
+from tentaculo.model import BreakerState, BreakerView, Outcome, Upstream
+from tentaculo.proxy.balance import Balancer, Member
+from tentaculo.proxy.upstream import Pool
+from tentaculo.tasks import TaskGroup
+
+
+class Fuse:
+    """A breaker that is as it is told to be, and remembers whether it was asked."""
+
+    def __init__(self, *, is_open: bool = False, retry_after: float = 0.0) -> None:
+        self.is_open = is_open
+        self.retry_after = retry_after
+        self.asked = 0
+
+    def try_acquire(self) -> bool:
+        self.asked += 1
+        return not self.is_open
+
+    def record(self, outcome: Outcome, reason: str = "") -> None:
+        raise AssertionError("a balancer judges nobody")
+
+    def view(self) -> BreakerView:
+        state = BreakerState.OPEN if self.is_open else BreakerState.CLOSED
+        return BreakerView(state, 0, retry_after=self.retry_after)
+
+
+def balancer(*fuses: Fuse, limit: int = 100, queue: int = 10) -> Balancer:
+    pools = [Pool(Upstream("s", "127.0.0.1", port), Limits()) for port in range(1, len(fuses) + 1)]
+    return Balancer([Member(pool, fuse, limit) for pool, fuse in zip(pools, fuses, strict=True)], queue)
+
+
+def ports(of: Balancer, count: int) -> list[int | None]:
+    members = [of.choose() for _ in range(count)]
+    return [member.pool.upstream.port if member else None for member in members]
+
+
+class TestChoosing:
+    def test_in_turn(self) -> None:
+        assert ports(balancer(Fuse(), Fuse(), Fuse()), 7) == [1, 2, 3, 1, 2, 3, 1]
+
+    def test_past_an_open_breaker(self) -> None:
+        fuses = Fuse(), Fuse(is_open=True), Fuse()
+        of = balancer(*fuses)
+        assert ports(of, 4) == [1, 3, 1, 3]
+        fuses[1].is_open = False
+        assert ports(of, 3) == [1, 2, 3]
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_all_are_open(self, count: int) -> None:
+        of = balancer(*(Fuse(is_open=True) for _ in range(count)))
+        assert ports(of, 3) == [None] * 3
+
+    def test_none_is_tried_twice(self) -> None:
+        of = balancer(Fuse(), Fuse(), Fuse())
+        tried: list[Member] = []
+        while (member := of.choose(tried)) is not None:
+            tried.append(member)
+        assert sorted(member.pool.upstream.port for member in tried) == [1, 2, 3]
+        only = balancer(Fuse())
+        assert only.choose(only.members) is None
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_a_breaker_that_is_asked_is_used(self, count: int) -> None:
+        # A half-open one says yes once, and whoever hears it must go there.
+        fuses = [Fuse() for _ in range(count)]
+        of = balancer(*fuses)
+        for number in range(1, 5):
+            assert of.choose() is not None
+            assert sum(fuse.asked for fuse in fuses) == number
+
+    def test_until_when_to_wait(self) -> None:
+        fuses = Fuse(is_open=True, retry_after=7.5), Fuse(is_open=True, retry_after=2.5)
+        assert balancer(*fuses).retry_after() == 2.5
+
+
+class TestRoom:
+    def test_a_full_one_is_passed_over_and_its_breaker_is_not_asked(self) -> None:
+        fuses = Fuse(), Fuse()
+        of = balancer(*fuses, limit=1)
+        first, second = of.members
+        of.enter(first)
+        assert first.is_full
+        assert ports(of, 2) == [2, 2]
+        assert fuses[0].asked == 0
+        of.enter(second)
+        assert ports(of, 1) == [None]
+        assert of.is_full([])
+        assert of.is_full([first])
+        assert not of.is_full([first, second])
+        of.leave(first)
+        assert ports(of, 1) == [1]
+        assert not of.is_full([second])
+
+    def test_the_only_one(self) -> None:
+        of = balancer(Fuse(), limit=1)
+        of.enter(of.members[0])
+        assert of.choose() is None
+        of.leave(of.members[0])
+        assert of.choose() is of.members[0]
+
+    async def test_who_leaves_wakes_who_has_waited_longest(self) -> None:
+        of, order, tasks = balancer(Fuse(), limit=1), list[int](), TaskGroup("test")
+        of.enter(of.members[0])
+
+        async def wait(number: int) -> None:
+            assert await of.room(5)
+            order.append(number)
+            of.leave(of.members[0])
+
+        waiting = [tasks.start(wait(number), str(number)) for number in range(3)]
+        while "3 requests wait" not in repr(of):
+            await asyncio.sleep(0)
+        of.leave(of.members[0])
+        await asyncio.gather(*waiting)
+        assert order == [0, 1, 2]
+        await tasks.close()
+
+    async def test_no_room_in_time(self) -> None:
+        of = balancer(Fuse(), limit=1)
+        of.enter(of.members[0])
+        assert not await of.room(0.01)
+        assert "0 requests wait" in repr(of)
+
+    async def test_the_queue_is_bounded(self) -> None:
+        of, tasks = balancer(Fuse(), limit=1, queue=1), TaskGroup("test")
+        of.enter(of.members[0])
+        first = tasks.start(of.room(5), "first")
+        await asyncio.sleep(0)
+        assert not await of.room(5)
+        of.leave(of.members[0])
+        assert await first
+
+    async def test_who_gives_up_at_the_moment_of_being_woken_wakes_the_next(self) -> None:
+        of, tasks = balancer(Fuse(), limit=1), TaskGroup("test")
+        of.enter(of.members[0])
+        first, second = tasks.start(of.room(5), "first"), tasks.start(of.room(5), "second")
+        await asyncio.sleep(0)
+        of.leave(of.members[0])
+        first.cancel()
+        assert await second
+        assert first.cancelled()
+
+    async def test_who_has_given_up_is_not_woken(self) -> None:
+        of, tasks = balancer(Fuse(), limit=1), TaskGroup("test")
+        of.enter(of.members[0])
+        first, second = tasks.start(of.room(5), "first"), tasks.start(of.room(5), "second")
+        await asyncio.sleep(0)
+        first.cancel()
+        of.leave(of.members[0])
+        assert await second
+        assert "0 requests wait" in repr(of)
