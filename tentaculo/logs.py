@@ -240,8 +240,9 @@ def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None)
     thousands of requests per second those would cost more than the forwarding.
 
     The members in JSON: timestamp, level, event (`request`), method, path (without its query, which may hold secrets),
-    status, ms (in all), service (null for the gateway's own paths and where no route matched), peer, request_id, received and sent (bytes of body);
-    where the gateway answered or cut the exchange also error, and detail where there is one.
+    status, ms (in all), service (null for the gateway's own paths and where no route matched), peer, request_id,
+    received and sent (bytes of body); where the gateway answered or cut the exchange also error, and detail where
+    there is one.
     """
     if not config.access or _LEVELS[config.level] > logging.INFO:
         return None

@@ -1,0 +1,263 @@
+"""The house as it is planned: which part may know which, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tentaculo.cli import cli
+from tests.gateway import ROOT, clean_environment
+
+PACKAGE = ROOT / "tentaculo"
+ROOMS = {"proxy", "health", "events", "store", "web", "demo"}
+SHARED = {"model", "errors", "auth", "cors", "answers", "tasks", "logs", "sockets"}
+COMPOSITION = {"app", "start", "examine", "cli", "__main__"}
+"""Modules that join rooms."""
+MAX_LINES = 330
+LONGER = {"tentaculo.proxy.connection"}
+"""Longer than that all the same; a new one is to be split instead, and one that has been split leaves this list."""
+NAME = "Tentáculo Link"
+STARTS_A_TASK = {"create_task", "ensure_future", "run_coroutine_threadsafe", "Task"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the package."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """As it is imported."""
+        parts = self.path.relative_to(ROOT).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    @property
+    def part(self) -> str:
+        """The room or the module right under the package; empty for the package itself."""
+        return (self.name + ".").split(".")[1]
+
+    @property
+    def tree(self) -> ast.Module:
+        """Its code."""
+        return parsed(self.path)
+
+    def imports(self) -> Iterator[str]:
+        """Full names of everything imported anywhere in it, within functions and for type checking included."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name} has a relative import, which this test does not follow"
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+    def parts_it_knows(self) -> set[str]:
+        """Rooms and modules of the package that it imports."""
+        names = [name.split(".") for name in self.imports()]
+        return {name[1] for name in names if name[0] == "tentaculo" and name[1:] and name[1] in PARTS}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+MODULES = [Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
+PARTS = {module.part for module in MODULES} - {""}
+
+
+def test_every_part_has_its_place() -> None:
+    assert {"config", "console"} | ROOMS | SHARED | COMPOSITION == PARTS
+
+
+def test_the_walk_sees_imports_of_every_kind() -> None:
+    known = {module.name: module.parts_it_knows() for module in MODULES}
+    assert ROOMS - {"demo"} <= known["tentaculo.app"]
+    assert {"config", "console", "start"} <= known["tentaculo.cli"], "imports within functions count"
+
+
+def test_rooms_do_not_know_each_other() -> None:
+    known = {module.name: module.parts_it_knows() - {module.part} for module in MODULES if module.part in ROOMS}
+    assert {name: parts for name, parts in known.items() if parts & (ROOMS | COMPOSITION)} == {}
+
+
+def test_only_the_composition_joins_rooms() -> None:
+    known = {m.name: m.parts_it_knows() for m in MODULES if m.part not in ROOMS | COMPOSITION}
+    assert {name: parts for name, parts in known.items() if parts & (ROOMS | COMPOSITION)} == {}
+
+
+def test_the_configuration_knows_nothing_but_shared_values() -> None:
+    known = {module.name: module.parts_it_knows() for module in MODULES if module.part == "config"}
+    assert {name: parts for name, parts in known.items() if parts - {"config", "model", "auth"}} == {}
+
+
+def test_the_shared_values_do_no_input_or_output() -> None:
+    pure = {"__future__", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "typing", "msgspec"}
+    for module in MODULES:
+        if module.part in {"model", "errors", "auth", "cors"}:
+            assert {name.split(".")[0] for name in module.imports()} - {"tentaculo"} <= pure, module.name
+
+
+def test_only_the_configuration_reads_the_environment() -> None:
+    environment = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    readers = set()
+    for module in MODULES:
+        names = {node.attr for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+        names |= {name.rpartition(".")[2] for name in module.imports() if name.startswith("os.")}
+        if names & environment:
+            readers.add(module.part)
+    assert readers == {"config"}
+
+
+def test_tasks_are_started_in_one_place() -> None:
+    starters = set()
+    for module in MODULES:
+        called = {ast.unparse(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
+        last = {name.rpartition(".")[2] for name in called}
+        if last & STARTS_A_TASK or "asyncio.TaskGroup" in called | set(module.imports()):
+            starters.add(module.name)
+    assert starters == {"tentaculo.tasks"}
+
+
+def test_migrations_are_reached_by_the_db_command_only() -> None:
+    alembic = {module.name for module in MODULES for name in module.imports() if name.split(".")[0] == "alembic"}
+    migrate = {m.name for m in MODULES for name in m.imports() if name.startswith("tentaculo.store.migrate")}
+    assert (alembic, migrate) == ({"tentaculo.store.migrate"}, {"tentaculo.cli"})
+
+
+def test_a_file_is_short_enough_to_be_read() -> None:
+    too_long = {module.name for module in MODULES if len(module.path.read_text("utf-8").splitlines()) > MAX_LINES}
+    assert too_long == LONGER
+
+
+def test_the_body_of_a_module_only_defines() -> None:
+    calls = [
+        f"{module.name}: {ast.unparse(node)}"
+        for module in MODULES
+        for node in module.tree.body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ]
+    assert calls == []
+
+
+def run_python(code: str) -> str:
+    """What `code` prints in a fresh interpreter, at a place where nothing lies."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd="/",
+        env=clean_environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Each module is imported into a child of one process that has the libraries but nothing of ours loaded.
+_ALONE = """
+import os, sys, traceback
+import aiohttp.web, aiohttp_jinja2, click, msgspec, prometheus_client, pydantic, sqlalchemy, structlog, uvloop
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            __import__(name)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+assert not any(name.split(".")[0] == "tentaculo" for name in sys.modules)
+sys.exit(f"do not import alone: {failed}" if failed else 0)
+"""
+
+
+def test_every_module_imports_alone() -> None:
+    names = [module.name for module in MODULES if not module.name.endswith("__main__")]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _ALONE, *names],
+        cwd="/",
+        env=clean_environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_server_never_loads_alembic() -> None:
+    loaded = run_python("import sys, tentaculo.app, tentaculo.start; print(*sorted(sys.modules))").split()
+    assert "tentaculo.proxy.handler" in loaded
+    assert {"alembic", "mako", "pytest"} & {name.split(".")[0] for name in loaded} == set()
+    # The synchronous SQLAlchemy in one thread is the lighter one: no greenlet, no asyncio extension.
+    assert {"tentaculo.store.migrate", "sqlalchemy.ext.asyncio"} & set(loaded) == set()
+
+
+def test_the_commands_that_need_no_server_do_not_load_it() -> None:
+    code = "import sys, tentaculo.cli; print(*sorted(sys.modules))"
+    loaded = {name.split(".")[0] for name in run_python(code).split()}
+    assert loaded & {"aiohttp", "sqlalchemy", "uvloop", "alembic"} == set()
+
+
+def test_importing_opens_nothing_and_starts_nothing(tmp_path: Path) -> None:
+    code = f"""
+import os, sys, threading
+os.chdir({str(tmp_path)!r})
+import aiohttp.web, sqlalchemy, uvloop
+before = set(os.listdir("/proc/self/fd"))
+import tentaculo.app, tentaculo.start, tentaculo.examine, tentaculo.cli
+print(threading.active_count(), len(set(os.listdir("/proc/self/fd")) - before), os.listdir())
+"""
+    assert run_python(code).split() == ["1", "0", "[]"]
+
+
+def test_no_package_of_ours_hides_a_library() -> None:
+    # A folder `alembic` with an __init__.py would be imported in the library's place.
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)], ids=" ".join)
+def test_help_writes_the_name_as_it_is(command: list[str]) -> None:
+    shown = CliRunner().invoke(cli, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert misspelt(shown.output) == []
+    if not command:
+        assert NAME in shown.output
+
+
+TEXTS = sorted(
+    path
+    for pattern in ("templates/*.html", "docs/*.md", "README.md", "CHANGELOG.md", "*.toml", "tentaculo/config/*.toml")
+    for path in ROOT.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_people_read_the_name_as_it_is_written(path: Path) -> None:
+    assert misspelt(path.read_text("utf-8")) == []
+
+
+def test_the_page_and_the_readme_say_whose_they_are() -> None:
+    pages = [path for path in TEXTS if path.name in ("status.html", "README.md")]
+    assert len(pages) == 2
+    for path in pages:
+        assert NAME in path.read_text("utf-8") or "extends" in path.read_text("utf-8")
+
+
+def misspelt(text: str) -> list[str]:
+    """The product's name without its accent or in other capitals. Names of programs and modules are lower case."""
+    return re.findall(r"Tentaculo[ -]?Link|tentáculo link|Tentáculo link|Tentáculo-Link|TentáculoLink", text)
