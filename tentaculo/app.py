@@ -27,7 +27,7 @@ from tentaculo.auth import Tokens
 from tentaculo.config.database import database_url
 from tentaculo.config.schema import Config
 from tentaculo.cors import CorsPolicy
-from tentaculo.errors import Failure, Problem
+from tentaculo.errors import Failure
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
 from tentaculo.health.board import Board
@@ -42,7 +42,7 @@ from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import middleware, operations, pages, problems, status, vx11
 from tentaculo.web.admission import Admission, raise_descriptor_limit
-from tentaculo.web.connection import Connection, head_size
+from tentaculo.web.connection import Connection
 from tentaculo.web.listen import CannotListenError, Listeners
 from tentaculo.web.operations import Phase
 
@@ -50,8 +50,8 @@ log = structlog.get_logger(__name__)
 CannotListen = CannotListenError
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-_CLOSE_WAIT = 2.0
-"""Seconds that handlers which were cancelled get to end."""
+_CLOSE_WAIT = 0.5
+"""Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +177,9 @@ class Gateway:
     async def _drain(self) -> None:
         """Take nothing new, part with those who only listen, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
-        self.proxy.is_draining = True
         await self._listeners.close()
         await self.hub.close()
-        self.proxy.close_tunnels()
+        self.proxy.drain()
         waits = TaskGroup("drain")
         waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._hurry.wait(), "hurry")]
         await asyncio.wait(waiting, timeout=self._config.server.grace, return_when=asyncio.FIRST_COMPLETED)
@@ -190,26 +189,22 @@ class Gateway:
 
     def _front(self, native: Handler, paths: frozenset[str]) -> Handler:
         """The gateway's own paths win over every route."""
-        proxy, max_head = self.proxy.handle, self._config.limits.headers
+        proxy = self.proxy.handle
 
         async def front(request: web.BaseRequest) -> web.StreamResponse:
             try:
-                if request.version.major != 1:
-                    # The parser lets 0.9 and 2.0 through.
-                    return request.protocol.handle_error(request, Failure.BAD_REQUEST.status)
                 path = own_path(request.method, request.raw_path)
-                if path not in paths:
-                    return await proxy(request)
-                if head_size(request) > max_head:
-                    problem = Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
-                    return request.protocol.handle_error(request, problem.status, problem)
-                return await self._serve_native(native, request, path)
+                if path in paths:
+                    return await self._serve_native(native, request, path)
+                return await proxy(request)
             finally:
                 cast(Connection, request.protocol).answered()
 
         return front
 
     async def _serve_native(self, native: Handler, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if (refusal := self.proxy.screen(request)) is not None:
+            return refusal
         if self._access_log is None:
             return await native(request)
         started = time.perf_counter()

@@ -15,18 +15,19 @@ class CorsPolicy:
     """Answers for the listed origins, with credentials; every other origin gets nothing from us."""
 
     def __init__(self, config: Cors) -> None:
-        self._origins = frozenset(config.origins)
+        self.origins = frozenset(config.origins)
+        """The listed origins."""
 
     def __repr__(self) -> str:
-        return f"<CorsPolicy: {len(self._origins)} origins>"
+        return f"<CorsPolicy: {len(self.origins)} origins>"
 
     def allows(self, origin: str | None) -> bool:
         """Whether `origin`, the header's exact value, is listed."""
-        return origin is not None and origin in self._origins
+        return origin is not None and origin in self.origins
 
     def headers(self, origin: str | None) -> Mapping[str, str]:
         """What an answer to `origin` carries; nothing where it is not listed."""
-        if origin is None or origin not in self._origins:
+        if origin is None or origin not in self.origins:
             return _NOTHING
         return {
             "Access-Control-Allow-Origin": origin,
@@ -41,7 +42,7 @@ class CorsPolicy:
         `method` and `headers` are the values of Access-Control-Request-Method and -Headers. Both are echoed: a list
         would have to name every header of every service, and credentials rule out `*`.
         """
-        if origin is None or method is None or origin not in self._origins:
+        if origin is None or method is None or origin not in self.origins:
             return None
         answer = {
             "Access-Control-Allow-Origin": origin,

@@ -59,6 +59,7 @@ class Failure(Enum):
         503, "circuit_open", "The service has failed and is being given a rest", _G, "destination_unavailable"
     )
     OVERLOADED = _Answer(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
+    STOPPING = _Answer(503, "stopping", "The gateway is stopping", _G, "connection_terminated")
     LOOP = _Answer(508, "loop_detected", "The request came back to this gateway", _G, "proxy_loop_detected")
     # Connecting.
     DNS_FAILED = _Answer(502, "dns_failed", "The service's name was not found", _U, "dns_error")

@@ -23,8 +23,8 @@ from tentaculo.events import wire
 from tentaculo.events.hub import End, Hub, Subscriber
 from tentaculo.events.ingest import NAME_LENGTH, is_name, listed
 from tentaculo.events.intake import Intake
-from tentaculo.events.origin import is_allowed
 from tentaculo.events.schemas import Schema, canonical_type, judge
+from tentaculo.origin import is_allowed
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from tentaculo.model import BreakerView, Outcome
+from tentaculo.model import BreakerState, BreakerView, Outcome
 from tentaculo.proxy.upstream import Pool
 
 
@@ -85,9 +85,15 @@ class Balancer:
     def leave(self, member: Member) -> None:
         """A request has left `member`: whoever has waited longest may try."""
         member.in_flight -= 1
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    @property
+    def has_queue(self) -> bool:
+        """Whether requests wait for room; newcomers queue behind them."""
+        return bool(self._waiting)
+
+    def wake(self) -> None:
+        """Let the one that has waited longest look again."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -96,7 +102,10 @@ class Balancer:
 
     def is_full(self, tried: Sequence[Member]) -> bool:
         """Whether an address that has not been tried lacks nothing but room."""
-        return any(member.is_full and member not in tried for member in self.members)
+        return any(
+            member.is_full and member not in tried and member.breaker.view().state is not BreakerState.OPEN
+            for member in self.members
+        )
 
     async def room(self, seconds: float) -> bool:
         """Wait for room. False if there is none in `seconds`, or too many wait already."""
@@ -111,7 +120,7 @@ class Balancer:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif not waiter.cancelled():
-                self._wake()  # it was this one's turn, and it leaves: the next must not sleep through it
+                self.wake()  # it was this one's turn, and it leaves: the next must not sleep through it
             if isinstance(error, TimeoutError):
                 return False
             raise

@@ -12,30 +12,37 @@ from tentaculo.proxy import forward
 from tentaculo.proxy.balance import Balancer, Member
 from tentaculo.proxy.client import ClientConnection, RequestClient
 from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
-from tentaculo.proxy.headers import request_head
+from tentaculo.proxy.headers import ResponseFields, count_down, request_head
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.provenance import provenance_lines, trusted_provenance_lines
 from tentaculo.proxy.response import ResponseWriter
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upstream import Pool
+from tentaculo.proxy.wire import Head
 from tentaculo.tasks import TaskGroup
 
 
 class Gateway:
-    """What all exchanges share: the gateway's name, its upload tasks and its open tunnels."""
+    """What all exchanges share: the gateway's name, its upload tasks, and what has no end of its own."""
 
-    __slots__ = ("name", "tasks", "tunnels")
+    __slots__ = ("is_draining", "name", "streams", "tasks", "tunnels")
 
     def __init__(self, name: bytes, tasks: TaskGroup) -> None:
         self.name = name
         self.tasks = tasks
+        self.is_draining = False
         self.tunnels: set[Tunnel] = set()
+        self.streams: set[UpstreamConnection] = set()
+        """Connections that carry an event stream."""
 
-    def close_tunnels(self) -> None:
-        """End every tunnel."""
+    def drain(self) -> None:
+        """End tunnels and event streams; every other answer closes its connection from now on."""
+        self.is_draining = True
         for tunnel in list(self.tunnels):
             tunnel.close()
+        for connection in list(self.streams):
+            connection.fail(ExchangeError(Failure.STOPPING, "the gateway is stopping"))
 
 
 class Exchange:
@@ -43,6 +50,7 @@ class Exchange:
 
     _balancer: Balancer
     _member: Member
+    _connection: UpstreamConnection
 
     def __init__(
         self,
@@ -160,12 +168,14 @@ class Exchange:
         call = self._call
         assert call is not None
         upload: asyncio.Task[None] | None = None
+        self._connection = connection
         try:
             upload = await forward.send_request(connection, call, self._gateway.tasks)
             await forward.relay_response(connection, call, self._client, self._answer)
             if self._answer.status == 101:
                 await self._run_tunnel(connection)
         finally:
+            self._gateway.streams.discard(connection)
             if upload is not None:
                 upload.cancel()
             if self._tunnel is None:
@@ -222,13 +232,18 @@ class Exchange:
             inbound.minor == 1,
             inbound.fields.expect is not None,
             writer.interim,
-            writer.final,
+            self._final_head,
         )
+
+    def _final_head(self, head: Head, fields: ResponseFields, is_unfinished: bool) -> tuple[bytes, bool]:
+        if fields.is_event_stream:
+            self._gateway.streams.add(self._connection)
+        return self._writer.final(head, fields, is_unfinished or self._gateway.is_draining)
 
     def _make_head(self) -> bytes:
         inbound, plan, fields = self._inbound, self._plan, self._inbound.fields
         fields.drop_named()
-        host = plan.host if plan.host is not None else inbound.host
+        host = plan.host if plan.host is not None else inbound.host or plan.default_host
         arguments = (inbound.peer, inbound.scheme, inbound.host, inbound.port, plan.public_prefix)
         known = inbound.known
         added = [provenance_lines(*arguments) if known is None else trusted_provenance_lines(known, *arguments)]
@@ -240,10 +255,12 @@ class Exchange:
             added.append(b"Content-Length: %d\r\n" % inbound.length)
         if fields.expect is not None and inbound.minor == 1:
             added.append(b"Expect: %b\r\n" % fields.expect)
+        if fields.max_forwards is not None:
+            fields.lines = count_down(fields.lines, inbound.method)
+        if inbound.wants_upgrade:
+            added.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (fields.upgrade or b""))
         if fields.te_trailers:
             added.append(b"Connection: TE\r\nTE: trailers\r\n")
-        elif inbound.wants_upgrade:
-            added.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (fields.upgrade or b""))
         if inbound.method == "TRACE":
             # Its answer repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
             fields.lines = [line for line in fields.lines if line[0] != b"cookie"]

@@ -129,8 +129,8 @@ class Call:
     expects_continue: bool
     """Whether the client waits for a 100 before it sends the body."""
     interim_head: Callable[[Head], bytes]
-    final_head: Callable[[Head, ResponseFields, bool, bool], tuple[bytes, bool]]
-    """(head, fields, body is whole, request is unfinished) → the client's head, and whether to chunk the body."""
+    final_head: Callable[[Head, ResponseFields, bool], tuple[bytes, bool]]
+    """(head, fields, request is unfinished) → the client's head, and whether to chunk the body."""
     sent: int = 0
     """Bytes of the body sent to the upstream."""
 
@@ -192,7 +192,7 @@ async def relay_response(connection: UpstreamConnection, call: Call, client: Cli
         return
     answer.is_unfinished_request = not connection.is_request_whole
     first = connection.take()
-    block, is_chunked = call.final_head(head, fields, connection.answer.is_whole, answer.is_unfinished_request)
+    block, is_chunked = call.final_head(head, fields, answer.is_unfinished_request)
     answer.is_started = True
     if fields.is_event_stream:
         connection.unlimited()

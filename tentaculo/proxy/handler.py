@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
 
 from tentaculo.answers import SENT_CLOSES, SENT_STAYS, Render, answer_bytes
-from tentaculo.auth import Tokens, Verdict
+from tentaculo.auth import Tokens
 from tentaculo.config.schema import Config
 from tentaculo.cors import CorsPolicy
 from tentaculo.errors import Blame, Failure, Problem
@@ -29,6 +29,7 @@ from tentaculo.proxy.balance import Balancer, Breaker, Member
 from tentaculo.proxy.client import RequestClient
 from tentaculo.proxy.connection import ExchangeError
 from tentaculo.proxy.exchange import Exchange, Gateway
+from tentaculo.proxy.gate import Gate
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.provenance import RequestIds, trust
@@ -94,20 +95,19 @@ class Proxy:
         self._ids = RequestIds()
         self._tasks = TaskGroup("proxy")
         self._gateway = Gateway(needs.name.encode(), self._tasks)
+        self._gate = Gate(needs.tokens, needs.cors, needs.why_off, needs.name.encode())
         self.traffic = Traffic()
-        self.is_draining = False
-        """Once true, each answer closes its connection."""
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self._plans)} routes, {self.traffic.in_flight} in flight>"
 
-    def close_tunnels(self) -> None:
-        """End every tunnel; its two sides see the connection closed."""
-        self._gateway.close_tunnels()
+    def drain(self) -> None:
+        """From now on each answer closes its connection; tunnels and event streams, which have no end, end."""
+        self._gateway.drain()
 
     async def close(self) -> None:
-        """End tunnels and uploads, and close idle connections."""
-        self.close_tunnels()
+        """End what is left, and close idle connections."""
+        self.drain()
         await self._tasks.close()
         for balancer in self._balancers.values():
             for member in balancer.members:
@@ -117,7 +117,7 @@ class Proxy:
         """Steps 1 to 6 for one request. The answer has been sent when this returns."""
         started = time.perf_counter()
         inbound = Inbound(request, self._is_trusted, self._ids)
-        if self.is_draining:
+        if self._gateway.is_draining:
             inbound.keep_alive = False
         record = Record(inbound.method, inbound.path, 0, 0.0, inbound.peer, inbound.request_id)
         client = RequestClient(request)
@@ -143,19 +143,33 @@ class Proxy:
             if self._needs.log is not None:
                 self._needs.log(record)
 
+    def screen(self, request: web.BaseRequest) -> web.StreamResponse | None:
+        """Judge a request for one of the gateway's own paths as strictly as any other: the refusal, or None."""
+        inbound = Inbound(request, self._is_trusted, self._ids)
+        try:
+            inbound.read(self._limits.headers)
+        except Problem as problem:
+            record = Record(inbound.method, inbound.path, problem.status, 0.0, inbound.peer, inbound.request_id)
+            answer = self._refuse(request, inbound, RequestClient(request), record, problem)
+            if self._needs.log is not None:
+                self._needs.log(record)
+            return answer
+        return None
+
     async def _answer(
         self, request: web.BaseRequest, inbound: Inbound, client: RequestClient, record: Record
     ) -> web.StreamResponse:
         inbound.read(self._limits.headers)  # 1
         plan, path = self._find(inbound)  # 2
         record.service = plan.service.name
-        if (answer := self._preflight(request, inbound)) is not None:
-            record.status = 204
-            client.write(answer)
-            return SENT_STAYS if inbound.keep_alive else SENT_CLOSES
-        bearer = self._authorise(inbound, plan)  # 3
-        self._check(inbound, plan)
-        exchange = Exchange(self._gateway, request, inbound, client, plan, path, self._cors_lines(inbound))
+        if (headers := self._gate.preflight(request, inbound)) is not None:
+            return self._answer_here(inbound, client, record, 204, headers)
+        bearer = self._gate.authorise(inbound, plan)  # 3
+        self._gate.check(inbound, plan)
+        if inbound.is_last_hop:
+            headers = {"X-Request-ID": inbound.request_id, "Content-Type": "message/http"}
+            return self._answer_here(inbound, client, record, 200, headers, inbound.trace())
+        exchange = Exchange(self._gateway, request, inbound, client, plan, path, self._gate.cors_lines(inbound))
         if bearer:
             exchange.hide_authorization()
         try:
@@ -166,6 +180,19 @@ class Proxy:
                 record.error, record.detail = exchange.error.failure.error, exchange.error.detail
         return SENT_STAYS if exchange.keeps_client else SENT_CLOSES
 
+    def _answer_here(
+        self,
+        inbound: Inbound,
+        client: RequestClient,
+        record: Record,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+    ) -> web.StreamResponse:
+        record.status, record.sent = status, len(body)
+        client.write(answer_bytes(status, headers, body, minor=inbound.minor, keep_alive=inbound.keep_alive))
+        return SENT_STAYS if inbound.keep_alive else SENT_CLOSES
+
     def _find(self, inbound: Inbound) -> tuple[Plan, str]:
         path = inbound.target.path
         if path.endswith("/health") and inbound.method in ("GET", "HEAD") and (name := self._health.get(path)):
@@ -175,45 +202,6 @@ class Proxy:
             raise Problem(Failure.NOT_FOUND)
         return self._plans[match.position], upstream_path(match.route, path) + inbound.target.query
 
-    def _preflight(self, request: web.BaseRequest, inbound: Inbound) -> bytes | None:
-        if inbound.method != "OPTIONS" or inbound.origin is None:
-            return None
-        asked = request.headers
-        headers = self._needs.cors.preflight(
-            inbound.origin, asked.get("Access-Control-Request-Method"), asked.get("Access-Control-Request-Headers")
-        )
-        if headers is None:
-            return None
-        named = {**headers, "X-Request-ID": inbound.request_id}
-        return answer_bytes(204, named, b"", minor=inbound.minor, keep_alive=inbound.keep_alive)
-
-    def _cors_lines(self, inbound: Inbound) -> bytes:
-        if inbound.fields.origin is None:
-            return b""
-        headers = self._needs.cors.headers(inbound.origin)
-        return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
-
-    def _authorise(self, inbound: Inbound, plan: Plan) -> bool:
-        """Whether `Authorization` is what authenticated, and must not go on. Raises `Problem`."""
-        if not plan.needs_token:
-            return False
-        verdict = self._needs.tokens.check(inbound.fields.token, inbound.fields.authorization)
-        if verdict is Verdict.MISSING:
-            raise Problem(Failure.AUTH_REQUIRED)
-        if verdict is Verdict.WRONG:
-            raise Problem(Failure.FORBIDDEN)
-        return verdict is Verdict.BY_BEARER
-
-    def _check(self, inbound: Inbound, plan: Plan) -> None:
-        if plan.max_body and inbound.length is not None and inbound.length > plan.max_body:
-            raise Problem(Failure.BODY_TOO_LARGE, f"The body is larger than {plan.max_body} bytes.")
-        via = inbound.fields.via
-        if via is not None and any(self._gateway.name in value for value in via):
-            raise Problem(Failure.LOOP)
-        if plan.balancer is None:
-            name = plan.service.name
-            raise Problem(Failure.SERVICE_OFF, self._needs.why_off(name), {"service": name})
-
     async def _forward(self, exchange: Exchange, plan: Plan) -> None:
         """Steps 4 to 6. Raises `Problem` while the client has not been answered."""
         balancer = plan.balancer
@@ -221,11 +209,7 @@ class Proxy:
         tried: list[Member] = []
         failed: ExchangeError | None = None
         while True:
-            member = balancer.choose(tried)  # 4
-            if member is None and balancer.is_full(tried):
-                if await balancer.room(plan.connect):
-                    continue
-                raise Problem(Failure.OVERLOADED, None, {"service": plan.service.name}, {"Retry-After": "1"})
+            member = await self._choose(plan, balancer, tried)  # 4
             if member is None:
                 raise self._no_member(plan, balancer) if failed is None else self._failed(plan, failed)
             tried.append(member)
@@ -245,6 +229,18 @@ class Proxy:
                     raise self._failed(plan, error) from None
             finally:
                 member.breaker.record(outcome, reason)  # 6
+
+    async def _choose(self, plan: Plan, balancer: Balancer, tried: list[Member]) -> Member | None:
+        """An address for the next try, waited for where only room is missing. Raises `Problem`."""
+        member = None if balancer.has_queue else balancer.choose(tried)
+        while member is None and (balancer.has_queue or balancer.is_full(tried)):
+            if not await balancer.room(plan.connect):
+                raise Problem(Failure.OVERLOADED, None, {"service": plan.service.name}, {"Retry-After": "1"})
+            member = balancer.choose(tried)
+            if member is None and not balancer.is_full(tried):
+                balancer.wake()
+                break
+        return member
 
     def _no_member(self, plan: Plan, balancer: Balancer) -> Problem:
         seconds = max(1, math.ceil(balancer.retry_after()))

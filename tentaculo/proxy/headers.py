@@ -13,6 +13,8 @@ from tentaculo.proxy.rules import HeaderRules
 from tentaculo.proxy.wire import WireError, field_name, parse_length
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+Line = tuple[bytes, bytes, bytes]
+"""A field as (name in lower case, name, value)."""
 
 # Never forwarded in either direction (RFC 9110 section 7.6.1; Proxy-Connection and Keep-Alive by custom).
 _HOP_BY_HOP = frozenset(
@@ -90,7 +92,7 @@ class RequestFields:
 
     def __init__(self, raw: RawHeaders) -> None:
         """Read `raw` once. Which fields pass is decided here; which are added, in `request_head`."""
-        self.lines: list[tuple[bytes, bytes, bytes]] = []
+        self.lines: list[Line] = []
         self.size = 0
         self.accept: bytes | None = None
         self.authorization: bytes | None = None
@@ -276,3 +278,17 @@ def request_head(method: str, path: str, fields: RequestFields, host: bytes, add
             extend((name, b": ", value, b"\r\n"))
     extend((added, rules.block, b"\r\n"))
     return b"".join(parts)
+
+
+def count_down(lines: list[Line], method: str) -> list[Line]:
+    """`lines` with Max-Forwards one less, for the methods it is meant for (RFC 9110 section 7.6.2)."""
+    if method not in ("TRACE", "OPTIONS"):
+        return lines
+    return [
+        (lower, name, b"%d" % (int(value) - 1) if lower == b"max-forwards" and _is_count(value) else value)
+        for lower, name, value in lines
+    ]
+
+
+def _is_count(value: bytes) -> bool:
+    return value.isdigit() and len(value) < 10 and int(value) > 0

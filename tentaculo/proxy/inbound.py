@@ -24,6 +24,7 @@ class Inbound:
         "keep_alive",
         "known",
         "length",
+        "major",
         "method",
         "minor",
         "peer",
@@ -47,7 +48,7 @@ class Inbound:
         self.scheme = "https" if protocol.ssl_context is not None else "http"
         self.method = request.method
         self.raw_target = request.raw_path
-        self.minor = request.version.minor
+        self.major, self.minor = request.version
         self.keep_alive = request.keep_alive
         self.fields = RequestFields(request.raw_headers)
         self.known: Known | None = (self.fields.provenance or {}) if is_trusted(self.peer) else None
@@ -75,6 +76,25 @@ class Inbound:
         return fields.wants_upgrade and fields.upgrade is not None and self.method == "GET" and self.minor == 1
 
     @property
+    def public_host(self) -> str:
+        """The host and port that the client's user sees: a trusted peer may know better than Host."""
+        said = self.known.get(b"x-forwarded-host") if self.known is not None else None
+        return (self.host if said is None else said).decode("latin-1")
+
+    @property
+    def is_last_hop(self) -> bool:
+        """Whether Max-Forwards lets a TRACE or OPTIONS go no further than here (RFC 9110 section 7.6.2)."""
+        return self.method in ("TRACE", "OPTIONS") and self.fields.max_forwards == b"0"
+
+    def trace(self) -> bytes:
+        """The answer's body for a TRACE that ends here: the request as it came, but for what could be secret."""
+        if self.method != "TRACE":
+            return b""
+        lines = [b"%b: %b\r\n" % (name, value) for lower, name, value in self.fields.lines if lower != b"cookie"]
+        first = f"TRACE {self.raw_target} HTTP/1.{self.minor}\r\n".encode("utf-8", "surrogateescape")
+        return first + b"Host: %b\r\n" % self.host + b"".join(lines) + b"\r\n"
+
+    @property
     def path(self) -> str:
         """The raw target without its query, for records."""
         return self.raw_target.partition("?")[0]
@@ -82,6 +102,9 @@ class Inbound:
     def read(self, max_head: int) -> None:
         """Judge target, Host and framing. Raises `Problem`."""
         fields = self.fields
+        if self.major != 1:
+            # The parser lets 0.9 and 2.0 through.
+            raise Problem(Failure.BAD_REQUEST, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         if len(self.raw_target) > max_head:
             raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
         if fields.size + len(self.raw_target) > max_head:

@@ -13,6 +13,7 @@ class Plan:
     __slots__ = (
         "balancer",
         "connect",
+        "default_host",
         "first_byte",
         "host",
         "idle",
@@ -40,6 +41,8 @@ class Plan:
         self.idle = route.timeout or limits.idle
         self.max_body = limits.body if route.max_body is None else route.max_body
         self.host = service.host.encode() if service.host is not None else None
+        self.default_host = service.upstreams[0].authority.encode()
+        """For a client of HTTP/1.0 that names no host."""
         token = service.token.get_secret_value() if service.token is not None else ""
         self.token_line = f"X-VX11-Token: {token}\r\n".encode() if token else b""
         self.request_rules = HeaderRules(route.set_headers, route.remove_headers)

@@ -71,10 +71,9 @@ class ResponseWriter:
         fields = ResponseFields(head.fields)
         return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"".join(fields.lines))
 
-    def final(self, head: Head, fields: ResponseFields, is_whole: bool, is_unfinished: bool) -> tuple[bytes, bool]:
+    def final(self, head: Head, fields: ResponseFields, is_unfinished: bool) -> tuple[bytes, bool]:
         """The final head, and whether the body is to be chunked for the client.
 
-        `is_whole`: the body has arrived already, so that its length may be known to the caller but is not invented.
         `is_unfinished`: the request is still being sent, so that the connection cannot be used again.
         """
         status = head.status

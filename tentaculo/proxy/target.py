@@ -48,6 +48,8 @@ def parse_target(method: str, raw: str) -> Target:
     path, query = (raw, "") if mark < 0 else (raw[:mark], raw[mark:])
     if _SUSPECT.search(path) is not None:
         check_path(path)
+    if "#" in query:
+        raise Problem(Failure.BAD_TARGET, "A request target has no fragment.")
     return Target(path, query, authority)
 
 

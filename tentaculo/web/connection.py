@@ -222,8 +222,3 @@ class Connection(web.RequestHandler):
         if exc is not None and "Too many headers" in str(exc):
             return Problem(Failure.HEADERS_TOO_LARGE, f"The request has more than {MAX_FIELDS} header fields.")
         return Problem(Failure.BAD_REQUEST, "The request is not valid HTTP/1.1.")
-
-
-def head_size(request: web.BaseRequest) -> int:
-    """The bytes of a request's target and fields: aiohttp bounds each of them, but not all together."""
-    return len(request.raw_path) + sum([len(name) + len(value) + 4 for name, value in request.raw_headers])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -566,3 +567,135 @@ async def test_pipelined_requests_are_answered_in_order(start: Start, service: S
         async with dial(live.port) as wire:
             await wire.send(b"".join(b"GET /s/%d HTTP/1.1\r\nHost: h\r\n\r\n" % n for n in range(20)))
             assert [(await wire.response()).body for _ in range(20)] == [b"/%d" % n for n in range(20)]
+
+
+async def test_a_body_must_keep_its_pace_once_its_grace_is_over(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"body_rate": 1000, "body_grace": 0.3})
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n")
+            with suppress(ConnectionError):
+                for _ in range(10):
+                    await wire.send(b"x")
+                    await asyncio.sleep(0.1)
+            response = await wire.response()
+            await up.until(lambda: up.gone == 1)
+    assert (response.status, json.loads(response.body)["error"]) == (408, "request_timeout")
+
+
+async def test_an_upload_that_the_upstream_holds_back_is_not_slow(start: Start, service: Service) -> None:
+    size = 20_000_000
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.6)
+        await reader.readexactly(size)
+        writer.write(ok(b"all"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"body_rate": 10**9, "body_grace": 0.3})
+        async with dial(live.port) as wire:
+            head = b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size
+            _, response = await asyncio.gather(wire.send(head + bytes(size)), wire.response())
+    assert response.body == b"all"
+
+
+async def test_requests_over_the_limit_wait_and_then_are_refused(start: Start, service: Service) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        while True:
+            state.requests.append(await read_request(reader))
+            await state.note()
+            await go.wait()
+            writer.write(ok())
+            await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"in_flight": 2, "queue": 1, "connect": 5})
+        async with AsyncExitStack() as stack:
+            wires = [await stack.enter_async_context(dial(live.port)) for _ in range(4)]
+            for wire in wires[:2]:
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await up.until(lambda: len(up.requests) == 2)
+            for wire in wires[2:]:
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            refused = await wires[3].response()
+            assert (refused.status, refused.get("retry-after")) == (503, "1")
+            assert json.loads(refused.body)["error"] == "overloaded"
+            go.set()
+            assert [(await wire.response()).status for wire in wires[:3]] == [200, 200, 200]
+    assert len(up.requests) == 3
+
+
+async def test_tunnels_are_not_in_flight(start: Start, service: Service) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    async with upstream(answering(lambda request: switch if request.get("upgrade") else ok())) as up:
+        live = await start(service(up.port), limits={"in_flight": 1, "queue": 0})
+        async with dial(live.port) as one, dial(live.port) as two, dial(live.port) as three:
+            for wire in (one, two):
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+                assert (await wire.head()).status == 101
+            await three.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await three.response()).status == 200
+
+
+async def test_max_forwards_counts_down_and_ends_here(start: Start, service: Service) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for method in ("OPTIONS", "TRACE"):
+                await wire.send(
+                    f"{method} /s/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: 3\r\nCookie: secret\r\n\r\n".encode()
+                )
+                assert (await wire.response()).status == 200
+                await wire.send(
+                    f"{method} /s/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nCookie: secret\r\n\r\n".encode()
+                )
+                last = await wire.response()
+                assert last.status == 200
+                assert b"secret" not in last.body
+    assert [request.get("max-forwards") for request in up.requests] == ["2", "2"]
+    assert last.body.startswith(b"TRACE /s/ HTTP/1.1\r\nHost: h\r\n")
+    assert up.requests[1].all("cookie") == []
+
+
+async def test_http_1_0_without_a_host(start: Start, service: Service) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.0\r\n\r\n")
+            assert (await wire.response()).status == 200
+    assert up.requests[0].get("host") == f"127.0.0.1:{up.port}"
+
+
+async def test_a_stop_ends_event_streams_and_closes_behind_other_answers(start: Start, service: Service) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        request = await read_request(reader)
+        state.requests.append(request)
+        await state.note()
+        if request.target == "/events":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+            await reader.read(1)
+        await go.wait()
+        writer.write(ok(b"late"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as listener, dial(live.port) as caller:
+            await listener.send(b"GET /s/events HTTP/1.1\r\nHost: h\r\n\r\n")
+            await listener.reader.readuntil(b"data: 1\n\n")
+            await caller.send(b"GET /s/slow HTTP/1.1\r\nHost: h\r\n\r\n")
+            await up.until(lambda: len(up.requests) == 2)
+            live.gateway.proxy.drain()
+            assert not (await listener.rest()).endswith(b"0\r\n\r\n")
+            go.set()
+            response = await caller.response()
+    assert (response.body, response.get("connection")) == (b"late", "close")

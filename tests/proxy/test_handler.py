@@ -397,3 +397,22 @@ async def test_one_record_for_each_request(start: Start, service: Service) -> No
     assert re.fullmatch(r"[0-9a-f]+-[0-9a-f]+", record.request_id)
     assert response.get("x-request-id") == record.request_id
     assert next(live.gateway.proxy.traffic.totals())[:3] == ("s", "2xx", 1)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /events/ingest HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        (b"GET /health HTTP/1.1\r\nHost: a@b\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: h\r\n" + (b"X: " + b"a" * 1000 + b"\r\n") * 40 + b"\r\n", 431),
+    ],
+)
+async def test_the_gateways_own_paths_are_as_strict(start: Start, head: bytes, status: int) -> None:
+    live = await start({})
+    async with dial(live.port) as wire:
+        await wire.send(head)
+        assert (await wire.response()).status == status
+    async with asyncio.timeout(5):
+        while not live.records:  # written after the answer
+            await asyncio.sleep(0.01)
+    assert [record.status for record in live.records] == [status]

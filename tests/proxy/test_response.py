@@ -59,7 +59,7 @@ class Case:
 
     def final(self, *, is_unfinished: bool = False) -> tuple[list[bytes], bool]:
         """The client's head in lines, without Via, and whether the body is chunked."""
-        block, is_chunked = self.writer.final(self.head, self.fields, False, is_unfinished)
+        block, is_chunked = self.writer.final(self.head, self.fields, is_unfinished)
         return [line for line in split(block) if not line.startswith(b"Via:")], is_chunked
 
     def value(self, name: bytes) -> bytes:
@@ -134,7 +134,7 @@ class TestFraming:
 
     def test_an_upstream_of_http_1_0(self) -> None:
         case = Case(b"A: b", start=b"HTTP/1.0 200")
-        block, _ = case.writer.final(case.head, case.fields, False, False)
+        block, _ = case.writer.final(case.head, case.fields, False)
         assert split(block) == [b"HTTP/1.1 200 ", b"A: b", CHUNKED, b"Via: 1.0 gate"]
 
 
@@ -170,7 +170,7 @@ class TestFields:
     def test_order_and_repeats_are_kept_and_ours_follow(self) -> None:
         lines = [b"Set-Cookie: a=b", b"X: caf\xe9", b"set-cookie:c=d", b"Date: x", b"Vary: A"]
         case = Case(*lines, LENGTH, b"X-Request-ID: theirs", added=b"X-Request-ID: ours\r\n")
-        block, _ = case.writer.final(case.head, case.fields, False, False)
+        block, _ = case.writer.final(case.head, case.fields, False)
         assert split(block)[1:] == [*lines, LENGTH, b"Via: 1.1 gate", b"X-Request-ID: ours"]
 
     def test_our_cors_headers_stand_in_place_of_the_upstreams(self) -> None:
@@ -196,7 +196,7 @@ class TestFields:
             added=b"X-Request-ID: ours\r\n",
             route={**KEEP, **rules},
         )
-        block, _ = case.writer.final(case.head, case.fields, False, False)
+        block, _ = case.writer.final(case.head, case.fields, False)
         assert split(block)[1:] == [b"A: b", LENGTH, b"Cache-Control: no-store", b"X-Request-ID: route"]
 
     def test_the_answer_itself_is_not_changed(self) -> None:

@@ -102,7 +102,7 @@ def test_what_no_path_may_hold(target: str) -> None:
         "?a=b&c",
         "?a",
         "?a+b=%20%2B",
-        "?../..//\\;#%2e%2e%00",
+        "?../..//\\;%2e%2e%00",
         "?é=\udcff",
         "?http://x/?y",
         "?" + "a" * 9000,

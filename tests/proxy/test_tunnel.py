@@ -208,6 +208,25 @@ async def test_a_stop_ends_tunnels(start: Start, service: Service) -> None:
         async with dial(live.port) as wire:
             await wire.send(HANDSHAKE)
             await wire.head()
-            live.gateway.proxy.close_tunnels()
+            live.gateway.proxy.drain()
             assert await wire.rest() == b""
             await up.until(lambda: up.gone == 1)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (b"Origin: http://h\r\n", 101),
+        (b"Origin: http://localhost:8020\r\n", 101),
+        (b"", 101),
+        (b"Origin: http://evil.example\r\n", 403),
+        (b"Origin: null\r\n", 403),
+    ],
+)
+async def test_a_foreign_page_opens_no_web_socket(start: Start, service: Service, origin: bytes, status: int) -> None:
+    async with upstream(answering(SWITCH)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE[:-2] + origin + b"\r\n")
+            assert (await wire.response()).status == status
+    assert up.connections == (status == 101)

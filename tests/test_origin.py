@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tentaculo.events.origin import is_allowed
+from tentaculo.origin import is_allowed
 
 LISTED = ("http://localhost:8020", "https://operator.example/")
 
