@@ -113,11 +113,19 @@ class ErrorPage:
             style=self._style.text,
             status=problem.status,
             title=problem.failure.title,
-            detail=problem.detail,
+            detail=_detail(problem),
             hint=_HINTS.get(problem.failure),
             request_id=request_id,
         )
         return text.encode("utf-8", "replace")
+
+
+def _detail(problem: Problem) -> str | None:
+    """What happened, with the service's name: on a page the members `service` and `reason` are not seen otherwise."""
+    service, text = problem.extra.get("service"), problem.detail or problem.extra.get("reason")
+    if service is None or (text is not None and text.startswith(f"{service}: ")):
+        return text
+    return f"{service}: {text}" if text else service
 
 
 @functools.cache
