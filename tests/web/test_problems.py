@@ -9,6 +9,7 @@ import pytest
 
 from tentaculo.errors import Failure, Problem
 from tentaculo.web import pages, problems
+from tests.gateway import ROOT
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 
@@ -77,6 +78,22 @@ def test_the_page_is_self_contained_and_its_style_is_the_one_allowed() -> None:
     assert pages.inline("base.css", "error.css").source in answer.headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize(
+    ("detail", "extra", "seen"),
+    [
+        (None, {"service": "mcp", "reason": "5 failures in a row"}, "<p>mcp: 5 failures in a row</p>"),
+        (None, {"service": "mcp"}, "<p>mcp</p>"),
+        ("off on purpose", {"service": "mcp"}, "<p>mcp: off on purpose</p>"),
+        ("mcp: the connection was refused", {"service": "mcp"}, "<p>mcp: the connection was refused</p>"),
+        ("The path holds a dot segment.", {}, "<p>The path holds a dot segment.</p>"),
+        (None, {"service": "mcp", "reason": "<b>"}, "<p>mcp: &lt;b&gt;</p>"),
+    ],
+)
+def test_the_page_names_the_service_and_the_reason(detail: str | None, extra: dict[str, str], seen: str) -> None:
+    answer = problems.render(Problem(Failure.CIRCUIT_OPEN, detail, extra=extra), BROWSER, request_id=None)
+    assert seen in answer.body.decode()
+
+
 @pytest.mark.parametrize("accept", ["*/*", BROWSER])
 def test_markup_in_a_detail_is_text(accept: str) -> None:
     answer = problems.render(Problem(Failure.BAD_TARGET, "<script>alert(1)</script>"), accept, request_id="<b>")
@@ -95,6 +112,15 @@ def test_only_a_missing_token_is_challenged(accept: str) -> None:
     wrong = problems.render(Problem(Failure.FORBIDDEN), accept, request_id=None)
     assert "WWW-Authenticate" not in wrong.headers
     assert "X-Request-ID" not in wrong.headers
+
+
+def test_every_error_word_is_documented_with_its_status() -> None:
+    table = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("| status | `error` |")[2]
+    rows = re.findall(r"(?m)^\| ([\d, ]+) \| (.+) \|$", table)
+    documented = {word: statuses for statuses, words in rows for word in re.findall(r"`(\w+)`", words)}
+    failures = [failure for failure in Failure if failure is not Failure.CLIENT_LEFT]
+    assert {failure.error for failure in failures} == set(documented)
+    assert all(str(failure.status) in documented[failure.error] for failure in failures)
 
 
 @pytest.mark.parametrize("failure", list(Failure))
