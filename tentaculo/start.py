@@ -110,9 +110,11 @@ def _tokens(config: Config) -> tuple[list[str], str | None]:
     file = token_file(config)
     try:
         keep_hash(file, hash_token(token))
+        aside = f"; its hash is kept in {file}"
     except OSError as error:
         warn(f"{file} cannot be written ({error.strerror}): this token serves until the gateway stops")
-    click.echo(f"There was no token, so this one was made. It is shown this once; its hash is kept in {file}.")
+        aside = ""
+    click.echo(f"There was no token, so this one was made. It is shown this once{aside}.")
     click.echo(f"\n  {token}\n")
     return [hash_token(token)], token
 
@@ -149,7 +151,8 @@ def _greet(running: app.Running, config: Config, token: str | None, example: str
     url = running.url
     off = [service.name for service in config.services.values() if not service.enabled]
     aside = f" ({', '.join(off)} off on purpose)" if off else ""
-    click.echo(f"Tentáculo Link {__version__} serves {len(config.services)} services{aside}.")
+    count = len(config.services)
+    click.echo(f"Tentáculo Link {__version__} serves {count} {'service' if count == 1 else 'services'}{aside}.")
     click.echo(f"  status page   {url}/status")
     if example is None:
         return

@@ -315,6 +315,8 @@ async def test_a_token_that_cannot_be_kept_serves_until_the_stop(tmp_path: Path,
         assert (await get(f"{gateway.url}/madre/x", found[1]))[0] == 200
         done = await gateway.stop()
     assert "this token serves until the gateway stops" in done.err
+    assert "It is shown this once.\n" in done.out
+    assert "serves 1 service." in done.out
 
 
 async def test_a_taken_port_ends_with_3_and_says_which(tmp_path: Path, upstream: str) -> None:
