@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from tentaculo.config.load import load
 from tests.docker.dockerfile import Instruction, parse
 from tests.gateway import ROOT
 
@@ -48,6 +49,11 @@ def test_the_gateway_is_known_by_both_its_names_and_published_on_its_port() -> N
     assert [port.rpartition(":")[2] for port in gateway["ports"]] == [str(FLEET["server"]["port"])]
     assert FLEET["server"]["host"] == "0.0.0.0"
     assert gateway["mem_limit"] == "512m"
+
+
+def test_the_gateway_has_time_to_end_its_requests() -> None:
+    period = COMPOSE["services"][GATEWAY]["stop_grace_period"]
+    assert float(period.removesuffix("s")) >= load(DOCKER / "vx11.toml", {}).config.server.grace + 5
 
 
 def test_only_the_gateway_has_a_port_on_the_host() -> None:
