@@ -13,9 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
+
 from tentaculo.auth import hash_token
 from tentaculo.demo.catalogue import FLEET
 from tentaculo.demo.fleet import Ports
+from tentaculo.tasks import TaskGroup
+
+log = structlog.get_logger(__name__)
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 3.0
@@ -43,6 +48,7 @@ class Demo:
         self._ports = ports
         self._seed = seed
         self._child: Process | None = None
+        self._tasks = TaskGroup("demo")
 
     def __repr__(self) -> str:
         return f"<Demo: {len(self.ports)} services>"
@@ -66,6 +72,7 @@ class Demo:
         except BaseException:
             await self._stop()
             raise
+        self._tasks.start(_tell_of_end(self._child), "end")
         return self
 
     async def __aexit__(
@@ -103,6 +110,7 @@ class Demo:
         if child is None:
             return
         self._child = None
+        await self._tasks.close()
         with suppress(ProcessLookupError):
             child.terminate()
         try:
@@ -112,6 +120,11 @@ class Demo:
             with suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
+
+
+async def _tell_of_end(child: Process) -> None:
+    """The gateway goes on without the fleet and shows it as down; this line says why."""
+    log.error("demonstration ended", code=await child.wait())
 
 
 def _routes() -> dict[str, Any]:

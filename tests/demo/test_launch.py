@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from aiohttp import ClientSession
+from structlog.testing import capture_logs
 
 from tentaculo.auth import hash_token
 from tentaculo.config.schema import Config
@@ -63,6 +64,20 @@ async def test_what_is_off_on_purpose_can_be_asked_for(monkeypatch: pytest.Monke
         assert len(demo.ports) == 9
         assert config.services["shubniggurath"].enabled
         assert config.services["shubniggurath"].upstreams[0].port == demo.ports["shubniggurath"]
+
+
+async def test_a_fleet_that_dies_is_told_of_and_one_that_is_stopped_is_not() -> None:
+    with capture_logs() as logs:
+        async with Demo(ports=Ports.FREE):
+            pass
+        assert logs == []
+        async with Demo(ports=Ports.FREE):
+            (child,) = _children()
+            child.kill()
+            async with asyncio.timeout(5):
+                while not logs:
+                    await asyncio.sleep(0.01)
+    assert logs == [{"event": "demonstration ended", "code": -signal.SIGKILL, "log_level": "error"}]
 
 
 async def test_each_has_its_own_token() -> None:
