@@ -1,4 +1,4 @@
-"""Bring the list of keys in docs/configuration.md up to date: `python tools/configuration_keys.py`."""
+"""Bring the list of keys in docs/configuration.md up to date: `python -m tools.configuration_keys`."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Server(_Section):
     """[server]: where the gateway listens."""
 
     host: ListenHost = Field(
-        "127.0.0.1", description='Address to listen on. Default "127.0.0.1"; "0.0.0.0" or "::" for all.'
+        "127.0.0.1", description='Address to listen on. Default "127.0.0.1"; "0.0.0.0" for all, "::" for all of IPv6.'
     )
     port: Port = Field(8000, description="Port to listen on. Default 8000; 0 takes any free port.")
     listen: tuple[Listen, ...] = Field(

@@ -9,7 +9,7 @@ TEXT = DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_the_list_of_keys_is_current() -> None:
-    assert with_tables(TEXT) == TEXT, "run python tools/configuration_keys.py"
+    assert with_tables(TEXT) == TEXT, "run python -m tools.configuration_keys"
 
 
 def test_tokens_and_exit_codes_are_documented() -> None:
