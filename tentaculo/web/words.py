@@ -85,7 +85,7 @@ def breaker(view: BreakerView) -> str:
             f"Open, next try in {span(view.retry_after + 0.999)}" if view.retry_after > 0 else "Open, next try is due"
         )
     if view.state is BreakerState.HALF_OPEN:
-        return "Half open, one request on trial"
+        return "Half open, tries one request"
     if view.failure_count:
         return f"Closed, {view.failure_count} failed in a row"
     return "Closed"

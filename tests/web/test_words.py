@@ -57,7 +57,7 @@ def test_at(then: datetime, said: str) -> None:
         (BreakerView(BreakerState.CLOSED, 3), "Closed, 3 failed in a row"),
         (BreakerView(BreakerState.OPEN, 5, retry_after=6.3), "Open, next try in 7 s"),
         (BreakerView(BreakerState.OPEN, 5), "Open, next try is due"),
-        (BreakerView(BreakerState.HALF_OPEN, 5), "Half open, one request on trial"),
+        (BreakerView(BreakerState.HALF_OPEN, 5), "Half open, tries one request"),
     ],
 )
 def test_breaker(breaker: BreakerView, said: str) -> None:
