@@ -16,7 +16,8 @@ import pytest
 from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure
 from tentaculo.model import Upstream
-from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
+from tentaculo.proxy.connection import UpstreamConnection
+from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.upstream import MAX_IDLE, MAX_IDLE_UNSAFE, Pool, look_up
 from tests.wirekit import Reader, Writer, answering, ok, read_request, upstream
 from tests.wirekit import Upstream as Server

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 
 from tests.conftest import Start
-from tests.proxy.conftest import Service
+from tests.wire.conftest import Service
 from tests.wirekit import Reader, Request, Script, Upstream, Writer, answering, dial, ok, read_request, upstream
 
 

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.conftest import Start
-from tests.proxy.conftest import Service
+from tests.wire.conftest import Service
 from tests.wirekit import Reader, Upstream, Writer, answering, dial, ok, upstream
 
 HANDSHAKE = (

@@ -10,7 +10,7 @@ import pytest
 
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN, Start
-from tests.proxy.conftest import Service
+from tests.wire.conftest import Service
 from tests.wirekit import Reader, Request, Response, Upstream, Wire, Writer, answering, dial, ok, read_request, upstream
 
 ORIGIN = b"http://localhost:8020"
