@@ -14,26 +14,13 @@ from typing import Protocol, cast
 
 from tentaculo.errors import Failure
 from tentaculo.proxy.answer import AnswerReader
+from tentaculo.proxy.deadline import Deadline
+from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
 from tentaculo.sockets import keep_alive
 
 HIGH_WATER = 256 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
-_NEVER = float("inf")
-
-
-class ExchangeError(Exception):
-    """An exchange ended without its whole answer.
-
-    `failure` says at which stage and whose it is; `detail` is for people and names no address. `untouched` is true
-    when the connection died before any byte of the answer, so that the request may be tried again where that is safe.
-    """
-
-    def __init__(self, failure: Failure, detail: str, *, untouched: bool = False) -> None:
-        super().__init__(detail)
-        self.failure = failure
-        self.detail = detail
-        self.untouched = untouched
 
 
 class Receiver(Protocol):
@@ -75,8 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reading",
         "_receiver",
         "_state",
-        "_timer",
-        "_timer_failure",
+        "_timed_out",
         "_waiter",
         "_writable",
         "address",
@@ -114,9 +100,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._writable = True
         self._reading = True
-        self._deadline = _NEVER
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_failure = Failure.FIRST_BYTE_TIMEOUT
+        self._deadline = Deadline(loop, self._on_deadline)
+        self._timed_out = Failure.FIRST_BYTE_TIMEOUT
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self._state.value}, used {self.uses} times>"
@@ -174,21 +159,13 @@ class UpstreamConnection(asyncio.Protocol):
             await self._wait()
 
     def limit(self, seconds: float, failure: Failure) -> None:
-        """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit.
-
-        The timer is left standing and looked at when it fires, so the usual exchange schedules none.
-        """
-        self._timer_failure = failure
-        deadline = self._deadline = self._loop.time() + seconds
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._on_timer)
+        """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit."""
+        self._timed_out = failure
+        self._deadline.set(seconds)
 
     def unlimited(self) -> None:
         """Lift the time limit."""
-        self._deadline = _NEVER
+        self._deadline.lift()
 
     def fail(self, error: ExchangeError) -> None:
         """End the exchange: whoever waits for the answer gets `error`, unless the answer is whole already."""
@@ -212,7 +189,7 @@ class UpstreamConnection(asyncio.Protocol):
     def rest(self) -> None:
         """The exchange is over and the connection waits for the next one."""
         self._state = _State.IDLE
-        self._deadline = _NEVER
+        self._deadline.lift()
         self.idle_since = self._loop.time()
 
     def close(self) -> None:
@@ -223,7 +200,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once and drop what is unsent."""
         self._state = _State.CLOSED
-        self._stop_timer()
+        self._deadline.stop()
         if self.transport is not None:
             self.transport.abort()
             self.transport = None
@@ -268,7 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
         self.transport = None
-        self._stop_timer()
+        self._deadline.stop()
         state = self._state
         if state is _State.IDLE:
             self._on_idle_lost(self)
@@ -348,16 +325,5 @@ class UpstreamConnection(asyncio.Protocol):
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._deadline == _NEVER:
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._on_timer)
-            return
-        self.fail(ExchangeError(self._timer_failure, "the service sent nothing in time"))
+    def _on_deadline(self) -> None:
+        self.fail(ExchangeError(self._timed_out, "the service sent nothing in time"))

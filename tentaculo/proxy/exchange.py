@@ -11,7 +11,8 @@ from tentaculo.errors import Failure
 from tentaculo.proxy import forward
 from tentaculo.proxy.balance import Balancer, Member
 from tentaculo.proxy.client import ClientConnection, RequestClient
-from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
+from tentaculo.proxy.connection import UpstreamConnection
+from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.headers import ResponseFields, count_down, request_head
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tentaculo.errors import Failure
-from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
+from tentaculo.proxy.connection import UpstreamConnection
+from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.headers import ResponseFields
 from tentaculo.proxy.upstream import Pool
 from tentaculo.proxy.wire import Head

@@ -27,8 +27,8 @@ from tentaculo.errors import Blame, Failure, Problem
 from tentaculo.model import Outcome, Upstream
 from tentaculo.proxy.balance import Balancer, Breaker, Member
 from tentaculo.proxy.client import RequestClient
-from tentaculo.proxy.connection import ExchangeError
 from tentaculo.proxy.exchange import Exchange, Gateway
+from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.gate import Gate
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure
 from tentaculo.model import Upstream
-from tentaculo.proxy.connection import ExchangeError, UpstreamConnection
+from tentaculo.proxy.connection import UpstreamConnection
+from tentaculo.proxy.failure import ExchangeError
 
 MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
