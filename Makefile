@@ -1,12 +1,13 @@
 # Needs python3 (3.11 or newer) and make, nothing else; tools/bootstrap.sh does the installing, into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check
+.PHONY: help run test conformance check
 
 help:
-	@echo "make run     start the gateway: with tentaculo.toml where there is one, else the demonstration"
-	@echo "make test    run every test"
-	@echo "make check   lint, format, types"
+	@echo "make run           start the gateway: with tentaculo.toml where there is one, else the demonstration"
+	@echo "make test          run every test but those of make conformance"
+	@echo "make conformance   hold it to the suites by which others judge HTTP and WebSocket, in a few minutes"
+	@echo "make check         lint, format, types"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
 
@@ -17,7 +18,12 @@ run:
 test:
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh system
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest --ignore=tests/conformance $(ARGS)
+
+conformance:
+	@tools/bootstrap.sh dev
+	@tools/bootstrap.sh conformance
+	@.venv/bin/python -m pytest tests/conformance $(ARGS)
 
 check:
 	@tools/bootstrap.sh dev

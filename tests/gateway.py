@@ -38,6 +38,11 @@ class Running:
     """What it prints, standard output and error together."""
 
     @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
     def headers(self) -> dict[str, str]:
         """What a caller sends to be let in."""
         return {"X-VX11-Token": self.token}

@@ -2,9 +2,10 @@
 # Makes .venv and fills it, as `make run` and `make test` need it. What is there already is left alone, so that a second
 # call costs nothing.
 #
-#   tools/bootstrap.sh run      what the gateway runs on (requirements.txt)
-#   tools/bootstrap.sh dev      what tests and checks need too (requirements-dev.txt)
-#   tools/bootstrap.sh system   Debian packages that some tests use; those tests skip by name where one is missing
+#   tools/bootstrap.sh run           what the gateway runs on (requirements.txt)
+#   tools/bootstrap.sh dev           what tests and checks need too (requirements-dev.txt)
+#   tools/bootstrap.sh system        Debian packages that some tests use; those tests skip by name where one is missing
+#   tools/bootstrap.sh conformance   likewise for `make conformance`
 #
 # PYTHON names the interpreter, python3 by default. Exit code 1 says what to type.
 set -eu
@@ -73,7 +74,7 @@ fill_venv() {
     cp "$1" ".venv/$1"
 }
 
-missing_packages() {
+missing_for_system() {
     PATH=$PATH:/usr/sbin
     command -v curl >/dev/null 2>&1 || echo curl
     command -v nginx >/dev/null 2>&1 || echo nginx-light
@@ -83,8 +84,13 @@ missing_packages() {
     if grep -qs '^ID=debian' /etc/os-release; then echo chromium; fi
 }
 
+missing_for_conformance() {
+    command -v varnishtest >/dev/null 2>&1 || echo varnish
+    command -v slowhttptest >/dev/null 2>&1 || echo slowhttptest
+}
+
 install_packages() {
-    missing=$(missing_packages)
+    missing=$("missing_for_$1")
     [ -n "$missing" ] || return 0
     if ! may_install; then
         say "Not installed here: $(echo $missing). Tests that need them are skipped. To run them too:" \
@@ -101,6 +107,6 @@ install_packages() {
 case ${1:-} in
 run) fill_venv requirements.txt ;;
 dev) fill_venv requirements-dev.txt ;;
-system) install_packages ;;
-*) fail "usage: tools/bootstrap.sh run|dev|system" ;;
+system | conformance) install_packages "$1" ;;
+*) fail "usage: tools/bootstrap.sh run|dev|system|conformance" ;;
 esac
