@@ -1,0 +1,148 @@
+"""Resources: each limit has a plain answer, and nothing slow or dead slows another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack, suppress
+
+from tentaculo.tasks import TaskGroup
+from tests.conftest import Start
+from tests.wire.asking import ask
+from tests.wire.conftest import Service
+from tests.wirekit import (
+    Reader,
+    Request,
+    Upstream,
+    Writer,
+    answering,
+    dial,
+    ok,
+    read_request,
+    upstream,
+)
+
+
+async def test_body_limits(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port, max_body=10))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n")
+            assert (await wire.response()).status == 413
+        assert up.connections == 0
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n123456\r\n")
+            await up.until(lambda: up.connections == 1)
+            await wire.send(b"6\r\n123456\r\n")
+            assert (await wire.response()).status == 413
+            await up.until(lambda: up.gone == 1)
+
+
+async def test_a_body_must_keep_its_pace_once_its_grace_is_over(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"body_rate": 1000, "body_grace": 0.3})
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n")
+            with suppress(ConnectionError):
+                for _ in range(10):
+                    await wire.send(b"x")
+                    await asyncio.sleep(0.1)
+            response = await wire.response()
+            await up.until(lambda: up.gone == 1)
+    assert (response.status, json.loads(response.body)["error"]) == (408, "request_timeout")
+
+
+async def test_an_upload_that_the_upstream_holds_back_is_not_slow(start: Start, service: Service) -> None:
+    size = 20_000_000
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.6)
+        await reader.readexactly(size)
+        writer.write(ok(b"all"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"body_rate": 10**9, "body_grace": 0.3})
+        async with dial(live.port) as wire:
+            head = b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size
+            _, response = await asyncio.gather(wire.send(head + bytes(size)), wire.response())
+    assert response.body == b"all"
+
+
+async def test_requests_over_the_limit_wait_and_then_are_refused(start: Start, service: Service) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        while True:
+            state.requests.append(await read_request(reader))
+            await state.note()
+            await go.wait()
+            writer.write(ok())
+            await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"in_flight": 2, "queue": 1, "connect": 5})
+        async with AsyncExitStack() as stack:
+            wires = [await stack.enter_async_context(dial(live.port)) for _ in range(4)]
+            for wire in wires[:2]:
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await up.until(lambda: len(up.requests) == 2)
+            for wire in wires[2:]:
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            refused = await wires[3].response()
+            assert (refused.status, refused.get("retry-after")) == (503, "1")
+            assert json.loads(refused.body)["error"] == "overloaded"
+            go.set()
+            assert [(await wire.response()).status for wire in wires[:3]] == [200, 200, 200]
+    assert len(up.requests) == 3
+
+
+async def test_tunnels_are_not_in_flight(start: Start, service: Service) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    async with upstream(answering(lambda request: switch if request.get("upgrade") else ok())) as up:
+        live = await start(service(up.port), limits={"in_flight": 1, "queue": 0})
+        async with dial(live.port) as one, dial(live.port) as two, dial(live.port) as three:
+            for wire in (one, two):
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+                assert (await wire.head()).status == 101
+            await three.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await three.response()).status == 200
+
+
+async def test_a_hung_service_slows_no_other(start: Start) -> None:
+    async def hang(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        state.requests.append(Request("", "", [], b"", b""))
+        await state.note()
+        await reader.read(1)
+
+    async with upstream(hang) as bad, upstream(answering(ok(b"good"))) as good:
+        live = await start(
+            {
+                name: {"url": f"http://127.0.0.1:{port}", "routes": [{"prefix": f"/{name}", "auth": "none"}]}
+                for name, port in (("bad", bad.port), ("good", good.port))
+            }
+        )
+
+        async def stick() -> None:
+            async with dial(live.port) as wire:
+                await wire.send(b"GET /bad HTTP/1.1\r\nHost: h\r\n\r\n")
+                await wire.rest()
+
+        stuck = TaskGroup("stuck")
+        for _ in range(200):
+            stuck.start(stick(), "client")
+        await bad.until(lambda: len(bad.requests) == 200)
+        async with dial(live.port) as wire:
+            for _ in range(20):
+                async with asyncio.timeout(1):
+                    assert (await ask(wire, "/good")).body == b"good"
+        await stuck.close()
+        await bad.until(lambda: bad.gone == 200)

@@ -1,0 +1,127 @@
+"""Streaming: both ways before the body is complete, with back-pressure, and memory that does not depend on its size."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.conftest import Start
+from tests.wire.conftest import Service
+from tests.wirekit import (
+    Reader,
+    Upstream,
+    Writer,
+    answering,
+    dial,
+    ok,
+    read_request,
+    upstream,
+)
+
+
+async def test_an_upload_reaches_the_upstream_before_it_is_complete(start: Start, service: Service) -> None:
+    arrived = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(5) == b"first"
+        arrived.set()
+        assert await reader.readexactly(6) == b"second"
+        writer.write(ok(b"both"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\nfirst")
+            await asyncio.wait_for(arrived.wait(), 5)
+            await wire.send(b"second")
+            assert (await wire.response()).body == b"both"
+
+
+async def test_an_event_reaches_the_client_before_the_answer_is_complete(start: Start, service: Service) -> None:
+    seen = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        await asyncio.wait_for(seen.wait(), 5)
+        writer.write(b"data: 2\n\n")
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port, timeout=0.2))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.head()).get("transfer-encoding") == "chunked"
+            assert await wire.reader.readuntil(b"\n\n\r\n") == b"9\r\ndata: 1\n\n\r\n"
+            # Longer than the route's silence limit, which does not hold for event streams.
+            await asyncio.sleep(0.4)
+            seen.set()
+            assert await wire.reader.readuntil(b"\n\n\r\n") == b"9\r\ndata: 2\n\n\r\n"
+            assert await wire.reader.readexactly(5) == b"0\r\n\r\n"
+
+
+async def test_a_large_body_both_ways(start: Start, service: Service) -> None:
+    data = bytes(range(256)) * 40_000  # 10 MB
+    async with upstream(answering(lambda request: ok(request.body))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            head = b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(data)
+            sending = asyncio.gather(wire.send(head + data), wire.response())
+            _, response = await asyncio.wait_for(sending, 20)
+    assert response.body == data
+
+
+async def test_one_slow_client_costs_bounded_memory(start: Start, service: Service) -> None:
+    """100 MB that nobody reads: the upstream is held back, and nothing piles up in the gateway."""
+    written = 0
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        nonlocal written
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
+        for _ in range(1600):
+            writer.write(bytes(65536))
+            await writer.drain()
+            written += 65536
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await wire.head()
+            before = -1
+            while written != before:
+                before = written
+                await asyncio.sleep(0.3)
+            assert written < 40_000_000
+            wire.abort()
+            await up.until(lambda: up.gone == 1)
+
+
+async def test_a_stop_ends_event_streams_and_closes_behind_other_answers(start: Start, service: Service) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        request = await read_request(reader)
+        state.requests.append(request)
+        await state.note()
+        if request.target == "/events":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+            await reader.read(1)
+        await go.wait()
+        writer.write(ok(b"late"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as listener, dial(live.port) as caller:
+            await listener.send(b"GET /s/events HTTP/1.1\r\nHost: h\r\n\r\n")
+            await listener.reader.readuntil(b"data: 1\n\n")
+            await caller.send(b"GET /s/slow HTTP/1.1\r\nHost: h\r\n\r\n")
+            await up.until(lambda: len(up.requests) == 2)
+            live.gateway.proxy.drain()
+            assert not (await listener.rest()).endswith(b"0\r\n\r\n")
+            go.set()
+            response = await caller.response()
+    assert (response.body, response.get("connection")) == (b"late", "close")
