@@ -253,6 +253,9 @@ class Gateway:
                 store_problem=lambda: recorder.problem,
                 dropped=lambda: recorder.dropped,
                 traffic=self.proxy.traffic.totals,
+                load=lambda: operations.Load(
+                    self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
+                ),
             )
         )
         return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from aiohttp import hdrs, web
@@ -30,6 +30,17 @@ class Phase(Enum):
     DRAINING = "draining"
 
 
+class Load(NamedTuple):
+    """What is under way at this moment."""
+
+    connections: int
+    """Client connections."""
+    in_flight: int
+    """Proxied requests, tunnels and event streams included."""
+    tasks: int
+    """The event loop's tasks: one for each connection, and a fixed few."""
+
+
 class Traffic(Protocol):
     """The proxied requests so far."""
 
@@ -47,11 +58,13 @@ class Fleet(Collector):
         store_problem: Callable[[], str | None],
         dropped: Callable[[], int],
         traffic: Traffic,
+        load: Callable[[], Load],
     ) -> None:
         self._snapshot = snapshot
         self._store_problem = store_problem
         self._dropped = dropped
         self._traffic = traffic
+        self._load = load
 
     def collect(self) -> Iterator[Metric]:
         """The metric families, for the registry."""
@@ -64,6 +77,7 @@ class Fleet(Collector):
             "tentaculo_store_dropped", "Rows that were not written to the database.", value=self._dropped()
         )
         yield from self._requests()
+        yield from self._under_way()
 
     def _services(self) -> Iterator[Metric]:
         health = GaugeMetricFamily(
@@ -95,6 +109,20 @@ class Fleet(Collector):
             requests.add_metric((service, status_class), count)
             seconds.add_metric((service, status_class), total)
         yield from (requests, seconds)
+
+    def _under_way(self) -> Iterator[Metric]:
+        load = self._load()
+        yield GaugeMetricFamily("tentaculo_connections_open", "Client connections.", value=load.connections)
+        yield GaugeMetricFamily(
+            "tentaculo_requests_in_flight",
+            "Proxied requests under way, tunnels and event streams included.",
+            value=load.in_flight,
+        )
+        yield GaugeMetricFamily(
+            "tentaculo_tasks",
+            "Tasks of the event loop. Without traffic it goes back to a fixed few.",
+            value=load.tasks,
+        )
 
 
 class Scrapes:
@@ -137,6 +165,7 @@ def routes(
     store_problem: Callable[[], str | None],
     dropped: Callable[[], int],
     traffic: Traffic,
+    load: Callable[[], Load],
 ) -> list[web.RouteDef]:
     """The routes `/livez`, `/readyz` and `/metrics`.
 
@@ -144,7 +173,9 @@ def routes(
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(Fleet(snapshot=snapshot, store_problem=store_problem, dropped=dropped, traffic=traffic))
+    registry.register(
+        Fleet(snapshot=snapshot, store_problem=store_problem, dropped=dropped, traffic=traffic, load=load)
+    )
     scrapes = Scrapes(registry)
 
     async def livez(request: web.Request) -> web.Response:

@@ -145,6 +145,7 @@ def application(state: State, auth: schema.Auth) -> web.Application:
             store_problem=lambda: state.lost,
             dropped=lambda: 7,
             traffic=state.traffic,
+            load=lambda: operations.Load(12, 5, 20),
         )
     )
     app.add_routes(

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tentaculo.model import Health
-from tentaculo.web.operations import Fleet, Phase, Scrapes
+from tentaculo.web.operations import Fleet, Load, Phase, Scrapes
 from tests.web.fleet import Gateway, view
 
 
@@ -22,6 +22,10 @@ async def scrape(client: ClientSession) -> dict[tuple[str, frozenset[tuple[str, 
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def idle() -> Load:
+    return Load(0, 0, 0)
 
 
 def labels(**values: str) -> frozenset[tuple[str, str]]:
@@ -43,6 +47,9 @@ async def test_metrics_say_what_the_board_says(gateway: Gateway) -> None:
     assert found["tentaculo_store_up", labels()] == 1
     assert found["tentaculo_requests_total", labels(service="madre", status_class="2xx")] == 41
     assert found["tentaculo_request_seconds_total", labels(service="madre", status_class="5xx")] == 0.25
+    assert found["tentaculo_connections_open", labels()] == 12
+    assert found["tentaculo_requests_in_flight", labels()] == 5
+    assert found["tentaculo_tasks", labels()] == 20
     assert found["process_resident_memory_bytes", labels()] > 1_000_000
 
 
@@ -77,7 +84,7 @@ def test_a_flood_of_scrapes_costs_one_a_second() -> None:
         return read
 
     registry = CollectorRegistry()
-    fleet = Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple)
+    fleet = Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle)
     registry.register(fleet)
     scrapes, read = Scrapes(registry, clock=lambda: now), 0
     first = scrapes.text("")
@@ -97,7 +104,7 @@ def test_a_flood_of_formats_is_bounded_too() -> None:
         made += 1
         return made
 
-    registry.register(Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple))
+    registry.register(Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle))
     scrapes, made = Scrapes(registry, clock=lambda: 100.0), 0
     for number in range(50):
         text, content_type = scrapes.text(f"application/openmetrics-text;version=1.0.{number}")
