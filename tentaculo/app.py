@@ -282,8 +282,8 @@ class Gateway:
         breaker = view.breaker
         known = {
             "reason": breaker.reason,
-            "last_failure": breaker.last_failure and breaker.last_failure.isoformat(),
-            "last_seen_well": view.last_seen_well and view.last_seen_well.isoformat(),
+            "last_failure": breaker.last_failure,
+            "last_seen_well": view.last_seen_well,
         }
         return {key: value for key, value in known.items() if value}
 

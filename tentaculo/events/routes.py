@@ -47,7 +47,7 @@ def routes(
         counts = cardinality.counts()
         answer = {
             "status": "ok",
-            "timestamp": now().isoformat(),
+            "timestamp": now(),
             "window_seconds": cardinality.window,
             "events": {
                 type_: {"count": count, "rate_per_min": cardinality.rate_per_min(count)}

@@ -21,7 +21,7 @@ async def test_cardinality_report(gateway: Gateway, alert: dict[str, Any]) -> No
     await gateway.ingest({"source": "madre", "type": "system.alert", "payload": {}})
     report = await gateway.cardinality()
     assert report["status"] == "ok"
-    assert report["timestamp"].endswith("+00:00")
+    assert report["timestamp"].endswith("Z")
     assert report["window_seconds"] == 300
     assert report["events"] == {
         "spawn_created": {"count": 5, "rate_per_min": 1.0},
