@@ -151,7 +151,7 @@ async def test_the_breaker_opens_on_failures_and_says_why(start: Start, service:
         "circuit_open",
         "2 failures in a row: answered 500",
     )
-    assert members["last_failure"].endswith("Z")
+    assert str(members["last_failure"]).endswith("Z")
     assert 0 < int(response.get("retry-after") or 0) <= 60
     assert len(up.requests) == 7
 
