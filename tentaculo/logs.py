@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any, TextIO
 
 import msgspec
@@ -30,6 +30,8 @@ HIDDEN = "***"
 """Stands in place of every value whose key says that it is secret."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SECRET = ("token", "authorization", "cookie", "password", "secret")
+_GATHER = 0.02
+"""Seconds in which lines are gathered to be written at once."""
 
 
 class LineWriter:
@@ -44,6 +46,7 @@ class LineWriter:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.dropped = 0
         """Lines dropped because the stream was too slow or gone."""
+        self._closing = Event()
         self._thread = Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -59,6 +62,7 @@ class LineWriter:
 
     def close(self) -> None:
         """Write what is queued, within two seconds."""
+        self._closing.set()
         self._lines.put(None)
         self._thread.join(2.0)
 
@@ -66,6 +70,8 @@ class LineWriter:
         while (line := self._lines.get()) is not None:
             batch = [line]
             ends = False
+            # Waking this thread for each line would cost the event loop more than the line does.
+            self._closing.wait(_GATHER)
             while len(batch) < _MOST_AT_ONCE and not self._lines.empty():
                 more = self._lines.get()
                 if more is None:
