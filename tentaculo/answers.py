@@ -5,7 +5,10 @@ Used by the proxied path and for requests that never became one; native handlers
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
@@ -56,7 +59,7 @@ def answer_bytes(
     `with_body` false is for HEAD: the length stays, the body goes. Raises ValueError where a header holds a line end
     or NUL: some repeat what a client sent, and one answer must never become two.
     """
-    lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n"]
+    lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n", f"Date: {_date(int(time.time()))}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
     if status != HTTPStatus.NO_CONTENT:
         lines.append(f"Content-Length: {len(body)}\r\n")
@@ -69,6 +72,11 @@ def answer_bytes(
         raise ValueError("a response header holds a line end or NUL")
     head = text.encode("latin-1", "replace") + b"\r\n"
     return head + body if with_body else head
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _reason(status: int) -> str:

@@ -27,7 +27,7 @@ from tentaculo.auth import Tokens
 from tentaculo.config.database import database_url
 from tentaculo.config.schema import Config
 from tentaculo.cors import CorsPolicy
-from tentaculo.errors import Failure
+from tentaculo.errors import Failure, Problem
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
 from tentaculo.health.board import Board
@@ -183,6 +183,8 @@ class Gateway:
         waits = TaskGroup("drain")
         waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._hurry.wait(), "hurry")]
         await asyncio.wait(waiting, timeout=self._config.server.grace, return_when=asyncio.FIRST_COMPLETED)
+        self.proxy.stop()
+        await asyncio.wait(waiting[:1], timeout=_CLOSE_WAIT)
         await waits.close()
 
     # -- requests ----------------------------------------------------------------------------------------------
@@ -212,9 +214,12 @@ class Gateway:
         try:
             response = await native(request)
             record.status = response.status
+            if isinstance(response, web.Response) and isinstance(response.body, bytes):
+                record.sent = len(response.body)
             return response
         finally:
             record.seconds = time.perf_counter() - started
+            record.received = request.content.total_bytes
             record.request_id = middleware.request_id(cast(web.Request, request))
             self._access_log(record)
 
@@ -226,7 +231,15 @@ class Gateway:
             keepalive=self._config.server.keepalive,
             render=problems.render,
             admission=self._admission,
+            on_refused=self._note_refusal,
         )
+
+    def _note_refusal(self, peer: str, problem: Problem) -> None:
+        """Something came that never became a request: it has a line in the log all the same."""
+        if self._access_log is not None:
+            record = Record("-", "-", problem.status, 0.0, peer, "-")
+            record.error, record.detail = problem.failure.error, problem.detail
+            self._access_log(record)
 
     def _application(self) -> web.Application:
         """The gateway's own paths."""

@@ -240,7 +240,7 @@ AccessLine = Callable[[Any], None]
 
 
 def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None) -> AccessLine | None:
-    """The one line per request, or None where that is switched off. A malformed request is none.
+    """The one line per request, or None where that is switched off. What was too malformed to be one has `-` for method and path.
 
     It takes any object with the attributes of the proxy's record. It does not go through structlog's processors: at
     thousands of requests per second those would cost more than the forwarding.
@@ -278,7 +278,8 @@ def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None)
         writer.write(_json_line(shape(record)))
 
     def write_console(record: Any) -> None:
-        said = f" {record.error}: {record.detail or ''}" if record.error else ""
+        said = f", {record.error}" if record.error else ""
+        said += f": {record.detail}" if record.detail else ""
         line = (
             f"{utc_stamp()} {record.status} {record.method} {_shown(record.target)} → {record.service or '-'}"
             f" {record.seconds * 1000:.1f} ms, {record.sent} bytes, {record.peer}{said}"

@@ -15,7 +15,7 @@ import uvloop
 from tentaculo import __version__, app
 from tentaculo.auth import hash_token
 from tentaculo.config.database import is_sqlite
-from tentaculo.config.environment import child_environment, process_environment
+from tentaculo.config.environment import child_environment, process_environment, read
 from tentaculo.config.load import Loaded, load, load_tables
 from tentaculo.config.schema import Config, Database
 from tentaculo.config.tokens import accepted_hashes, keep_hash, make_token, token_file
@@ -156,5 +156,6 @@ def _greet(running: app.Running, config: Config, token: str | None, example: str
     click.echo(f"  status page   {url}/status")
     if example is None:
         return
-    header = f'-H "X-VX11-Token: {token or "<token>"}" ' if config.auth.enabled else ""
+    shown = token or ("$TENTACULO_TOKEN" if read(process_environment(), "TENTACULO_TOKEN") else "<token>")
+    header = f'-H "X-VX11-Token: {shown}" ' if config.auth.enabled else ""
     click.echo(f"  call one      curl {header}{url}{example}")

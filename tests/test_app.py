@@ -324,7 +324,9 @@ async def test_a_request_that_hangs_is_cut_when_nobody_waits_any_longer(tmp_path
                 if how == "hurry":
                     hurry.set()
                 await task
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 2
+            response = await wire.response()
+            assert (response.status, json.loads(response.body)["error"]) == (503, "stopping")
             assert await wire.rest() == b""
             await up.until(lambda: up.gone == 1)
 

@@ -16,6 +16,7 @@ from tentaculo.config.database import database_url
 from tentaculo.config.faults import Fault, Place, did_you_mean
 from tentaculo.config.keys import ANY, Key, Kind, walk
 from tentaculo.config.schema import Config
+from tentaculo.config.values import EnvironmentText
 
 PREFIX = "TENTACULO_"
 CONFIG = "TENTACULO_CONFIG"
@@ -107,7 +108,7 @@ def _service_keys() -> Iterator[Key]:
 
 
 def _put(overlay: Overlay, place: tuple[str, ...], kind: Kind, name: str, text: str) -> None:
-    value: Any = text
+    value: Any = EnvironmentText(text)
     if kind is Kind.SCALAR and place[-1] == "port" and _KUBERNETES.match(text):
         overlay.warnings.append(f"{name} looks like one that Kubernetes makes for a Service, and is ignored")
         return

@@ -17,6 +17,7 @@ from tentaculo.config.values import (
     Bytes,
     Count,
     DatabaseUrl,
+    Flag,
     HeaderName,
     HeaderValue,
     HostHeader,
@@ -68,15 +69,15 @@ class Server(_Section):
 class Auth(_Section):
     """[auth]: who may call."""
 
-    enabled: bool = Field(True, description="Whether a token is asked for. Default true.")
+    enabled: Flag = Field(True, description="Whether a token is asked for. Default true.")
     tokens: tuple[TokenHash, ...] = Field(
         (), description='Hashes of accepted tokens, "sha256:<64 hex digits>". Default none.'
     )
     token_file: Path | None = Field(
         None, description="File with one hash per line, made at the first start if no token is set. Default data/token."
     )
-    open_websocket: bool = Field(False, description="Whether /ws is open without a token. Default false.")
-    open_status: bool = Field(True, description="Whether /status is open without a token. Default true.")
+    open_websocket: Flag = Field(False, description="Whether /ws is open without a token. Default false.")
+    open_status: Flag = Field(True, description="Whether /status is open without a token. Default true.")
 
 
 class Cors(_Section):
@@ -95,7 +96,7 @@ class Database(_Section):
         SecretStr("sqlite:///data/tentaculo.db"),
         description="SQLAlchemy address. A relative SQLite path is relative to this file. Default sqlite:///data/tentaculo.db.",
     )
-    auto_upgrade: bool | None = Field(
+    auto_upgrade: Flag | None = Field(
         None, description="Whether `serve` brings the schema up to date. Default: yes for SQLite, no for PostgreSQL."
     )
 
@@ -154,7 +155,7 @@ class Log(_Section):
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto is console on a terminal, else json. Default auto."
     )
-    access: bool = Field(True, description="Whether each request is logged in one line. Default true.")
+    access: Flag = Field(True, description="Whether each request is logged in one line. Default true.")
 
 
 class Breaker(_Section):
@@ -178,7 +179,7 @@ class Route(_Section):
     host: RouteHost | None = Field(
         None, description="Only for this Host (without port); it then goes before routes without one. Default any."
     )
-    strip: bool = Field(False, description="Whether the prefix is removed before forwarding. Default false.")
+    strip: Flag = Field(False, description="Whether the prefix is removed before forwarding. Default false.")
     to: PathPrefix | None = Field(
         None, description="Replaces the prefix before forwarding. Default: the prefix is kept."
     )
@@ -226,7 +227,7 @@ class Service(_Section):
     urls: tuple[Address, ...] = Field((), description="Several addresses in place of url, used in turn. Default none.")
     host: HostHeader | None = Field(None, description="Host header for the upstream. Default: the client's own.")
     aliases: tuple[str, ...] = Field((), description="Other names it is known by. Default none.")
-    enabled: bool = Field(True, description="false: off on purpose, answered 503 and never a failure. Default true.")
+    enabled: Flag = Field(True, description="false: off on purpose, answered 503 and never a failure. Default true.")
     enabled_env: VariableName | None = Field(
         None, description="Environment variable that, when set to true or false, decides enabled. Default none."
     )

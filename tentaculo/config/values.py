@@ -26,10 +26,21 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 DATABASE_SCHEMES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "postgresql+pg8000")
 
 
-def _refuse_bool(value: Any) -> Any:
-    # bool is an int in Python, and `port = true` would be port 1.
-    if isinstance(value, bool):
+class EnvironmentText(str):
+    """A scalar from the environment, where numbers, true and false can only be text."""
+
+
+def _check_number(value: Any) -> Any:
+    # bool is an int in Python, and `port = true` would be port 1; a quoted number in the file is a mistake to tell of.
+    if isinstance(value, bool) or (isinstance(value, str) and not isinstance(value, EnvironmentText)):
         raise ValueError("must be a number")
+    return value
+
+
+def _check_flag(value: Any) -> Any:
+    # `enabled = "no"` must not be taken for a switch, in whichever direction.
+    if not isinstance(value, bool | EnvironmentText):
+        raise ValueError("must be true or false, without quotes")
     return value
 
 
@@ -213,10 +224,11 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, le=_YEAR, allow_inf_nan=False)]
-Bytes = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)]
-Count = Annotated[int, BeforeValidator(_refuse_bool)]
-Port = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0, le=65535)]
+Seconds = Annotated[float, BeforeValidator(_check_number), Field(gt=0, le=_YEAR, allow_inf_nan=False)]
+Bytes = Annotated[int, BeforeValidator(_check_number), Field(ge=0)]
+Count = Annotated[int, BeforeValidator(_check_number)]
+Port = Annotated[int, BeforeValidator(_check_number), Field(ge=0, le=65535)]
+Flag = Annotated[bool, BeforeValidator(_check_flag)]
 PathPrefix = Annotated[str, AfterValidator(_check_prefix)]
 PathPrefixes = Annotated[tuple[PathPrefix, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]

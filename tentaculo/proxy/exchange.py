@@ -27,7 +27,7 @@ from tentaculo.tasks import TaskGroup
 class Gateway:
     """What all exchanges share: the gateway's name, its upload tasks, and what has no end of its own."""
 
-    __slots__ = ("is_draining", "name", "streams", "tasks", "tunnels")
+    __slots__ = ("is_draining", "name", "streams", "tasks", "tunnels", "under_way")
 
     def __init__(self, name: bytes, tasks: TaskGroup) -> None:
         self.name = name
@@ -36,6 +36,13 @@ class Gateway:
         self.tunnels: set[Tunnel] = set()
         self.streams: set[UpstreamConnection] = set()
         """Connections that carry an event stream."""
+        self.under_way: set[UpstreamConnection] = set()
+        """Connections that carry any exchange but a tunnel."""
+
+    def stop(self) -> None:
+        """End every exchange: who has had no answer yet is told that the gateway stops."""
+        for connection in list(self.under_way):
+            connection.fail(ExchangeError(Failure.STOPPING, "the gateway is stopping"))
 
     def drain(self) -> None:
         """End tunnels and event streams; every other answer closes its connection from now on."""
@@ -84,6 +91,7 @@ class Exchange:
         self._call: forward.Call | None = None
         self._tunnel: Tunnel | None = None
         self._hides_authorization = False
+        self._token_line = plan.token_line
         self.error: ExchangeError | None = None
 
     def __repr__(self) -> str:
@@ -119,6 +127,10 @@ class Exchange:
     def hide_authorization(self) -> None:
         """`Authorization` was meant for the gateway, and ends here."""
         self._hides_authorization = True
+
+    def withhold_token(self) -> None:
+        """The caller has not been asked who it is: the service is not told that it may trust the request."""
+        self._token_line = b""
 
     def may_repeat(self, error: ExchangeError) -> bool:
         """Whether another address may be tried: nothing was sent, or nothing was answered and twice does no harm."""
@@ -170,12 +182,14 @@ class Exchange:
         assert call is not None
         upload: asyncio.Task[None] | None = None
         self._connection = connection
+        self._gateway.under_way.add(connection)
         try:
             upload = await forward.send_request(connection, call, self._gateway.tasks)
             await forward.relay_response(connection, call, self._client, self._answer)
             if self._answer.status == 101:
                 await self._run_tunnel(connection)
         finally:
+            self._gateway.under_way.discard(connection)
             self._gateway.streams.discard(connection)
             if upload is not None:
                 upload.cancel()
@@ -268,5 +282,5 @@ class Exchange:
         else:
             if fields.authorization is not None and not self._hides_authorization:
                 added.append(b"Authorization: %b\r\n" % fields.authorization)
-            added.append(plan.token_line)
+            added.append(self._token_line)
         return request_head(inbound.method, self._path, fields, host, b"".join(added), plan.request_rules)

@@ -105,9 +105,14 @@ class Proxy:
         """From now on each answer closes its connection; tunnels and event streams, which have no end, end."""
         self._gateway.drain()
 
+    def stop(self) -> None:
+        """End every exchange: who has had no answer yet is told that the gateway stops (503)."""
+        self._gateway.stop()
+
     async def close(self) -> None:
         """End what is left, and close idle connections."""
         self.drain()
+        self.stop()
         await self._tasks.close()
         for balancer in self._balancers.values():
             for member in balancer.members:
@@ -164,7 +169,9 @@ class Proxy:
         record.service = plan.service.name
         if (headers := self._gate.preflight(request, inbound)) is not None:
             return self._answer_here(inbound, client, record, 204, headers)
-        bearer = self._gate.authorise(inbound, plan)  # 3
+        # A browser can put no token on a preflight: that of an origin which is not listed is the service's to judge.
+        is_preflight = inbound.is_preflight
+        bearer = not is_preflight and self._gate.authorise(inbound, plan)  # 3
         self._gate.check(inbound, plan)
         if inbound.is_last_hop:
             headers = {"X-Request-ID": inbound.request_id, "Content-Type": "message/http"}
@@ -172,6 +179,8 @@ class Proxy:
         exchange = Exchange(self._gateway, request, inbound, client, plan, path, self._gate.cors_lines(inbound))
         if bearer:
             exchange.hide_authorization()
+        elif is_preflight:
+            exchange.withhold_token()
         try:
             await self._forward(exchange, plan)
         finally:

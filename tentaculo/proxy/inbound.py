@@ -76,6 +76,13 @@ class Inbound:
         return fields.wants_upgrade and fields.upgrade is not None and self.method == "GET" and self.minor == 1
 
     @property
+    def is_preflight(self) -> bool:
+        """Whether this is a CORS preflight (Fetch standard section 4.8), which has no body and no credentials."""
+        if self.method != "OPTIONS" or self.fields.origin is None or self.is_chunked or self.length:
+            return False
+        return any(lower == b"access-control-request-method" for lower, _, _ in self.fields.lines)
+
+    @property
     def public_host(self) -> str:
         """The host and port that the client's user sees: a trusted peer may know better than Host."""
         said = self.known.get(b"x-forwarded-host") if self.known is not None else None

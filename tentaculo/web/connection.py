@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import structlog
 from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.answers import SENT_CLOSES, Render, Sent, answer_bytes
@@ -18,11 +19,19 @@ from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
 from tentaculo.sockets import keep_alive
 from tentaculo.web.admission import Admission
+from tentaculo.web.request_line import RequestLine
 
 log = structlog.get_logger(__name__)
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
+HEAD_END = b"\r\n\r\n"
+SLICE = 16 * 1024
+"""Bytes that are parsed at once, so that what is not payload can be counted."""
+CHUNK_COST = 16
+"""Bytes on the wire for each byte of a chunked body that are no excess: chunks of one byte cost 6."""
+MAX_CHUNK_EXCESS = 16 * 1024
+"""Bytes of chunk extensions and trailers beyond that, else 400 (RFC 9112 section 7.1.1 asks for a limit)."""
 LINGER = 2.0
 """Seconds that a client whose request was refused half-way may go on sending, so that it comes to read the answer."""
 
@@ -45,7 +54,9 @@ class Connection(web.RequestHandler):
     """One client connection.
 
     - A request that cannot be parsed gets a problem in HTTP/1.1 with the right status, not aiohttp's 400 in HTTP/1.0.
+    - Any method token and UTF-8 in the target are taken, where a request begins with what the client sends.
     - A framing error within a body reaches whoever reads it (aiohttp's C parser leaves the reader waiting for ever).
+    - A chunked body that is mostly chunk lines and extensions is cut: aiohttp sets no bound to them.
     - A handler that fails in the middle of its answer ends the connection, and never begins a second answer.
     - A request's head must arrive within its time; one that has not is answered 408.
     - A client over the limits of connections is answered 503 at once.
@@ -57,9 +68,14 @@ class Connection(web.RequestHandler):
         "_admission",
         "_answered",
         "_body",
+        "_chunk_excess",
         "_head_time",
         "_head_timer",
+        "_is_at_start",
+        "_is_chunked",
         "_limit",
+        "_odd_line",
+        "_on_refused",
         "_peer",
         "_render",
         "on_writable",
@@ -74,8 +90,12 @@ class Connection(web.RequestHandler):
         keepalive: float,
         render: Render,
         admission: Admission,
+        on_refused: Callable[[str, Problem], None] = lambda peer, problem: None,
     ) -> None:
-        """`keepalive` is in seconds; `admission` counts the server's connections."""
+        """`keepalive` is in seconds; `admission` counts the server's connections.
+
+        `on_refused` hears of each refusal that no handler made, with the client's address.
+        """
         max_head = limits.headers
         super().__init__(
             server,
@@ -90,7 +110,12 @@ class Connection(web.RequestHandler):
         self._limit = max_head
         self._render = render
         self._body: StreamReader | None = None
+        self._chunk_excess = 0
+        self._is_at_start = True  # whether what comes next is a request's first byte, as far as is known for certain
+        self._is_chunked = False
+        self._odd_line: RequestLine | None = None
         self._admission = admission
+        self._on_refused = on_refused
         self._peer: str | None = None
         self._answered = 0
         self._head_time = limits.head_time
@@ -126,20 +151,65 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        self._receive(data)
+        if len(data) <= SLICE or not self._is_chunked_possible():
+            self._receive(data)
+        else:
+            for position in range(0, len(data), SLICE):
+                self._receive(data[position : position + SLICE])
         if self._request_count > self._answered:
             self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
 
+    def _is_chunked_possible(self) -> bool:
+        """Whether what comes next may be a chunked body or its head; neither is a body with a length, nor a tunnel."""
+        if self._payload_parser is not None:
+            return False
+        return self._body is None or self._body.is_eof() or self._is_chunked
+
     def _receive(self, data: bytes) -> None:
-        waiting = len(self._messages)
+        starts = self._is_at_start and self._request_count == self._answered
+        if starts:
+            line = self._odd_line = RequestLine.find(data)
+            if line is not None:
+                data = line.plain + data[line.length :]
+        body, waiting = self._body, len(self._messages)
+        before = body.total_bytes if body is not None else 0
         super().data_received(data)
-        if len(self._messages) > waiting:
+        new = len(self._messages) - waiting
+        if new > 0:
             # Nothing can follow a body that has not ended but the report of its framing error.
-            if self._body is not None and not self._body.is_eof():
-                self._body.set_exception(web.RequestPayloadError("the body's framing is broken"))
-            self._body = self._messages[-1][1]
+            if body is not None and not body.is_eof():
+                body.set_exception(web.RequestPayloadError("the body's framing is broken"))
+            body = self._body = self._messages[-1][1]
+            self._chunk_excess = before = 0
+            self._restore(waiting)
+            self._is_chunked = getattr(self._messages[-1][0], "chunked", False)
+        payload = body.total_bytes - before if body is not None else 0
+        self._is_at_start = _ends_request(data, new, body, payload)
+        if new > 0:
+            self._check_upgrade(is_whole=starts and new == 1 and _is_one_request(data, payload))
+        elif body is not None and not body.is_eof():
+            self._weigh(body, len(data), payload)
+
+    def _restore(self, position: int) -> None:
+        """Put what the client really said in its request line into the message at `position`."""
+        line, self._odd_line = self._odd_line, None
+        message, body = self._messages[position]
+        if line is not None and isinstance(message, RawRequestMessage):
+            self._messages[position] = (message._replace(method=line.method, path=line.target), body)
+
+    def _check_upgrade(self, *, is_whole: bool) -> None:
+        """Close behind an upgrade to anything but websocket, unless it came alone: aiohttp loses what follows it."""
+        message, body = self._messages[-1]
+        if isinstance(message, RawRequestMessage) and message.upgrade and not (self._upgraded or is_whole):
+            self._messages[-1] = (message._replace(should_close=True), body)
+
+    def _weigh(self, body: StreamReader, size: int, payload: int) -> None:
+        """Cut a chunked body of which `size` bytes brought only `payload`, time and again."""
+        self._chunk_excess = max(0, self._chunk_excess + size - CHUNK_COST * payload)
+        if self._chunk_excess > MAX_CHUNK_EXCESS:
+            body.set_exception(web.RequestPayloadError("the body is mostly chunk extensions or trailers"))
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(self._head_time, self._head_is_late)
@@ -160,6 +230,8 @@ class Connection(web.RequestHandler):
         rendered = self._render(problem, None, request_id=None)
         headers = {"Content-Type": rendered.content_type, **rendered.headers}
         transport.write(answer_bytes(rendered.status, headers, rendered.body, with_body=with_body))
+        name = transport.get_extra_info("peername")
+        self._on_refused(str(name[0]) if isinstance(name, tuple) else "", problem)
 
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""
@@ -222,3 +294,19 @@ class Connection(web.RequestHandler):
         if exc is not None and "Too many headers" in str(exc):
             return Problem(Failure.HEADERS_TOO_LARGE, f"The request has more than {MAX_FIELDS} header fields.")
         return Problem(Failure.BAD_REQUEST, "The request is not valid HTTP/1.1.")
+
+
+def _ends_request(data: bytes, new: int, body: StreamReader | None, payload: int) -> bool:
+    """Whether `data`, with `new` requests and `payload` bytes of the last one's body in it, surely ends with a request."""
+    if body is None or not body.is_eof():
+        return False
+    if data.endswith(HEAD_END):
+        return True  # no part of a head ends like this
+    if new == 0:
+        return 0 < len(data) == payload
+    return new == 1 and _is_one_request(data, payload)
+
+
+def _is_one_request(data: bytes, payload: int) -> bool:
+    """Whether there is nothing in `data` but one head, or its end, and `payload` bytes behind it."""
+    return data.find(HEAD_END) + len(HEAD_END) + payload == len(data)

@@ -157,7 +157,13 @@ def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
         ("services.madre = { url = 'http://h', routes = { prefix = '/' } }", "services.madre.routes: must be a list"),
         ("services.madre = { url = 'http://h', routes = ['/'] }", "services.madre.routes[0]: must be a table"),
         ("services.madre = { url = 'http://h', health = [] }", "services.madre.health: must not be empty"),
-        ("services.madre = { url = 'http://h', enabled = 'perhaps' }", "services.madre.enabled: must be true or false"),
+        (
+            "services.madre = { url = 'http://h', enabled = 'perhaps' }",
+            "services.madre.enabled: must be true or false, without quotes",
+        ),
+        ("auth.enabled = 'no'", "auth.enabled: must be true or false, without quotes"),
+        ("auth.enabled = 0", "auth.enabled: must be true or false, without quotes"),
+        ("server.port = '8000'", "server.port: must be a number"),
         ("services.madre = { url = 'http://h', urls = ['http://i'] }", "services.madre: needs either url or urls"),
         (
             "services.madre = { url = 'http://h', token = 'a', token_file = 'b' }",

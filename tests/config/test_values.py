@@ -148,8 +148,9 @@ def test_databases_that_are_not_served(url: str) -> None:
 
 
 def test_numbers_are_numbers() -> None:
-    assert accepts(values.Seconds, "1.5") == 1.5
+    assert accepts(values.Seconds, values.EnvironmentText("1.5")) == 1.5
     assert "must be a number" in refuses(values.Seconds, True)
+    assert "must be a number" in refuses(values.Seconds, "1.5")
     assert "must be a number" in refuses(values.Port, False)
     for wrong in (0, -1, float("inf"), float("nan"), 10**400):
         refuses(values.Seconds, wrong)

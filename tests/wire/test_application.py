@@ -88,9 +88,12 @@ async def test_cors_for_listed_origins_only(start: Start, service: Service) -> N
             assert preflight.get("access-control-allow-origin") == ORIGIN.decode()
             assert preflight.get("access-control-allow-methods") == "PUT"
             assert up.requests == []
-            # Before authentication for listed origins; anybody else's goes its ordinary way.
+            # Anybody else's is the service's to judge, and comes without a token of ours.
             foreign = await ask(wire, "/s/", b"Origin: http://evil.example", *asked, method="OPTIONS")
-            assert foreign.status == 401
+            assert foreign.status == 200
+            assert up.requests.pop().all("x-vx11-token") == []
+            plain = await ask(wire, "/s/", b"Origin: http://evil.example", method="OPTIONS")
+            assert plain.status == 401
             refused = await ask(wire, "/s/", b"Origin: " + ORIGIN)
             assert (refused.status, refused.get("access-control-allow-origin")) == (401, ORIGIN.decode())
             listed = await ask(wire, "/s/", b"Origin: " + ORIGIN, live.auth.strip())
