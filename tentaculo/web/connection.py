@@ -19,13 +19,12 @@ from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
 from tentaculo.sockets import keep_alive
 from tentaculo.web.admission import Admission
-from tentaculo.web.request_line import RequestLine
+from tentaculo.web.request_line import RequestLine, ends_request, is_one_request
 
 log = structlog.get_logger(__name__)
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
-HEAD_END = b"\r\n\r\n"
 SLICE = 16 * 1024
 """Bytes that are parsed at once, so that what is not payload can be counted."""
 CHUNK_COST = 16
@@ -186,9 +185,9 @@ class Connection(web.RequestHandler):
             self._restore(waiting)
             self._is_chunked = getattr(self._messages[-1][0], "chunked", False)
         payload = body.total_bytes - before if body is not None else 0
-        self._is_at_start = _ends_request(data, new, body, payload)
+        self._is_at_start = ends_request(data, new, body, payload)
         if new > 0:
-            self._check_upgrade(is_whole=starts and new == 1 and _is_one_request(data, payload))
+            self._check_upgrade(is_whole=starts and new == 1 and is_one_request(data, payload))
         elif body is not None and not body.is_eof():
             self._weigh(body, len(data), payload)
 
@@ -294,19 +293,3 @@ class Connection(web.RequestHandler):
         if exc is not None and "Too many headers" in str(exc):
             return Problem(Failure.HEADERS_TOO_LARGE, f"The request has more than {MAX_FIELDS} header fields.")
         return Problem(Failure.BAD_REQUEST, "The request is not valid HTTP/1.1.")
-
-
-def _ends_request(data: bytes, new: int, body: StreamReader | None, payload: int) -> bool:
-    """Whether `data`, with `new` requests and `payload` bytes of the last one's body in it, surely ends with a request."""
-    if body is None or not body.is_eof():
-        return False
-    if data.endswith(HEAD_END):
-        return True  # no part of a head ends like this
-    if new == 0:
-        return 0 < len(data) == payload
-    return new == 1 and _is_one_request(data, payload)
-
-
-def _is_one_request(data: bytes, payload: int) -> bool:
-    """Whether there is nothing in `data` but one head, or its end, and `payload` bytes behind it."""
-    return data.find(HEAD_END) + len(HEAD_END) + payload == len(data)
