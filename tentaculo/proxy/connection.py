@@ -183,8 +183,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the exchange on it has ended so that another can follow."""
-        return self.is_request_whole and self.answer.leaves_connection and self.is_open
+        """Whether the exchange on it has ended so that another can follow.
+
+        Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
+        """
+        return self.is_request_whole and self.answer.leaves_connection and self.is_open and not self._buffer
 
     def rest(self) -> None:
         """The exchange is over and the connection waits for the next one."""

@@ -420,3 +420,18 @@ class TestTls:
             await self.connect(certificate, name, trusts=trusts)
         assert caught.value.failure is Failure.TLS_FAILED
         assert caught.value.untouched
+
+
+async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() -> None:
+    async with upstream(answering(ok(b"someone else's"))) as server:
+        pool = pool_of(server.port)
+        connection = await pool.connect(5)
+        connection.begin("GET")
+        connection.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        connection.is_request_whole = True
+        await connection.response()
+        await eventually(lambda: connection.answer.is_whole)
+        pool.give_back(connection)
+        assert pool.take_idle(repeatable=True) is None
+        assert not connection.is_open
+        pool.close()
