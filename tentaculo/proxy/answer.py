@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tentaculo.proxy.headers import ResponseFields
 from tentaculo.proxy.wire import ChunkedReader, Framing, Head, WireError, find_head, frame_response, parse_head
 
@@ -9,6 +11,17 @@ MAX_INTERIM = 16
 """1xx answers before the final one; more is an attack or a loop."""
 MAX_BEYOND = 1024
 """Bytes kept of what came behind an answer; the rest is dropped, since the first of them says all."""
+
+
+class KnownHead(NamedTuple):
+    """A final head as it was read: the same bytes in answer to the same method mean the same again."""
+
+    method: str
+    raw: bytes
+    head: Head
+    fields: ResponseFields
+    framing: Framing
+    length: int
 
 
 class AnswerReader:
@@ -22,6 +35,7 @@ class AnswerReader:
         "_chunked",
         "_framing",
         "_interims",
+        "_known",
         "_left",
         "_max_head",
         "_method",
@@ -33,10 +47,11 @@ class AnswerReader:
         "is_whole",
     )
 
-    def __init__(self, method: str, max_head: int) -> None:
-        """`method` is the request's; `max_head` bounds each head in bytes."""
+    def __init__(self, method: str, max_head: int, known: KnownHead | None = None) -> None:
+        """`method` is the request's; `max_head` bounds each head in bytes; `known` is a head that was read before."""
         self._method = method
         self._max_head = max_head
+        self._known = known
         self._partial = b""
         self._framing = Framing.NONE
         self._interims = 0  # in all, however many of them have been taken out
@@ -73,6 +88,11 @@ class AnswerReader:
             return False
         return not fields.close and (head.minor == 1 or fields.keep_alive) and head.status != 101
 
+    @property
+    def known(self) -> KnownHead | None:
+        """The final head, for the next answer on the same connection; None while it is not there."""
+        return self._known if self.head is not None else None
+
     def feed(self, data: bytes) -> list[bytes]:
         """Read `data`; returns the pieces of the body in it. Raises `WireError`; nothing more can be read then."""
         if self.head is None:
@@ -96,15 +116,20 @@ class AnswerReader:
 
     def _read_heads(self, data: bytes) -> bytes | None:
         """Read heads up to the final one; returns what follows it, None while it is incomplete."""
+        known = self._known
+        if known is not None and data.startswith(known.raw) and known.method == self._method:
+            self._partial = b""
+            self._begin_body(known)
+            return data[len(known.raw) :]
         while data:
             end = find_head(data, self._max_head)
             if end < 0:
                 break
-            head = parse_head(data[:end])
-            data = data[end:]
+            raw, data = data[:end], data[end:]
+            head = parse_head(raw)
             if head.status >= 200 or head.status == 101:
                 self._partial = b""
-                self._begin_body(head)
+                self._begin_body(self._judge(raw, head))
                 return data
             self.interim.append(head)
             self._interims += 1
@@ -113,12 +138,14 @@ class AnswerReader:
         self._partial = data
         return None
 
-    def _begin_body(self, head: Head) -> None:
+    def _judge(self, raw: bytes, head: Head) -> KnownHead:
         fields = ResponseFields(head.fields)
-        self._framing, self._left = frame_response(
-            self._method, head.status, head.minor, fields.lengths, fields.codings
-        )
-        self.head, self.fields = head, fields
+        framing, length = frame_response(self._method, head.status, head.minor, fields.lengths, fields.codings)
+        self._known = KnownHead(self._method, raw, head, fields, framing, length)
+        return self._known
+
+    def _begin_body(self, known: KnownHead) -> None:
+        _, _, self.head, self.fields, self._framing, self._left = known
         if self._framing is Framing.NONE:
             self.is_whole = True
         elif self._framing is Framing.CHUNKED:

@@ -7,10 +7,23 @@ added, so that a client cannot name ours (RFC 9110 section 7.6.1). `docs/headers
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from tentaculo.errors import Failure, Problem
 from tentaculo.proxy.rules import HeaderRules
 from tentaculo.proxy.wire import WireError, field_name, parse_length
+
+
+class Relayed(NamedTuple):
+    """The head of an answer as it went to a client, and for whom it is right."""
+
+    key: tuple[object, ...]
+    """Everything it depends on but the fields themselves and `added`."""
+    head: bytes
+    """Without the lines that differ with each request, and without the empty line."""
+    is_chunked: bool
+    keep_alive: bool
+
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Line = tuple[bytes, bytes, bytes]
@@ -189,7 +202,17 @@ def _joined(before: bytes | None, value: bytes) -> bytes:
 class ResponseFields:
     """The fields of an answer: the lines that pass, and what framing and rewriting need."""
 
-    __slots__ = ("close", "codings", "content_type", "keep_alive", "lengths", "lines", "locations", "upgrade")
+    __slots__ = (
+        "close",
+        "codings",
+        "content_type",
+        "keep_alive",
+        "lengths",
+        "lines",
+        "locations",
+        "relayed",
+        "upgrade",
+    )
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Read `fields`, each as (whole line, name). Lines are kept as they came."""
@@ -202,6 +225,8 @@ class ResponseFields:
         self.lines: list[bytes] = []
         self.locations: list[int] | None = None
         """Positions in `lines` of what a stripped prefix may change: Location and Set-Cookie."""
+        self.relayed: Relayed | None = None
+        """The head that a client last got for these fields; the writer of it knows whether it fits another."""
         named: set[bytes] = set()
         for line, name in fields:
             lower = name.lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tentaculo.model import Upstream
-from tentaculo.proxy.headers import ResponseFields
+from tentaculo.proxy.headers import Relayed, ResponseFields
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.routes import public_path
 from tentaculo.proxy.wire import Framing, Head, field_name, frame_response
@@ -76,10 +76,24 @@ class ResponseWriter:
 
         `is_unfinished`: the request is still being sent, so that the connection cannot be used again.
         """
+        plan = self._plan
+        key = (plan, self._method, self._minor, self._keep_alive, is_unfinished, self._replace_cors)
+        known = fields.relayed
+        if known is None or known.key != key:
+            known = self._relay(key, head, fields, is_unfinished)
+            if not (plan.rewrites and fields.locations):  # a rewritten Location depends on the client's host
+                fields.relayed = known
+        self._keep_alive = known.keep_alive
+        rules = plan.response_rules
+        added = rules.filter(self._added) if rules else self._added
+        return b"%b%b\r\n" % (known.head, added), known.is_chunked
+
+    def _relay(self, key: tuple[object, ...], head: Head, fields: ResponseFields, is_unfinished: bool) -> Relayed:
         status = head.status
         framing, length = frame_response(self._method, status, head.minor, fields.lengths, fields.codings)
         parts = [b"HTTP/1.1 %d %b\r\n" % (status, head.reason)]
         parts += self._pass_fields(fields)
+        keep_alive = self._keep_alive and not is_unfinished
         is_chunked = False
         if framing is Framing.LENGTH:
             parts.append(b"Content-Length: %d\r\n" % length)
@@ -91,31 +105,30 @@ class ResponseWriter:
             is_chunked = True
             parts.append(b"Transfer-Encoding: chunked\r\n")
         else:
-            self._keep_alive = False
-        if is_unfinished:
-            self._keep_alive = False
-        if not self._keep_alive:
+            keep_alive = False
+        if not keep_alive:
             parts.append(b"Connection: close\r\n")
         elif self._minor == 0:
             parts.append(b"Connection: keep-alive\r\n")
-        parts += (self._own_lines(head), b"\r\n")
-        return b"".join(parts), is_chunked
+        parts.append(self._own_lines(head))
+        return Relayed(key, b"".join(parts), is_chunked, keep_alive)
 
     def upgraded(self, head: Head, fields: ResponseFields) -> bytes:
         """A 101 head: the connection is about to change its protocol."""
-        upgrade = fields.upgrade or b""
-        lines = b"".join(self._pass_fields(fields))
-        return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n%b\r\n" % (
+        rules = self._plan.response_rules
+        return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n%b%b\r\n" % (
             head.reason,
-            lines,
-            upgrade,
+            b"".join(self._pass_fields(fields)),
+            fields.upgrade or b"",
             self._own_lines(head),
+            rules.filter(self._added) if rules else self._added,
         )
 
     def _own_lines(self, head: Head) -> bytes:
+        """The lines that the gateway and the route add to every answer."""
         rules = self._plan.response_rules
-        lines = b"Via: 1.%d %b\r\n%b" % (head.minor, self._via, self._added)
-        return rules.filter(lines) + rules.block if rules else lines
+        via = b"Via: 1.%d %b\r\n" % (head.minor, self._via)
+        return rules.filter(via) + rules.block if rules else via
 
     def _pass_fields(self, fields: ResponseFields) -> list[bytes]:
         lines = fields.lines

@@ -138,6 +138,56 @@ class TestFraming:
         assert split(block) == [b"HTTP/1.1 200 ", b"A: b", CHUNKED, b"Via: 1.0 gate"]
 
 
+class TestSameFieldsAgain:
+    """The head for the last client is remembered with the fields; another client must not get what is not its own."""
+
+    def test_each_client_gets_its_own(self) -> None:
+        case = Case(LENGTH, b"Location: /a", b"Access-Control-Allow-Origin: *", route=KEEP)
+
+        def final(request_id: int, *, minor: int = 1, keep_alive: bool = True, cors: bool = False) -> list[bytes]:
+            added = b"X-Request-ID: %d\r\n" % request_id
+            writer = ResponseWriter(
+                case.writer._plan,
+                "GET",
+                minor,
+                keep_alive=keep_alive,
+                added=added,
+                via=b"gw",
+                replace_cors=cors,
+                scheme="http",
+                host=b"h",
+            )
+            block, _ = writer.final(case.head, case.fields, False)
+            assert writer.keep_alive == keep_alive
+            return split(block)
+
+        first = final(1)
+        assert final(2) == [line.replace(b"ID: 1", b"ID: 2") for line in first]
+        assert b"Connection: close" in final(3, keep_alive=False)
+        assert b"Connection: keep-alive" in final(4, minor=0)
+        assert not any(line.startswith(b"Access-Control") for line in final(5, cors=True))
+        assert final(6) == [line.replace(b"ID: 1", b"ID: 6") for line in first]
+
+    def test_a_location_is_rewritten_for_each_host(self) -> None:
+        case = Case(LENGTH, b"Location: http://one/x", route=STRIP)
+        for host in (b"one", b"two"):
+            writer = ResponseWriter(
+                case.writer._plan,
+                "GET",
+                1,
+                keep_alive=True,
+                added=b"",
+                via=b"gw",
+                replace_cors=False,
+                scheme="http",
+                host=host,
+            )
+            (location,) = [
+                line for line in split(writer.final(case.head, case.fields, False)[0]) if b"Location" in line
+            ]
+            assert location == (b"Location: http://one/s/x" if host == b"one" else b"Location: http://one/x")
+
+
 class TestOtherHeads:
     def test_interim(self) -> None:
         case = Case(
@@ -161,8 +211,8 @@ class TestOtherHeads:
             b"Connection: Upgrade",
             b"Upgrade: websocket",
             b"Via: 1.1 gate",
-            b"X-Request-ID: 7",
             b"X-One: 1",
+            b"X-Request-ID: 7",
         ]
 
 
