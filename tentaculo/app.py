@@ -23,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from tentaculo import logs
+from tentaculo.access_log import access_logger
 from tentaculo.auth import Tokens
 from tentaculo.config.database import database_url
 from tentaculo.config.schema import Config
@@ -80,7 +81,7 @@ async def serve(config: Config, *, hashes: Sequence[str], ready: Callable[[Runni
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        gateway = Gateway(config, hashes, access_log=logs.access_logger(config.log, writer, sys.stderr), hurry=hurry)
+        gateway = Gateway(config, hashes, access_log=access_logger(config.log, writer, sys.stderr), hurry=hurry)
         async with gateway:
             if ready is not None:
                 ready(gateway.running)

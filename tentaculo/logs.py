@@ -8,7 +8,6 @@ import queue
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 from typing import Any, TextIO
 
@@ -112,7 +111,7 @@ def set_up(config: Log, stream: TextIO | None = None) -> LineWriter:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *(_console(stream) if _is_console(config, stream) else _JSON),
+            *(_console(stream) if is_console(config, stream) else _JSON),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
         logger_factory=lambda *args: _Lines(writer),
@@ -124,7 +123,8 @@ def set_up(config: Log, stream: TextIO | None = None) -> LineWriter:
     return writer
 
 
-def _is_console(config: Log, stream: TextIO) -> bool:
+def is_console(config: Log, stream: TextIO) -> bool:
+    """Whether lines are written for people, not as JSON."""
     return config.format == "console" or (config.format == "auto" and stream.isatty())
 
 
@@ -158,10 +158,10 @@ class _Bridge(logging.Handler):
 
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return _json_line(event)
+    return json_line(event)
 
 
-def _json_line(members: Mapping[str, Any]) -> str:
+def json_line(members: Mapping[str, Any]) -> str:
     """`members` as one line of JSON without any unprintable character. Never raises: whoever logs has other work."""
     try:
         line = msgspec.json.encode(members, enc_hook=str).decode()
@@ -229,67 +229,3 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in text])
-
-
-def utc_stamp(now: datetime | None = None) -> str:
-    """The time as it stands in every line."""
-    return (now or datetime.now(UTC)).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-AccessLine = Callable[[Any], None]
-
-
-def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None) -> AccessLine | None:
-    """The one line per request, or None where that is switched off. What was too malformed to be one has `-` for method and path.
-
-    It takes any object with the attributes of the proxy's record. It does not go through structlog's processors: at
-    thousands of requests per second those would cost more than the forwarding.
-
-    The members in JSON: timestamp, level, event (`request`), method, path (without its query, which may hold secrets),
-    status, ms (in all), service (null for the gateway's own paths and where no route matched), peer, request_id,
-    received and sent (bytes of body); where the gateway answered or cut the exchange also error, and detail where
-    there is one.
-    """
-    if not config.access or _LEVELS[config.level] > logging.INFO:
-        return None
-
-    def shape(record: Any) -> dict[str, Any]:
-        line = {
-            "timestamp": utc_stamp(),
-            "level": "info",
-            "event": "request",
-            "method": record.method,
-            "path": _shown(record.target),
-            "status": record.status,
-            "ms": round(record.seconds * 1000, 2),
-            "service": record.service,
-            "peer": record.peer,
-            "request_id": record.request_id,
-            "received": record.received,
-            "sent": record.sent,
-        }
-        if record.error is not None:
-            line["error"] = record.error
-        if record.detail is not None:
-            line["detail"] = record.detail
-        return line
-
-    def write_json(record: Any) -> None:
-        writer.write(_json_line(shape(record)))
-
-    def write_console(record: Any) -> None:
-        said = f", {record.error}" if record.error else ""
-        said += f": {record.detail}" if record.detail else ""
-        line = (
-            f"{utc_stamp()} {record.status} {record.method} {_shown(record.target)} → {record.service or '-'}"
-            f" {record.seconds * 1000:.1f} ms, {record.sent} bytes, {record.peer}{said}"
-        )
-        writer.write(escape(line))
-
-    return write_console if _is_console(config, stream or sys.stderr) else write_json
-
-
-def _shown(target: str) -> str:
-    """A target as it is logged: bytes that are not UTF-8, which aiohttp reads as surrogates, as escapes."""
-    target = target[:MAX_TARGET]
-    return target if target.isascii() else target.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -19,7 +19,7 @@ from tests.gateway import ROOT, clean_environment
 
 PACKAGE = ROOT / "tentaculo"
 ROOMS = {"proxy", "health", "events", "store", "web", "demo"}
-SHARED = {"model", "errors", "auth", "cors", "answers", "tasks", "logs", "origin", "sockets"}
+SHARED = {"model", "access_log", "errors", "auth", "cors", "answers", "tasks", "logs", "origin", "sockets"}
 COMPOSITION = {"app", "start", "examine", "cli", "__main__"}
 """Modules that join rooms."""
 MAX_LINES = 330

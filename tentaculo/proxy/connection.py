@@ -10,30 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol, cast
+from typing import cast
 
 from tentaculo.errors import Failure
 from tentaculo.proxy.answer import AnswerReader
 from tentaculo.proxy.deadline import Deadline
 from tentaculo.proxy.failure import ExchangeError
+from tentaculo.proxy.receiver import Receiver
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
 from tentaculo.sockets import keep_alive
 
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 64 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
-
-
-class Receiver(Protocol):
-    """Who takes the bytes of an upgraded connection."""
-
-    def data_from_upstream(self, data: bytes) -> None:
-        """Bytes as they came."""
-
-    def upstream_can_write(self, can: bool) -> None:
-        """The upstream's send buffer is full (False) or has room again (True)."""
-
-    def upstream_lost(self, error: BaseException | None) -> None:
-        """The upstream's side is gone."""
 
 
 class _State(Enum):
@@ -111,7 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, method: str) -> None:
         """Start an exchange; the caller writes its head next."""
         self._state = _State.BUSY
-        self.answer = AnswerReader(method, self._max_head)
+        self.answer = AnswerReader(method, self._max_head, self.answer.known)
         self.is_request_whole = False
         self.uses += 1
 
@@ -144,19 +132,20 @@ class UpstreamConnection(asyncio.Protocol):
             await self._wait()
 
     def take(self) -> list[bytes]:
-        """What has arrived of the body since the last call; reading goes on if it had stopped."""
+        """What has arrived of the body since the last call."""
         pieces = self._buffer
         self._buffer = []
         self._buffered = 0
-        if not self._reading and self.transport is not None:
-            self._reading = True
-            self.transport.resume_reading()
         return pieces
 
     async def more(self) -> None:
-        """Wait for body bytes or the body's end. Raises `ExchangeError` when it is cut."""
-        if not self._buffer and not self.answer.is_whole:
-            await self._wait()
+        """Wait for body bytes or the body's end; reading goes on if it had stopped. Raises `ExchangeError` when cut."""
+        if self._buffer or self.answer.is_whole:
+            return
+        if not self._reading and self.transport is not None:
+            self._reading = True
+            self.transport.resume_reading()
+        await self._wait()
 
     def limit(self, seconds: float, failure: Failure) -> None:
         """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit."""
@@ -285,7 +274,8 @@ class UpstreamConnection(asyncio.Protocol):
         if pieces:
             self._buffer += pieces
             self._buffered += sum([len(piece) for piece in pieces])
-            if self._buffered > HIGH_WATER and self._reading and self.transport is not None:
+            is_full = self._buffered > HIGH_WATER and not self.answer.is_whole
+            if is_full and self._reading and self.transport is not None:
                 self._reading = False
                 self.transport.pause_reading()
         self._wake()

@@ -1,0 +1,122 @@
+"""The one line per request. It has its own way to the log: structlog's processors would cost more than the forwarding."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol, TextIO
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tentaculo.config.schema import Log
+from tentaculo.logs import MAX_TARGET, LineWriter, escape, is_console, json_line
+
+
+class Request(Protocol):
+    """What is told of a request; the proxy's record is one."""
+
+    method: str
+    target: str
+    status: int
+    seconds: float
+    service: str | None
+    peer: str
+    request_id: str
+    received: int
+    sent: int
+    error: str | None
+    detail: str | None
+
+
+class AccessLine(msgspec.Struct):
+    """The members of the line in JSON.
+
+    `path` is without its query, which may hold secrets; `service` is null for the gateway's own paths and where no
+    route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
+    gateway answered or cut the exchange.
+    """
+
+    timestamp: str
+    level: str
+    event: str
+    method: str
+    path: str
+    status: int
+    ms: float
+    service: str | None
+    peer: str
+    request_id: str
+    received: int
+    sent: int
+    error: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None) -> Callable[[Request], None] | None:
+    """A function that logs a request, or None where that is switched off.
+
+    What was too malformed to be a request has `-` for method and path.
+    """
+    if not config.access or logging.getLevelNamesMapping()[config.level.upper()] > logging.INFO:
+        return None
+    encode = msgspec.json.Encoder().encode
+
+    def write_json(request: Request) -> None:
+        line = AccessLine(
+            utc_stamp(time.time()),
+            "info",
+            "request",
+            request.method,
+            _shown(request.target),
+            request.status,
+            round(request.seconds * 1000, 2),
+            request.service,
+            request.peer,
+            request.request_id,
+            request.received,
+            request.sent,
+            request.error or UNSET,
+            request.detail or UNSET,
+        )
+        try:
+            text = encode(line).decode()
+        except (TypeError, ValueError):
+            text = ""
+        # JSON escapes the control characters of ASCII but DEL; whatever else there is gets a closer look.
+        writer.write(text if text and text.isascii() and "\x7f" not in text else json_line(_members(line)))
+
+    def write_console(request: Request) -> None:
+        said = f", {request.error}" if request.error else ""
+        said += f": {request.detail}" if request.detail else ""
+        line = (
+            f"{utc_stamp(time.time())} {request.status} {request.method} {_shown(request.target)}"
+            f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"
+        )
+        writer.write(escape(line))
+
+    return write_console if is_console(config, stream or sys.stderr) else write_json
+
+
+def _members(line: AccessLine) -> dict[str, object]:
+    return {key: value for key, value in msgspec.structs.asdict(line).items() if value is not UNSET}
+
+
+def utc_stamp(seconds: float) -> str:
+    """A time of the system's clock as it stands in every line: ISO 8601 in UTC, to the microsecond."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1_000_000):06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _shown(target: str) -> str:
+    """A target as it is logged: bytes that are not UTF-8, which aiohttp reads as surrogates, as escapes."""
+    target = target[:MAX_TARGET]
+    return target if target.isascii() else target.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
