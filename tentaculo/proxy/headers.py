@@ -231,7 +231,9 @@ class ResponseFields:
         for line, name in fields:
             lower = name.lower()
             if lower not in _RESPONSE_SPECIAL:
-                self.lines.append(line)
+                # A look-alike of a known name is dropped, as in requests: the next reader may take it for that.
+                if b"_" not in lower or lower.replace(b"_", b"-") not in _RESPONSE_SPECIAL:
+                    self.lines.append(line)
             else:
                 self._note(lower, line, line[len(name) + 1 :].strip(b" \t\r\n"), named)
         if named:

@@ -242,6 +242,10 @@ class TestFromTheUpstream:
     def test_what_does_not(self, name: bytes) -> None:
         assert answered(name + b": x", b"A: b").lines == [b"A: b\r\n"]
 
+    @pytest.mark.parametrize("name", [b"Content_Length", b"TRANSFER_ENCODING", b"Set_Cookie", b"X-Request_ID"])
+    def test_nor_do_look_alikes(self, name: bytes) -> None:
+        assert answered(name + b": x", b"X_Custom: b").lines == [b"X_Custom: b\r\n"]
+
     def test_what_connection_names_goes(self) -> None:
         fields = answered(
             *(b"X-Drop: 1", b"Set-Cookie: a=b", b"Connection: x-drop, Close, set-cookie2", b"x-drop: 2"),

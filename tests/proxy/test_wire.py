@@ -287,6 +287,8 @@ class TestChunks:
             b"5\r\nhelloX\r\n0\r\n\r\n",
             b"5\r\nhello0\r\n\r\n",
             b"5;a\x00\r\nhello\r\n",
+            b'5;a="b\r\nhello\r\n',
+            b"5;\r\nhello\r\n",
             b"5;a\rb\r\nhello\r\n",
             b"5 a\r\nhello\r\n",
             b"f" * 16 + b"\r\n",

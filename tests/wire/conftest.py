@@ -1,11 +1,13 @@
-"""One service at `/s`."""
+"""One service at `/s`, and a quiet log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 Service = Callable[..., dict[str, dict[str, Any]]]
 
@@ -24,3 +26,11 @@ def service() -> Service:
         }
 
     return service
+
+
+@pytest.fixture
+def only_warnings() -> Iterator[None]:
+    """A log without a line for each of thousands of refusals."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    yield
+    structlog.reset_defaults()
