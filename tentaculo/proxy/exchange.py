@@ -13,7 +13,7 @@ from tentaculo.proxy.balance import Balancer, Member
 from tentaculo.proxy.client import ClientConnection, RequestClient
 from tentaculo.proxy.connection import UpstreamConnection
 from tentaculo.proxy.failure import ExchangeError
-from tentaculo.proxy.headers import ResponseFields, count_down, request_head
+from tentaculo.proxy.headers import ResponseFields, count_down, request_head, split_list
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.provenance import provenance_lines, trusted_provenance_lines
@@ -201,10 +201,8 @@ class Exchange:
         head, fields = connection.answer.head, connection.answer.fields
         assert head is not None
         assert fields is not None
-        if (
-            not self._inbound.wants_upgrade
-            or (fields.upgrade or b"").lower() != (self._inbound.fields.upgrade or b"").lower()
-        ):
+        chosen, offered = split_list(fields.upgrade or b""), split_list(self._inbound.fields.upgrade or b"")
+        if not self._inbound.wants_upgrade or not chosen or not set(chosen) <= set(offered):
             self._answer.status = 0
             raise ExchangeError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
         transport = self._request.transport

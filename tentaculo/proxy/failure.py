@@ -1,8 +1,9 @@
-"""How an exchange ends without its whole answer."""
+"""How an exchange ends without its whole answer, and what is made of how it ended. Pure."""
 
 from __future__ import annotations
 
-from tentaculo.errors import Failure
+from tentaculo.errors import Failure, Problem
+from tentaculo.model import Outcome
 
 
 class ExchangeError(Exception):
@@ -17,3 +18,16 @@ class ExchangeError(Exception):
         self.failure = failure
         self.detail = detail
         self.untouched = untouched
+
+
+def proxy_status(problem: Problem, name: str) -> dict[str, str]:
+    """The Proxy-Status header (RFC 9209) for a problem, where a token fits."""
+    token = problem.failure.proxy_status
+    return {"Proxy-Status": f"{name}; error={token}"} if token else {}
+
+
+def judge(status: int) -> tuple[Outcome, str]:
+    """What a whole answer says of its upstream: a 5xx is its failure; a 4xx is its caller's, and shows that it works."""
+    if status >= 500 and status != 501:
+        return Outcome.FAILURE, f"answered {status}"
+    return Outcome.SUCCESS, ""

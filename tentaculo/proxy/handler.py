@@ -28,7 +28,7 @@ from tentaculo.model import Outcome, Upstream
 from tentaculo.proxy.balance import Balancer, Breaker, Member
 from tentaculo.proxy.client import RequestClient
 from tentaculo.proxy.exchange import Exchange, Gateway
-from tentaculo.proxy.failure import ExchangeError
+from tentaculo.proxy.failure import ExchangeError, judge, proxy_status
 from tentaculo.proxy.gate import Gate
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
@@ -165,6 +165,9 @@ class Proxy:
         self, request: web.BaseRequest, inbound: Inbound, client: RequestClient, record: Record
     ) -> web.StreamResponse:
         inbound.read(self._limits.headers)  # 1
+        if inbound.target.path == "*" and self._table.match(inbound.host_name, "*") is None:
+            # It asks about the server, not about a path: where nobody is behind all paths, that is the gateway.
+            return self._answer_here(inbound, client, record, 200, {"X-Request-ID": inbound.request_id})
         plan, path = self._find(inbound)  # 2
         record.service = plan.service.name
         if (headers := self._gate.preflight(request, inbound)) is not None:
@@ -225,7 +228,7 @@ class Proxy:
             outcome, reason = Outcome.NEUTRAL, ""
             try:
                 await exchange.run(balancer, member)  # 5
-                outcome, reason = _judge(exchange.status)
+                outcome, reason = judge(exchange.status)
                 return
             except ExchangeError as error:
                 failed = exchange.error = error
@@ -266,7 +269,8 @@ class Proxy:
         record.status, record.error, record.detail = problem.status, problem.failure.error, problem.detail
         rendered = self._needs.render(problem, inbound.accept, request_id=inbound.request_id)
         # A body that nobody read is drained within a bound, and the connection is not used again.
-        keep_alive = inbound.keep_alive and request.content.is_eof() and problem.failure is not Failure.BAD_REQUEST
+        keep_alive = inbound.keep_alive and inbound.is_framed and problem.failure not in _UNCERTAIN
+        keep_alive = keep_alive and request.content.is_eof()
         headers = {
             "Content-Type": rendered.content_type,
             **rendered.headers,
@@ -288,14 +292,5 @@ class Proxy:
         return SENT_STAYS if keep_alive else SENT_CLOSES
 
 
-def proxy_status(problem: Problem, name: str) -> dict[str, str]:
-    """The Proxy-Status header (RFC 9209) for a problem, where a token fits."""
-    token = problem.failure.proxy_status
-    return {"Proxy-Status": f"{name}; error={token}"} if token else {}
-
-
-def _judge(status: int) -> tuple[Outcome, str]:
-    """What a whole answer says of its upstream: a 5xx is its failure; a 4xx is its caller's, and shows that it works."""
-    if status >= 500 and status != 501:
-        return Outcome.FAILURE, f"answered {status}"
-    return Outcome.SUCCESS, ""
+_UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)
+"""Failures after which another server might see the end of the request elsewhere."""

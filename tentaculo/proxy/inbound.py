@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from tentaculo.errors import Failure, Problem
-from tentaculo.proxy.headers import RequestFields, request_length
+from tentaculo.proxy.headers import RequestFields, request_length, split_list
 from tentaculo.proxy.provenance import Known, RequestIds
 from tentaculo.proxy.target import Target, is_authority, parse_target
 
@@ -21,6 +21,7 @@ class Inbound:
         "fields",
         "host",
         "is_chunked",
+        "is_framed",
         "keep_alive",
         "known",
         "length",
@@ -51,6 +52,8 @@ class Inbound:
         self.major, self.minor = request.version
         self.keep_alive = request.keep_alive
         self.fields = RequestFields(request.raw_headers)
+        self.is_framed = False
+        """Whether it is certain where the request ends; before, nothing behind it may be taken for another one."""
         self.known: Known | None = (self.fields.provenance or {}) if is_trusted(self.peer) else None
         """What a trusted peer says of where the request came from; None for any other."""
         self.request_id = ids.next(self.known)
@@ -71,9 +74,14 @@ class Inbound:
 
     @property
     def wants_upgrade(self) -> bool:
-        """Whether this asks for another protocol, in the only form that may be tunnelled (RFC 9110 section 7.8)."""
+        """Whether this asks for another protocol, in the only form that may be tunnelled (RFC 9110 section 7.8).
+
+        Another version of HTTP is none: through such a tunnel any path could be asked for, past routes and tokens.
+        """
         fields = self.fields
-        return fields.wants_upgrade and fields.upgrade is not None and self.method == "GET" and self.minor == 1
+        if not fields.wants_upgrade or fields.upgrade is None or self.method != "GET" or self.minor != 1:
+            return False
+        return not any(protocol.startswith((b"h2", b"http")) for protocol in split_list(fields.upgrade))
 
     @property
     def is_preflight(self) -> bool:
@@ -118,9 +126,10 @@ class Inbound:
             raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
         if self.method == "CONNECT":
             raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")
+        self.length, self.is_chunked = request_length(fields, self.minor)
+        self.is_framed = True
         self.target = parse_target(self.method, self.raw_target)
         self.host = self._read_host()
-        self.length, self.is_chunked = request_length(fields, self.minor)
 
     def _read_host(self) -> bytes:
         host = self.fields.host

@@ -44,6 +44,10 @@ def parse_target(method: str, raw: str) -> Target:
         if raw == "*" and method == "OPTIONS":
             return Target("*", "", None)
         authority, raw = _split_absolute(raw)
+        if not raw and method == "OPTIONS":
+            return Target("*", "", authority)  # RFC 9112 section 3.2.4
+        if not raw.startswith("/"):
+            raw = "/" + raw
     mark = raw.find("?")
     path, query = (raw, "") if mark < 0 else (raw[:mark], raw[mark:])
     if _SUSPECT.search(path) is not None:
@@ -87,4 +91,4 @@ def _split_absolute(raw: str) -> tuple[str, str]:
     authority, path = rest[:cut], rest[cut:]
     if not is_authority(authority):
         raise Problem(Failure.BAD_TARGET, "The request target names no valid host.")
-    return authority, path if path.startswith("/") else "/" + path
+    return authority, path
