@@ -7,12 +7,16 @@ from typing import Protocol
 
 from aiohttp import web
 
+from tentaculo.proxy.headers import RawHeaders, RequestFields
+
 
 class ClientConnection(Protocol):
     """What the server's own protocol offers beyond aiohttp's; `web/connection.py` has it."""
 
     on_writable: Callable[[bool], None] | None
     """Called with False when the send buffer is full and with True when it has room again."""
+    last_fields: tuple[RawHeaders, RequestFields] | None
+    """The fields of the last request, as they came and as they were read."""
 
 
 class RequestClient:

@@ -17,6 +17,7 @@ from tentaculo.proxy.headers import ResponseFields, count_down, request_head, sp
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.provenance import provenance_lines, trusted_provenance_lines
+from tentaculo.proxy.remembered import Forwarded
 from tentaculo.proxy.response import ResponseWriter
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upstream import Pool
@@ -76,12 +77,13 @@ class Exchange:
         self._client = client
         self._plan = plan
         self._path = path
+        self._id_line = b"X-Request-ID: %b\r\n" % inbound.request_id.encode()
         self._writer = ResponseWriter(
             plan,
             inbound.method,
             inbound.minor,
             keep_alive=inbound.keep_alive,
-            added=b"X-Request-ID: %b\r\n%b" % (inbound.request_id.encode(), cors),
+            added=self._id_line + cors,
             via=gateway.name,
             replace_cors=bool(cors),
             scheme=inbound.scheme,
@@ -255,12 +257,26 @@ class Exchange:
 
     def _make_head(self) -> bytes:
         inbound, plan, fields = self._inbound, self._plan, self._inbound.fields
+        line = f"{inbound.method} {self._path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+        client = (inbound.minor, inbound.peer, inbound.scheme, inbound.host, inbound.port)
+        key = (plan, inbound.method, client, self._hides_authorization, self._token_line)
+        known = fields.forwarded
+        if known is None or known.key != key:
+            head = request_head(inbound.method, self._path, fields, self._host(), self._own_lines(), plan.request_rules)
+            known = fields.forwarded = Forwarded(key, head[len(line) : -2])
+        return b"%b%b%b\r\n" % (line, known.block, plan.request_rules.filter(self._id_line))
+
+    def _host(self) -> bytes:
+        plan = self._plan
+        return plan.host if plan.host is not None else self._inbound.host or plan.default_host
+
+    def _own_lines(self) -> bytes:
+        """What the gateway adds to a request, but for its id: the same as long as the client and its fields are."""
+        inbound, plan, fields = self._inbound, self._plan, self._inbound.fields
         fields.drop_named()
-        host = plan.host if plan.host is not None else inbound.host or plan.default_host
         arguments = (inbound.peer, inbound.scheme, inbound.host, inbound.port, plan.public_prefix)
         known = inbound.known
         added = [provenance_lines(*arguments) if known is None else trusted_provenance_lines(known, *arguments)]
-        added.append(b"X-Request-ID: %b\r\n" % inbound.request_id.encode())
         added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, self._gateway.name))
         if inbound.is_chunked:
             added.append(b"Transfer-Encoding: chunked\r\n")
@@ -281,4 +297,4 @@ class Exchange:
             if fields.authorization is not None and not self._hides_authorization:
                 added.append(b"Authorization: %b\r\n" % fields.authorization)
             added.append(self._token_line)
-        return request_head(inbound.method, self._path, fields, host, b"".join(added), plan.request_rules)
+        return b"".join(added)

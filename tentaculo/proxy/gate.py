@@ -48,7 +48,10 @@ class Gate:
         """Whether `Authorization` is what authenticated, and must not go on. Raises `Problem` (401, 403)."""
         if not plan.needs_token:
             return False
-        verdict = self._tokens.check(inbound.fields.token, inbound.fields.authorization)
+        fields = inbound.fields
+        verdict = fields.verdict
+        if verdict is None:
+            verdict = fields.verdict = self._tokens.check(fields.token, fields.authorization)
         if verdict is Verdict.MISSING:
             raise Problem(Failure.AUTH_REQUIRED)
         if verdict is Verdict.WRONG:

@@ -7,23 +7,12 @@ added, so that a client cannot name ours (RFC 9110 section 7.6.1). `docs/headers
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from tentaculo.auth import Verdict
 from tentaculo.errors import Failure, Problem
+from tentaculo.proxy.remembered import Forwarded, Relayed
 from tentaculo.proxy.rules import HeaderRules
 from tentaculo.proxy.wire import WireError, field_name, parse_length
-
-
-class Relayed(NamedTuple):
-    """The head of an answer as it went to a client, and for whom it is right."""
-
-    key: tuple[object, ...]
-    """Everything it depends on but the fields themselves and `added`."""
-    head: bytes
-    """Without the lines that differ with each request, and without the empty line."""
-    is_chunked: bool
-    keep_alive: bool
-
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Line = tuple[bytes, bytes, bytes]
@@ -88,6 +77,7 @@ class RequestFields:
         "authorization",
         "codings",
         "expect",
+        "forwarded",
         "host",
         "length",
         "lines",
@@ -99,6 +89,7 @@ class RequestFields:
         "te_trailers",
         "token",
         "upgrade",
+        "verdict",
         "via",
         "wants_upgrade",
     )
@@ -122,6 +113,10 @@ class RequestFields:
         self.provenance: dict[bytes, bytes] | None = None
         self.te_trailers = False
         self.wants_upgrade = False
+        self.verdict: Verdict | None = None
+        """What became of the tokens in these fields, once that was asked."""
+        self.forwarded: Forwarded | None = None
+        """How these fields last went to an upstream; the writer of it knows whether it fits again."""
         lines = self.lines
         size = 0
         for name, value in raw:

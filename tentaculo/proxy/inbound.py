@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 
 from tentaculo.errors import Failure, Problem
+from tentaculo.proxy.client import ClientConnection
 from tentaculo.proxy.headers import RequestFields, request_length, split_list
 from tentaculo.proxy.provenance import Known, RequestIds
 from tentaculo.proxy.target import Target, is_authority, parse_target
 
+MAX_REMEMBERED = 4096
+"""Bytes of header fields that are remembered for each client connection."""
+_ALTERED = frozenset(("TRACE", "OPTIONS"))
+"""Methods whose fields are changed on their way (Max-Forwards), so that they are read anew each time."""
 _ASCII_DIGITS = frozenset("0123456789")
 
 
@@ -51,12 +57,25 @@ class Inbound:
         self.raw_target = request.raw_path
         self.major, self.minor = request.version
         self.keep_alive = request.keep_alive
-        self.fields = RequestFields(request.raw_headers)
+        self.fields = self._read_fields(request)
         self.is_framed = False
         """Whether it is certain where the request ends; before, nothing behind it may be taken for another one."""
         self.known: Known | None = (self.fields.provenance or {}) if is_trusted(self.peer) else None
         """What a trusted peer says of where the request came from; None for any other."""
         self.request_id = ids.next(self.known)
+
+    def _read_fields(self, request: web.BaseRequest) -> RequestFields:
+        """The fields; those of the client's last request where it sends the very same again, as most do."""
+        raw = request.raw_headers
+        if self.method in _ALTERED:
+            return RequestFields(raw)
+        connection = cast(ClientConnection, request.protocol)
+        last = connection.last_fields
+        if last is not None and last[0] == raw:
+            return last[1]
+        fields = RequestFields(raw)
+        connection.last_fields = (raw, fields) if fields.size <= MAX_REMEMBERED else None
+        return fields
 
     def __repr__(self) -> str:
         return f"<Inbound {self.method} {self.request_id}>"

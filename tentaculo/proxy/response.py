@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from tentaculo.model import Upstream
-from tentaculo.proxy.headers import Relayed, ResponseFields
+from tentaculo.proxy.headers import ResponseFields
 from tentaculo.proxy.plan import Plan
+from tentaculo.proxy.remembered import Relayed
 from tentaculo.proxy.routes import public_path
 from tentaculo.proxy.wire import Framing, Head, field_name, frame_response
 

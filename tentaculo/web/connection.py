@@ -77,6 +77,7 @@ class Connection(web.RequestHandler):
         "_on_refused",
         "_peer",
         "_render",
+        "last_fields",
         "on_writable",
     )
 
@@ -120,6 +121,8 @@ class Connection(web.RequestHandler):
         self._head_time = limits.head_time
         self._head_timer: asyncio.TimerHandle | None = None
         self.on_writable: Callable[[bool], None] | None = None
+        self.last_fields: object | None = None
+        """For whoever reads requests to remember what they made of the last one's fields."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: let it in, or say why not."""
