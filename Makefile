@@ -1,13 +1,14 @@
 # Needs python3 (3.11 or newer) and make, nothing else; tools/bootstrap.sh does the installing, into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance check
+.PHONY: help run test conformance check bench
 
 help:
 	@echo "make run           start the gateway: with tentaculo.toml where there is one, else the demonstration"
 	@echo "make test          run every test but those of make conformance"
 	@echo "make conformance   hold it to the suites by which others judge HTTP and WebSocket, in a few minutes"
 	@echo "make check         lint, format, types"
+	@echo "make bench         compare with other proxies on this machine, in an hour and a half; CASES=quick PEERS=ours,nginx takes less"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
 
@@ -30,3 +31,10 @@ check:
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
+
+# Also: CASES=get,post PEERS=ours,nginx ROUNDS=3 SECONDS=3
+bench:
+	@tools/bootstrap.sh run
+	@tools/bootstrap.sh bench
+	@.venv-bench/bin/python -m bench $(if $(CASES),--cases $(CASES)) $(if $(PEERS),--peers $(PEERS)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)

@@ -6,11 +6,14 @@
 #   tools/bootstrap.sh dev           what tests and checks need too (requirements-dev.txt)
 #   tools/bootstrap.sh system        Debian packages that some tests use; those tests skip by name where one is missing
 #   tools/bootstrap.sh conformance   likewise for `make conformance`
+#   tools/bootstrap.sh bench         the proxies that `make bench` compares with, in .venv-bench and as Debian packages
 #
 # PYTHON names the interpreter, python3 by default. Exit code 1 says what to type.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
+venv=.venv
+loss='Tests that need them are skipped.'
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -53,15 +56,15 @@ check_venv_module() {
 }
 
 # False also for one whose Python has gone or was upgraded under it.
-venv_works() { .venv/bin/python -c 'import pip' 2>/dev/null; }
+venv_works() { "$venv/bin/python" -c 'import pip' 2>/dev/null; }
 
 make_venv() {
     if venv_works; then return; fi
     check_python
     check_venv_module
-    say "Making .venv …"
-    rm -rf .venv
-    "$python" -m venv .venv
+    say "Making $venv …"
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
 }
 
 # The copy of the requirements beside the environment says what is in it; it is written last.
@@ -78,6 +81,7 @@ missing_for_system() {
     PATH=$PATH:/usr/sbin
     command -v curl >/dev/null 2>&1 || echo curl
     command -v nginx >/dev/null 2>&1 || echo nginx-light
+    command -v strace >/dev/null 2>&1 || echo strace
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
     if command -v chromium >/dev/null 2>&1; then return; fi
     # Ubuntu's package of that name only fetches a snap.
@@ -89,18 +93,50 @@ missing_for_conformance() {
     command -v slowhttptest >/dev/null 2>&1 || echo slowhttptest
 }
 
+missing_for_bench() {
+    PATH=$PATH:/usr/sbin
+    command -v nginx >/dev/null 2>&1 || echo nginx-light
+    command -v haproxy >/dev/null 2>&1 || echo haproxy
+    command -v wrk >/dev/null 2>&1 || echo wrk
+    command -v taskset >/dev/null 2>&1 || echo util-linux
+    command -v node >/dev/null 2>&1 || echo nodejs
+    command -v npm >/dev/null 2>&1 || echo npm
+}
+
+fill_bench() {
+    loss='Proxies that need them are left out.'
+    install_packages bench
+    venv=.venv-bench
+    if ! cmp -s bench/requirements.txt "$venv/requirements.txt" || ! venv_works; then
+        make_venv
+        say "Installing bench/requirements.txt …"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+        cp bench/requirements.txt "$venv/requirements.txt"
+    fi
+    if cmp -s bench/package-lock.json "$venv/node/installed.json" || ! command -v npm >/dev/null 2>&1; then return; fi
+    say "Installing bench/package.json …"
+    rm -rf "$venv/node"
+    mkdir -p "$venv/node"
+    cp bench/package.json bench/package-lock.json "$venv/node"
+    if (cd "$venv/node" && npm ci --silent --no-audit --no-fund >&2); then
+        cp bench/package-lock.json "$venv/node/installed.json"
+    else
+        say "Node's packages could not be installed. $loss"
+    fi
+}
+
 install_packages() {
     missing=$("missing_for_$1")
     [ -n "$missing" ] || return 0
     if ! may_install; then
-        say "Not installed here: $(echo $missing). Tests that need them are skipped. To run them too:" \
+        say "Not installed here: $(echo $missing). $loss To run them too:" \
             "    sudo apt-get install $(echo $missing)"
         return 0
     fi
     apt-get update -qq || true
     for package in $missing; do
-        say "Installing $package, which some tests use …"
-        apt_install "$package" || say "$package could not be installed; the tests that need it are skipped."
+        say "Installing $package …"
+        apt_install "$package" || say "$package could not be installed. $loss"
     done
 }
 
@@ -108,5 +144,6 @@ case ${1:-} in
 run) fill_venv requirements.txt ;;
 dev) fill_venv requirements-dev.txt ;;
 system | conformance) install_packages "$1" ;;
-*) fail "usage: tools/bootstrap.sh run|dev|system|conformance" ;;
+bench) fill_bench ;;
+*) fail "usage: tools/bootstrap.sh run|dev|system|conformance|bench" ;;
 esac

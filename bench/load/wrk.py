@@ -1,0 +1,50 @@
+"""wrk, for requests as fast as they are answered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import traffic
+from bench.process import BenchError
+
+_RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
+_BAD = re.compile(r"Non-2xx or 3xx responses: (\d+)")
+_SOCKETS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
+_POST = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '{{"text":"' .. string.rep("x", {size} - 11) .. '"}}'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What wrk found."""
+
+    per_second: float
+    errors: int
+    """Answers other than 2xx and 3xx, and connections that failed."""
+
+
+def command(url: str, *, connections: int, seconds: float, folder: Path, post: bool = False) -> list[str]:
+    """The command line; with `post`, of POST requests with 4 KB of JSON."""
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+    for name, value in traffic.HEADERS:
+        argv += ["-H", f"{name}: {value}"]
+    if post:
+        script = folder / "post.lua"
+        script.write_text(_POST.format(size=traffic.POST_SIZE))
+        argv += ["-s", str(script)]
+    return [*argv, url]
+
+
+def parse(output: str) -> Rate:
+    """Read wrk's report. Raises `BenchError` if it is none."""
+    rate = _RATE.search(output)
+    if rate is None:
+        raise BenchError(f"wrk said: {output[-300:]!r}")
+    bad, sockets = _BAD.search(output), _SOCKETS.search(output)
+    errors = (int(bad[1]) if bad else 0) + (sum(map(int, sockets.groups())) if sockets else 0)
+    return Rate(float(rate[1]), errors)

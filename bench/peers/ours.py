@@ -1,0 +1,55 @@
+"""Tentáculo Link with its defaults on: token check, request id, metrics, breaker, probes, database, access log."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bench import traffic
+from bench.peers.peer import ROOT, Command, Site
+
+_CONFIG = """
+[server]
+port = {port}
+{log}
+[services.web]
+url = "http://127.0.0.1:{web}"
+health = ["{small}"]
+routes = [{routes}]
+
+[services.live]
+url = "http://127.0.0.1:{live}"
+routes = [{{ prefix = "{prefix}" }}]
+"""
+
+
+def python() -> str:
+    """The interpreter that has what the gateway needs: BENCH_PYTHON, else that of .venv, else this one."""
+    ours = ROOT / ".venv" / "bin" / "python"
+    return os.environ.get("BENCH_PYTHON") or (str(ours) if ours.exists() else sys.executable)
+
+
+def prepare(site: Site, *, access_log: bool = True) -> Command:
+    """As an operator starts it."""
+    routes = ["/api", *site.prefixes]
+    file = site.write(
+        "tentaculo.toml",
+        _CONFIG.format(
+            port=site.port,
+            web=site.web,
+            live=site.live,
+            small=traffic.SMALL,
+            prefix=traffic.LIVE,
+            log="" if access_log else "[log]\naccess = false\n",
+            routes=", ".join(f'{{ prefix = "{prefix}" }}' for prefix in routes),
+        ),
+    )
+    return Command(
+        [python(), "-m", "tentaculo", "serve", "-c", str(file)],
+        {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": traffic.TOKEN},
+    )
+
+
+def prepare_quiet(site: Site) -> Command:
+    """Without the access log."""
+    return prepare(site, access_log=False)

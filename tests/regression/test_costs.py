@@ -1,0 +1,143 @@
+"""What a proxied keep-alive GET costs, counted instead of timed: the same on a slow machine and on a busy one.
+
+A test that fails here says by how much a count has grown. Where the growth is worth it, raise the bound in the same
+commit, and say in its message what it bought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+import shutil
+import signal
+import sys
+import tracemalloc
+from collections import Counter
+from collections.abc import Coroutine
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tests.conftest import Start
+from tests.gateway import running_gateway
+from tests.needs import need
+from tests.regression.conftest import dialled
+
+TIMES = 400
+# Bounds, and what was counted when they were set.
+MOST_SYSTEM_CALLS = 9.0  # 8.0: a read and a write on each side, three epoll_pwait, one getpid of uvloop's
+MOST_TASKS = 1.05  # 1.0: aiohttp's own, for the handler
+MOST_CALLS = 235.0  # 211
+MOST_PEAK = 11_000  # 7,212 to 8,756
+MOST_KEPT = 0.5
+"""Blocks that a request may leave behind: less than one, so that nothing grows for ever."""
+_ROW = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.MULTILINE)
+
+
+def grown(what: str, found: float, bound: float, detail: object = "") -> str:
+    return f"a proxied GET takes {found:g} {what}, and at most {bound:g} are allowed; {detail}"
+
+
+async def _trace(pid: int, work: Coroutine[Any, Any, None], report: Path) -> Counter[str]:
+    """The system calls of every thread of `pid` while `work` runs, by name."""
+    tracer = await asyncio.create_subprocess_exec(
+        *("strace", "-c", "-f", "-p", str(pid), "-o", str(report)), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert tracer.stderr is not None
+        async with asyncio.timeout(10):
+            said = await tracer.stderr.readline()
+        need(b"attached" in said, f"strace that may attach to a process (it said {said.decode().strip()})")
+        await work
+    finally:
+        if tracer.returncode is None:
+            tracer.send_signal(signal.SIGINT)
+        await tracer.communicate()
+    return Counter({name: int(count) for count, name in _ROW.findall(report.read_text()) if name != "total"})
+
+
+async def test_system_calls(upstream_port: int, tmp_path: Path) -> None:
+    need(shutil.which("strace"), "strace (Debian: strace)")
+    service = {"url": f"http://127.0.0.1:{upstream_port}", "routes": [{"prefix": "/web", "strip": True}]}
+    async with running_gateway({"services": {"web": service}}) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        async with dialled(port, f"X-VX11-Token: {gateway.token}\r\n".encode()) as client:
+            found = await _trace(gateway.process.pid, client.ask(TIMES), tmp_path / "strace.txt")
+    each = {name: round(count / TIMES, 2) for name, count in found.most_common() if count * 20 > TIMES}
+    del found["futex"]  # how often the thread that writes the log is woken is a matter of time
+    total = sum(found.values()) / TIMES
+    assert total <= MOST_SYSTEM_CALLS, grown("system calls", total, MOST_SYSTEM_CALLS, each)
+    # Four are needed: a read and a write on each side.
+    assert total >= 4, f"strace saw too little to judge by: {each}"
+
+
+async def test_tasks(upstream_port: int, start: Start) -> None:
+    live = await start({"web": {"url": f"http://127.0.0.1:{upstream_port}", "routes": [{"prefix": "/web"}]}})
+    loop = asyncio.get_running_loop()
+    names: Counter[str] = Counter()
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        names[work.__qualname__] += 1
+        return asyncio.Task(work, loop=loop, **options)
+
+    async with dialled(live.port, live.auth) as client:
+        loop.set_task_factory(factory)
+        try:
+            await client.ask(TIMES)
+        finally:
+            loop.set_task_factory(None)
+    total = names.total() / TIMES
+    assert total <= MOST_TASKS, grown("tasks", total, MOST_TASKS, names)
+
+
+async def test_calls(upstream_port: int, start: Start) -> None:
+    """Functions called, ours and aiohttp's, Python's own and those in C that they call."""
+    live = await start({"web": {"url": f"http://127.0.0.1:{upstream_port}", "routes": [{"prefix": "/web"}]}})
+    counted: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        if event in ("call", "c_call"):
+            name = frame.f_code.co_filename
+            place = max(name.rfind("/tentaculo/"), name.rfind("/aiohttp/"))
+            if place >= 0:
+                counted[name[place + 1 :]] += 1
+
+    async with dialled(live.port, live.auth) as client:
+        sys.setprofile(count)
+        try:
+            await client.ask(TIMES)
+        finally:
+            sys.setprofile(None)
+    total = counted.total() / TIMES
+    each = {name: round(calls / TIMES, 1) for name, calls in counted.most_common(12)}
+    assert total <= MOST_CALLS, grown("calls", total, MOST_CALLS, each)
+    assert any(name.startswith("tentaculo/proxy/") for name in counted), "the profile saw nothing of the proxy"
+
+
+async def test_memory(upstream_port: int, start: Start) -> None:
+    """The most that is allocated at once for a request, and what is left of it."""
+    live = await start({"web": {"url": f"http://127.0.0.1:{upstream_port}", "routes": [{"prefix": "/web"}]}})
+    peaks = []
+    async with dialled(live.port, live.auth) as client:
+        live.records.clear()
+        gc.collect()
+        before = sys.getallocatedblocks()
+        await client.ask(TIMES)
+        live.records.clear()
+        gc.collect()
+        kept = (sys.getallocatedblocks() - before) / TIMES
+        tracemalloc.start()
+        try:
+            await client.ask(5)
+            for _ in range(20):
+                gc.collect()
+                tracemalloc.reset_peak()
+                current, _ = tracemalloc.get_traced_memory()
+                await client.ask(1)
+                peaks.append(tracemalloc.get_traced_memory()[1] - current)
+        finally:
+            tracemalloc.stop()
+    # The least of many: what else happens in this process meanwhile is not the request's.
+    assert min(peaks) <= MOST_PEAK, grown("bytes at once", min(peaks), MOST_PEAK, f"of {sorted(peaks)}")
+    assert kept <= MOST_KEPT, grown("blocks of memory that are never given back", kept, MOST_KEPT)
