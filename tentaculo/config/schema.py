@@ -112,6 +112,11 @@ class Limits(_Section):
         60,
         description="Seconds of silence within an answer, then it is cut. Not for event streams or upgrades. Default 60.",
     )
+    stall: Annotated[Seconds, Field(le=1_000_000)] = Field(
+        60,
+        description="Seconds that a client, or a service after an upgrade, may take nothing of what it is sent; then"
+        " its connection ends. Default 60.",
+    )
     headers: Annotated[Count, Field(ge=1024, le=1024 * 1024)] = Field(
         32 * 1024, description="Bytes of a request's or an answer's head, else 431 or 502. Default 32768."
     )

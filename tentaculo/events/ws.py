@@ -85,6 +85,9 @@ class Sockets:
             if transport is not None:
                 # A close waits until the peer has taken what is buffered, which a stalled one never does.
                 asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
+                if transport.is_closing() and socket.prepared:
+                    # Nothing is sent any more; but its heartbeat's timer would keep all of it for half a minute.
+                    await socket.close()
         return socket
 
     def _check_origin(self, request: web.Request) -> None:

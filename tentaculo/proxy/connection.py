@@ -18,7 +18,7 @@ from tentaculo.proxy.deadline import Deadline
 from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.receiver import Receiver
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
-from tentaculo.sockets import keep_alive
+from tentaculo.sockets import keep_alive, limit_stall
 
 HIGH_WATER = 64 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
@@ -199,8 +199,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- after a 101 -------------------------------------------------------------------------------------------
 
-    def upgrade(self, receiver: Receiver) -> bytes:
-        """Bytes go to `receiver` from now on. Returns those that came with the head."""
+    def upgrade(self, receiver: Receiver, stall: float) -> bytes:
+        """Bytes go to `receiver` from now on. Returns those that came with the head.
+
+        The connection ends once the upstream has taken nothing of what waits for it for `stall` seconds.
+        """
+        if self.transport is not None:
+            limit_stall(self.transport, stall)
         self._state = _State.TUNNEL
         self._receiver = receiver
         self.unlimited()

@@ -213,7 +213,7 @@ class Exchange:
         tunnel = self._tunnel = Tunnel(transport, connection)
         self._client.write(self._writer.upgraded(head, fields))
         self._answer.is_started = True
-        early = connection.upgrade(tunnel)
+        early = connection.upgrade(tunnel, self._plan.limits.stall)
         if early:
             tunnel.data_from_upstream(early)
         cast(ClientConnection, self._request.protocol).on_writable = tunnel.client_can_write

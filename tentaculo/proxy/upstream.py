@@ -147,7 +147,7 @@ class Pool:
             return
         connection.rest()
         self._idle.append(connection)
-        if len(self._idle) > self._limits.pool:
+        if len(self._idle) > self._limits.pool or self._idle[0].idle_since < connection.idle_since - MAX_IDLE:
             self._idle.popleft().abort()
 
     def _forget(self, connection: UpstreamConnection) -> None:

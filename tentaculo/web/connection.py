@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import LineTooLong
 from tentaculo.answers import SENT_CLOSES, Render, Sent, answer_bytes
 from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
-from tentaculo.sockets import keep_alive
+from tentaculo.sockets import keep_alive, limit_stall
 from tentaculo.web.admission import Admission
 from tentaculo.web.request_line import RequestLine, ends_request, is_one_request
 
@@ -60,6 +60,7 @@ class Connection(web.RequestHandler):
     - A request's head must arrive within its time; one that has not is answered 408.
     - A client over the limits of connections is answered 503 at once.
     - A peer that has vanished without a word is found out by TCP keep-alive, in about two minutes.
+    - One that takes nothing of what it is sent is dropped after `limits.stall`.
     - Whoever set `on_writable` hears when the send buffer fills and empties.
     """
 
@@ -76,6 +77,7 @@ class Connection(web.RequestHandler):
         "_odd_line",
         "_on_refused",
         "_peer",
+        "_stall",
         "_render",
         "last_fields",
         "on_writable",
@@ -119,6 +121,7 @@ class Connection(web.RequestHandler):
         self._peer: str | None = None
         self._answered = 0
         self._head_time = limits.head_time
+        self._stall = limits.stall
         self._head_timer: asyncio.TimerHandle | None = None
         self.on_writable: Callable[[bool], None] | None = None
         self.last_fields: object | None = None
@@ -137,6 +140,7 @@ class Connection(web.RequestHandler):
         self._peer = peer
         super().connection_made(transport)
         keep_alive(client)
+        limit_stall(client, self._stall)
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from typing import Any
@@ -8,12 +9,27 @@ from typing import Any
 import pytest
 import websockets
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp.web import WebSocketResponse
 
 from tentaculo.events import ws
 from tests.events.clients import alert_text, raw_socket, text_frame
 from tests.events.conftest import DEADLINE, Gateway, Start, silent_for, until
 
 # 4. Client ids, slow clients
+
+
+def alive() -> int:
+    gc.collect()
+    return sum(type(item) is WebSocketResponse for item in gc.get_objects())
+
+
+async def test_nothing_is_left_of_a_client_that_vanishes(gateway: Gateway) -> None:
+    socket = await raw_socket(gateway)
+    await until(lambda: len(gateway.hub) == 1, "subscribed")
+    assert alive() == 1
+    socket.close()
+    await until(lambda: len(gateway.hub) == 0, "the place given back")
+    await until(lambda: not alive(), "freed")
 
 
 async def test_4_defect_4_equal_client_ids_are_independent(gateway: Gateway, alert: dict[str, Any]) -> None:

@@ -99,6 +99,18 @@ class TestKeepingAlive:
             assert connections[2].is_open
             pool.close()
 
+    async def test_the_others_go_when_they_have_grown_old(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            old, used_now = await used(pool), await used(pool)
+            pool.give_back(old)
+            old.idle_since -= MAX_IDLE + 0.01
+            pool.give_back(used_now)
+            assert idle(pool) == 1
+            assert not old.is_open
+            await server.until(lambda: server.gone == 1)
+            pool.close()
+
     async def test_none_may_be_kept(self) -> None:
         async with upstream(answering(ok())) as server:
             pool = pool_of(server.port, pool=0)

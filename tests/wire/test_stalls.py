@@ -1,0 +1,94 @@
+"""Peers that are there and take nothing: they hold neither a connection nor the other side for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from tests.conftest import Start
+from tests.wire.asking import ask
+from tests.wire.conftest import Service
+from tests.wirekit import Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
+
+UPGRADE = b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+LARGE = 16 * 2**20
+"""More bytes than the buffers on the way hold."""
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_tunnel_whose_service_reads_nothing_ends(start: Start, service: Service, *, leaves: bool) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        state.requests.append(await read_request(reader))
+        # What the reader's buffer holds is read, and no more.
+        writer.write(SWITCHED)
+        with suppress(ConnectionError):
+            while not writer.transport.is_closing():
+                writer.write(b".")
+                await asyncio.sleep(0.05)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"stall": 0.5})
+        async with dial(live.port) as wire:
+            await wire.send(UPGRADE)
+            assert (await wire.head()).status == 101
+            wire.writer.write(bytes(LARGE))
+            if leaves:
+                wire.abort()
+            else:
+                await wire.rest()
+            await up.until(lambda: up.gone == 1)
+            await live.gateway.proxy.traffic.idle()
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_tunnel_whose_client_reads_nothing_ends(start: Start, service: Service, *, leaves: bool) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(SWITCHED + bytes(LARGE))
+        if leaves:
+            writer.close()
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"stall": 0.5})
+        async with dial(live.port) as wire:
+            await wire.send(UPGRADE)
+            assert (await wire.head()).status == 101
+            await up.until(lambda: up.gone == 1)
+            await asyncio.wait_for(live.gateway.proxy.traffic.idle(), 5)
+
+
+@pytest.mark.parametrize("size", [1_500_000, LARGE])
+@pytest.mark.parametrize("line", [b"Connection: close", b"Connection: keep-alive"])
+async def test_a_client_that_does_not_read_its_answer_is_dropped(
+    start: Start, service: Service, line: bytes, size: int
+) -> None:
+    async with upstream(answering(ok(bytes(size)))) as up:
+        live = await start(service(up.port), limits={"stall": 0.5}, server={"port": 0, "keepalive": 0.5, "grace": 1})
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n" + line + b"\r\n\r\n")
+            async with asyncio.timeout(5):
+                while b"tentaculo_connections_open 1.0" not in await metrics(live.port):
+                    await asyncio.sleep(0.2)
+            assert live.gateway.proxy.traffic.in_flight == 0
+
+
+async def test_a_client_that_reads_slowly_gets_its_answer(start: Start, service: Service) -> None:
+    async with upstream(answering(ok(bytes(LARGE)))) as up:
+        live = await start(service(up.port), limits={"stall": 1})
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await wire.head()
+            left = LARGE
+            while left:
+                left -= len(await wire.reader.readexactly(min(left, LARGE // 8)))
+                await asyncio.sleep(0.3)
+
+
+async def metrics(port: int) -> bytes:
+    """The gateway's numbers, on a connection of their own."""
+    async with dial(port) as wire:
+        return (await ask(wire, "/metrics", b"Connection: close")).body
