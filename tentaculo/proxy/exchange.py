@@ -156,37 +156,33 @@ class Exchange:
         Raises `ExchangeError`, or `ConnectionError` when the client has gone.
         """
         self.error = None
-        if self._call is None:
-            self._call = self._make_call()
+        call = self._call
+        if call is None:
+            call = self._call = self._make_call()
+        pool = member.pool
+        self._writer.upstream = pool.upstream
         self._balancer, self._member = balancer, member
         balancer.enter(member)
         try:
-            await self._run(member.pool)
+            connection = pool.take_idle(repeatable=call.method in forward.REPEATABLE)
+            if connection is not None:
+                try:
+                    await self._run_on(connection, call, pool)
+                    return
+                except ExchangeError as error:
+                    is_stale = error.untouched and error.failure is Failure.CONNECTION_LOST
+                    if not is_stale or not self._is_replayable(call):
+                        raise
+            await self._run_on(await pool.connect(call.connect), call, pool)
         finally:
             balancer.leave(member)
 
-    async def _run(self, pool: Pool) -> None:
-        call = self._call
-        assert call is not None
-        self._writer.upstream = pool.upstream
-        connection = await forward.open_connection(pool, call)
-        reused = connection.uses > 0
-        try:
-            await self._run_on(connection, pool)
-        except ExchangeError as error:
-            stale = reused and error.untouched and error.failure is Failure.CONNECTION_LOST
-            if not stale or not self._is_replayable(call):
-                raise
-            await self._run_on(await pool.connect(self._plan.connect), pool)
-
-    async def _run_on(self, connection: UpstreamConnection, pool: Pool) -> None:
-        call = self._call
-        assert call is not None
+    async def _run_on(self, connection: UpstreamConnection, call: forward.Call, pool: Pool) -> None:
         upload: asyncio.Task[None] | None = None
         self._connection = connection
         self._gateway.under_way.add(connection)
         try:
-            upload = await forward.send_request(connection, call, self._gateway.tasks)
+            upload = forward.send_request(connection, call, self._gateway.tasks)
             await forward.relay_response(connection, call, self._client, self._answer)
             if self._answer.status == 101:
                 await self._run_tunnel(connection)

@@ -20,7 +20,6 @@ from tentaculo.errors import Failure
 from tentaculo.proxy.connection import UpstreamConnection
 from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.headers import ResponseFields
-from tentaculo.proxy.upstream import Pool
 from tentaculo.proxy.wire import Head
 from tentaculo.tasks import TaskGroup
 
@@ -150,16 +149,7 @@ class Answer:
     """Whether the upstream answered before it had the whole request."""
 
 
-async def open_connection(pool: Pool, call: Call, *, fresh: bool = False) -> UpstreamConnection:
-    """Step 1: an idle connection, or a new one. Raises `ExchangeError`."""
-    if not fresh:
-        connection = pool.take_idle(repeatable=call.method in REPEATABLE)
-        if connection is not None:
-            return connection
-    return await pool.connect(call.connect)
-
-
-async def send_request(connection: UpstreamConnection, call: Call, tasks: TaskGroup) -> asyncio.Task[None] | None:
+def send_request(connection: UpstreamConnection, call: Call, tasks: TaskGroup) -> asyncio.Task[None] | None:
     """Steps 2 and 3: the head with what is there of the body in one write; the rest is uploaded by a task."""
     connection.begin(call.method)
     body = call.body
@@ -182,10 +172,12 @@ async def send_request(connection: UpstreamConnection, call: Call, tasks: TaskGr
 
 async def relay_response(connection: UpstreamConnection, call: Call, client: Client, answer: Answer) -> None:
     """Steps 4 to 6. Raises `ExchangeError` for the upstream, `ConnectionError` for the client."""
-    while (interim := await connection.response()) is not None:
+    reader = connection.answer
+    # The final head may have come together with interim ones.
+    while (reader.head is None or reader.interim) and (interim := await connection.response()) is not None:
         if call.wants_interim and (interim.status != 100 or call.expects_continue):
             client.write(call.interim_head(interim))
-    head, fields = connection.answer.head, connection.answer.fields
+    head, fields = reader.head, reader.fields
     assert head is not None
     assert fields is not None
     answer.status = head.status
@@ -197,7 +189,7 @@ async def relay_response(connection: UpstreamConnection, call: Call, client: Cli
     answer.is_started = True
     if fields.is_event_stream:
         connection.unlimited()
-    if connection.answer.is_whole:
+    if reader.is_whole:
         # The whole answer in one write: what most answers of a fleet are.
         if first:
             data = first[0] if len(first) == 1 else b"".join(first)

@@ -221,7 +221,9 @@ class Proxy:
         tried: list[Member] = []
         failed: ExchangeError | None = None
         while True:
-            member = await self._choose(plan, balancer, tried)  # 4
+            member = None if balancer.has_queue else balancer.choose(tried)  # 4
+            if member is None:
+                member = await self._wait_for_room(plan, balancer, tried)
             if member is None:
                 raise self._no_member(plan, balancer) if failed is None else self._failed(plan, failed)
             tried.append(member)
@@ -242,9 +244,9 @@ class Proxy:
             finally:
                 member.breaker.record(outcome, reason)  # 6
 
-    async def _choose(self, plan: Plan, balancer: Balancer, tried: list[Member]) -> Member | None:
-        """An address for the next try, waited for where only room is missing. Raises `Problem`."""
-        member = None if balancer.has_queue else balancer.choose(tried)
+    async def _wait_for_room(self, plan: Plan, balancer: Balancer, tried: list[Member]) -> Member | None:
+        """An address, waited for where only room is missing; None where more than that is. Raises `Problem`."""
+        member = None
         while member is None and (balancer.has_queue or balancer.is_full(tried)):
             if not await balancer.room(plan.connect):
                 raise Problem(Failure.OVERLOADED, None, {"service": plan.service.name}, {"Retry-After": "1"})
