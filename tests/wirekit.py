@@ -195,7 +195,7 @@ async def upstream(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Ups
             state.gone += 1
             await state.note()
 
-    server = await asyncio.start_server(serve, host, 0, limit=2**20)
+    server = await asyncio.start_server(serve, host, 0, limit=2**20, backlog=1024)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state

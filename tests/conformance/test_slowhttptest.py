@@ -1,0 +1,174 @@
+"""slowhttptest: 500 connections that are as slow as they can be, while good requests go on as if they were not there.
+
+Slow heads and slow bodies are cut by their limits, so the tool runs out of connections before its time is up. Slow
+readers are held back for as long as they like: each may cost only a bounded piece of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import psutil
+import pytest
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from tests.gateway import Running, running_gateway
+from tests.needs import need
+from tests.wirekit import Reader, Upstream, Writer, ok, read_request, upstream
+
+pytestmark = pytest.mark.timeout(120)
+CONNECTIONS = 500
+LIMITS = {"head_time": 5, "body_grace": 5}
+PIECE = bytes(65536)
+PIECES = 160
+"""Of a large answer: more than the buffers on its way hold."""
+PACE = 0.1
+"""Seconds between two pieces. Filling 500 connections' buffers at once would be a test of the machine's memory bus."""
+PAUSE = 0.02
+USUAL = 0.05
+"""Seconds that half of the good requests may take at most."""
+LATE = 2.0
+"""Seconds that no good request may take; at rest it takes some milliseconds."""
+PER_READER = 512 * 1024
+"""Bytes that one slow reader may cost, whatever the size of its answer."""
+SPARE = 20
+"""Descriptors that may be more after an attack: idle connections to the upstream."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass
+class Good:
+    """What well-behaved clients saw."""
+
+    seconds: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One run of the tool."""
+
+    said: str
+    good: Good
+    memory: int
+    """Bytes of resident memory that the gateway had at most beyond what it began with."""
+
+
+async def _serve(reader: Reader, writer: Writer, state: Upstream) -> None:
+    while True:
+        request = await read_request(reader)
+        if request.target != "/large":
+            writer.write(ok(b"good"))
+            continue
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(PIECE) * PIECES))
+        for _ in range(PIECES):
+            writer.write(PIECE)
+            await writer.drain()
+            await asyncio.sleep(PACE)
+
+
+@asynccontextmanager
+async def _gateway() -> AsyncIterator[Running]:
+    need(shutil.which("slowhttptest"), "slowhttptest (Debian: slowhttptest)")
+    async with upstream(_serve) as server:
+        service = {
+            "url": f"http://127.0.0.1:{server.port}",
+            "probe": {"interval": 86400},
+            "routes": [{"prefix": "/", "auth": "none"}],
+        }
+        async with running_gateway({"services": {"site": service}, "limits": LIMITS}) as gateway:
+            yield gateway
+
+
+async def _ask(session: ClientSession, url: str, good: Good) -> None:
+    started = perf_counter()
+    try:
+        async with session.get(url) as response:
+            body = await response.read()
+            if (response.status, body) != (200, b"good"):
+                good.faults.append(f"{response.status} {body[:80]!r}")
+    except (ClientError, TimeoutError) as error:
+        good.faults.append(repr(error))
+    good.seconds.append(perf_counter() - started)
+
+
+async def _attack(gateway: Running, path: str, *arguments: str) -> Attack:
+    process = psutil.Process(gateway.process.pid)
+    good, memory, over = Good(), [process.memory_info().rss], asyncio.Event()
+    tool = await asyncio.create_subprocess_exec(
+        *("slowhttptest", *arguments, "-u", f"{gateway.url}{path}"),
+        *("-c", str(CONNECTIONS), "-r", "200", "-p", "3", "-v", "1"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+    async def listen() -> bytes:
+        try:
+            return (await tool.communicate())[0]
+        finally:
+            over.set()
+
+    async def be_good() -> None:
+        async with ClientSession(timeout=ClientTimeout(total=10)) as session:
+            while not over.is_set():
+                await _ask(session, f"{gateway.url}/good", good)
+                memory.append(process.memory_info().rss)
+                await asyncio.sleep(PAUSE)
+
+    try:
+        output, _ = await asyncio.gather(listen(), be_good())
+    finally:
+        if tool.returncode is None:
+            tool.kill()
+    return Attack(_COLOUR.sub("", output.decode(errors="replace")), good, max(memory) - memory[0])
+
+
+def _assert_good_requests_went_on(attack: Attack) -> None:
+    assert attack.good.faults == []
+    ordered = sorted(attack.good.seconds)
+    assert len(ordered) > 50
+    assert ordered[len(ordered) // 2] < USUAL
+    assert ordered[-1] < LATE
+    assert set(re.findall(r"service available:\s*(\w+)", attack.said)) == {"YES"}
+    # The tool did hold as many connections as it was told to.
+    assert str(CONNECTIONS) in re.findall(r"connected:\s*(\d+)", attack.said)
+
+
+async def _assert_nothing_is_left(gateway: Running, before: int) -> None:
+    process = psutil.Process(gateway.process.pid)
+    async with asyncio.timeout(10):
+        while process.num_fds() > before + SPARE:
+            await asyncio.sleep(0.05)
+
+
+SLOW_SENDERS = {
+    "heads": ("-H", "-x", "24"),
+    "bodies": ("-B", "-x", "10", "-s", "8192"),
+}
+
+
+@pytest.mark.parametrize("mode", SLOW_SENDERS)
+async def test_slow_senders_are_cut_and_slow_nobody(mode: str) -> None:
+    async with _gateway() as gateway:
+        before = psutil.Process(gateway.process.pid).num_fds()
+        attack = await _attack(gateway, "/", *SLOW_SENDERS[mode], "-i", "1", "-l", "40")
+        _assert_good_requests_went_on(attack)
+        assert "No open connections left" in attack.said, attack.said[-500:]
+        await _assert_nothing_is_left(gateway, before)
+
+
+async def test_slow_readers_cost_little_and_slow_nobody() -> None:
+    async with _gateway() as gateway:
+        before = psutil.Process(gateway.process.pid).num_fds()
+        # 32 bytes of a small window in 5 s, of three answers of 10 MB each.
+        slowly = ("-w", "512", "-y", "1024", "-n", "5", "-z", "32", "-k", "3")
+        attack = await _attack(gateway, "/large", "-X", *slowly, "-l", "25")
+        _assert_good_requests_went_on(attack)
+        assert attack.memory < CONNECTIONS * PER_READER
+        await _assert_nothing_is_left(gateway, before)
