@@ -77,8 +77,8 @@ class Connection(web.RequestHandler):
         "_odd_line",
         "_on_refused",
         "_peer",
-        "_stall",
         "_render",
+        "_stall",
         "last_fields",
         "on_writable",
     )

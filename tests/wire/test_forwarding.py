@@ -110,7 +110,7 @@ async def test_expect_is_answered_by_the_upstream(start: Start, service: Service
         if b"/yes" in head:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             assert await reader.readexactly(5) == b"hello"
-            writer.write(ok(b"taken"))
+            writer.write(ok(b"taken", b"Connection: close"))
         else:
             writer.write(ok(b"no", status=b"417 Expectation Failed"))
         await writer.drain()
