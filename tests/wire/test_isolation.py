@@ -1,0 +1,69 @@
+"""One service that hangs takes nothing from another: counted and compared within one run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from statistics import median
+from typing import Any
+
+import pytest
+
+from tests.gateway import TOKEN, running_gateway
+from tests.soak.client import Client, expect
+from tests.soak.upstream import moody_upstream
+
+HANGING = 500
+ASKED = 300
+SLOWER = 3.0
+"""How many times as long the usual answer may take beside them: it takes no longer, and a machine has its moods."""
+
+
+def service(port: int, prefix: str) -> dict[str, Any]:
+    return {"url": f"http://127.0.0.1:{port}", "routes": [{"prefix": prefix, "strip": True}]}
+
+
+async def usual(client: Client) -> float:
+    """The usual seconds of an answer of the healthy service. Every one of them is well."""
+    took = []
+    for _ in range(ASKED):
+        started = time.perf_counter()
+        expect(await client.ask("GET", "/well/plain/1000"), 200)
+        took.append(time.perf_counter() - started)
+    return median(took)
+
+
+@pytest.mark.parametrize("in_flight", [4096, 100], ids=["all in flight", "most of them queueing"])
+async def test_500_hanging_requests_slow_nobody_else(in_flight: int) -> None:
+    headers = f"X-VX11-Token: {TOKEN}\r\n".encode()
+    async with AsyncExitStack() as stack:
+        hung, well = [await stack.enter_async_context(moody_upstream()) for _ in range(2)]
+        config = {
+            "services": {"hung": service(hung.port, "/hung"), "well": service(well.port, "/well")},
+            "limits": {"in_flight": in_flight, "connect": 30, "first_byte": 60},
+        }
+        gateway = await stack.enter_async_context(running_gateway(config))
+        port = int(gateway.url.rpartition(":")[2])
+        client = await stack.enter_async_context(Client(port, headers))
+        await usual(client)
+        alone = await usual(client)
+        clients = [Client(port, headers) for _ in range(HANGING)]
+        for one in clients:
+            await one.send(one.head("GET", "/hung/hang"))
+            stack.callback(one.leave)
+        async with asyncio.timeout(15):
+            while hung.requests < min(in_flight, HANGING):
+                await asyncio.sleep(0.05)
+        beside = await usual(client)
+        assert beside < alone * SLOWER
+        # They still hang, and no more are let through than there is room for.
+        assert len(hung.connections) >= min(in_flight, HANGING)
+        assert hung.requests == min(in_flight, HANGING)
+        for one in clients:
+            one.leave()
+        async with asyncio.timeout(15):
+            while hung.connections:
+                hung.close_idle()
+                await asyncio.sleep(0.05)
+        expect(await client.ask("GET", "/hung/plain/1"), 200)
