@@ -111,6 +111,9 @@ class ResponseWriter:
             parts.append(b"Connection: close\r\n")
         elif self._minor == 0:
             parts.append(b"Connection: keep-alive\r\n")
+        if status == 426 and fields.upgrade is not None:
+            # This answer must name the protocols (RFC 9110 section 15.5.22), and the gateway passes an upgrade on.
+            parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
         parts.append(self._own_lines(head))
         return Relayed(key, b"".join(parts), is_chunked, keep_alive)
 

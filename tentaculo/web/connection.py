@@ -1,6 +1,7 @@
 """The server's side of one client connection: aiohttp's protocol, and the little that a proxy needs beyond it.
 
-This is the one place that knows private names of aiohttp; `tests/web/test_connection.py` fails when one changes.
+This and `intake.py` are the places that know private names of aiohttp; `tests/web/test_connection.py` fails when one
+changes.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import structlog
-from aiohttp import StreamReader, web
-from aiohttp.http import RawRequestMessage
+from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.answers import SENT_CLOSES, Render, Sent, answer_bytes
@@ -19,18 +19,12 @@ from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
 from tentaculo.sockets import keep_alive, limit_stall
 from tentaculo.web.admission import Admission
-from tentaculo.web.request_line import RequestLine, ends_request, is_one_request
+from tentaculo.web.intake import Intake
 
 log = structlog.get_logger(__name__)
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
-SLICE = 16 * 1024
-"""Bytes that are parsed at once, so that what is not payload can be counted."""
-CHUNK_COST = 16
-"""Bytes on the wire for each byte of a chunked body that are no excess: chunks of one byte cost 6."""
-MAX_CHUNK_EXCESS = 16 * 1024
-"""Bytes of chunk extensions and trailers beyond that, else 400 (RFC 9112 section 7.1.1 asks for a limit)."""
 LINGER = 2.0
 """Seconds that a client whose request was refused half-way may go on sending, so that it comes to read the answer."""
 
@@ -49,13 +43,10 @@ class _Lingers(Sent):
 _LINGERS = _Lingers(keep_alive=False)
 
 
-class Connection(web.RequestHandler):
+class Connection(Intake):
     """One client connection.
 
     - A request that cannot be parsed gets a problem in HTTP/1.1 with the right status, not aiohttp's 400 in HTTP/1.0.
-    - Any method token and UTF-8 in the target are taken, where a request begins with what the client sends.
-    - A framing error within a body reaches whoever reads it (aiohttp's C parser leaves the reader waiting for ever).
-    - A chunked body that is mostly chunk lines and extensions is cut: aiohttp sets no bound to them.
     - A handler that fails in the middle of its answer ends the connection, and never begins a second answer.
     - A request's head must arrive within its time; one that has not is answered 408.
     - A client over the limits of connections is answered 503 at once.
@@ -67,14 +58,9 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_admission",
         "_answered",
-        "_body",
-        "_chunk_excess",
         "_head_time",
         "_head_timer",
-        "_is_at_start",
-        "_is_chunked",
         "_limit",
-        "_odd_line",
         "_on_refused",
         "_peer",
         "_render",
@@ -103,7 +89,7 @@ class Connection(web.RequestHandler):
             server,
             loop=loop,
             keepalive_timeout=keepalive,
-            access_log=None,  # type: ignore[arg-type]
+            access_log=None,
             auto_decompress=False,
             max_line_size=max_head,
             max_field_size=max_head + 1,
@@ -111,11 +97,6 @@ class Connection(web.RequestHandler):
         )
         self._limit = max_head
         self._render = render
-        self._body: StreamReader | None = None
-        self._chunk_excess = 0
-        self._is_at_start = True  # whether what comes next is a request's first byte, as far as is known for certain
-        self._is_chunked = False
-        self._odd_line: RequestLine | None = None
         self._admission = admission
         self._on_refused = on_refused
         self._peer: str | None = None
@@ -157,65 +138,11 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if len(data) <= SLICE or not self._is_chunked_possible():
-            self._receive(data)
-        else:
-            for position in range(0, len(data), SLICE):
-                self._receive(data[position : position + SLICE])
+        super().data_received(data)
         if self._request_count > self._answered:
             self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
-
-    def _is_chunked_possible(self) -> bool:
-        """Whether what comes next may be a chunked body or its head; neither is a body with a length, nor a tunnel."""
-        if self._payload_parser is not None:
-            return False
-        return self._body is None or self._body.is_eof() or self._is_chunked
-
-    def _receive(self, data: bytes) -> None:
-        starts = self._is_at_start and self._request_count == self._answered
-        if starts:
-            line = self._odd_line = RequestLine.find(data)
-            if line is not None:
-                data = line.plain + data[line.length :]
-        body, waiting = self._body, len(self._messages)
-        before = body.total_bytes if body is not None else 0
-        super().data_received(data)
-        new = len(self._messages) - waiting
-        if new > 0:
-            # Nothing can follow a body that has not ended but the report of its framing error.
-            if body is not None and not body.is_eof():
-                body.set_exception(web.RequestPayloadError("the body's framing is broken"))
-            body = self._body = self._messages[-1][1]
-            self._chunk_excess = before = 0
-            self._restore(waiting)
-            self._is_chunked = getattr(self._messages[-1][0], "chunked", False)
-        payload = body.total_bytes - before if body is not None else 0
-        self._is_at_start = ends_request(data, new, body, payload)
-        if new > 0:
-            self._check_upgrade(is_whole=starts and new == 1 and is_one_request(data, payload))
-        elif body is not None and not body.is_eof():
-            self._weigh(body, len(data), payload)
-
-    def _restore(self, position: int) -> None:
-        """Put what the client really said in its request line into the message at `position`."""
-        line, self._odd_line = self._odd_line, None
-        message, body = self._messages[position]
-        if line is not None and isinstance(message, RawRequestMessage):
-            self._messages[position] = (message._replace(method=line.method, path=line.target), body)
-
-    def _check_upgrade(self, *, is_whole: bool) -> None:
-        """Close behind an upgrade to anything but websocket, unless it came alone: aiohttp loses what follows it."""
-        message, body = self._messages[-1]
-        if isinstance(message, RawRequestMessage) and message.upgrade and not (self._upgraded or is_whole):
-            self._messages[-1] = (message._replace(should_close=True), body)
-
-    def _weigh(self, body: StreamReader, size: int, payload: int) -> None:
-        """Cut a chunked body of which `size` bytes brought only `payload`, time and again."""
-        self._chunk_excess = max(0, self._chunk_excess + size - CHUNK_COST * payload)
-        if self._chunk_excess > MAX_CHUNK_EXCESS:
-            body.set_exception(web.RequestPayloadError("the body is mostly chunk extensions or trailers"))
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(self._head_time, self._head_is_late)

@@ -107,7 +107,11 @@ async def render_problems(request: web.Request, handler: Handler) -> web.StreamR
         found = Problem(Failure.INTERNAL, "The failure was logged under this request's id.")
     answer = problems.render(found, request.headers.get(hdrs.ACCEPT), request_id=request_id(request))
     headers = {**answer.headers, hdrs.CONTENT_TYPE: answer.content_type}
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
+    response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    if not request.content.is_eof():
+        # A client that waits for a 100 need not send the body now, so where it would end is not certain.
+        response.force_close()
+    return response
 
 
 def _has_left(request: web.Request) -> bool:

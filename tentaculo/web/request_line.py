@@ -9,9 +9,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Self
 
-from aiohttp import StreamReader
-
-_HEAD_END = b"\r\n\r\n"
 _STANDARD = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 # No longer than what a log line and a server's own table of methods take.
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) (/[\x21-\x7e\x80-\xff]*) HTTP/1\.[01]\r\n")
@@ -50,19 +47,3 @@ class RequestLine(NamedTuple):
         line = match[0]
         plain = (method if is_known else b"GET") + b" " + escaped + line[len(method) + len(target) + 1 :]
         return cls(method.decode("ascii"), text, plain, len(line))
-
-
-def ends_request(data: bytes, new: int, body: StreamReader | None, payload: int) -> bool:
-    """Whether `data`, with `new` requests and `payload` bytes of the last one's body in it, surely ends with a request."""
-    if body is None or not body.is_eof():
-        return False
-    if data.endswith(_HEAD_END):
-        return True  # no part of a head ends like this
-    if new == 0:
-        return 0 < len(data) == payload
-    return new == 1 and is_one_request(data, payload)
-
-
-def is_one_request(data: bytes, payload: int) -> bool:
-    """Whether there is nothing in `data` but one head, or its end, and `payload` bytes behind it."""
-    return data.find(_HEAD_END) + len(_HEAD_END) + payload == len(data)

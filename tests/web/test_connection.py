@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from structlog.testing import capture_logs
 
@@ -533,3 +534,32 @@ async def test_connections_over_the_limit_are_told_so() -> None:
             async with dial(served.port) as again:
                 await again.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
                 assert (await again.response()).status == 200
+
+
+async def test_what_the_intake_rests_on_is_as_we_know_it() -> None:
+    server = web.Server(fine)
+    stock = web.RequestHandler(server, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
+    assert (stock._upgraded, stock._reading_paused, stock._buffer_paused) == (False, False, False)
+    assert stock._payload_parser is None
+    stock.data_received(b"FOO / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert not isinstance(stock._messages.pop()[0], RawRequestMessage), "any method is taken: RequestLine can go"
+    stock = web.RequestHandler(server, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
+    stock.data_received("GET /é HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    assert not isinstance(stock._messages.pop()[0], RawRequestMessage), "UTF-8 is taken: RequestLine can go"
+
+
+async def test_an_upgrade_to_something_else_still_loses_what_follows() -> None:
+    stock = web.RequestHandler(web.Server(fine), loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
+    stock.data_received(GET + b"Connection: upgrade\r\nUpgrade: other\r\n\r\n" + GET + b"\r\n")
+    ((message, _),) = stock._messages
+    assert isinstance(message, RawRequestMessage)
+    changed = message._replace(method="FOO", path="/é", should_close=True)
+    assert (changed.method, changed.path, changed.should_close, changed.upgrade) == ("FOO", "/é", True, True)
+    assert (stock._upgraded, stock._message_tail) == (False, b""), "aiohttp keeps it: Intake need not"
+
+
+async def test_a_message_that_cannot_be_parsed_still_takes_those_before_it_with_it() -> None:
+    stock = web.RequestHandler(web.Server(fine), loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
+    stock.data_received(GET + b"\r\nGARBAGE\r\n\r\n")
+    ((message, _),) = stock._messages
+    assert not isinstance(message, RawRequestMessage), "aiohttp keeps the good one: Seams need not cut at each head"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+
+import pytest
+
 from tests.conftest import Start
 from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
 from tests.wirekit import (
-    Reader,
     Request,
-    Upstream,
-    Writer,
     answering,
     dial,
     ok,
@@ -103,65 +104,6 @@ async def test_a_trusted_peer_is_believed(start: Start, service: Service) -> Non
     assert response.get("x-request-id") == up.requests[0].get("x-request-id") == "theirs"
 
 
-async def test_expect_is_answered_by_the_upstream(start: Start, service: Service) -> None:
-    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert b"Expect: 100-continue\r\n" in head
-        if b"/yes" in head:
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            assert await reader.readexactly(5) == b"hello"
-            writer.write(ok(b"taken", b"Connection: close"))
-        else:
-            writer.write(ok(b"no", status=b"417 Expectation Failed"))
-        await writer.drain()
-
-    async with upstream(script) as up:
-        live = await start(service(up.port))
-        async with dial(live.port) as wire:
-            await wire.send(b"POST /s/yes HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-            assert (await wire.head()).status == 100
-            await wire.send(b"hello")
-            assert (await wire.response()).body == b"taken"
-        async with dial(live.port) as wire:
-            await wire.send(b"POST /s/no HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-            response = await wire.head()
-            assert (response.status, response.get("connection")) == (417, "close")
-
-
-async def test_early_hints_are_relayed(start: Start, service: Service) -> None:
-    answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x\r\nX: 1\r\n\r\n" + ok(b"page")
-    async with upstream(answering(answer)) as up:
-        live = await start(service(up.port))
-        async with dial(live.port) as wire:
-            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
-            hints = await wire.head()
-            assert (hints.status, hints.headers) == (103, [("Link", "</a.css>")])
-            assert (await wire.response()).body == b"page"
-
-
-async def test_a_100_that_nobody_asked_for_goes_no_further(start: Start, service: Service) -> None:
-    async with upstream(answering(b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"x"))) as up:
-        live = await start(service(up.port))
-        async with dial(live.port) as wire:
-            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert (await wire.head()).status == 200
-
-
-async def test_an_early_answer_is_relayed_while_the_client_still_sends(start: Start, service: Service) -> None:
-    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(ok(b"too much", status=b"413 Content Too Large"))
-        await writer.drain()
-        await reader.read(1000)
-
-    async with upstream(script) as up:
-        live = await start(service(up.port))
-        async with dial(live.port) as wire:
-            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart")
-            response = await wire.response()
-            assert (response.status, response.body, response.get("connection")) == (413, b"too much", "close")
-
-
 async def test_max_forwards_counts_down_and_ends_here(start: Start, service: Service) -> None:
     async with upstream(answering(ok())) as up:
         live = await start(service(up.port))
@@ -229,3 +171,149 @@ async def test_a_request_that_came_from_here_is_a_loop(start: Start, service: Se
             await ask(wire, "/s/")
             response = await ask(wire, "/s/", b"Via: " + seen[0].encode())
     assert (response.status, problem(response)["error"]) == (508, "loop_detected")
+
+
+GET = b"GET /s/ HTTP/1.1\r\nHost: h\r\n"
+
+
+async def test_fields_keep_their_order_repetition_case_and_bytes(start: Start, service: Service) -> None:
+    lines = b"X-A: 1\r\nx-b: \xff\xfe \xc3\xa9\r\nX-a: 2\r\nCookie: a=1\r\nX-EMPTY: \r\nCookie: b=2\r\nX-A: 1\r\n"
+    back = (b"X-A: 1", b"Set-Cookie: a=\xff", b"x-b: \xfe\xe9", b"Set-Cookie: b", b"X-A: 1", b"X-Empty:", b"Link: a, b")
+    async with upstream(answering(ok(b"", *back))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(GET + lines + b"\r\n")
+            response = await wire.response()
+    assert lines in up.requests[0].raw_head
+    assert b"\r\n".join(back) + b"\r\n" in response.raw_head
+
+
+async def test_nothing_is_invented_in_an_answer(start: Start, service: Service) -> None:
+    """No Server, Date or Content-Type of ours; the upstream's own are left as they are."""
+    async with upstream(
+        answering(lambda request: ok() if request.target == "/" else ok(b"", b"Date: x", b"Server: y"))
+    ) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(GET + b"\r\n")
+            bare = await wire.response()
+            await wire.send(b"GET /s/full HTTP/1.1\r\nHost: h\r\n\r\n")
+            full = await wire.response()
+    assert [name for name, _ in bare.headers] == ["Content-Length", "Via", "X-Request-ID"]
+    assert full.headers[:2] == [("Date", "x"), ("Server", "y")]
+
+
+async def test_nothing_is_transformed(start: Start, service: Service) -> None:
+    """No decompression, no redirect followed, no cookie kept between two requests."""
+    packed = gzip.compress(b"x" * 1000)
+    answer = ok(packed, b"Content-Encoding: gzip", b"Location: /else", b"Set-Cookie: a=b", status=b"307 Moved")
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for _ in range(2):
+                body = b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed)
+                await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nAccept-Encoding: br\r\n" + body)
+                response = await wire.response()
+                assert (response.status, response.body) == (307, packed)
+    assert len(up.requests) == 2
+    assert [request.body for request in up.requests] == [packed] * 2
+    assert up.requests[1].all("cookie") == []
+
+
+async def test_connection_cannot_name_what_the_gateway_says(start: Start, service: Service) -> None:
+    ours = (
+        b"Host, Content-Length, Transfer-Encoding, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, X-Real-IP, "
+        b"Forwarded, X-Request-ID, Via, X-VX11-Token, X-Tenant"
+    )
+    async with upstream(answering(ok())) as up:
+        services = service(up.port, set_headers={"X-Tenant": "one"})
+        services["s"]["token"] = "the-services-own"
+        live = await start(services)
+        async with dial(live.port) as wire:
+            await wire.send(
+                b"POST /s/ HTTP/1.1\r\nHost: h\r\nConnection: " + ours + b"\r\nConnection: X-Mine\r\nX-Mine: 1\r\n"
+                b"X-Tenant: forged\r\nContent-Length: 2\r\n\r\nhi"
+            )
+            assert (await wire.response()).status == 200
+    request = up.requests[0]
+    for name in ours.decode().split(", "):
+        if name != "Transfer-Encoding":
+            assert request.get(name), name
+    assert (request.get("x-tenant"), request.get("x-vx11-token"), request.body) == ("one", "the-services-own", b"hi")
+    assert request.all("x-mine") == request.all("connection") == []
+
+
+async def test_what_the_upstreams_connection_names_goes_no_further(start: Start, service: Service) -> None:
+    lines = (
+        b"Connection: X-Private, Set-Cookie", b"connection: Via, X-Request-ID, Content-Length", b"X-Private: 1",
+        b"Set-Cookie: a=b", b"Proxy-Connection: keep-alive", b"TE: x", b"Upgrade: h2c", b"Trailer: X", b"Via: 1.1 inner",
+    )  # fmt: skip
+    async with upstream(answering(ok(b"ok", *lines))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(GET + b"\r\n")
+            response = await wire.response()
+    assert [name for name, _ in response.headers] == ["Content-Length", "Via", "X-Request-ID"]
+    assert (response.get("via") or "").startswith("1.1 tentaculo-link")
+
+
+@pytest.mark.parametrize(
+    ("lines", "sent"),
+    [
+        (b"TE: trailers\r\n", ["trailers"]),
+        (b"TE: gzip\r\nTE: deflate, Trailers\r\n", ["trailers"]),
+        (b"TE: gzip;q=0.5\r\n", []),
+        (b"TE:\r\n", []),
+        (b"", []),
+    ],
+)
+async def test_te_goes_on_as_trailers_only(start: Start, service: Service, lines: bytes, sent: list[str]) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(GET + lines + b"\r\n")
+            await wire.response()
+    assert up.requests[0].all("te") == sent
+    assert up.requests[0].all("connection") == (["TE"] if sent else [])
+
+
+async def test_via_names_each_hop_both_ways(start: Start, service: Service) -> None:
+    async with upstream(answering(b"HTTP/1.0 200 OK\r\nVia: 1.1 inner\r\nContent-Length: 0\r\n\r\n")) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.0\r\nVia: 1.1 outer\r\nVia: 1.0 other (x)\r\n\r\n")
+            response = await wire.response()
+    said, answered = up.requests[0].all("via"), response.all("via")
+    assert said[:2] == ["1.1 outer", "1.0 other (x)"]
+    assert answered[0] == "1.1 inner"
+    assert said[2].startswith("1.0 tentaculo-link")
+    assert answered[1] == said[2]
+
+
+async def test_max_forwards_means_nothing_elsewhere(start: Start, service: Service) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for line in (b"GET", b"OPTIONS"):
+                for value in (b"0", b"x", b"-1", b"10, 9"):
+                    if (line, value) != (b"OPTIONS", b"0"):
+                        await wire.send(line + b" /s/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: " + value + b"\r\n\r\n")
+                        assert (await wire.response()).body == b"ok"
+    assert up.requests[0].get("max-forwards") == "0"
+
+
+async def test_trace_tells_no_secret_to_anybody(start: Start, service: Service) -> None:
+    secrets = (
+        b"Cookie: secret\r\nAuthorization: Bearer secret\r\nX-VX11-Token: secret\r\nProxy-Authorization: secret\r\n"
+    )
+    async with upstream(answering(lambda request: ok(request.raw_head))) as up:
+        services = service(up.port)
+        services["s"]["token"] = "the-services-own"
+        live = await start(services)
+        async with dial(live.port) as wire:
+            for line in (b"", b"Max-Forwards: 0\r\n"):
+                await wire.send(b"TRACE /s/ HTTP/1.1\r\nHost: h\r\n" + secrets + line + b"\r\n")
+                response = await wire.response()
+                assert response.status == 200
+                assert b"secret" not in response.body
+                assert b"the-services-own" not in response.body

@@ -143,3 +143,204 @@ async def test_host_override(start: Start, service: Service) -> None:
             await ask(wire, "/s/")
     assert up.requests[0].get("host") == "inner.example"
     assert up.requests[0].get("x-forwarded-host") == "h"
+
+
+@pytest.mark.parametrize("method", ["FOO", "m-x", "GETX", "BREW!#$%&'*+.^_`|~", "PLAY", "QUERY"])
+async def test_any_method_token_passes(start: Start, service: Service, method: str) -> None:
+    async with upstream(answering(ok(b"fine"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for number in range(3):
+                head = f"{method} /s/{number} HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"
+                await wire.send(head.encode())
+                assert (await wire.response()).body == b"fine"
+                await wire.send(b"GET /s/after HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert (await wire.response()).body == b"fine"
+            await wire.send(f"{method} /health HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            assert (await wire.response()).status == 405
+    assert [(request.method, request.target) for request in up.requests[:2]] == [(method, "/0"), ("GET", "/after")]
+    assert [request.body for request in up.requests[::2]] == [b"hi"] * 3
+
+
+@pytest.mark.parametrize(
+    "line", [b"get /s/", b"Post /s/", b"CONNECTED", b"G@T /s/", b"X" * 65 + b" /s/", b"FOO x", b"FOO *"]
+)
+async def test_what_is_no_method_or_looks_like_another_is_refused(start: Start, service: Service, line: bytes) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(line + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+            response = await wire.response()
+            assert (response.status, response.get("connection")) == (400, "close")
+    assert up.connections == 0
+
+
+async def test_utf8_in_a_target_goes_through_byte_for_byte(start: Start, service: Service) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for target in ("/é?q=ñ&%C3%A9", "/日本/%2F?", "/a?é"):
+                await wire.send(f"GET /s{target} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+                assert (await wire.response()).status == 200
+                await wire.send(b"POST /s/p HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n\xff\xfe\r")
+                assert (await wire.response()).status == 200
+            await wire.send("GET /health?é HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            assert json.loads((await wire.response()).body)["module"] == "tentaculo_link"
+    seen = [request.target.encode("latin-1").decode() for request in up.requests]
+    assert seen == ["/é?q=ñ&%C3%A9", "/p", "/日本/%2F?", "/p", "/a?é", "/p"]
+
+
+@pytest.mark.parametrize("target", [b"/s/\xff", b"/s/\xc0\xae\xc0\xae/x", b"/s/\xed\xa0\x80", b"/s/?\xe9"])
+async def test_bytes_outside_utf8_in_a_target_are_refused(start: Start, service: Service, target: bytes) -> None:
+    """A limit (docs/limits.md): llhttp takes ASCII only, and what is not UTF-8 could be read in two ways."""
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).status == 400
+    assert up.connections == 0
+
+
+async def test_odd_request_lines_may_be_pipelined(start: Start, service: Service) -> None:
+    odd = "FOO /s/é HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nGET /\r\n\r\n".encode()
+    plain = b"GET /s/x HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with upstream(answering(lambda request: ok(request.method.encode() + request.body))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send((odd + plain + odd) * 5)
+            assert [(await wire.response()).body for _ in range(15)] == [
+                b"FOOGET /\r\n\r\n",
+                b"GET",
+                b"FOOGET /\r\n\r\n",
+            ] * 5
+
+
+async def test_what_follows_a_request_that_closes_is_left_unread(start: Start, service: Service) -> None:
+    async with upstream(answering(ok(b"last"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            rest = b" HTTP/1.1\r\nHost: h\r\n"
+            await wire.send(b"GET /s/1" + rest + b"Connection: close\r\n\r\nGET /s/2" + rest + b"\r\n")
+            answers = await wire.rest()
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert answers.endswith(b"last")
+    assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize("line", [b"FOO /s/2", "GET /s/é".encode()])
+async def test_an_odd_request_line_must_come_in_one_piece(start: Start, service: Service, line: bytes) -> None:
+    """A limit (docs/limits.md): what has been given to aiohttp's parser cannot be taken back."""
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(line)
+            async with dial(live.port) as other:  # by the time this is answered, the bytes above have been read
+                await other.send(b"GET /s/1 HTTP/1.1\r\nHost: h\r\n\r\n")
+                await other.response()
+            await wire.send(b" HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).status == 400
+    assert [request.target for request in up.requests] == ["/1"]
+
+
+@pytest.mark.parametrize("target", [b"*", b"http://h.example"])
+async def test_options_of_the_server_is_answered_here_or_goes_on_as_a_star(
+    start: Start, service: Service, target: bytes
+) -> None:
+    head = b"OPTIONS " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with upstream(answering(ok(b"all"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(head)
+            response = await wire.response()
+            assert (response.status, response.body, up.requests) == (200, b"", [])
+        live = await start(service(up.port, prefix="/", strip=False))
+        async with dial(live.port) as wire:
+            await wire.send(head)
+            assert (await wire.response()).body == b"all"
+        assert up.requests[0].target == "*"
+        live = await start(service(up.port, prefix="/", strip=False, auth="token"))
+        async with dial(live.port) as wire:
+            await wire.send(head)
+            assert (await wire.response()).status == 401
+
+
+@pytest.mark.parametrize(
+    "start_line",
+    [
+        b"GET * HTTP/1.1",
+        b"GET s HTTP/1.1",
+        b"GET ftp://h/s/ HTTP/1.1",
+        b"GET http:///s/ HTTP/1.1",
+        b"GET http://h:x/s/ HTTP/1.1",
+        b"GET http://a,b/s/ HTTP/1.1",
+        b"CONNECT h:443 HTTP/1.1",
+        b"CONNECT /s/ HTTP/1.1",
+        b"GET /s/ HTTP/2.0",
+        b"GET /s/ HTTP/1.2",
+        b"GET /s/",
+        b"GET\t/s/\tHTTP/1.1",
+        b"GET /s/ HTTP/1.1 ",
+    ],
+)
+async def test_other_forms_of_a_target_are_refused(start: Start, service: Service, start_line: bytes) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(start_line + b"\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).status in (400, 501)
+    assert up.connections == 0
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        b"Host: h\r\nHost: h\r\n",
+        b"Host: h\r\nhost: other\r\n",
+        b"Host: u:p@h\r\n",
+        b"Host: h/x\r\n",
+        b"Host: h?x\r\n",
+        b"Host: h#x\r\n",
+        b"Host: h\\x\r\n",
+        b"Host: a,b\r\n",
+        b"Host: a b\r\n",
+        b"Host: h\tx\r\n",
+        b"Host: h:8x\r\n",
+        b"Host: [::1\r\n",
+        b"Host: http://h\r\n",
+        b"Host : h\r\n",
+        b" Host: h\r\n",
+    ],
+)
+async def test_a_host_that_is_missing_repeated_or_malformed_is_refused(
+    start: Start, service: Service, lines: bytes
+) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        for target in (b"/s/", b"http://h/s/", b"/health"):
+            async with dial(live.port) as wire:
+                await wire.send(b"GET " + target + b" HTTP/1.1\r\n" + lines + b"\r\n")
+                assert (await wire.response()).status == 400
+    assert up.connections == 0
+
+
+async def test_an_absolute_target_decides_route_and_host(start: Start, service: Service) -> None:
+    async with upstream(answering(ok(b"one"))) as one, upstream(answering(ok(b"two"))) as two:
+        services = service(one.port)
+        services["t"] = {
+            "url": f"http://127.0.0.1:{two.port}",
+            "routes": [{"prefix": "/s", "host": "two.example", "auth": "none"}],
+        }
+        live = await start(services)
+        async with dial(live.port) as wire:
+            for target, host, body in [
+                ("HTTP://Two.example:80/s/x?a", "h", b"two"),
+                ("/s/x", "two.example", b"two"),
+                ("http://h/s/x", "two.example", b"one"),
+                ("https://u.example?s", "two.example", None),
+            ]:
+                await wire.send(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                response = await wire.response()
+                assert (response.status, response.body) == (200, body) if body else response.status == 404
+    assert (two.requests[0].target, two.requests[0].get("host")) == ("/s/x?a", "Two.example:80")
+    assert one.requests[0].get("host") == "h"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -14,15 +17,8 @@ from websockets.typing import Subprotocol
 
 from tests.conftest import Start
 from tests.wire.conftest import Service
-from tests.wirekit import Reader, Upstream, Writer, answering, dial, ok, upstream
-
-HANDSHAKE = (
-    b"GET /s/ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-SWITCH = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
-)
+from tests.wire.test_upgrades import HANDSHAKE, SWITCH
+from tests.wirekit import Reader, Upstream, Writer, answering, dial, upstream
 
 
 @asynccontextmanager
@@ -71,46 +67,6 @@ async def test_the_clients_close_reaches_the_upstream(start: Start, service: Ser
         async with connect(f"ws://127.0.0.1:{live.port}/s/ws") as socket:
             await socket.close(4000, "done")
         assert await asyncio.wait_for(closed, 5) == (4000, "done")
-
-
-async def test_a_token_is_asked_for(start: Start, service: Service) -> None:
-    async with upstream(answering(SWITCH)) as up:
-        live = await start(service(up.port, auth="token"))
-        async with dial(live.port) as wire:
-            await wire.send(HANDSHAKE)
-            assert (await wire.response()).status == 401
-    assert up.connections == 0
-
-
-@pytest.mark.parametrize("status", [b"403 Forbidden", b"426 Upgrade Required", b"200 OK"])
-async def test_a_refusal_is_relayed_and_what_follows_it_is_not_tunnelled(
-    start: Start, service: Service, status: bytes
-) -> None:
-    async with upstream(answering(ok(b"no", status=status))) as up:
-        live = await start(service(up.port))
-        async with dial(live.port) as wire:
-            await wire.send(HANDSHAKE + b"\x81\x05hello")
-            response = await wire.response()
-            assert (response.status, response.body) == (int(status[:3]), b"no")
-            assert b"HTTP/1.1 400" in await wire.rest()
-    assert [request.target for request in up.requests] == ["/ws"]
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        HANDSHAKE.replace(b"GET", b"POST"),
-        HANDSHAKE.replace(b"HTTP/1.1", b"HTTP/1.0"),
-        HANDSHAKE.replace(b"Connection: keep-alive, Upgrade\r\n", b""),
-    ],
-)
-async def test_only_a_proper_request_may_upgrade(start: Start, service: Service, head: bytes) -> None:
-    async with upstream(answering(SWITCH)) as up:
-        live = await start(service(up.port))
-        async with dial(live.port) as wire:
-            await wire.send(head)
-            assert (await wire.response()).status == 502  # the upstream switched without being asked
-    assert up.requests[0].all("upgrade") == []
 
 
 async def test_any_protocol_passes_once_upgraded_and_early_bytes_are_kept(start: Start, service: Service) -> None:
@@ -213,20 +169,87 @@ async def test_a_stop_ends_tunnels(start: Start, service: Service) -> None:
             await up.until(lambda: up.gone == 1)
 
 
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [
-        (b"Origin: http://h\r\n", 101),
-        (b"Origin: http://localhost:8020\r\n", 101),
-        (b"", 101),
-        (b"Origin: http://evil.example\r\n", 403),
-        (b"Origin: null\r\n", 403),
-    ],
-)
-async def test_a_foreign_page_opens_no_web_socket(start: Start, service: Service, origin: bytes, status: int) -> None:
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1008, 1011, 1012, 3000, 3999, 4000, 4999])
+async def test_close_codes_and_reasons_pass_both_ways(start: Start, service: Service, code: int) -> None:
+    reason = "cañón " + "x" * 100
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCH)
+        writer.write(await reader.read(1000))  # the same frame back
+        await writer.drain()
+
+    payload = code.to_bytes(2, "big") + reason.encode()
+    frame = bytes([0x88, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            await wire.head()
+            await wire.send(frame)
+            assert await wire.rest() == frame
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_a_broken_tunnel_ends_without_a_close_frame(start: Start, service: Service, end: str) -> None:
+    """1005, 1006 and 1015 are for what happened to the connection itself: no frame is made up for it."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCH + b"\x81\x02hi")
+        await reader.readexactly(1)
+        if end == "reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            await wire.head()
+            assert await wire.reader.readexactly(4) == b"\x81\x02hi"
+            await wire.send(b"x")
+            assert await wire.rest() == b""
+
+
+async def test_a_half_open_tunnel_is_found_out_by_the_kernel(start: Start, service: Service) -> None:
+    """Both of the gateway's sockets ask their peer whether it still is, within two minutes of silence."""
     async with upstream(answering(SWITCH)) as up:
         live = await start(service(up.port))
         async with dial(live.port) as wire:
-            await wire.send(HANDSHAKE[:-2] + origin + b"\r\n")
-            assert (await wire.response()).status == status
-    assert up.connections == (status == 101)
+            await wire.send(HANDSHAKE)
+            await wire.head()
+            client = wire.writer.get_extra_info("sockname")[1]
+            found = {}
+            for sock in own_sockets():
+                with sock:
+                    peer = sock.getpeername()[1]
+                    found[peer] = [sock.getsockopt(level, option) for level, option in KEEP_ALIVE]
+    for peer in (client, up.port):
+        enabled, silence, between, asks = found[peer]
+        assert enabled
+        assert silence + between * asks <= 120
+
+
+KEEP_ALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+]
+
+
+def own_sockets() -> Iterator[socket.socket]:
+    """A copy of each connected TCP socket of this process, the test's own ends among them; the caller closes it."""
+    for name in os.listdir("/proc/self/fd"):
+        if os.path.exists(f"/proc/self/fd/{name}") and os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+            sock = socket.socket(fileno=os.dup(int(name)))
+            try:
+                sock.getpeername()
+            except OSError:
+                sock.close()
+                continue
+            if sock.family == socket.AF_INET:
+                yield sock
+            else:
+                sock.close()

@@ -1,0 +1,165 @@
+"""Interim answers and Expect: 1xx are relayed, and the upstream decides whether the body is sent (RFC 9110 sections 10.1.1 and 15.2)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.conftest import Start
+from tests.wire.conftest import Service
+from tests.wirekit import (
+    Reader,
+    Upstream,
+    Writer,
+    answering,
+    dial,
+    ok,
+    read_request,
+    upstream,
+)
+
+
+async def test_expect_is_answered_by_the_upstream(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Expect: 100-continue\r\n" in head
+        if b"/yes" in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            assert await reader.readexactly(5) == b"hello"
+            writer.write(ok(b"taken", b"Connection: close"))
+        else:
+            writer.write(ok(b"no", status=b"417 Expectation Failed"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/yes HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+            assert (await wire.head()).status == 100
+            await wire.send(b"hello")
+            assert (await wire.response()).body == b"taken"
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/no HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+            response = await wire.head()
+            assert (response.status, response.get("connection")) == (417, "close")
+
+
+async def test_early_hints_are_relayed(start: Start, service: Service) -> None:
+    answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x\r\nX: 1\r\n\r\n" + ok(b"page")
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            hints = await wire.head()
+            assert (hints.status, hints.headers) == (103, [("Link", "</a.css>")])
+            assert (await wire.response()).body == b"page"
+
+
+async def test_a_100_that_nobody_asked_for_goes_no_further(start: Start, service: Service) -> None:
+    async with upstream(answering(b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"x"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.head()).status == 200
+
+
+async def test_an_early_answer_is_relayed_while_the_client_still_sends(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok(b"too much", status=b"413 Content Too Large"))
+        await writer.drain()
+        await reader.read(1000)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart")
+            response = await wire.response()
+            assert (response.status, response.body, response.get("connection")) == (413, b"too much", "close")
+
+
+async def test_each_interim_answer_is_relayed_in_order_and_none_to_1_0(start: Start, service: Service) -> None:
+    interim = (
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\nLink: <b>\r\n\r\n"
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\nKeep-Alive: x\r\nX: \xff\r\n\r\n"
+    )
+    async with upstream(answering(interim + ok(b"done"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            heads = [await wire.head() for _ in range(3)]
+            assert [head.status for head in heads] == [102, 103, 103]
+            assert heads[1].all("link") == ["<a>", "<b>"]
+            assert heads[2].raw_head == b"HTTP/1.1 103 Early Hints\r\nX: \xff\r\n\r\n"
+            assert (await wire.response()).body == b"done"
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.0\r\n\r\n")
+            assert (await wire.head()).status == 200
+
+
+async def test_an_interim_answer_comes_before_the_final_one_is_made(start: Start, service: Service) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await go.wait()
+        writer.write(ok())
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.head()).status == 103
+            go.set()
+            assert (await wire.response()).status == 200
+
+
+async def test_a_refusal_spares_the_upload(start: Start, service: Service) -> None:
+    """Not a byte of the body is asked for, by the upstream's refusal or by the gateway's own."""
+    got: list[bytes] = []
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok(b"no", status=b"403 Forbidden"))
+        await writer.drain()
+        got.append(await reader.read(-1))
+
+    expect = b" HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+    async with upstream(script) as up:
+        services = service(up.port)
+        services["s"]["routes"].append({"prefix": "/s/closed", "auth": "token"})
+        services["s"]["routes"].append({"prefix": "/s/small", "max_body": 10, "auth": "none"})
+        live = await start(services)
+        for target, status in [
+            ("/s/", 403),
+            ("/s/closed", 401),
+            ("/s/small", 413),
+            ("/x", 404),
+            ("/events/ingest", 401),
+        ]:
+            async with dial(live.port) as wire:
+                await wire.send(b"POST " + target.encode() + expect)
+                head = await wire.head()
+                assert (head.status, head.get("connection")) == (status, "close"), target
+        await up.until(lambda: up.gone == 1)
+    assert got == [b""]
+
+
+async def test_expect_is_not_for_1_0_and_a_client_need_not_wait(start: Start, service: Service) -> None:
+    seen: list[bytes] = []
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        assert await reader.readexactly(5) == b"hello"
+        writer.write((b"HTTP/1.1 100 Continue\r\n\r\n" if b"Expect" in seen[-1] else b"") + ok())
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        for version in (b"1.0", b"1.1"):
+            async with dial(live.port) as wire:
+                head = b" HTTP/" + version + b"\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello"
+                await wire.send(b"POST /s/" + head)
+                assert (await wire.response()).body == b"ok"
+    assert [b"\r\nExpect: 100-continue\r\n" in head for head in seen] == [False, True]
