@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# urlsplit alone forgives what no browser sends: control characters before and in it, user information, a path.
+_ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f]+", re.IGNORECASE)
 
 
 def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
@@ -18,6 +21,8 @@ def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
         return True
     if origin.lower() in {allowed.lower().rstrip("/") for allowed in origins}:
         return True
+    if _ORIGIN.fullmatch(origin) is None:
+        return False
     try:
         page, gateway = urlsplit(origin), urlsplit(f"//{host}")
         default = _DEFAULT_PORTS[page.scheme]

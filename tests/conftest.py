@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,23 @@ class Live:
 Start = Callable[..., Awaitable[Live]]
 
 
+@asynccontextmanager
+async def living(
+    folder: Path, services: dict[str, dict[str, Any]], *, probes: bool = False, **sections: Any
+) -> AsyncIterator[Live]:
+    """A gateway; services and sections are as in the file. Its database would be in `folder`, but is not."""
+    data = {
+        "server": {"port": 0, "grace": 1},
+        "database": {"url": f"sqlite:///{folder}/none/tentaculo.db"},
+        "services": services,
+        **sections,
+    }
+    config = Config.model_validate(data)
+    records: list[Record] = []
+    async with Gateway(config, [hash_token(TOKEN)], access_log=records.append, probes=probes) as gateway:
+        yield Live(gateway, gateway.running.addresses[0][1], records)
+
+
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts gateways: `await start({"madre": {…}}, limits={…})`. Services and sections are as in the file.
@@ -52,16 +69,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def start(services: dict[str, dict[str, Any]], *, probes: bool = False, **sections: Any) -> Live:
-            data = {
-                "server": {"port": 0, "grace": 1},
-                "database": {"url": f"sqlite:///{tmp_path}/none/tentaculo.db"},
-                "services": services,
-                **sections,
-            }
-            config = Config.model_validate(data)
-            records: list[Record] = []
-            gateway = Gateway(config, [hash_token(TOKEN)], access_log=records.append, probes=probes)
-            await stack.enter_async_context(gateway)
-            return Live(gateway, gateway.running.addresses[0][1], records)
+            return await stack.enter_async_context(living(tmp_path, services, probes=probes, **sections))
 
         yield start

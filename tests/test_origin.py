@@ -39,6 +39,12 @@ def test_allowed(origin: str | None, host: str) -> None:
         ("file://", "gateway:8000"),
         ("http://[::1", "[::1"),
         ("http://gateway:99999", "gateway:99999"),
+        ("\0http://gateway", "gateway"),
+        (" http://gateway", "gateway"),
+        ("ht\ttp://gateway", "gateway"),
+        ("http://evil@gateway", "gateway"),
+        ("http://gateway/path", "gateway"),
+        ("http://gateway?", "gateway"),
     ],
 )
 def test_denied(origin: str, host: str) -> None:

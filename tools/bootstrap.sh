@@ -5,7 +5,7 @@
 #   tools/bootstrap.sh run           what the gateway runs on (requirements.txt)
 #   tools/bootstrap.sh dev           what tests and checks need too (requirements-dev.txt)
 #   tools/bootstrap.sh system        Debian packages that some tests use; those tests skip by name where one is missing
-#   tools/bootstrap.sh conformance   likewise for `make conformance`
+#   tools/bootstrap.sh conformance   likewise for `make conformance`, with requirements-conformance.txt
 #   tools/bootstrap.sh bench         the proxies that `make bench` compares with, in .venv-bench and as Debian packages
 #
 # PYTHON names the interpreter, python3 by default. Exit code 1 says what to type.
@@ -77,6 +77,17 @@ fill_venv() {
     cp "$1" ".venv/$1"
 }
 
+# What only a few tests need, and is not there for every machine: without it those tests are skipped by name.
+add_to_venv() {
+    if [ ! -e "$1" ] || cmp -s "$1" ".venv/$1"; then return; fi
+    say "Installing $1 …"
+    if .venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "$1"; then
+        cp "$1" ".venv/$1"
+    else
+        say "$1 could not be installed; the tests that need it are skipped."
+    fi
+}
+
 missing_for_system() {
     PATH=$PATH:/usr/sbin
     command -v curl >/dev/null 2>&1 || echo curl
@@ -143,7 +154,11 @@ install_packages() {
 case ${1:-} in
 run) fill_venv requirements.txt ;;
 dev) fill_venv requirements-dev.txt ;;
-system | conformance) install_packages "$1" ;;
+system) install_packages system ;;
+conformance)
+    install_packages conformance
+    add_to_venv requirements-conformance.txt
+    ;;
 bench) fill_bench ;;
 *) fail "usage: tools/bootstrap.sh run|dev|system|conformance|bench" ;;
 esac

@@ -162,3 +162,19 @@ def test_a_missing_interpreter_is_named(machine: Machine) -> None:
     done = machine.bootstrap("run", PYTHON="python9")
     assert done.returncode == 1
     assert "python9 is not there" in done.stderr
+
+
+def test_what_few_tests_need_is_added_and_nothing_fails_where_it_cannot_be(machine: Machine) -> None:
+    machine.command("varnishtest", "")
+    machine.command("slowhttptest", "")
+    (machine.checkout / "requirements-conformance.txt").write_text("# nothing\n")
+    machine.bootstrap("dev")
+    python = machine.checkout / ".venv" / "bin" / "python"
+    works = python.read_text()
+    python.write_text('#!/bin/sh\n[ "$2" != pip ]\n')
+    without = machine.bootstrap("conformance")
+    assert without.returncode == 0
+    assert "requirements-conformance.txt could not be installed" in without.stderr
+    python.write_text(works)
+    assert "Installing requirements-conformance.txt" in machine.bootstrap("conformance").stderr
+    assert machine.bootstrap("conformance").stderr == ""
