@@ -1,12 +1,13 @@
 # Needs python3 (3.11 or newer) and make, nothing else; tools/bootstrap.sh does the installing, into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance check bench
+.PHONY: help run test conformance soak check bench
 
 help:
 	@echo "make run           start the gateway: with tentaculo.toml where there is one, else the demonstration"
 	@echo "make test          run every test but those of make conformance"
 	@echo "make conformance   hold it to the suites by which others judge HTTP and WebSocket, in a few minutes"
+	@echo "make soak          send a million mixed requests and see that memory is flat, in a quarter of an hour; REQUESTS=50000 takes less"
 	@echo "make check         lint, format, types"
 	@echo "make bench         compare with other proxies on this machine, in an hour and a half; CASES=quick PEERS=ours,nginx takes less"
 	@echo
@@ -25,6 +26,10 @@ conformance:
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh conformance
 	@.venv/bin/python -m pytest tests/conformance $(ARGS)
+
+soak:
+	@tools/bootstrap.sh dev
+	@.venv/bin/python -m tests.soak $(if $(REQUESTS),--requests $(REQUESTS)) $(ARGS)
 
 check:
 	@tools/bootstrap.sh dev

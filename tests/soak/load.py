@@ -15,7 +15,6 @@ from tests.soak.kinds import Kind
 EXCHANGE_SECONDS = 30.0
 """What no exchange may take, however busy the machine is."""
 _MOST_KEPT = 100
-_GOOD_EVERY = 8
 
 
 class Load:
@@ -35,10 +34,12 @@ class Load:
         """Exchanges that have ended."""
         return self.done.total() + self.surprised
 
-    async def drive(self, kinds: Mapping[str, tuple[Kind, float]], requests: int, workers: int) -> None:
+    async def drive(
+        self, kinds: Mapping[str, tuple[Kind, float]], requests: int, workers: int, *, good_every: int = 8
+    ) -> None:
         """`requests` exchanges by `workers` clients; each kind comes as often as its weight says.
 
-        After every eighth a new client asks for something plain, which is counted as `good`.
+        After every so many a new client asks for something plain, which is counted as `good`; 0 is never.
         """
         names = tuple(kinds)
         weights = tuple(accumulate(weight for _, weight in kinds.values()))
@@ -46,7 +47,7 @@ class Load:
         plan = iter(random.choices(names, cum_weights=weights, k=requests))
         async with asyncio.TaskGroup() as group:
             for number in range(workers):
-                group.create_task(self._work(plan, kinds, Random(self._seed + number)))
+                group.create_task(self._work(plan, kinds, Random(self._seed + number), good_every))
 
     async def each(self, kinds: Mapping[str, Kind]) -> None:
         """Each kind once, alone, and something plain after it."""
@@ -57,11 +58,13 @@ class Load:
             async with self._gateway.client() as client:
                 await self._one("good", good, client, random)
 
-    async def _work(self, plan: Iterator[str], kinds: Mapping[str, tuple[Kind, float]], random: Random) -> None:
+    async def _work(
+        self, plan: Iterator[str], kinds: Mapping[str, tuple[Kind, float]], random: Random, good_every: int
+    ) -> None:
         async with self._gateway.client() as client:
             for number, name in enumerate(plan):
                 await self._one(name, kinds[name][0], client, random)
-                if number % _GOOD_EVERY == 0:
+                if good_every and number % good_every == 0:
                     async with self._gateway.client() as other:
                         await self._one("good", good, other, random)
 
