@@ -1,0 +1,45 @@
+"""docs/headers.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tentaculo.proxy import headers
+from tentaculo.proxy.headers import RequestFields, ResponseFields
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "headers.md").read_text(encoding="utf-8")
+_, REQUEST, RESPONSE = TEXT.split("\n## ")
+
+
+def table(section: str) -> dict[bytes, str]:
+    """Each header of a table, in lower case, and whether it goes on."""
+    rows = re.findall(r"(?m)^\| `([^`]+)` \| (\w+) \|", section)
+    assert len(rows) == section.count("\n| `")
+    return {name.lower().encode(): goes_on for name, goes_on in rows}
+
+
+def test_every_special_header_is_in_its_table_and_no_other() -> None:
+    assert set(table(REQUEST)) == headers._REQUEST_SPECIAL
+    assert set(table(RESPONSE)) == headers._RESPONSE_SPECIAL
+
+
+@pytest.mark.parametrize(("name", "goes_on"), table(REQUEST).items())
+def test_what_a_request_keeps(name: bytes, goes_on: str) -> None:
+    kept = RequestFields([(name.title(), b"7")]).lines
+    assert goes_on in ("yes", "no", "anew")
+    assert kept == ([(name, name.title(), b"7")] if goes_on == "yes" else [])
+
+
+@pytest.mark.parametrize(("name", "goes_on"), table(RESPONSE).items())
+def test_what_an_answer_keeps(name: bytes, goes_on: str) -> None:
+    line = name + b": 7\r\n"
+    assert goes_on in ("yes", "no", "anew")
+    assert ResponseFields([(line, name)]).lines == ([line] if goes_on == "yes" else [])
+
+
+def test_what_is_for_one_hop_is_never_kept() -> None:
+    for section in (REQUEST, RESPONSE):
+        assert all(table(section)[name] != "yes" for name in headers._HOP_BY_HOP)
