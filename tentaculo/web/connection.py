@@ -154,10 +154,16 @@ class Connection(Intake):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.transport is not None:
-            words = f"The request's head did not arrive within {self._head_time:g} s."
-            self._write_problem(self.transport, Problem(Failure.REQUEST_TIMEOUT, words))
-        self.force_close()
+        transport = self.transport
+        if transport is None:
+            return
+        words = f"The request's head did not arrive within {self._head_time:g} s."
+        self._write_problem(transport, Problem(Failure.REQUEST_TIMEOUT, words))
+        # Whoever still sends must come to read the answer: see `_Lingers`.
+        self.close()
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._head_timer = self._loop.call_later(LINGER, self.force_close)
 
     def _write_problem(self, transport: asyncio.Transport, problem: Problem, *, with_body: bool = True) -> None:
         rendered = self._render(problem, None, request_id=None)

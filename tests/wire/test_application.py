@@ -102,3 +102,101 @@ async def test_cors_for_listed_origins_only(start: Start, service: Service) -> N
             assert listed.all("vary") == ["Accept", "Origin"]
             other = await ask(wire, "/s/", b"Origin: http://evil.example", live.auth.strip())
             assert other.all("access-control-allow-origin") == ["*"]
+
+
+async def test_a_token_is_told_to_nobody(start: Start, service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """Not by refusals, not by pages, not by the record of a request, whichever way it came."""
+    secret = "a-wrong-and-secret-token"
+    async with upstream(answering(ok())) as up:
+        services = service(up.port, auth="token")
+        services["s"]["token"] = "the-services-own"
+        live = await start(services)
+        told = b""
+        async with dial(live.port) as wire:
+            for target in ("/s/", "/vx11/overview", "/debug/events/cardinality", "/nothing"):
+                for line in (f"X-VX11-Token: {secret}", f"Authorization: Bearer {secret}", f"X-VX11-Token: {TOKEN}"):
+                    for accept in (b"Accept: text/html", b"Accept: */*"):
+                        response = await ask(wire, target + "?token=" + secret, line.encode(), accept)
+                        told += response.raw_head + response.body
+            for target in ("/status", "/vx11/status", "/metrics", "/health"):
+                response = await ask(wire, target)
+                told += response.raw_head + response.body
+    told += repr(live.records).encode() + caplog.text.encode()
+    for word in (secret, TOKEN, "the-services-own"):
+        assert word.encode() not in told
+
+
+async def test_what_a_client_sends_cannot_write_the_log(
+    start: Start, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = await start({})
+    async with dial(live.port) as wire:
+        await wire.send(b"GET /s/\x1b[31m HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await wire.response()).status == 400
+    async with dial(live.port) as wire:
+        assert (await ask(wire, "/x%0d%0aforged%1b", b"User-Agent: \xff\xfe")).status == 404
+        assert (await ask(wire, "/caf\u00e9")).status == 404
+    assert "\x1b[31m " not in capsys.readouterr().out
+    assert [record.target for record in live.records][-2:] == ["/x%0d%0aforged%1b", "/caf\u00e9"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"source": "s", "type": "t", "payload": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}", 400),
+        (b"[" * 100_000, 413),
+        (b"[" * 60_000, 400),
+        (b'{"source": "s", "type": "t", "payload": {"a": NaN}}', 400),
+        (b"\xff", 400),
+        (b'{"source": "s", "type": "t", "payload": {"a": "' + b"x" * 70_000 + b'"}}', 413),
+    ],
+)
+async def test_json_is_bounded_in_depth_and_size(start: Start, body: bytes, status: int) -> None:
+    live = await start({})
+    async with dial(live.port) as wire:
+        head = b"POST /events/ingest HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n" + live.auth
+        await wire.send(head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert (await wire.response()).status == status
+
+
+async def test_writing_calls_need_a_token_and_a_json_media_type(start: Start) -> None:
+    """What a foreign page can send without asking (RFC 6454, CORS): none of it is enough."""
+    live = await start({})
+    body = b'{"source": "s", "type": "t", "payload": {}}'
+    async with dial(live.port) as wire:
+        for lines, status in [
+            (b"Content-Type: application/json\r\n", 401),
+            (live.auth, 415),
+            (live.auth + b"Content-Type: text/plain\r\n", 415),
+            (live.auth + b"Content-Type: application/x-www-form-urlencoded\r\n", 415),
+            (live.auth + b"Content-Type: application/json; charset=utf-8\r\n", None),
+        ]:
+            await wire.send(
+                b"POST /events/ingest HTTP/1.1\r\nHost: h\r\n"
+                + lines
+                + b"Content-Length: %d\r\n\r\n" % len(body)
+                + body
+            )
+            response = await wire.response()
+            assert response.status == status if status else response.status in (201, 503)
+
+
+async def test_pages_are_safe_to_open(start: Start) -> None:
+    live = await start({})
+    async with dial(live.port) as wire:
+        for target in ("/status", "/nothing<script>"):
+            response = await ask(wire, target, b"Accept: text/html")
+            assert "default-src 'none'" in (response.get("content-security-policy") or "")
+            assert "frame-ancestors 'none'" in (response.get("content-security-policy") or "")
+            assert response.get("x-content-type-options") == "nosniff"
+            assert b"<script>alert" not in response.body
+            assert b"nothing<script>" not in response.body
+
+
+async def test_the_gateway_names_neither_aiohttp_nor_python(start: Start) -> None:
+    live = await start({})
+    async with dial(live.port) as wire:
+        for target in ("/health", "/status", "/nothing", "/vx11/overview", "/livez"):
+            response = await ask(wire, target)
+            assert b"aiohttp" not in response.raw_head.lower()
+            assert b"python" not in response.raw_head.lower()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import struct
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.wire.conftest import Service
 from tests.wirekit import (
     Reader,
     Request,
+    Script,
     Upstream,
     Writer,
     answering,
@@ -201,3 +204,156 @@ async def test_one_record_for_each_request(start: Start, service: Service) -> No
     assert re.fullmatch(r"[0-9a-f]+-[0-9a-f]+", record.request_id)
     assert response.get("x-request-id") == record.request_id
     assert next(live.gateway.proxy.traffic.totals())[:3] == ("s", "2xx", 1)
+
+
+async def test_a_post_after_a_pause_meets_no_stale_connection(start: Start, service: Service) -> None:
+    """The upstream closes after each answer, as one whose keep-alive is short: it is noticed before the next request."""
+    async with upstream(answering_once(ok(b"fine"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for number in range(1, 11):
+                await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
+                assert (await wire.response()).body == b"fine"
+                await up.until(lambda number=number: up.gone == number)  # type: ignore[misc]
+                await asyncio.sleep(0.01)
+    assert up.connections == 10
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\n"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_only_what_is_safe_is_tried_again(start: Start, service: Service, method: str, sent: bytes) -> None:
+    """On a kept connection that dies: GET if not one byte of an answer had come, POST never."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        for answer in (ok(b"first"), sent) if not state.requests else (ok(b"again"),):
+            state.requests.append(await read_request(reader))
+            writer.write(answer)
+            await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).body == b"first"
+            await wire.send(f"{method} /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+            response = await wire.response()
+    is_repeated = method == "GET" and not sent
+    assert (response.status, response.body == b"again") == ((200, True) if is_repeated else (502, False))
+    assert len(up.requests) == (3 if is_repeated else 2)
+
+
+async def test_an_upload_that_has_begun_is_not_tried_again(start: Start, service: Service) -> None:
+    """Its bytes are gone: PUT is idempotent, but nobody has them any more."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        state.requests.append(Request("", "", [], b"", b""))
+        await reader.readexactly(5)
+
+    async with upstream(script) as one, upstream(script) as two:
+        live = await start(service(one.port, two.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n")
+            await one.until(lambda: one.connections + two.connections == 1)
+            await wire.send(bytes(1000))
+            assert (await wire.response()).status == 502
+    assert len(one.requests) + len(two.requests) == 1
+
+
+@pytest.mark.parametrize("when", ["before a byte", "within the head", "within the body"])
+async def test_a_reset_is_the_upstreams_failure(start: Start, service: Service, when: str) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        whole = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
+        writer.write({"before a byte": b"", "within the head": whole[:20], "within the body": whole}[when])
+        await asyncio.sleep(0.05)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+            data = await wire.rest() if when == "within the body" else (await wire.response()).raw_head
+        assert live.gateway.board.service("s").breaker.failure_count == 1
+    assert data.startswith(b"HTTP/1.1 200" if when == "within the body" else b"HTTP/1.1 502")
+    assert data.count(b"HTTP/1.1") == 1
+
+
+async def test_every_refusal_names_its_kind_and_no_address(
+    start: Start, service: Service, unused_tcp_port: int
+) -> None:
+    """Proxy-Status (RFC 9209), a machine's word and a person's, and nothing of where the service is."""
+
+    async def hang(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.read(-1)
+
+    async with upstream(hang) as hung, upstream(answering_once(b"junk")) as junk, upstream(answering_once(b"")) as gone:
+        services = {
+            name: {
+                "url": f"http://{host}:{port}",
+                "routes": [{"prefix": f"/{name}", "auth": "none", "timeout": 0.2}],
+                "breaker": {"failures": 1, "open_for": 30},
+            }
+            for name, host, port in [
+                ("refused", "127.0.0.1", unused_tcp_port),
+                ("unknown", "no-such-host.invalid", 80),
+                ("hung", "127.0.0.1", hung.port),
+                ("junk", "127.0.0.1", junk.port),
+                ("gone", "127.0.0.1", gone.port),
+            ]
+        }
+        live = await start(services)
+        for name, status, error, token in [
+            ("refused", 502, "connect_failed", "connection_refused"),
+            ("unknown", 502, "dns_failed", "dns_error"),
+            ("hung", 504, "upstream_timeout", "http_response_timeout"),
+            ("junk", 502, "bad_response", "http_protocol_error"),
+            ("gone", 502, "connection_lost", "connection_terminated"),
+            ("refused", 503, "circuit_open", "destination_unavailable"),
+        ]:
+            async with dial(live.port) as wire:
+                response = await ask(wire, f"/{name}/x")
+            assert (response.status, problem(response)["error"]) == (status, error)
+            assert re.fullmatch(rf"tentaculo-link-\w+; error={token}", response.get("proxy-status") or "")
+            assert (response.get("retry-after") is not None) == (status == 503)
+            whole = response.raw_head + response.body
+            for secret in (
+                b"127.0.0.1",
+                b"localhost",
+                b".invalid",
+                str(services[name]["url"]).rpartition(":")[2].encode(),
+            ):
+                assert secret not in whole or secret == b"80"
+            assert b"Traceback" not in whole
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_who_stops_sending_has_left(start: Start, service: Service, half_closed: bool) -> None:
+    """Closed, reset or half-closed: aiohttp's server takes each for a client that has gone (499 in the log)."""
+    async with upstream(hanging) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await up.until(lambda: up.connections == 1)
+            if half_closed:
+                wire.writer.write_eof()
+            else:
+                wire.writer.close()
+            await up.until(lambda: up.gone == 1)
+    assert [(record.status, record.error) for record in live.records] == [(499, "client_left")]
+
+
+async def hanging(reader: Reader, writer: Writer, state: Upstream) -> None:
+    """A script that never answers."""
+    await reader.read(-1)
+
+
+def answering_once(answer: bytes) -> Script:
+    """A script that answers one request and hangs up."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        state.requests.append(await read_request(reader))
+        writer.write(answer)
+        await writer.drain()
+
+    return script

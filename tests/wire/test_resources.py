@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import AsyncExitStack, suppress
+
+import pytest
 
 from tentaculo.tasks import TaskGroup
 from tests.conftest import Start
-from tests.wire.asking import ask
+from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
 from tests.wirekit import (
     Reader,
@@ -146,3 +149,98 @@ async def test_a_hung_service_slows_no_other(start: Start) -> None:
                     assert (await ask(wire, "/good")).body == b"good"
         await stuck.close()
         await bad.until(lambda: bad.gone == 200)
+
+
+@pytest.mark.parametrize("limits", [{"connections": 2}, {"connections_per_address": 2}])
+async def test_a_connection_over_the_limit_is_told_so(start: Start, service: Service, limits: dict[str, int]) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port), limits=limits)
+        async with dial(live.port) as one, dial(live.port) as two:
+            for wire in (one, two):
+                assert (await ask(wire, "/s/")).status == 200
+            async with dial(live.port) as three:
+                response = await three.response()
+                assert (response.status, response.get("retry-after"), response.get("connection")) == (503, "1", "close")
+                assert await three.rest() == b""
+            assert (await ask(one, "/s/")).status == 200
+        for _ in range(500):
+            async with dial(live.port) as again:
+                with suppress(ConnectionError, asyncio.IncompleteReadError):
+                    if (await ask(again, "/s/")).status == 200:
+                        return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the places were never given back")
+
+
+async def test_a_head_that_trickles_is_a_408(start: Start, service: Service) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port), limits={"head_time": 0.3})
+        async with dial(live.port) as wire:
+            with suppress(ConnectionError):
+                for byte in b"GET /s/ HTTP/1.1\r\nHost: h\r\n":
+                    await wire.send(bytes([byte]))
+                    await asyncio.sleep(0.03)
+            response = await wire.response()
+        assert (response.status, problem(response)["error"]) == (408, "request_timeout")
+    assert up.connections == 0
+
+
+async def test_an_idle_client_connection_closes(start: Start, service: Service) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port), server={"port": 0, "keepalive": 0.2})
+        async with dial(live.port) as wire:
+            assert (await ask(wire, "/s/")).status == 200
+            assert await wire.rest() == b""
+
+
+async def test_the_pace_counts_only_while_the_client_is_waited_for(start: Start, service: Service) -> None:
+    """The rate is that of the whole wait, so a slow part is forgiven after a fast one; the grace is not per read."""
+    async with upstream(answering(lambda request: ok(b"%d" % len(request.body)))) as up:
+        live = await start(service(up.port), limits={"body_rate": 1000, "body_grace": 0.2})
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 2004\r\n\r\n" + bytes(2000))
+            for _ in range(4):
+                await asyncio.sleep(0.1)
+                await wire.send(b"x")
+            assert (await wire.response()).body == b"2004"
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with suppress(ConnectionError):
+                for _ in range(20):
+                    await wire.send(b"1\r\nx\r\n")
+                    await asyncio.sleep(0.05)
+            assert (await wire.response()).status == 408
+
+
+@pytest.mark.parametrize(
+    "abuse",
+    [
+        b"GET /s/ HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 50_000,
+        b"GET /" + b"a" * 50_000,
+        b"\x00" * 1000,
+        b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhalf",
+        b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n" * 200,
+        b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x05hello",
+        b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n" * 50,
+    ],
+)
+async def test_after_every_abuse_a_good_request_works_and_nothing_is_left(
+    start: Start, service: Service, abuse: bytes
+) -> None:
+    async with upstream(answering(ok(b"good"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            assert (await ask(wire, "/s/")).body == b"good"
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(10):
+            async with dial(live.port) as wire:
+                with suppress(ConnectionError):
+                    await wire.send(abuse)
+                await asyncio.sleep(0.01)
+        async with dial(live.port) as wire:
+            assert (await ask(wire, "/s/")).body == b"good"
+        async with asyncio.timeout(10):
+            # An idle connection to the upstream may have come or gone.
+            while len(os.listdir("/proc/self/fd")) > before + 2 or live.gateway.proxy.traffic.in_flight:
+                await asyncio.sleep(0.02)

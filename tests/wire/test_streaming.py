@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from tests.conftest import Start
 from tests.wire.conftest import Service
@@ -125,3 +126,76 @@ async def test_a_stop_ends_event_streams_and_closes_behind_other_answers(start: 
             go.set()
             response = await caller.response()
     assert (response.body, response.get("connection")) == (b"late", "close")
+
+
+async def test_each_piece_passes_at_once_both_ways(start: Start, service: Service) -> None:
+    """A conversation over one chunked request and its answer: neither waits for more than the other has sent."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while (size := int(await reader.readline(), 16)) > 0:
+            piece = await reader.readexactly(size + 2)
+            writer.write(b"%x\r\n%b" % (size, piece.upper()))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+            assert (await wire.head()).status == 200
+            slowest = 0.0
+            for number in range(20):
+                sent = asyncio.get_running_loop().time()
+                await wire.send(b"2\r\na%c\r\n" % (97 + number))
+                async with asyncio.timeout(5):
+                    assert await wire.reader.readexactly(7) == b"2\r\nA%c\r\n" % (65 + number)
+                slowest = max(slowest, asyncio.get_running_loop().time() - sent)
+            assert slowest < 1
+            await wire.send(b"0\r\n\r\n")
+            assert await wire.rest() == b"0\r\n\r\n"
+
+
+async def test_a_trickling_answer_is_relayed_byte_by_byte(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        for byte in b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\nX: y\r\n\r\n":
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.002)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).body == b"abc"
+
+
+async def test_a_client_that_reads_nothing_holds_the_upload_back_too(start: Start, service: Service) -> None:
+    """An upstream that does not read: the client's upload stops, and nothing piles up in the gateway."""
+    go = asyncio.Event()
+    size = 60_000_000
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await go.wait()
+        left = size
+        while left:
+            left -= len(await reader.read(1_000_000))
+        writer.write(ok(b"all"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
+            sent = 0
+            with suppress(TimeoutError):
+                while sent < size:
+                    wire.writer.write(bytes(100_000))
+                    sent += 100_000
+                    await asyncio.wait_for(wire.writer.drain(), 0.5)
+            assert sent < 40_000_000
+            go.set()
+            await wire.send(bytes(size - sent))
+            assert (await wire.response()).body == b"all"
