@@ -10,9 +10,10 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
 
-from tentaculo.web.request_line import RequestLine
-from tentaculo.web.seams import Seams
+from tentaculo.web.request_line import RequestLine, is_usual
+from tentaculo.web.seams import HEAD_END, Seams
 
 CHUNK_COST = 16
 """Bytes on the wire for each byte of a chunked body that are no excess: chunks of one byte cost 6."""
@@ -44,6 +45,8 @@ class Intake(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         position, seams = 0, self._seams
+        if seams.is_at_start and data.find(HEAD_END) == len(data) - 4 and self._take_head(data):
+            return
         while True:
             if (self._buffer_paused or self._reading_paused) and not seams.is_in_body:
                 seams.lost()
@@ -52,6 +55,20 @@ class Intake(web.RequestHandler):
             position = cut
             if position >= len(data):
                 break
+
+    def _take_head(self, data: bytes) -> bool:
+        """What most segments are: one head in usual words and no body. False where it is not, and nothing is done."""
+        if self._buffer_paused or self._reading_paused or not is_usual(data):
+            return False
+        waiting = len(self._messages)
+        super().data_received(data)
+        if len(self._messages) == waiting + 1:
+            message, body = self._messages[-1]
+            if body is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage) and not message.upgrade:
+                self._body = body
+            else:
+                self._begin(waiting, data)
+        return True
 
     def _receive(self, piece: bytes) -> None:
         if self._seams.is_at_start:

@@ -29,7 +29,7 @@ class RequestLine(NamedTuple):
     @classmethod
     def find(cls, data: bytes) -> Self | None:
         """The line at the start of `data`, where a request begins, if it is one of these; None leaves it as it is."""
-        if data[: data.find(b" ", 0, 8)] in _STANDARD and data.isascii():
+        if is_usual(data):
             return None
         match = _LINE.match(data)
         if match is None:
@@ -47,3 +47,8 @@ class RequestLine(NamedTuple):
         line = match[0]
         plain = (method if is_known else b"GET") + b" " + escaped + line[len(method) + len(target) + 1 :]
         return cls(method.decode("ascii"), text, plain, len(line))
+
+
+def is_usual(data: bytes) -> bool:
+    """Whether a request that begins with `data` has, as far as a quick look tells, a line that the parser takes."""
+    return data[: data.find(b" ", 0, 8)] in _STANDARD and data.isascii()

@@ -11,7 +11,7 @@ import sys
 
 SLICE = 16 * 1024
 """Bytes of a piece in which nothing ends, so that what is not payload in a chunked body can be counted."""
-_HEAD_END = b"\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
 
 
 class Seams:
@@ -43,10 +43,10 @@ class Seams:
             return limit
         if self._partial:
             # The empty line may have begun in what came before.
-            found = (self._partial + data[position : position + 3]).find(_HEAD_END)
+            found = (self._partial + data[position : position + 3]).find(HEAD_END)
             if found >= 0:
                 return position + found + 4 - len(self._partial)
-        found = data.find(_HEAD_END, position, limit)
+        found = data.find(HEAD_END, position, limit)
         return limit if found < 0 else found + 4
 
     def went_on(self, piece: bytes) -> None:
@@ -61,7 +61,7 @@ class Seams:
     def ended(self, piece: bytes) -> None:
         """A request without a body, or the rest of a chunked one, ended in `piece`."""
         # No part of a head ends with an empty line.
-        self.is_at_start = (self._partial + piece).endswith(_HEAD_END)
+        self.is_at_start = (self._partial + piece).endswith(HEAD_END)
         self._is_in_chunks = False
         self._partial = b"" if self.is_at_start else piece[-3:]
 
