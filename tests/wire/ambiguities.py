@@ -224,7 +224,7 @@ def usual_shapes() -> Iterator[Shape]:
             # The body's form goes round, so that each pair meets many, and each method meets all.
             count += 1
             yield Shape(method, length=length, coding=coding, body=bodies[count % len(bodies)], cut=count % 37)
-        for body in PLAIN:
+        for body in ("smuggled", bodies[1 + pair % 4]):
             yield Shape(length=length, coding=coding, body=body)
         yield Shape(METHODS[pair % 7], 0, pair % 3 > 0, length, coding, bodies[pair % 8], cut=pair % 5)
     for method, body in product(METHODS, BODIES):
@@ -243,11 +243,11 @@ def usual_shapes() -> Iterator[Shape]:
 
 def odd_shapes() -> Iterator[Shape]:
     """Methods that no parser has in its table, and bytes beyond ASCII in the target: such lines take a way of their own."""
-    codings = ("none", "chunked", "capital", "identity", "twice", "underscore", "folded")
+    codings = ("none", "chunked", "identity", "folded")
     lines = product((*ODD_METHODS, b"GET", b"POST"), (b"first", "f\u00e9".encode(), b"f\xff"), (b"GET", b"BREW"))
     cut = 0
-    for (method, target, smuggled), coding, length in product(lines, codings, ("none", "valid", "short", "twice")):
-        for body in ("smuggled", "smuggled as headers", "plain", "end before the payload", "bytewise"):
+    for (method, target, smuggled), coding, length in product(lines, codings, ("none", "valid", "short")):
+        for body in ("smuggled", "smuggled as headers", "plain", "end before the payload"):
             cut += 7
             yield Shape(method, 1, False, length, coding, body, cut=cut % 230, target=target, smuggled=smuggled)
 

@@ -1,13 +1,11 @@
-"""One service at `/s`, and a quiet log."""
+"""One service at `/s`."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import structlog
 
 Service = Callable[..., dict[str, dict[str, Any]]]
 
@@ -26,11 +24,3 @@ def service() -> Service:
         }
 
     return service
-
-
-@pytest.fixture
-def only_warnings() -> Iterator[None]:
-    """A log without a line for each of thousands of refusals."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    yield
-    structlog.reset_defaults()

@@ -101,6 +101,7 @@ def _judge(answer: Response | None, meaning: Meaning, trick: Trick) -> str:
     return ""
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("only_warnings")
 async def test_no_answer_reaches_anyone_but_who_asked(start: Start) -> None:
     tally, waiting = Tally(), enumerate(tricks())
