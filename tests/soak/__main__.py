@@ -11,6 +11,7 @@ import asyncio
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ LIMITS = {"head_time": 1, "body_grace": 2, "idle": 5, "stall": 5, "subscriber_qu
 LISTENERS = 8
 SETTLED = 30.0
 """Seconds in which everything must have ended after the last exchange."""
+LOOKS = 1.1
+"""Seconds between two looks: the gateway's metrics are those of the last second."""
 WEIGHTS = {
     "get": 620.0,
     "get_and_close": 40.0,
@@ -90,21 +93,33 @@ class Watch:
                 await asyncio.sleep(1)
 
 
-async def settled(gateway: Watched, upstream: Upstream, before: Look | None) -> Look:
-    """What is left, as soon as that is what there was `before`, else when the time is up."""
+async def settled(gateway: Watched, upstream: Upstream, before: Look | None = None) -> Look:
+    """What is left, as soon as it is no more than `before`; without one, what two looks in succession find.
+
+    A probe under way is a task and a descriptor more, for some milliseconds: it must be in neither look.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + SETTLED
+    last: Look | None = None
     while True:
         upstream.close_idle()
         async with gateway.client() as client:
             look = await gateway.look(client)
-        if loop.time() > deadline or ((look.connections, look.in_flight) == (1, 0) and _is_same(look, before)):
+        wanted = last if before is None else before
+        is_quiet = (look.connections, look.in_flight) == (1, 0) and wanted is not None
+        if loop.time() > deadline or (is_quiet and not _left_over(look, wanted)):
             return look
-        await asyncio.sleep(0.5)
+        last = look
+        await asyncio.sleep(LOOKS)
 
 
-def _is_same(look: Look, before: Look | None) -> bool:
-    return before is None or (look.tasks, look.descriptors) == (before.tasks, before.descriptors)
+def _left_over(look: Look, before: Look | None) -> list[str]:
+    """What `look` has beyond `before`, in words."""
+    if before is None:
+        return []
+    more = [f"{count} of {name}" for name, count in (Counter(look.descriptors) - Counter(before.descriptors)).items()]
+    tasks = look.tasks - before.tasks
+    return [*more, f"{tasks} tasks"] if tasks > 0 else more
 
 
 async def soak(requests: int, workers: int, seed: int, allowance: int) -> Soak:
@@ -114,7 +129,7 @@ async def soak(requests: int, workers: int, seed: int, allowance: int) -> Soak:
         watch = Watch(gateway, load, requests)
         async with gateway.client() as client:
             await client.ask("POST", "/events/ingest", "Content-Type: application/json", body=b"{}")
-        before = await settled(gateway, upstream, None)
+        before = await settled(gateway, upstream)
         tasks = TaskGroup("soak")
         async with listening(gateway, LISTENERS) as listeners:
             watching = tasks.start(watch.run(), "watch")
@@ -128,16 +143,16 @@ async def soak(requests: int, workers: int, seed: int, allowance: int) -> Soak:
         faults = [*load.surprises, *watch.errors, *gateway.errors()]
         if unheard:
             faults.append(f"subscribers heard {unheard} of {load.done['event_broadcast']} events")
-        if not _is_same(after, before):
-            faults.append(f"left: {after}, before: {before}")
+        if left := _left_over(after, before):
+            faults.append(f"left over: {', '.join(left)}")
         if await gateway.running.stop() != 0:
             faults.append("the gateway did not stop well")
-    left = f"{len(after.descriptors)} descriptors of {len(before.descriptors)}, {after.tasks} tasks of {before.tasks}"
+    at_end = f"{len(after.descriptors)} descriptors of {len(before.descriptors)}, {after.tasks} tasks of {before.tasks}"
     machine = (
         f"{os.cpu_count()} processors, {platform.system()} on {platform.machine()}, Python {platform.python_version()}"
     )
     return Soak(
-        requests, watch.samples, load.done, faults, allowance, f"{machine}, load and upstream on the same", left
+        requests, watch.samples, load.done, faults, allowance, f"{machine}, load and upstream on the same", at_end
     )
 
 
