@@ -1,7 +1,7 @@
 """The composition root of the server: opens the rooms, joins them, and closes them in order.
 
 request = front → native application (middleware → handler), or → proxy
-health  = watch → probe → board → recorder
+health  = fleet: watch → probe → board → recorder
 event   = ingest or ws → recorder and hub → subscribers
 """
 
@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, cast
 
@@ -31,11 +30,7 @@ from tentaculo.cors import CorsPolicy
 from tentaculo.errors import Failure, Problem
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
-from tentaculo.health.board import Board
-from tentaculo.health.breaker import Breakers
-from tentaculo.health.probe import Prober
-from tentaculo.health.watch import Watch
-from tentaculo.model import Health, ProbeResult, ServiceView
+from tentaculo.fleet import Fleet, utc_now
 from tentaculo.proxy.handler import Needs, Proxy
 from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
@@ -117,9 +112,8 @@ class Gateway:
         self._admission = Admission(config.limits.connections, config.limits.connections_per_address)
         self._tokens = Tokens(hashes, enabled=config.auth.enabled)
         self._cors = CorsPolicy(config.cors)
-        self._breakers = Breakers(config, time.monotonic, _now)
         self._recorder = Recorder(database_url(config))
-        self.board = Board(config, now=_now, breaker_view=self._breakers.view)
+        self.fleet = Fleet(config, self._recorder)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         self.proxy = Proxy(config, self._proxy_needs())
 
@@ -166,14 +160,8 @@ class Gateway:
         await self._listeners.open(lambda: self._connection(server), self._config.server.addresses)
         self._stack.push_async_callback(self._listeners.close)
         if self._probes:
-            await self._start_watch()
+            await self._stack.enter_async_context(self.fleet.watched())
         self._phase = Phase.READY
-
-    async def _start_watch(self) -> None:
-        prober = await self._stack.enter_async_context(Prober(self._config))
-        watch = Watch(self._config, prober, self.board, on_result=self._note_result, on_change=self._note_change)
-        task = self._tasks.start(watch.run(), "watch")
-        self._stack.callback(task.cancel)
 
     async def _drain(self) -> None:
         """Take nothing new, part with those who only listen, and wait for the requests in flight."""
@@ -244,7 +232,7 @@ class Gateway:
 
     def _application(self) -> web.Application:
         """The gateway's own paths."""
-        config, board, recorder = self._config, self.board, self._recorder
+        config, board, recorder = self._config, self.fleet.board, self._recorder
         app = web.Application(client_max_size=config.limits.events_body)
         pages.setup(app)
         middleware.install(app, tokens=self._tokens, cors=self._cors, open_paths=middleware.open_paths(config.auth))
@@ -252,12 +240,12 @@ class Gateway:
             snapshot=board.snapshot,
             recent_events=recorder.recent_events,
             store_problem=lambda: recorder.problem,
-            started_at=_now(),
-            now=_now,
+            started_at=utc_now(),
+            now=utc_now,
         )
         ids = EventIds(lambda: time.time_ns() // 1000)
         takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
-        app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=_now))
+        app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
         app.add_routes(event_routes.routes(config, self.hub, ids, recorder.store_event, self._tasks))
         app.add_routes(status.routes(page, root=not takes_root))
         app.add_routes(
@@ -282,38 +270,15 @@ class Gateway:
         return Needs(
             tokens=self._tokens,
             cors=self._cors,
-            breaker=self._breakers.of,
-            health_path=self.board.health_path,
-            why_off=lambda name: self.board.service(name).reason,
-            why_open=self._why_open,
+            breaker=self.fleet.breakers.of,
+            health_path=self.fleet.board.health_path,
+            why_off=self.fleet.why_off,
+            why_open=self.fleet.why_open,
             render=problems.render,
             log=self._access_log,
             name=f"tentaculo-link-{secrets.token_hex(4)}",
         )
 
-    def _why_open(self, name: str) -> dict[str, object]:
-        view = self.board.service(name)
-        breaker = view.breaker
-        known = {
-            "reason": breaker.reason,
-            "last_failure": breaker.last_failure,
-            "last_seen_well": view.last_seen_well,
-        }
-        return {key: value for key, value in known.items() if value}
-
-    # -- health ------------------------------------------------------------------------------------------------
-
-    def _note_result(self, result: ProbeResult) -> None:
-        self._recorder.record_services([self.board.service(result.upstream.service)])
-
-    def _note_change(self, view: ServiceView) -> None:
-        level = log.warning if view.health is Health.DOWN else log.info
-        level("health changed", service=view.name, health=view.health.value, reason=view.reason)
-
 
 def _paths(app: web.Application) -> frozenset[str]:
     return frozenset(resource.canonical for resource in app.router.resources())
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

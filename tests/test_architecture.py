@@ -20,7 +20,7 @@ from tests.gateway import ROOT, clean_environment
 PACKAGE = ROOT / "tentaculo"
 ROOMS = {"proxy", "health", "events", "store", "web", "demo"}
 SHARED = {"model", "access_log", "errors", "auth", "cors", "answers", "tasks", "logs", "origin", "sockets"}
-COMPOSITION = {"app", "start", "examine", "cli", "__main__"}
+COMPOSITION = {"app", "fleet", "start", "examine", "cli", "__main__"}
 """Modules that join rooms."""
 MAX_LINES = 330
 NAME = "Tentáculo Link"
@@ -79,7 +79,7 @@ def test_every_part_has_its_place() -> None:
 
 def test_the_walk_sees_imports_of_every_kind() -> None:
     known = {module.name: module.parts_it_knows() for module in MODULES}
-    assert ROOMS - {"demo"} <= known["tentaculo.app"]
+    assert ROOMS - {"demo"} <= known["tentaculo.app"] | known["tentaculo.fleet"]
     assert {"config", "console", "start"} <= known["tentaculo.cli"], "imports within functions count"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tentaculo.config.load import Loaded
-from tentaculo.config.schema import Route, Service
+from tentaculo.config.services import Route, Service
 
 
 def summarise(loaded: Loaded) -> Iterator[str]:

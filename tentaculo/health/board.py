@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tentaculo.config.schema import Config, Service
+from tentaculo.config.schema import Config
+from tentaculo.config.services import Service
 from tentaculo.model import (
     BreakerState,
     BreakerView,

@@ -19,7 +19,8 @@ from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from tentaculo import __version__
-from tentaculo.config.schema import Config, Service
+from tentaculo.config.schema import Config
+from tentaculo.config.services import Service
 from tentaculo.health.verdict import Attempt, judge
 from tentaculo.model import ProbeResult, Upstream
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from tentaculo.config.schema import Config, Server, Service
+from tentaculo.config.schema import Config, Server
+from tentaculo.config.services import Service
 from tentaculo.health.board import Board
 from tentaculo.health.probe import Prober
 from tentaculo.model import Health, ServiceView

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tentaculo.config.schema import Limits, Route, Service
+from tentaculo.config.schema import Limits
+from tentaculo.config.services import Route, Service
 from tentaculo.proxy.balance import Balancer
 from tentaculo.proxy.rules import HeaderRules
 

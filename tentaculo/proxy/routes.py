@@ -6,7 +6,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from tentaculo.config.schema import Config, Route, Service
+from tentaculo.config.schema import Config
+from tentaculo.config.services import Route, Service
 from tentaculo.errors import Failure, Problem
 
 _Found = tuple[str, Route, int]

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from tentaculo.config.schema import Config, Route
+from tentaculo.config.schema import Config
+from tentaculo.config.services import Route
 from tentaculo.demo.catalogue import FLEET, HORMIGUERO, MADRE, MANIFESTATOR, SHUBNIGGURATH, SPAWNER
 from tentaculo.demo.fleet import Blueprint
 from tests.demo.conftest import Start

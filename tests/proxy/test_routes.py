@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.config.schema import Config, Route
+from tentaculo.config.schema import Config
+from tentaculo.config.services import Route
 from tentaculo.errors import Failure, Problem
 from tentaculo.proxy.routes import RouteTable, public_path, upstream_path
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tentaculo.config.schema import Route
+from tentaculo.config.services import Route
 from tentaculo.proxy.rules import HeaderRules
 
 
