@@ -2,12 +2,13 @@
 
 `services` is another product's table where one exists already: a migration then only adds the columns it lacks, and
 its own types, defaults and further columns stay as they were found (CONTRACT of the fleet, three known shapes). All
-times are naive UTC, since the fleet's own readers expect `YYYY-MM-DD HH:MM:SS.ffffff`.
+times are naive UTC, since the fleet's own readers expect `YYYY-MM-DD HH:MM:SS.ffffff`; history alone, which only the
+gateway reads, counts the seconds since 1970.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -43,6 +44,27 @@ events = Table(
     Column("broadcast", Boolean, nullable=False),
     Column("received_at", DateTime, nullable=False),
     Index("ix_tentaculo_events_type_id", "type", "id"),
+)
+
+# What one service did in one span of time. The key keeps a service's rows of one span side by side, and SQLite stores
+# them in its order (no rowid), so that a query reads neighbours; the index is for what concerns every service.
+history = Table(
+    "tentaculo_history",
+    metadata,
+    Column("service", Text, primary_key=True),
+    # Seconds: a minute, an hour or a day, the latter two computed from the ones below them.
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    # Its first second, counted from 1970 in UTC; a multiple of the span.
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("probes_ok", BigInteger, nullable=False),
+    Column("probes_failed", BigInteger, nullable=False),
+    # Histograms as `tentaculo.histogram` encodes them, empty where nothing was measured.
+    Column("probes_latency", LargeBinary, nullable=False),
+    Column("requests_ok", BigInteger, nullable=False),
+    Column("requests_failed", BigInteger, nullable=False),
+    Column("requests_latency", LargeBinary, nullable=False),
+    Index("ix_tentaculo_history_span_start", "span", "start"),
+    sqlite_with_rowid=False,
 )
 
 schema_notes = Table(

@@ -51,7 +51,7 @@ def test_upgrade_makes_or_adopts_and_changes_nothing_else(url: str, start: str) 
     migrate.upgrade(url)
     migrate.check(url)
 
-    assert migrate.current(url) == "0001"
+    assert migrate.current(url) == migrate.revisions()[-1].name
     assert table_names(url) >= {SERVICES, *OURS}
     after = snapshot(url)
     if start == "none":
@@ -101,6 +101,7 @@ def test_alembic_check_is_clean_without_other_tables_too(url: str, start: str) -
         ("ALTER TABLE tentaculo_events DROP COLUMN broadcast", "broadcast"),
         ("DROP INDEX ix_tentaculo_events_type_id", "ix_tentaculo_events_type_id"),
         ("ALTER TABLE tentaculo_events ADD COLUMN stray INTEGER", "stray"),
+        ("DROP INDEX ix_tentaculo_history_span_start", "ix_tentaculo_history_span_start"),
     ],
 )
 def test_alembic_check_sees_what_is_missing(url: str, damage: str, found: str) -> None:
@@ -133,7 +134,7 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
     assert snapshot(url) == before
     with opened(url) as connection:
         noted = [row["column_name"] for row in rows_of(connection, "tentaculo_schema_notes")]
-    assert noted == ["http_code", "latency_ms", "endpoint_ok", "snippet", "checked_at", None, None]
+    assert noted == ["http_code", "latency_ms", "endpoint_ok", "snippet", "checked_at", *[None] * (len(OURS) - 1)]
 
 
 def test_a_table_of_no_known_shape_is_refused_and_left_alone(url: str) -> None:
