@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from tentaculo.health.board import Board
 from tentaculo.health.breaker import Breakers
 from tentaculo.health.probe import Prober
 from tentaculo.health.watch import Watch
-from tentaculo.model import Health, ProbeResult, ServiceView
+from tentaculo.model import Health, ProbeResult, ServiceView, Transition
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 
@@ -26,6 +26,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+Listener = Callable[[Transition, ServiceView], None]
+
+
 class Fleet:
     """What is believed of the services, and who keeps it up to date."""
 
@@ -34,6 +37,8 @@ class Fleet:
         self._recorder = recorder
         self.breakers = Breakers(config, time.monotonic, utc_now)
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view)
+        self.on_transition: list[Listener] = [_log_transition]
+        """Who hears of each change, with the service as it is then: in the event loop, so they must not wait."""
 
     def __repr__(self) -> str:
         return f"<Fleet: {self.board!r}>"
@@ -42,13 +47,20 @@ class Fleet:
     async def watched(self) -> AsyncIterator[None]:
         """Probe every service from entering to leaving."""
         async with Prober(self._config) as prober:
-            watch = Watch(self._config, prober, self.board, on_result=self._note_result, on_change=self._note_change)
+            watch = Watch(
+                self._config, prober, self.board, on_result=self._note_result, on_transition=self._note_transition
+            )
             tasks = TaskGroup("fleet")
             tasks.start(watch.run(), "watch")
             try:
                 yield
             finally:
                 await tasks.close()
+
+    def set_maintenance(self, service: str, reason: str | None) -> None:
+        """Put a service into maintenance, `reason` in words, or take it out with None. KeyError for an unknown name."""
+        for transition in self.board.set_maintenance(service, reason):
+            self._note_transition(transition)
 
     def why_off(self, name: str) -> str:
         """Why a service is off, in words."""
@@ -68,6 +80,22 @@ class Fleet:
     def _note_result(self, result: ProbeResult) -> None:
         self._recorder.record_services([self.board.service(result.upstream.service)])
 
-    def _note_change(self, view: ServiceView) -> None:
-        level = log.warning if view.health is Health.DOWN else log.info
-        level("health changed", service=view.name, health=view.health.value, reason=view.reason)
+    def _note_transition(self, transition: Transition) -> None:
+        view = self.board.service(transition.service)
+        for listener in self.on_transition:
+            try:
+                listener(transition, view)
+            except Exception:  # one listener's fault must not keep the news from the others
+                log.exception("a listener failed", service=transition.service)
+
+
+def _log_transition(transition: Transition, _: ServiceView) -> None:
+    level = log.warning if transition.after is Health.DOWN else log.info
+    level(
+        "health changed",
+        service=transition.service,
+        health=transition.after.value,
+        was=transition.before.value,
+        reason=transition.reason,
+        root=transition.root,
+    )

@@ -125,12 +125,30 @@ class ServiceView:
     endpoint: str | None = None
     snippet: str | None = None
     last_seen_well: datetime | None = None
+    root: str | None = None
+    """The service whose failure explains this one's, while it does; always one that this one depends on."""
+    maintenance: str | None = None
+    """Why it is in maintenance, in words; None where it is not."""
 
     @property
     def breaker(self) -> BreakerView:
         """The breaker of a service with several addresses is the least open of theirs: it is down when all are."""
         order = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
         return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The health of one service has changed, or only what explains it: then `before` is `after`, and `root` is new."""
+
+    service: str
+    before: Health
+    after: Health
+    reason: str
+    """In words, why it is `after` now."""
+    at: datetime
+    root: str | None = None
+    """The service whose failure explains this one's; None where it is its own, and where it is well."""
 
 
 class Outcome(StrEnum):

@@ -14,6 +14,7 @@ from tentaculo.model import (
     Health,
     ProbeResult,
     ServiceView,
+    Transition,
     Upstream,
     UpstreamView,
 )
@@ -66,12 +67,22 @@ class _Entry:
 
     service: Service
     upstreams: tuple[Upstream, ...]
-    health: Health
-    reason: str
+    found: Health
+    """What the probes say, also while the service is in maintenance."""
+    why: str
     since: datetime
+    maintenance: str | None = None
     results: dict[Upstream, ProbeResult] = field(default_factory=dict)
     good_path: str | None = None
     last_seen_well: datetime | None = None
+
+    @property
+    def health(self) -> Health:
+        return Health.MAINTENANCE if self.maintenance is not None else self.found
+
+    @property
+    def reason(self) -> str:
+        return self.why if self.maintenance is None else self.maintenance
 
     def health_of(self, upstream: Upstream) -> Health:
         if not self.service.enabled:
@@ -100,6 +111,7 @@ class Board:
         now: Callable[[], datetime],
         breaker_view: Callable[[Upstream], BreakerView] = _no_breaker,
     ) -> None:
+        self._now = now
         self._breaker_view = breaker_view
         start = now()
         self._entries = {
@@ -117,8 +129,8 @@ class Board:
         well = sum(entry.health.is_healthy for entry in self._entries.values())
         return f"<Board: {well} of {len(self._entries)} services healthy>"
 
-    def record_probe(self, result: ProbeResult) -> tuple[ServiceView, ...]:
-        """Take what a probe found; returns the services whose health it changed. One that is off stays off."""
+    def record_probe(self, result: ProbeResult) -> tuple[Transition, ...]:
+        """Take what a probe found; returns what it changed. A service that is off stays off."""
         entry = self._entries[result.upstream.service]
         if not entry.service.enabled:
             return ()
@@ -126,11 +138,28 @@ class Board:
         if result.health.is_healthy:
             entry.last_seen_well = result.checked_at
             entry.good_path = result.endpoint
-        health, entry.reason = fuse([entry.results.get(upstream) for upstream in entry.upstreams])
-        if health is entry.health:
+        before = entry.health
+        entry.found, entry.why = fuse([entry.results.get(upstream) for upstream in entry.upstreams])
+        return self._changed(entry, before, result.checked_at)
+
+    def set_maintenance(self, service: str, reason: str | None) -> tuple[Transition, ...]:
+        """Put a service into maintenance, `reason` in words, or take it out with None; returns what that changed.
+
+        Probes and the breaker go on meanwhile, so that it comes out as what it is then. One that is off stays off.
+        KeyError for an unknown name.
+        """
+        entry = self._entries[service]
+        if not entry.service.enabled:
             return ()
-        entry.health, entry.since = health, result.checked_at
-        return (self._view(entry),)
+        before, entry.maintenance = entry.health, reason
+        return self._changed(entry, before, self._now())
+
+    @staticmethod
+    def _changed(entry: _Entry, before: Health, at: datetime) -> tuple[Transition, ...]:
+        if entry.health is before:
+            return ()
+        entry.since = at
+        return (Transition(entry.service.name, before, entry.health, entry.reason, at),)
 
     def service(self, name: str) -> ServiceView:
         """One service by its canonical name; KeyError for any other."""
@@ -166,4 +195,5 @@ class Board:
             endpoint=shown.endpoint if shown else None,
             snippet=shown.snippet if shown else None,
             last_seen_well=entry.last_seen_well,
+            maintenance=entry.maintenance,
         )

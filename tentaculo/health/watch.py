@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
-from tentaculo.model import ProbeResult, ServiceView, Upstream
+from tentaculo.model import ProbeResult, Transition, Upstream
 from tentaculo.tasks import TaskGroup
 
 _FIRST_ROUND = 1.0
@@ -32,8 +32,8 @@ class Watch:
     At most one probe of an upstream is under way, so one that hangs costs its own slot only. A waiting upstream is
     one timer of the event loop, not a task.
 
-    `on_result` hears of each probe, `on_change` of each service whose health changed; both are called in the event
-    loop and must not wait.
+    `on_result` hears of each probe, `on_transition` of each change that it made; both are called in the event loop and
+    must not wait.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Watch:
         board: Board,
         *,
         on_result: Callable[[ProbeResult], None],
-        on_change: Callable[[ServiceView], None],
+        on_transition: Callable[[Transition], None],
     ) -> None:
         self._intervals = {
             upstream: service.probe.interval
@@ -54,7 +54,7 @@ class Watch:
         self._prober = prober
         self._board = board
         self._on_result = on_result
-        self._on_change = on_change
+        self._on_transition = on_transition
         self._tasks = TaskGroup("watch")
         self._timers: dict[Upstream, asyncio.TimerHandle] = {}
         self._is_running = False
@@ -114,5 +114,5 @@ class Watch:
     def _publish(self, result: ProbeResult) -> None:
         changed = self._board.record_probe(result)
         self._on_result(result)
-        for view in changed:
-            self._on_change(view)
+        for transition in changed:
+            self._on_transition(transition)

@@ -4,7 +4,7 @@ import pytest
 
 from tentaculo.health.board import Board
 from tentaculo.health.breaker import Breakers
-from tentaculo.model import BreakerState, Health, Outcome, ProbeResult, ServiceView, Upstream
+from tentaculo.model import BreakerState, Health, Outcome, ProbeResult, Transition, Upstream
 
 from .conftest import Clock, fleet
 
@@ -34,8 +34,8 @@ def found(clock: Clock, upstream: Upstream, health: Health, endpoint: str = "/he
     return ProbeResult(upstream, health, reason, clock.now(), endpoint, code, 4 if code else None, "{}")
 
 
-def changed(views: tuple[ServiceView, ...]) -> list[tuple[str, Health]]:
-    return [(view.name, view.health) for view in views]
+def changed(transitions: tuple[Transition, ...]) -> list[tuple[str, Health]]:
+    return [(transition.service, transition.after) for transition in transitions]
 
 
 def test_before_the_first_probe_nothing_is_known(board: Board, clock: Clock) -> None:
@@ -56,8 +56,9 @@ def test_only_a_flip_is_reported_and_moves_since(board: Board, clock: Clock) -> 
     assert (view.since, view.checked_at, view.last_seen_well) == (start, clock.now(), clock.now())
     well = clock.now()
     clock.seconds += 10
-    (view,) = board.record_probe(found(clock, MADRE, Health.DOWN))
-    assert view == board.service("madre")
+    (transition,) = board.record_probe(found(clock, MADRE, Health.DOWN))
+    assert transition == Transition("madre", Health.UP, Health.DOWN, "connection refused", clock.now())
+    view = board.service("madre")
     assert (view.health, view.reason, view.code) == (Health.DOWN, "connection refused", None)
     assert (view.since, view.last_seen_well) == (clock.now(), well)
 
@@ -86,6 +87,33 @@ def test_off_on_purpose_stays_off(board: Board, clock: Clock) -> None:
         assert (view.port, view.checked_at) == (8007, None)
         assert [part.health for part in view.upstreams] == [Health.OFF]
         assert board.record_probe(found(clock, SHUB, Health.DOWN)) == ()
+
+
+def test_maintenance_covers_what_is_found_meanwhile(board: Board, clock: Clock) -> None:
+    board.record_probe(found(clock, MADRE, Health.UP))
+    clock.seconds += 10
+    (entered,) = board.set_maintenance("madre", "a new disk")
+    assert entered == Transition("madre", Health.UP, Health.MAINTENANCE, "a new disk", clock.now())
+    start = clock.now()
+    clock.seconds += 10
+    assert board.record_probe(found(clock, MADRE, Health.DOWN)) == ()
+    view = board.service("madre")
+    assert (view.health, view.reason, view.since) == (Health.MAINTENANCE, "a new disk", start)
+    assert (view.maintenance, view.checked_at) == ("a new disk", clock.now())
+    assert [part.health for part in view.upstreams] == [Health.DOWN], "its addresses show what the probes find"
+    assert board.set_maintenance("madre", "two new disks") == ()
+    assert board.service("madre").reason == "two new disks"
+    (left,) = board.set_maintenance("madre", None)
+    assert left == Transition("madre", Health.MAINTENANCE, Health.DOWN, "connection refused", clock.now())
+    assert board.service("madre").maintenance is None
+    assert board.set_maintenance("madre", None) == ()
+
+
+def test_one_that_is_off_has_no_maintenance(board: Board) -> None:
+    assert board.set_maintenance("shubniggurath", "a new disk") == ()
+    assert board.service("shubniggurath").health is Health.OFF
+    with pytest.raises(KeyError):
+        board.set_maintenance("nobody", "a new disk")
 
 
 def test_the_snapshot_is_in_the_order_of_the_configuration(board: Board) -> None:

@@ -13,7 +13,7 @@ from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
 from tentaculo.health.probe import Prober
 from tentaculo.health.watch import Probes, Watch
-from tentaculo.model import Health, ProbeResult, ServiceView, Upstream
+from tentaculo.model import Health, ProbeResult, Transition, Upstream
 from tentaculo.tasks import TaskGroup
 
 from .conftest import Serve, answer, eventually, fleet, free_port, says
@@ -28,13 +28,13 @@ class Ears:
 
     def __init__(self) -> None:
         self.results: list[ProbeResult] = []
-        self.changes: list[ServiceView] = []
+        self.changes: list[Transition] = []
 
     def of(self, service: str) -> list[ProbeResult]:
         return [result for result in self.results if result.upstream.service == service]
 
     def flips(self, service: str) -> list[Health]:
-        return [view.health for view in self.changes if view.name == service]
+        return [change.after for change in self.changes if change.service == service]
 
 
 class Still:
@@ -60,7 +60,7 @@ class Still:
 @asynccontextmanager
 async def watching(config: Config, prober: Probes, ears: Ears) -> AsyncIterator[Board]:
     board = Board(config, now=now)
-    watch = Watch(config, prober, board, on_result=ears.results.append, on_change=ears.changes.append)
+    watch = Watch(config, prober, board, on_result=ears.results.append, on_transition=ears.changes.append)
     tasks = TaskGroup("test")
     tasks.start(watch.run(), "watch")
     try:
@@ -169,7 +169,7 @@ async def test_a_listener_that_fails_does_not_end_the_watch() -> None:
         raise ValueError("a listener's fault")
 
     board = Board(config, now=now)
-    watch = Watch(config, prober, board, on_result=broken, on_change=lambda _: None)
+    watch = Watch(config, prober, board, on_result=broken, on_transition=lambda _: None)
     tasks = TaskGroup("test")
     with capture_logs() as logs:
         tasks.start(watch.run(), "watch")
@@ -192,7 +192,9 @@ async def test_stopping_leaves_nothing_under_way() -> None:
 
 async def test_an_empty_fleet() -> None:
     config, ears = fleet(), Ears()
-    watch = Watch(config, Still(), Board(config, now=now), on_result=ears.results.append, on_change=ears.changes.append)
+    watch = Watch(
+        config, Still(), Board(config, now=now), on_result=ears.results.append, on_transition=ears.changes.append
+    )
     assert repr(watch) == "<Watch: 0 upstreams, 0 probes under way>"
     tasks = TaskGroup("test")
     task = tasks.start(watch.run(), "watch")
