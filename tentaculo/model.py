@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from tentaculo.histogram import Histogram
+
 
 class Health(StrEnum):
     """What the gateway believes of a service.
@@ -149,6 +151,48 @@ class Transition:
     at: datetime
     root: str | None = None
     """The service whose failure explains this one's; None where it is its own, and where it is well."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What probes, or what proxied requests, met in some span of time."""
+
+    ok: int = 0
+    failed: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+    """Of those that were ok."""
+
+    def __bool__(self) -> bool:
+        return bool(self.ok or self.failed)
+
+    @property
+    def share_ok(self) -> float | None:
+        """The part that was ok, 0 to 1; None where there was nothing."""
+        return self.ok / (self.ok + self.failed) if self else None
+
+    def merge(self, other: Tally) -> None:
+        """Take in what `other` met."""
+        self.ok += other.ok
+        self.failed += other.failed
+        self.latency.merge(other.latency)
+
+
+@dataclass(slots=True)
+class Period:
+    """What one service did in one span of time."""
+
+    service: str
+    span: int
+    """Seconds: a minute, an hour or a day."""
+    start: int
+    """Its first second since 1970 in UTC, a multiple of `span`."""
+    probes: Tally = field(default_factory=Tally)
+    requests: Tally = field(default_factory=Tally)
+
+    def merge(self, other: Period) -> None:
+        """Take in what happened in `other`."""
+        self.probes.merge(other.probes)
+        self.requests.merge(other.requests)
 
 
 class Outcome(StrEnum):

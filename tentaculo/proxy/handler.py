@@ -201,7 +201,7 @@ class Proxy:
         headers: Mapping[str, str],
         body: bytes = b"",
     ) -> web.StreamResponse:
-        record.status, record.sent = status, len(body)
+        record.status, record.sent, record.is_own = status, len(body), True
         client.write(answer_bytes(status, headers, body, minor=inbound.minor, keep_alive=inbound.keep_alive))
         return SENT_STAYS if inbound.keep_alive else SENT_CLOSES
 

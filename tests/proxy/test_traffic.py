@@ -2,6 +2,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from tentaculo.errors import Failure
+from tentaculo.histogram import BUCKETS, Histogram, bucket
+from tentaculo.model import Tally
 from tentaculo.proxy.traffic import Record, Traffic
 from tentaculo.tasks import TaskGroup
 
@@ -59,3 +64,71 @@ async def test_everybody_hears_when_nothing_is_in_flight() -> None:
         traffic.end(record())
         async with asyncio.timeout(1):
             await asyncio.gather(*waiting)
+
+
+def met(*done: Record) -> dict[str, Tally]:
+    traffic = Traffic()
+    for one in done:
+        traffic.end(one)
+    return traffic.drain()
+
+
+def of(*seconds: float) -> Histogram:
+    histogram = Histogram()
+    for one in seconds:
+        histogram.add(one)
+    return histogram
+
+
+def test_what_is_drained_is_what_came_since() -> None:
+    traffic = Traffic()
+    for seconds in (0.25, 0.001):
+        traffic.end(record(seconds=seconds))
+    traffic.end(record(404, seconds=2.0))
+    traffic.end(record(502))
+    traffic.end(record(304, "mcp"))
+    assert traffic.drain() == {"madre": Tally(3, 1, of(0.25, 0.001, 2.0)), "mcp": Tally(1, 0, of(0.5))}
+    assert traffic.drain() == {}
+    traffic.end(record(500))
+    assert traffic.drain() == {"madre": Tally(0, 1)}
+    assert sum(requests for _, _, requests, _ in traffic.totals()) == 6
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9, 1e-6, 40e-6, 0.004, 3599.9, 3600.0, 1e9])
+def test_every_latency_has_the_bucket_that_the_histogram_has_for_it(seconds: float) -> None:
+    assert met(record(seconds=seconds))["madre"].latency == Histogram({bucket(seconds): 1})
+    assert 0 <= bucket(seconds) < BUCKETS
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "counts"),
+    [
+        (200, None, "ok"),
+        (404, None, "ok"),
+        (101, None, ""),
+        (500, None, "failed"),
+        (501, None, ""),
+        (200, Failure.BODY_CUT, "failed"),
+        (502, Failure.CONNECT_REFUSED, "failed"),
+        (504, Failure.FIRST_BYTE_TIMEOUT, "failed"),
+        (503, Failure.CIRCUIT_OPEN, "failed"),
+        (503, Failure.OVERLOADED, "failed"),
+        (503, Failure.SERVICE_OFF, ""),
+        (503, Failure.STOPPING, ""),
+        (401, Failure.AUTH_REQUIRED, ""),
+        (413, Failure.BODY_TOO_LARGE, ""),
+        (499, Failure.CLIENT_LEFT, ""),
+        (500, Failure.INTERNAL, ""),
+    ],
+)
+def test_what_counts_as_the_services(status: int, error: Failure | None, counts: str) -> None:
+    done = record(status)
+    done.error = error and error.error
+    tally = met(done).get("madre", Tally())
+    assert (tally.ok, tally.failed) == (int(counts == "ok"), int(counts == "failed"))
+
+
+def test_what_the_gateway_answers_itself_is_not_the_services() -> None:
+    preflight = record(204)
+    preflight.is_own = True
+    assert met(preflight, record(404, None), record(500, None)) == {}
