@@ -15,7 +15,15 @@ from sqlalchemy.pool import NullPool
 from tentaculo.store.address import parse
 
 SERVICES = "copilot_runtime_services"
-OURS = {"alembic_version", "tentaculo_events", "tentaculo_history", "tentaculo_schema_notes"}
+OURS = {
+    "alembic_version",
+    "tentaculo_events",
+    "tentaculo_history",
+    "tentaculo_incident_notes",
+    "tentaculo_incidents",
+    "tentaculo_maintenance",
+    "tentaculo_schema_notes",
+}
 
 _LEGACY_COLUMNS = """
     id {serial},

@@ -90,7 +90,7 @@ class Database:
         with connection.begin():
             self._services = RuntimeTable.find(connection)
             names = set(inspect(connection).get_table_names())
-        if tables.events.name not in names:
+        if not names.issuperset(tables.metadata.tables):
             raise StoreUnavailable(NOT_MIGRATED)
         if connection.dialect.name == "sqlite":
             _choose_journal(connection, names)

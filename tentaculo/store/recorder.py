@@ -16,6 +16,7 @@ from tentaculo.store import repo
 from tentaculo.store.database import Database
 from tentaculo.store.faults import StoreUnavailable, describe
 from tentaculo.store.inbox import Ask, Inbox
+from tentaculo.store.repo import Query
 from tentaculo.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -104,12 +105,18 @@ class Recorder:
 
     async def recent_events(self, limit: int) -> list[Event]:
         """The newest `limit` events, newest first. Raises `StoreUnavailable`, at the latest after `READ_WAIT`."""
+        events: list[Event] = await self.run(lambda connection: repo.recent_events(connection, limit))
+        return events
+
+    async def run(self, work: Query) -> Any:
+        """What `work` gives in a transaction of its own, on the thread's connection.
+
+        Raises `StoreUnavailable` where the database is lost or refuses it, at the latest after `READ_WAIT`. It is then
+        undone, save where the limit of time strikes: such work may still be done.
+        """
         if self.problem is not None:
             raise StoreUnavailable(self.problem)
-        events: list[Event] = await self._ask(
-            self._inbox.put_read, lambda connection: repo.recent_events(connection, limit), READ_WAIT
-        )
-        return events
+        return await self._ask(self._inbox.put_read, work, READ_WAIT)
 
     def record_services(self, views: Sequence[ServiceView]) -> None:
         """Have the services' rows brought up to date soon. Never waits and never raises."""

@@ -8,7 +8,20 @@ gateway reads, counts the seconds since 1970.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 metadata = MetaData()
 
@@ -65,6 +78,53 @@ history = Table(
     Column("requests_latency", LargeBinary, nullable=False),
     Index("ix_tentaculo_history_span_start", "span", "start"),
     sqlite_with_rowid=False,
+)
+
+incidents = Table(
+    "tentaculo_incidents",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("root", Text, nullable=False),
+    # A JSON list of names, the root first.
+    Column("services", Text, nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started_at", DateTime, nullable=False),
+    Column("seen_at", DateTime, nullable=False),
+    Column("ended_at", DateTime),
+    Column("ending", Text, nullable=False),
+    Column("peak_error_rate", Float),
+    Column("reopened", Integer, nullable=False),
+    Column("part_of", BigInteger),
+    Column("told", String(16), nullable=False),
+    Column("told_at", DateTime),
+    Column("told_services", Integer, nullable=False),
+    Index("ix_tentaculo_incidents_ended_at", "ended_at"),
+)
+
+# No foreign key: a note may be written before the incident itself has reached the database.
+incident_notes = Table(
+    "tentaculo_incident_notes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("incident", BigInteger, nullable=False),
+    Column("written_at", DateTime, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Index("ix_tentaculo_incident_notes_incident", "incident"),
+)
+
+maintenance = Table(
+    "tentaculo_maintenance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # A JSON list of names; an empty one is every service.
+    Column("services", Text, nullable=False),
+    Column("starts_at", DateTime, nullable=False),
+    Column("ends_at", DateTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Index("ix_tentaculo_maintenance_ends_at", "ends_at"),
 )
 
 schema_notes = Table(

@@ -80,6 +80,10 @@ class Writer(Thread):
             except (TypeError, ValueError):
                 # What another hand wrote into the table is not what we would have: that costs this answer only.
                 self._refuse([ask], "The database holds rows that cannot be read.")
+            except SQLAlchemyError as error:
+                if not is_the_rows(error):
+                    raise
+                self._refuse([ask], "The database refuses this.")
             del work.reads[0]
 
     def _store_events(self, asks: Sequence[Ask[EventRow]]) -> None:

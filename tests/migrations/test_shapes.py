@@ -102,6 +102,7 @@ def test_alembic_check_is_clean_without_other_tables_too(url: str, start: str) -
         ("DROP INDEX ix_tentaculo_events_type_id", "ix_tentaculo_events_type_id"),
         ("ALTER TABLE tentaculo_events ADD COLUMN stray INTEGER", "stray"),
         ("DROP INDEX ix_tentaculo_history_span_start", "ix_tentaculo_history_span_start"),
+        ("ALTER TABLE tentaculo_incidents DROP COLUMN ending", "ending"),
     ],
 )
 def test_alembic_check_sees_what_is_missing(url: str, damage: str, found: str) -> None:

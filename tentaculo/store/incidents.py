@@ -1,0 +1,176 @@
+"""Named queries over incidents, their notes and maintenance windows, in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
+
+from tentaculo.incident import Incident, Note, Told, Window
+from tentaculo.model import Health
+from tentaculo.store.runtime_table import naive_utc, storable
+from tentaculo.store.tables import incident_notes, incidents, maintenance
+
+
+def save(connection: Connection, changed: Sequence[Incident]) -> None:
+    """Bring the rows of `changed` up to date, in place."""
+    for incident in sorted(changed, key=lambda one: one.id):
+        values = _row(incident)
+        done = connection.execute(update(incidents).where(incidents.c.id == incident.id).values(values))
+        if not done.rowcount:
+            connection.execute(insert(incidents).values(id=incident.id, **values))
+
+
+def find(connection: Connection, number: int) -> Incident | None:
+    """One incident."""
+    row = connection.execute(select(incidents).where(incidents.c.id == number)).mappings().one_or_none()
+    return None if row is None else _incident(row)
+
+
+def newest(
+    connection: Connection, *, limit: int, before: int | None = None, is_open: bool | None = None
+) -> list[Incident]:
+    """At most `limit` incidents, the newest first, older than the id `before`, open or ended ones only."""
+    query = select(incidents).order_by(incidents.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(incidents.c.id < before)
+    if is_open is not None:
+        query = query.where(incidents.c.ended_at.is_(None) if is_open else incidents.c.ended_at.is_not(None))
+    return [_incident(row) for row in connection.execute(query).mappings()]
+
+
+def unfinished(connection: Connection, since: datetime, limit: int) -> list[Incident]:
+    """What a new process has to take up: incidents that are open, or ended after `since`; the newest `limit`."""
+    query = (
+        select(incidents)
+        .where(or_(incidents.c.ended_at.is_(None), incidents.c.ended_at > naive_utc(since)))
+        .order_by(incidents.c.id.desc())
+        .limit(limit)
+    )
+    return [_incident(row) for row in connection.execute(query).mappings()]
+
+
+def forget(connection: Connection, before: datetime, batch: int = 200) -> int:
+    """Remove incidents that ended before a time, with their notes, `batch` at most; gives how many there were."""
+    old = select(incidents.c.id).where(incidents.c.ended_at < naive_utc(before)).order_by(incidents.c.id).limit(batch)
+    numbers = list(connection.scalars(old))
+    if numbers:
+        connection.execute(delete(incident_notes).where(incident_notes.c.incident.in_(numbers)))
+        connection.execute(delete(incidents).where(incidents.c.id.in_(numbers)))
+    return len(numbers)
+
+
+def add_note(connection: Connection, incident: int, author: str, text: str, at: datetime) -> Note:
+    """Store a note."""
+    values = {
+        "incident": incident,
+        "written_at": naive_utc(at),
+        "author": storable(author),
+        "text": storable(text),
+    }
+    number = connection.execute(insert(incident_notes).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    return Note(int(number), incident, at, author, text)
+
+
+def notes(connection: Connection, numbers: Iterable[int], limit: int) -> list[Note]:
+    """The notes of some incidents, the oldest first, the newest `limit`."""
+    query = (
+        select(incident_notes)
+        .where(incident_notes.c.incident.in_(list(numbers)))
+        .order_by(incident_notes.c.id.desc())
+        .limit(limit)
+    )
+    found = [
+        Note(row["id"], row["incident"], _utc(row["written_at"]), row["author"], row["text"])
+        for row in connection.execute(query).mappings()
+    ]
+    return found[::-1]
+
+
+def add_window(connection: Connection, window: Window) -> Window:
+    """Store a maintenance window, and give it with its number."""
+    values = {
+        "services": json.dumps(window.services),
+        "starts_at": naive_utc(window.starts_at),
+        "ends_at": naive_utc(window.ends_at),
+        "reason": storable(window.reason),
+        "author": storable(window.author),
+    }
+    number = connection.execute(insert(maintenance).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    return _window({**values, "id": number})
+
+
+def windows(connection: Connection, after: datetime, limit: int) -> list[Window]:
+    """The maintenance windows that end after a time, the first to begin first; `limit` at most."""
+    query = (
+        select(maintenance)
+        .where(maintenance.c.ends_at > naive_utc(after))
+        .order_by(maintenance.c.starts_at, maintenance.c.id)
+        .limit(limit)
+    )
+    return [_window(row) for row in connection.execute(query).mappings()]
+
+
+def end_window(connection: Connection, number: int, now: datetime) -> Window | None:
+    """End a window at `now`; one that has not begun is removed. None where there is none that still holds or will."""
+    c = maintenance.c
+    still = (c.id == number) & (c.ends_at > naive_utc(now))
+    row = connection.execute(select(maintenance).where(still)).mappings().one_or_none()
+    if row is None:
+        return None
+    if row["starts_at"] >= naive_utc(now):
+        connection.execute(delete(maintenance).where(c.id == number))
+        return _window(row)
+    connection.execute(update(maintenance).where(c.id == number).values(ends_at=naive_utc(now)))
+    return _window({**row, "ends_at": naive_utc(now)})
+
+
+def _row(incident: Incident) -> dict[str, Any]:
+    return {
+        "root": incident.root,
+        "services": json.dumps(incident.services),
+        "severity": incident.severity.value,
+        "reason": storable(incident.reason),
+        "started_at": naive_utc(incident.started_at),
+        "seen_at": naive_utc(incident.seen_at),
+        "ended_at": _naive(incident.ended_at),
+        "ending": storable(incident.ending),
+        "peak_error_rate": incident.peak_error_rate,
+        "reopened": incident.reopened,
+        "part_of": incident.part_of,
+        "told": incident.told.value,
+        "told_at": _naive(incident.told_at),
+        "told_services": incident.told_services,
+    }
+
+
+def _incident(row: RowMapping) -> Incident:
+    values = dict(row)
+    for name in ("started_at", "seen_at", "ended_at", "told_at"):
+        values[name] = None if values[name] is None else _utc(values[name])
+    values["services"] = tuple(json.loads(values["services"]))
+    values["severity"] = Health(values["severity"])
+    values["told"] = Told(values["told"])
+    return Incident(**values)
+
+
+def _window(row: Any) -> Window:
+    return Window(
+        tuple(json.loads(row["services"])),
+        _utc(row["starts_at"]),
+        _utc(row["ends_at"]),
+        row["reason"],
+        row["author"],
+        int(row["id"]),
+    )
+
+
+def _naive(moment: datetime | None) -> datetime | None:
+    return None if moment is None else naive_utc(moment)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)
