@@ -1,7 +1,7 @@
 # Needs python3 (3.11 or newer) and make, nothing else; tools/bootstrap.sh does the installing, into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance soak check bench
+.PHONY: help run test conformance soak check bench faults
 
 help:
 	@echo "make run           start the gateway: with tentaculo.toml where there is one, else the demonstration"
@@ -10,6 +10,7 @@ help:
 	@echo "make soak          send a million mixed requests and see that memory is flat, in a quarter of an hour; REQUESTS=50000 takes less"
 	@echo "make check         lint, format, types"
 	@echo "make bench         compare with other proxies on this machine, in an hour and a half; CASES=quick PEERS=ours,nginx takes less"
+	@echo "make faults        break replicas behind this, HAProxy and nginx, in half an hour; ARGS=--quick takes half a minute"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
 
@@ -43,3 +44,8 @@ bench:
 	@tools/bootstrap.sh bench
 	@.venv-bench/bin/python -m bench $(if $(CASES),--cases $(CASES)) $(if $(PEERS),--peers $(PEERS)) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+faults:
+	@tools/bootstrap.sh run
+	@tools/bootstrap.sh faults
+	@.venv/bin/python -m bench.faults $(ARGS)

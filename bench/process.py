@@ -48,12 +48,14 @@ class Process:
             self.popen.wait()
 
 
-def start(argv: Sequence[str], *, core: int, folder: Path, name: str, env: Mapping[str, str] | None = None) -> Process:
-    """Start `argv` in `folder` on one core; what it prints goes to a file there."""
+def start(
+    argv: Sequence[str], *, core: int | None, folder: Path, name: str, env: Mapping[str, str] | None = None
+) -> Process:
+    """Start `argv` in `folder`, on one core or, with None, on any; what it prints goes to a file there."""
     output = folder / f"{name}.out"
     with output.open("wb") as sink:
         popen = subprocess.Popen(  # noqa: S603 - the benchmark's own commands
-            pinned(argv, core),
+            argv if core is None else pinned(argv, core),
             cwd=folder,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,

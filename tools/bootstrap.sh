@@ -7,6 +7,7 @@
 #   tools/bootstrap.sh system        Debian packages that some tests use; those tests skip by name where one is missing
 #   tools/bootstrap.sh conformance   likewise for `make conformance`, with requirements-conformance.txt
 #   tools/bootstrap.sh bench         the proxies that `make bench` compares with, in .venv-bench and as Debian packages
+#   tools/bootstrap.sh faults        Debian's nginx and HAProxy, which `make faults` compares with
 #
 # PYTHON names the interpreter, python3 by default. Exit code 1 says what to type.
 set -eu
@@ -104,10 +105,15 @@ missing_for_conformance() {
     command -v slowhttptest >/dev/null 2>&1 || echo slowhttptest
 }
 
-missing_for_bench() {
+missing_for_faults() {
     PATH=$PATH:/usr/sbin
     command -v nginx >/dev/null 2>&1 || echo nginx-light
     command -v haproxy >/dev/null 2>&1 || echo haproxy
+}
+
+missing_for_bench() {
+    PATH=$PATH:/usr/sbin
+    missing_for_faults
     command -v wrk >/dev/null 2>&1 || echo wrk
     command -v taskset >/dev/null 2>&1 || echo util-linux
     command -v node >/dev/null 2>&1 || echo nodejs
@@ -160,5 +166,9 @@ conformance)
     add_to_venv requirements-conformance.txt
     ;;
 bench) fill_bench ;;
-*) fail "usage: tools/bootstrap.sh run|dev|system|conformance|bench" ;;
+faults)
+    loss='Proxies that need them are left out.'
+    install_packages faults
+    ;;
+*) fail "usage: tools/bootstrap.sh run|dev|system|conformance|bench|faults" ;;
 esac

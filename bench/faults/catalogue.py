@@ -1,0 +1,126 @@
+"""What is broken, for how long, and what is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+RATE = 100.0
+"""Requests a second, each on a connection of its own; every fifth is a POST."""
+CALM, AFTER = 4.0, 20.0
+"""Seconds of traffic before the fault, and after its end."""
+LASTS = (16.0, 13.0, 19.0)
+"""Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
+LATE = 1.0
+"""Seconds after which an answer comes too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How a replica behaves. The defaults are a well one: 200 for everything, traffic after `replica.WORK` seconds."""
+
+    failing: float = 0.0
+    """Share of the traffic that is answered 500."""
+    failing_health: float = 0.0
+    """The same for its health path."""
+    delay: float = 0.0
+    """Seconds more before each answer, its health path's too."""
+    hangs: bool = False
+    """It accepts connections and reads requests, and never answers."""
+    closed: bool = False
+    """Nobody listens, and its connections are cut."""
+
+
+WELL = Behaviour()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to the first replica."""
+
+    name: str
+    title: str
+    how: str
+    broken: Behaviour = field(default_factory=Behaviour)
+    kills: bool = False
+    """Its process is killed, and started again at the end."""
+    flaps: float = 0.0
+    """If not 0, it is broken and well in turn for so many seconds."""
+    works: bool = False
+    """All its traffic is answered well: who takes it out of use is wrong."""
+
+
+FAULTS = (
+    Fault("crash", "crash", "its process is killed; its port is refused", kills=True),
+    Fault("hang", "hang", "it accepts connections and answers nothing", Behaviour(hangs=True)),
+    Fault("errors", "30 % errors", "30 % of all requests, health included, get a 500", Behaviour(0.3, 0.3)),
+    Fault("slow", "slow", "every answer, health included, takes 2 s more", Behaviour(delay=2.0)),
+    Fault("flapping", "flapping", "refuses connections for 3 s, works for 3 s, …", Behaviour(closed=True), flaps=3.0),
+    Fault("lies-well", "health lies: well", "health says 200, all traffic gets a 500", Behaviour(failing=1.0)),
+    Fault(
+        "lies-ill",
+        "health lies: ill",
+        "health says 500, all traffic is fine",
+        Behaviour(failing_health=1.0),
+        works=True,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A fault of the first of `replicas`."""
+
+    fault: Fault
+    replicas: int
+
+    @property
+    def name(self) -> str:
+        """On the command line and in file names."""
+        return self.fault.name if self.replicas > 1 else f"{self.fault.name}-alone"
+
+    @property
+    def title(self) -> str:
+        """In tables."""
+        return (
+            f"{self.fault.title}, one of {self.replicas}" if self.replicas > 1 else f"{self.fault.title}, the only one"
+        )
+
+
+ROWS = tuple(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS)
+BY_NAME = {row.name: row for row in ROWS}
+QUICK = ("crash", "hang", "lies-ill", "crash-alone")
+"""The rows of a quick look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number of a row; less is better."""
+
+    key: str
+    label: str
+    digits: int
+    slack: float
+    """What is no more than this apart, or than a tenth, counts as equal."""
+
+    def compares(self, row: Row) -> bool:
+        """Whether less of it is better in this row."""
+        if self.key in ("detected", "recovered") and (row.fault.works or row.fault.flaps):
+            # There is nothing to detect, or too much: what comes of it shows in the other numbers.
+            return False
+        return not (self.key == "detected" and row.replicas == 1)
+
+
+METRICS = (
+    Metric("detected", "out of use after, s", 1, 0.5),
+    Metric("shown", "shown after, s", 1, 0.5),
+    Metric("recovered", "in use again after, s", 1, 0.5),
+    Metric("failed", "failed", 0, 5),
+    Metric("hurt", "failed or late", 0, 5),
+    Metric("ejected", "well one out of use, s", 1, 0.5),
+)
+
+
+def behaviour_from(data: dict[str, Any]) -> Behaviour:
+    """As it came over the control port."""
+    return Behaviour(**data)

@@ -1,0 +1,124 @@
+"""A service that can be broken from outside: a small HTTP server, and a second port that commands it.
+
+    python -m bench.faults.replica PORT CONTROL_PORT
+
+It expects well-formed requests, one at a time on each connection. A command is a line of JSON: a `Behaviour`, or
+`null` to ask for nothing. The answer is the line `[moments]`: when each request of the traffic has come since the
+last command, by CLOCK_MONOTONIC, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from typing import cast
+
+from bench.faults.catalogue import WELL, Behaviour, behaviour_from
+
+HEALTH = b"/health"
+WORK = 0.005
+"""Seconds that a well one takes for a request of the traffic."""
+_BODY = b'{"status":"ok"}'
+
+
+class Replica:
+    """The server's state."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._server: asyncio.Server | None = None
+        # The same failures for every proxy.
+        self.random = random.Random(5)  # noqa: S311 - no secret
+        self.behaviour = WELL
+        self.arrivals: list[float] = []
+        self.connections: set[Connection] = set()
+
+    async def behave(self, behaviour: Behaviour) -> None:
+        """Do so from now on."""
+        self.behaviour = behaviour
+        if behaviour.closed and self._server is not None:
+            self._server.close()
+            self._server = None
+            for connection in list(self.connections):
+                connection.transport.abort()
+        elif not behaviour.closed and self._server is None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                lambda: Connection(self), "127.0.0.1", self._port, backlog=1024, reuse_address=True
+            )
+
+    async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take commands until the bench goes."""
+        while line := await reader.readline():
+            if (command := json.loads(line)) is not None:
+                await self.behave(behaviour_from(command))
+            arrivals, self.arrivals = self.arrivals, []
+            writer.write(json.dumps(arrivals).encode() + b"\n")
+        writer.close()
+
+
+class Connection(asyncio.Protocol):
+    """One connection."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.Transport, transport)
+        self._replica.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone."""
+        self._replica.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """A request, or a part of one."""
+        self._buffer += data
+        head, end, body = self._buffer.partition(b"\r\n\r\n")
+        if not end or len(body) < _length(head):
+            return
+        self._buffer = b""
+        replica, behaviour = self._replica, self._replica.behaviour
+        is_health = head.split(b" ", 2)[1] == HEALTH
+        if not is_health:
+            replica.arrivals.append(time.monotonic())
+        if behaviour.hangs:
+            return
+        fails = replica.random.random() < (behaviour.failing_health if is_health else behaviour.failing)
+        status = b"500 Internal Server Error" if fails else b"200 OK"
+        wait = behaviour.delay + (0.0 if is_health else WORK)
+        is_last = b"\r\nconnection: close" in head.lower()
+        asyncio.get_running_loop().call_later(wait, self._answer, status, is_last)
+
+    def _answer(self, status: bytes, is_last: bool) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(
+            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (status, len(_BODY), _BODY)
+        )
+        if is_last:
+            self.transport.close()
+
+
+def _length(head: bytes) -> int:
+    _, found, rest = head.lower().partition(b"\r\ncontent-length:")
+    return int(rest.split(b"\r\n", 1)[0]) if found else 0
+
+
+async def _serve(port: int, control: int) -> None:
+    replica = Replica(port)
+    await replica.behave(WELL)
+    server = await asyncio.start_server(replica.control, "127.0.0.1", control)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,155 @@
+"""docs/faults.md out of the results: the verdicts, a table for each row, how it was done, the machine."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from math import isinf
+
+from bench.faults.catalogue import BY_NAME, CALM, LATE, METRICS, RATE, Metric, Row
+from bench.faults.options import Options
+from bench.faults.peers import BY_NAME as PEERS
+from bench.faults.peers import OURS
+from bench.faults.peers import PEERS as ALL_PEERS
+from bench.faults.run import Results
+from bench.faults.verdict import Verdict, judge, overall
+from bench.peers.peer import program
+from bench.process import BenchError
+from bench.stats import Spread
+
+JUDGED = ("haproxy", "nginx")
+"""Whom ours is compared with; the others are shown."""
+_INTRO = """\
+# Broken replicas
+
+Written by `make faults`; don't edit.{what}
+
+A service with {replicas} is asked {rate:.0f} times a second, four GETs and a POST in turn, each on a connection of its own, on
+a fixed schedule whatever the answers take. After {calm:.0f} calm seconds the first replica breaks, for {lasts} seconds, and the
+load goes on for {after:.0f} seconds after that. The same is done behind each proxy at the same time. Numbers are medians over
+{rounds}, with the least and the most in parentheses where they differ; of every number less is better.
+
+| number | meaning |
+|---|---|
+| out of use after | from the beginning of the fault until the broken replica gets less than a tenth of its share of the traffic, for two seconds at least |
+| shown after | until the proxy's own page or API shows that something is wrong; nginx has none in its free version |
+| in use again after | from the end of the fault until the replica gets most of its share again; where it is the only one, until callers get good answers again |
+| failed | requests that got no answer, a cut one, or a 5xx, from the beginning of the fault on |
+| failed or late | those, and the ones answered well after more than {late:.0f} s |
+| well one out of use | seconds in which a replica that answers all traffic well got less than a quarter of its share |
+
+"Never" means not while it lasted. A dash means that there is nothing to measure: who never took a replica out of use
+cannot take it back.
+"""
+_METHOD = """\
+## How the proxies are set up
+
+- All: 2 s to connect, 10 s for an answer, connections to the replicas kept. None repeats a request that was answered,
+  nor a POST that was sent; all may try another replica when one cannot be reached.
+- **Tentáculo Link**: its defaults. Nothing is set but the two addresses and those time limits.
+- **HAProxy**: active checks of `/health` every 2 s (its default), every second while a state is about to change, three
+  failures and two successes; `observe layer7`, ten errors in a row mark a replica down; `option redispatch 1`,
+  `retry-on conn-failure empty-response`, no replay of POST; sessions of a replica that goes down are ended.
+- **nginx**: its free version, which watches traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
+- The last two also with their least-connections balancing, shown beside but not judged: round robin is what both do by
+  default, and what HAProxy's manual advises for HTTP.
+
+The configurations are in `bench/faults/peers.py`, the faults in `bench/faults/catalogue.py`.
+"""
+
+
+def document(results: Results, options: Options, about: Mapping[str, str]) -> str:
+    """The whole page."""
+    rows = [BY_NAME[name] for name in options.rows if name in results.samples]
+    parts = [_intro(options), _verdicts(rows, results), *(_section(row, results) for row in rows)]
+    parts += [_METHOD, _machine(options, about, results)]
+    return "\n".join(parts)
+
+
+def _intro(options: Options) -> str:
+    return _INTRO.format(
+        what=" **A trial, not for publication.**" if options.is_trial else "",
+        replicas="one or two replicas",
+        rate=RATE,
+        calm=CALM,
+        lasts=" or ".join(f"{seconds:.0f}" for seconds in options.lasts),
+        after=options.after,
+        rounds="one round" if len(options.lasts) == 1 else f"{len(options.lasts)} rounds",
+        late=LATE,
+    )
+
+
+def _verdicts(rows: Sequence[Row], results: Results) -> str:
+    lines = [
+        "## Ours against the better of HAProxy and nginx",
+        "",
+        "Each number is compared with whichever of the two did best in it; a row is worse where any number is. What is",
+        "no more than half a second, five requests or a tenth apart counts as equal.",
+        "",
+        "| fault | ours is | better in | worse in |",
+        "|---|---|---|---|",
+    ]
+    tally: dict[Verdict, int] = {}
+    labels = {metric.key: metric.label.removesuffix(", s") for metric in METRICS}
+    for row in rows:
+        verdicts = judge(row, results.numbers(row.name), OURS.name, JUDGED)
+        whole = overall(verdicts)
+        tally[whole] = tally.get(whole, 0) + 1
+        better, worse = (
+            ", ".join(labels[key] for key, verdict in verdicts.items() if verdict is wanted) or "–"
+            for wanted in (Verdict.BETTER, Verdict.WORSE)
+        )
+        lines.append(f"| {row.title} | **{whole.value}** | {better} | {worse} |")
+    counted = ", ".join(f"{verdict.value} in {tally.get(verdict, 0)}" for verdict in Verdict)
+    return "\n".join([*lines, "", f"Of {len(rows)} rows: {counted}.", ""])
+
+
+def _section(row: Row, results: Results) -> str:
+    numbers = results.numbers(row.name)
+    lines = [
+        f"## {row.title[0].upper()}{row.title[1:]}",
+        "",
+        f"{row.fault.how[0].upper()}{row.fault.how[1:]}.",
+        "",
+        "| proxy | " + " | ".join(metric.label for metric in METRICS) + " |",
+        "|---" * (len(METRICS) + 1) + "|",
+    ]
+    for peer in ALL_PEERS:
+        if found := numbers.get(peer.name):
+            title = f"**{peer.title}**" if peer is OURS else peer.title
+            lines.append(f"| {title} | " + " | ".join(_cell(metric, found) for metric in METRICS) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(metric: Metric, found: Mapping[str, Spread]) -> str:
+    spread = found.get(metric.key)
+    if spread is None:
+        return "–"
+    shown = [_number(value, metric.digits) for value in (spread.median, spread.low, spread.high)]
+    text = shown[0] if shown[1] == shown[2] else f"{shown[0]} ({shown[1]}–{shown[2]})"
+    if metric.key in ("failed", "hurt") and (asked := found.get("asked")):
+        text += f", {spread.median / asked.median:.1%}"
+    return text
+
+
+def _number(value: float, digits: int) -> str:
+    return "never" if isinf(value) else f"{value:,.{digits}f}"
+
+
+def _machine(options: Options, about: Mapping[str, str], results: Results) -> str:
+    lines = ["## Machine", "", *(f"- {key}: {value}" for key, value in about.items())]
+    lines += [f"- {PEERS[name].title}: {_version(PEERS[name].version)}" for name in options.peers if name in _TOLD]
+    lines += [f"- failed: {what}: {why}" for what, why in results.errors.items()]
+    return "\n".join([*lines, ""])
+
+
+_TOLD = (OURS.name, *JUDGED)
+
+
+def _version(argv: Sequence[str]) -> str:
+    try:
+        found = program(argv[0])
+    except BenchError:
+        return "not installed"
+    done = subprocess.run([found, *argv[1:]], capture_output=True, text=True, check=False, timeout=30)  # noqa: S603 - the peers' own
+    return ((done.stdout + done.stderr).strip().splitlines() or ["?"])[0]
