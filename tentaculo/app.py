@@ -159,6 +159,7 @@ class Gateway:
         self._stack.push_async_callback(self.proxy.close)
         await self._listeners.open(lambda: self._connection(server), self._config.server.addresses)
         self._stack.push_async_callback(self._listeners.close)
+        await self._stack.enter_async_context(self.fleet.remembered(self.proxy.traffic.drain))
         if self._probes:
             await self._stack.enter_async_context(self.fleet.watched())
         self._phase = Phase.READY

@@ -1,4 +1,4 @@
-"""The fleet's health, joined: watch → probe → board → recorder, and what the proxy asks of all that."""
+"""The fleet's health, joined: watch → probe → board → recorder; history; and what the proxy asks of all that."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
 from tentaculo.health.breaker import Breakers
+from tentaculo.health.history import Drain, History
 from tentaculo.health.probe import Prober
 from tentaculo.health.watch import Watch
-from tentaculo.model import Health, ProbeResult, ServiceView, Transition
+from tentaculo.model import DAY, HOUR, Health, ProbeResult, ServiceView, Transition
 from tentaculo.store.recorder import Recorder
+from tentaculo.store.upkeep import Kept
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -37,6 +39,17 @@ class Fleet:
         self._recorder = recorder
         self.breakers = Breakers(config, time.monotonic, utc_now)
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view)
+        kept = Kept(
+            config.history.hours_of_minutes * HOUR,
+            config.history.days_of_hours * DAY,
+            config.history.years_of_days * 365 * DAY,
+        )
+        self.history = History(
+            record=recorder.record_history,
+            tend=lambda now, may_delete: recorder.tend_history(now, kept if may_delete else None),
+            now=time.time,
+            clock=time.monotonic,
+        )
         self.on_transition: list[Listener] = [_log_transition]
         """Who hears of each change, with the service as it is then: in the event loop, so they must not wait."""
 
@@ -56,6 +69,18 @@ class Fleet:
                 yield
             finally:
                 await tasks.close()
+
+    @asynccontextmanager
+    async def remembered(self, drain: Drain) -> AsyncIterator[None]:
+        """Keep what is met from entering to leaving; `drain` gives what requests met since its last call."""
+        self.history.drain_from(drain)
+        tasks = TaskGroup("history")
+        tasks.start(self.history.run(), "minutes")
+        try:
+            yield
+        finally:
+            await tasks.close()
+            self.history.flush()
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Put a service into maintenance, `reason` in words, or take it out with None. KeyError for an unknown name."""
@@ -78,7 +103,9 @@ class Fleet:
         return {key: value for key, value in known.items() if value}
 
     def _note_result(self, result: ProbeResult) -> None:
-        self._recorder.record_services([self.board.service(result.upstream.service)])
+        view = self.board.service(result.upstream.service)
+        self._recorder.record_services([view])
+        self.history.note_probe(result, view.health)
 
     def _note_transition(self, transition: Transition) -> None:
         view = self.board.service(transition.service)

@@ -9,9 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from tentaculo.histogram import Histogram
+
+MINUTE: Final = 60
+HOUR: Final = 3600
+DAY: Final = 86400
+"""The spans of which history is kept, in seconds."""
 
 
 class Health(StrEnum):
@@ -183,7 +188,7 @@ class Period:
 
     service: str
     span: int
-    """Seconds: a minute, an hour or a day."""
+    """`MINUTE`, `HOUR` or `DAY`."""
     start: int
     """Its first second since 1970 in UTC, a multiple of `span`."""
     probes: Tally = field(default_factory=Tally)
@@ -193,6 +198,16 @@ class Period:
         """Take in what happened in `other`."""
         self.probes.merge(other.probes)
         self.requests.merge(other.requests)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is told at a glance of one service's past."""
+
+    hours: tuple[Period, ...] = ()
+    """Of the last 24 hours, the one under way included, those in which something was met."""
+    quarter: Tally = field(default_factory=Tally)
+    """What probes met in the last 90 days, today included; without latencies."""
 
 
 class Outcome(StrEnum):

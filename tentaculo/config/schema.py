@@ -88,6 +88,20 @@ class Database(Section):
     )
 
 
+class History(Section):
+    """[history]: how long what was met is kept, in the database."""
+
+    hours_of_minutes: Annotated[Count, Field(ge=3, le=8760)] = Field(
+        48, description="Hours for which each minute is kept. Default 48."
+    )
+    days_of_hours: Annotated[Count, Field(ge=2, le=3660)] = Field(
+        90, description="Days for which each hour is kept. Default 90."
+    )
+    years_of_days: Annotated[Count, Field(ge=1, le=100)] = Field(
+        2, description="Years for which each day is kept. Default 2."
+    )
+
+
 class Limits(Section):
     """[limits]: how long and how much, where a route says nothing else."""
 
@@ -157,6 +171,7 @@ class Config(Section):
     auth: Auth = Auth()
     cors: Cors = Cors()
     database: Database = Database()
+    history: History = History()
     limits: Limits = Limits()
     log: Log = Log()
     services: dict[str, Service] = Field({}, description="The fleet, by name.")

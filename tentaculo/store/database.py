@@ -18,7 +18,9 @@ from tentaculo.model import ServiceView
 from tentaculo.store import repo, tables
 from tentaculo.store.address import database_file, parse
 from tentaculo.store.faults import NOT_MIGRATED, StoreUnavailable, describe
+from tentaculo.store.history import HistoryRow, add_history
 from tentaculo.store.runtime_table import RuntimeTable, Written
+from tentaculo.store.upkeep import Tending, tend
 
 LOCK_WAIT = 2.0
 """Seconds to wait for another process's lock."""
@@ -72,6 +74,15 @@ class Database:
             assert self._services is not None
             return self._services.write(connection, views, now)
 
+    def add_history(self, rows: Sequence[HistoryRow]) -> None:
+        """Store what was met, in one transaction."""
+        with self._transaction() as connection:
+            add_history(connection, rows)
+
+    def tend_history(self, tending: Tending, *, thorough: bool) -> Iterator[None]:
+        """The upkeep of history, piece by piece; no good any more once the connection was closed."""
+        return tend(self._transaction, tending, thorough=thorough)
+
     def read(self, query: repo.Query) -> Any:
         """What `query` finds."""
         with self._transaction() as connection:
@@ -102,7 +113,7 @@ class Database:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
         with self._transaction() as connection:
-            for table in (tables.events, tables.services):
+            for table in (tables.events, tables.history, tables.services):
                 connection.execute(select(literal_column("1")).select_from(table).limit(1)).all()
 
 

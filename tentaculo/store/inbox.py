@@ -10,7 +10,9 @@ from threading import Condition
 from typing import Any, Generic, TypeVar
 
 from tentaculo.model import ServiceView
+from tentaculo.store.history import HistoryRow
 from tentaculo.store.repo import EventRow, Query
+from tentaculo.store.upkeep import Tending
 
 T = TypeVar("T")
 
@@ -30,9 +32,11 @@ class Work:
     events: list[Ask[EventRow]] = field(default_factory=list)
     reads: list[Ask[Query]] = field(default_factory=list)
     views: dict[str, ServiceView] = field(default_factory=dict)
+    history: list[HistoryRow] = field(default_factory=list)
+    tending: Tending | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.reads or self.views)
+        return bool(self.events or self.reads or self.views or self.history or self.tending)
 
 
 class Inbox:
@@ -41,23 +45,27 @@ class Inbox:
     Of each service only the newest state is kept: while the database is away the others would be stale anyway.
     """
 
-    def __init__(self, asks: int, views: int) -> None:
-        """`asks` bounds the events, and the queries, that wait; `views` bounds the services."""
+    def __init__(self, asks: int, views: int, history: int) -> None:
+        """`asks` bounds the events, and the queries, that wait; `views` the services; `history` its rows."""
         self._max_asks = asks
         self._max_views = views
+        self._max_history = history
         self._events: deque[Ask[EventRow]] = deque()
         self._reads: deque[Ask[Query]] = deque()
         self._views: dict[str, ServiceView] = {}
+        self._history: deque[HistoryRow] = deque()
+        self._tending: Tending | None = None
         self._changed = Condition()
         self._closed = False
         self._dropped = 0
 
     def __repr__(self) -> str:
-        return f"<Inbox: {len(self._events)} events, {len(self._reads)} reads, {len(self._views)} services>"
+        asks = f"{len(self._events)} events, {len(self._reads)} reads"
+        return f"<Inbox: {asks}, {len(self._views)} services, {len(self._history)} rows of history>"
 
     @property
     def dropped(self) -> int:
-        """Events refused, and states of services that a newer one replaced before the table saw them."""
+        """Events refused, states of services replaced before the table saw them, and rows of history not stored."""
         return self._dropped
 
     @property
@@ -83,11 +91,28 @@ class Inbox:
             self._trim()
             self._changed.notify()
 
-    def put_back(self, views: dict[str, ServiceView]) -> None:
-        """Return states that could not be written, unless newer ones came meanwhile."""
+    def put_history(self, rows: Iterable[HistoryRow]) -> None:
+        """Queue rows of history; the oldest ones are dropped where there is no room."""
         with self._changed:
-            self._dropped += sum(1 for name in views if name in self._views)
-            self._views = views | self._views
+            rows = list(rows)
+            self._dropped += len(rows) if self._closed else 0
+            self._history.extend(() if self._closed else rows)
+            self._trim()
+            self._changed.notify()
+
+    def put_tending(self, tending: Tending) -> None:
+        """Have history tended, in place of an earlier request that still waits."""
+        with self._changed:
+            self._tending = tending
+            self._changed.notify()
+
+    def put_back(self, work: Work) -> None:
+        """Return what could not be done and nobody waits for, unless newer states of it came meanwhile."""
+        with self._changed:
+            self._dropped += sum(1 for name in work.views if name in self._views)
+            self._views = work.views | self._views
+            self._history.extendleft(reversed(work.history))
+            self._tending = self._tending or work.tending
             self._trim()
 
     def count_dropped(self, number: int) -> None:
@@ -96,15 +121,19 @@ class Inbox:
             self._dropped += number
 
     def take(self, wait: float, batch: int) -> Work | None:
-        """What waits, at most `batch` events of it; empty after `wait` seconds without any; None when it is all over."""
+        """What waits, at most `batch` of each kind of row; empty after `wait` seconds without any; None when all is over.
+
+        Once closed, history is not tended any more: the next start does it.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._has_work or self._closed, wait)
             if self._closed and not self._has_work:
                 return None
             events = [self._events.popleft() for _ in range(min(batch, len(self._events)))]
-            work = Work(events, list(self._reads), self._views)
+            history = [self._history.popleft() for _ in range(min(batch, len(self._history)))]
+            work = Work(events, list(self._reads), self._views, history, self._tending)
             self._reads.clear()
-            self._views = {}
+            self._views, self._tending = {}, None
             return work
 
     def take_asks(self) -> Sequence[Ask[Any]]:
@@ -128,7 +157,8 @@ class Inbox:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._events or self._reads or self._views)
+        has_tending = self._tending is not None and not self._closed
+        return bool(self._events or self._reads or self._views or self._history or has_tending)
 
     def _put(self, queue: deque[Ask[T]], ask: Ask[T]) -> bool:
         with self._changed:
@@ -141,4 +171,7 @@ class Inbox:
     def _trim(self) -> None:
         while len(self._views) > self._max_views:
             del self._views[next(iter(self._views))]
+            self._dropped += 1
+        while len(self._history) > self._max_history:
+            self._history.popleft()
             self._dropped += 1

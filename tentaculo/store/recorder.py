@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -11,12 +11,13 @@ import structlog
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
-from tentaculo.model import Event, ServiceView
-from tentaculo.store import repo
+from tentaculo.model import Event, Past, Period, ServiceView
+from tentaculo.store import history, repo
 from tentaculo.store.database import Database
 from tentaculo.store.faults import StoreUnavailable, describe
 from tentaculo.store.inbox import Ask, Inbox
 from tentaculo.store.repo import Query
+from tentaculo.store.upkeep import Kept, Tending
 from tentaculo.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -38,17 +39,23 @@ def _utc_now() -> datetime:
 
 
 class Recorder:
-    """Stores events and the services' rows through one writer thread behind a bounded queue.
+    """Stores events, history and the services' rows through one writer thread behind a bounded queue.
 
     Everything here runs on the event loop and returns at once or waits a bounded time. A database that cannot be
     opened, is locked, full, not migrated or gone is named by `problem`, and taken back into use when it is well.
     """
 
     def __init__(
-        self, url: str, *, now: Callable[[], datetime] = _utc_now, max_events: int = 1024, max_services: int = 4096
+        self,
+        url: str,
+        *,
+        now: Callable[[], datetime] = _utc_now,
+        max_events: int = 1024,
+        max_services: int = 4096,
+        max_history: int = 4096,
     ) -> None:
         """`url` is a SQLAlchemy address; a faulty one shows in `problem`. `max_*` bound what waits."""
-        self._inbox = Inbox(max_events, max_services)
+        self._inbox = Inbox(max_events, max_services, max_history)
         self._writer: Writer | None = None
         self._fault: str | None = None
         try:
@@ -67,7 +74,7 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """How many events were refused, and how many states of services never reached the table."""
+        """How many events were refused, and how many states of services and rows of history were not stored."""
         return self._inbox.dropped
 
     async def start(self) -> None:
@@ -118,9 +125,32 @@ class Recorder:
             raise StoreUnavailable(self.problem)
         return await self._ask(self._inbox.put_read, work, READ_WAIT)
 
+    async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
+        """What was met of `service` in periods of `span` seconds that begin from `since` to before `until`.
+
+        Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `recent_events` does.
+        """
+        periods: list[Period] = await self.run(
+            lambda connection: history.read_history(connection, span, since, until, service)
+        )
+        return periods
+
+    async def past(self, now: int) -> dict[str, Past]:
+        """What is told at a glance of each service's past. Raises `StoreUnavailable` as `recent_events` does."""
+        past: dict[str, Past] = await self.run(lambda connection: history.read_past(connection, now))
+        return past
+
     def record_services(self, views: Sequence[ServiceView]) -> None:
         """Have the services' rows brought up to date soon. Never waits and never raises."""
         self._inbox.put_views(views)
+
+    def record_history(self, periods: Iterable[Period]) -> None:
+        """Have what was met added to the history soon. Never waits and never raises."""
+        self._inbox.put_history([history.history_row(period) for period in periods])
+
+    def tend_history(self, now: int, kept: Kept | None) -> None:
+        """Have hours and days computed, and what is older than `kept` deleted, in the background. Never waits."""
+        self._inbox.put_tending(Tending(now, kept))
 
     async def _ask(self, put: Callable[[Ask[T]], bool], what: T, wait: float) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

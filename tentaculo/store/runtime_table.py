@@ -127,7 +127,7 @@ class RuntimeTable:
     def _insert(self, connection: Connection, rows: list[dict[str, Any]], names: Sequence[str]) -> None:
         if not rows:
             return
-        insert = _dialect(connection).insert(self._table)
+        insert = dialect_module(connection).insert(self._table)
         # Another writer may have been first since we looked; its row is then changed in place, never replaced.
         if names:
             statement = insert.on_conflict_do_update(
@@ -156,7 +156,7 @@ class RuntimeTable:
         return {name: self._fit[name](values[name]) for name in self.columns}
 
 
-def _dialect(connection: Connection) -> Any:
+def dialect_module(connection: Connection) -> Any:
     """The dialect's own module, which has the INSERT that knows ON CONFLICT. Only the one in use: each is megabytes."""
     return import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from threading import Thread
 from typing import Any
@@ -13,13 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from tentaculo.model import ServiceView
 from tentaculo.store.database import Database
 from tentaculo.store.faults import StoreUnavailable, describe, is_the_rows
+from tentaculo.store.history import HistoryRow
 from tentaculo.store.inbox import Ask, Inbox, Work
 from tentaculo.store.repo import EventRow
+from tentaculo.store.upkeep import Tending
 
 log = structlog.get_logger(__name__)
 
 BATCH = 256
-"""Events committed together at most."""
+"""Events, or rows of history, committed together at most."""
 CHECK_EVERY = 5.0
 """Seconds between looks at a database that nobody uses, so that its loss is known before it is felt."""
 FIRST_RETRY, LAST_RETRY = 0.25, 5.0
@@ -40,6 +42,9 @@ class Writer(Thread):
         self._inbox = inbox
         self._now = now
         self._delay = FIRST_RETRY
+        self._tending: Tending | None = None
+        self._upkeep: Iterator[None] = iter(())
+        self._was_away = True
 
     def run(self) -> None:
         """Serve until the inbox is closed and empty, or closed and the database lost."""
@@ -47,6 +52,7 @@ class Writer(Thread):
             try:
                 self._database.ready()
                 self._serve(work)
+                self._tend(work)
             # The thread's outermost frame: whatever a driver raises must cost this work only, never the thread.
             except Exception as error:  # noqa: BLE001
                 self._lose(work, error)
@@ -59,7 +65,8 @@ class Writer(Thread):
 
     def _next(self) -> Work | None:
         if self.problem is None:
-            return self._inbox.take(CHECK_EVERY, BATCH)
+            # Between two pieces of upkeep whatever waits comes first.
+            return self._inbox.take(CHECK_EVERY if self._tending is None else 0, BATCH)
         self._inbox.pause(self._delay)
         self._delay = min(self._delay * 2, LAST_RETRY)
         return self._inbox.take(0, BATCH)
@@ -73,6 +80,8 @@ class Writer(Thread):
         if work.views:
             self._write_views(list(work.views.values()))
             work.views = {}
+        if work.history:
+            self._add_history(work.history)
         while work.reads:
             ask = work.reads[0]
             try:
@@ -113,13 +122,51 @@ class Writer(Thread):
                 self._inbox.count_dropped(1)
                 log.warning("service row refused", service=views[0].name, error=type(error).__name__)
 
+    def _add_history(self, rows: list[HistoryRow]) -> None:
+        """Store `rows`, and take out what is done: of what a loss leaves in it nothing has been counted yet."""
+        try:
+            self._database.add_history(rows)
+        except SQLAlchemyError as error:
+            if not is_the_rows(error):
+                raise
+        else:
+            rows.clear()
+        while rows:
+            try:
+                self._database.add_history(rows[:1])
+            except SQLAlchemyError as error:
+                if not is_the_rows(error):
+                    raise
+                self._inbox.count_dropped(1)
+                log.warning("row of history refused", service=rows[0]["service"], error=type(error).__name__)
+            del rows[0]
+
+    def _tend(self, work: Work) -> None:
+        """Do one piece of the upkeep of history, that which is under way or that which is asked for now."""
+        if work.tending is not None:
+            # After the start and after a loss anything may be left undone; later only what has just ended.
+            self._upkeep = self._database.tend_history(work.tending, thorough=self._was_away)
+            self._tending, work.tending, self._was_away = work.tending, None, False
+        try:
+            next(self._upkeep)
+        except StopIteration:
+            self._tending = None
+        except (TypeError, ValueError, SQLAlchemyError) as error:
+            if isinstance(error, SQLAlchemyError) and not is_the_rows(error):
+                raise
+            # What another hand wrote into the table is not what we would have: the next round may pass it by.
+            self._tending, self._upkeep = None, iter(())
+            log.warning("history not tended", error=type(error).__name__)
+
     def _lose(self, work: Work, error: Exception) -> None:
         reason = describe(error, self._database.url)
         if reason != self.problem:
             log.warning("database lost", problem=reason, error=type(error).__name__)
         self.problem = reason
         self._database.close()
-        self._inbox.put_back(work.views)
+        work.tending = work.tending or self._tending
+        self._tending, self._upkeep, self._was_away = None, iter(()), True
+        self._inbox.put_back(work)
         self._refuse([*work.events, *work.reads, *self._inbox.take_asks()], reason)
 
     def _regain(self) -> None:

@@ -229,4 +229,4 @@ async def test_starting_and_closing_without_use_leaves_nothing(file: Path, recor
     await kept.close()
     await kept.close()
     assert len(os.listdir("/proc/self/fd")) == before
-    assert repr(kept) == "<Recorder: well, <Inbox: 0 events, 0 reads, 0 services>, 0 dropped>"
+    assert repr(kept) == "<Recorder: well, <Inbox: 0 events, 0 reads, 0 services, 0 rows of history>, 0 dropped>"

@@ -1,0 +1,157 @@
+"""History in the database: what was met is added to the minute's row, and read back at any of the three spans.
+
+Nothing here waits for the roll-up (`upkeep`): what has not been computed yet is made of the finer rows as it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+
+from tentaculo.histogram import Histogram
+from tentaculo.model import DAY, HOUR, MINUTE, Past, Period, Tally
+from tentaculo.store.tables import history
+
+HistoryRow = Mapping[str, Any]
+
+BELOW = {HOUR: MINUTE, DAY: HOUR}
+"""The span whose rows make one of the key's."""
+_KEY = ("service", "span", "start")
+
+
+def history_row(period: Period) -> HistoryRow:
+    """The row of a period."""
+    probes, requests = period.probes, period.requests
+    return {
+        "service": period.service,
+        "span": period.span,
+        "start": period.start,
+        "probes_ok": probes.ok,
+        "probes_failed": probes.failed,
+        "probes_latency": probes.latency.encode(),
+        "requests_ok": requests.ok,
+        "requests_failed": requests.failed,
+        "requests_latency": requests.latency.encode(),
+    }
+
+
+def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
+    """Store what was met, or add it to what is stored of the same minute: after a restart, or a clock set back.
+
+    Raises `IntegrityError` where another process stored a first row of the same minute just now; then do it again.
+    """
+    met: dict[tuple[str, int, int], Period] = {}
+    for row in rows:
+        period = _period(row)
+        if (first := met.setdefault(_key(period), period)) is not period:
+            first.merge(period)
+    c = history.c
+    known = (
+        select(history)
+        .where(
+            c.span.in_({period.span for period in met.values()}),
+            c.start.in_({period.start for period in met.values()}),
+            c.service.in_({period.service for period in met.values()}),
+        )
+        .with_for_update()
+    )
+    changed = []
+    for found in connection.execute(known).mappings().all():
+        stored = _period(found)
+        if (more := met.pop(_key(stored), None)) is not None:
+            stored.merge(more)
+            changed.append({f"new_{name}": value for name, value in history_row(stored).items()})
+    if met:
+        connection.execute(insert(history), [history_row(period) for period in met.values()])
+    if changed:
+        statement = update(history).where(*(c[name] == bindparam(f"new_{name}") for name in _KEY))
+        names = [name for name in c.keys() if name not in _KEY]  # noqa: SIM118 - a column collection
+        connection.execute(statement.values({name: bindparam(f"new_{name}") for name in names}), changed)
+
+
+def read_history(connection: Connection, span: int, since: int, until: int, service: str | None = None) -> list[Period]:
+    """The periods of one service, or of all, that begin between `since` and `until`, by service and time.
+
+    `since` is a multiple of `span`, and `until` (not included) no later than now. Where nothing was met there is no
+    period.
+    """
+    periods = {_key(period): period for period in rows_of(connection, span, since, until, service)}
+    if span in BELOW:
+        # The period under way has no row yet, and the one before it has none for a moment.
+        tail = max(since, until - until % span - span)
+        recent: dict[tuple[str, int, int], Period] = {}
+        for part in read_history(connection, BELOW[span], tail, until, service):
+            whole = Period(part.service, span, part.start - part.start % span)
+            if _key(whole) not in periods:
+                recent.setdefault(_key(whole), whole).merge(part)
+        periods |= recent
+    return [periods[key] for key in sorted(periods)]
+
+
+def rows_of(connection: Connection, span: int, since: int, until: int, service: str | None = None) -> list[Period]:
+    """The rows of one span as they are stored."""
+    c = history.c
+    query = select(history).where(c.span == span, c.start >= since, c.start < until)
+    if service is not None:
+        query = query.where(c.service == service)
+    return [_period(row) for row in connection.execute(query).mappings()]
+
+
+def merged(service: str, span: int, start: int, parts: Iterable[Period]) -> Period:
+    """One period that holds what was met in `parts`."""
+    whole = Period(service, span, start)
+    for part in parts:
+        whole.merge(part)
+    return whole
+
+
+def read_past(connection: Connection, now: int) -> dict[str, Past]:
+    """What is told at a glance of each service, by name."""
+    today, hour, until = now - now % DAY, now - now % HOUR, now + 1
+    # Days before yesterday are surely computed; the hours since are few, and are wanted anyway.
+    quarter = _sum_of_days(connection, today - 89 * DAY, today - DAY)
+    hours = read_history(connection, HOUR, min(today - DAY, hour - 23 * HOUR), until)
+    past = {service: Past((), tally) for service, tally in quarter.items()}
+    for service, periods in groupby(hours, key=lambda period: period.service):
+        found = tuple(periods)
+        tally = quarter.get(service) or Tally()
+        for period in found:
+            tally.ok += period.probes.ok
+            tally.failed += period.probes.failed
+        past[service] = Past(tuple(period for period in found if period.start > hour - DAY), tally)
+    return past
+
+
+def _sum_of_days(connection: Connection, since: int, until: int) -> dict[str, Tally]:
+    c = history.c
+    query = (
+        select(c.service, func.sum(c.probes_ok), func.sum(c.probes_failed))
+        .where(c.span == DAY, c.start >= since, c.start < until)
+        .group_by(c.service)
+    )
+    return {service: Tally(int(ok), int(failed)) for service, ok, failed in connection.execute(query)}
+
+
+def _period(row: RowMapping | HistoryRow) -> Period:
+    return Period(
+        row["service"],
+        row["span"],
+        row["start"],
+        Tally(row["probes_ok"], row["probes_failed"], _histogram(row["probes_latency"])),
+        Tally(row["requests_ok"], row["requests_failed"], _histogram(row["requests_latency"])),
+    )
+
+
+def _histogram(encoded: bytes) -> Histogram:
+    try:
+        return Histogram.decode(encoded)
+    except ValueError:
+        # What another hand wrote there, or a later version: the counts beside it still hold.
+        return Histogram()
+
+
+def _key(period: Period) -> tuple[str, int, int]:
+    return (period.service, period.span, period.start)
