@@ -15,7 +15,7 @@ from tentaculo.health.breaker import Breakers
 from tentaculo.health.history import Drain, History
 from tentaculo.health.probe import Prober
 from tentaculo.health.watch import Watch
-from tentaculo.model import DAY, HOUR, Health, ProbeResult, ServiceView, Transition
+from tentaculo.model import DAY, HOUR, Health, ProbeResult, ServiceView, Transition, Upstream
 from tentaculo.store.recorder import Recorder
 from tentaculo.store.upkeep import Kept
 from tentaculo.tasks import TaskGroup
@@ -37,8 +37,9 @@ class Fleet:
     def __init__(self, config: Config, recorder: Recorder) -> None:
         self._config = config
         self._recorder = recorder
-        self.breakers = Breakers(config, time.monotonic, utc_now)
-        self.board = Board(config, now=utc_now, breaker_view=self.breakers.view)
+        self.breakers = Breakers(config, time.monotonic, utc_now, self._note_request)
+        self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
+        self._watch: Watch | None = None
         kept = Kept(
             config.history.hours_of_minutes * HOUR,
             config.history.days_of_hours * DAY,
@@ -60,14 +61,15 @@ class Fleet:
     async def watched(self) -> AsyncIterator[None]:
         """Probe every service from entering to leaving."""
         async with Prober(self._config) as prober:
-            watch = Watch(
+            self._watch = Watch(
                 self._config, prober, self.board, on_result=self._note_result, on_transition=self._note_transition
             )
             tasks = TaskGroup("fleet")
-            tasks.start(watch.run(), "watch")
+            tasks.start(self._watch.run(), "watch")
             try:
                 yield
             finally:
+                self._watch = None
                 await tasks.close()
 
     @asynccontextmanager
@@ -97,13 +99,26 @@ class Fleet:
         breaker = view.breaker
         known = {
             "reason": breaker.reason,
+            "since": breaker.opened_at,
             "last_failure": breaker.last_failure,
             "last_seen_well": view.last_seen_well,
         }
         return {key: value for key, value in known.items() if value}
 
+    def _note_request(self, upstream: Upstream, is_well: bool) -> None:
+        """A request speaks against what is believed: its address is asked now."""
+        if self._watch is not None and self.board.is_contradicted(upstream, is_well=is_well):
+            self._watch.suspect(upstream)
+
     def _note_result(self, result: ProbeResult) -> None:
-        view = self.board.service(result.upstream.service)
+        upstream = result.upstream
+        self.breakers.of(upstream).doubt(is_doubted=self.board.is_doubted(upstream))
+        if self._watch is not None and not result.health.is_healthy and not self.board.is_settled(upstream):
+            # It may be a parent's failure: that is soon known, so that only the root makes a noise.
+            for parent in self.board.parents(upstream.service):
+                for address in self._config.services[parent].upstreams:
+                    self._watch.suspect(address)
+        view = self.board.service(upstream.service)
         self._recorder.record_services([view])
         self.history.note_probe(result, view.health)
 

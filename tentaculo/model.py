@@ -101,15 +101,43 @@ class BreakerView:
     """Why it last opened, in words."""
     retry_after: float = 0.0
     """Seconds until a trial is let through; 0 unless open."""
+    opened_at: datetime | None = None
+    """Since when requests have been refused; None while it is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often something went well, and how often it failed."""
+
+    ok: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.ok + other.ok, self.failed + other.failed)
+
+
+NOTHING = Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficView:
+    """What the proxied requests of one address met. Callers' own 4xx count as well, clients that left not at all."""
+
+    total: Counts = NOTHING
+    """Since the start."""
+    recent: Counts = NOTHING
+    """Within the breaker's window; counted from the first failure in it, or from the first doubt of the probes."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamView:
-    """One address of a service at one moment."""
+    """One address of a service at one moment. Probes and requests are counted apart."""
 
     upstream: Upstream
     health: Health
     breaker: BreakerView
+    probes: Counts = NOTHING
+    traffic: Counts = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +164,21 @@ class ServiceView:
     """The service whose failure explains this one's, while it does; always one that this one depends on."""
     maintenance: str | None = None
     """Why it is in maintenance, in words; None where it is not."""
+
+    @property
+    def probes(self) -> Counts:
+        """The probes of all its addresses since the start."""
+        return sum((view.probes for view in self.upstreams), NOTHING)
+
+    @property
+    def traffic(self) -> Counts:
+        """The proxied requests of all its addresses since the start."""
+        return sum((view.traffic for view in self.upstreams), NOTHING)
+
+    @property
+    def full_reason(self) -> str:
+        """The reason, and the service that is behind it where there is one."""
+        return self.reason if self.root is None else f"{self.reason}; it depends on {self.root}, which is down"
 
     @property
     def breaker(self) -> BreakerView:

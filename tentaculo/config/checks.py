@@ -7,10 +7,11 @@ of single values. What has the wrong type is passed over here, since it is a fau
 from __future__ import annotations
 
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from tentaculo.config.environment import variable_name
-from tentaculo.config.faults import Faults, Place, dotted, unknown_key
+from tentaculo.config.faults import Faults, Place, did_you_mean, dotted, unknown_key
 from tentaculo.config.keys import INTERNAL
 from tentaculo.config.values import is_service_name
 
@@ -43,6 +44,7 @@ def check(data: Table, faults: Faults) -> None:
     _check_names(data, faults)
     _check_aliases(data, faults)
     _check_routes(data, faults)
+    _check_dependencies(data, faults)
     for name, table in services_of(data):
         place: Place = ("services", name)
         if ("url" in table) == bool(table.get("urls")):
@@ -110,6 +112,28 @@ def _check_routes(data: Table, faults: Faults) -> None:
             place: Place = ("services", name, "routes", index)
             if (first := taken.setdefault(key, place)) != place:
                 faults.add((*place, "prefix"), f"is taken already by {dotted(first)}")
+
+
+def _check_dependencies(data: Table, faults: Faults) -> None:
+    names = [name for name, _ in services_of(data)]
+    parents: dict[str, list[str]] = {}
+    for name, table in services_of(data):
+        for index, parent in enumerate(_list(table, "depends_on")):
+            place: Place = ("services", name, "depends_on", index)
+            if not isinstance(parent, str):
+                continue
+            if parent == name:
+                faults.add(place, "is the service itself")
+            elif parent not in names:
+                faults.add(place, "is not the name of a service" + did_you_mean(parent, names))
+            else:
+                parents.setdefault(name, []).append(parent)
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        # The circle is told from child to parent, and begins with the service that the fault is put at.
+        circle = [*reversed(error.args[1])]
+        faults.add(("services", circle[0], "depends_on"), f"goes in a circle: {' → '.join(circle)}")
 
 
 def _routes(table: Table) -> Iterator[tuple[int, Table]]:

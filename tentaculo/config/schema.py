@@ -148,6 +148,10 @@ class Limits(Section):
     subscriber_queue: Annotated[Count, Field(ge=1)] = Field(
         256, description="Events that wait for one slow subscriber before it is cut off. Default 256."
     )
+    probes: Annotated[Count, Field(ge=4)] = Field(
+        256,
+        description="Probes at once; a quarter of them for addresses whose last one took over a second. Default 256.",
+    )
     resolve: Seconds = Field(30, description="Seconds an upstream's looked-up name is believed. Default 30.")
     pool: Annotated[Count, Field(ge=0)] = Field(256, description="Idle connections kept per upstream. Default 256.")
 

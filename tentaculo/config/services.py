@@ -24,6 +24,7 @@ from tentaculo.config.values import (
     PathPrefixes,
     RouteHost,
     Seconds,
+    Share,
     Token,
     VariableName,
 )
@@ -34,6 +35,16 @@ class Breaker(Section):
     """When a failing upstream is given a rest."""
 
     failures: Annotated[Count, Field(ge=1)] = Field(5, description="Failures in a row that open it. Default 5.")
+    rate: Annotated[Share, Field(gt=0)] = Field(
+        0.5, description="Share of failing requests, from 0 to 1, that opens it too. Default 0.5."
+    )
+    requests: Annotated[Count, Field(ge=1)] = Field(
+        20, description="Requests within the window below which the share opens nothing. Default 20."
+    )
+    window: Seconds = Field(10, description="Seconds of which the requests are counted. Default 10.")
+    degraded_rate: Share = Field(
+        0.1, description="Share of failing requests, at least 5 of them, that is shown as degraded. Default 0.1."
+    )
     open_for: Seconds = Field(10, description="Seconds it stays open before one trial. Default 10.")
 
 
@@ -41,7 +52,19 @@ class Probe(Section):
     """How a service is asked for its health."""
 
     interval: Seconds = Field(10, description="Seconds between probes. Default 10.")
+    jitter: Annotated[Share, Field(le=0.5)] = Field(
+        0.1, description="Share of the interval by which it varies at random, up to 0.5. Default 0.1."
+    )
+    recheck: Seconds = Field(
+        1, description="Seconds to the next probe while the last one contradicts what is believed. Default 1."
+    )
     timeout: Seconds = Field(3, description="Seconds one probe may take. Default 3.")
+    failures: Annotated[Count, Field(ge=1)] = Field(
+        3, description="Probes in a row that must find it worse before that is believed. Default 3."
+    )
+    successes: Annotated[Count, Field(ge=1)] = Field(
+        2, description="Probes in a row that must find it better before that is believed. Default 2."
+    )
 
 
 class Route(Section):
@@ -99,6 +122,9 @@ class Service(Section):
     urls: tuple[Address, ...] = Field((), description="Several addresses in place of url, used in turn. Default none.")
     host: HostHeader | None = Field(None, description="Host header for the upstream. Default: the client's own.")
     aliases: tuple[str, ...] = Field((), description="Other names it is known by. Default none.")
+    depends_on: tuple[str, ...] = Field(
+        (), description="Services without which it cannot work: their failure explains its own. Default none."
+    )
     enabled: Flag = Field(True, description="false: off on purpose, answered 503 and never a failure. Default true.")
     enabled_env: VariableName | None = Field(
         None, description="Environment variable that, when set to true or false, decides enabled. Default none."

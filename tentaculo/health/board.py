@@ -1,64 +1,48 @@
-"""The board: what the gateway believes of each service, since when and why. Pure; the clock is passed in."""
+"""The board: what the gateway believes of each service, since when and why. Pure; the clock is passed in.
+
+probe result → streak (of its address) → weighed against what requests met → fused over the addresses
+    → covered by maintenance, explained by what the service depends on → transitions
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import Service
+from tentaculo.health.dependencies import Dependencies
+from tentaculo.health.fusion import NOT_PROBED, fuse
+from tentaculo.health.passive import Finding, weigh
+from tentaculo.health.streak import Streak
 from tentaculo.model import (
     BreakerState,
     BreakerView,
     Health,
     ProbeResult,
     ServiceView,
+    TrafficView,
     Transition,
     Upstream,
     UpstreamView,
 )
-
-_NOT_PROBED = "not probed yet"
 
 
 def _no_breaker(_: Upstream) -> BreakerView:
     return BreakerView(BreakerState.CLOSED, 0)
 
 
-def _addresses(count: int, total: int) -> str:
-    return f"{count} of {total} addresses {'is' if count == 1 else 'are'}"
+def _no_traffic(_: Upstream) -> TrafficView:
+    return TrafficView()
 
 
-def fuse(results: Sequence[ProbeResult | None]) -> tuple[Health, str]:
-    """One health and its reason from the last result of each address of a service, None where there is none yet.
+@dataclass(slots=True)
+class _Address:
+    """What is remembered of one address."""
 
-    A service is down when all its addresses are, and degraded when only some are well. While not every address is
-    known and none is well, it is unknown: nothing is claimed too early.
-    """
-    known = [result for result in results if result is not None]
-    if not known:
-        return Health.UNKNOWN, _NOT_PROBED
-    total = len(results)
-    if total == 1:
-        return known[0].health, known[0].reason
-    up, weak, down = (
-        [result for result in known if result.health is health] for health in (Health.UP, Health.DEGRADED, Health.DOWN)
-    )
-    if len(down) == total:
-        return Health.DOWN, f"all {total} addresses are down: {down[0].reason}"
-    faults = [
-        f"{_addresses(len(found), total)} {word}: {found[0].reason}"
-        for word, found in (("down", down), ("degraded", weak))
-        if found
-    ]
-    if not up and not weak:
-        return Health.UNKNOWN, "; ".join([*faults, "the others are not known yet"])
-    if faults:
-        return Health.DEGRADED, "; ".join(faults)
-    if len(up) < total:
-        return Health.UP, f"{_addresses(len(up), total)} up, the others are not known yet"
-    return Health.UP, f"all {total} addresses are up"
+    streak: Streak
+    finding: Finding | None = None
 
 
 @dataclass(slots=True)
@@ -66,42 +50,53 @@ class _Entry:
     """What is remembered of one service."""
 
     service: Service
-    upstreams: tuple[Upstream, ...]
-    found: Health
-    """What the probes say, also while the service is in maintenance."""
-    why: str
+    addresses: dict[Upstream, _Address]
+    found: Finding
+    """What probes and requests say, also while the service is in maintenance."""
     since: datetime
     maintenance: str | None = None
-    results: dict[Upstream, ProbeResult] = field(default_factory=dict)
+    explained_by: str | None = None
     good_path: str | None = None
     last_seen_well: datetime | None = None
+    told: tuple[Health, str | None] = field(init=False)
+    """Health and root as they were told last."""
+
+    def __post_init__(self) -> None:
+        self.told = (self.health, self.root)
 
     @property
     def health(self) -> Health:
-        return Health.MAINTENANCE if self.maintenance is not None else self.found
+        return Health.MAINTENANCE if self.maintenance is not None else self.found.health
 
     @property
     def reason(self) -> str:
-        return self.why if self.maintenance is None else self.maintenance
+        return self.found.reason if self.maintenance is None else self.maintenance
+
+    @property
+    def root(self) -> str | None:
+        """What explains it; maintenance needs no explanation."""
+        return self.explained_by if self.maintenance is None else None
+
+    @property
+    def results(self) -> list[ProbeResult]:
+        return [address.streak.last for address in self.addresses.values() if address.streak.last is not None]
 
     def health_of(self, upstream: Upstream) -> Health:
         if not self.service.enabled:
             return Health.OFF
-        result = self.results.get(upstream)
-        return Health.UNKNOWN if result is None else result.health
+        finding = self.addresses[upstream].finding
+        return Health.UNKNOWN if finding is None else finding.health
 
     def shown(self) -> ProbeResult | None:
         """The result whose details stand for the service: the latest of a healthy address, else the latest."""
-        return max(
-            self.results.values(), key=lambda result: (result.health.is_healthy, result.checked_at), default=None
-        )
+        return max(self.results, key=lambda result: (result.health.is_healthy, result.checked_at), default=None)
 
 
 class Board:
     """What the gateway believes of each service of the configuration.
 
-    `now` gives the present time in UTC; `breaker_view` the breaker of an address, so that a snapshot carries both
-    what probes found and what traffic met. Neither changes the other.
+    `now` gives the present time in UTC; `breaker_view` the breaker of an address and `traffic_view` what requests met
+    there. Requests and probes are counted apart, and the board changes no breaker; where the two disagree it says so.
     """
 
     def __init__(
@@ -110,20 +105,14 @@ class Board:
         *,
         now: Callable[[], datetime],
         breaker_view: Callable[[Upstream], BreakerView] = _no_breaker,
+        traffic_view: Callable[[Upstream], TrafficView] = _no_traffic,
     ) -> None:
         self._now = now
         self._breaker_view = breaker_view
+        self._traffic_view = traffic_view
+        self._dependencies = Dependencies(config)
         start = now()
-        self._entries = {
-            name: _Entry(
-                service,
-                tuple(dict.fromkeys(service.upstreams)),
-                Health.UNKNOWN if service.enabled else Health.OFF,
-                _NOT_PROBED if service.enabled else service.off_reason,
-                start,
-            )
-            for name, service in config.services.items()
-        }
+        self._entries = {name: _entry(service, start) for name, service in config.services.items()}
 
     def __repr__(self) -> str:
         well = sum(entry.health.is_healthy for entry in self._entries.values())
@@ -134,13 +123,20 @@ class Board:
         entry = self._entries[result.upstream.service]
         if not entry.service.enabled:
             return ()
-        entry.results[result.upstream] = result
+        address = entry.addresses[result.upstream]
+        address.streak.take(result)
         if result.health.is_healthy:
             entry.last_seen_well = result.checked_at
-            entry.good_path = result.endpoint
-        before = entry.health
-        entry.found, entry.why = fuse([entry.results.get(upstream) for upstream in entry.upstreams])
-        return self._changed(entry, before, result.checked_at)
+            entry.good_path = result.endpoint or entry.good_path
+        address.finding = weigh(
+            Finding(address.streak.health, address.streak.reason),
+            self._traffic_view(result.upstream),
+            self._breaker_view(result.upstream),
+            entry.service.breaker,
+            address.finding or NOT_PROBED,
+        )
+        before, entry.found = entry.found, fuse([one.finding for one in entry.addresses.values()])
+        return self._tell(entry, result.checked_at, is_found_anew=entry.found.health is not before.health)
 
     def set_maintenance(self, service: str, reason: str | None) -> tuple[Transition, ...]:
         """Put a service into maintenance, `reason` in words, or take it out with None; returns what that changed.
@@ -151,15 +147,8 @@ class Board:
         entry = self._entries[service]
         if not entry.service.enabled:
             return ()
-        before, entry.maintenance = entry.health, reason
-        return self._changed(entry, before, self._now())
-
-    @staticmethod
-    def _changed(entry: _Entry, before: Health, at: datetime) -> tuple[Transition, ...]:
-        if entry.health is before:
-            return ()
-        entry.since = at
-        return (Transition(entry.service.name, before, entry.health, entry.reason, at),)
+        entry.maintenance = reason
+        return self._tell(entry, self._now(), is_found_anew=False)
 
     def service(self, name: str) -> ServiceView:
         """One service by its canonical name; KeyError for any other."""
@@ -169,31 +158,96 @@ class Board:
         """Every service in the order of the configuration, those that are off included."""
         return tuple(self._view(entry) for entry in self._entries.values())
 
+    def health_of(self, upstream: Upstream) -> Health:
+        """What is believed of one configured address; KeyError for any other."""
+        return self._entries[upstream.service].health_of(upstream)
+
+    def is_settled(self, upstream: Upstream) -> bool:
+        """Whether the latest probe of an address found what is believed; if not, the next should come soon."""
+        return self._entries[upstream.service].addresses[upstream].streak.is_settled
+
+    def is_doubted(self, upstream: Upstream) -> bool:
+        """Whether probes find an address down, or the latest did."""
+        streak = self._entries[upstream.service].addresses[upstream].streak
+        failed = streak.last is not None and not streak.last.health.is_healthy
+        return failed or streak.health is Health.DOWN
+
+    def is_contradicted(self, upstream: Upstream, *, is_well: bool) -> bool:
+        """Whether a request that went well, or did not, speaks against what is believed of an address."""
+        finding = self._entries[upstream.service].addresses[upstream].finding
+        if finding is None:
+            return False
+        if is_well:
+            return finding.health is Health.DOWN or finding.by_traffic
+        return finding.health is Health.UP
+
+    def parents(self, service: str) -> tuple[str, ...]:
+        """What a service depends on directly."""
+        return self._dependencies.parents(service)
+
     def health_path(self, service: str) -> str:
         """The health path that last answered well, else the first configured one; KeyError for an unknown name."""
         entry = self._entries[service]
         return entry.good_path or entry.service.health[0]
 
+    def _tell(self, entry: _Entry, at: datetime, *, is_found_anew: bool) -> tuple[Transition, ...]:
+        """What has changed: for `entry`, and where its found health is new, for those that depend on it."""
+        touched: Iterable[_Entry] = (entry,)
+        if self._dependencies and is_found_anew:
+            roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
+            for name, one in self._entries.items():
+                one.explained_by = roots.get(name)
+            # The one that changed comes first: who hears of all knows the root before those whom it explains.
+            touched = (entry, *(one for one in self._entries.values() if one is not entry))
+        changed = []
+        for one in touched:
+            before, now = one.told, (one.health, one.root)
+            if now != before:
+                one.told = now
+                if now[0] is not before[0]:
+                    one.since = at
+                changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root))
+        return tuple(changed)
+
     def _view(self, entry: _Entry) -> ServiceView:
         service, shown = entry.service, entry.shown()
+        upstreams = tuple(self._upstream_view(entry, upstream) for upstream in entry.addresses)
+        first = upstreams[0].upstream
         return ServiceView(
             name=service.name,
-            port=entry.upstreams[0].port,
+            port=first.port,
             health=entry.health,
             reason=entry.reason,
             since=entry.since,
-            upstreams=tuple(
-                UpstreamView(upstream, entry.health_of(upstream), self._breaker_view(upstream))
-                for upstream in entry.upstreams
-            ),
+            upstreams=upstreams,
             aliases=service.aliases,
-            host=entry.upstreams[0].host,
+            host=first.host,
             health_url=service.addresses[0].rstrip("/") + (entry.good_path or service.health[0]),
-            checked_at=max((result.checked_at for result in entry.results.values()), default=None),
+            checked_at=max((result.checked_at for result in entry.results), default=None),
             code=shown.code if shown else None,
             latency_ms=shown.latency_ms if shown else None,
             endpoint=shown.endpoint if shown else None,
             snippet=shown.snippet if shown else None,
             last_seen_well=entry.last_seen_well,
+            root=entry.root,
             maintenance=entry.maintenance,
         )
+
+    def _upstream_view(self, entry: _Entry, upstream: Upstream) -> UpstreamView:
+        return UpstreamView(
+            upstream,
+            entry.health_of(upstream),
+            self._breaker_view(upstream),
+            entry.addresses[upstream].streak.counts,
+            self._traffic_view(upstream).total,
+        )
+
+
+def _entry(service: Service, start: datetime) -> _Entry:
+    probe = service.probe
+    return _Entry(
+        service,
+        {upstream: _Address(Streak(probe.failures, probe.successes)) for upstream in service.upstreams},
+        NOT_PROBED if service.enabled else Finding(Health.OFF, service.off_reason),
+        start,
+    )

@@ -1,9 +1,9 @@
 """Circuit breakers: when the traffic of an upstream is given a rest. Pure; the clocks are passed in.
 
-Only traffic is counted here. Probes never touch a breaker, and a caller's own 4xx is not a failure.
+Only traffic is counted here. Probes never open or close a breaker, and a caller's own 4xx is not a failure.
 
-    closed --(failures in a row)--> open --(open_for seconds)--> half open --(success)--> closed
-                                      ^------------(failure)---------'
+    closed --(failures in a row, or too large a share)--> open --(open_for seconds)--> half open --(success)--> closed
+                                                           ^-----------(failure)-----------'
 """
 
 from __future__ import annotations
@@ -11,76 +11,139 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from tentaculo.config import services
 from tentaculo.config.schema import Config
-from tentaculo.model import BreakerState, BreakerView, Outcome, Upstream
+from tentaculo.health.window import Window
+from tentaculo.model import BreakerState, BreakerView, Counts, Outcome, TrafficView, Upstream
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _CLOSED = BreakerState.CLOSED
 _SUCCESS = Outcome.SUCCESS
 
+Signal = Callable[[Upstream, bool], None]
+"""Told of an address, and whether a request there went well."""
+
+
+def _deaf(_: Upstream, __: bool) -> None:
+    pass
+
 
 class Breaker:
     """The breaker of one upstream.
 
-    Opens after `failures` failures in a row and refuses for `open_for` seconds; then exactly one request, the trial,
-    is let through, and its outcome closes the breaker or opens it again. A trial that never reports does not wedge
-    it: after another `open_for` seconds there is a new one. While it is open nothing but time changes it, so a
-    request from before that answers late neither closes it nor keeps it open for longer.
+    It opens after `rules.failures` failures in a row, or when at least `rules.rate` of at least `rules.requests`
+    requests within `rules.window` seconds failed, and refuses for `rules.open_for` seconds; then exactly one request,
+    the trial, is let through, and its outcome closes the breaker or opens it again. A trial that never reports does
+    not wedge it: after another `open_for` seconds there is a new one.
 
-    `clock` is monotonic, in seconds; `now` gives the time of day of a failure, for people. Neither is read while
-    requests succeed.
+    Whoever is let through gets a ticket and reports with it. Each opening and each trial makes new tickets, so that a
+    request from before, which ends late, is counted but never taken for the trial, neither closes the breaker nor
+    keeps it open for longer.
+
+    `signal` hears of every failure, and of a success where one is news: after a failure, and while probes doubt.
+    `clock` is monotonic, in seconds; `now` gives the time of day, for people. Neither is read while requests succeed
+    and nobody doubts.
     """
 
-    __slots__ = ("_clock", "_count", "_failures", "_last_failure", "_now", "_open_for", "_reason", "_state", "_until")
+    __slots__ = (
+        "_clock",
+        "_count",
+        "_failed",
+        "_is_doubted",
+        "_is_watchful",
+        "_last_failure",
+        "_now",
+        "_ok",
+        "_opened_at",
+        "_reason",
+        "_rules",
+        "_signal",
+        "_state",
+        "_ticket",
+        "_until",
+        "_window",
+        "upstream",
+    )
 
     def __init__(
-        self, failures: int, open_for: float, *, clock: Callable[[], float], now: Callable[[], datetime]
+        self,
+        upstream: Upstream,
+        rules: services.Breaker,
+        *,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        signal: Signal = _deaf,
     ) -> None:
-        self._failures = failures
-        self._open_for = open_for
+        self.upstream = upstream
+        self._rules = rules
         self._clock = clock
         self._now = now
+        self._signal = signal
         self._state = _CLOSED
-        # Failures in a row. Never 0 unless closed, so that `record` tells by it whether a success changes anything.
+        self._ticket = 1
+        self._ok = 0
+        self._failed = 0
+        # Failures in a row.
         self._count = 0
+        self._window = Window(rules.window)
         # When the next trial may go, unless closed.
         self._until = 0.0
+        # Whether probes find it down, or did at the last look.
+        self._is_doubted = False
+        # Whether a success is more than one more: anything but closed, failures in a row, or doubts.
+        self._is_watchful = False
+        self._opened_at: datetime | None = None
         self._last_failure: datetime | None = None
         self._reason: str | None = None
 
     def __repr__(self) -> str:
         view = self.view()
         waits = f", trial in {view.retry_after:.1f} s" if view.state is BreakerState.OPEN else ""
-        return f"<Breaker {view.state}, {view.failure_count} of {self._failures} failures{waits}>"
+        return f"<Breaker {view.state}, {view.failure_count} of {self._rules.failures} failures{waits}>"
 
     @property
     def is_closed(self) -> bool:
         """Whether requests pass freely."""
         return self._state is _CLOSED
 
-    def try_acquire(self) -> bool:
-        """Whether a request may go to the upstream now. Whoever gets True reports with `record`."""
+    def try_acquire(self) -> int:
+        """A ticket if a request may go to the upstream now, else 0. Whoever gets one reports with `record`."""
         if self._state is _CLOSED:
-            return True
+            return self._ticket
         moment = self._clock()
         if moment < self._until:
-            return False
+            return 0
         self._state = BreakerState.HALF_OPEN
-        self._until = moment + self._open_for
-        return True
+        self._until = moment + self._rules.open_for
+        self._ticket += 1
+        return self._ticket
 
-    def record(self, outcome: Outcome, reason: str = "") -> None:
+    def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
         """Take the outcome of one exchange; `reason` says in words why it failed.
 
-        NEUTRAL judges nothing: the count stays, and a trial is released for the next request.
+        NEUTRAL judges nothing: no count moves, and a trial is released for the next request.
         """
         if outcome is _SUCCESS:
-            if self._count:
-                self._succeed()
+            self._ok += 1
+            if self._is_watchful:
+                self._succeed(ticket)
         elif outcome is Outcome.FAILURE:
-            self._fail(reason)
-        elif self._state is BreakerState.HALF_OPEN:
+            self._fail(ticket, reason)
+        elif self._state is BreakerState.HALF_OPEN and ticket == self._ticket:
             self._until = self._clock()
+
+    def doubt(self, *, is_doubted: bool) -> None:
+        """What probes make of the address. They open and close nothing, but what they say is a hint.
+
+        While they doubt, successes are watched, since those contradict them. When they find an address well again that
+        they had found down, an open breaker need not wait to try for itself.
+        """
+        if self._is_doubted and not is_doubted and self._state is BreakerState.OPEN:
+            self._until = min(self._until, self._clock())
+        if is_doubted and not self._is_doubted:
+            self._window.mark(self._clock(), self._ok)
+        self._is_doubted = is_doubted
+        self._watch()
 
     def view(self) -> BreakerView:
         """The breaker as it is now. When `open_for` has passed it is half open: the next request is a trial."""
@@ -88,37 +151,69 @@ class Breaker:
         if state is BreakerState.OPEN:
             retry_after = max(0.0, self._until - self._clock())
             state = BreakerState.OPEN if retry_after > 0 else BreakerState.HALF_OPEN
-        return BreakerView(state, self._count, self._last_failure, self._reason, retry_after)
+        return BreakerView(state, self._count, self._last_failure, self._reason, retry_after, self._opened_at)
 
-    def _succeed(self) -> None:
-        if self._state is not BreakerState.OPEN:
-            self._state = _CLOSED
+    def traffic(self) -> TrafficView:
+        """What requests have met here."""
+        return TrafficView(Counts(self._ok, self._failed), self._window.counts(self._clock(), self._ok))
+
+    def _watch(self) -> None:
+        self._is_watchful = self._is_doubted or self._count > 0 or self._state is not _CLOSED
+
+    def _succeed(self, ticket: int) -> None:
+        if ticket == self._ticket and self._state is not BreakerState.OPEN:
+            if self._state is BreakerState.HALF_OPEN:
+                self._state, self._opened_at = _CLOSED, None
+                self._window.clear()
             self._count = 0
+        if self._is_doubted:
+            self._window.mark(self._clock(), self._ok - 1)
+        self._watch()
+        self._signal(self.upstream, True)
 
-    def _fail(self, reason: str) -> None:
-        self._count += 1
+    def _fail(self, ticket: int, reason: str) -> None:
+        self._failed += 1
         self._last_failure = self._now()
-        why = f": {reason}" if reason else ""
-        if self._state is BreakerState.HALF_OPEN:
-            self._open(f"the trial failed{why}")
-        elif self._state is _CLOSED and self._count >= self._failures:
-            self._open(f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
+        if ticket == self._ticket and self._state is not BreakerState.OPEN:
+            self._count += 1
+            self._judge(f": {reason}" if reason else "")
+        self._watch()
+        self._signal(self.upstream, False)
 
-    def _open(self, reason: str) -> None:
+    def _judge(self, why: str) -> None:
+        """Open, if this failure was one too many."""
+        moment, rules = self._clock(), self._rules
+        self._window.note_failure(moment, self._ok)
+        if self._state is BreakerState.HALF_OPEN:
+            self._open(moment, f"the trial failed{why}")
+        elif self._count >= rules.failures:
+            self._open(moment, f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
+        else:
+            recent = self._window.counts(moment, self._ok)
+            total = recent.ok + recent.failed
+            if total >= rules.requests and recent.failed >= rules.rate * total:
+                self._open(moment, f"{recent.failed} of {total} requests within {rules.window:g} s failed{why}")
+
+    def _open(self, moment: float, reason: str) -> None:
+        if self._opened_at is None:
+            self._opened_at = self._now()
         self._state = BreakerState.OPEN
-        self._until = self._clock() + self._open_for
+        self._ticket += 1
+        self._until = moment + self._rules.open_for
         self._reason = reason
 
 
 class Breakers:
     """The breakers of the whole fleet, one per address of each service.
 
-    `clock` is monotonic, in seconds; `now` is the time of day.
+    `clock` is monotonic, in seconds; `now` is the time of day; `signal` hears of requests that are news.
     """
 
-    def __init__(self, config: Config, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, config: Config, clock: Callable[[], float], now: Callable[[], datetime], signal: Signal = _deaf
+    ) -> None:
         self._breakers = {
-            upstream: Breaker(service.breaker.failures, service.breaker.open_for, clock=clock, now=now)
+            upstream: Breaker(upstream, service.breaker, clock=clock, now=now, signal=signal)
             for service in config.services.values()
             for upstream in service.upstreams
         }
@@ -134,6 +229,10 @@ class Breakers:
     def view(self, upstream: Upstream) -> BreakerView:
         """The breaker of one configured address as it is now: what the board asks for."""
         return self._breakers[upstream].view()
+
+    def traffic(self, upstream: Upstream) -> TrafficView:
+        """What requests met at one configured address: what the board asks for."""
+        return self._breakers[upstream].traffic()
 
     def views(self) -> dict[Upstream, BreakerView]:
         """Every breaker as it is now, in the order of the configuration."""

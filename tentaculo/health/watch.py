@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
+from tentaculo.config import services
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
+from tentaculo.health.slots import Slots
 from tentaculo.model import ProbeResult, Transition, Upstream
 from tentaculo.tasks import TaskGroup
 
@@ -16,6 +19,10 @@ _FIRST_ROUND = 1.0
 """Seconds in which every upstream is probed for the first time, so that the page is soon worth reading."""
 _GAP = 0.001
 """Seconds between two starts: after a pause of the whole machine everything is due at once."""
+_SUSPICION_GAP = 1.0
+"""Seconds between two probes of an upstream that suspicions ask for."""
+_SLOW = 1.0
+"""Seconds after which a probe was slow: the next one of its upstream waits among the slow for its slot."""
 
 
 class Probes(Protocol):
@@ -27,10 +34,13 @@ class Probes(Protocol):
 
 
 class Watch:
-    """Probes each upstream of the enabled services at its own cadence, `probe.interval` seconds with 10 % of jitter.
+    """Probes each upstream of the enabled services at its own cadence: `probe.interval` seconds, give or take `jitter`.
 
-    At most one probe of an upstream is under way, so one that hangs costs its own slot only. A waiting upstream is
-    one timer of the event loop, not a task.
+    A probe that contradicts what is believed is repeated after `probe.recheck` seconds, until it is believed or not.
+    Who learns something of an upstream in another way can `suspect` it: then it is probed now.
+
+    At most one probe of an upstream is under way, and at most `limits.probes` in all; how a hung one costs its own
+    slot only is told in `slots.py`. A waiting upstream is one timer of the event loop, not a task.
 
     `on_result` hears of each probe, `on_transition` of each change that it made; both are called in the event loop and
     must not wait.
@@ -45,8 +55,8 @@ class Watch:
         on_result: Callable[[ProbeResult], None],
         on_transition: Callable[[Transition], None],
     ) -> None:
-        self._intervals = {
-            upstream: service.probe.interval
+        self._cadences: dict[Upstream, services.Probe] = {
+            upstream: service.probe
             for service in config.services.values()
             if service.enabled
             for upstream in service.upstreams
@@ -56,29 +66,53 @@ class Watch:
         self._on_result = on_result
         self._on_transition = on_transition
         self._tasks = TaskGroup("watch")
+        self._slots = Slots(config.limits.probes)
+        self._slow: set[Upstream] = set()
+        # Those whose next probe is not yet due; who is missing here has one due or under way.
         self._timers: dict[Upstream, asyncio.TimerHandle] = {}
+        self._starts: dict[Upstream, asyncio.TimerHandle] = {}
+        self._suspected: dict[Upstream, float] = {}
         self._is_running = False
         self._next_start = 0.0
 
     def __repr__(self) -> str:
-        return f"<Watch: {len(self._intervals)} upstreams, {len(self._tasks)} probes under way>"
+        return f"<Watch: {len(self._cadences)} upstreams, {len(self._tasks)} probes under way>"
 
     async def run(self) -> None:
         """Watch until cancelled; no probe is left under way then."""
         self._is_running = True
         forever = asyncio.get_running_loop().create_future()
-        for place, (upstream, interval) in enumerate(self._intervals.items()):
+        for place, (upstream, cadence) in enumerate(self._cadences.items()):
             # The second probe comes after a random part of the interval: that spreads them over it from then on.
-            pause = interval * random.uniform(0.2, 1)  # noqa: S311
-            self._schedule(upstream, min(_FIRST_ROUND, interval) * place / len(self._intervals), pause)
+            pause = cadence.interval * random.uniform(0.2, 1)  # noqa: S311
+            delay = min(_FIRST_ROUND, cadence.interval) * place / len(self._cadences)
+            self._schedule(upstream, delay, pause)
         try:
             await forever
         finally:
             self._is_running = False
-            for timer in self._timers.values():
+            for timer in (*self._timers.values(), *self._starts.values()):
                 timer.cancel()
             self._timers.clear()
+            self._starts.clear()
+            self._slots.clear()
             await self._tasks.close()
+
+    def suspect(self, upstream: Upstream) -> None:
+        """Probe `upstream` now, unless a probe is due or under way, or a suspicion has asked for one within a second."""
+        timer = self._timers.get(upstream)
+        if timer is None:
+            return
+        moment = asyncio.get_running_loop().time()
+        if moment - self._suspected.get(upstream, float("-inf")) < _SUSPICION_GAP:
+            return
+        self._suspected[upstream] = moment
+        timer.cancel()
+        self._schedule(upstream, 0.0, self._pause(upstream))
+
+    def _pause(self, upstream: Upstream) -> float:
+        cadence = self._cadences[upstream]
+        return cadence.interval * random.uniform(1 - cadence.jitter, 1 + cadence.jitter)  # noqa: S311
 
     def _schedule(self, upstream: Upstream, delay: float, pause: float) -> None:
         """Probe `upstream` in `delay` seconds, and again `pause` seconds after that."""
@@ -86,30 +120,39 @@ class Watch:
         self._timers[upstream] = loop.call_later(max(0.0, delay), self._due, upstream, pause)
 
     def _due(self, upstream: Upstream, pause: float) -> None:
-        """Start the probe now, or as soon as the starts before it leave room."""
+        """Start the probe as soon as there is a slot, and the starts before it leave room."""
+        del self._timers[upstream]
+        is_slow = upstream in self._slow
+        self._slots.take(partial(self._space_out, upstream, pause, is_slow), is_slow=is_slow)
+
+    def _space_out(self, upstream: Upstream, pause: float, is_slow: bool) -> None:
         loop = asyncio.get_running_loop()
         moment = loop.time()
         start = max(moment, self._next_start)
         self._next_start = start + _GAP
         if start > moment:
-            self._timers[upstream] = loop.call_at(start, self._start, upstream, pause)
+            self._starts[upstream] = loop.call_at(start, self._start, upstream, pause, is_slow)
         else:
-            self._start(upstream, pause)
+            self._start(upstream, pause, is_slow)
 
-    def _start(self, upstream: Upstream, pause: float) -> None:
-        del self._timers[upstream]
-        self._tasks.start(self._probe(upstream, pause), str(upstream))
+    def _start(self, upstream: Upstream, pause: float, is_slow: bool) -> None:
+        self._starts.pop(upstream, None)
+        self._tasks.start(self._probe(upstream, pause, is_slow), str(upstream))
 
-    async def _probe(self, upstream: Upstream, pause: float) -> None:
+    async def _probe(self, upstream: Upstream, pause: float, is_slow: bool) -> None:
         loop = asyncio.get_running_loop()
-        again = loop.time() + pause
+        start = loop.time()
         try:
-            self._publish(await self._prober.probe(upstream))
+            result = await self._prober.probe(upstream)
+            (self._slow.add if loop.time() - start >= _SLOW else self._slow.discard)(upstream)
+            self._publish(result)
         finally:
             # Also after a failure of whoever listens: that is logged, and must not end the watch of this upstream.
+            self._slots.release(is_slow=is_slow)
             if self._is_running:
-                pause = self._intervals[upstream] * random.uniform(0.9, 1.1)  # noqa: S311
-                self._schedule(upstream, again - loop.time(), pause)
+                if not self._board.is_settled(upstream):
+                    pause = min(pause, self._cadences[upstream].recheck)
+                self._schedule(upstream, start + pause - loop.time(), self._pause(upstream))
 
     def _publish(self, result: ProbeResult) -> None:
         changed = self._board.record_probe(result)

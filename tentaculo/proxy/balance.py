@@ -14,11 +14,11 @@ from tentaculo.proxy.upstream import Pool
 class Breaker(Protocol):
     """What the proxy asks of a circuit breaker, one per address."""
 
-    def try_acquire(self) -> bool:
-        """Whether a request may go there now. A half-open breaker says yes once."""
+    def try_acquire(self) -> int:
+        """A ticket if a request may go there now, else 0. A half-open breaker gives one at a time."""
 
-    def record(self, outcome: Outcome, reason: str = "") -> None:
-        """How a request that was let through went."""
+    def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
+        """How the request that was let through with `ticket` went."""
 
     def view(self) -> BreakerView:
         """The breaker at this moment."""
@@ -27,13 +27,15 @@ class Breaker(Protocol):
 class Member:
     """One address: its connections, its breaker, and how many requests are on it."""
 
-    __slots__ = ("_limit", "breaker", "in_flight", "pool")
+    __slots__ = ("_limit", "breaker", "in_flight", "pool", "ticket")
 
     def __init__(self, pool: Pool, breaker: Breaker, limit: int) -> None:
         """`limit` bounds the requests at once."""
         self.pool = pool
         self.breaker = breaker
         self.in_flight = 0
+        self.ticket = 0
+        """The breaker's, for the request that chose this address last: it takes it before the next one can choose."""
         self._limit = limit
 
     def __repr__(self) -> str:
@@ -65,17 +67,23 @@ class Balancer:
     def choose(self, tried: Sequence[Member] = ()) -> Member | None:
         """The next address that may be asked and is not in `tried`, or None.
 
-        The caller must `enter` it, report the outcome to its breaker, and `leave` it.
+        The caller must take its `ticket` at once, `enter` it, report the outcome to its breaker with that, and
+        `leave` it.
         """
         members = self.members
         if len(members) == 1:
             only = members[0]
-            return only if not tried and not only.is_full and only.breaker.try_acquire() else None
+            if tried or only.is_full:
+                return None
+            only.ticket = only.breaker.try_acquire()
+            return only if only.ticket else None
         for _ in members:
             member = members[self._next]
             self._next = (self._next + 1) % len(members)
-            if member not in tried and not member.is_full and member.breaker.try_acquire():
-                return member
+            if member not in tried and not member.is_full:
+                member.ticket = member.breaker.try_acquire()
+                if member.ticket:
+                    return member
         return None
 
     def enter(self, member: Member) -> None:

@@ -226,6 +226,7 @@ class Proxy:
                 member = await self._wait_for_room(plan, balancer, tried)
             if member is None:
                 raise self._no_member(plan, balancer) if failed is None else self._failed(plan, failed)
+            ticket = member.ticket
             tried.append(member)
             outcome, reason = Outcome.NEUTRAL, ""
             try:
@@ -242,7 +243,7 @@ class Proxy:
                 if not exchange.may_repeat(error):
                     raise self._failed(plan, error) from None
             finally:
-                member.breaker.record(outcome, reason)  # 6
+                member.breaker.record(ticket, outcome, reason)  # 6
 
     async def _wait_for_room(self, plan: Plan, balancer: Balancer, tried: list[Member]) -> Member | None:
         """An address, waited for where only room is missing; None where more than that is. Raises `Problem`."""

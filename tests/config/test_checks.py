@@ -71,3 +71,42 @@ def test_both_kinds_of_fault_show_where_one_would_hide_the_other(faults_of: Faul
         "services.a.routes[0].prefix: is required",
         "services.a.routes[0].timeout: must be more than 0",
     ]
+
+
+def test_what_a_service_depends_on_is_another_service(faults_of: FaultsOf) -> None:
+    text = """
+        [services.switch]
+        url = "http://1"
+        aliases = ["router"]
+        [services.operator]
+        url = "http://2"
+        depends_on = ["switch", "operator", "swich", "router", 7]
+    """
+    assert faults_of(text) == [
+        "services.operator.depends_on[1]: is the service itself",
+        'services.operator.depends_on[2]: is not the name of a service; did you mean "switch"?',
+        "services.operator.depends_on[3]: is not the name of a service",
+        "services.operator.depends_on[4]: must be text",
+    ]
+
+
+def test_no_service_depends_on_itself_in_a_circle(faults_of: FaultsOf, load_text: LoadText) -> None:
+    text = """
+        [services.a]
+        url = "http://1"
+        depends_on = ["b", "d"]
+        [services.b]
+        url = "http://2"
+        depends_on = ["c"]
+        [services.c]
+        url = "http://3"
+        depends_on = [{circle}]
+        [services.d]
+        url = "http://4"
+    """
+    (fault,) = faults_of(text.format(circle='"a"'))
+    where, circle = fault.split(": goes in a circle: ")
+    names = circle.split(" → ")
+    assert where == f"services.{names[0]}.depends_on"
+    assert circle in ("a → b → c → a", "b → c → a → b", "c → a → b → c")
+    assert load_text(text.format(circle='"d"')).config.services["a"].depends_on == ("b", "d")

@@ -4,13 +4,19 @@ import pytest
 
 from tentaculo.health.board import Board
 from tentaculo.health.breaker import Breakers
-from tentaculo.model import BreakerState, Health, Outcome, ProbeResult, Transition, Upstream
+from tentaculo.model import BreakerState, Counts, Health, Outcome, ProbeResult, Transition, Upstream
 
 from .conftest import Clock, fleet
 
+AT_ONCE = {"failures": 1, "successes": 1}
 CONFIG = fleet(
-    madre={"url": "http://127.0.0.1:8001/", "health": ["/health", "/healthz"], "aliases": ["mother"]},
-    switch={"urls": ["http://a:8002", "http://b:8002", "http://c:8002"]},
+    madre={
+        "url": "http://127.0.0.1:8001/",
+        "health": ["/health", "/healthz"],
+        "aliases": ["mother"],
+        "probe": AT_ONCE,
+    },
+    switch={"urls": ["http://a:8002", "http://b:8002", "http://c:8002"], "probe": AT_ONCE},
     shubniggurath={"url": "http://127.0.0.1:8007", "enabled": False, "off_reason": "off unless SHUB_ENABLED=true"},
 )
 MADRE = CONFIG.services["madre"].upstreams[0]
@@ -171,17 +177,21 @@ def test_the_same_address_twice_counts_once(clock: Clock) -> None:
     assert board.service("madre").health is Health.DOWN
 
 
-def test_breakers_are_shown_and_change_no_health(clock: Clock) -> None:
+def test_an_open_breaker_is_shown_and_the_next_probe_says_what_it_means(clock: Clock) -> None:
     breakers = Breakers(CONFIG, clock, clock.now)
-    board = Board(CONFIG, now=clock.now, breaker_view=breakers.view)
+    board = Board(CONFIG, now=clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
     board.record_probe(found(clock, A, Health.UP))
+    breaker = breakers.of(A)
     for _ in range(5):
-        breakers.of(A).record(Outcome.FAILURE, "reset")
+        breaker.record(breaker.try_acquire(), Outcome.FAILURE, "reset")
     view = board.service("switch")
     assert view.upstreams[0].breaker == breakers.view(A)
     assert view.upstreams[0].breaker.state is BreakerState.OPEN
     assert view.breaker.state is BreakerState.CLOSED, "two addresses still take traffic"
     assert view.health is Health.UP
+    assert (view.probes, view.traffic) == (Counts(1, 0), Counts(0, 5)), "they are counted apart"
+    assert changed(board.record_probe(found(clock, A, Health.UP))) == [("switch", Health.DEGRADED)]
+    assert "requests failed (5 failures in a row: reset), though its probes pass" in board.service("switch").reason
 
 
 def test_probes_never_touch_a_breaker(clock: Clock) -> None:

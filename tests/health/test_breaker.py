@@ -5,15 +5,19 @@ from datetime import datetime
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
 
+from tentaculo.config import services
 from tentaculo.health.breaker import Breaker, Breakers
-from tentaculo.model import BreakerState, BreakerView, Outcome, Upstream
+from tentaculo.model import BreakerState, BreakerView, Counts, Outcome, TrafficView, Upstream
 
 from .conftest import Clock, fleet
 
 FAILURES = 3
 OPEN_FOR = 10.0
+WINDOW = 10.0
+RULES = services.Breaker(failures=FAILURES, open_for=OPEN_FOR, rate=0.5, requests=8, window=WINDOW)
+UPSTREAM = Upstream("madre", "a", 1)
 
 
 @pytest.fixture
@@ -23,12 +27,17 @@ def clock() -> Clock:
 
 @pytest.fixture
 def breaker(clock: Clock) -> Breaker:
-    return Breaker(FAILURES, OPEN_FOR, clock=clock, now=clock.now)
+    return Breaker(UPSTREAM, RULES, clock=clock, now=clock.now)
 
 
 def fail(breaker: Breaker, times: int = FAILURES) -> None:
     for _ in range(times):
-        breaker.record(Outcome.FAILURE, "connection refused")
+        breaker.record(breaker.try_acquire(), Outcome.FAILURE, "connection refused")
+
+
+def succeed(breaker: Breaker, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.record(breaker.try_acquire(), Outcome.SUCCESS)
 
 
 def test_a_new_breaker_is_closed(breaker: Breaker) -> None:
@@ -44,28 +53,31 @@ def test_opens_after_so_many_failures_in_a_row(breaker: Breaker, clock: Clock) -
     fail(breaker, 1)
     assert not breaker.is_closed
     assert not breaker.try_acquire()
+    opened = clock.now()
+    clock.seconds += 1
     assert breaker.view() == BreakerView(
-        BreakerState.OPEN, 3, clock.now(), "3 failures in a row: connection refused", OPEN_FOR
+        BreakerState.OPEN, 3, opened, "3 failures in a row: connection refused", OPEN_FOR - 1, opened
     )
 
 
 def test_a_success_between_starts_the_count_again(breaker: Breaker) -> None:
     fail(breaker, FAILURES - 1)
-    breaker.record(Outcome.SUCCESS)
+    succeed(breaker)
     fail(breaker, FAILURES - 1)
     assert breaker.is_closed
 
 
 def test_what_says_nothing_of_the_upstream_changes_nothing(breaker: Breaker) -> None:
+    ticket = breaker.try_acquire()
     for _ in range(100):
-        breaker.record(Outcome.NEUTRAL)
+        breaker.record(ticket, Outcome.NEUTRAL)
     assert breaker.view() == BreakerView(BreakerState.CLOSED, 0)
     fail(breaker, FAILURES - 1)
-    breaker.record(Outcome.NEUTRAL)
+    breaker.record(ticket, Outcome.NEUTRAL)
     assert breaker.view().failure_count == FAILURES - 1
     fail(breaker, 1)
     assert breaker.view().state is BreakerState.OPEN
-    breaker.record(Outcome.NEUTRAL)
+    breaker.record(ticket, Outcome.NEUTRAL)
     assert not breaker.try_acquire()
 
 
@@ -77,31 +89,31 @@ def test_exactly_one_trial_after_its_time(breaker: Breaker, clock: Clock) -> Non
     assert breaker.view().state is BreakerState.HALF_OPEN
     assert breaker.try_acquire()
     assert not breaker.is_closed
-    assert [breaker.try_acquire() for _ in range(5)] == [False] * 5
-    assert breaker.view() == BreakerView(
-        BreakerState.HALF_OPEN, 3, breaker.view().last_failure, "3 failures in a row: connection refused", 0.0
-    )
+    assert [breaker.try_acquire() for _ in range(5)] == [0] * 5
+    view = breaker.view()
+    assert (view.state, view.failure_count, view.retry_after) == (BreakerState.HALF_OPEN, 3, 0.0)
+    assert view.reason == "3 failures in a row: connection refused"
 
 
 def test_a_trial_that_succeeds_closes(breaker: Breaker, clock: Clock) -> None:
     fail(breaker)
     clock.seconds += OPEN_FOR
-    assert breaker.try_acquire()
-    breaker.record(Outcome.SUCCESS)
+    succeed(breaker)
     assert breaker.is_closed
-    assert breaker.view().failure_count == 0
+    assert (breaker.view().failure_count, breaker.view().opened_at) == (0, None)
     fail(breaker, FAILURES - 1)
     assert breaker.is_closed, "it counts from nothing again"
 
 
 def test_a_trial_that_fails_opens_again_for_the_whole_time(breaker: Breaker, clock: Clock) -> None:
     fail(breaker)
+    opened = clock.now()
     clock.seconds += OPEN_FOR + 5
-    assert breaker.try_acquire()
+    trial = breaker.try_acquire()
     clock.seconds += 1
-    breaker.record(Outcome.FAILURE, "no answer within 30 s")
+    breaker.record(trial, Outcome.FAILURE, "no answer within 30 s")
     assert breaker.view() == BreakerView(
-        BreakerState.OPEN, 4, clock.now(), "the trial failed: no answer within 30 s", OPEN_FOR
+        BreakerState.OPEN, 4, clock.now(), "the trial failed: no answer within 30 s", OPEN_FOR, opened
     )
     clock.seconds += OPEN_FOR - 1
     assert not breaker.try_acquire()
@@ -112,8 +124,7 @@ def test_a_trial_that_fails_opens_again_for_the_whole_time(breaker: Breaker, clo
 def test_a_trial_whose_client_left_is_released(breaker: Breaker, clock: Clock) -> None:
     fail(breaker)
     clock.seconds += OPEN_FOR
-    assert breaker.try_acquire()
-    breaker.record(Outcome.NEUTRAL)
+    breaker.record(breaker.try_acquire(), Outcome.NEUTRAL)
     assert not breaker.is_closed
     assert breaker.try_acquire()
     assert not breaker.try_acquire()
@@ -122,21 +133,89 @@ def test_a_trial_whose_client_left_is_released(breaker: Breaker, clock: Clock) -
 def test_a_trial_that_never_reports_does_not_wedge_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker)
     clock.seconds += OPEN_FOR
-    assert breaker.try_acquire()
+    first = breaker.try_acquire()
     clock.seconds += OPEN_FOR - 0.5
     assert not breaker.try_acquire()
     clock.seconds += 0.5
-    assert breaker.try_acquire()
+    second = breaker.try_acquire()
+    assert second
     assert not breaker.try_acquire()
+    breaker.record(first, Outcome.SUCCESS)
+    assert not breaker.is_closed, "the first trial has been given up"
+    breaker.record(second, Outcome.SUCCESS)
+    assert breaker.is_closed
 
 
 def test_requests_from_before_it_opened_change_nothing(breaker: Breaker, clock: Clock) -> None:
+    before = breaker.try_acquire()
     fail(breaker)
     clock.seconds += 4
-    breaker.record(Outcome.SUCCESS)
-    breaker.record(Outcome.FAILURE)
+    breaker.record(before, Outcome.SUCCESS)
+    breaker.record(before, Outcome.FAILURE, "no answer within 30 s")
+    view = breaker.view()
+    assert (view.state, view.failure_count, view.retry_after) == (BreakerState.OPEN, 3, OPEN_FOR - 4)
+    assert view.last_failure == clock.now(), "but a failure it was"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL])
+def test_a_straggler_is_never_taken_for_the_trial(breaker: Breaker, clock: Clock, outcome: Outcome) -> None:
+    straggler = breaker.try_acquire()
+    fail(breaker)
+    clock.seconds += OPEN_FOR
+    trial = breaker.try_acquire()
+    breaker.record(straggler, outcome, "no answer within 30 s")
+    assert breaker.view().state is BreakerState.HALF_OPEN
+    assert not breaker.try_acquire(), "the trial is still out"
+    breaker.record(trial, Outcome.SUCCESS)
+    assert breaker.is_closed
+    for _ in range(FAILURES):
+        breaker.record(straggler, Outcome.FAILURE)
+    assert breaker.is_closed, "what failed before it opened says nothing of now"
+
+
+def test_opens_at_a_share_of_failures(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(4):
+        fail(breaker, 1)
+        assert breaker.is_closed
+        succeed(breaker)
+        clock.seconds += 0.5
+    fail(breaker, 1)
     assert breaker.view().state is BreakerState.OPEN
-    assert breaker.view().retry_after == OPEN_FOR - 4
+    assert breaker.view().reason == "5 of 9 requests within 10 s failed: connection refused"
+
+
+def test_a_share_of_few_requests_opens_nothing(breaker: Breaker) -> None:
+    for _ in range(3):
+        succeed(breaker)
+        fail(breaker, 1)
+    assert breaker.is_closed
+
+
+def test_a_smaller_share_opens_nothing(breaker: Breaker) -> None:
+    for _ in range(100):
+        succeed(breaker, 2)
+        fail(breaker, 1)
+    assert breaker.is_closed
+
+
+def test_many_successes_before_the_first_failure_do_not_hide_what_follows(breaker: Breaker, clock: Clock) -> None:
+    succeed(breaker, 100_000)
+    clock.seconds += 3600
+    for _ in range(5):
+        fail(breaker, 1)
+        succeed(breaker)
+    assert not breaker.is_closed
+
+
+def test_the_share_is_of_the_window_only(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(3):
+        fail(breaker, 1)
+        succeed(breaker)
+    clock.seconds += WINDOW
+    fail(breaker, 1)
+    succeed(breaker, 4)
+    fail(breaker, 1)
+    assert breaker.is_closed, "two of six, and those of before are forgotten"
 
 
 def test_success_reads_no_clock() -> None:
@@ -146,11 +225,89 @@ def test_success_reads_no_clock() -> None:
     def forbidden_now() -> datetime:
         raise AssertionError("the time of day was read")
 
-    breaker = Breaker(5, 10, clock=forbidden, now=forbidden_now)
-    assert breaker.try_acquire()
-    breaker.record(Outcome.SUCCESS)
-    breaker.record(Outcome.NEUTRAL)
+    def unheard(_: Upstream, __: bool) -> None:
+        raise AssertionError("a success is no news")
+
+    breaker = Breaker(UPSTREAM, services.Breaker(), clock=forbidden, now=forbidden_now, signal=unheard)
+    ticket = breaker.try_acquire()
+    breaker.record(ticket, Outcome.SUCCESS)
+    breaker.record(ticket, Outcome.NEUTRAL)
+    breaker.doubt(is_doubted=False)
+    breaker.record(ticket, Outcome.SUCCESS)
     assert breaker.is_closed
+
+
+class TestSignals:
+    @pytest.fixture
+    def heard(self) -> list[bool]:
+        return []
+
+    @pytest.fixture
+    def breaker(self, clock: Clock, heard: list[bool]) -> Breaker:
+        return Breaker(
+            UPSTREAM, RULES, clock=clock, now=clock.now, signal=lambda upstream, is_well: heard.append(is_well)
+        )
+
+    def test_failures_and_the_success_after_them(self, breaker: Breaker, heard: list[bool]) -> None:
+        succeed(breaker, 3)
+        fail(breaker, 2)
+        succeed(breaker, 3)
+        assert heard == [False, False, True]
+
+    def test_every_success_while_probes_doubt(self, breaker: Breaker, heard: list[bool]) -> None:
+        breaker.doubt(is_doubted=True)
+        succeed(breaker, 2)
+        breaker.doubt(is_doubted=False)
+        succeed(breaker, 2)
+        assert heard == [True, True]
+
+    def test_it_hears_of_it_when_the_breaker_has_judged(self, clock: Clock) -> None:
+        states: list[bool] = []
+        own = Breaker(
+            UPSTREAM,
+            RULES,
+            clock=clock,
+            now=clock.now,
+            signal=lambda upstream, is_well: states.append(own.is_closed),
+        )
+        fail(own)
+        clock.seconds += OPEN_FOR
+        succeed(own)
+        assert states == [True, True, False, True]
+
+
+class TestDoubt:
+    def test_probes_that_find_it_well_again_let_the_trial_go_at_once(self, breaker: Breaker) -> None:
+        fail(breaker)
+        breaker.doubt(is_doubted=True)
+        assert not breaker.try_acquire()
+        breaker.doubt(is_doubted=False)
+        assert breaker.view().state is BreakerState.HALF_OPEN
+        assert breaker.try_acquire()
+        assert not breaker.try_acquire()
+
+    def test_probes_that_found_nothing_wrong_let_nothing_go(self, breaker: Breaker) -> None:
+        fail(breaker)
+        for _ in range(5):
+            breaker.doubt(is_doubted=False)
+        assert not breaker.try_acquire()
+
+    def test_it_opens_nothing(self, breaker: Breaker) -> None:
+        for _ in range(50):
+            breaker.doubt(is_doubted=True)
+        assert breaker.is_closed
+
+    def test_what_passes_meanwhile_is_counted(self, breaker: Breaker, clock: Clock) -> None:
+        succeed(breaker, 100)
+        assert breaker.traffic() == TrafficView(Counts(100, 0), Counts())
+        breaker.doubt(is_doubted=True)
+        for _ in range(4):
+            succeed(breaker, 3)
+            clock.seconds += 1
+        fail(breaker, 1)
+        assert breaker.traffic() == TrafficView(Counts(112, 1), Counts(12, 1))
+        clock.seconds += WINDOW
+        assert breaker.traffic() == TrafficView(Counts(112, 1), Counts())
 
 
 def test_repr_is_one_line(breaker: Breaker, clock: Clock) -> None:
@@ -170,7 +327,8 @@ def test_each_address_has_its_own(clock: Clock) -> None:
     breakers = Breakers(config, clock, clock.now)
     first, second = config.services["madre"].upstreams
     other = config.services["switch"].upstreams[0]
-    breakers.of(first).record(Outcome.FAILURE)
+    breakers.of(first).record(breakers.of(first).try_acquire(), Outcome.FAILURE)
+    assert breakers.traffic(first).total == Counts(0, 1)
     assert repr(breakers) == "<Breakers: 2 of 3 closed>"
     assert {upstream: view.state for upstream, view in breakers.views().items()} == {
         first: BreakerState.OPEN,
@@ -183,50 +341,57 @@ def test_each_address_has_its_own(clock: Clock) -> None:
 
 
 class Model(RuleBasedStateMachine):
-    """The breaker against the plainest telling of the rules: a count, a moment, and whether a trial is out."""
+    """The breaker against the plainest telling of the rules: a count, a moment, the trial, and who was let through when."""
+
+    tickets = Bundle("tickets")
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.breaker = Breaker(FAILURES, OPEN_FOR, clock=self.clock, now=self.clock.now)
+        # The share of failures has tests of its own, and never decides here.
+        rules = services.Breaker(failures=FAILURES, open_for=OPEN_FOR, requests=1000)
+        self.breaker = Breaker(UPSTREAM, rules, clock=self.clock, now=self.clock.now)
         self.count = 0
         self.opened: float | None = None
         self.trial: float | None = None
+        # How often it has opened or let a trial through: who is from before that is a straggler.
+        self.epoch = 0
 
     @rule(seconds=st.sampled_from([0.25, 4.75, 5.0, 9.75, 10.0, 25.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.seconds += seconds
 
-    @rule()
-    def ask(self) -> None:
+    @rule(target=tickets)
+    def ask(self) -> MultipleResults[tuple[int, int]]:
         moment = self.clock.seconds
-        if self.opened is None:
-            expected = True
-        elif self.trial is not None:
-            expected = moment - self.trial >= OPEN_FOR
-        else:
-            expected = moment - self.opened >= OPEN_FOR
+        since = self.opened if self.trial is None else self.trial
+        expected = self.opened is None or (since is not None and moment - since >= OPEN_FOR)
         if expected and self.opened is not None:
             self.trial = moment
-        assert self.breaker.try_acquire() is expected
+            self.epoch += 1
+        ticket = self.breaker.try_acquire()
+        assert bool(ticket) is expected
+        return multiple((ticket, self.epoch)) if ticket else multiple()
 
-    @rule()
-    def succeed(self) -> None:
-        self.breaker.record(Outcome.SUCCESS)
-        if self.opened is None or self.trial is not None:
+    @rule(asked=tickets)
+    def succeed(self, asked: tuple[int, int]) -> None:
+        self.breaker.record(asked[0], Outcome.SUCCESS)
+        if asked[1] == self.epoch:
             self.count, self.opened, self.trial = 0, None, None
 
-    @rule()
-    def fail(self) -> None:
-        self.breaker.record(Outcome.FAILURE)
-        self.count += 1
-        if self.trial is not None or (self.opened is None and self.count >= FAILURES):
-            self.opened, self.trial = self.clock.seconds, None
+    @rule(asked=tickets)
+    def fail(self, asked: tuple[int, int]) -> None:
+        self.breaker.record(asked[0], Outcome.FAILURE)
+        if asked[1] == self.epoch:
+            self.count += 1
+            if self.trial is not None or self.count >= FAILURES:
+                self.opened, self.trial = self.clock.seconds, None
+                self.epoch += 1
 
-    @rule()
-    def leave(self) -> None:
-        self.breaker.record(Outcome.NEUTRAL)
-        if self.trial is not None:
+    @rule(asked=tickets)
+    def leave(self, asked: tuple[int, int]) -> None:
+        self.breaker.record(asked[0], Outcome.NEUTRAL)
+        if asked[1] == self.epoch and self.trial is not None:
             self.trial = self.clock.seconds - OPEN_FOR
 
     @invariant()

@@ -18,6 +18,8 @@ from tentaculo.tasks import TaskGroup
 
 from .conftest import Serve, answer, eventually, fleet, free_port, says
 
+AT_ONCE = {"failures": 1, "successes": 1}
+
 
 def now() -> datetime:
     return datetime.now(UTC)
@@ -40,8 +42,11 @@ class Ears:
 class Still:
     """A prober without a network: answers well, or never where `hangs` says so. Counts what is under way."""
 
-    def __init__(self, hangs: Callable[[Upstream], bool] = lambda _: False) -> None:
+    def __init__(self, hangs: Callable[[Upstream], bool] = lambda _: False, give_up: float = 3600) -> None:
         self.hangs = hangs
+        self.give_up = give_up
+        self.health = Health.UP
+        self.most_in_all = 0
         self.starts: list[tuple[Upstream, float]] = []
         self.under_way: Counter[Upstream] = Counter()
         self.most: Counter[Upstream] = Counter()
@@ -50,33 +55,34 @@ class Still:
         self.starts.append((upstream, asyncio.get_running_loop().time()))
         self.under_way[upstream] += 1
         self.most[upstream] = max(self.most[upstream], self.under_way[upstream])
+        self.most_in_all = max(self.most_in_all, self.under_way.total())
         try:
-            await asyncio.sleep(3600 if self.hangs(upstream) else 0.002)
+            await asyncio.sleep(self.give_up if self.hangs(upstream) else 0.002)
         finally:
             self.under_way[upstream] -= 1
-        return ProbeResult(upstream, Health.UP, "answered 200 in 2 ms", now())
+        return ProbeResult(upstream, self.health, f"found {self.health}", now())
 
 
 @asynccontextmanager
-async def watching(config: Config, prober: Probes, ears: Ears) -> AsyncIterator[Board]:
+async def watching(config: Config, prober: Probes, ears: Ears) -> AsyncIterator[tuple[Board, Watch]]:
     board = Board(config, now=now)
     watch = Watch(config, prober, board, on_result=ears.results.append, on_transition=ears.changes.append)
     tasks = TaskGroup("test")
     tasks.start(watch.run(), "watch")
     try:
-        yield board
+        yield board, watch
     finally:
         await tasks.close()
 
 
 def quick(port: int, **keys: object) -> dict[str, object]:
-    return {"url": f"http://127.0.0.1:{port}", "probe": {"interval": 0.05, "timeout": 0.5}, **keys}
+    return {"url": f"http://127.0.0.1:{port}", "probe": {"interval": 0.05, "timeout": 0.5, **AT_ONCE}, **keys}
 
 
 async def test_flips_only_are_told(serve: Serve) -> None:
     port = free_port()
     config, ears = fleet(madre=quick(port)), Ears()
-    async with Prober(config) as prober, watching(config, prober, ears) as board:
+    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
         await eventually(lambda: len(ears.results) >= 3)
         assert ears.flips("madre") == [Health.DOWN]
         await serve(says(answer()), port=port)
@@ -112,7 +118,7 @@ async def test_a_hung_one_costs_its_own_slot_only(serve: Serve) -> None:
     hung = await serve(silent)
     config = fleet(hung=quick(hung, probe={"interval": 0.05, "timeout": 0.6}), madre=quick(await serve(says(answer()))))
     ears = Ears()
-    async with Prober(config) as prober, watching(config, prober, ears) as board:
+    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
         await eventually(lambda: waiting == 1)
         before = len(ears.of("madre"))
         await eventually(lambda: len(ears.of("madre")) >= before + 5)
@@ -154,7 +160,7 @@ async def test_never_two_at_once_where_a_probe_takes_longer_than_the_interval() 
 async def test_every_address_is_probed() -> None:
     config = fleet(madre={"urls": ["http://a:1", "http://b:2"], "probe": {"interval": 0.05}})
     prober, ears = Still(), Ears()
-    async with watching(config, prober, ears) as board:
+    async with watching(config, prober, ears) as (board, _):
         await eventually(lambda: board.service("madre").reason == "all 2 addresses are up")
     assert set(prober.most) == set(config.services["madre"].upstreams)
 
@@ -202,3 +208,82 @@ async def test_an_empty_fleet() -> None:
     assert not task.done()
     await tasks.close()
     assert task.cancelled()
+
+
+class TestSuspicion:
+    """A probe now, when something else than a probe speaks against what is believed."""
+
+    @staticmethod
+    def slow_cadence(**keys: object) -> Config:
+        return fleet(madre={"url": "http://h:80", "probe": {"interval": 3600, **keys}})
+
+    async def test_it_is_asked_at_once_and_once_a_second(self) -> None:
+        config, prober, ears = self.slow_cadence(), Still(), Ears()
+        (upstream,) = config.services["madre"].upstreams
+        async with watching(config, prober, ears) as (_, watch):
+            await eventually(lambda: len(ears.results) == 1)
+            for _ in range(100):
+                watch.suspect(upstream)
+            await eventually(lambda: len(ears.results) == 2)
+            for _ in range(100):
+                watch.suspect(upstream)
+            assert repr(watch) == "<Watch: 1 upstreams, 0 probes under way>"
+
+            def asked_again() -> bool:
+                watch.suspect(upstream)
+                return len(ears.results) == 3
+
+            await eventually(asked_again)
+        first, second = (moment for _, moment in prober.starts[1:])
+        assert second - first > 0.9
+
+    async def test_never_a_second_one_beside_one_under_way(self) -> None:
+        config, ears = self.slow_cadence(), Ears()
+        prober = Still(lambda _: True)
+        (upstream,) = config.services["madre"].upstreams
+        async with watching(config, prober, ears) as (_, watch):
+            await eventually(lambda: len(prober.starts) == 1)
+            watch.suspect(upstream)
+            await asyncio.sleep(0)
+            assert repr(watch) == "<Watch: 1 upstreams, 1 probes under way>"
+
+    async def test_one_that_is_not_watched_is_passed_over(self) -> None:
+        config = fleet(off={"url": "http://h:80", "enabled": False})
+        async with watching(config, Still(), Ears()) as (_, watch):
+            watch.suspect(config.services["off"].upstreams[0])
+            assert repr(watch) == "<Watch: 0 upstreams, 0 probes under way>"
+
+
+async def test_a_probe_that_contradicts_is_repeated_soon() -> None:
+    """Of an hour's interval nobody would see the end of here: what changes, changes by the rechecks."""
+    config = fleet(madre={"url": "http://h:80", "probe": {"interval": 3600, "recheck": 0.02}})
+    prober, ears = Still(), Ears()
+    (upstream,) = config.services["madre"].upstreams
+    async with watching(config, prober, ears) as (_, watch):
+        await eventually(lambda: len(ears.results) == 1)
+        prober.health = Health.DOWN
+        watch.suspect(upstream)
+        await eventually(lambda: ears.flips("madre") == [Health.UP, Health.DOWN])
+        assert len(ears.results) == 4, "three in a row"
+        prober.health = Health.UP
+
+        def recovered() -> bool:
+            watch.suspect(upstream)
+            return ears.flips("madre") == [Health.UP, Health.DOWN, Health.UP]
+
+        await eventually(recovered)
+        assert len(ears.results) == 6, "two in a row"
+
+
+async def test_many_that_hang_leave_the_others_their_cadence() -> None:
+    hung = {f"hung{n}": {"url": f"http://hung{n}:80", "probe": {"interval": 0.05}} for n in range(40)}
+    well = {f"well{n}": {"url": f"http://well{n}:80", "probe": {"interval": 0.05}} for n in range(10)}
+    config = Config.model_validate({"limits": {"probes": 32}, "services": {**hung, **well}})
+    prober, ears = Still(lambda upstream: upstream.host.startswith("hung"), give_up=1.1), Ears()
+    async with watching(config, prober, ears):
+        await eventually(lambda: all(len(ears.of(name)) >= 1 for name in hung), 20)
+        counts = {name: len(ears.of(name)) for name in well}
+        await eventually(lambda: all(len(ears.of(name)) >= counts[name] + 5 for name in well), 20)
+        under_way = Counter(upstream.host[:4] for upstream in prober.under_way.elements())
+        assert under_way["hung"] <= 8, "a quarter of the slots"
+        assert prober.most_in_all <= 32

@@ -19,11 +19,11 @@ class Fuse:
         self.retry_after = retry_after
         self.asked = 0
 
-    def try_acquire(self) -> bool:
+    def try_acquire(self) -> int:
         self.asked += 1
-        return not self.is_open
+        return 0 if self.is_open else self.asked
 
-    def record(self, outcome: Outcome, reason: str = "") -> None:
+    def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
         raise AssertionError("a balancer judges nobody")
 
     def view(self) -> BreakerView:
@@ -72,7 +72,9 @@ class TestChoosing:
         fuses = [Fuse() for _ in range(count)]
         of = balancer(*fuses)
         for number in range(1, 5):
-            assert of.choose() is not None
+            chosen = of.choose()
+            assert chosen is not None
+            assert chosen.ticket == next(fuse.asked for fuse in fuses if fuse is chosen.breaker)
             assert sum(fuse.asked for fuse in fuses) == number
 
     def test_until_when_to_wait(self) -> None:
