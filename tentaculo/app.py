@@ -105,6 +105,7 @@ class Gateway:
         self._access_log = access_log
         self._hurry = hurry or asyncio.Event()
         self._probes = probes
+        self._name = f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
@@ -221,13 +222,14 @@ class Gateway:
             keepalive=self._config.server.keepalive,
             render=problems.render,
             admission=self._admission,
+            name=self._name,
             on_refused=self._note_refusal,
         )
 
-    def _note_refusal(self, peer: str, problem: Problem) -> None:
+    def _note_refusal(self, peer: str, request_id: str, problem: Problem) -> None:
         """Something came that never became a request: it has a line in the log all the same."""
         if self._access_log is not None:
-            record = Record("-", "-", problem.status, 0.0, peer, "-")
+            record = Record("-", "-", problem.status, 0.0, peer, request_id)
             record.error, record.detail = problem.failure.error, problem.detail
             self._access_log(record)
 
@@ -277,7 +279,7 @@ class Gateway:
             why_open=self.fleet.why_open,
             render=problems.render,
             log=self._access_log,
-            name=f"tentaculo-link-{secrets.token_hex(4)}",
+            name=self._name,
         )
 
 

@@ -28,7 +28,7 @@ class _Answer(NamedTuple):
     title: str
     blame: Blame
     proxy_status: str
-    """Error token of RFC 9209 section 2.3, empty where none fits."""
+    """Error token of RFC 9209 section 2.3; empty for what is never answered."""
 
 
 _C, _U, _G = Blame.CLIENT, Blame.UPSTREAM, Blame.GATEWAY
@@ -44,13 +44,17 @@ class Failure(Enum):
     FORBIDDEN = _Answer(403, "forbidden", "The token is not valid", _C, "http_request_denied")
     ORIGIN_DENIED = _Answer(403, "origin_denied", "This origin may not open a WebSocket", _C, "http_request_denied")
     NOT_FOUND = _Answer(404, "not_found", "Nothing is served at this path", _C, "destination_not_found")
-    METHOD_NOT_ALLOWED = _Answer(405, "method_not_allowed", "The method is not allowed here", _C, "")
-    REQUEST_TIMEOUT = _Answer(408, "request_timeout", "The request did not arrive in time", _C, "")
+    METHOD_NOT_ALLOWED = _Answer(405, "method_not_allowed", "The method is not allowed here", _C, "http_request_error")
+    REQUEST_TIMEOUT = _Answer(408, "request_timeout", "The request did not arrive in time", _C, "http_request_error")
     BODY_TOO_LARGE = _Answer(413, "body_too_large", "The request body is too large", _C, "http_request_error")
     TARGET_TOO_LONG = _Answer(414, "target_too_long", "The request target is too long", _C, "http_request_error")
-    UNSUPPORTED_MEDIA_TYPE = _Answer(415, "unsupported_media_type", "The media type is not supported", _C, "")
-    INVALID_EVENT = _Answer(422, "schema_validation_failed", "The event does not fit its schema", _C, "")
-    UPGRADE_REQUIRED = _Answer(426, "upgrade_required", "This path is a WebSocket", _C, "")
+    UNSUPPORTED_MEDIA_TYPE = _Answer(
+        415, "unsupported_media_type", "The media type is not supported", _C, "http_request_error"
+    )
+    INVALID_EVENT = _Answer(
+        422, "schema_validation_failed", "The event does not fit its schema", _C, "http_request_error"
+    )
+    UPGRADE_REQUIRED = _Answer(426, "upgrade_required", "This path is a WebSocket", _C, "http_request_error")
     HEADERS_TOO_LARGE = _Answer(431, "headers_too_large", "The request headers are too large", _C, "http_request_error")
     CLIENT_LEFT = _Answer(499, "client_left", "The client closed the connection", _C, "")
     # Finding somebody to ask.
@@ -90,8 +94,11 @@ class Failure(Enum):
         504, "upstream_idle", "The service fell silent in the middle of its answer", _U, "http_response_timeout"
     )
     # The gateway.
-    STORE_UNAVAILABLE = _Answer(503, "store_unavailable", "The database is not available", _G, "")
-    NOT_IMPLEMENTED = _Answer(501, "not_implemented", "This is not supported", _G, "")
+    STORE_UNAVAILABLE = _Answer(503, "store_unavailable", "The database is not available", _G, "proxy_internal_error")
+    NOT_IMPLEMENTED = _Answer(501, "not_implemented", "This is not supported", _G, "proxy_internal_response")
+    HTTP_VERSION = _Answer(
+        505, "http_version_not_supported", "Only HTTP/1.0 and HTTP/1.1 are spoken here", _G, "proxy_internal_response"
+    )
     INTERNAL = _Answer(500, "internal_error", "The gateway failed", _G, "proxy_internal_error")
 
     @property
@@ -116,7 +123,7 @@ class Failure(Enum):
 
     @property
     def proxy_status(self) -> str:
-        """The RFC 9209 error token, or an empty string."""
+        """The RFC 9209 error token; empty for what is never answered."""
         return self.value.proxy_status
 
 
@@ -136,6 +143,10 @@ class Problem(Exception):
     def status(self) -> int:
         """The HTTP status."""
         return self.failure.status
+
+    def proxy_status(self, name: str) -> str:
+        """The value of Proxy-Status (RFC 9209) by which the gateway called `name` says that this answer is its own."""
+        return f"{name}; error={self.failure.proxy_status}"
 
     def members(self) -> dict[str, Any]:
         """The members of the problem object, RFC 9457 section 3.1 and the seed's two keys."""

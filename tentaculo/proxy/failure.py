@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tentaculo.errors import Failure, Problem
+from tentaculo.errors import Failure
 from tentaculo.model import Outcome
 
 
@@ -18,12 +18,6 @@ class ExchangeError(Exception):
         self.failure = failure
         self.detail = detail
         self.untouched = untouched
-
-
-def proxy_status(problem: Problem, name: str) -> dict[str, str]:
-    """The Proxy-Status header (RFC 9209) for a problem, where a token fits."""
-    token = problem.failure.proxy_status
-    return {"Proxy-Status": f"{name}; error={token}"} if token else {}
 
 
 def judge(status: int) -> tuple[Outcome, str]:

@@ -28,7 +28,7 @@ from tentaculo.model import Outcome, Upstream
 from tentaculo.proxy.balance import Balancer, Breaker, Member
 from tentaculo.proxy.client import RequestClient
 from tentaculo.proxy.exchange import Exchange, Gateway
-from tentaculo.proxy.failure import ExchangeError, judge, proxy_status
+from tentaculo.proxy.failure import ExchangeError, judge
 from tentaculo.proxy.gate import Gate
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
@@ -278,7 +278,7 @@ class Proxy:
             "Content-Type": rendered.content_type,
             **rendered.headers,
             **self._needs.cors.headers(inbound.origin),
-            **proxy_status(problem, self._needs.name),
+            "Proxy-Status": problem.proxy_status(self._needs.name),
         }
         if "Vary" in rendered.headers and inbound.origin is not None:
             headers["Vary"] = "Accept, Origin"

@@ -136,9 +136,11 @@ class Inbound:
     def read(self, max_head: int) -> None:
         """Judge target, Host and framing. Raises `Problem`."""
         fields = self.fields
+        if self.major == 0:
+            # This is how the parser reads a line without a version.
+            raise Problem(Failure.BAD_REQUEST, "The request line names no version of HTTP.")
         if self.major != 1:
-            # The parser lets 0.9 and 2.0 through.
-            raise Problem(Failure.BAD_REQUEST, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+            raise Problem(Failure.HTTP_VERSION)
         if len(self.raw_target) > max_head:
             raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
         if fields.size + len(self.raw_target) > max_head:

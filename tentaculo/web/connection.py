@@ -7,6 +7,7 @@ changes.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -61,6 +62,7 @@ class Connection(Intake):
         "_head_time",
         "_head_timer",
         "_limit",
+        "_name",
         "_on_refused",
         "_peer",
         "_render",
@@ -78,11 +80,12 @@ class Connection(Intake):
         keepalive: float,
         render: Render,
         admission: Admission,
-        on_refused: Callable[[str, Problem], None] = lambda peer, problem: None,
+        name: str = "",
+        on_refused: Callable[[str, str, Problem], None] = lambda peer, request_id, problem: None,
     ) -> None:
-        """`keepalive` is in seconds; `admission` counts the server's connections.
+        """`keepalive` is in seconds; `admission` counts the server's connections; `name` is this gateway's own.
 
-        `on_refused` hears of each refusal that no handler made, with the client's address.
+        `on_refused` hears of each refusal that no handler made, with the client's address and the request id.
         """
         max_head = limits.headers
         super().__init__(
@@ -98,6 +101,7 @@ class Connection(Intake):
         self._limit = max_head
         self._render = render
         self._admission = admission
+        self._name = name
         self._on_refused = on_refused
         self._peer: str | None = None
         self._answered = 0
@@ -166,11 +170,16 @@ class Connection(Intake):
         self._head_timer = self._loop.call_later(LINGER, self.force_close)
 
     def _write_problem(self, transport: asyncio.Transport, problem: Problem, *, with_body: bool = True) -> None:
-        rendered = self._render(problem, None, request_id=None)
-        headers = {"Content-Type": rendered.content_type, **rendered.headers}
+        request_id = secrets.token_hex(8)
+        rendered = self._render(problem, None, request_id=request_id)
+        headers = {
+            "Content-Type": rendered.content_type,
+            **rendered.headers,
+            "Proxy-Status": problem.proxy_status(self._name),
+        }
         transport.write(answer_bytes(rendered.status, headers, rendered.body, with_body=with_body))
         name = transport.get_extra_info("peername")
-        self._on_refused(str(name[0]) if isinstance(name, tuple) else "", problem)
+        self._on_refused(str(name[0]) if isinstance(name, tuple) else "", request_id, problem)
 
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""
@@ -194,7 +203,8 @@ class Connection(Intake):
             log.debug("client left", peer=request.remote)
             return SENT_CLOSES
         problem = self._problem(status, exc)
-        if status >= 500:
+        is_fault = problem.failure is Failure.INTERNAL
+        if is_fault:
             log.error("request failed", status=status, exc_info=exc)
         else:
             log.debug("malformed request", error=problem.failure.error, peer=request.remote)
@@ -205,7 +215,7 @@ class Connection(Intake):
             transport.abort()
             return SENT_CLOSES
         self._write_problem(transport, problem, with_body=request.method != "HEAD")
-        if status >= 500:
+        if is_fault:
             return SENT_CLOSES
         # What the parser gave up on has no end: nothing more of it is read.
         self.close()

@@ -11,8 +11,10 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 
-from tentaculo.web.request_line import RequestLine, is_usual
+from tentaculo.errors import Problem
+from tentaculo.web.request_line import RequestLine, is_unfinished, is_usual
 from tentaculo.web.seams import HEAD_END, Seams
 
 CHUNK_COST = 16
@@ -24,41 +26,49 @@ MAX_CHUNK_EXCESS = 16 * 1024
 class Intake(web.RequestHandler):
     """The receiving half of a client's connection.
 
-    - Any method token and UTF-8 in the target are taken.
-    - A request that cannot be parsed takes none with it that came before.
+    - Any method token and UTF-8 in the target are taken, however the line is cut on its way.
+    - A request that cannot be parsed takes none with it that came before, however many these are.
     - A framing error within a body reaches whoever reads it (aiohttp's C parser leaves the reader waiting for ever).
     - A chunked body that is mostly chunk lines and extensions is cut: aiohttp sets no bound to them.
     - What follows an upgrade to anything is kept until it is known who takes it, not only behind one to websocket.
     """
 
-    __slots__ = ("_body", "_chunk_excess", "_is_chunked", "_odd_line", "_seams")
+    __slots__ = ("_body", "_chunk_excess", "_held", "_is_chunked", "_max_line", "_odd_line", "_seams")
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, max_line_size: int, **named: Any) -> None:
         """The arguments are aiohttp's."""
-        super().__init__(*arguments, **named)
+        super().__init__(*arguments, max_line_size=max_line_size, **named)
         self._body: StreamReader | None = None
         self._chunk_excess = 0
+        self._held = b""
         self._is_chunked = False
+        self._max_line = max_line_size
         self._odd_line: RequestLine | None = None
         self._seams = Seams()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
-        position, seams = 0, self._seams
+        """Bytes from the client; none where the parser is to go on with what it kept back."""
+        seams = self._seams
         if seams.is_at_start and data.find(HEAD_END) == len(data) - 4 and self._take_head(data):
             return
-        while True:
-            if (self._buffer_paused or self._reading_paused) and not seams.is_in_body:
-                seams.lost()
+        if not data:
+            self._receive(data)
+        if self._held:
+            data, self._held = self._held + data, b""
+        position = 0
+        while position < len(data):
+            if seams.is_at_start:
+                position = seams.skip_empty_lines(data, position)
+                if not self._can_begin(data, position):
+                    self._held = data[position:]
+                    break
             cut = seams.cut(data, position)
             self._receive(data[position:cut] if cut - position < len(data) else data)
             position = cut
-            if position >= len(data):
-                break
 
     def _take_head(self, data: bytes) -> bool:
         """What most segments are: one head in usual words and no body. False where it is not, and nothing is done."""
-        if self._buffer_paused or self._reading_paused or not is_usual(data):
+        if self._held or self._buffer_paused or self._reading_paused or not is_usual(data):
             return False
         waiting = len(self._messages)
         super().data_received(data)
@@ -70,9 +80,20 @@ class Intake(web.RequestHandler):
                 self._begin(waiting, data)
         return True
 
+    def _can_begin(self, data: bytes, position: int) -> bool:
+        """Whether the request at `position` may go to the parser: it would keep back what it cannot take yet."""
+        if len(self._messages) >= self._max_msg_queue_size or (self._body is not None and not self._body.is_eof()):
+            return False
+        # An odd line is only seen for one when it is whole.
+        return not is_unfinished(data, position) or len(data) - position > self._max_line
+
     def _receive(self, piece: bytes) -> None:
-        if self._seams.is_at_start:
-            line = self._odd_line = RequestLine.find(piece)
+        if self._seams.is_at_start and piece:
+            try:
+                line = self._odd_line = RequestLine.find(piece)
+            except Problem as problem:
+                self._refuse(problem)
+                return
             if line is not None:
                 piece = line.plain + piece[line.length :]
         body, waiting = self._body, len(self._messages)
@@ -92,6 +113,12 @@ class Intake(web.RequestHandler):
             self._seams.went_on(piece)
             if self._is_chunked:
                 self._weigh(body, len(piece), body.total_bytes - before)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Let the parser fail, as it does at what no request begins with, and say why."""
+        super().data_received(b"\0")
+        self._messages[-1] = (_ErrInfo(problem.status, problem, ""), EMPTY_PAYLOAD)
+        self._seams.lost()
 
     def _begin(self, position: int, piece: bytes) -> None:
         """A request's head was complete with `piece`: its message is at `position`, or the last of several."""

@@ -12,6 +12,7 @@ import sys
 SLICE = 16 * 1024
 """Bytes of a piece in which nothing ends, so that what is not payload in a chunked body can be counted."""
 HEAD_END = b"\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Seams:
@@ -34,13 +35,23 @@ class Seams:
         """Whether the next byte surely belongs to a body."""
         return self._is_in_chunks or self._due > 0
 
+    def skip_empty_lines(self, data: bytes, position: int) -> int:
+        """Where the request before which `position` is begins (RFC 9112 section 2.2)."""
+        while data.startswith(b"\r\n", position):
+            position += 2
+        return position
+
     def cut(self, data: bytes, position: int) -> int:
         """Where the piece of `data` that begins at `position` ends."""
         if self._due:
             return min(position + self._due, len(data))
         limit = min(position + SLICE, len(data))
         if self._is_in_chunks:
-            return limit
+            # Only a guess: the same bytes within a chunk make one more piece, and no harm.
+            if data.startswith(_LAST_CHUNK, position):
+                return position + len(_LAST_CHUNK)
+            found = data.find(b"\r\n" + _LAST_CHUNK, position, limit)
+            return limit if found < 0 else found + 2 + len(_LAST_CHUNK)
         if self._partial:
             # The empty line may have begun in what came before.
             found = (self._partial + data[position : position + 3]).find(HEAD_END)

@@ -61,7 +61,13 @@ async def serving(
 
     def connect() -> Connection:
         connection = Connection(
-            server, loop=loop, limits=bounds, keepalive=keepalive, render=problems.render, admission=admission
+            server,
+            loop=loop,
+            limits=bounds,
+            keepalive=keepalive,
+            render=problems.render,
+            admission=admission,
+            name="front",
         )
         served.connections.append(connection)
         return connection
@@ -85,6 +91,8 @@ async def refused(wire: Wire) -> Response:
     assert response.get("content-length") == str(len(response.body))
     members = json.loads(response.body)
     assert members["status"] == members["status_code"] == response.status
+    assert (response.get("proxy-status") or "").startswith("front; error=")
+    assert members["request_id"] == response.get("x-request-id")
     return response
 
 

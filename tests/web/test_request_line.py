@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tentaculo.errors import Failure, Problem
+from tentaculo.web import request_line
 from tentaculo.web.request_line import RequestLine
 
 REST = b" HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -17,6 +19,7 @@ REST = b" HTTP/1.1\r\nHost: h\r\n\r\n"
         ("GET /é".encode(), "GET", "/é", b"GET /%C3%A9"),
         ("BREW /日?é%C3".encode(), "BREW", "/日?é%C3", b"GET /%E6%97%A5?%C3%A9%C3"),
         ("OPTIONS /é".encode(), "OPTIONS", "/é", b"OPTIONS /%C3%A9"),
+        ("FOO HTTP://é/".encode(), "FOO", "HTTP://é/", b"GET HTTP://%C3%A9/"),
     ],
 )
 def test_an_odd_line_and_its_plain_form(line: bytes, method: str, target: str, plain: bytes) -> None:
@@ -35,8 +38,7 @@ def test_an_odd_line_and_its_plain_form(line: bytes, method: str, target: str, p
         b"get /",
         b"Options /",
         b"FOO *",
-        b"FOO http://h/",
-        b"FOO  /",
+        b"FOO ftp://h/",
         b"FOO\t/",
         b"F(O /",
         b" /",
@@ -44,7 +46,6 @@ def test_an_odd_line_and_its_plain_form(line: bytes, method: str, target: str, p
         b"GET /\xff",
         b"GET /\xc0\xae",
         b"GET /\xed\xa0\x80",
-        "GET http://é/".encode(),
         b"GET /a b",
         b"FOO /\x00",
         b"FOO /\x7f",
@@ -54,9 +55,43 @@ def test_what_is_usual_or_wrong_is_left_to_the_parser(line: bytes) -> None:
     assert RequestLine.find(line + REST) is None
 
 
+@pytest.mark.parametrize("line", [b"GET  /", b"FOO  /", b"GET /  ", b"GET /  HTTP/1.1", b"GET / x  y"])
+def test_more_than_one_blank_in_a_row_is_refused(line: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        RequestLine.find(line + REST)
+    assert caught.value.failure is Failure.BAD_REQUEST
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"1.2", b"2.0", b"9.9"])
+@pytest.mark.parametrize("line", [b"GET /", b"FOO *", "GET /é".encode()])
+def test_another_version_is_refused_as_such(line: bytes, version: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        RequestLine.find(b"%b HTTP/%b\r\nHost: h\r\n\r\n" % (line, version))
+    assert caught.value.failure is Failure.HTTP_VERSION
+
+
 @pytest.mark.parametrize(
-    "end", [b"", b" HTTP/1.1", b" HTTP/1.1\n", b" HTTP/2.0\r\n", b" http/1.1\r\n", b" HTTP/1.2\r\n"]
+    ("data", "is_unfinished"),
+    [
+        (b"", False),
+        (b"G", True),
+        (b"FOO", True),
+        (b"FOO ", True),
+        ("FOO /é HTTP/1.1\r".encode(), True),
+        (b"\r", True),
+        (b"FOO / HTTP/1.1\r\n", False),
+        (b"GARBAGE\n", False),
+        (b"G{T / HTTP/1.1", False),
+        (b" GET /", False),
+        (b"\x16\x03\x01\x02", False),
+        (b"X" * 65, False),
+    ],
 )
+def test_what_may_still_become_a_request_line(data: bytes, is_unfinished: bool) -> None:
+    assert request_line.is_unfinished(b"before\n" + data, 7) is is_unfinished
+
+
+@pytest.mark.parametrize("end", [b"", b" HTTP/1.1", b" HTTP/1.1\n", b" http/1.1\r\n", b" HTTP/11.1\r\n"])
 def test_a_line_without_its_proper_end_is_left_to_the_parser(end: bytes) -> None:
     assert RequestLine.find(b"FOO /" + end) is None
 

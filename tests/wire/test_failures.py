@@ -327,6 +327,44 @@ async def test_every_refusal_names_its_kind_and_no_address(
             assert b"Traceback" not in whole
 
 
+@pytest.mark.parametrize(
+    ("request_head", "status", "token"),
+    [
+        ("GET /none HTTP/1.1\r\nHost: h\r\n\r\n", 404, "destination_not_found"),
+        ("GET /closed HTTP/1.1\r\nHost: h\r\n\r\n", 401, "http_request_denied"),
+        ("GET /closed HTTP/1.1\r\nHost: h\r\nX-VX11-Token: no\r\n\r\n", 403, "http_request_denied"),
+        ("GET /s/../x HTTP/1.1\r\nHost: h\r\n\r\n", 400, "http_request_error"),
+        ("GET /s/ HTTP/1.1\r\n\r\n", 400, "http_request_error"),
+        ("GET /s/ HTTP/1.1\r\nHost: h\r\nX : y\r\n\r\n", 400, "http_request_error"),
+        ("POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1\r\n\r\n", 400, "http_request_error"),
+        ("POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n", 413, "http_request_error"),
+        (f"GET /s/{'a' * 5000} HTTP/1.1\r\nHost: h\r\n\r\n", 414, "http_request_error"),
+        (f"GET /s/ HTTP/1.1\r\nHost: h\r\nX: {'a' * 5000}\r\n\r\n", 431, "http_request_error"),
+        ("GET /s/ HTTP/1.1\r\nHost: h\r\n", 408, "http_request_error"),
+        ("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n", 501, "proxy_internal_response"),
+        ("GET /off HTTP/1.1\r\nHost: h\r\n\r\n", 503, "destination_unavailable"),
+    ],
+)
+async def test_every_refusal_of_a_request_says_whose_it_is(
+    start: Start, service: Service, request_head: str, status: int, token: str
+) -> None:
+    """Also where no handler saw it: whoever reads an answer can tell the gateway's own from a service's."""
+    async with upstream(answering(ok())) as up:
+        services = {
+            **service(up.port, max_body=10),
+            "closed": {"url": f"http://127.0.0.1:{up.port}", "routes": [{"prefix": "/closed"}]},
+            "off": {"url": "http://127.0.0.1:1", "enabled": False, "routes": [{"prefix": "/off", "auth": "none"}]},
+        }
+        live = await start(services, limits={"headers": 4096, "head_time": 0.2})
+        async with dial(live.port) as wire:
+            await wire.send(request_head.encode())
+            response = await wire.response()
+    assert response.status == status
+    assert re.fullmatch(rf"tentaculo-link-\w+; error={token}", response.get("proxy-status") or "")
+    assert problem(response)["request_id"] == response.get("x-request-id") == live.records[-1].request_id
+    assert up.requests == []
+
+
 @pytest.mark.parametrize("half_closed", [False, True])
 async def test_who_stops_sending_has_left(start: Start, service: Service, half_closed: bool) -> None:
     """Closed, reset or half-closed: aiohttp's server takes each for a client that has gone (499 in the log)."""

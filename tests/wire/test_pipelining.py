@@ -82,6 +82,26 @@ async def test_a_refusal_among_pipelined_requests_keeps_its_place(start: Start, 
     assert [request.target for request in up.requests] == ["/1", "/2", "/3", "/4"]
 
 
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 150])
+async def test_a_malformed_request_takes_none_with_it_that_came_before(
+    start: Start, service: Service, count: int
+) -> None:
+    one = (
+        b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi",
+    )
+    async with upstream(answering(lambda request: ok(request.body))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"".join(one[i % 3] for i in range(count)) + b"BAD\r\n\r\n")
+            answers = [await wire.response() for _ in range(count)]
+            assert [answer.body for answer in answers] == [(b"hi", b"", b"hi")[i % 3] for i in range(count)]
+            assert (await wire.response()).status == 400
+            assert await wire.rest() == b""
+    assert len(up.requests) == count
+
+
 async def test_pipelining_is_bounded(start: Start, service: Service) -> None:
     """While the first is under way, a client cannot queue more than a bounded number of bytes."""
     go = asyncio.Event()

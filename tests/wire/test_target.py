@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.conftest import Start
-from tests.wire.asking import ask
+from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
 from tests.wirekit import (
     answering,
@@ -227,19 +227,38 @@ async def test_what_follows_a_request_that_closes_is_left_unread(start: Start, s
     assert len(up.requests) == 1
 
 
-@pytest.mark.parametrize("line", [b"FOO /s/2", "GET /s/é".encode()])
-async def test_an_odd_request_line_must_come_in_one_piece(start: Start, service: Service, line: bytes) -> None:
-    """A limit (docs/limits.md): what has been given to aiohttp's parser cannot be taken back."""
-    async with upstream(answering(ok())) as up:
+async def test_an_odd_request_line_may_come_in_any_pieces(start: Start, service: Service) -> None:
+    async with upstream(answering(lambda request: ok(request.method.encode() + request.body))) as up:
         live = await start(service(up.port))
+        async with dial(live.port) as wire, dial(live.port) as other:
+            lead, line = b"\r\nGET /s/1 HTTP/1.1\r\nHost: h\r\n\r\n", "\r\nFOO /s/é HTTP/1.1\r\n".encode()
+            whole = lead + line + b"Host: h\r\nContent-Length: 2\r\n\r\nhi"
+            for cut in range(len(lead) + 1, len(lead) + len(line)):
+                await wire.send(whole[:cut])
+                assert (await wire.response()).body == b"GET"
+                assert (await ask(other, "/s/")).status == 200  # the bytes above have been read by now
+                await wire.send(whole[cut:])
+                assert (await wire.response()).body == b"FOOhi"
+    assert {request.target for request in up.requests if request.method == "FOO"} == {"/\u00c3\u00a9"}
+
+
+async def test_an_odd_request_line_may_come_byte_by_byte(start: Start, service: Service) -> None:
+    async with upstream(answering(ok(b"fine"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire, dial(live.port) as other:
+            for byte in "FOO http://h/s/é HTTP/1.1\r\nHost: h\r\n\r\n".encode():
+                await wire.send(bytes([byte]))
+                assert (await ask(other, "/s/")).status == 200
+            assert (await wire.response()).body == b"fine"
+    assert [request.method for request in up.requests].count("FOO") == 1
+
+
+async def test_a_line_that_cannot_become_a_request_is_refused_before_it_ends(start: Start, service: Service) -> None:
+    live = await start(service(1))
+    for beginning in (b"\x16\x03\x01\x02", b"G{T", b" GET", b"GET /s/" + b"a" * 40_000, b"FOO /s/" + b"a" * 40_000):
         async with dial(live.port) as wire:
-            await wire.send(line)
-            async with dial(live.port) as other:  # by the time this is answered, the bytes above have been read
-                await other.send(b"GET /s/1 HTTP/1.1\r\nHost: h\r\n\r\n")
-                await other.response()
-            await wire.send(b" HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert (await wire.response()).status == 400
-    assert [request.target for request in up.requests] == ["/1"]
+            await wire.send(beginning)
+            assert (await wire.response()).status == (414 if b"GET /s/" in beginning else 400)
 
 
 @pytest.mark.parametrize("target", [b"*", b"http://h.example"])
@@ -275,9 +294,9 @@ async def test_options_of_the_server_is_answered_here_or_goes_on_as_a_star(
         b"GET http://a,b/s/ HTTP/1.1",
         b"CONNECT h:443 HTTP/1.1",
         b"CONNECT /s/ HTTP/1.1",
-        b"GET /s/ HTTP/2.0",
-        b"GET /s/ HTTP/1.2",
         b"GET /s/",
+        b"GET  /s/ HTTP/1.1",
+        b"GET /s/  HTTP/1.1",
         b"GET\t/s/\tHTTP/1.1",
         b"GET /s/ HTTP/1.1 ",
     ],
@@ -288,6 +307,22 @@ async def test_other_forms_of_a_target_are_refused(start: Start, service: Servic
         async with dial(live.port) as wire:
             await wire.send(start_line + b"\r\nHost: h\r\n\r\n")
             assert (await wire.response()).status in (400, 501)
+    assert up.connections == 0
+
+
+@pytest.mark.parametrize(
+    "start_line",
+    [b"GET /s/ HTTP/0.9", b"GET /s/ HTTP/1.2", b"GET /s/ HTTP/2.0", b"BREW /s/ HTTP/3.0", b"PRI * HTTP/2.0"],
+)
+async def test_another_version_is_a_505(start: Start, service: Service, start_line: bytes) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(start_line + b"\r\nHost: h\r\n\r\n")
+            response = await wire.response()
+            assert (response.status, problem(response)["error"]) == (505, "http_version_not_supported")
+            assert response.version == "HTTP/1.1"
+            assert await wire.rest() == b""
     assert up.connections == 0
 
 
