@@ -144,16 +144,21 @@ async def test_an_unknown_path_is_404_and_tells_nothing(start: Start, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "head", ["GET /madre\r\n\r\n", "GET /madre HTTP/0.9\r\nHost: h\r\n\r\n", "GET /health HTTP/2.0\r\nHost: h\r\n\r\n"]
+    ("head", "status"),
+    [
+        ("GET /madre\r\n\r\n", 400),
+        ("GET /madre HTTP/0.9\r\nHost: h\r\n\r\n", 505),
+        ("GET /health HTTP/2.0\r\nHost: h\r\n\r\n", 505),
+    ],
 )
-async def test_only_http_1_is_spoken(start: Start, head: str) -> None:
+async def test_only_http_1_is_spoken(start: Start, head: str, status: int) -> None:
     async with upstream(answering(ok())) as up:
         live = await start(services(up.port))
         async with dial(live.port) as wire:
             await wire.send(head.encode())
             response = await wire.response()
             assert await wire.rest() == b""
-        assert (response.version, response.status) == ("HTTP/1.1", 400)
+        assert (response.version, response.status) == ("HTTP/1.1", status)
         assert not [request for request in up.requests if request.target != "/health"]
 
 
