@@ -71,9 +71,7 @@ async def run(config: Config, on_result: Callable[[ServiceView], None]) -> list[
 def line(view: ServiceView) -> str:
     """One service for the terminal: `✓ madre (8001)  OK  answered 200 in 4 ms at /health`."""
     place = f" at {view.endpoint}" if view.health.is_healthy and view.endpoint else ""
-    return (
-        f"{_MARKS.get(view.health, '?')} {f'{view.name} ({view.port})':<24} {word(view.health):<8} {view.reason}{place}"
-    )
+    return f"{_MARKS.get(view.health, '?')} {f'{view.name} ({view.port})':<24} {word(view.health):<8} {view.full_reason}{place}"
 
 
 def summary(results: Sequence[ServiceView]) -> dict[str, int]:
@@ -106,7 +104,7 @@ def report(results: Sequence[ServiceView], at: datetime) -> str:
     lines[-1] += purpose
     if wrong:
         lines += ["", "## What is wrong", ""]
-        lines += [f"- **{_escape(view.name)}** ({view.port}): {_escape(view.reason)}" for view in wrong]
+        lines += [f"- **{_escape(view.name)}** ({view.port}): {_escape(view.full_reason)}" for view in wrong]
     return "\n".join(lines) + "\n"
 
 

@@ -91,13 +91,31 @@ class Fleet(Collector):
         opened = GaugeMetricFamily(
             "tentaculo_breaker_open", "1 while the service's breaker is open.", labels=("service",)
         )
+        affected = GaugeMetricFamily(
+            "tentaculo_service_affected",
+            "1 while the failure of another service, the root, explains this one's.",
+            labels=("service", "root"),
+        )
+        probes = CounterMetricFamily(
+            "tentaculo_probes", "Probes of the service, by what they found.", labels=("service", "result")
+        )
+        met = CounterMetricFamily(
+            "tentaculo_upstream_requests",
+            "Requests that the service was asked and that its breaker counted.",
+            labels=("service", "result"),
+        )
         for view in self._snapshot():
+            for family, counts in ((probes, view.probes), (met, view.traffic)):
+                family.add_metric((view.name, "ok"), counts.ok)
+                family.add_metric((view.name, "failed"), counts.failed)
+            if view.root is not None:
+                affected.add_metric((view.name, view.root), 1.0)
             for one in Health:
                 health.add_metric((view.name, one.value), float(view.health is one))
             if view.latency_ms is not None:
                 latency.add_metric((view.name,), view.latency_ms)
             opened.add_metric((view.name,), float(view.breaker.state is BreakerState.OPEN))
-        yield from (health, latency, opened)
+        yield from (health, latency, opened, affected, probes, met)
 
     def _requests(self) -> Iterator[Metric]:
         labels = ("service", "status_class")

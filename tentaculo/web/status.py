@@ -61,8 +61,11 @@ class Row:
     checked: str
     endpoint: str
     code: int | None
+    probes: str
     breaker: str
     is_tripped: bool
+    requests: str
+    root: str
     reason: str
     snippet: str
 
@@ -96,7 +99,10 @@ def row(place: int, view: ServiceView, now: datetime) -> Row:
         endpoint=words.cut(view.endpoint or "", 60),
         code=view.code,
         breaker=words.breaker(view.breaker),
+        probes=words.counted(view.probes, "probe"),
         is_tripped=view.breaker.state is not BreakerState.CLOSED,
+        requests=words.counted(view.traffic, "request"),
+        root=words.cut(view.root or "", 80),
         reason="" if state is words.UP else words.cut(_reason(view, state), 160),
         snippet=words.cut(view.snippet or "", 120),
     )

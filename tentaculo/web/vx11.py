@@ -49,8 +49,20 @@ def module(view: ServiceView) -> dict[str, Any]:
         "since": view.since,
     }
     if status in _FAILED:
-        shape["error"] = (view.breaker.reason if status == "circuit_open" else None) or view.reason
+        shape["error"] = (view.breaker.reason if status == "circuit_open" else None) or view.full_reason
     return shape
+
+
+def module_in_full(view: ServiceView) -> dict[str, Any]:
+    """One service as `/vx11/overview` shows it: as above, then why, and what probes and requests met since the start."""
+    return {
+        **module(view),
+        "reason": view.reason,
+        "root": view.root,
+        "last_seen_well": view.last_seen_well,
+        "probes": {"ok": view.probes.ok, "failed": view.probes.failed},
+        "requests": {"ok": view.traffic.ok, "failed": view.traffic.failed},
+    }
 
 
 def health_shape() -> dict[str, str]:
@@ -81,7 +93,7 @@ def overview_shape(services: Sequence[ServiceView]) -> dict[str, Any]:
         "status": "ok" if healthy == total else "error",
         "gateway": MODULE,
         "version": VERSION,
-        "modules_health": {view.name: module(view) for view in services},
+        "modules_health": {view.name: module_in_full(view) for view in services},
         "summary": {"total_modules": total, "healthy": healthy, "unhealthy": total - healthy},
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tentaculo.model import BreakerState, BreakerView, Health, ServiceView
+from tentaculo.model import BreakerState, BreakerView, Counts, Health, ServiceView
 
 
 class State(NamedTuple):
@@ -91,6 +91,15 @@ def breaker(view: BreakerView) -> str:
     return "Closed"
 
 
+def counted(counts: Counts, noun: str) -> str:
+    """`812 probes, 3 failed`; empty where there were none."""
+    total = counts.ok + counts.failed
+    if not total:
+        return ""
+    failed = f", {counts.failed:,} failed" if counts.failed else ""
+    return f"{total:,} {noun}{'' if total == 1 else 's'}{failed}"
+
+
 def cut(text: str, most: int) -> str:
     """`text` on one line, at most `most` characters, without control, direction or other unprintable characters."""
     # Twice the room is enough: what falls away is white space and the unprintable.
@@ -128,16 +137,16 @@ def mood(services: Iterable[ServiceView]) -> State:
 
 
 def troubled(services: Iterable[ServiceView]) -> list[ServiceView]:
-    """The services that a person should look at, the gravest first."""
+    """The services that a person should look at: the gravest first, and after them whom another one's failure affects."""
     order = {key: place for place, key in enumerate(_GRAVEST_FIRST)}
     found = [view for view in services if state(view).key in order]
-    return sorted(found, key=lambda view: order[state(view).key])
+    return sorted(found, key=lambda view: (view.root is not None, order[state(view).key]))
 
 
 def trouble(view: ServiceView, now: datetime) -> str:
     """What is wrong with a service, as the end of a sentence that starts with its name."""
     what = state(view)
-    reason = view.breaker.reason if what is CIRCUIT_OPEN else view.reason
+    reason = view.breaker.reason if what is CIRCUIT_OPEN else view.full_reason
     since = "" if what is CIRCUIT_OPEN else f" since {at(view.since, now)} UTC"
     return f"is {what.phrase}{since}{': ' + cut(reason, 160) if reason else ''}"
 

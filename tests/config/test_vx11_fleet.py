@@ -180,3 +180,10 @@ def test_the_same_file_serves_one_host() -> None:
     loaded = load(FILE, environ)
     assert loaded.warnings == ()
     assert {str(service.upstreams[0]) for service in loaded.config.services.values()} == set(environ.values())
+
+
+def test_the_operator_depends_on_the_router_and_nothing_else_on_anything() -> None:
+    services = load(FILE, {}).config.services
+    assert {name: service.depends_on for name, service in services.items() if service.depends_on} == {
+        "operator": ("switch",)
+    }

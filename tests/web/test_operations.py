@@ -7,9 +7,9 @@ from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from tentaculo.model import Health
+from tentaculo.model import Counts, Health, Upstream, UpstreamView
 from tentaculo.web.operations import Fleet, Load, Phase, Scrapes
-from tests.web.fleet import Gateway, view
+from tests.web.fleet import CLOSED, Gateway, view
 
 
 async def scrape(client: ClientSession) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -51,6 +51,18 @@ async def test_metrics_say_what_the_board_says(gateway: Gateway) -> None:
     assert found["tentaculo_requests_in_flight", labels()] == 5
     assert found["tentaculo_tasks", labels()] == 20
     assert found["process_resident_memory_bytes", labels()] > 1_000_000
+
+
+async def test_probes_and_requests_are_counted_apart_and_roots_are_named(gateway: Gateway) -> None:
+    seen = UpstreamView(Upstream("operator", "a", 1), Health.DOWN, CLOSED, Counts(812, 3), Counts(4000, 31))
+    gateway.state.services = (view("operator", health=Health.DOWN, root="switch", upstreams=(seen,)), view("switch"))
+    found = await scrape(gateway.client)
+    numbers = {"tentaculo_probes_total": (812, 3), "tentaculo_upstream_requests_total": (4000, 31)}
+    for name, (ok, failed) in numbers.items():
+        assert found[name, labels(service="operator", result="ok")] == ok
+        assert found[name, labels(service="operator", result="failed")] == failed
+    affected = {key: value for key, value in found.items() if key[0] == "tentaculo_service_affected"}
+    assert affected == {("tentaculo_service_affected", labels(service="operator", root="switch")): 1}
 
 
 async def test_labels_are_escaped(gateway: Gateway) -> None:

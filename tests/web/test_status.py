@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tentaculo.model import Health, Upstream, UpstreamView
+from tentaculo.model import Counts, Health, Upstream, UpstreamView
 from tests.web.fleet import CLOSED, OPEN, TOKEN, Gateway, event, view
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>"
@@ -167,6 +167,20 @@ async def test_several_addresses_are_counted_and_not_shown(gateway: Gateway) -> 
     text = await page(gateway)
     assert "1 of 3 addresses well" in words(text)
     assert "10.9.8" not in text
+
+
+async def test_what_probes_and_requests_met_and_what_is_behind_a_failure(gateway: Gateway) -> None:
+    seen = UpstreamView(Upstream("operator", "10.9.8.7", 8011), Health.DOWN, CLOSED, Counts(812, 3), Counts(4000, 31))
+    gateway.state.services = (
+        view("operator", health=Health.DOWN, reason="answered 503", root="switch", upstreams=(seen,)),
+        view("switch", health=Health.DOWN, reason="connection refused"),
+    )
+    said = words(await page(gateway))
+    assert "Down for 3 h because of switch" in said
+    assert "815 probes, 3 failed" in said
+    assert "Closed 4,031 requests, 31 failed" in said
+    assert "operator is down since 12:09 UTC: answered 503; it depends on switch, which is down" in said
+    assert said.index("switch is down") < said.index("operator is down"), "the root is told first"
 
 
 async def test_no_services_at_all(gateway: Gateway) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model import BreakerState, BreakerView, Health
-from tests.web.fleet import NOW, OPEN, TOKEN, Gateway, view
+from tentaculo.model import BreakerState, BreakerView, Counts, Health, Upstream, UpstreamView
+from tests.web.fleet import CLOSED, NOW, OPEN, TOKEN, Gateway, view
 
 AUTH = {"X-VX11-Token": TOKEN}
 
@@ -72,6 +72,34 @@ async def test_a_module_has_the_same_keys_in_every_state_and_an_error_when_it_fa
     assert modules["mcp"]["error"] == "connection refused 5 times in a row"
 
 
+async def test_an_affected_service_says_what_is_behind_it(gateway: Gateway) -> None:
+    gateway.state.services = (
+        view("switch", health=Health.DOWN, reason="connection refused"),
+        view("operator", health=Health.DOWN, reason="answered 503 at /health", root="switch"),
+    )
+    modules = (await fetch(gateway, "/vx11/status"))["modules"]
+    assert modules["switch"]["error"] == "connection refused"
+    assert modules["operator"]["error"] == "answered 503 at /health; it depends on switch, which is down"
+
+
+async def test_the_overview_tells_more_of_each(gateway: Gateway) -> None:
+    upstreams = (
+        UpstreamView(Upstream("operator", "a", 1), Health.DOWN, CLOSED, Counts(7, 3), Counts(40, 2)),
+        UpstreamView(Upstream("operator", "b", 1), Health.DOWN, CLOSED, Counts(1, 0), Counts(0, 0)),
+    )
+    gateway.state.services = (view("operator", health=Health.DOWN, root="switch", upstreams=upstreams),)
+    status = (await fetch(gateway, "/vx11/status"))["modules"]["operator"]
+    overview = (await fetch(gateway, "/vx11/overview"))["modules_health"]["operator"]
+    assert overview == {
+        **status,
+        "reason": "answered 200 in 4 ms",
+        "root": "switch",
+        "last_seen_well": None,
+        "probes": {"ok": 8, "failed": 3},
+        "requests": {"ok": 40, "failed": 2},
+    }
+
+
 async def test_all_is_well_when_only_an_off_service_is_missing(gateway: Gateway) -> None:
     gateway.state.services = (
         view("madre"),
@@ -102,7 +130,11 @@ async def test_overview_shape(gateway: Gateway) -> None:
     overview = await fetch(gateway, "/vx11/overview")
     assert list(overview) == ["status", "gateway", "version", "modules_health", "summary"]
     assert (overview["status"], overview["gateway"], overview["version"]) == ("error", "tentaculo_link", "7.0")
-    assert overview["modules_health"] == (await fetch(gateway, "/vx11/status"))["modules"]
+    modules = (await fetch(gateway, "/vx11/status"))["modules"]
+    assert {
+        name: {key: value for key, value in module.items() if key in modules[name]}
+        for name, module in overview["modules_health"].items()
+    } == modules
     assert overview["summary"] == {"total_modules": 6, "healthy": 2, "unhealthy": 4}
 
 

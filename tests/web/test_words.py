@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model import BreakerState, BreakerView, Health, ServiceView
+from tentaculo.model import BreakerState, BreakerView, Counts, Health, ServiceView
 from tentaculo.web import words
 from tests.web.fleet import NOW, OPEN, fleet, view
 
@@ -35,6 +35,20 @@ def test_ago() -> None:
     assert words.ago(None, NOW) == "never"
     assert words.ago(NOW, NOW) == "just now"
     assert words.ago(NOW - timedelta(seconds=8), NOW) == "8 s ago"
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (Counts(), ""),
+        (Counts(1, 0), "1 probe"),
+        (Counts(0, 1), "1 probe, 1 failed"),
+        (Counts(811, 1), "812 probes, 1 failed"),
+        (Counts(1_234_567, 1_000), "1,235,567 probes, 1,000 failed"),
+    ],
+)
+def test_counted(counts: Counts, said: str) -> None:
+    assert words.counted(counts, "probe") == said
 
 
 @pytest.mark.parametrize(
