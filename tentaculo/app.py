@@ -36,7 +36,7 @@ from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import middleware, operations, pages, problems, status, vx11
+from tentaculo.web import history, middleware, operations, pages, problems, status, vx11
 from tentaculo.web.admission import Admission, raise_descriptor_limit
 from tentaculo.web.connection import Connection
 from tentaculo.web.listen import CannotListenError, Listeners
@@ -242,6 +242,7 @@ class Gateway:
         page = status.StatusPage(
             snapshot=board.snapshot,
             recent_events=recorder.recent_events,
+            past=lambda: recorder.past(int(time.time())),
             store_problem=lambda: recorder.problem,
             started_at=utc_now(),
             now=utc_now,
@@ -250,6 +251,10 @@ class Gateway:
         takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
         app.add_routes(event_routes.routes(config, self.hub, ids, recorder.store_event, self._tasks))
+        names = {
+            name: service.name for service in config.services.values() for name in (service.name, *service.aliases)
+        }
+        app.add_routes(history.routes(names, recorder.history, utc_now))
         app.add_routes(status.routes(page, root=not takes_root))
         app.add_routes(
             operations.routes(

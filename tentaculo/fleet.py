@@ -48,6 +48,7 @@ class Fleet:
         self.history = History(
             record=recorder.record_history,
             tend=lambda now, may_delete: recorder.tend_history(now, kept if may_delete else None),
+            pace=self._pace,
             now=time.time,
             clock=time.monotonic,
         )
@@ -104,6 +105,11 @@ class Fleet:
             "last_seen_well": view.last_seen_well,
         }
         return {key: value for key, value in known.items() if value}
+
+    def _pace(self, service: str) -> float:
+        """The seconds that lie at least between two probes of an address that nobody suspects, and some grace."""
+        probe = self._config.services[service].probe
+        return 0.8 * probe.interval * (1 - probe.jitter)
 
     def _note_request(self, upstream: Upstream, is_well: bool) -> None:
         """A request speaks against what is believed: its address is asked now."""

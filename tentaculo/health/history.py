@@ -23,8 +23,9 @@ class History:
     """Counts what is met, and hands it on minute by minute.
 
     `record` keeps what was met. `tend` hears of each hour that begins, with the seconds since 1970, so that what is
-    kept can be summed up; what is too old may be deleted only where it is told True. Neither waits or raises. `now` is
-    the time of day in seconds since 1970, `clock` the monotonic one.
+    kept can be summed up; what is too old may be deleted only where it is told True. Neither waits or raises. `pace`
+    gives the seconds that lie at least between two ordinary probes of an address of a service. `now` is the time of day
+    in seconds since 1970, `clock` the monotonic one.
     """
 
     def __init__(
@@ -32,16 +33,19 @@ class History:
         *,
         record: Callable[[Sequence[Period]], None],
         tend: Callable[[int, bool], None],
+        pace: Callable[[str], float],
         now: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
         self._record = record
         self._tend = tend
+        self._pace = pace
         self._now = now
         self._clock = clock
         self._drain: Drain = dict
         self._probes: dict[str, Tally] = {}
         self._answers: dict[str, dict[Upstream, bool]] = {}
+        self._counted: dict[Upstream, float] = {}
         self._minute = int(now()) // MINUTE
         self._tended: int | None = None
         self._offset = now() - clock()
@@ -58,16 +62,22 @@ class History:
         """Count a probe; `health` is what is believed of its service now.
 
         A service with several addresses is well at a probe while one of them answered well when it was last asked.
-        Maintenance is somebody's intention and counts as nothing, nor does a probe that could not be sent.
+        Maintenance is somebody's intention and counts as nothing, nor does a probe that could not be sent. One that a
+        suspicion brought forward is not counted either: a bad minute, or a good one, would weigh as much as ten.
         """
-        answers = self._answers.setdefault(result.upstream.service, {})
+        service = result.upstream.service
         if result.health is Health.UNKNOWN:
             return
+        answers = self._answers.setdefault(service, {})
         answers[result.upstream] = result.health.is_healthy
+        clock = self._clock()
+        if clock - self._counted.get(result.upstream, float("-inf")) < self._pace(service):
+            return
         if health in (Health.MAINTENANCE, Health.OFF):
             return
+        self._counted[result.upstream] = clock
         self.turn()
-        tally = self._probes.setdefault(result.upstream.service, Tally())
+        tally = self._probes.setdefault(service, Tally())
         if any(answers.values()):
             tally.ok += 1
         else:

@@ -20,6 +20,8 @@ HistoryRow = Mapping[str, Any]
 BELOW = {HOUR: MINUTE, DAY: HOUR}
 """The span whose rows make one of the key's."""
 _KEY = ("service", "span", "start")
+_MOST = 2**53
+"""No count is ever higher, and a thousand such counts still fit in their sum's 63 bits."""
 
 
 def history_row(period: Period) -> HistoryRow:
@@ -140,16 +142,22 @@ def _period(row: RowMapping | HistoryRow) -> Period:
         row["service"],
         row["span"],
         row["start"],
-        Tally(row["probes_ok"], row["probes_failed"], _histogram(row["probes_latency"])),
-        Tally(row["requests_ok"], row["requests_failed"], _histogram(row["requests_latency"])),
+        Tally(_count(row["probes_ok"]), _count(row["probes_failed"]), _histogram(row["probes_latency"])),
+        Tally(_count(row["requests_ok"]), _count(row["requests_failed"]), _histogram(row["requests_latency"])),
     )
 
 
-def _histogram(encoded: bytes) -> Histogram:
+# What another hand wrote there, or a later version, must not be in the way of what comes after it: it counts as none.
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value <= _MOST else 0
+
+
+def _histogram(encoded: object) -> Histogram:
     try:
-        return Histogram.decode(encoded)
+        return Histogram.decode(encoded) if isinstance(encoded, bytes) else Histogram()
     except ValueError:
-        # What another hand wrote there, or a later version: the counts beside it still hold.
         return Histogram()
 
 

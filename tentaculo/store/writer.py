@@ -151,10 +151,10 @@ class Writer(Thread):
             next(self._upkeep)
         except StopIteration:
             self._tending = None
-        except (TypeError, ValueError, SQLAlchemyError) as error:
-            if isinstance(error, SQLAlchemyError) and not is_the_rows(error):
+        except SQLAlchemyError as error:
+            if not is_the_rows(error):
                 raise
-            # What another hand wrote into the table is not what we would have: the next round may pass it by.
+            # The next hour tries again; until then it must not be in the way of everything else.
             self._tending, self._upkeep = None, iter(())
             log.warning("history not tended", error=type(error).__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,16 +16,19 @@ import structlog
 from aiohttp import hdrs, web
 
 from tentaculo import __version__
-from tentaculo.model import BreakerState, Event, ServiceView
-from tentaculo.web import pages, words
+from tentaculo.model import BreakerState, Event, Past, ServiceView
+from tentaculo.web import charts, pages, words
+from tentaculo.web.history import past_row
 
 log = structlog.get_logger(__name__)
 
 _KEPT = 1.0
 """Seconds for which one rendered page serves everybody, which bounds what a flood can cost."""
 _EVENTS = 20
-_EVENTS_WAIT = 1.0
-"""Seconds that the page waits for the database before it is shown without events."""
+_STORE_WAIT = 1.0
+"""Seconds that the page waits for the database before it is shown without events or without the past."""
+_PAST_KEPT = 30.0
+"""Seconds for which the past serves, which changes once a minute; also until it is asked for again in vain."""
 _MOST_TROUBLES = 5
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
@@ -145,8 +148,8 @@ def icon(mood: words.State) -> str:
 class StatusPage:
     """Renders the page, at most once a second however many ask for it.
 
-    `snapshot` is the board's; `recent_events` gives the newest first and may fail or hang without harm;
-    `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
+    `snapshot` is the board's; `recent_events` gives the newest first, `past` that of each service by its name, and both
+    may fail or hang without harm; `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
     """
 
     def __init__(
@@ -154,6 +157,7 @@ class StatusPage:
         *,
         snapshot: Callable[[], Sequence[ServiceView]],
         recent_events: Callable[[int], Awaitable[list[Event]]],
+        past: Callable[[], Awaitable[Mapping[str, Past]]],
         store_problem: Callable[[], str | None],
         started_at: datetime,
         now: Callable[[], datetime],
@@ -161,6 +165,7 @@ class StatusPage:
     ) -> None:
         self._snapshot = snapshot
         self._recent_events = recent_events
+        self._ask_past = past
         self._store_problem = store_problem
         self._started_at = started_at
         self._now = now
@@ -170,6 +175,8 @@ class StatusPage:
         self._policy = pages.content_security_policy(styles=[self._style], scripts=[self._script])
         self._page = b""
         self._made = float("-inf")
+        self._past: Mapping[str, Past] | None = None
+        self._past_asked = float("-inf")
         self._making = asyncio.Lock()
 
     async def show(self, request: web.Request) -> web.Response:
@@ -190,7 +197,9 @@ class StatusPage:
 
     async def context(self) -> dict[str, Any]:
         """Everything that the template names."""
-        events, no_events = await self._events()
+        deadline = asyncio.get_running_loop().time() + _STORE_WAIT
+        events, no_events = await self._events(deadline)
+        past = await self._past_by(deadline)
         now, services = self._now(), self._snapshot()
         places = {view.name: place for place, view in enumerate(services)}
         troubles = words.troubled(services)
@@ -210,6 +219,9 @@ class StatusPage:
             "untold": len(troubles[_MOST_TROUBLES:]),
             "tally": words.tally(services),
             "rows": [row(place, view, now) for place, view in enumerate(services)],
+            "past": [past_row(view.name, past[view.name], now) for view in services if past and view.name in past],
+            "no_past": "Nothing yet." if past is not None else "It cannot be read now: the database is not available.",
+            "canvas": f"0 0 {charts.WIDTH} {charts.HEIGHT}",
             "events": [event_row(event, now) for event in events],
             "no_events": no_events,
             "database": self._store_problem(),
@@ -217,16 +229,28 @@ class StatusPage:
             "uptime": words.span((now - self._started_at).total_seconds()),
         }
 
-    async def _events(self) -> tuple[list[Event], str]:
+    async def _events(self, deadline: float) -> tuple[list[Event], str]:
         """The newest events, and what to say where there are none."""
         try:
-            async with asyncio.timeout(_EVENTS_WAIT):
+            async with asyncio.timeout_at(deadline):
                 events = await self._recent_events(_EVENTS)
         except Exception as error:  # noqa: BLE001
             # Whatever the store does, and however it fails, the page shows the fleet.
             log.warning("recent events not shown", error=type(error).__name__, problem=self._store_problem())
             return [], "The events cannot be read now: the database is not available."
         return events, "None yet. Services send them to /events/ingest, or over the WebSocket /ws."
+
+    async def _past_by(self, deadline: float) -> Mapping[str, Past] | None:
+        """The past of the services by name, None where it cannot be read now."""
+        if self._clock() - self._past_asked >= _PAST_KEPT:
+            self._past_asked = self._clock()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    self._past = await self._ask_past()
+            except Exception as error:  # noqa: BLE001 - as above
+                log.warning("the past not shown", error=type(error).__name__, problem=self._store_problem())
+                self._past = None
+        return self._past
 
 
 async def lead_here(request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ class State(NamedTuple):
     """As part of a sentence: `is …`."""
 
 
+NOTHING = "\N{EN DASH}"
+"""Shown where there is no number."""
 UP = State("up", "Up", "well")
 CIRCUIT_OPEN = State("circuit", "Circuit open", "cut off by its breaker")
 _STATES = {
@@ -76,6 +79,26 @@ def at(then: datetime, now: datetime) -> str:
         return f"{then:%H:%M}"
     year = "" if then.year == now.year else f" {then.year}"
     return f"{then.day} {then:%b}{year} {then:%H:%M}"
+
+
+def share(part: float | None) -> str:
+    """A part of a whole, cut and never rounded up: `99.98 %`; 100 % is said of nothing less."""
+    if part is None:
+        return NOTHING
+    # The nearest thousandth first: 0.29 * 100 is a little less than 29.
+    hundredths = math.floor(round(part * 10_000, 3))
+    return f"{hundredths // 100}.{hundredths % 100:02} %" if hundredths % 100 else f"{hundredths // 100} %"
+
+
+def latency(seconds: float | None) -> str:
+    """A latency with two or three digits that mean something: `0.41 ms`, `12 ms`, `1.8 s`."""
+    if seconds is None:
+        return NOTHING
+    if seconds >= 0.9995:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    milliseconds = seconds * 1000
+    digits = 2 if milliseconds < 0.995 else 1 if milliseconds < 9.95 else 0
+    return f"{milliseconds:.{digits}f} ms"
 
 
 def breaker(view: BreakerView) -> str:

@@ -91,7 +91,7 @@ async def test_rows_become_cards_on_a_phone(state: State) -> None:
         )
         assert min(sizes) >= 14
         roles = await page.locator("table[role=table] [role=row] [role=rowheader]").count()
-        assert roles == len(state.services) + len(state.events)
+        assert roles == len(state.services) + 2 + len(state.events)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -127,7 +127,7 @@ async def test_every_text_has_contrast_enough(state: State, scheme: Literal["lig
 async def test_it_works_without_javascript(state: State) -> None:
     async with opened(state, javascript=False) as (page, complaints):
         assert await page.locator("h1").inner_text() == "4 of 8 services are well."
-        assert await page.locator("tbody tr").count() == len(state.services) + len(state.events)
+        assert await page.locator("tbody tr").count() == len(state.services) + 2 + len(state.events)
         assert await page.locator('meta[http-equiv="refresh"]').get_attribute("content") == "10"
         assert complaints == []
 

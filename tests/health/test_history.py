@@ -35,6 +35,7 @@ class Kept:
         self.history = History(
             record=self.periods.extend,
             tend=lambda now, may_delete: self.tended.append((now, may_delete)),
+            pace=lambda service: 0.0 if service == "madre" else 8.0,
             now=lambda: self.clock.now,
             clock=lambda: self.clock.monotonic,
         )
@@ -113,6 +114,17 @@ def test_a_service_with_several_addresses_is_well_while_one_of_them_is(kept: Kep
     kept.pass_by(MINUTE)
     (period,) = kept.periods
     assert (period.probes.ok, period.probes.failed) == (7, 1)
+
+
+def test_a_probe_that_came_before_its_time_is_not_counted(kept: Kept) -> None:
+    for found in (Health.UP, Health.DOWN, Health.DOWN):
+        for port in (1, 2):
+            kept.probe(found, service="mcp", port=port)
+        kept.pass_by(4)
+    kept.probe(Health.DOWN, service="mcp")
+    kept.history.flush()
+    # At 0 s both addresses are well, at 8 s neither is; what came at 4 s and at 12 s was not waited for.
+    assert [(period.probes.ok, period.probes.failed) for period in kept.periods] == [(2, 2)]
 
 
 def test_what_nobody_can_be_blamed_for_is_not_counted(kept: Kept) -> None:

@@ -15,8 +15,21 @@ from tentaculo.auth import Tokens, hash_token
 from tentaculo.config import schema
 from tentaculo.cors import CorsPolicy
 from tentaculo.errors import Failure, Problem
-from tentaculo.model import BreakerState, BreakerView, Event, Health, ServiceView, Upstream, UpstreamView
-from tentaculo.web import middleware, operations, pages, status, vx11
+from tentaculo.histogram import Histogram, bucket
+from tentaculo.model import (
+    HOUR,
+    BreakerState,
+    BreakerView,
+    Event,
+    Health,
+    Past,
+    Period,
+    ServiceView,
+    Tally,
+    Upstream,
+    UpstreamView,
+)
+from tentaculo.web import history, middleware, operations, pages, status, vx11
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
@@ -70,6 +83,25 @@ def event(number: int, **changes: Any) -> Event:
     return Event(**{**values, **changes})
 
 
+def past() -> dict[str, Past]:
+    """A day of madre with one bad hour and requests, and of switch since noon with probes only."""
+    last = int(NOW.timestamp()) // HOUR * HOUR
+
+    def hour(service: str, ago: int, *, failed: int = 0, requests: int = 0) -> Period:
+        probes = Tally(360 - failed, failed, Histogram({bucket(0.004): 360 - failed}))
+        answers = Tally(requests, 0, Histogram({bucket(0.012 * (ago + 1)): requests}) if requests else Histogram())
+        return Period(service, HOUR, last - ago * HOUR, probes, answers)
+
+    return {
+        "madre": Past(
+            tuple(hour("madre", ago, failed=90 if ago == 5 else 0, requests=50) for ago in range(23, -1, -1)),
+            Tally(777_510, 90),
+        ),
+        "switch": Past((hour("switch", 1), hour("switch", 0)), Tally(720, 0)),
+        "unheard-of": Past((), Tally(1, 0)),
+    }
+
+
 @dataclass
 class State:
     """What the application answers from."""
@@ -85,6 +117,23 @@ class State:
     hangs: bool = False
     asked_for_events: int = 0
     bodies: list[bytes] = field(default_factory=list)
+    past: dict[str, Past] = field(default_factory=past)
+    asked_for_past: int = 0
+    asked_for_history: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    async def recent_past(self) -> dict[str, Past]:
+        self.asked_for_past += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fault is not None:
+            raise self.fault
+        return self.past
+
+    async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
+        self.asked_for_history.append((service, span, since, until))
+        if self.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
+        return list(self.past[service].hours) if service in self.past else []
 
     async def recent_events(self, limit: int) -> list[Event]:
         self.asked_for_events += 1
@@ -117,6 +166,7 @@ def application(state: State, auth: schema.Auth) -> web.Application:
     page = status.StatusPage(
         snapshot=lambda: state.services,
         recent_events=state.recent_events,
+        past=state.recent_past,
         store_problem=lambda: state.lost,
         started_at=NOW - timedelta(hours=52),
         now=lambda: state.now,
@@ -138,6 +188,8 @@ def application(state: State, auth: schema.Auth) -> web.Application:
 
     app.add_routes(status.routes(page, root=True))
     app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
+    names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
+    app.add_routes(history.routes(names, state.history, lambda: state.now))
     app.add_routes(
         operations.routes(
             phase=lambda: state.phase,

@@ -140,6 +140,7 @@ async def test_a_store_that_hangs_costs_a_second(gateway: Gateway) -> None:
     async with asyncio.timeout(5):
         said = words(await page(gateway))
     assert "The events cannot be read now" in said
+    assert "The last day It cannot be read now" in said
     assert "hermes is down" in said
 
 
@@ -211,7 +212,48 @@ async def test_head(gateway: Gateway) -> None:
 async def test_tables_are_told_to_screen_readers(gateway: Gateway) -> None:
     gateway.state.events = [event(1)]
     text = await page(gateway)
-    assert text.count("<caption>") == text.count("<table ") == 2
-    assert text.count('scope="row"') == len(gateway.state.services) + 1
-    assert text.count('scope="col"') == 8 + 5
+    assert text.count("<caption>") == text.count("<table ") == 3
+    assert text.count('scope="row"') == len(gateway.state.services) + 2 + 1
+    assert text.count('scope="col"') == 8 + 6 + 5
     assert text.count('lang="en"') == 1
+
+
+async def test_the_past_is_told_in_words_and_drawn(gateway: Gateway) -> None:
+    text = await page(gateway)
+    said = words(text)
+    assert "madre 98.95 % 99.98 % 142 ms of requests 280 ms of requests" in said
+    assert "switch 100 % 100 % 4.0 ms of probes 4.0 ms of probes" in said
+    # The chart's words are there for who cannot see it, and for who points at it.
+    assert said.count("Slowest at 16:00 UTC: 95 % within 291 ms. Failures in the hour from 10:00 UTC.") == 1
+    assert text.count('aria-label="Slowest at 16:00 UTC') == 1
+    assert text.count('<path class="bars" d="M') == 2
+    assert "unheard-of" not in said, "a service that is not configured any more has no row"
+
+
+async def test_the_past_is_asked_for_twice_a_minute_at_most(gateway: Gateway) -> None:
+    state = gateway.state
+    await page(gateway)
+    state.clock += 29
+    state.past = {}
+    assert "98.95 %" in await page(gateway)
+    assert (state.asked_for_events, state.asked_for_past) == (2, 1)
+    state.clock += 1
+    assert "The last day Nothing yet." in words(await page(gateway))
+    assert (state.asked_for_events, state.asked_for_past) == (3, 2)
+
+
+@pytest.mark.parametrize("fault", [OSError("gone"), ValueError("a row of another shape")])
+async def test_a_past_that_cannot_be_read_is_said_and_not_asked_for_at_every_look(
+    gateway: Gateway, fault: Exception
+) -> None:
+    state = gateway.state
+    state.fault = fault
+    said = words(await page(gateway))
+    assert "The last day It cannot be read now: the database is not available." in said
+    assert "2 of 6 services are well." in said
+    state.clock += 5
+    await page(gateway)
+    assert state.asked_for_past == 1
+    state.fault = None
+    state.clock += 26
+    assert "98.95 %" in await page(gateway)

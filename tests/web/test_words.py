@@ -131,3 +131,40 @@ def test_cut_leaves_what_fits() -> None:
     assert words.cut("a  b\nc", 10) == "a b c"
     assert words.cut("x" * 11, 10) == "x" * 9 + "…"
     assert words.cut(" " * 100 + "x", 10) == "…"
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (None, "\N{EN DASH}"),
+        (1.0, "100 %"),
+        (0.999999, "99.99 %"),
+        (0.99, "99 %"),
+        (0.29, "29 %"),
+        (0.5, "50 %"),
+        (0.0005, "0.05 %"),
+        (0.000001, "0 %"),
+        (0.0, "0 %"),
+    ],
+)
+def test_a_share_is_never_rounded_up(part: float | None, said: str) -> None:
+    assert words.share(part) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.000_05, "0.05 ms"),
+        (0.000_996, "1.0 ms"),
+        (0.0042, "4.2 ms"),
+        (0.00996, "10 ms"),
+        (0.1234, "123 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
+        (1.84, "1.8 s"),
+        (31.2, "31 s"),
+    ],
+)
+def test_a_latency_has_the_digits_that_mean_something(seconds: float | None, said: str) -> None:
+    assert words.latency(seconds) == said
