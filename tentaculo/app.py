@@ -31,6 +31,7 @@ from tentaculo.errors import Failure, Problem
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
 from tentaculo.fleet import Fleet, utc_now
+from tentaculo.model import Health, ProbeResult
 from tentaculo.proxy.handler import Needs, Proxy
 from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
@@ -117,6 +118,7 @@ class Gateway:
         self.fleet = Fleet(config, self._recorder)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         self.proxy = Proxy(config, self._proxy_needs())
+        self.fleet.on_probe.append(self._inform_proxy)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
@@ -269,6 +271,10 @@ class Gateway:
             )
         )
         return app
+
+    def _inform_proxy(self, result: ProbeResult) -> None:
+        if result.health is not Health.UNKNOWN:
+            self.proxy.note_probe(result.upstream, is_well=result.health.is_healthy)
 
     def _port(self) -> int:
         bound = self._listeners.bound

@@ -54,6 +54,8 @@ class Fleet:
         )
         self.on_transition: list[Listener] = [_log_transition]
         """Who hears of each change, with the service as it is then: in the event loop, so they must not wait."""
+        self.on_probe: list[Callable[[ProbeResult], None]] = []
+        """Who hears of each probe, likewise."""
 
     def __repr__(self) -> str:
         return f"<Fleet: {self.board!r}>"
@@ -127,6 +129,8 @@ class Fleet:
         view = self.board.service(upstream.service)
         self._recorder.record_services([view])
         self.history.note_probe(result, view.health)
+        for listener in self.on_probe:
+            listener(result)
 
     def _note_transition(self, transition: Transition) -> None:
         view = self.board.service(transition.service)

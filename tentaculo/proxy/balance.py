@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tentaculo.model import BreakerState, BreakerView, Outcome
+from tentaculo.proxy.standing import Standing
 from tentaculo.proxy.upstream import Pool
+
+# Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
+_SUCCESS = Outcome.SUCCESS
 
 
 class Breaker(Protocol):
@@ -24,16 +29,43 @@ class Breaker(Protocol):
         """The breaker at this moment."""
 
 
+class _Observed:
+    """A breaker whose records are also noted in the standing of its address."""
+
+    __slots__ = ("_others", "_record", "_standing", "try_acquire", "view")
+
+    def __init__(self, breaker: Breaker, standing: Standing, others: Sequence[Standing]) -> None:
+        # Bound once: a method that only passes on would cost as much as what it calls.
+        self.try_acquire = breaker.try_acquire
+        self.view = breaker.view
+        self._record = breaker.record
+        self._standing = standing
+        self._others = others
+
+    def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
+        standing = self._standing
+        if outcome is _SUCCESS and not standing.failing and not standing.is_ill:
+            standing.has_worked = True
+        else:
+            standing.note_outcome(outcome, self._others)
+        self._record(ticket, outcome, reason)
+
+
 class Member:
-    """One address: its connections, its breaker, and how many requests are on it."""
+    """One address: its connections, its breaker, its standing, and how many requests are on it."""
 
-    __slots__ = ("_limit", "breaker", "in_flight", "pool", "ticket")
+    __slots__ = ("_limit", "breaker", "in_flight", "pool", "standing", "ticket", "turn")
 
-    def __init__(self, pool: Pool, breaker: Breaker, limit: int) -> None:
-        """`limit` bounds the requests at once."""
+    def __init__(
+        self, pool: Pool, breaker: Breaker, limit: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`limit` bounds the requests at once; `clock` is monotonic, in seconds."""
         self.pool = pool
         self.breaker = breaker
+        self.standing = Standing(clock)
         self.in_flight = 0
+        self.turn = 0
+        """When it was chosen last, counted in choices of its balancer."""
         self.ticket = 0
         """The breaker's, for the request that chose this address last: it takes it before the next one can choose."""
         self._limit = limit
@@ -48,16 +80,24 @@ class Member:
 
 
 class Balancer:
-    """Round robin over the addresses that have room and whose breaker lets a request through.
+    """Which address is asked, of those that have room and whose breaker lets a request through.
+
+    1. The one with the fewest requests in flight, in turn where several have as few: so one that hangs or is slow gets
+       next to nothing long before a probe or a time limit says why. One whose breaker is due for its trial has none.
+    2. One that stands badly (`standing.py`) is passed over while another stands well; so no request is the trial of an
+       address that its probes find down, while there is a choice.
+    3. Where none stands well, all are tried by the first rule.
 
     Where only room is missing, requests wait in turn, `queue` of them at most.
     """
 
-    __slots__ = ("_next", "_queue", "_waiting", "members")
+    __slots__ = ("_queue", "_turn", "_waiting", "members")
 
     def __init__(self, members: Sequence[Member], queue: int) -> None:
         self.members = tuple(members)
-        self._next = 0
+        if len(self.members) > 1:
+            self._compare()
+        self._turn = 0
         self._queue = queue
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -77,14 +117,36 @@ class Balancer:
                 return None
             only.ticket = only.breaker.try_acquire()
             return only if only.ticket else None
-        for _ in members:
-            member = members[self._next]
-            self._next = (self._next + 1) % len(members)
-            if member not in tried and not member.is_full:
-                member.ticket = member.breaker.try_acquire()
-                if member.ticket:
-                    return member
+        best = None
+        for member in members:
+            if best is not None and (
+                member.in_flight > best.in_flight or (member.in_flight == best.in_flight and member.turn >= best.turn)
+            ):
+                continue
+            if (member.standing.is_good or member.standing.look()) and not member.is_full and member not in tried:
+                best = member
+        # The second look is for when a breaker refuses, or none stands well.
+        return (best and self._take(best)) or self._try_each(tried)
+
+    def _compare(self) -> None:
+        for member in self.members:
+            others = tuple(other.standing for other in self.members if other is not member)
+            member.breaker = _Observed(member.breaker, member.standing, others)
+
+    def _try_each(self, tried: Sequence[Member]) -> Member | None:
+        """By all rules, until a breaker lets the request through."""
+        for member in sorted(self.members, key=_rank):
+            if not member.is_full and member not in tried and self._take(member):
+                return member
         return None
+
+    def _take(self, member: Member) -> Member | None:
+        member.ticket = member.breaker.try_acquire()
+        if not member.ticket:
+            return None
+        self._turn += 1
+        member.turn = self._turn
+        return member
 
     def enter(self, member: Member) -> None:
         """A request goes to `member`."""
@@ -137,3 +199,7 @@ class Balancer:
     def retry_after(self) -> float:
         """Seconds until the first of the addresses may be tried again."""
         return min(member.breaker.view().retry_after for member in self.members)
+
+
+def _rank(member: Member) -> tuple[bool, int, int]:
+    return not member.standing.is_good, member.in_flight, member.turn

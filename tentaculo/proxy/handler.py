@@ -78,6 +78,9 @@ class Proxy:
             for service in config.services.values()
             if service.enabled
         }
+        self._members = {
+            member.pool.upstream: member for balancer in self._balancers.values() for member in balancer.members
+        }
         self._plans = [
             Plan(service, route, config.limits, self._balancers.get(service.name))
             for service, route in self._table.routes
@@ -100,6 +103,11 @@ class Proxy:
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self._plans)} routes, {self.traffic.in_flight} in flight>"
+
+    def note_probe(self, upstream: Upstream, *, is_well: bool) -> None:
+        """What a probe found: it informs the choice among several addresses of a service, and no more."""
+        if (member := self._members.get(upstream)) is not None:
+            member.standing.note_probe(is_well=is_well)
 
     def drain(self) -> None:
         """From now on each answer closes its connection; tunnels and event streams, which have no end, end."""

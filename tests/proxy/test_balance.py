@@ -18,22 +18,34 @@ class Fuse:
         self.is_open = is_open
         self.retry_after = retry_after
         self.asked = 0
+        self.outcomes: list[Outcome] = []
 
     def try_acquire(self) -> int:
         self.asked += 1
         return 0 if self.is_open else self.asked
 
     def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
-        raise AssertionError("a balancer judges nobody")
+        self.outcomes.append(outcome)
 
     def view(self) -> BreakerView:
         state = BreakerState.OPEN if self.is_open else BreakerState.CLOSED
         return BreakerView(state, 0, retry_after=self.retry_after)
 
 
-def balancer(*fuses: Fuse, limit: int = 100, queue: int = 10) -> Balancer:
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.moment = 1000.0
+
+    def __call__(self) -> float:
+        return self.moment
+
+
+def balancer(*fuses: Fuse, limit: int = 100, queue: int = 10, clock: Clock | None = None) -> Balancer:
     pools = [Pool(Upstream("s", "127.0.0.1", port), Limits()) for port in range(1, len(fuses) + 1)]
-    return Balancer([Member(pool, fuse, limit) for pool, fuse in zip(pools, fuses, strict=True)], queue)
+    clock = clock or Clock()
+    return Balancer([Member(pool, fuse, limit, clock=clock) for pool, fuse in zip(pools, fuses, strict=True)], queue)
 
 
 def ports(of: Balancer, count: int) -> list[int | None]:
@@ -50,7 +62,7 @@ class TestChoosing:
         of = balancer(*fuses)
         assert ports(of, 4) == [1, 3, 1, 3]
         fuses[1].is_open = False
-        assert ports(of, 3) == [1, 2, 3]
+        assert ports(of, 3) == [2, 1, 3], "it has waited longest"
 
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_all_are_open(self, count: int) -> None:
@@ -74,12 +86,99 @@ class TestChoosing:
         for number in range(1, 5):
             chosen = of.choose()
             assert chosen is not None
-            assert chosen.ticket == next(fuse.asked for fuse in fuses if fuse is chosen.breaker)
+            assert chosen.ticket == fuses[of.members.index(chosen)].asked
             assert sum(fuse.asked for fuse in fuses) == number
 
     def test_until_when_to_wait(self) -> None:
         fuses = Fuse(is_open=True, retry_after=7.5), Fuse(is_open=True, retry_after=2.5)
         assert balancer(*fuses).retry_after() == 2.5
+
+
+class TestPreferring:
+    def test_the_fewest_in_flight(self) -> None:
+        of = balancer(Fuse(), Fuse(), Fuse())
+        first, second, third = of.members
+        of.enter(first)
+        assert ports(of, 4) == [2, 3, 2, 3]
+        of.enter(second)
+        of.enter(third)
+        of.enter(third)
+        assert ports(of, 4) == [1, 2, 1, 2]
+
+    def test_one_that_hangs_gets_one_request(self) -> None:
+        of = balancer(Fuse(), Fuse())
+        for _ in range(100):
+            member = of.choose()
+            assert member is not None
+            of.enter(member)
+            if member is of.members[1]:
+                of.leave(member)
+        assert of.members[0].in_flight == 1
+
+    def test_one_that_often_fails_is_passed_over_for_a_while(self) -> None:
+        clock = Clock()
+        of = balancer(Fuse(), Fuse(), clock=clock)
+        bad, good = of.members
+        for _ in range(10):
+            bad.breaker.record(1, Outcome.FAILURE)
+            good.breaker.record(1, Outcome.SUCCESS)
+        assert ports(of, 3) == [2, 2, 2]
+        assert "rests for 5.0 s" in repr(bad.standing)
+        clock.moment += 5
+        assert ports(of, 3) == [1, 2, 1]
+
+    def test_one_that_is_ill_by_its_probes_too(self) -> None:
+        of = balancer(Fuse(), Fuse())
+        of.members[0].standing.note_probe(is_well=False)
+        assert ports(of, 3) == [2, 2, 2]
+        of.members[0].standing.note_probe(is_well=True)
+        assert ports(of, 3) == [1, 2, 1]
+
+    def test_where_none_stands_well_all_are_tried(self) -> None:
+        of = balancer(Fuse(), Fuse(), Fuse(is_open=True))
+        for member in of.members:
+            member.standing.note_probe(is_well=False)
+        assert ports(of, 3) == [1, 2, 1]
+        of.enter(of.members[0])
+        assert ports(of, 2) == [2, 2]
+
+    def test_where_those_that_stand_well_are_full_or_tried_the_others_serve(self) -> None:
+        of = balancer(Fuse(), Fuse(), limit=1)
+        ill, well = of.members
+        ill.standing.note_probe(is_well=False)
+        assert of.choose([well]) is ill
+        of.enter(well)
+        assert of.choose() is ill
+
+    def test_a_trial_goes_first(self) -> None:
+        fuses = Fuse(), Fuse(is_open=True)
+        of = balancer(*fuses)
+        assert ports(of, 3) == [1, 1, 1]
+        fuses[1].is_open = False
+        assert ports(of, 1) == [2]
+
+    def test_no_trial_where_probes_say_that_it_would_fail(self) -> None:
+        fuses = Fuse(), Fuse()
+        of = balancer(*fuses)
+        of.members[1].standing.note_probe(is_well=False)
+        assert ports(of, 3) == [1, 1, 1]
+        assert fuses[1].asked == 0
+        of.members[0].standing.note_probe(is_well=False)
+        assert 2 in ports(of, 2), "but where none stands well it may be the one that has recovered"
+
+    def test_breakers_hear_what_standings_note(self) -> None:
+        fuses = Fuse(), Fuse()
+        of = balancer(*fuses)
+        of.members[0].breaker.record(7, Outcome.FAILURE)
+        assert (fuses[0].outcomes, fuses[1].outcomes) == ([Outcome.FAILURE], [])
+        assert of.members[0].standing.failing > of.members[1].standing.failing == 0
+
+    def test_the_only_one_is_judged_by_its_breaker_alone(self) -> None:
+        fuse = Fuse()
+        of = balancer(fuse)
+        assert of.members[0].breaker is fuse
+        of.members[0].standing.note_probe(is_well=False)
+        assert ports(of, 2) == [1, 1]
 
 
 class TestRoom:
