@@ -200,6 +200,9 @@ class Gateway:
     async def _serve_native(self, native: Handler, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if (refusal := self.proxy.screen(request)) is not None:
             return refusal
+        if not request.path:
+            # `http://host` names the root (RFC 9110 section 4.2.3), which aiohttp's router does not know.
+            request = request.clone(rel_url="/")
         if self._access_log is None:
             return await native(request)
         started = time.perf_counter()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import struct
+from contextlib import suppress
 
 IDLE, INTERVAL, COUNT = 60, 15, 4
 """Seconds of silence before the kernel asks whether the peer still is, seconds between two asks, and asks in vain."""
@@ -29,6 +32,34 @@ def limit_stall(transport: asyncio.BaseTransport, seconds: float) -> None:
     sock = _tcp(transport)
     if sock is not None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End the connection by a reset: where its end is the body's end, anything gentler would make a cut body whole.
+
+    What the peer's kernel has not taken yet is lost.
+    """
+    sock = _tcp(transport)
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def unread(transport: asyncio.BaseTransport, most: int) -> bytes:
+    """What the peer had sent before the connection was lost, and nobody has read; about `most` bytes of it.
+
+    A server that answers early and closes with the rest of a request unread resets the connection. The write that
+    meets the reset ends the transport, although the answer has arrived and the kernel still has it.
+    """
+    sock = _tcp(transport)
+    if sock is None or transport.get_extra_info("ssl_object") is not None:
+        return b""
+    found = b""
+    with suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as copy:
+        copy.setblocking(False)
+        while len(found) < most and (data := copy.recv(most)):
+            found += data
+    return found
 
 
 def _tcp(transport: asyncio.BaseTransport) -> socket.socket | None:

@@ -122,9 +122,10 @@ async def test_a_route_for_everything_takes_the_rest(start: Start, target: str) 
         assert (await get(live.port, target)).body == b"upstream"
 
 
-async def test_without_such_a_route_the_root_leads_to_the_status_page(start: Start) -> None:
+@pytest.mark.parametrize("target", ["/", "/?x=1", "http://gateway", "http://gateway?x=1"])
+async def test_without_such_a_route_the_root_leads_to_the_status_page(start: Start, target: str) -> None:
     live = await start({})
-    response = await get(live.port, "/")
+    response = await get(live.port, target)
     assert response.status in (302, 303, 307, 308)
     assert response.get("location") == "/status"
 
@@ -332,6 +333,7 @@ async def test_a_request_that_hangs_is_cut_when_nobody_waits_any_longer(tmp_path
             assert time.monotonic() - began < 2
             response = await wire.response()
             assert (response.status, json.loads(response.body)["error"]) == (503, "stopping")
+            assert response.get("retry-after") == "1"
             assert await wire.rest() == b""
             await up.until(lambda: up.gone == 1)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from tentaculo.proxy.headers import RawHeaders, RequestFields
+from tentaculo.sockets import reset
 
 
 class ClientConnection(Protocol):
@@ -47,8 +48,21 @@ class RequestClient:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
         await self._writer.drain()
 
-    def abort(self) -> None:
-        """Break the connection off, so that a cut answer never looks whole."""
+    def end(self) -> None:
+        """Say that nothing more comes, while what the client still sends of its request goes on being read."""
         transport = self._protocol.transport
-        if transport is not None:
+        if transport is not None and transport.can_write_eof():
+            transport.write_eof()
+
+    def abort(self, *, is_delimited: bool) -> None:
+        """Break the connection off, so that a cut answer never looks whole.
+
+        `is_delimited`: whether the answer says itself where it ends, by its length or its chunks.
+        """
+        transport = self._protocol.transport
+        if transport is None:
+            return
+        if is_delimited:
             transport.abort()
+        else:
+            reset(transport)

@@ -18,7 +18,7 @@ from tentaculo.proxy.deadline import Deadline
 from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.receiver import Receiver
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
-from tentaculo.sockets import keep_alive, limit_stall
+from tentaculo.sockets import keep_alive, limit_stall, unread
 
 HIGH_WATER = 64 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
@@ -241,7 +241,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
-        self.transport = None
+        transport, self.transport = self.transport, None
         self._deadline.stop()
         state = self._state
         if state is _State.IDLE:
@@ -249,6 +249,8 @@ class UpstreamConnection(asyncio.Protocol):
         elif state is _State.TUNNEL and self._receiver is not None:
             self._receiver.upstream_lost(exc)
         elif state is _State.BUSY:
+            if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
+                self._read(left)
             self._end(exc)
         self._state = _State.CLOSED
         self._set_writable()

@@ -148,7 +148,8 @@ class Exchange:
 
     def abort_client(self) -> None:
         """The answer was cut: the client must not take it for whole."""
-        self._client.abort()
+        # HTTP/1.0 knows no chunks.
+        self._client.abort(is_delimited=self._inbound.minor == 1)
 
     async def run(self, balancer: Balancer, member: Member) -> None:
         """Forward to one address, counted on it but for tunnels. A stale keep-alive connection is replaced by a new one where that is safe.

@@ -146,7 +146,7 @@ class Proxy:
         except Exception:  # a fault of ours must neither reach the client nor end up as a second answer
             log.exception("proxying failed", request_id=inbound.request_id)
             if client.has_written:
-                client.abort()
+                client.abort(is_delimited=inbound.minor == 1)
                 record.status, record.error = Failure.INTERNAL.status, Failure.INTERNAL.error
                 return SENT_CLOSES
             return self._refuse(request, inbound, client, record, Problem(Failure.INTERNAL))
@@ -198,7 +198,11 @@ class Proxy:
             record.status, record.sent, record.received = exchange.status, exchange.sent, exchange.received
             if exchange.error is not None:
                 record.error, record.detail = exchange.error.failure.error, exchange.error.detail
-        return SENT_STAYS if exchange.keeps_client else SENT_CLOSES
+        if exchange.keeps_client:
+            return SENT_STAYS
+        if not request.content.is_eof():
+            client.end()
+        return SENT_CLOSES
 
     def _answer_here(
         self,
@@ -272,7 +276,8 @@ class Proxy:
 
     def _failed(self, plan: Plan, error: ExchangeError) -> Problem:
         detail = f"{plan.service.name}: {error.detail}"
-        return Problem(error.failure, detail, {"service": plan.service.name})
+        headers = {"Retry-After": "1"} if error.failure is Failure.STOPPING else {}
+        return Problem(error.failure, detail, {"service": plan.service.name}, headers)
 
     def _refuse(
         self, request: web.BaseRequest, inbound: Inbound, client: RequestClient, record: Record, problem: Problem
@@ -300,7 +305,11 @@ class Proxy:
                 with_body=inbound.method != "HEAD",
             )
         )
-        return SENT_STAYS if keep_alive else SENT_CLOSES
+        if keep_alive:
+            return SENT_STAYS
+        if not request.content.is_eof():
+            client.end()
+        return SENT_CLOSES
 
 
 _UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)

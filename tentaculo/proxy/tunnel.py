@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from tentaculo.proxy.connection import UpstreamConnection
+from tentaculo.sockets import reset
 
 
 class Tunnel:
@@ -85,5 +86,5 @@ class Tunnel:
         if error is None:
             self._client.close()
         else:
-            self._client.abort()
+            reset(self._client)
         self._finish()

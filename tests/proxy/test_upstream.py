@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -447,3 +448,23 @@ async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() ->
         assert pool.take_idle(repeatable=True) is None
         assert not connection.is_open
         pool.close()
+
+
+async def test_an_answer_that_came_with_a_reset_is_read() -> None:
+    """The write that meets the reset comes before the read that would have found the answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pool = pool_of(server.getsockname()[1])
+        connection = await pool.connect(5)
+        peer, _ = server.accept()
+        connection.begin("POST")
+        peer.sendall(ok(b"early"))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        connection.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert await connection.response() is None
+        assert connection.take() == [b"early"]
+        assert connection.answer.is_whole
+        assert not connection.is_open
+        pool.give_back(connection)
+        assert idle(pool) == 0

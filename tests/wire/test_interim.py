@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from typing import Any
 
 from tests.conftest import Start
 from tests.wire.conftest import Service
 from tests.wirekit import (
     Reader,
     Upstream,
+    Wire,
     Writer,
     answering,
     dial,
@@ -75,6 +78,52 @@ async def test_an_early_answer_is_relayed_while_the_client_still_sends(start: St
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart")
             response = await wire.response()
             assert (response.status, response.body, response.get("connection")) == (413, b"too much", "close")
+
+
+async def test_an_early_answer_is_relayed_though_its_connection_was_reset(start: Start, service: Service) -> None:
+    """The upstream closes with the rest unread, and the gateway meets the reset when it writes more of the body."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok(b"too much", status=b"413 Content Too Large"))
+        await writer.drain()
+
+    async def blast(wire: Wire) -> None:
+        with suppress(ConnectionError):
+            await wire.send(bytes(8_000_000))
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        for _ in range(5):
+            async with dial(live.port) as wire, asyncio.TaskGroup() as tasks:
+                await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 80000000\r\n\r\n")
+                upload = tasks.create_task(blast(wire))
+                assert (await wire.response()).body == b"too much"
+                upload.cancel()
+
+
+async def test_after_an_early_answer_the_client_sees_the_end_at_once(start: Start, service: Service) -> None:
+    """It may go on sending for a while, and then reads the answer; one that waits for the end need not wait long."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok(b"no", status=b"403 Forbidden"))
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start({**service(up.port), **closed(up.port)})
+        for target, status in (("/s/", 403), ("/closed", 401), ("/none", 404)):
+            async with dial(live.port) as wire:
+                await wire.send(f"POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nstart".encode())
+                assert (await wire.response()).status == status
+                async with asyncio.timeout(5):  # half of what the gateway reads on for
+                    assert await wire.reader.read(-1) == b""
+                await wire.send(b"more")
+
+
+def closed(port: int) -> dict[str, dict[str, Any]]:
+    """A service that asks for a token."""
+    return {"closed": {"url": f"http://127.0.0.1:{port}", "routes": [{"prefix": "/closed"}]}}
 
 
 async def test_each_interim_answer_is_relayed_in_order_and_none_to_1_0(start: Start, service: Service) -> None:

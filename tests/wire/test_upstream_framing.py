@@ -139,6 +139,16 @@ async def test_a_cut_answer_never_looks_whole(start: Start, service: Service, an
     await up.until(lambda: up.gone == 1)
 
 
+async def test_where_the_end_of_the_connection_ends_the_body_a_cut_is_a_reset(start: Start, service: Service) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+    async with upstream(answering_once(answer)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.0\r\n\r\n")
+            with pytest.raises(ConnectionResetError):
+                await wire.reader.read(-1)
+
+
 async def test_bytes_beyond_the_length_are_dropped_with_the_connection(start: Start, service: Service) -> None:
     async with upstream(answering(ok(b"fine") + b"HTTP/1.1 200 OK\r\nX-Smuggled: 1\r\n\r\n")) as up:
         live = await start(service(up.port))
