@@ -171,8 +171,8 @@ class Gateway:
         """Take nothing new, part with those who only listen, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
         await self._listeners.close()
-        await self.hub.close()
         self.proxy.drain()
+        await self.hub.close()
         waits = TaskGroup("drain")
         waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._hurry.wait(), "hurry")]
         await asyncio.wait(waiting, timeout=self._config.server.grace, return_when=asyncio.FIRST_COMPLETED)
@@ -190,7 +190,10 @@ class Gateway:
             try:
                 path = own_path(request.method, request.raw_path)
                 if path in paths:
-                    return await self._serve_native(native, request, path)
+                    response = await self._serve_native(native, request, path)
+                    if self._phase is Phase.DRAINING:
+                        response.force_close()
+                    return response
                 return await proxy(request)
             finally:
                 cast(Connection, request.protocol).answered()

@@ -265,7 +265,10 @@ async def test_a_request_in_flight_is_finished_and_nobody_new_is_taken(tmp_path:
     async with upstream(slow.script) as up:
         gateway = await entered(services(up.port), tmp_path)
         port = port_of(gateway)
-        async with dial(port) as busy, dial(port) as idle:
+        async with dial(port) as busy, dial(port) as idle, dial(port) as deaf:
+            # A subscriber that takes its time to leave delays nobody.
+            await deaf.send(WEB_SOCKET)
+            assert (await deaf.head()).status == 101
             await idle.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
             assert (await idle.response()).status == 200
             await busy.send(b"GET /madre/x HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -277,12 +280,20 @@ async def test_a_request_in_flight_is_finished_and_nobody_new_is_taken(tmp_path:
                 await idle.send(b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n")
                 ready = await idle.response()
                 assert (ready.status, json.loads(ready.body)["status"]) == (503, "draining")
+                assert ready.get("connection") == "close"
                 assert not task.done()
                 slow.answer.set()
                 response = await busy.response()
                 await task
                 assert (response.status, response.body) == (200, b"late but whole")
+                assert response.get("connection") == "close"
                 assert await busy.rest() == await idle.rest() == b""
+
+
+WEB_SOCKET = (
+    b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGVudGFjdWxvIGxpbmshIQ==\r\nX-VX11-Token: %b\r\n\r\n" % TOKEN.encode()
+)
 
 
 async def is_refused(port: int) -> bool:
