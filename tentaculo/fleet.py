@@ -22,6 +22,9 @@ from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
 
+_WEIGHING_GAP = 0.1
+"""Seconds between two looks at what requests met at an address, where many speak against what is believed of it."""
+
 
 def utc_now() -> datetime:
     """The time of day."""
@@ -40,6 +43,7 @@ class Fleet:
         self.breakers = Breakers(config, time.monotonic, utc_now, self._note_request)
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
         self._watch: Watch | None = None
+        self._weighed: dict[Upstream, float] = {}
         kept = Kept(
             config.history.hours_of_minutes * HOUR,
             config.history.days_of_hours * DAY,
@@ -114,9 +118,21 @@ class Fleet:
         return 0.8 * probe.interval * (1 - probe.jitter)
 
     def _note_request(self, upstream: Upstream, is_well: bool) -> None:
-        """A request speaks against what is believed: its address is asked now."""
-        if self._watch is not None and self.board.is_contradicted(upstream, is_well=is_well):
+        """Where a request speaks against what is believed, its address is asked now, and what requests met weighed anew.
+
+        The latter at most every `_WEIGHING_GAP` seconds, but always where the breaker has opened: it may be the last
+        request to tell of it.
+        """
+        if not self.board.is_contradicted(upstream, is_well=is_well):
+            return
+        if self._watch is not None:
             self._watch.suspect(upstream)
+        moment = time.monotonic()
+        if self.breakers.of(upstream).is_closed and moment < self._weighed.get(upstream, 0.0) + _WEIGHING_GAP:
+            return
+        self._weighed[upstream] = moment
+        for transition in self.board.record_traffic(upstream):
+            self._note_transition(transition)
 
     def _note_result(self, result: ProbeResult) -> None:
         upstream = result.upstream

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
-from tentaculo.fleet import Fleet
-from tentaculo.model import Health, ServiceView, Transition
+from tentaculo.fleet import Fleet, utc_now
+from tentaculo.health.breaker import Breaker
+from tentaculo.model import Health, Outcome, ProbeResult, ServiceView, Transition
 from tentaculo.store.recorder import Recorder
 
 
@@ -31,3 +34,43 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
     assert (transition.service, transition.before, transition.after) == ("madre", Health.UNKNOWN, Health.MAINTENANCE)
     assert (view.health, view.reason) == (Health.MAINTENANCE, "a new disk")
     assert [entry["event"] for entry in logs] == ["health changed", "a listener failed"]
+
+
+class TestRequests:
+    """What requests meet is told of at once: the next probe may be long in coming."""
+
+    @staticmethod
+    def heard(fleet: Fleet) -> list[tuple[Health, str]]:
+        heard: list[tuple[Health, str]] = []
+        fleet.on_transition.append(lambda transition, view: heard.append((transition.after, view.reason)))
+        return heard
+
+    @staticmethod
+    def found(fleet: Fleet, health: Health) -> Breaker:
+        (upstream,) = (view.upstream for view in fleet.board.service("madre").upstreams)
+        fleet.board.record_probe(ProbeResult(upstream, health, "as found", utc_now(), "/health", 200))
+        return fleet.breakers.of(upstream)
+
+    def test_an_opening_breaker_is_shown_at_once(self, fleet: Fleet) -> None:
+        breaker, heard = self.found(fleet, Health.UP), self.heard(fleet)
+        for _ in range(5):
+            breaker.record(breaker.try_acquire(), Outcome.FAILURE, "answered 500")
+        ((health, reason),) = heard
+        assert health is Health.DEGRADED
+        assert reason == "requests failed (5 failures in a row: answered 500), though its probes pass: as found"
+
+    def test_so_is_a_service_that_works_whatever_its_health_path_says(self, fleet: Fleet) -> None:
+        breaker, heard = self.found(fleet, Health.DOWN), self.heard(fleet)
+        breaker.doubt(is_doubted=True)
+        deadline = time.monotonic() + 20
+        while not heard and time.monotonic() < deadline:
+            breaker.record(breaker.try_acquire(), Outcome.SUCCESS)
+        assert [health for health, _ in heard] == [Health.DEGRADED]
+
+    def test_before_the_first_probe_nothing_is_claimed(self, fleet: Fleet) -> None:
+        heard = self.heard(fleet)
+        breaker = fleet.breakers.of(fleet.board.service("madre").upstreams[0].upstream)
+        for _ in range(5):
+            breaker.record(breaker.try_acquire(), Outcome.FAILURE, "answered 500")
+        assert heard == []
+        assert fleet.board.record_traffic(breaker.upstream) == ()

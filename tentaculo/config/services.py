@@ -45,7 +45,7 @@ class Breaker(Section):
     degraded_rate: Share = Field(
         0.1, description="Share of failing requests, at least 5 of them, that is shown as degraded. Default 0.1."
     )
-    open_for: Seconds = Field(10, description="Seconds it stays open before one trial. Default 10.")
+    open_for: Seconds = Field(1, description="Seconds it stays open before one trial. Default 1.")
 
 
 class Probe(Section):

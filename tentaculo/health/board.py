@@ -128,15 +128,14 @@ class Board:
         if result.health.is_healthy:
             entry.last_seen_well = result.checked_at
             entry.good_path = result.endpoint or entry.good_path
-        address.finding = weigh(
-            Finding(address.streak.health, address.streak.reason),
-            self._traffic_view(result.upstream),
-            self._breaker_view(result.upstream),
-            entry.service.breaker,
-            address.finding or NOT_PROBED,
-        )
-        before, entry.found = entry.found, fuse([one.finding for one in entry.addresses.values()])
-        return self._tell(entry, result.checked_at, is_found_anew=entry.found.health is not before.health)
+        return self._weigh(entry, result.upstream, result.checked_at)
+
+    def record_traffic(self, upstream: Upstream) -> tuple[Transition, ...]:
+        """Weigh anew what requests met at an address, without waiting for a probe; returns what that changed."""
+        entry = self._entries[upstream.service]
+        if not entry.service.enabled or entry.addresses[upstream].finding is None:
+            return ()
+        return self._weigh(entry, upstream, self._now())
 
     def set_maintenance(self, service: str, reason: str | None) -> tuple[Transition, ...]:
         """Put a service into maintenance, `reason` in words, or take it out with None; returns what that changed.
@@ -163,8 +162,12 @@ class Board:
         return self._entries[upstream.service].health_of(upstream)
 
     def is_settled(self, upstream: Upstream) -> bool:
-        """Whether the latest probe of an address found what is believed; if not, the next should come soon."""
+        """Whether the latest probe of an address found what is believed."""
         return self._entries[upstream.service].addresses[upstream].streak.is_settled
+
+    def is_urgent(self, upstream: Upstream) -> bool:
+        """Whether the next probe of an address should come soon: a belief, or an open breaker, hangs on it."""
+        return not self.is_settled(upstream) or self._breaker_view(upstream).state is not BreakerState.CLOSED
 
     def is_doubted(self, upstream: Upstream) -> bool:
         """Whether probes find an address down, or the latest did."""
@@ -189,6 +192,18 @@ class Board:
         """The health path that last answered well, else the first configured one; KeyError for an unknown name."""
         entry = self._entries[service]
         return entry.good_path or entry.service.health[0]
+
+    def _weigh(self, entry: _Entry, upstream: Upstream, at: datetime) -> tuple[Transition, ...]:
+        address = entry.addresses[upstream]
+        address.finding = weigh(
+            Finding(address.streak.health, address.streak.reason),
+            self._traffic_view(upstream),
+            self._breaker_view(upstream),
+            entry.service.breaker,
+            address.finding or NOT_PROBED,
+        )
+        before, entry.found = entry.found, fuse([one.finding for one in entry.addresses.values()])
+        return self._tell(entry, at, is_found_anew=entry.found.health is not before.health)
 
     def _tell(self, entry: _Entry, at: datetime, *, is_found_anew: bool) -> tuple[Transition, ...]:
         """What has changed: for `entry`, and where its found health is new, for those that depend on it."""

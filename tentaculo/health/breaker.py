@@ -20,6 +20,12 @@ from tentaculo.model import BreakerState, BreakerView, Counts, Outcome, TrafficV
 _CLOSED = BreakerState.CLOSED
 _SUCCESS = Outcome.SUCCESS
 
+_ROW_LASTS = 0.5
+"""Seconds that a row of failures must last where requests have succeeded shortly before it."""
+
+_TRIAL_LASTS = 10.0
+"""Seconds that the outcome of a trial is waited for, if not `open_for`."""
+
 Signal = Callable[[Upstream, bool], None]
 """Told of an address, and whether a request there went well."""
 
@@ -34,7 +40,10 @@ class Breaker:
     It opens after `rules.failures` failures in a row, or when at least `rules.rate` of at least `rules.requests`
     requests within `rules.window` seconds failed, and refuses for `rules.open_for` seconds; then exactly one request,
     the trial, is let through, and its outcome closes the breaker or opens it again. A trial that never reports does
-    not wedge it: after another `open_for` seconds there is a new one.
+    not wedge it: after ten seconds, or `open_for` where that is longer, there is a new one.
+
+    Where some requests have succeeded since the window began, a row of failures must last for half a second as well:
+    of many requests, some of which fail, a few do so in a row by chance.
 
     Whoever is let through gets a ticket and reports with it. Each opening and each trial makes new tickets, so that a
     request from before, which ends late, is counted but never taken for the trial, neither closes the breaker nor
@@ -56,6 +65,7 @@ class Breaker:
         "_ok",
         "_opened_at",
         "_reason",
+        "_row_began",
         "_rules",
         "_signal",
         "_state",
@@ -83,8 +93,9 @@ class Breaker:
         self._ticket = 1
         self._ok = 0
         self._failed = 0
-        # Failures in a row.
+        # Failures in a row, and when the first of them was.
         self._count = 0
+        self._row_began = 0.0
         self._window = Window(rules.window)
         # When the next trial may go, unless closed.
         self._until = 0.0
@@ -114,7 +125,7 @@ class Breaker:
         if moment < self._until:
             return 0
         self._state = BreakerState.HALF_OPEN
-        self._until = moment + self._rules.open_for
+        self._until = moment + max(self._rules.open_for, _TRIAL_LASTS)
         self._ticket += 1
         return self._ticket
 
@@ -136,9 +147,9 @@ class Breaker:
         """What probes make of the address. They open and close nothing, but what they say is a hint.
 
         While they doubt, successes are watched, since those contradict them. When they find an address well again that
-        they had found down, an open breaker need not wait to try for itself.
+        they had found down, a breaker need not wait to try for itself, nor for a trial that may have been swallowed.
         """
-        if self._is_doubted and not is_doubted and self._state is BreakerState.OPEN:
+        if self._is_doubted and not is_doubted and self._state is not _CLOSED:
             self._until = min(self._until, self._clock())
         if is_doubted and not self._is_doubted:
             self._window.mark(self._clock(), self._ok)
@@ -186,13 +197,15 @@ class Breaker:
         self._window.note_failure(moment, self._ok)
         if self._state is BreakerState.HALF_OPEN:
             self._open(moment, f"the trial failed{why}")
-        elif self._count >= rules.failures:
+            return
+        if self._count == 1:
+            self._row_began = moment
+        recent = self._window.counts(moment, self._ok)
+        total = recent.ok + recent.failed
+        if self._count >= rules.failures and (not recent.ok or moment - self._row_began >= _ROW_LASTS):
             self._open(moment, f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
-        else:
-            recent = self._window.counts(moment, self._ok)
-            total = recent.ok + recent.failed
-            if total >= rules.requests and recent.failed >= rules.rate * total:
-                self._open(moment, f"{recent.failed} of {total} requests within {rules.window:g} s failed{why}")
+        elif total >= rules.requests and recent.failed >= rules.rate * total:
+            self._open(moment, f"{recent.failed} of {total} requests within {rules.window:g} s failed{why}")
 
     def _open(self, moment: float, reason: str) -> None:
         if self._opened_at is None:

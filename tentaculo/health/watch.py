@@ -36,7 +36,8 @@ class Probes(Protocol):
 class Watch:
     """Probes each upstream of the enabled services at its own cadence: `probe.interval` seconds, give or take `jitter`.
 
-    A probe that contradicts what is believed is repeated after `probe.recheck` seconds, until it is believed or not.
+    A probe that contradicts what is believed is repeated after `probe.recheck` seconds, until it is believed or not; so
+    is any probe while the address's breaker is not closed, since requests wait for it to be well again.
     Who learns something of an upstream in another way can `suspect` it: then it is probed now.
 
     At most one probe of an upstream is under way, and at most `limits.probes` in all; how a hung one costs its own
@@ -70,6 +71,8 @@ class Watch:
         self._slow: set[Upstream] = set()
         # Those whose next probe is not yet due; who is missing here has one due or under way.
         self._timers: dict[Upstream, asyncio.TimerHandle] = {}
+        # When they are due; a timer of uvloop's that is due at once does not tell.
+        self._dues: dict[Upstream, float] = {}
         self._starts: dict[Upstream, asyncio.TimerHandle] = {}
         self._suspected: dict[Upstream, float] = {}
         self._is_running = False
@@ -99,16 +102,20 @@ class Watch:
             await self._tasks.close()
 
     def suspect(self, upstream: Upstream) -> None:
-        """Probe `upstream` now, unless a probe is due or under way, or a suspicion has asked for one within a second."""
+        """Probe `upstream` now, or when a second has passed since a suspicion last asked for that.
+
+        Nothing is done where a probe is due sooner, or under way.
+        """
         timer = self._timers.get(upstream)
         if timer is None:
             return
         moment = asyncio.get_running_loop().time()
-        if moment - self._suspected.get(upstream, float("-inf")) < _SUSPICION_GAP:
+        due = max(moment, self._suspected.get(upstream, float("-inf")) + _SUSPICION_GAP)
+        if self._dues[upstream] <= due:
             return
-        self._suspected[upstream] = moment
+        self._suspected[upstream] = due
         timer.cancel()
-        self._schedule(upstream, 0.0, self._pause(upstream))
+        self._schedule(upstream, due - moment, self._pause(upstream))
 
     def _pause(self, upstream: Upstream) -> float:
         cadence = self._cadences[upstream]
@@ -117,6 +124,7 @@ class Watch:
     def _schedule(self, upstream: Upstream, delay: float, pause: float) -> None:
         """Probe `upstream` in `delay` seconds, and again `pause` seconds after that."""
         loop = asyncio.get_running_loop()
+        self._dues[upstream] = loop.time() + delay
         self._timers[upstream] = loop.call_later(max(0.0, delay), self._due, upstream, pause)
 
     def _due(self, upstream: Upstream, pause: float) -> None:
@@ -150,7 +158,7 @@ class Watch:
             # Also after a failure of whoever listens: that is logged, and must not end the watch of this upstream.
             self._slots.release(is_slow=is_slow)
             if self._is_running:
-                if not self._board.is_settled(upstream):
+                if self._board.is_urgent(upstream):
                     pause = min(pause, self._cadences[upstream].recheck)
                 self._schedule(upstream, start + pause - loop.time(), self._pause(upstream))
 

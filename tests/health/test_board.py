@@ -177,7 +177,7 @@ def test_the_same_address_twice_counts_once(clock: Clock) -> None:
     assert board.service("madre").health is Health.DOWN
 
 
-def test_an_open_breaker_is_shown_and_the_next_probe_says_what_it_means(clock: Clock) -> None:
+def test_an_open_breaker_is_shown_and_what_requests_met_can_be_weighed_at_once(clock: Clock) -> None:
     breakers = Breakers(CONFIG, clock, clock.now)
     board = Board(CONFIG, now=clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
     board.record_probe(found(clock, A, Health.UP))
@@ -190,7 +190,10 @@ def test_an_open_breaker_is_shown_and_the_next_probe_says_what_it_means(clock: C
     assert view.breaker.state is BreakerState.CLOSED, "two addresses still take traffic"
     assert view.health is Health.UP
     assert (view.probes, view.traffic) == (Counts(1, 0), Counts(0, 5)), "they are counted apart"
-    assert changed(board.record_probe(found(clock, A, Health.UP))) == [("switch", Health.DEGRADED)]
+    assert board.is_settled(A)
+    assert board.is_urgent(A), "requests wait for it to be well again"
+    assert changed(board.record_traffic(A)) == [("switch", Health.DEGRADED)]
+    assert changed(board.record_traffic(A)) == []
     assert "requests failed (5 failures in a row: reset), though its probes pass" in board.service("switch").reason
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from datetime import datetime
 
 import pytest
@@ -65,6 +66,37 @@ def test_a_success_between_starts_the_count_again(breaker: Breaker) -> None:
     succeed(breaker)
     fail(breaker, FAILURES - 1)
     assert breaker.is_closed
+
+
+def test_a_row_among_successes_must_last_a_little(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 1)
+    succeed(breaker, 50)
+    fail(breaker, FAILURES)
+    assert breaker.is_closed, "that may be chance"
+    clock.seconds += 0.4
+    fail(breaker, 1)
+    assert breaker.is_closed
+    clock.seconds += 0.1
+    fail(breaker, 1)
+    assert breaker.view().reason == "5 failures in a row: connection refused"
+    assert not breaker.is_closed
+
+
+def test_successes_before_the_first_failure_say_nothing_of_what_comes_now(breaker: Breaker) -> None:
+    succeed(breaker, 50)
+    fail(breaker, FAILURES)
+    assert not breaker.is_closed
+
+
+def test_a_fifth_that_fails_at_random_never_opens_it(breaker: Breaker, clock: Clock) -> None:
+    chance = random.Random(3)
+    rows = 0
+    for _ in range(10_000):
+        (fail if chance.random() < 0.2 else succeed)(breaker, 1)
+        rows += breaker.view().failure_count == FAILURES
+        clock.seconds += 0.01
+        assert breaker.is_closed
+    assert rows > 10, "rows that are long enough do occur"
 
 
 def test_what_says_nothing_of_the_upstream_changes_nothing(breaker: Breaker) -> None:
@@ -286,6 +318,15 @@ class TestDoubt:
         assert breaker.try_acquire()
         assert not breaker.try_acquire()
 
+    def test_nor_need_it_wait_for_a_trial_that_was_swallowed(self, breaker: Breaker, clock: Clock) -> None:
+        fail(breaker)
+        clock.seconds += OPEN_FOR
+        assert breaker.try_acquire()
+        breaker.doubt(is_doubted=True)
+        assert not breaker.try_acquire()
+        breaker.doubt(is_doubted=False)
+        assert breaker.try_acquire()
+
     def test_probes_that_found_nothing_wrong_let_nothing_go(self, breaker: Breaker) -> None:
         fail(breaker)
         for _ in range(5):
@@ -348,8 +389,9 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        # The share of failures has tests of its own, and never decides here.
-        rules = services.Breaker(failures=FAILURES, open_for=OPEN_FOR, requests=1000)
+        # The share of failures, and how long a row lasts, have tests of their own, and never decide here: the window
+        # has forgotten a success when the next failure comes.
+        rules = services.Breaker(failures=FAILURES, open_for=OPEN_FOR, requests=1000, window=0.001)
         self.breaker = Breaker(UPSTREAM, rules, clock=self.clock, now=self.clock.now)
         self.count = 0
         self.opened: float | None = None
@@ -376,6 +418,7 @@ class Model(RuleBasedStateMachine):
     @rule(asked=tickets)
     def succeed(self, asked: tuple[int, int]) -> None:
         self.breaker.record(asked[0], Outcome.SUCCESS)
+        self.clock.seconds += 0.0625
         if asked[1] == self.epoch:
             self.count, self.opened, self.trial = 0, None, None
 
