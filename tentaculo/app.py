@@ -250,7 +250,7 @@ class Gateway:
         page = status.StatusPage(
             snapshot=board.snapshot,
             recent_events=recorder.recent_events,
-            past=lambda: recorder.past(int(time.time())),
+            past=lambda names: recorder.past(int(time.time()), names),
             store_problem=lambda: recorder.problem,
             started_at=utc_now(),
             now=utc_now,

@@ -8,7 +8,7 @@ minutes' histograms merged, exactly as if each latency had been counted in the d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, log
 from typing import Final
 
@@ -114,21 +114,27 @@ class Histogram:
     @classmethod
     def decode(cls, encoded: bytes) -> Histogram:
         """What `encode` gave `encoded` for. Raises ValueError for anything else."""
-        histogram = cls()
-        if not encoded:
-            return histogram
-        if encoded[0] != _VERSION:
+        counts: dict[int, int] = {}
+        octets = iter(encoded)
+        if next(octets, _VERSION) != _VERSION:
             raise ValueError("is a histogram of an unknown version")
-        numbers = _numbers(encoded)
-        if len(numbers) % 2 or not numbers:
-            raise ValueError("is half a histogram")
-        counts, place = histogram._counts, 0
-        for at in range(0, len(numbers), 2):
-            gap, count = numbers[at], numbers[at + 1]
-            place += gap
-            if place >= BUCKETS or not count or (at and not gap):
-                raise ValueError("is no histogram")
-            counts[place] = count
+        place = 0
+        try:
+            # Most numbers are of one byte, and a page reads a hundred thousand of them.
+            for octet in octets:
+                gap = octet if octet <= 0x7F else _long_number(octet, octets)
+                octet = next(octets)
+                count = octet if octet <= 0x7F else _long_number(octet, octets)
+                if not count or (counts and not gap):
+                    raise ValueError("is no histogram")
+                place += gap
+                counts[place] = count
+        except StopIteration:
+            raise ValueError("is half a histogram") from None
+        if place >= BUCKETS or (encoded and not counts):
+            raise ValueError("is no histogram")
+        histogram = cls()
+        histogram._counts = counts
         return histogram
 
 
@@ -140,22 +146,15 @@ def merged(histograms: Iterable[Histogram]) -> Histogram:
     return total
 
 
-def _numbers(encoded: bytes) -> list[int]:
-    """The numbers behind the first byte."""
-    numbers: list[int] = []
-    value = shift = 0
-    for byte in encoded[1:]:
-        if byte > 0x7F:
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if shift >= 7 * _MOST_BYTES:
-                raise ValueError("has too long a number")
-        else:
-            # One number has one spelling: no leading zeros.
-            if shift and not byte:
-                raise ValueError("is no histogram")
-            numbers.append(value | byte << shift)
-            value = shift = 0
-    if shift:
-        raise ValueError("is half a histogram")
-    return numbers
+def _long_number(octet: int, octets: Iterator[int]) -> int:
+    """The number of several bytes that begins with `octet`. Raises StopIteration where it does not end."""
+    value, shift = octet & 0x7F, 7
+    while (octet := next(octets)) > 0x7F:
+        value |= (octet & 0x7F) << shift
+        shift += 7
+        if shift >= 7 * _MOST_BYTES:
+            raise ValueError("has too long a number")
+    # One number has one spelling: no leading zeros.
+    if not octet:
+        raise ValueError("is no histogram")
+    return value | octet << shift

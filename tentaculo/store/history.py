@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
 from tentaculo.histogram import Histogram
 from tentaculo.model import DAY, HOUR, MINUTE, Past, Period, Tally
@@ -74,32 +74,38 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
         connection.execute(statement.values({name: bindparam(f"new_{name}") for name in names}), changed)
 
 
-def read_history(connection: Connection, span: int, since: int, until: int, service: str | None = None) -> list[Period]:
-    """The periods of one service, or of all, that begin between `since` and `until`, by service and time.
+def read_history(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> list[Period]:
+    """The periods of `services` that begin between `since` and `until`, by service and time.
 
     `since` is a multiple of `span`, and `until` (not included) no later than now. Where nothing was met there is no
     period.
     """
-    periods = {_key(period): period for period in rows_of(connection, span, since, until, service)}
-    if span in BELOW:
+    periods = {_key(period): period for period in rows_of(connection, span, since, until, services)}
+    covered, above = set(periods), [span]
+    while (below := BELOW.get(above[-1])) is not None:
         # The period under way has no row yet, and the one before it has none for a moment.
-        tail = max(since, until - until % span - span)
-        recent: dict[tuple[str, int, int], Period] = {}
-        for part in read_history(connection, BELOW[span], tail, until, service):
-            whole = Period(part.service, span, part.start - part.start % span)
-            if _key(whole) not in periods:
-                recent.setdefault(_key(whole), whole).merge(part)
-        periods |= recent
+        tail = max(since, until - until % above[-1] - above[-1])
+        for row in connection.execute(_rows(below, tail, until, services)).mappings():
+            name, start = row["service"], row["start"]
+            if not any((name, one, start - start % one) in covered for one in above):
+                whole = (name, span, start - start % span)
+                periods.setdefault(whole, Period(*whole)).merge(_period(row))
+                covered.add((name, below, start))
+        above.append(below)
     return [periods[key] for key in sorted(periods)]
 
 
-def rows_of(connection: Connection, span: int, since: int, until: int, service: str | None = None) -> list[Period]:
-    """The rows of one span as they are stored."""
+def rows_of(
+    connection: Connection, span: int, since: int, until: int, services: Sequence[str] | None = None
+) -> list[Period]:
+    """The rows of one span as they are stored, of `services` or of all."""
+    return [_period(row) for row in connection.execute(_rows(span, since, until, services)).mappings()]
+
+
+def _rows(span: int, since: int, until: int, services: Sequence[str] | None) -> Select[Any]:
     c = history.c
     query = select(history).where(c.span == span, c.start >= since, c.start < until)
-    if service is not None:
-        query = query.where(c.service == service)
-    return [_period(row) for row in connection.execute(query).mappings()]
+    return query if services is None else query.where(c.service.in_(services))
 
 
 def merged(service: str, span: int, start: int, parts: Iterable[Period]) -> Period:
@@ -110,31 +116,34 @@ def merged(service: str, span: int, start: int, parts: Iterable[Period]) -> Peri
     return whole
 
 
-def read_past(connection: Connection, now: int) -> dict[str, Past]:
-    """What is told at a glance of each service, by name."""
-    today, hour, until = now - now % DAY, now - now % HOUR, now + 1
-    # Days before yesterday are surely computed; the hours since are few, and are wanted anyway.
-    quarter = _sum_of_days(connection, today - 89 * DAY, today - DAY)
-    hours = read_history(connection, HOUR, min(today - DAY, hour - 23 * HOUR), until)
-    past = {service: Past((), tally) for service, tally in quarter.items()}
+def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict[str, Past]:
+    """What is told at a glance of each of `services` of which anything is known, by name."""
+    today, hour = now - now % DAY, now - now % HOUR
+    day = hour - 23 * HOUR
+    # Days before yesterday and hours before the last 23 are surely computed.
+    tallies = _sums(connection, DAY, today - 89 * DAY, today - DAY, services)
+    for service, tally in _sums(connection, HOUR, today - DAY, day, services).items():
+        tallies.setdefault(service, Tally()).merge(tally)
+    past = {service: Past((), tally) for service, tally in tallies.items()}
+    hours = read_history(connection, HOUR, day, now + 1, services)
     for service, periods in groupby(hours, key=lambda period: period.service):
-        found = tuple(periods)
-        tally = quarter.get(service) or Tally()
+        found, tally = tuple(periods), tallies.get(service) or Tally()
         for period in found:
             tally.ok += period.probes.ok
             tally.failed += period.probes.failed
-        past[service] = Past(tuple(period for period in found if period.start > hour - DAY), tally)
+        past[service] = Past(found, tally)
     return past
 
 
-def _sum_of_days(connection: Connection, since: int, until: int) -> dict[str, Tally]:
+def _sums(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> dict[str, Tally]:
+    """What probes met in the rows of one span, by service; without latencies."""
     c = history.c
     query = (
         select(c.service, func.sum(c.probes_ok), func.sum(c.probes_failed))
-        .where(c.span == DAY, c.start >= since, c.start < until)
+        .where(c.span == span, c.start >= since, c.start < until, c.service.in_(services))
         .group_by(c.service)
     )
-    return {service: Tally(int(ok), int(failed)) for service, ok, failed in connection.execute(query)}
+    return {service: Tally(_count(int(ok)), _count(int(failed))) for service, ok, failed in connection.execute(query)}
 
 
 def _period(row: RowMapping | HistoryRow) -> Period:

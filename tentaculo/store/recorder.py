@@ -131,13 +131,13 @@ class Recorder:
         Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `recent_events` does.
         """
         periods: list[Period] = await self.run(
-            lambda connection: history.read_history(connection, span, since, until, service)
+            lambda connection: history.read_history(connection, span, since, until, [service])
         )
         return periods
 
-    async def past(self, now: int) -> dict[str, Past]:
+    async def past(self, now: int, services: Sequence[str]) -> dict[str, Past]:
         """What is told at a glance of each service's past. Raises `StoreUnavailable` as `recent_events` does."""
-        past: dict[str, Past] = await self.run(lambda connection: history.read_past(connection, now))
+        past: dict[str, Past] = await self.run(lambda connection: history.read_past(connection, now, services))
         return past
 
     def record_services(self, views: Sequence[ServiceView]) -> None:

@@ -96,7 +96,7 @@ def find_stale(connection: Connection, span: int, since: int, until: int) -> lis
 
 def roll_up(connection: Connection, service: str, span: int, start: int) -> None:
     """Compute one row from those below it, in place of what may be there."""
-    parts = rows_of(connection, BELOW[span], start, start + span, service)
+    parts = rows_of(connection, BELOW[span], start, start + span, [service])
     row = history_row(merged(service, span, start, parts))
     statement = dialect_module(connection).insert(history)
     replaced = {name: statement.excluded[name] for name in row if name not in history.primary_key.columns}

@@ -30,6 +30,8 @@ _STORE_WAIT = 1.0
 _PAST_KEPT = 30.0
 """Seconds for which the past serves, which changes once a minute; also until it is asked for again in vain."""
 _MOST_TROUBLES = 5
+_MOST_PASTS = 100
+"""Services of which the page tells the past: that of a thousand would keep the database busy for seconds."""
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -148,8 +150,8 @@ def icon(mood: words.State) -> str:
 class StatusPage:
     """Renders the page, at most once a second however many ask for it.
 
-    `snapshot` is the board's; `recent_events` gives the newest first, `past` that of each service by its name, and both
-    may fail or hang without harm; `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
+    `snapshot` is the board's; `recent_events` gives the newest first, `past` what is known of
+    the services named, and both may fail or hang without harm; `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class StatusPage:
         *,
         snapshot: Callable[[], Sequence[ServiceView]],
         recent_events: Callable[[int], Awaitable[list[Event]]],
-        past: Callable[[], Awaitable[Mapping[str, Past]]],
+        past: Callable[[Sequence[str]], Awaitable[Mapping[str, Past]]],
         store_problem: Callable[[], str | None],
         started_at: datetime,
         now: Callable[[], datetime],
@@ -199,7 +201,8 @@ class StatusPage:
         """Everything that the template names."""
         deadline = asyncio.get_running_loop().time() + _STORE_WAIT
         events, no_events = await self._events(deadline)
-        past = await self._past_by(deadline)
+        shown = [view.name for view in self._snapshot()[:_MOST_PASTS]]
+        past = await self._past_by(deadline, shown)
         now, services = self._now(), self._snapshot()
         places = {view.name: place for place, view in enumerate(services)}
         troubles = words.troubled(services)
@@ -219,7 +222,8 @@ class StatusPage:
             "untold": len(troubles[_MOST_TROUBLES:]),
             "tally": words.tally(services),
             "rows": [row(place, view, now) for place, view in enumerate(services)],
-            "past": [past_row(view.name, past[view.name], now) for view in services if past and view.name in past],
+            "past": [past_row(name, past[name], now) for name in shown if past and name in past],
+            "untold_pasts": len(services) - len(shown),
             "no_past": "Nothing yet." if past is not None else "It cannot be read now: the database is not available.",
             "canvas": f"0 0 {charts.WIDTH} {charts.HEIGHT}",
             "events": [event_row(event, now) for event in events],
@@ -240,13 +244,13 @@ class StatusPage:
             return [], "The events cannot be read now: the database is not available."
         return events, "None yet. Services send them to /events/ingest, or over the WebSocket /ws."
 
-    async def _past_by(self, deadline: float) -> Mapping[str, Past] | None:
+    async def _past_by(self, deadline: float, names: Sequence[str]) -> Mapping[str, Past] | None:
         """The past of the services by name, None where it cannot be read now."""
         if self._clock() - self._past_asked >= _PAST_KEPT:
             self._past_asked = self._clock()
             try:
                 async with asyncio.timeout_at(deadline):
-                    self._past = await self._ask_past()
+                    self._past = await self._ask_past(names)
             except Exception as error:  # noqa: BLE001 - as above
                 log.warning("the past not shown", error=type(error).__name__, problem=self._store_problem())
                 self._past = None

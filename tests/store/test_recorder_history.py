@@ -62,7 +62,7 @@ async def test_it_is_stored_and_summed_up_on_each_kind_of_database(url: str, rec
     kept.tend_history(TODAY + 2 * HOUR, None)
     await eventually(lambda: _spans(url) == {MINUTE: 6, HOUR: 2})
     assert await ok_of(kept, HOUR) == [19, 18]
-    past = await kept.past(TODAY + 2 * HOUR)
+    past = await kept.past(TODAY + 2 * HOUR, ["madre"])
     assert [hour.probes.ok for hour in past["madre"].hours] == [19, 18]
     assert kept.dropped == 0
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tentaculo.model import Counts, Health, Upstream, UpstreamView
+from tentaculo.model import Counts, Health, Past, Tally, Upstream, UpstreamView
 from tests.web.fleet import CLOSED, OPEN, TOKEN, Gateway, event, view
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>"
@@ -228,6 +228,15 @@ async def test_the_past_is_told_in_words_and_drawn(gateway: Gateway) -> None:
     assert text.count('aria-label="Slowest at 16:00 UTC') == 1
     assert text.count('<path class="bars" d="M') == 2
     assert "unheard-of" not in said, "a service that is not configured any more has no row"
+
+
+async def test_of_a_large_fleet_the_past_of_some_is_told(gateway: Gateway) -> None:
+    state = gateway.state
+    state.services = tuple(view(f"s-{number}", 9000 + number) for number in range(120))
+    state.past = {f"s-{number}": Past((), Tally(100, number)) for number in range(120)}
+    text = await page(gateway)
+    assert "the past of 20 more is at /vx11/history/<service>" in words(text)
+    assert text.count('data-label="Well, 90 days"') == 100
 
 
 async def test_the_past_is_asked_for_twice_a_minute_at_most(gateway: Gateway) -> None:
