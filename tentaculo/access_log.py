@@ -15,6 +15,8 @@ from msgspec import UNSET, UnsetType
 from tentaculo.config.schema import Log
 from tentaculo.logs import MAX_TARGET, LineWriter, escape, is_console, json_line
 
+_encode_lines = msgspec.json.Encoder().encode_lines
+
 
 class Request(Protocol):
     """What is told of a request; the proxy's record is one."""
@@ -56,49 +58,73 @@ class AccessLine(msgspec.Struct):
     detail: str | UnsetType = UNSET
 
 
+Logged = tuple[float, Request]
+"""A request, and when it was logged, in seconds of the system's clock."""
+
+
 def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None) -> Callable[[Request], None] | None:
     """A function that logs a request, or None where that is switched off.
 
-    What was too malformed to be a request has `-` for method and path.
+    What was too malformed to be a request has `-` for method and path. The request must not be changed any more: its
+    line is made in the writer's thread.
     """
     if not config.access or logging.getLevelNamesMapping()[config.level.upper()] > logging.INFO:
         return None
-    encode = msgspec.json.Encoder().encode
+    render = _console_lines if is_console(config, stream or sys.stderr) else _json_lines
+    clock, put = time.time, writer.put
 
-    def write_json(request: Request) -> None:
-        line = AccessLine(
-            utc_stamp(time.time()),
-            "info",
-            "request",
-            request.method,
-            _shown(request.target),
-            request.status,
-            round(request.seconds * 1000, 2),
-            request.service,
-            request.peer,
-            request.request_id,
-            request.received,
-            request.sent,
-            request.error or UNSET,
-            request.detail or UNSET,
-        )
-        try:
-            text = encode(line).decode()
-        except (TypeError, ValueError):
-            text = ""
-        # JSON escapes the control characters of ASCII but DEL; whatever else there is gets a closer look.
-        writer.write(text if text and text.isascii() and "\x7f" not in text else json_line(_members(line)))
+    def log(request: Request) -> None:
+        if len(request.target) <= MAX_TARGET:
+            put(render, (clock(), request))
+        else:
+            # What waits is to take a bounded memory.
+            writer.write(render([(clock(), request)]).rstrip("\n"))
 
-    def write_console(request: Request) -> None:
-        said = f", {request.error}" if request.error else ""
-        said += f": {request.detail}" if request.detail else ""
-        line = (
-            f"{utc_stamp(time.time())} {request.status} {request.method} {_shown(request.target)}"
-            f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"
-        )
-        writer.write(escape(line))
+    return log
 
-    return write_console if is_console(config, stream or sys.stderr) else write_json
+
+def _json_lines(logged: list[Logged]) -> str:
+    lines = [_json_members(at, request) for at, request in logged]
+    try:
+        text = _encode_lines(lines).decode()
+    except (TypeError, ValueError):
+        text = ""
+    # JSON escapes the control characters of ASCII but DEL; whatever else there is gets a closer look.
+    if text.isascii() and "\x7f" not in text and text:
+        return text
+    return "".join([json_line(_members(line)) + "\n" for line in lines])
+
+
+def _json_members(at: float, request: Request) -> AccessLine:
+    return AccessLine(
+        utc_stamp(at),
+        "info",
+        "request",
+        request.method,
+        _shown(request.target),
+        request.status,
+        round(request.seconds * 1000, 2),
+        request.service,
+        request.peer,
+        request.request_id,
+        request.received,
+        request.sent,
+        request.error or UNSET,
+        request.detail or UNSET,
+    )
+
+
+def _console_lines(logged: list[Logged]) -> str:
+    return "".join([escape(_console_line(at, request)) + "\n" for at, request in logged])
+
+
+def _console_line(at: float, request: Request) -> str:
+    said = f", {request.error}" if request.error else ""
+    said += f": {request.detail}" if request.detail else ""
+    return (
+        f"{utc_stamp(at)} {request.status} {request.method} {_shown(request.target)}"
+        f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"
+    )
 
 
 def _members(line: AccessLine) -> dict[str, object]:

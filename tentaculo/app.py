@@ -32,7 +32,8 @@ from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
 from tentaculo.fleet import Fleet, utc_now
 from tentaculo.model import Health, ProbeResult
-from tentaculo.proxy.handler import Needs, Proxy
+from tentaculo.proxy.handler import Proxy
+from tentaculo.proxy.shared import Needs
 from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
@@ -40,6 +41,7 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.web import history, middleware, operations, pages, problems, status, vx11
 from tentaculo.web.admission import Admission, raise_descriptor_limit
 from tentaculo.web.connection import Connection
+from tentaculo.web.express import Arrival, Guest, Serve
 from tentaculo.web.listen import CannotListenError, Listeners
 from tentaculo.web.operations import Phase
 
@@ -158,9 +160,11 @@ class Gateway:
         await runner.setup()
         server = cast(web.Server, runner.server)
         native = server.request_handler
-        server.request_handler = self._front(native, _paths(runner.app))
+        paths = _paths(runner.app)
+        server.request_handler = self._front(native, paths)
+        serve = self._at_once(paths)
         self._stack.push_async_callback(self.proxy.close)
-        await self._listeners.open(lambda: self._connection(server), self._config.server.addresses)
+        await self._listeners.open(lambda: self._connection(server, serve), self._config.server.addresses)
         self._stack.push_async_callback(self._listeners.close)
         await self._stack.enter_async_context(self.fleet.remembered(self.proxy.traffic.drain))
         if self._probes:
@@ -200,6 +204,15 @@ class Gateway:
 
         return front
 
+    def _at_once(self, paths: frozenset[str]) -> Serve:
+        """The same for requests that may be served without a task: the gateway's own paths go the ordinary way."""
+        proxy = self.proxy.serve
+
+        def serve(request: Arrival, done: Callable[[bool], None]) -> Guest | None:
+            return None if own_path(request.method, request.raw_path) in paths else proxy(request, done)
+
+        return serve
+
     async def _serve_native(self, native: Handler, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if (refusal := self.proxy.screen(request)) is not None:
             return refusal
@@ -222,7 +235,7 @@ class Gateway:
             record.request_id = middleware.request_id(cast(web.Request, request))
             self._access_log(record)
 
-    def _connection(self, server: web.Server) -> Connection:
+    def _connection(self, server: web.Server, serve: Serve) -> Connection:
         return Connection(
             server,
             loop=asyncio.get_running_loop(),
@@ -231,6 +244,7 @@ class Gateway:
             render=problems.render,
             admission=self._admission,
             name=self._name,
+            serve=serve,
             on_refused=self._note_refusal,
         )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from threading import Event, Lock, Thread
 from typing import Any, TextIO
 
@@ -24,17 +26,21 @@ MAX_WAITING = 10_000
 """Lines that wait for a slow terminal or pipe before new ones are dropped and counted."""
 MAX_TARGET = 1000
 """Characters of a request's target that are logged, so that the lines that wait take a bounded memory."""
-_MOST_AT_ONCE = 1000
+_MOST_AT_ONCE = 500
 HIDDEN = "***"
 """Stands in place of every value whose key says that it is secret."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SECRET = ("token", "authorization", "cookie", "password", "secret")
-_GATHER = 0.02
+_GATHER = 0.05
 """Seconds in which lines are gathered to be written at once."""
 
 
+Render = Callable[[list[Any]], str]
+"""Makes text of what was put for it, a line each, with their line ends."""
+
+
 class LineWriter:
-    """Writes lines to a stream from a thread of its own. `write` never waits."""
+    """Writes lines to a stream from a thread of its own. `write` and `put` never wait."""
 
     def __init__(self, stream: TextIO, *, on_dropped: Callable[[int], None] | None = None) -> None:
         """`on_dropped` hears how many lines were dropped, in the writer's thread, once the stream takes lines again."""
@@ -42,51 +48,63 @@ class LineWriter:
         self._on_dropped = on_dropped
         self._counting = Lock()
         self._told = 0
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Render, Any]] = deque()
         self.dropped = 0
         """Lines dropped because the stream was too slow or gone."""
         self._closing = Event()
+        self._wake = Event()
+        self._is_awake = False
         self._thread = Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<LineWriter: {self._lines.qsize()} waiting, {self.dropped} dropped>"
+        return f"<LineWriter: {len(self._waiting)} waiting, {self.dropped} dropped>"
 
     def write(self, line: str) -> None:
         """Queue one line, without its line end."""
-        if self._lines.qsize() >= MAX_WAITING:
+        self.put(_as_it_is, line)
+
+    def put(self, render: Render, item: Any) -> None:
+        """Queue what becomes a line only when it is written: whoever logs then pays for neither.
+
+        `render` gets what was put for it in succession, in the writer's thread. It never raises, and `item` is never
+        changed again, and small.
+        """
+        if len(self._waiting) >= MAX_WAITING:
             self._count_dropped(1)
-        else:
-            self._lines.put(line)
+            return
+        self._waiting.append((render, item))
+        if not self._is_awake:
+            self._is_awake = True
+            self._wake.set()
 
     def close(self) -> None:
         """Write what is queued, within two seconds."""
         self._closing.set()
-        self._lines.put(None)
+        self._wake.set()
         self._thread.join(2.0)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
-            batch = [line]
-            ends = False
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._wake.clear()
             # Waking this thread for each line would cost the event loop more than the line does.
             self._closing.wait(_GATHER)
-            while len(batch) < _MOST_AT_ONCE and not self._lines.empty():
-                more = self._lines.get()
-                if more is None:
-                    ends = True
-                    break
-                batch.append(more)
-            try:
-                self._stream.write("\n".join(batch) + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                # Nobody reads the log any more; that must not end the gateway.
-                self._count_dropped(len(batch))
-            else:
-                self._tell()
-            if ends:
-                return
+            # Before the lines are taken: one that is put from now on wakes this thread again.
+            self._is_awake = False
+            while self._waiting:
+                self._write([self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))])
+
+    def _write(self, batch: list[tuple[Render, Any]]) -> None:
+        groups = groupby(batch, itemgetter(0))
+        try:
+            self._stream.write("".join([render([item for _, item in group]) for render, group in groups]))
+            self._stream.flush()
+        except (OSError, ValueError):
+            # Nobody reads the log any more; that must not end the gateway.
+            self._count_dropped(len(batch))
+        else:
+            self._tell()
 
     def _count_dropped(self, count: int) -> None:
         with self._counting:
@@ -95,9 +113,13 @@ class LineWriter:
     def _tell(self) -> None:
         missing = self.dropped - self._told
         # Not into a queue that is still full: this line would be the next one dropped.
-        if missing and self._on_dropped is not None and self._lines.qsize() <= MAX_WAITING // 2:
+        if missing and self._on_dropped is not None and len(self._waiting) <= MAX_WAITING // 2:
             self._told += missing
             self._on_dropped(missing)
+
+
+def _as_it_is(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"
 
 
 def set_up(config: Log, stream: TextIO | None = None) -> LineWriter:

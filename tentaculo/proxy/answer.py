@@ -22,6 +22,8 @@ class KnownHead(NamedTuple):
     fields: ResponseFields
     framing: Framing
     length: int
+    size: int
+    """Bytes of the whole answer where its body has a length, else -1."""
 
 
 class AnswerReader:
@@ -96,6 +98,11 @@ class AnswerReader:
     def feed(self, data: bytes) -> list[bytes]:
         """Read `data`; returns the pieces of the body in it. Raises `WireError`; nothing more can be read then."""
         if self.head is None:
+            known = self._known
+            if known is not None and known.size == len(data) and not self._partial and self._is_again(known, data):
+                # The whole answer at once, with the same head as the last.
+                self.head, self.fields, self._framing, self.is_whole = known.head, known.fields, known.framing, True
+                return [data[len(known.raw) :]]
             rest = self._read_heads(self._partial + data if self._partial else data)
             if rest is None:
                 return []
@@ -117,7 +124,7 @@ class AnswerReader:
     def _read_heads(self, data: bytes) -> bytes | None:
         """Read heads up to the final one; returns what follows it, None while it is incomplete."""
         known = self._known
-        if known is not None and data.startswith(known.raw) and known.method == self._method:
+        if known is not None and self._is_again(known, data):
             self._partial = b""
             self._begin_body(known)
             return data[len(known.raw) :]
@@ -138,14 +145,18 @@ class AnswerReader:
         self._partial = data
         return None
 
+    def _is_again(self, known: KnownHead, data: bytes) -> bool:
+        return known.method == self._method and data.startswith(known.raw)
+
     def _judge(self, raw: bytes, head: Head) -> KnownHead:
         fields = ResponseFields(head.fields)
         framing, length = frame_response(self._method, head.status, head.minor, fields.lengths, fields.codings)
-        self._known = KnownHead(self._method, raw, head, fields, framing, length)
+        size = len(raw) + length if framing is Framing.LENGTH else -1
+        self._known = KnownHead(self._method, raw, head, fields, framing, length, size)
         return self._known
 
     def _begin_body(self, known: KnownHead) -> None:
-        _, _, self.head, self.fields, self._framing, self._left = known
+        _, _, self.head, self.fields, self._framing, self._left, _ = known
         if self._framing is Framing.NONE:
             self.is_whole = True
         elif self._framing is Framing.CHUNKED:

@@ -1,68 +1,88 @@
-"""The client's socket as aiohttp's server holds it: an exchange writes to it, a tunnel takes it over."""
+"""The client's side: a request as it is read, and the socket it came by, which an exchange writes to and a tunnel takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Sequence
+from ssl import SSLContext
+from typing import Any, Protocol
 
-from aiohttp import web
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
-from tentaculo.proxy.headers import RawHeaders, RequestFields
-from tentaculo.sockets import reset
+
+class Body(Protocol):
+    """A request's body, without its transfer coding."""
+
+    def is_eof(self) -> bool:
+        """Whether all of it has arrived (it may still be buffered)."""
+
+    def read_nowait(self, n: int = -1) -> bytes:
+        """What is buffered."""
+
+    async def readany(self) -> bytes:
+        """Some more of it; empty at its end. Raises what the reading side met."""
 
 
 class ClientConnection(Protocol):
-    """What the server's own protocol offers beyond aiohttp's; `web/connection.py` has it."""
+    """What the server's own protocol offers; `web/connection.py` has it."""
 
     on_writable: Callable[[bool], None] | None
     """Called with False when the send buffer is full and with True when it has room again."""
-    last_fields: tuple[RawHeaders, RequestFields] | None
-    """The fields of the last request, as they came and as they were read."""
-
-
-class RequestClient:
-    """The client's side of an exchange."""
-
-    __slots__ = ("_protocol", "_writer", "has_written")
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._protocol = request.protocol
-        self._writer = request.writer
-        self.has_written = False
-        """Whether a byte of an answer is on its way."""
+    acquaintance: object | None
+    """For the proxy to keep what it knows of this client."""
+    transport: asyncio.Transport | None
+    """None once the client has gone."""
 
     @property
-    def is_writable(self) -> bool:
-        """Whether its send buffer has room."""
-        return not self._protocol.writing_paused
+    def peername(self) -> Any:
+        """The client's address, as the socket tells it."""
 
-    def write(self, data: bytes) -> None:
-        """Send bytes. Raises `ConnectionError` once the client has gone."""
-        transport = self._protocol.transport
-        if transport is None:
-            raise ConnectionResetError("the client has gone")
-        self.has_written = True
-        transport.write(data)
+    @property
+    def sockname(self) -> Any:
+        """The gateway's own address on this connection."""
+
+    @property
+    def ssl_context(self) -> SSLContext | None:
+        """None where the connection is not encrypted."""
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the send buffer is full."""
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
-        await self._writer.drain()
 
-    def end(self) -> None:
-        """Say that nothing more comes, while what the client still sends of its request goes on being read."""
-        transport = self._protocol.transport
-        if transport is not None and transport.can_write_eof():
-            transport.write_eof()
+    def set_parser(self, parser: Any) -> None:
+        """Hand over everything that comes from now on to `parser.feed_data`."""
 
-    def abort(self, *, is_delimited: bool) -> None:
-        """Break the connection off, so that a cut answer never looks whole.
 
-        `is_delimited`: whether the answer says itself where it ends, by its length or its chunks.
-        """
-        transport = self._protocol.transport
-        if transport is None:
-            return
-        if is_delimited:
-            transport.abort()
-        else:
-            reset(transport)
+class Request(Protocol):
+    """The little of a request that the proxy asks for; aiohttp's own has it, and so has what is served at once."""
+
+    @property
+    def method(self) -> str:
+        """As it came."""
+
+    @property
+    def raw_path(self) -> str:
+        """The request target as it came."""
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of the request line."""
+
+    @property
+    def raw_headers(self) -> RawHeaders:
+        """Names and values as they came, in order."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client means to send another request on this connection."""
+
+    @property
+    def content(self) -> Body:
+        """The body."""
+
+    @property
+    def protocol(self) -> ClientConnection:
+        """The connection it came by."""

@@ -17,6 +17,7 @@ from tentaculo.proxy.answer import AnswerReader
 from tentaculo.proxy.deadline import Deadline
 from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.receiver import Receiver
+from tentaculo.proxy.room import Room
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
 from tentaculo.sockets import keep_alive, limit_stall, unread
 
@@ -42,21 +43,21 @@ class UpstreamConnection(asyncio.Protocol):
         "_buffer",
         "_buffered",
         "_deadline",
-        "_drained",
         "_error",
         "_loop",
         "_max_head",
         "_on_idle_lost",
         "_reading",
         "_receiver",
+        "_room",
         "_state",
         "_timed_out",
         "_waiter",
-        "_writable",
         "address",
         "answer",
         "idle_since",
         "is_request_whole",
+        "on_progress",
         "transport",
         "uses",
     )
@@ -79,14 +80,15 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_request_whole = True
         """Whether the whole request has been written; an answer may come earlier."""
         self.uses = 0
+        self.on_progress: Callable[[], None] | None = None
+        """Called, where nobody waits in a task, each time more of the answer is there or the exchange has failed."""
         self._receiver: Receiver | None = None
         self._state = _State.IDLE
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._error: ExchangeError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._writable = True
+        self._room = Room(loop)
         self._reading = True
         self._deadline = Deadline(loop, self._on_deadline)
         self._timed_out = Failure.FIRST_BYTE_TIMEOUT
@@ -110,16 +112,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises `ExchangeError` if the connection is lost."""
-        while not self._writable and self._error is None:
-            self._drained = self._loop.create_future()
-            await self._drained
+        await self._room.wait()
         if self._error is not None:
             raise self._error
 
     @property
     def is_writable(self) -> bool:
         """Whether the send buffer has room."""
-        return self._writable
+        return self._room.is_there
 
     async def response(self) -> Head | None:
         """The next interim (1xx) head, or None when the final one stands in `answer`. Raises `ExchangeError`."""
@@ -163,7 +163,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._error = error
         self.abort()
         self._wake()
-        self._set_writable()
+        self._room.begin()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the exchange has ended without its whole answer; `response` and `more` raise why."""
+        return self._error is not None
 
     @property
     def is_open(self) -> bool:
@@ -253,17 +258,17 @@ class UpstreamConnection(asyncio.Protocol):
                 self._read(left)
             self._end(exc)
         self._state = _State.CLOSED
-        self._set_writable()
+        self._room.begin()
 
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""
-        self._writable = False
+        self._room.end()
         if self._receiver is not None:
             self._receiver.upstream_can_write(False)
 
     def resume_writing(self) -> None:
         """The send buffer has room again."""
-        self._set_writable()
+        self._room.begin()
         if self._receiver is not None:
             self._receiver.upstream_can_write(True)
 
@@ -317,13 +322,10 @@ class UpstreamConnection(asyncio.Protocol):
             raise self._error
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self.on_progress is not None:
+            self.on_progress()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    def _set_writable(self) -> None:
-        self._writable = True
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
 
     def _on_deadline(self) -> None:
         self.fail(ExchangeError(self._timed_out, "the service sent nothing in time"))

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tentaculo.errors import Failure
+from tentaculo.proxy.client import Body
 from tentaculo.proxy.connection import UpstreamConnection
 from tentaculo.proxy.failure import ExchangeError
 from tentaculo.proxy.headers import ResponseFields
+from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.wire import Head
 from tentaculo.tasks import TaskGroup
 
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-"""Methods that may be sent twice (RFC 9110 section 9.2.2)."""
+"""Idempotent methods."""
 
 
 class Client(Protocol):
@@ -39,19 +41,6 @@ class Client(Protocol):
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
-
-
-class Body(Protocol):
-    """A request's body, without its transfer coding."""
-
-    def is_eof(self) -> bool:
-        """Whether all of it has arrived (it may still be buffered)."""
-
-    def read_nowait(self, n: int = -1) -> bytes:
-        """What is buffered."""
-
-    async def readany(self) -> bytes:
-        """Some more of it; empty at its end. Raises what the reading side met."""
 
 
 class Whole:
@@ -106,33 +95,65 @@ class Pace:
             self._waited += loop.time() - started
 
 
-@dataclass(slots=True)
 class Call:
     """A request as it goes to the upstream."""
 
-    method: str
-    head: bytes
-    body: Body | None
-    is_chunked: bool
-    connect: float
-    """Seconds to connect."""
-    first_byte: float
-    """Seconds from the request sent whole to the answer's head."""
-    idle: float
-    """Seconds of silence within the answer."""
-    max_body: int
-    """Bytes of the request's body; 0 is unlimited."""
-    pace: Pace
-    """How long the client may be waited for."""
-    wants_interim: bool
-    """Whether the client may be sent 1xx answers (HTTP/1.1)."""
-    expects_continue: bool
-    """Whether the client waits for a 100 before it sends the body."""
-    interim_head: Callable[[Head], bytes]
-    final_head: Callable[[Head, ResponseFields, bool], tuple[bytes, bool]]
-    """(head, fields, request is unfinished) → the client's head, and whether to chunk the body."""
-    sent: int = 0
-    """Bytes of the body sent to the upstream."""
+    __slots__ = (
+        "body",
+        "expects_continue",
+        "final_head",
+        "head",
+        "interim_head",
+        "is_chunked",
+        "method",
+        "plan",
+        "sent",
+        "wants_interim",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        head: bytes,
+        body: Body | None,
+        plan: Plan,
+        *,
+        is_chunked: bool,
+        wants_interim: bool,
+        expects_continue: bool,
+        interim_head: Callable[[Head], bytes],
+        final_head: Callable[[Head, ResponseFields, bool], tuple[bytes, bool]],
+    ) -> None:
+        """`plan` has the time and size limits.
+
+        `wants_interim`: whether the client may be sent 1xx answers (HTTP/1.1); `expects_continue`: whether it waits for
+        a 100 before it sends the body. `final_head` makes of (head, fields, request is unfinished) the client's head,
+        and says whether the body is to be chunked.
+        """
+        self.method = method
+        self.head = head
+        self.body = body
+        self.plan = plan
+        self.is_chunked = is_chunked
+        self.wants_interim = wants_interim
+        self.expects_continue = expects_continue
+        self.interim_head = interim_head
+        self.final_head = final_head
+        self.sent = 0
+        """Bytes of the body sent to the upstream."""
+
+    def __repr__(self) -> str:
+        return f"<Call {self.method}, {self.sent} bytes of body sent>"
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending it twice does no harm (RFC 9110 section 9.2.2)."""
+        return self.method in REPEATABLE
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether that can be done, too: what has been read of a body that streams is gone."""
+        return self.is_repeatable and (self.body is None or isinstance(self.body, Whole))
 
 
 @dataclass(slots=True)
@@ -156,15 +177,15 @@ def send_request(connection: UpstreamConnection, call: Call, tasks: TaskGroup) -
     if body is None:
         connection.write(call.head)
         connection.is_request_whole = True
-        connection.limit(call.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        connection.limit(call.plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
         return None
     if isinstance(body, Whole):
         data = body.read_nowait()
         call.sent = len(data)
         _check_size(call)
-        connection.write(call.head + (_chunk(data) + _LAST_CHUNK if call.is_chunked else data))
+        connection.write(call.head + (framed_whole(data) if call.is_chunked else data))
         connection.is_request_whole = True
-        connection.limit(call.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        connection.limit(call.plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
         return None
     connection.write(call.head)
     return tasks.start(_upload(connection, call, body), "upload")
@@ -194,7 +215,7 @@ async def relay_response(connection: UpstreamConnection, call: Call, client: Cli
         if first:
             data = first[0] if len(first) == 1 else b"".join(first)
             answer.sent = len(data)
-            block += _chunk(data) + _LAST_CHUNK if is_chunked else data
+            block += framed_whole(data) if is_chunked else data
         elif is_chunked:
             block += _LAST_CHUNK
         client.write(block)
@@ -225,7 +246,7 @@ async def _stream(
             connection.unlimited()
             await client.drain()
         if limited:
-            connection.limit(call.idle, Failure.IDLE_TIMEOUT)
+            connection.limit(call.plan.idle, Failure.IDLE_TIMEOUT)
         await connection.more()
         pieces = connection.take()
     if is_chunked:
@@ -234,13 +255,15 @@ async def _stream(
 
 async def _upload(connection: UpstreamConnection, call: Call, body: Body) -> None:
     """Step 3: the body as it arrives, no faster than the upstream reads."""
+    limits = call.plan.limits
+    pace = Pace(limits.body_rate, limits.body_grace, call.plan.idle)
     try:
-        while data := await call.pace.read(body, call.sent):
+        while data := await pace.read(body, call.sent):
             call.sent += len(data)
             _check_size(call)
             connection.write(_chunk(data) if call.is_chunked else data)
             if not connection.is_writable:
-                async with asyncio.timeout(call.idle):
+                async with asyncio.timeout(call.plan.idle):
                     await connection.drain()
     except ExchangeError as error:
         connection.fail(error)
@@ -255,10 +278,15 @@ async def _upload(connection: UpstreamConnection, call: Call, body: Body) -> Non
         connection.write(_LAST_CHUNK)
     connection.is_request_whole = True
     if connection.answer.head is None:
-        connection.limit(call.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        connection.limit(call.plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
 
 
 _LAST_CHUNK = b"0\r\n\r\n"
+
+
+def framed_whole(data: bytes) -> bytes:
+    """A whole body in the chunked coding."""
+    return _chunk(data) + _LAST_CHUNK
 
 
 def _chunk(data: bytes) -> bytes:
@@ -266,5 +294,6 @@ def _chunk(data: bytes) -> bytes:
 
 
 def _check_size(call: Call) -> None:
-    if call.max_body and call.sent > call.max_body:
-        raise ExchangeError(Failure.BODY_TOO_LARGE, f"the body is larger than {call.max_body} bytes")
+    limit = call.plan.max_body
+    if limit and call.sent > limit:
+        raise ExchangeError(Failure.BODY_TOO_LARGE, f"the body is larger than {limit} bytes")

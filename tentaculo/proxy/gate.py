@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from aiohttp import web
-
 from tentaculo.auth import Tokens, Verdict
 from tentaculo.cors import CorsPolicy
 from tentaculo.errors import Failure, Problem
@@ -27,15 +25,15 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate: {self._tokens!r}, {self._cors!r}>"
 
-    def preflight(self, request: web.BaseRequest, inbound: Inbound) -> Mapping[str, str] | None:
+    def preflight(self, inbound: Inbound) -> Mapping[str, str] | None:
         """The headers of the answer (204) to a listed origin's preflight, None for every other request."""
         if inbound.method != "OPTIONS" or inbound.origin is None:
             return None
-        asked = request.headers
-        headers = self._cors.preflight(
-            inbound.origin, asked.get("Access-Control-Request-Method"), asked.get("Access-Control-Request-Headers")
+        return self._cors.preflight(
+            inbound.origin,
+            inbound.first(b"access-control-request-method"),
+            inbound.first(b"access-control-request-headers"),
         )
-        return None if headers is None else {**headers, "X-Request-ID": inbound.request_id}
 
     def cors_lines(self, inbound: Inbound) -> bytes:
         """The header lines that an answer to this origin carries."""

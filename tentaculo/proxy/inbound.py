@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
-
-from aiohttp import web
-
 from tentaculo.errors import Failure, Problem
-from tentaculo.proxy.client import ClientConnection
-from tentaculo.proxy.headers import RequestFields, request_length, split_list
-from tentaculo.proxy.provenance import Known, RequestIds
+from tentaculo.proxy.acquaintance import Acquaintance
+from tentaculo.proxy.client import Request
+from tentaculo.proxy.headers import request_length, split_list
+from tentaculo.proxy.provenance import Known
 from tentaculo.proxy.target import Target, is_authority, parse_target
 
-MAX_REMEMBERED = 4096
-"""Bytes of header fields that are remembered for each client connection."""
-_ALTERED = frozenset(("TRACE", "OPTIONS"))
-"""Methods whose fields are changed on their way (Max-Forwards), so that they are read anew each time."""
 _ASCII_DIGITS = frozenset("0123456789")
 
 
 class Inbound:
-    """What the gateway knows of a request. Built with its peer and id; `read` adds the rest or refuses it."""
+    """What the gateway knows of a request. Built with its client; `read` adds the rest or refuses it."""
 
     __slots__ = (
+        "client",
         "fields",
         "host",
         "is_chunked",
         "is_framed",
         "keep_alive",
-        "known",
         "length",
         "major",
         "method",
         "minor",
-        "peer",
-        "port",
+        "path",
         "raw_target",
-        "request_id",
-        "scheme",
         "target",
     )
 
@@ -47,38 +36,25 @@ class Inbound:
     length: int | None
     is_chunked: bool
 
-    def __init__(self, request: web.BaseRequest, is_trusted: Callable[[str], bool], ids: RequestIds) -> None:
-        protocol = request.protocol
-        peer, local = protocol.peername, protocol.sockname
-        self.peer = peer[0] if isinstance(peer, tuple) else ""
-        self.port = local[1] if isinstance(local, tuple) else 0
-        self.scheme = "https" if protocol.ssl_context is not None else "http"
+    def __init__(self, request: Request, client: Acquaintance) -> None:
+        self.client = client
         self.method = request.method
         self.raw_target = request.raw_path
+        self.path = self.raw_target.partition("?")[0]
+        """The raw target without its query, for records."""
         self.major, self.minor = request.version
         self.keep_alive = request.keep_alive
-        self.fields = self._read_fields(request)
+        self.fields = client.read(self.method, request.raw_headers)
         self.is_framed = False
         """Whether it is certain where the request ends; before, nothing behind it may be taken for another one."""
-        self.known: Known | None = (self.fields.provenance or {}) if is_trusted(self.peer) else None
-        """What a trusted peer says of where the request came from; None for any other."""
-        self.request_id = ids.next(self.known)
-
-    def _read_fields(self, request: web.BaseRequest) -> RequestFields:
-        """The fields; those of the client's last request where it sends the very same again, as most do."""
-        raw = request.raw_headers
-        if self.method in _ALTERED:
-            return RequestFields(raw)
-        connection = cast(ClientConnection, request.protocol)
-        last = connection.last_fields
-        if last is not None and last[0] == raw:
-            return last[1]
-        fields = RequestFields(raw)
-        connection.last_fields = (raw, fields) if fields.size <= MAX_REMEMBERED else None
-        return fields
 
     def __repr__(self) -> str:
-        return f"<Inbound {self.method} {self.request_id}>"
+        return f"<Inbound {self.method} {self.path!r}>"
+
+    @property
+    def known(self) -> Known | None:
+        """What a trusted peer says of where the request came from; None for any other."""
+        return (self.fields.provenance or {}) if self.client.is_trusted else None
 
     @property
     def accept(self) -> bytes | None:
@@ -107,7 +83,12 @@ class Inbound:
         """Whether this is a CORS preflight (Fetch standard section 4.8), which has no body and no credentials."""
         if self.method != "OPTIONS" or self.fields.origin is None or self.is_chunked or self.length:
             return False
-        return any(lower == b"access-control-request-method" for lower, _, _ in self.fields.lines)
+        return self.first(b"access-control-request-method") is not None
+
+    def first(self, name: bytes) -> str | None:
+        """The value of the first field called `name` (lower case) of those that pass; None where there is none."""
+        value = next((value for lower, _, value in self.fields.lines if lower == name), None)
+        return None if value is None else value.decode("latin-1")
 
     @property
     def public_host(self) -> str:
@@ -128,28 +109,24 @@ class Inbound:
         first = f"TRACE {self.raw_target} HTTP/1.{self.minor}\r\n".encode("utf-8", "surrogateescape")
         return first + b"Host: %b\r\n" % self.host + b"".join(lines) + b"\r\n"
 
-    @property
-    def path(self) -> str:
-        """The raw target without its query, for records."""
-        return self.raw_target.partition("?")[0]
-
     def read(self, max_head: int) -> None:
         """Judge target, Host and framing. Raises `Problem`."""
         fields = self.fields
+        raw_target = self.raw_target
         if self.major == 0:
             # This is how the parser reads a line without a version.
             raise Problem(Failure.BAD_REQUEST, "The request line names no version of HTTP.")
         if self.major != 1:
             raise Problem(Failure.HTTP_VERSION)
-        if len(self.raw_target) > max_head:
+        if len(raw_target) > max_head:
             raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
-        if fields.size + len(self.raw_target) > max_head:
+        if fields.size + len(raw_target) > max_head:
             raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
         if self.method == "CONNECT":
             raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")
         self.length, self.is_chunked = request_length(fields, self.minor)
         self.is_framed = True
-        self.target = parse_target(self.method, self.raw_target)
+        self.target = parse_target(self.method, raw_target)
         self.host = self._read_host()
 
     def _read_host(self) -> bytes:

@@ -18,6 +18,7 @@ class Plan:
         "first_byte",
         "host",
         "idle",
+        "is_lasting",
         "limits",
         "max_body",
         "needs_token",
@@ -36,6 +37,8 @@ class Plan:
         self.route = route
         self.balancer = balancer
         self.limits = limits
+        self.is_lasting = True
+        """Whether the same path leads to the same target as long as the gateway runs."""
         self.needs_token = route.auth == "token"
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
@@ -58,7 +61,9 @@ class Plan:
     def for_health(cls, service: Service, limits: Limits, balancer: Balancer | None) -> Plan:
         """The plan for `/<service>/health`, which is passed to the service's own health path."""
         route = Route(prefix=f"/{service.name}/health", to=service.health[0], timeout=service.probe.timeout)
-        return cls(service, route, limits, balancer)
+        plan = cls(service, route, limits, balancer)
+        plan.is_lasting = False  # the service's own health path may become another one
+        return plan
 
     def __repr__(self) -> str:
         return f"<Plan {self.route.prefix} → {self.service.name}>"

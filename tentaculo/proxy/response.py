@@ -17,6 +17,14 @@ _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
+def relayed_before(
+    fields: ResponseFields, plan: Plan, method: str, minor: int, keep_alive: bool, replaces_cors: bool
+) -> Relayed | None:
+    """The head that went to a client of this kind for the same `fields`; None where none did."""
+    known = fields.relayed
+    return known if known is not None and known.key == (plan, method, minor, keep_alive, replaces_cors) else None
+
+
 class ResponseWriter:
     """Builds the client's head for one request.
 
@@ -78,10 +86,11 @@ class ResponseWriter:
         `is_unfinished`: the request is still being sent, so that the connection cannot be used again.
         """
         plan = self._plan
-        key = (plan, self._method, self._minor, self._keep_alive, is_unfinished, self._replace_cors)
-        known = fields.relayed
-        if known is None or known.key != key:
-            known = self._relay(key, head, fields, is_unfinished)
+        known = relayed_before(
+            fields, plan, self._method, self._minor, self._keep_alive and not is_unfinished, self._replace_cors
+        )
+        if known is None:
+            known = self._relay(head, fields, is_unfinished)
             if not (plan.rewrites and fields.locations):  # a rewritten Location depends on the client's host
                 fields.relayed = known
         self._keep_alive = known.keep_alive
@@ -89,12 +98,13 @@ class ResponseWriter:
         added = rules.filter(self._added) if rules else self._added
         return b"%b%b\r\n" % (known.head, added), known.is_chunked
 
-    def _relay(self, key: tuple[object, ...], head: Head, fields: ResponseFields, is_unfinished: bool) -> Relayed:
+    def _relay(self, head: Head, fields: ResponseFields, is_unfinished: bool) -> Relayed:
+        wanted = self._keep_alive and not is_unfinished
         status = head.status
         framing, length = frame_response(self._method, status, head.minor, fields.lengths, fields.codings)
         parts = [b"HTTP/1.1 %d %b\r\n" % (status, head.reason)]
         parts += self._pass_fields(fields)
-        keep_alive = self._keep_alive and not is_unfinished
+        keep_alive = wanted
         is_chunked = False
         if framing is Framing.LENGTH:
             parts.append(b"Content-Length: %d\r\n" % length)
@@ -115,6 +125,7 @@ class ResponseWriter:
             # This answer must name the protocols (RFC 9110 section 15.5.22), and the gateway passes an upgrade on.
             parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
         parts.append(self._own_lines(head))
+        key = (self._plan, self._method, self._minor, wanted, self._replace_cors)
         return Relayed(key, b"".join(parts), is_chunked, keep_alive)
 
     def upgraded(self, head: Head, fields: ResponseFields) -> bytes:

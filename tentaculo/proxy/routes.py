@@ -75,6 +75,11 @@ class RouteTable:
     def __repr__(self) -> str:
         return f"<RouteTable: {len(self.routes)} routes, {len(self._hosts)} hosts>"
 
+    @property
+    def knows_hosts(self) -> bool:
+        """Whether any route asks for a host."""
+        return bool(self._hosts)
+
     def _add(self, service: Service, route: Route) -> None:
         found = (service.name, route, len(self.routes))
         if route.host is None:

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -50,6 +51,8 @@ class Pool:
         self._addresses: list[str] = []
         self._resolved_at = float("-inf")
         self._is_literal = _is_address(upstream.host)
+        # Of the loop, once a connection is open: asking for the running loop is a system call each time (CPython 3.11).
+        self._clock: Callable[[], float] = time.monotonic
         self.opened = 0
         """Connections opened so far."""
 
@@ -61,8 +64,7 @@ class Pool:
         idle = self._idle
         if not idle:
             return None
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - (MAX_IDLE if repeatable else MAX_IDLE_UNSAFE)
+        oldest = self._clock() - (MAX_IDLE if repeatable else MAX_IDLE_UNSAFE)
         while idle:
             connection = idle.pop()
             if connection.idle_since >= oldest and connection.is_open:
@@ -117,6 +119,7 @@ class Pool:
             server_hostname=self.upstream.host if self._tls is not None else None,
         )
         self.opened += 1
+        self._clock = loop.time
         return connection
 
     async def _resolve(self, deadline: float) -> list[str]:

@@ -20,7 +20,7 @@ from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
 from tentaculo.sockets import keep_alive, limit_stall
 from tentaculo.web.admission import Admission
-from tentaculo.web.intake import Intake
+from tentaculo.web.express import Express, Serve
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class _Lingers(Sent):
 _LINGERS = _Lingers(keep_alive=False)
 
 
-class Connection(Intake):
+class Connection(Express):
     """One client connection.
 
     - A request that cannot be parsed gets a problem in HTTP/1.1 with the right status, not aiohttp's 400 in HTTP/1.0.
@@ -58,7 +58,6 @@ class Connection(Intake):
 
     __slots__ = (
         "_admission",
-        "_answered",
         "_head_time",
         "_head_timer",
         "_limit",
@@ -67,7 +66,7 @@ class Connection(Intake):
         "_peer",
         "_render",
         "_stall",
-        "last_fields",
+        "acquaintance",
         "on_writable",
     )
 
@@ -81,15 +80,19 @@ class Connection(Intake):
         render: Render,
         admission: Admission,
         name: str = "",
+        serve: Serve | None = None,
         on_refused: Callable[[str, str, Problem], None] = lambda peer, request_id, problem: None,
     ) -> None:
         """`keepalive` is in seconds; `admission` counts the server's connections; `name` is this gateway's own.
+
+        `serve` takes what can be served at once.
 
         `on_refused` hears of each refusal that no handler made, with the client's address and the request id.
         """
         max_head = limits.headers
         super().__init__(
             server,
+            serve=serve,
             loop=loop,
             keepalive_timeout=keepalive,
             access_log=None,
@@ -104,13 +107,12 @@ class Connection(Intake):
         self._name = name
         self._on_refused = on_refused
         self._peer: str | None = None
-        self._answered = 0
         self._head_time = limits.head_time
         self._stall = limits.stall
         self._head_timer: asyncio.TimerHandle | None = None
         self.on_writable: Callable[[bool], None] | None = None
-        self.last_fields: object | None = None
-        """For whoever reads requests to remember what they made of the last one's fields."""
+        self.acquaintance: object | None = None
+        """For whoever reads requests to keep what they know of this client."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: let it in, or say why not."""
@@ -136,17 +138,18 @@ class Connection(Intake):
             self._peer = None
         super().connection_lost(exc)
 
-    def answered(self) -> None:
-        """The front has answered one request; to be called once for each."""
-        self._answered += 1
-
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        before = self._answered
         super().data_received(data)
-        if self._request_count > self._answered:
+        if self._request_count > self._answered or self._answered > before:
             self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
+
+    async def drain(self) -> None:
+        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
+        await self._drain_helper()
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(self._head_time, self._head_is_late)

@@ -17,21 +17,22 @@ from tests.soak.upstream import moody_upstream
 HANGING = 500
 ASKED = 300
 SLOWER = 3.0
-"""How many times as long the usual answer may take beside them: it takes no longer, and a machine has its moods."""
+"""How many times as long the usual answer may take beside them as by a gateway where nothing hangs, asked in turn."""
 
 
 def service(port: int, prefix: str) -> dict[str, Any]:
     return {"url": f"http://127.0.0.1:{port}", "routes": [{"prefix": prefix, "strip": True}]}
 
 
-async def usual(client: Client) -> float:
-    """The usual seconds of an answer of the healthy service. Every one of them is well."""
-    took = []
+async def usual(*clients: Client) -> list[float]:
+    """The usual seconds of an answer of the healthy service by each client, asked in turn. Every one of them is well."""
+    took: list[list[float]] = [[] for _ in clients]
     for _ in range(ASKED):
-        started = time.perf_counter()
-        expect(await client.ask("GET", "/well/plain/1000"), 200)
-        took.append(time.perf_counter() - started)
-    return median(took)
+        for client, seconds in zip(clients, took, strict=True):
+            started = time.perf_counter()
+            expect(await client.ask("GET", "/well/plain/1000"), 200)
+            seconds.append(time.perf_counter() - started)
+    return [median(seconds) for seconds in took]
 
 
 @pytest.mark.parametrize("in_flight", [4096, 100], ids=["all in flight", "most of them queueing"])
@@ -43,11 +44,10 @@ async def test_500_hanging_requests_slow_nobody_else(in_flight: int) -> None:
             "services": {"hung": service(hung.port, "/hung"), "well": service(well.port, "/well")},
             "limits": {"in_flight": in_flight, "connect": 30, "first_byte": 60},
         }
-        gateway = await stack.enter_async_context(running_gateway(config))
-        port = int(gateway.url.rpartition(":")[2])
-        client = await stack.enter_async_context(Client(port, headers))
-        await usual(client)
-        alone = await usual(client)
+        gateways = [await stack.enter_async_context(running_gateway(config)) for _ in range(2)]
+        port, free_port = [int(gateway.url.rpartition(":")[2]) for gateway in gateways]
+        client, free = [await stack.enter_async_context(Client(each, headers)) for each in (port, free_port)]
+        await usual(client, free)
         clients = [Client(port, headers) for _ in range(HANGING)]
         for one in clients:
             await one.send(one.head("GET", "/hung/hang"))
@@ -55,7 +55,7 @@ async def test_500_hanging_requests_slow_nobody_else(in_flight: int) -> None:
         async with asyncio.timeout(15):
             while hung.requests < min(in_flight, HANGING):
                 await asyncio.sleep(0.05)
-        beside = await usual(client)
+        beside, alone = await usual(client, free)
         assert beside < alone * SLOWER
         # They still hang, and no more are let through than there is room for.
         assert len(hung.connections) >= min(in_flight, HANGING)

@@ -1,0 +1,108 @@
+"""Steps 4 to 6 of `handler.py`: address after address, until one has answered or none may be asked."""
+
+from __future__ import annotations
+
+import math
+
+from tentaculo.answers import SENT_STAYS, Sent
+from tentaculo.errors import Blame, Failure, Problem
+from tentaculo.model import Outcome
+from tentaculo.proxy import forward
+from tentaculo.proxy.balance import Balancer, Member
+from tentaculo.proxy.client import Body
+from tentaculo.proxy.connection import UpstreamConnection
+from tentaculo.proxy.exchange import Exchange
+from tentaculo.proxy.failure import ExchangeError, judge
+from tentaculo.proxy.plan import Plan
+from tentaculo.proxy.visit import Visit
+
+
+def whole_or_rest(visit: Visit) -> Body | None:
+    """The body of an admitted request: what has arrived whole can be sent again, what still comes cannot."""
+    inbound, content = visit.inbound, visit.request.content
+    if not inbound.is_chunked and not inbound.length:
+        return None
+    return forward.Whole(content.read_nowait()) if content.is_eof() else content
+
+
+async def forward_visit(
+    visit: Visit,
+    body: Body | None,
+    member: Member | None = None,
+    ticket: int = 0,
+    begun: UpstreamConnection | None = None,
+) -> Sent:
+    """Forward an admitted request. Raises `Problem` while the client has not been answered.
+
+    `member` is an address that was chosen before, with its breaker's `ticket`, and `begun` a connection to it on which
+    the request is already.
+    """
+    exchange, record = Exchange(visit, body), visit.record
+    try:
+        await _forward(exchange, visit, member, ticket, begun)
+    finally:
+        record.status, record.sent, record.received = exchange.status, exchange.sent, exchange.received
+        if exchange.error is not None:
+            record.error, record.detail = exchange.error.failure.error, exchange.error.detail
+    return SENT_STAYS if exchange.keeps_client else visit.close()
+
+
+async def _forward(
+    exchange: Exchange, visit: Visit, member: Member | None, ticket: int, begun: UpstreamConnection | None
+) -> None:
+    plan, balancer = visit.admitted.plan, visit.admitted.plan.balancer
+    assert balancer is not None
+    tried: list[Member] = []
+    failed: ExchangeError | None = None
+    while True:
+        if member is None and not balancer.has_queue:  # 4
+            member = balancer.choose(tried)
+        if member is None:
+            member = await _wait_for_room(plan, balancer, tried)
+        if member is None:
+            raise _no_member(visit, plan, balancer) if failed is None else _failed(plan, failed)
+        ticket = ticket or member.ticket
+        tried.append(member)
+        outcome, reason = Outcome.NEUTRAL, ""
+        try:
+            await exchange.run(balancer, member, begun)  # 5
+            outcome, reason = judge(exchange.status)
+            return
+        except ExchangeError as error:
+            failed = exchange.error = error
+            if error.failure.blame is Blame.UPSTREAM:
+                outcome, reason = Outcome.FAILURE, error.detail
+            if exchange.is_started:
+                exchange.abort_client()
+                return
+            if not exchange.may_repeat(error):
+                raise _failed(plan, error) from None
+        finally:
+            member.breaker.record(ticket, outcome, reason)  # 6
+        member, ticket, begun = None, 0, None
+
+
+async def _wait_for_room(plan: Plan, balancer: Balancer, tried: list[Member]) -> Member | None:
+    """An address, waited for where only room is missing; None where more than that is. Raises `Problem`."""
+    member = None
+    while member is None and (balancer.has_queue or balancer.is_full(tried)):
+        if not await balancer.room(plan.connect):
+            raise Problem(Failure.OVERLOADED, None, {"service": plan.service.name}, {"Retry-After": "1"})
+        member = balancer.choose(tried)
+        if member is None and not balancer.is_full(tried):
+            balancer.wake()
+            break
+    return member
+
+
+def _no_member(visit: Visit, plan: Plan, balancer: Balancer) -> Problem:
+    seconds = max(1, math.ceil(balancer.retry_after()))
+    known = visit.shared.needs.why_open(plan.service.name)
+    extra = {"service": plan.service.name, "retry_after": seconds, **known}
+    return Problem(Failure.CIRCUIT_OPEN, None, extra, {"Retry-After": str(seconds)})
+
+
+def _failed(plan: Plan, error: ExchangeError) -> Problem:
+    detail = f"{plan.service.name}: {error.detail}"
+    headers = {"Retry-After": "1"} if error.failure is Failure.STOPPING else {}
+    return Problem(error.failure, detail, {"service": plan.service.name}, headers)

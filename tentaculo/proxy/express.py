@@ -1,0 +1,204 @@
+"""A visit without a task, for as long as there is nothing to wait for but the upstream's whole answer.
+
+Most requests of a fleet are like that: no body or one that has arrived, an idle connection to the upstream, an answer
+that comes at once. Then the bytes go from one socket's callback to the other's. Whatever else it turns out to be, the
+same steps go on in a task (`attempts.py`), with the request where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from tentaculo.answers import SENT_CLOSES, SENT_STAYS, Sent
+from tentaculo.errors import Failure, Problem
+from tentaculo.model import Outcome
+from tentaculo.proxy import forward
+from tentaculo.proxy.acquaintance import Acquaintance
+from tentaculo.proxy.admitted import Admitted
+from tentaculo.proxy.attempts import forward_visit, whole_or_rest
+from tentaculo.proxy.balance import Member
+from tentaculo.proxy.client import Body, Request
+from tentaculo.proxy.connection import UpstreamConnection
+from tentaculo.proxy.failure import judge
+from tentaculo.proxy.inbound import Inbound
+from tentaculo.proxy.response import relayed_before
+from tentaculo.proxy.shared import Shared
+from tentaculo.proxy.visit import Visit, complete
+
+
+class WholeRequest(Request, Protocol):
+    """A request whose body has arrived whole if it has one. The same object may come again for the same bytes."""
+
+    remembered: object | None
+    """For the proxy to keep what it decided about it."""
+
+
+class Express(Visit):
+    """One request. `start` it once; `leave` when its client goes."""
+
+    __slots__ = ("_body", "_done", "_has_left", "_member", "_size", "_task", "_ticket", "_upstream")
+
+    def __init__(self, shared: Shared, request: WholeRequest, done: Callable[[bool], None]) -> None:
+        """`done` is called when the answer is on its way, with whether the client's connection stays.
+
+        It is not called for a client that has left.
+        """
+        known = request.remembered
+        if type(known) is Admitted:
+            super().__init__(shared, request, known.inbound)
+            self.admitted = known
+        else:
+            acquaintance = Acquaintance.of(request.protocol, shared.is_trusted)
+            super().__init__(shared, request, Inbound(request, acquaintance))
+        self._done = done
+        self._body: Body | None = None
+        self._size = 0
+        self._member: Member | None = None
+        self._ticket = 0
+        self._upstream: UpstreamConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._has_left = False
+
+    def start(self, request: WholeRequest) -> None:
+        """Take all steps that can be taken at once."""
+        self.shared.traffic.begin()
+        sent: Sent | None = None
+        try:
+            if request.remembered is None:
+                sent = self.admit()
+                if sent is None and self.admitted.plan.is_lasting:
+                    request.remembered = self.admitted
+            else:
+                self.record.service = self.admitted.plan.service.name
+            if sent is None and not self._send():
+                self._go_on()
+                return
+        except Problem as problem:
+            sent = self.refuse(problem)
+        except Exception:  # noqa: BLE001 - logged there
+            self._release(Outcome.NEUTRAL, "")
+            sent = self.fail()
+        if sent is not None:
+            self._finish(sent)
+
+    def leave(self) -> None:
+        """The client has gone: so has the request."""
+        if self._task is not None:
+            self._task.cancel()
+        elif not self._has_left:
+            self._has_left = True
+            self.record.received = self._size
+            self._release(Outcome.NEUTRAL, "")
+            self.note_left()
+            self.end()
+
+    def _send(self) -> bool:
+        """Steps 4 and 5: put the request on an idle connection. False where something has to be waited for."""
+        inbound, admitted = self.inbound, self.admitted
+        balancer = admitted.plan.balancer
+        body = self._body = whole_or_rest(self)
+        if balancer is None or balancer.has_queue or inbound.is_chunked or inbound.fields.expect is not None:
+            return False
+        member = self._member = balancer.choose()
+        if member is None:
+            return False
+        self._ticket = member.ticket
+        upstream = member.pool.take_idle(repeatable=inbound.method in forward.REPEATABLE)
+        if upstream is None:
+            return False
+        balancer.enter(member)
+        self._upstream = upstream
+        self.shared.under_way.add(upstream)
+        upstream.begin(inbound.method)
+        head = admitted.head(self.id_line)
+        if body is not None:
+            data = body.read_nowait()
+            self._size = len(data)
+            head += data
+        upstream.write(head)
+        upstream.is_request_whole = True
+        upstream.limit(admitted.plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        upstream.on_progress = self._on_progress
+        return True
+
+    def _on_progress(self) -> None:
+        upstream = self._upstream
+        assert upstream is not None
+        answer = upstream.answer
+        if answer.is_whole and not answer.interim and not answer.is_switching and not upstream.has_failed:
+            try:
+                sent = self._relay(upstream)
+            except ConnectionError:
+                self.leave()
+                self._done(False)
+                return
+            except Exception:  # noqa: BLE001 - logged there
+                self._release(Outcome.NEUTRAL, "")
+                sent = self.fail()
+            self._finish(sent)
+        elif answer.head is not None or answer.interim or upstream.has_failed:
+            self._go_on()
+
+    def _relay(self, upstream: UpstreamConnection) -> Sent:
+        """The whole answer in one write, and the connection back to its pool."""
+        inbound, admitted, answer = self.inbound, self.admitted, upstream.answer
+        plan, member, record = admitted.plan, self._member, self.record
+        head, fields = answer.head, answer.fields
+        assert head is not None
+        assert fields is not None
+        assert member is not None
+        body = b"".join(upstream.take())
+        closes = self.shared.is_draining
+        keep_alive = self.keep_alive and not closes
+        known = relayed_before(fields, plan, inbound.method, inbound.minor, keep_alive, admitted.cors_lines != b"")
+        if known is not None and not plan.response_rules:
+            keep_alive = known.keep_alive
+            framed = forward.framed_whole(body) if known.is_chunked else body
+            self.write(b"%b%b%b\r\n%b" % (known.head, self.id_line, admitted.cors_lines, framed))
+        else:
+            writer = self.response_writer()
+            writer.upstream = member.pool.upstream
+            block, is_chunked = writer.final(head, fields, closes)
+            keep_alive = writer.keep_alive
+            self.write(block + (forward.framed_whole(body) if is_chunked else body))
+        record.status, record.sent, record.received = head.status, len(body), self._size
+        self._release(*judge(head.status))
+        return SENT_STAYS if keep_alive else SENT_CLOSES
+
+    def _release(self, outcome: Outcome, reason: str) -> None:
+        """Give back what the request held, and report how it went (6)."""
+        upstream, member = self._upstream, self._member
+        if upstream is None or member is None:
+            return
+        self._upstream = None
+        upstream.on_progress = None
+        self.shared.under_way.discard(upstream)
+        member.pool.give_back(upstream)
+        balancer = self.admitted.plan.balancer
+        assert balancer is not None
+        balancer.leave(member)
+        member.breaker.record(self._ticket, outcome, reason)
+
+    def _go_on(self) -> None:
+        """From here on in a task."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.on_progress = None
+        self._task = self.shared.tasks.start(self._forward(upstream), "visit")
+
+    async def _forward(self, begun: UpstreamConnection | None) -> None:
+        stays = False
+        try:
+            sent = await complete(self, forward_visit(self, self._body, self._member, self._ticket, begun))
+            stays = sent.keep_alive is True
+        except ConnectionError:
+            pass  # noted; what is left of the client's connection is closed
+        finally:
+            self.end()
+        self._done(stays)
+
+    def _finish(self, sent: Sent) -> None:
+        self.end()
+        self._done(sent.keep_alive is True)

@@ -1,0 +1,60 @@
+"""The head that an upstream gets for a request. Built, never changed: the inbound one stays as it came."""
+
+from __future__ import annotations
+
+from tentaculo.proxy.headers import count_down, request_head
+from tentaculo.proxy.inbound import Inbound
+from tentaculo.proxy.plan import Plan
+from tentaculo.proxy.provenance import provenance_lines, trusted_provenance_lines
+from tentaculo.proxy.remembered import Forwarded
+
+
+def outbound_head(
+    inbound: Inbound, plan: Plan, path: str, *, via: bytes, token_line: bytes, hides_authorization: bool
+) -> bytes:
+    """The head without the request's id and its empty line.
+
+    `path` is the target that the upstream is to see; `via` the gateway's name; `token_line` the service's own token, a
+    whole line or empty; `hides_authorization` is for an Authorization that was meant for the gateway. What goes on is
+    remembered with the fields, since the same ones mostly come again with another target.
+    """
+    line = f"{inbound.method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    fields = inbound.fields
+    key = (plan, inbound.method, inbound.minor, inbound.host, hides_authorization, token_line)
+    known = fields.forwarded
+    if known is None or known.key != key:
+        host = plan.host if plan.host is not None else inbound.host or plan.default_host
+        own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)
+        head = request_head(inbound.method, path, fields, host, own, plan.request_rules)
+        known = fields.forwarded = Forwarded(key, head[len(line) : -2])
+    return line + known.block
+
+
+def _own_lines(inbound: Inbound, plan: Plan, via: bytes, token_line: bytes, *, hides_authorization: bool) -> bytes:
+    """What the gateway adds to a request, but for its id: the same as long as the client and its fields are."""
+    fields, client = inbound.fields, inbound.client
+    fields.drop_named()
+    arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
+    known = inbound.known
+    added = [provenance_lines(*arguments) if known is None else trusted_provenance_lines(known, *arguments)]
+    added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
+    if inbound.is_chunked:
+        added.append(b"Transfer-Encoding: chunked\r\n")
+    elif inbound.length is not None:
+        added.append(b"Content-Length: %d\r\n" % inbound.length)
+    if fields.expect is not None and inbound.minor == 1:
+        added.append(b"Expect: %b\r\n" % fields.expect)
+    if fields.max_forwards is not None:
+        fields.lines = count_down(fields.lines, inbound.method)
+    if inbound.wants_upgrade:
+        added.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (fields.upgrade or b""))
+    if fields.te_trailers:
+        added.append(b"Connection: TE\r\nTE: trailers\r\n")
+    if inbound.method == "TRACE":
+        # Its answer repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
+        fields.lines = [line for line in fields.lines if line[0] != b"cookie"]
+    else:
+        if fields.authorization is not None and not hides_authorization:
+            added.append(b"Authorization: %b\r\n" % fields.authorization)
+        added.append(token_line)
+    return b"".join(added)

@@ -1,0 +1,73 @@
+"""From a request to the plan of the route that takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tentaculo.config.schema import Config
+from tentaculo.errors import Failure, Problem
+from tentaculo.proxy.balance import Balancer
+from tentaculo.proxy.inbound import Inbound
+from tentaculo.proxy.plan import Plan
+from tentaculo.proxy.routes import RouteTable
+
+_MOST_KNOWN = 1024
+"""Paths that are remembered with where they lead; then all are forgotten, so that no client fills the memory."""
+_LONGEST_KNOWN = 256
+
+
+class Plans:
+    """Every route's plan, and `GET|HEAD /<service>/health`, which leads to the service's own health path."""
+
+    def __init__(self, config: Config, balancers: Mapping[str, Balancer], health_path: Callable[[str], str]) -> None:
+        """`balancers` are those of the services that are on; `health_path` gives a service's present health path."""
+        self._table = RouteTable(config)
+        self._plans = [
+            Plan(service, route, config.limits, balancers.get(service.name)) for service, route in self._table.routes
+        ]
+        self._health_path = health_path
+        self._health_names = {
+            f"/{name}/health": service.name
+            for service in config.services.values()
+            for name in (service.name, *service.aliases)
+        }
+        self._health = {
+            service.name: Plan.for_health(service, config.limits, balancers.get(service.name))
+            for service in config.services.values()
+        }
+        self._known: dict[tuple[str, str], tuple[Plan, str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Plans: {len(self)} routes>"
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def takes_asterisk(self, inbound: Inbound) -> bool:
+        """Whether somebody is behind all paths, and so is asked by `OPTIONS *`."""
+        return self._table.match(inbound.host_name, "*") is not None
+
+    def find(self, inbound: Inbound) -> tuple[Plan, str]:
+        """The plan for a request, and the target that the upstream is to see.
+
+        Raises `Problem`: 404 where no route takes it, 400 for a path that could be read as another one.
+        """
+        path, query = inbound.target.path, inbound.target.query
+        if path.endswith("/health") and inbound.method in ("GET", "HEAD") and (name := self._health_names.get(path)):
+            return self._health[name], self._health_path(name) + query
+        key = (inbound.host_name if self._table.knows_hosts else "", path)
+        found = self._known.get(key)
+        if found is None:
+            found = self._match(*key)
+        return (found[0], found[1] + query) if query else found
+
+    def _match(self, host: str, path: str) -> tuple[Plan, str]:
+        match = self._table.match(host, path)
+        if match is None:
+            raise Problem(Failure.NOT_FOUND)
+        found = self._plans[match.position], match.path
+        if len(path) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[host, path] = found
+        return found

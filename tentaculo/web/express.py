@@ -1,0 +1,167 @@
+"""Serving at once: a request that has been read goes to its server in the same call, without a task of its own.
+
+aiohttp's server starts a task for each request and builds request and response objects, which costs more than
+forwarding the request does. So what arrives whole while the connection is idle is offered to `serve` first, by way of
+aiohttp's own parser; what that does not take goes the ordinary way, and so does everything that follows closely upon
+another request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiohttp import StreamReader
+from aiohttp.http import HttpVersion, RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from tentaculo.web.intake import Intake
+from tentaculo.web.seams import HEAD_END
+
+MAX_REMEMBERED = 4096
+"""Bytes of the last request's head that are remembered for each connection."""
+MAX_LATER = 64 * 1024
+"""Bytes that a client may send on while it waits for its answer, before it is no longer read."""
+
+
+class Guest(Protocol):
+    """A request that is being served."""
+
+    def leave(self) -> None:
+        """Its client has gone."""
+
+
+class Arrival:
+    """A request that has arrived whole, with what of aiohttp's request the proxied path asks for."""
+
+    __slots__ = ("content", "keep_alive", "method", "protocol", "raw_headers", "raw_path", "remembered", "version")
+
+    def __init__(self, message: RawRequestMessage, content: StreamReader, protocol: Express) -> None:
+        self.method: str = message.method
+        self.raw_path: str = message.path
+        self.version: HttpVersion = message.version
+        self.raw_headers = message.raw_headers
+        self.keep_alive = not message.should_close
+        self.content = content
+        self.protocol: Any = protocol
+        self.remembered: object | None = None
+        """For whoever serves it to keep what was decided about it."""
+
+    def __repr__(self) -> str:
+        return f"<Arrival {self.method} {self.raw_path!r}>"
+
+
+_NOTHING: Any = (b"", None)
+Serve = Callable[[Arrival, Callable[[bool], None]], Guest | None]
+"""Takes a request and is told later whether the connection stays, or answers None: it is for the ordinary way."""
+
+
+class Express(Intake):
+    """A client connection that serves at once what it can.
+
+    A request without a body that comes in the very same bytes as the last one is not read again: it is the same request.
+    """
+
+    __slots__ = ("_answered", "_guest", "_is_serving", "_last", "_later", "_serve")
+
+    def __init__(self, *arguments: Any, serve: Serve | None, **named: Any) -> None:
+        """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
+        super().__init__(*arguments, **named)
+        self._serve = serve
+        self._is_serving = False
+        self._guest: Guest | None = None
+        self._later = b""
+        self._answered = 0
+        self._last: tuple[bytes, Arrival] = _NOTHING
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._guest is not None:
+            self._keep(data)
+            return
+        waiter, serve = self._waiter, self._serve
+        if serve is None or waiter is None or waiter.done() or self._messages:
+            super().data_received(data)
+            return
+        if data == self._last[0] and self._seams.is_at_start and not self._held and not self._close:
+            self._request_count += 1
+            self._start(serve, self._last[1])
+            return
+        # aiohttp's task waits for a request, and is not to be woken for one that is served here.
+        self._waiter = None
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        if self._messages and not self._offer(serve, data) and not waiter.done():
+            waiter.set_result(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone."""
+        guest, self._guest, self._later = self._guest, None, b""
+        if guest is not None:
+            guest.leave()
+        self._last = _NOTHING
+        super().connection_lost(exc)
+
+    def answered(self) -> None:
+        """One request has been answered; to be called once for each."""
+        self._answered += 1
+
+    def _offer(self, serve: Serve, data: bytes) -> bool:
+        """Have the one request that has arrived with `data` served. False where it is to go the ordinary way."""
+        message, body = self._messages[0]
+        if len(self._messages) > 1 or not isinstance(message, RawRequestMessage) or message.upgrade:
+            return False
+        if not body.is_eof() or body.exception() is not None or not self._seams.is_at_start or self._held:
+            return False
+        parser = self._parser
+        if parser is None:
+            return False
+        arrival = Arrival(message, body, self)
+        if not self._start(serve, arrival):
+            return False
+        self._messages.popleft()
+        parser.message_consumed()
+        # Only a head that came alone is the whole of the request.
+        is_alone = body is EMPTY_PAYLOAD and len(data) <= MAX_REMEMBERED and data.find(HEAD_END) == len(data) - 4
+        self._last = (data, arrival) if is_alone else _NOTHING
+        return True
+
+    def _start(self, serve: Serve, arrival: Arrival) -> bool:
+        self._is_serving = True
+        guest = serve(arrival, self._served)
+        if guest is None:
+            self._is_serving = False
+            return False
+        if self._is_serving:
+            self._guest = guest
+        return True
+
+    def _served(self, stays: bool) -> None:
+        self._guest, self._is_serving = None, False
+        self.answered()
+        if not stays:
+            self.close()
+            if self.transport is not None:
+                self.transport.close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._later and self.transport is not None:
+            later, self._later = self._later, b""
+            if len(later) > MAX_LATER:
+                self.transport.resume_reading()
+            self.data_received(later)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what the client sends on until it has its answer."""
+        self._later += data
+        if len(self._later) > MAX_LATER and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _process_keepalive(self) -> None:
+        if self._guest is None:
+            super()._process_keepalive()
+        else:
+            # aiohttp takes a connection whose task waits for idle, and would close it.
+            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
