@@ -91,7 +91,7 @@ async def watched_gateway(
 
     `/s` is plain, `/short` has little patience, `/small` takes small bodies, `/flaky` has a breaker that opens.
     """
-    patient, url = {"failures": 10**9}, f"http://127.0.0.1:{upstream}"
+    patient, url = {"failures": 10**9, "requests": 10**9}, f"http://127.0.0.1:{upstream}"
 
     def route(prefix: str, **more: Any) -> dict[str, Any]:
         return {"prefix": prefix, "strip": True, **more}
