@@ -246,9 +246,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
-        transport, self.transport = self.transport, None
+        transport, self.transport, state = self.transport, None, self._state
         self._deadline.stop()
-        state = self._state
         if state is _State.IDLE:
             self._on_idle_lost(self)
         elif state is _State.TUNNEL and self._receiver is not None:

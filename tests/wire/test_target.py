@@ -376,6 +376,7 @@ async def test_an_absolute_target_decides_route_and_host(start: Start, service: 
             ]:
                 await wire.send(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
                 response = await wire.response()
-                assert (response.status, response.body) == (200, body) if body else response.status == 404
+                # The last one asks for `/`, which is the gateway's own where no route takes it.
+                assert (response.status, response.body) == (200, body) if body else response.status == 302
     assert (two.requests[0].target, two.requests[0].get("host")) == ("/s/x?a", "Two.example:80")
     assert one.requests[0].get("host") == "h"
