@@ -2,8 +2,8 @@
 
     python -m bench.faults [--quick] [--rows crash,hang] [--peers ours,nginx] [--rounds N] [--rows-at-once N]
 
-A whole run writes docs/faults.md; a trial (fewer rows, peers or rounds) build/faults/trial.md. Either is printed. The
-exit code is 0 whatever the verdict, and 1 where nothing could be measured.
+A whole run writes docs/faults.md; a trial (fewer rows, peers or rounds) build/faults/trial.md. Either is printed. What
+each rig saw last is kept in build/faults. The exit code is 0 whatever the verdict, and 1 where nothing could be measured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from bench import machine
 from bench.faults import table
 from bench.faults.options import parse
-from bench.faults.run import run
+from bench.faults.run import KEPT, run
 from bench.peers.peer import ROOT
 
 
@@ -33,7 +33,7 @@ def main() -> int:
         print(f"bench.faults: nothing was measured: {results.errors}", file=sys.stderr)
         return 1
     page = table.document(results, options, about)
-    target = ROOT / "build" / "faults" / "trial.md" if options.is_trial else ROOT / "docs" / "faults.md"
+    target = KEPT / "trial.md" if options.is_trial else ROOT / "docs" / "faults.md"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding="utf-8")
     print(page)

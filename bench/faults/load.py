@@ -30,6 +30,8 @@ class Load:
         self._rate = rate
         self._is_stopped = False
         self.requests: list[Request] = []
+        self.lag = 0.0
+        """By how many seconds a request was sent too late, at worst."""
 
     def stop(self) -> None:
         """Send nothing more; `run` returns when what was sent is answered."""
@@ -42,6 +44,7 @@ class Load:
             while not self._is_stopped:
                 due = begin + number / self._rate
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
+                self.lag = max(self.lag, time.monotonic() - due)
                 asking.create_task(self._ask(number, due))
                 number += 1
 

@@ -1,9 +1,9 @@
 """The proxies, set up as a competent operator would for a service with one or two replicas.
 
 Each may take 2 s to connect and 10 s for an answer, keeps its connections, and repeats no request that was answered,
-nor a POST that was sent. HAProxy checks every replica as it does by default (every 2 s, three failures, two successes),
-but faster once something has changed, and watches its traffic. nginx has what its free version has: failures of
-the traffic, three of which take a replica out of use for 10 s. Tentáculo Link has its defaults.
+nor a POST that was sent. Who checks health does so every 2 s and waits 2 s for the answer, as HAProxy does by default,
+and every second once something has changed; three failures and two successes decide. HAProxy also watches its traffic.
+nginx has what its free version has: failures of the traffic, three of which take a replica out of use for 10 s.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ idle = 10
 [services.app]
 urls = [{urls}]
 routes = [{{ prefix = "/app" }}]
+probe = {{ interval = 2, timeout = 2 }}
 """
 _HAPROXY = """
 global

@@ -185,6 +185,7 @@ class Rig:
             [moment - began for moment in sorted([*first.arrivals, *self._refusals])],
             [moment - began for replica in others for moment in replica.arrivals],
             next((moment - began for moment, is_ill in self._shown if is_ill and moment >= began), None),
+            load.lag,
             self._peer.is_ill is not None,
         )
 

@@ -46,9 +46,10 @@ _METHOD = """\
 
 - All: 2 s to connect, 10 s for an answer, connections to the replicas kept. None repeats a request that was answered,
   nor a POST that was sent; all may try another replica when one cannot be reached.
-- **Tentáculo Link**: its defaults. Nothing is set but the two addresses and those time limits.
-- **HAProxy**: active checks of `/health` every 2 s (its default), every second while a state is about to change, three
-  failures and two successes; `observe layer7`, ten errors in a row mark a replica down; `option redispatch 1`,
+- **Tentáculo Link**: its defaults, but for those time limits and `probe = { interval = 2, timeout = 2 }`, so that it
+  asks no more rarely than HAProxy; like there, once a second while something changes, and three failures and two
+  successes decide.
+- **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`, ten errors in a row mark a replica down; `option redispatch 1`,
   `retry-on conn-failure empty-response`, no replay of POST; sessions of a replica that goes down are ended.
 - **nginx**: its free version, which watches traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
 - The last two also with their least-connections balancing, shown beside but not judged: round robin is what both do by

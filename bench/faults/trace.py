@@ -35,6 +35,8 @@ class Trace:
     """When the other one was."""
     shown: float | None = None
     """When the proxy first showed that something is wrong; None if never."""
+    lag: float = 0.0
+    """By how many seconds the load itself came late at worst: the machine was busy with something else."""
     shows: bool = True
     """Whether it can show anything."""
 
