@@ -136,7 +136,8 @@ class Fleet:
 
     def _note_result(self, result: ProbeResult) -> None:
         upstream = result.upstream
-        self.breakers.of(upstream).doubt(is_doubted=self.board.is_doubted(upstream))
+        is_doubted, is_well = self.board.is_doubted(upstream), result.health.is_healthy
+        self.breakers.of(upstream).doubt(is_doubted=is_doubted, is_well=is_well)
         if self._watch is not None and not result.health.is_healthy and not self.board.is_settled(upstream):
             # It may be a parent's failure: that is soon known, so that only the root makes a noise.
             for parent in self.board.parents(upstream.service):

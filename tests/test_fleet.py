@@ -61,7 +61,7 @@ class TestRequests:
 
     def test_so_is_a_service_that_works_whatever_its_health_path_says(self, fleet: Fleet) -> None:
         breaker, heard = self.found(fleet, Health.DOWN), self.heard(fleet)
-        breaker.doubt(is_doubted=True)
+        breaker.doubt(is_doubted=True, is_well=False)
         deadline = time.monotonic() + 20
         while not heard and time.monotonic() < deadline:
             breaker.record(breaker.try_acquire(), Outcome.SUCCESS)

@@ -143,13 +143,13 @@ class Breaker:
         elif self._state is BreakerState.HALF_OPEN and ticket == self._ticket:
             self._until = self._clock()
 
-    def doubt(self, *, is_doubted: bool) -> None:
-        """What probes make of the address. They open and close nothing, but what they say is a hint.
+    def doubt(self, *, is_doubted: bool, is_well: bool) -> None:
+        """What probes make of the address, and the latest of them. They open and close nothing, but give a hint.
 
-        While they doubt, successes are watched, since those contradict them. When they find an address well again that
-        they had found down, a breaker need not wait to try for itself, nor for a trial that may have been swallowed.
+        While they doubt, successes are watched, since those contradict them. When one finds an address well that they
+        had found down, a breaker need not wait to try for itself, nor for a trial that may have been swallowed.
         """
-        if self._is_doubted and not is_doubted and self._state is not _CLOSED:
+        if self._is_doubted and is_well and self._state is not _CLOSED:
             self._until = min(self._until, self._clock())
         if is_doubted and not self._is_doubted:
             self._window.mark(self._clock(), self._ok)

@@ -21,7 +21,7 @@ _PROBATION = 0.25
 """Share of failures to begin with after a rest: a failure or two more, and there is another."""
 _FORGIVEN = 0.02
 """Share of failures at which all is forgotten: after about 40 good requests in a row."""
-_REST, _LONGEST_REST = 5.0, 20.0
+_REST, _LONGEST_REST = 5.0, 10.0
 """Seconds of the first rest, and of the longest; each that follows another is twice as long."""
 
 _SUCCESS = Outcome.SUCCESS

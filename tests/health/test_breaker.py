@@ -264,7 +264,7 @@ def test_success_reads_no_clock() -> None:
     ticket = breaker.try_acquire()
     breaker.record(ticket, Outcome.SUCCESS)
     breaker.record(ticket, Outcome.NEUTRAL)
-    breaker.doubt(is_doubted=False)
+    breaker.doubt(is_doubted=False, is_well=True)
     breaker.record(ticket, Outcome.SUCCESS)
     assert breaker.is_closed
 
@@ -287,9 +287,9 @@ class TestSignals:
         assert heard == [False, False, True]
 
     def test_every_success_while_probes_doubt(self, breaker: Breaker, heard: list[bool]) -> None:
-        breaker.doubt(is_doubted=True)
+        breaker.doubt(is_doubted=True, is_well=False)
         succeed(breaker, 2)
-        breaker.doubt(is_doubted=False)
+        breaker.doubt(is_doubted=False, is_well=True)
         succeed(breaker, 2)
         assert heard == [True, True]
 
@@ -311,10 +311,18 @@ class TestSignals:
 class TestDoubt:
     def test_probes_that_find_it_well_again_let_the_trial_go_at_once(self, breaker: Breaker) -> None:
         fail(breaker)
-        breaker.doubt(is_doubted=True)
+        breaker.doubt(is_doubted=True, is_well=False)
         assert not breaker.try_acquire()
-        breaker.doubt(is_doubted=False)
+        breaker.doubt(is_doubted=False, is_well=True)
         assert breaker.view().state is BreakerState.HALF_OPEN
+        assert breaker.try_acquire()
+        assert not breaker.try_acquire()
+
+    def test_the_first_that_finds_it_well_is_enough(self, breaker: Breaker) -> None:
+        fail(breaker)
+        breaker.doubt(is_doubted=True, is_well=False)
+        assert not breaker.try_acquire()
+        breaker.doubt(is_doubted=True, is_well=True)
         assert breaker.try_acquire()
         assert not breaker.try_acquire()
 
@@ -322,26 +330,26 @@ class TestDoubt:
         fail(breaker)
         clock.seconds += OPEN_FOR
         assert breaker.try_acquire()
-        breaker.doubt(is_doubted=True)
+        breaker.doubt(is_doubted=True, is_well=False)
         assert not breaker.try_acquire()
-        breaker.doubt(is_doubted=False)
+        breaker.doubt(is_doubted=False, is_well=True)
         assert breaker.try_acquire()
 
     def test_probes_that_found_nothing_wrong_let_nothing_go(self, breaker: Breaker) -> None:
         fail(breaker)
         for _ in range(5):
-            breaker.doubt(is_doubted=False)
+            breaker.doubt(is_doubted=False, is_well=True)
         assert not breaker.try_acquire()
 
     def test_it_opens_nothing(self, breaker: Breaker) -> None:
         for _ in range(50):
-            breaker.doubt(is_doubted=True)
+            breaker.doubt(is_doubted=True, is_well=False)
         assert breaker.is_closed
 
     def test_what_passes_meanwhile_is_counted(self, breaker: Breaker, clock: Clock) -> None:
         succeed(breaker, 100)
         assert breaker.traffic() == TrafficView(Counts(100, 0), Counts())
-        breaker.doubt(is_doubted=True)
+        breaker.doubt(is_doubted=True, is_well=False)
         for _ in range(4):
             succeed(breaker, 3)
             clock.seconds += 1

@@ -101,7 +101,7 @@ class TestRest:
         for _ in range(3):
             failures.append(two.fail())
             rests.append(two.rest())
-        assert rests == [5, 10, 20, 20]
+        assert rests == [5, 10, 10, 10]
         assert failures == [1, 1, 1]
 
     def test_who_does_well_after_it_is_forgiven(self) -> None:
