@@ -38,7 +38,7 @@ from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import history, middleware, operations, pages, problems, status, vx11
+from tentaculo.web import heartbeats, history, middleware, operations, pages, problems, status, vx11
 from tentaculo.web.admission import Admission, raise_descriptor_limit
 from tentaculo.web.connection import Connection
 from tentaculo.web.express import Arrival, Guest, Serve
@@ -277,6 +277,8 @@ class Gateway:
             name: service.name for service in config.services.values() for name in (service.name, *service.aliases)
         }
         app.add_routes(history.routes(names, recorder.history, utc_now))
+        callers = {name: own for name, own in names.items() if self.fleet.heartbeats.expects(own)}
+        app.add_routes(heartbeats.routes(callers, self.fleet.heartbeats.beat))
         app.add_routes(status.routes(page, root=not takes_root))
         app.add_routes(
             operations.routes(

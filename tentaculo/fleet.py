@@ -12,6 +12,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
 from tentaculo.health.breaker import Breakers
+from tentaculo.health.heartbeats import Heartbeats
 from tentaculo.health.history import Drain, History
 from tentaculo.health.probe import Prober
 from tentaculo.health.watch import Watch
@@ -42,6 +43,7 @@ class Fleet:
         self._recorder = recorder
         self.breakers = Breakers(config, time.monotonic, utc_now, self._note_request)
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
+        self.heartbeats = Heartbeats(config, clock=time.monotonic, on_news=self.suspect)
         self._watch: Watch | None = None
         self._weighed: dict[Upstream, float] = {}
         kept = Kept(
@@ -67,15 +69,17 @@ class Fleet:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Probe every service from entering to leaving."""
-        async with Prober(self._config) as prober:
+        async with Prober(self._config, last_heartbeat=self.heartbeats.last) as prober:
             self._watch = Watch(
                 self._config, prober, self.board, on_result=self._note_result, on_transition=self._note_transition
             )
             tasks = TaskGroup("fleet")
             tasks.start(self._watch.run(), "watch")
+            self.heartbeats.start()
             try:
                 yield
             finally:
+                self.heartbeats.stop()
                 self._watch = None
                 await tasks.close()
 
@@ -95,6 +99,12 @@ class Fleet:
         """Put a service into maintenance, `reason` in words, or take it out with None. KeyError for an unknown name."""
         for transition in self.board.set_maintenance(service, reason):
             self._note_transition(transition)
+
+    def suspect(self, service: str) -> None:
+        """Have a service probed now: somebody has a reason to. KeyError for an unknown name."""
+        if self._watch is not None:
+            for upstream in self._config.services[service].upstreams:
+                self._watch.suspect(upstream)
 
     def why_off(self, name: str) -> str:
         """Why a service is off, in words."""
@@ -138,11 +148,10 @@ class Fleet:
         upstream = result.upstream
         is_doubted, is_well = self.board.is_doubted(upstream), result.health.is_healthy
         self.breakers.of(upstream).doubt(is_doubted=is_doubted, is_well=is_well)
-        if self._watch is not None and not result.health.is_healthy and not self.board.is_settled(upstream):
+        if not is_well and not self.board.is_settled(upstream):
             # It may be a parent's failure: that is soon known, so that only the root makes a noise.
             for parent in self.board.parents(upstream.service):
-                for address in self._config.services[parent].upstreams:
-                    self._watch.suspect(address)
+                self.suspect(parent)
         view = self.board.service(upstream.service)
         self._recorder.record_services([view])
         self.history.note_probe(result, view.health)

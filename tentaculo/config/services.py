@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from tentaculo.config.probes import Probe
 from tentaculo.config.section import Section
 from tentaculo.config.values import (
     Address,
@@ -46,25 +47,6 @@ class Breaker(Section):
         0.1, description="Share of failing requests, at least 5 of them, that is shown as degraded. Default 0.1."
     )
     open_for: Seconds = Field(1, description="Seconds it stays open before one trial. Default 1.")
-
-
-class Probe(Section):
-    """How a service is asked for its health."""
-
-    interval: Seconds = Field(10, description="Seconds between probes. Default 10.")
-    jitter: Annotated[Share, Field(le=0.5)] = Field(
-        0.1, description="Share of the interval by which it varies at random, up to 0.5. Default 0.1."
-    )
-    recheck: Seconds = Field(
-        1, description="Seconds to the next probe while the last one contradicts what is believed. Default 1."
-    )
-    timeout: Seconds = Field(3, description="Seconds one probe may take. Default 3.")
-    failures: Annotated[Count, Field(ge=1)] = Field(
-        3, description="Probes in a row that must find it worse before that is believed. Default 3."
-    )
-    successes: Annotated[Count, Field(ge=1)] = Field(
-        2, description="Probes in a row that must find it better before that is believed. Default 2."
-    )
 
 
 class Route(Section):
@@ -138,7 +120,7 @@ class Service(Section):
         None, description="File that holds the token it is sent, in place of token. Default none."
     )
     health: PathPrefixes = Field(
-        ("/health",), description='Health paths, tried in order until one answers 200. Default ["/health"].'
+        ("/health",), description='Health paths, tried in order until one answers well. Default ["/health"].'
     )
     routes: tuple[Route, ...] = Field(
         (), description="Its routes. Default none: its health is watched, and nothing is forwarded."

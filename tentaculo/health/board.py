@@ -259,10 +259,9 @@ class Board:
 
 
 def _entry(service: Service, start: datetime) -> _Entry:
-    probe = service.probe
     return _Entry(
         service,
-        {upstream: _Address(Streak(probe.failures, probe.successes)) for upstream in service.upstreams},
+        {upstream: _Address(Streak(*service.probe.thresholds)) for upstream in service.upstreams},
         NOT_PROBED if service.enabled else Finding(Health.OFF, service.off_reason),
         start,
     )

@@ -7,12 +7,14 @@ or a short line of printable text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from tentaculo.config.probes import Probe
+from tentaculo.health.expectations import complaints
+from tentaculo.health.probes.question import Attempt
 from tentaculo.model import Health, ProbeResult, Upstream
 
 SNIPPET = 200
@@ -26,34 +28,8 @@ _BAD = frozenset({"error", "down", "fail", "unhealthy", "critical"})
 _HINTS = {401: "check the service's token", 403: "check the service's token"}
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One request of a probe to one health path, filled in as it proceeds."""
-
-    path: str
-    connected: bool = False
-    code: int | None = None
-    """HTTP status, None until the head of an answer came."""
-    latency_ms: int | None = None
-    """From before connecting until the answer was read; None where it was not."""
-    body: bytes = b""
-    """The first bytes of the answer, as plain text or JSON; empty where it is encoded otherwise."""
-    problem: str | None = None
-    """In words, why the answer did not come whole."""
-    is_final: bool = False
-    """Whether another path of the same address would fare no better."""
-    is_ours: bool = False
-    """Whether the gateway itself could not ask, which says nothing of the service."""
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether a whole answer with status 200 came."""
-        return self.code == 200 and self.problem is None
-
-    @property
-    def words(self) -> str:
-        """What happened, in words, without the path."""
-        return self.problem or f"answered {self.code}"
+_PLAIN = Probe()
+_GRAVEST_FIRST = (Health.DOWN, Health.DEGRADED)
 
 
 class _Body(msgspec.Struct):
@@ -89,11 +65,16 @@ def snippet(body: bytes, secret: str = "") -> str | None:
     return line[:SNIPPET] or None
 
 
-def judge(upstream: Upstream, attempts: Sequence[Attempt], checked_at: datetime, secret: str = "") -> ProbeResult:
-    """The result of a probe from its attempts, in order; only the last one can have been answered with 200."""
+def judge(
+    upstream: Upstream, attempts: Sequence[Attempt], checked_at: datetime, secret: str = "", probe: Probe = _PLAIN
+) -> ProbeResult:
+    """The result of a probe from its attempts, in order; only the last one can have been answered well.
+
+    `probe` says what is expected of that answer besides.
+    """
     shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_telling)
     if shown.is_answered:
-        health, reason = _answered(shown)
+        health, reason = _answered(shown, probe, checked_at)
     else:
         health = Health.UNKNOWN if attempts[-1].is_ours else Health.DOWN
         reason = _failed(attempts)
@@ -102,7 +83,7 @@ def judge(upstream: Upstream, attempts: Sequence[Attempt], checked_at: datetime,
         health,
         reason,
         checked_at,
-        endpoint=shown.path,
+        endpoint=shown.path or None,
         code=shown.code,
         latency_ms=shown.latency_ms,
         snippet=snippet(shown.body, secret),
@@ -114,10 +95,14 @@ def _telling(attempt: Attempt) -> int:
     return 0 if attempt.code is None else 1 if attempt.code == 404 else 2
 
 
-def _answered(attempt: Attempt) -> tuple[Health, str]:
-    health, word = stated_health(attempt.body)
-    reason = f"{attempt.words} in {attempt.latency_ms} ms"
-    return health, reason if health is Health.UP else f"{reason}, but calls itself {word}"
+def _answered(attempt: Attempt, probe: Probe, now: datetime) -> tuple[Health, str]:
+    stated, word = stated_health(attempt.body)
+    found: list[tuple[Health, str]] = [] if stated is Health.UP else [(stated, f"calls itself {word}")]
+    found += complaints(attempt, probe, now)
+    took = "" if attempt.latency_ms is None else f" in {attempt.latency_ms} ms"
+    health = min((health for health, _ in found), key=_GRAVEST_FIRST.index, default=Health.UP)
+    words = ", but " + "; ".join(words for _, words in found) if found else ""
+    return health, f"{attempt.words}{took}{words}"
 
 
 def _failed(attempts: Sequence[Attempt]) -> str:

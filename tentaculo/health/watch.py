@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from tentaculo.config import services
+from tentaculo.config.probes import Probe
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
 from tentaculo.health.slots import Slots
@@ -56,7 +56,7 @@ class Watch:
         on_result: Callable[[ProbeResult], None],
         on_transition: Callable[[Transition], None],
     ) -> None:
-        self._cadences: dict[Upstream, services.Probe] = {
+        self._cadences: dict[Upstream, Probe] = {
             upstream: service.probe
             for service in config.services.values()
             if service.enabled

@@ -323,7 +323,7 @@ async def test_endless_headers(serve: Serve) -> None:
         finally:
             gone.set()
 
-    result = await ask(one(await serve(flood)))
+    result = await ask(one(await serve(flood), probe={"timeout": 20}))
     assert (result.health, result.reason) == (Health.DOWN, "the head of its answer is too large at /health")
     await asyncio.wait_for(gone.wait(), 5)
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.health.verdict import SNIPPET, Attempt, judge, snippet, stated_health
+from tentaculo.health.probes.question import Attempt
+from tentaculo.health.verdict import SNIPPET, judge, snippet, stated_health
 from tentaculo.model import Health, ProbeResult, Upstream
 
 MADRE = Upstream("madre", "127.0.0.1", 8001)

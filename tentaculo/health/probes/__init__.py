@@ -1,0 +1,19 @@
+"""The kinds of probes, by name.
+
+A kind is one function with one signature: it asks once and writes into the attempt what came of it. It may raise
+whatever a network does: the prober turns that into words, keeps the time, and judges.
+"""
+
+from __future__ import annotations
+
+from tentaculo.health.probes import heartbeat, http, tcp, tls, websocket
+from tentaculo.health.probes.question import Ask
+
+KINDS: dict[str, Ask] = {
+    "http": http.ask,
+    "websocket": websocket.ask,
+    "tls": tls.ask,
+    "tcp": tcp.ask,
+    "heartbeat": heartbeat.ask,
+}
+"""A new kind is a function here, and its name in `config/probes.py`."""

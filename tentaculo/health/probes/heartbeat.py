@@ -1,0 +1,23 @@
+"""Heartbeat: the service calls, and its silence is what is looked for."""
+
+from __future__ import annotations
+
+from tentaculo.health.probes.question import Attempt, Question
+
+
+async def ask(question: Question, attempt: Attempt) -> None:
+    """See when the service called last; what it said then is taken for the body of an answer."""
+    attempt.is_final = True
+    if question.last_heartbeat is None:
+        attempt.is_ours, attempt.problem = True, "it calls by itself, and only the running gateway hears that"
+        return
+    last = question.last_heartbeat(question.service.name)
+    silence = question.service.probe.silence
+    if last is None:
+        attempt.is_ours, attempt.problem = True, "waits for its first heartbeat"
+        return
+    seconds, attempt.body = last
+    if seconds < silence:
+        attempt.did = f"its last heartbeat came {seconds:.0f} s ago"
+    else:
+        attempt.problem = f"no heartbeat for {seconds:.0f} s"

@@ -1,0 +1,21 @@
+"""TCP: somebody accepts a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tentaculo.health.probes.question import Attempt, Question, milliseconds_since
+
+
+async def ask(question: Question, attempt: Attempt) -> None:
+    """Connect, and close at once. Not a byte is sent or read."""
+    attempt.is_final = True
+    start = time.perf_counter()
+    transport, _ = await asyncio.get_running_loop().create_connection(
+        asyncio.Protocol, question.upstream.host, question.upstream.port
+    )
+    attempt.latency_ms = milliseconds_since(start)
+    attempt.connected = True
+    attempt.did = "connected"
+    transport.close()

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from tentaculo.config.probes import Pattern, Probe
+from tests.config.conftest import FaultsOf, LoadText
+
+SERVICE = "[services.madre]\nurl = 'http://h'\n[services.madre.probe]\n"
+
+
+def test_what_is_expected_of_an_answer(load_text: LoadText) -> None:
+    text = f"""{SERVICE}
+        method = "HEAD"
+        status = [204, "300-399"]
+        contains = "ready"
+        matches = "v[0-9]+"
+        require = ['status == "ok"']
+        prefer = ["queue.depth < 100"]
+        slow = 0.5
+    """
+    probe = load_text(text).config.services["madre"].probe
+    assert probe.status == ((204, 204), (300, 399))
+    assert probe.matches is not None
+    assert probe.matches.is_in("madre v12")
+    assert [str(condition) for condition in (*probe.require, *probe.prefer)] == ['status == "ok"', "queue.depth < 100"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("kind = 'icmp'", "kind: must be one of 'http', 'tcp', 'tls', 'websocket' or 'heartbeat'"),
+        ("method = 'DELETE'", "method: must be one of 'GET', 'HEAD', 'POST' or 'OPTIONS'"),
+        ("status = [true]", 'status[0]: must be a status such as 204, or a range such as "200-299"'),
+        ("status = [99]", 'status[0]: must be a status such as 204, or a range such as "200-299"'),
+        ("status = ['299-200']", "status[0]: is a range that ends before it begins"),
+        ("status = []", "status: must not be empty"),
+        ("status = 200", "status: must be a list"),
+        ("matches = '('", "matches: is not a regular expression without look-around and back-references"),
+        ("matches = '(?=a)'", "matches: is not a regular expression without look-around and back-references"),
+        ("matches = 7", "matches: must be text"),
+        ("require = ['queue.depth']\nprefer = ['= 7']", "prefer[0]: must begin with a path"),
+        ("require = ['queue.depth = 7']", "require[0]: must have one of == != < <= > >= after its path"),
+        ("require = [7]", "require[0]: must be text"),
+        ("slow = 0", "slow: must be more than 0"),
+        ("jitter = 0.6", "jitter: must be at most 0.5"),
+        ("failures = 0", "failures: must be at least 1"),
+        ("successes = 0", "successes: must be at least 1"),
+        ("certificate_days = -1", "certificate_days: must be at least 0"),
+    ],
+)
+def test_faults(faults_of: FaultsOf, line: str, fault: str) -> None:
+    (told,) = faults_of(SERVICE + line)
+    assert told.startswith(f"services.madre.probe.{fault}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "named"),
+    [
+        ("tcp", "contains = 'x'", "contains"),
+        ("tls", "status = [204]", "status"),
+        ("websocket", "require = ['a']", "require"),
+        ("heartbeat", "slow = 1", "slow"),
+        ("http", "silence = 5", "silence"),
+        ("tcp", "method = 'HEAD'\nmatches = 'x'", "matches and method"),
+    ],
+)
+def test_a_key_that_its_kind_does_not_know(faults_of: FaultsOf, kind: str, line: str, named: str) -> None:
+    assert faults_of(f"{SERVICE}kind = '{kind}'\n{line}") == [
+        f"services.madre.probe: has {named}, which a probe of kind {kind} does not know"
+    ]
+
+
+def test_a_silence_says_it_all_by_itself() -> None:
+    assert Probe(kind="heartbeat").thresholds == (1, 1)
+    assert Probe(failures=4, successes=7).thresholds == (4, 7)
+
+
+def test_a_pattern_takes_time_in_proportion() -> None:
+    # Engines that go back take a time that doubles with each character of these.
+    for pattern, text in (
+        ("^(a+)+$", "a" * 100_000 + "!"),
+        ("(x+x+)+y", "x" * 100_000),
+        ("^(a|a?)+$", "a" * 50_000 + "b"),
+    ):
+        assert not Pattern(pattern).is_in(text)
+    assert Pattern("(?i)READY").is_in("é ready \ufffd")
+    assert repr(Pattern("a")) == "<Pattern a>"

@@ -1,0 +1,207 @@
+"""Health that can be trusted: what probes and what requests say of a service, joined, over real sockets.
+
+No probe here comes by its interval, which is an hour: what is noticed, is noticed because somebody was suspicious.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tentaculo.model import BreakerState, Health, ServiceView
+from tests.conftest import Live, Start
+from tests.wirekit import Request, Response, Upstream, Wire, answering, dial, ok, upstream
+
+GET = b"GET /s/work HTTP/1.1\r\nHost: h\r\n\r\n"
+PROBE = {"interval": 3600, "recheck": 0.02, "timeout": 5}
+
+
+class Liar:
+    """A service whose health path need not say the truth."""
+
+    def __init__(self) -> None:
+        self.health = self.work = b"200 OK"
+
+    def answer(self, request: Request) -> bytes:
+        return ok(status=self.health if request.target == "/health" else self.work)
+
+
+def service(port: int, **keys: Any) -> dict[str, Any]:
+    return {
+        "url": f"http://127.0.0.1:{port}",
+        "routes": [{"prefix": "/s", "strip": True, "auth": "none"}],
+        "probe": PROBE,
+        **keys,
+    }
+
+
+def view(live: Live, name: str = "s") -> ServiceView:
+    return live.gateway.fleet.board.service(name)
+
+
+async def until(check: Callable[[], bool], wire: Wire | None = None) -> list[int]:
+    """Wait until `check()`, asking for `/s/work` meanwhile where there is a `wire`; the statuses of the answers."""
+    statuses = []
+    async with asyncio.timeout(20):
+        while not check():
+            if wire is not None:
+                statuses.append((await ask(wire)).status)
+            await asyncio.sleep(0.005)
+    return statuses
+
+
+async def ask(wire: Wire) -> Response:
+    await wire.send(GET)
+    return await wire.response()
+
+
+@asynccontextmanager
+async def lying(start: Start, liar: Liar, **keys: Any) -> AsyncIterator[tuple[Live, Wire, Upstream]]:
+    async with upstream(answering(liar.answer)) as up:
+        live = await start({"s": service(up.port, **keys)}, probes=True)
+        async with dial(live.port) as wire:
+            yield live, wire, up
+
+
+async def test_a_health_path_that_says_well_while_requests_fail(start: Start) -> None:
+    liar = Liar()
+    async with lying(start, liar, breaker={"failures": 5, "open_for": 60}) as (live, wire, _):
+        await until(lambda: view(live).health is Health.UP)
+        liar.work = b"500 Oops"
+        statuses = await until(lambda: view(live).health is not Health.UP, wire)
+        found = view(live)
+        assert found.health is Health.DEGRADED
+        assert "5 failures in a row: answered 500" in found.reason
+        assert "though its probes pass" in found.reason
+        assert statuses.count(500) == 5, "the breaker has opened, and the probe followed at once"
+        assert (found.traffic.failed, found.probes.failed) == (5, 0)
+
+        refusal = await ask(wire)
+        assert refusal.status == 503
+        told = json.loads(refusal.body)
+        assert (told["error"], told["reason"]) == ("circuit_open", "5 failures in a row: answered 500")
+        assert told["since"].endswith("Z")
+        assert told["last_seen_well"].endswith("Z")
+        assert told["retry_after"] == int(refusal.get("retry-after") or 0) <= 60
+
+
+async def test_some_failing_requests_are_shown_and_shut_nobody_out(start: Start) -> None:
+    liar, number = Liar(), 0
+
+    def every_third(request: Request) -> bytes:
+        nonlocal number
+        number += request.target != "/health"
+        liar.work = b"500 Oops" if number % 3 == 0 else b"200 OK"
+        return liar.answer(request)
+
+    async with upstream(answering(every_third)) as up:
+        live = await start({"s": service(up.port)}, probes=True)
+        async with dial(live.port) as wire:
+            await until(lambda: view(live).health is Health.UP)
+            statuses = await until(lambda: view(live).health is Health.DEGRADED, wire)
+        assert "requests within 10 s failed, though its probes pass" in view(live).reason
+        assert view(live).breaker.state is BreakerState.CLOSED
+        assert set(statuses) == {200, 500}
+
+
+async def test_a_health_path_that_fails_while_requests_pass(start: Start) -> None:
+    liar = Liar()
+    async with lying(start, liar) as (live, wire, _):
+        await until(lambda: view(live).health is Health.UP)
+        liar.health = b"500 Oops"
+        live.gateway.fleet.suspect("s")
+        statuses = await until(lambda: view(live).health is not Health.UP, wire)
+        statuses += await until(lambda: "requests within 10 s passed" in view(live).reason, wire)
+        assert view(live).health is Health.DEGRADED
+        assert set(statuses) == {200}, "it works, and nobody is shut out"
+        assert view(live).breaker.state is BreakerState.CLOSED
+        assert (view(live).traffic.failed, view(live).probes.failed >= 3) == (0, True)
+
+
+async def test_a_service_that_dies_and_comes_back(start: Start) -> None:
+    liar = Liar()
+    async with upstream(answering(liar.answer)) as up:
+        live = await start({"s": service(up.port, breaker={"failures": 2, "open_for": 60})}, probes=True)
+        port = up.port
+        await until(lambda: view(live).health is Health.UP)
+    async with dial(live.port) as wire:
+        assert (await ask(wire)).status == 502
+        await until(lambda: view(live).health is Health.DOWN)
+        assert view(live).reason == "connection refused"
+        statuses = await until(lambda: view(live).breaker.state is BreakerState.OPEN, wire)
+        assert set(statuses) <= {502, 503}
+
+        server = await asyncio.start_server(_serve(liar), "127.0.0.1", port)
+        try:
+            # Nobody asks it, since the breaker is open for a minute: a probe finds it, and lets the trial go.
+            live.gateway.fleet.suspect("s")
+            await until(lambda: view(live).health in (Health.UP, Health.DEGRADED))
+            assert (await ask(wire)).status == 200
+            assert view(live).breaker.state is BreakerState.CLOSED
+            await until(lambda: view(live).health is Health.UP)
+        finally:
+            server.close()
+
+
+def _serve(liar: Liar) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
+    script = answering(liar.answer)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await script(reader, writer, Upstream(0))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    return serve
+
+
+@pytest.mark.parametrize("status", [b"404 Not Found", b"429 Too Many Requests", b"501 Not Implemented"])
+async def test_what_is_the_callers_own_is_no_suspicion(start: Start, status: bytes) -> None:
+    liar = Liar()
+    liar.work = status
+    async with lying(start, liar) as (live, wire, up):
+        await until(lambda: view(live).health is Health.UP)
+        for _ in range(20):
+            assert (await ask(wire)).status == int(status[:3])
+        assert view(live).health is Health.UP
+        assert sum(request.target == "/health" for request in up.requests) == 1
+
+
+async def test_a_child_and_its_parent(start: Start) -> None:
+    """The parent's interval is an hour: it is asked because its child fails."""
+    liar = Liar()
+    async with upstream(answering(liar.answer)) as parent, upstream(answering(liar.answer)) as child:
+        services = {
+            "s": service(child.port, depends_on=["db"]),
+            "db": {"url": f"http://127.0.0.1:{parent.port}", "probe": PROBE},
+        }
+        live = await start(services, probes=True)
+        await until(lambda: all(view(live, name).health is Health.UP for name in services))
+        liar.health = liar.work = b"500 Oops"
+        async with dial(live.port) as wire:
+            assert (await ask(wire)).status == 500
+        await until(lambda: all(view(live, name).health is Health.DOWN for name in services))
+        assert (view(live, "s").root, view(live, "db").root) == ("db", None)
+
+
+async def test_a_heartbeat(start: Start) -> None:
+    cron = {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat", "silence": 0.5, "interval": 3600}}
+    live = await start({"cron": cron}, probes=True)
+    beat = b"POST /vx11/heartbeat/cron HTTP/1.1\r\nHost: h\r\n%bContent-Type: application/json\r\n" % live.auth
+    told: list[tuple[Health, str]] = []
+    live.gateway.fleet.on_transition.append(lambda change, _: told.append((change.after, change.reason)))
+    async with dial(live.port) as wire:
+        said = b'{"status": "warn", "message": "late"}'
+        await wire.send(beat + b"Content-Length: %d\r\n\r\n%b" % (len(said), said))
+        assert (await wire.response()).status == 200
+    await until(lambda: [health for health, _ in told][-2:] == [Health.DEGRADED, Health.DOWN])
+    (_, weak), (_, silent) = told[-2:]
+    assert weak == "its last heartbeat came 0 s ago, but calls itself warn"
+    assert silent.startswith("no heartbeat for ")
