@@ -27,6 +27,7 @@ from tentaculo.auth import Tokens
 from tentaculo.config.database import database_url
 from tentaculo.config.schema import Config
 from tentaculo.cors import CorsPolicy
+from tentaculo.desk import Desk
 from tentaculo.errors import Failure, Problem
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
@@ -38,12 +39,13 @@ from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import heartbeats, history, middleware, operations, pages, problems, status, vx11
+from tentaculo.web import heartbeats, history, incidents, middleware, operations, pages, problems, status, vx11
 from tentaculo.web.admission import Admission, raise_descriptor_limit
 from tentaculo.web.connection import Connection
 from tentaculo.web.express import Arrival, Guest, Serve
 from tentaculo.web.listen import CannotListenError, Listeners
 from tentaculo.web.operations import Phase
+from tentaculo.web.own import OwnPaths
 
 log = structlog.get_logger(__name__)
 CannotListen = CannotListenError
@@ -118,6 +120,7 @@ class Gateway:
         self._cors = CorsPolicy(config.cors)
         self._recorder = Recorder(database_url(config))
         self.fleet = Fleet(config, self._recorder)
+        self.desk = Desk(config, self.fleet, self._recorder, page=self._page)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         self.proxy = Proxy(config, self._proxy_needs())
         self.fleet.on_probe.append(self._inform_proxy)
@@ -160,14 +163,15 @@ class Gateway:
         await runner.setup()
         server = cast(web.Server, runner.server)
         native = server.request_handler
-        paths = _paths(runner.app)
-        server.request_handler = self._front(native, paths)
-        serve = self._at_once(paths)
+        own = OwnPaths.of(runner.app)
+        server.request_handler = self._front(native, own)
+        serve = self._at_once(own)
         self._stack.push_async_callback(self.proxy.close)
         await self._listeners.open(lambda: self._connection(server, serve), self._config.server.addresses)
         self._stack.push_async_callback(self._listeners.close)
         await self._stack.enter_async_context(self.fleet.remembered(self.proxy.traffic.drain))
         if self._probes:
+            await self._stack.enter_async_context(self.desk.attended())
             await self._stack.enter_async_context(self.fleet.watched())
         self._phase = Phase.READY
 
@@ -186,14 +190,14 @@ class Gateway:
 
     # -- requests ----------------------------------------------------------------------------------------------
 
-    def _front(self, native: Handler, paths: frozenset[str]) -> Handler:
+    def _front(self, native: Handler, own: OwnPaths) -> Handler:
         """The gateway's own paths win over every route."""
-        proxy = self.proxy.handle
+        proxy, paths, trees = self.proxy.handle, own.paths, own.trees
 
         async def front(request: web.BaseRequest) -> web.StreamResponse:
             try:
                 path = own_path(request.method, request.raw_path)
-                if path in paths:
+                if path in paths or path.startswith(trees):
                     response = await self._serve_native(native, request, path)
                     if self._phase is Phase.DRAINING:
                         response.force_close()
@@ -204,12 +208,13 @@ class Gateway:
 
         return front
 
-    def _at_once(self, paths: frozenset[str]) -> Serve:
+    def _at_once(self, own: OwnPaths) -> Serve:
         """The same for requests that may be served without a task: the gateway's own paths go the ordinary way."""
-        proxy = self.proxy.serve
+        proxy, paths, trees = self.proxy.serve, own.paths, own.trees
 
         def serve(request: Arrival, done: Callable[[bool], None]) -> Guest | None:
-            return None if own_path(request.method, request.raw_path) in paths else proxy(request, done)
+            path = own_path(request.method, request.raw_path)
+            return None if path in paths or path.startswith(trees) else proxy(request, done)
 
         return serve
 
@@ -265,6 +270,8 @@ class Gateway:
             snapshot=board.snapshot,
             recent_events=recorder.recent_events,
             past=lambda names: recorder.past(int(time.time()), names),
+            incidents=self.desk.books.shown,
+            windows=self.desk.books.planned,
             store_problem=lambda: recorder.problem,
             started_at=utc_now(),
             now=utc_now,
@@ -273,12 +280,11 @@ class Gateway:
         takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
         app.add_routes(event_routes.routes(config, self.hub, ids, recorder.store_event, self._tasks))
-        names = {
-            name: service.name for service in config.services.values() for name in (service.name, *service.aliases)
-        }
+        names = config.names
         app.add_routes(history.routes(names, recorder.history, utc_now))
         callers = {name: own for name, own in names.items() if self.fleet.heartbeats.expects(own)}
         app.add_routes(heartbeats.routes(callers, self.fleet.heartbeats.beat))
+        app.add_routes(incidents.routes(self.desk.books, names, utc_now))
         app.add_routes(status.routes(page, root=not takes_root))
         app.add_routes(
             operations.routes(
@@ -290,6 +296,7 @@ class Gateway:
                 load=lambda: operations.Load(
                     self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
                 ),
+                duty=lambda: operations.Duty(*self.desk.numbers()),
             )
         )
         return app
@@ -297,6 +304,9 @@ class Gateway:
     def _inform_proxy(self, result: ProbeResult) -> None:
         if result.health is not Health.UNKNOWN:
             self.proxy.note_probe(result.upstream, is_well=result.health.is_healthy)
+
+    def _page(self) -> str:
+        return f"{self._config.alerts.page or self.running.url}/status"
 
     def _port(self) -> int:
         bound = self._listeners.bound
@@ -314,7 +324,3 @@ class Gateway:
             log=self._access_log,
             name=self._name,
         )
-
-
-def _paths(app: web.Application) -> frozenset[str]:
-    return frozenset(resource.canonical for resource in app.router.resources())

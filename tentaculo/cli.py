@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from tentaculo import __version__
-from tentaculo.console import FOUND, FaultError, StartError, faults_told
+from tentaculo import __version__, duty
+from tentaculo.console import FOUND, FaultError, StartError, config_option, faults_told
 
 HELP = """Tentáculo Link: the front door of a self-hosted fleet of HTTP services.
 
@@ -26,19 +26,10 @@ Examples:
 \b
 Exit codes:
   0  fine
-  1  check or truth found something
+  1  check or truth found something, or a test alert was not delivered
   2  wrong usage, or a configuration with faults
-  3  could not start: an address is taken, or for db, the database
+  3  could not start: an address is taken, or the database
 """
-
-_config_option = click.option(
-    "-c",
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The configuration. Default: what TENTACULO_CONFIG names, else ./tentaculo.toml.",
-)
 
 
 def _host(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -58,14 +49,14 @@ _port_option = click.option(
 )
 
 
-@click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(help=HELP, commands=duty.COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tentaculo")
 def cli() -> None:
     """All commands; the help text is HELP."""
 
 
 @cli.command()
-@_config_option
+@config_option
 @_host_option
 @_port_option
 def serve(file: Path | None, host: str | None, port: int | None) -> None:
@@ -128,7 +119,7 @@ def init(file: Path) -> None:
 
 
 @cli.command()
-@_config_option
+@config_option
 def check(file: Path | None) -> None:
     """Validate the configuration: every fault with its dotted path, or what will be served.
 
@@ -155,7 +146,7 @@ def check(file: Path | None) -> None:
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -213,7 +204,7 @@ def db() -> None:
 
 
 @db.command()
-@_config_option
+@config_option
 def upgrade(file: Path | None) -> None:
     """Bring the database up to date; an existing table of an older VX11 is adopted as it is.
 
@@ -230,7 +221,7 @@ def upgrade(file: Path | None) -> None:
 
 # `-1` is a revision, not an option.
 @db.command(context_settings={"ignore_unknown_options": True})
-@_config_option
+@config_option
 @click.argument("revision")
 def downgrade(file: Path | None, revision: str) -> None:
     """Bring the database back to REVISION; `base` is before the first, `-1` one step.
@@ -249,7 +240,7 @@ def downgrade(file: Path | None, revision: str) -> None:
 
 
 @db.command()
-@_config_option
+@config_option
 def current(file: Path | None) -> None:
     """Show the database's revision.
 

@@ -1,9 +1,10 @@
-"""How commands speak and end: exit codes, the errors that end one, and lines on standard error."""
+"""How commands speak and end: the option they share, exit codes, the errors that end one, lines on standard error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -14,7 +15,16 @@ FOUND = 1
 FAULTY = 2
 """Wrong usage, or a configuration with faults."""
 FAILED = 3
-"""Could not start: an address is taken, or for `db`, the database."""
+"""Could not start: an address is taken, or the database."""
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration. Default: what TENTACULO_CONFIG names, else ./tentaculo.toml.",
+)
 
 
 class FaultError(click.ClickException):

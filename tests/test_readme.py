@@ -49,7 +49,9 @@ async def test_each_curl_line_works(gateway: Running, line: str) -> None:
 
 
 async def test_every_native_path_has_a_curl_line() -> None:
-    assert len(NATIVE) == 15
+    # What bears the number of an incident or of a maintenance cannot be called before there is one.
+    fixed = {path for path in NATIVE if "<id>" not in path}
+    assert len(fixed) == 17
     called = {match for line in CURLS for match in re.findall(r"\$URL(/[^\s\"?]*)", line)}
     named = {
         "/": "/status",
@@ -57,7 +59,7 @@ async def test_every_native_path_has_a_curl_line() -> None:
         "/vx11/history/<service>": "/vx11/history/madre",
     }
     # The demonstration's services are asked; none of them calls by itself.
-    assert {named.get(path, path) for path in NATIVE} - {"/vx11/heartbeat/<service>"} <= called
+    assert {named.get(path, path) for path in fixed} - {"/vx11/heartbeat/<service>"} <= called
 
 
 async def test_every_file_it_points_to_is_there() -> None:

@@ -16,6 +16,8 @@ _TITLES = {
     ("services", ANY, "routes"): "### `routes` of a service",
     ("services", ANY, "breaker"): "### `breaker` of a service",
     ("services", ANY, "probe"): "### `probe` of a service",
+    ("alerts", "webhooks"): "### `[alerts.webhooks.<name>]`",
+    ("maintenance",): "### `[[maintenance]]`",
 }
 
 
@@ -53,6 +55,8 @@ def _row(key: Key) -> str:
     place = key.path
     if "routes" in place[:-1]:
         name = "in `…_ROUTES`"
+    elif place[0] != "services" and ANY in place:
+        name = f"in `{variable_name(*place[: place.index(ANY)])}`"
     else:
         name = f"`{variable_name(*('<NAME>' if step == ANY else step for step in place))}`{json}"
     return f"| `{place[-1]}` | {key.description.replace('|', '/').replace('<64', '&lt;64')} | {name} |"

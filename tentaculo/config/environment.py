@@ -93,7 +93,8 @@ def _names(services: Any) -> dict[str, tuple[tuple[str, ...], Kind]]:
     # The longest service name is put in last and wins, should one name read as another service's key.
     present = sorted((str(name) for name in services), key=len) if isinstance(services, dict) else []
     for key in walk():
-        if key.path[0] != "services":
+        # What stands in a list, or under a name of one's own, is set with the whole of it.
+        if key.path[0] != "services" and ANY not in key.path:
             names[variable_name(*key.path)] = (key.path, key.kind)
     for service in present:
         names[variable_name("services", service)] = (("services", service), Kind.TABLE)

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tentaculo.config.checks import Table, check, refuse_internal
+from tentaculo.config.duty_checks import check_duty, duty_oddities, resolve_secrets
 from tentaculo.config.environment import CONFIG, lay_over, process_environment, read
 from tentaculo.config.faults import ConfigError, Fault, Faults
 from tentaculo.config.schema import Config
@@ -60,6 +61,8 @@ def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path
     faults = Faults(overlay.variables)
     refuse_internal(data, faults)
     check(data, faults)
+    check_duty(data, faults)
+    resolve_secrets(data, folder, faults)
     warnings = list(overlay.warnings)
     resolved = resolve(data, environ, folder, overlay.variables, faults)
     config = None
@@ -95,4 +98,4 @@ def _oddities(config: Config) -> list[str]:
         beyond = [host for host, _ in config.server.addresses if host not in ("127.0.0.1", "::1", "localhost")]
         if beyond:
             found.append(f"auth.enabled is false: anyone who reaches {beyond[0]} may call every service")
-    return found
+    return found + duty_oddities(config)

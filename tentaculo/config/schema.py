@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
+from tentaculo.config.alerts import Alerts, Incidents
+from tentaculo.config.maintenance import Maintenance
 from tentaculo.config.section import Section
 from tentaculo.config.services import Service
 from tentaculo.config.values import (
@@ -178,6 +180,9 @@ class Config(Section):
     history: History = History()
     limits: Limits = Limits()
     log: Log = Log()
+    incidents: Incidents = Incidents()
+    alerts: Alerts = Alerts()
+    maintenance: tuple[Maintenance, ...] = Field((), description="Planned maintenance, one table each. Default none.")
     services: dict[str, Service] = Field({}, description="The fleet, by name.")
 
     # Resolved by load.py; not keys of the file.
@@ -185,6 +190,11 @@ class Config(Section):
     """Where relative paths start: the configuration file's folder, else the working directory."""
     plain_token: SecretStr | None = Field(None, exclude=True)
     """The token from the environment, accepted beside `auth.tokens`."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Every name of a service, aliases included → the one that it goes by."""
+        return {name: one.name for one in self.services.values() for name in (one.name, *one.aliases)}
 
     @model_validator(mode="before")
     @classmethod

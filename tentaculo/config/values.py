@@ -226,6 +226,7 @@ def _as_tuple(value: Any) -> Any:
 
 Seconds = Annotated[float, BeforeValidator(_check_number), Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 Share = Annotated[float, BeforeValidator(_check_number), Field(ge=0, le=1, allow_inf_nan=False)]
+Pause = Annotated[float, BeforeValidator(_check_number), Field(ge=0, le=_YEAR, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(_check_number), Field(ge=0)]
 Count = Annotated[int, BeforeValidator(_check_number)]
 Port = Annotated[int, BeforeValidator(_check_number), Field(ge=0, le=65535)]

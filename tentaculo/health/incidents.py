@@ -14,57 +14,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 
+from tentaculo.health.usability import REASON_LENGTH, Use, use_of, why
 from tentaculo.incident import Incident, Told
-from tentaculo.model import BreakerState, Health, ServiceView
+from tentaculo.model import Health, ServiceView
 
 SEEN_EVERY = timedelta(minutes=1)
 """How exactly `seen_at` is kept: each step is written to the database."""
 MOST_ENDED = 200
 """Incidents that have ended are kept in memory, the newest of them."""
-REASON_LENGTH = 300
-"""Characters of a reason that are kept."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-class Finding(Enum):
-    """What one look at a service says."""
-
-    FAILS = "fails"
-    WELL = "well"
-    SET_ASIDE = "set aside"
-    """By somebody's intention."""
-    UNDECIDED = "undecided"
-    """Nothing is claimed: whatever was believed stays."""
-
-
-def find(view: ServiceView, *, degraded: bool) -> tuple[Finding, Health]:
-    """What `view` says, and how bad it is where it fails. `degraded`: whether being degraded is failing.
-
-    A service that callers cannot use fails, even where its health path says otherwise: so does one whose breaker is
-    open. While the breaker waits for its next trial, or tries, nobody knows.
-    """
-    if view.health in (Health.OFF, Health.MAINTENANCE):
-        return Finding.SET_ASIDE, view.health
-    if view.health is Health.UNKNOWN:
-        return Finding.UNDECIDED, view.health
-    if view.health is Health.DOWN:
-        return Finding.FAILS, Health.DOWN
-    breaker = view.breaker
-    if breaker.state is BreakerState.OPEN and breaker.retry_after > 0:
-        return Finding.FAILS, Health.DOWN
-    if breaker.state is not BreakerState.CLOSED:
-        return Finding.UNDECIDED, view.health
-    if view.health is Health.DEGRADED and degraded:
-        return Finding.FAILS, Health.DEGRADED
-    return Finding.WELL, view.health
-
-
-def why(view: ServiceView) -> str:
-    """Why a service fails, in words."""
-    said = view.reason if view.health is Health.DOWN else (view.breaker.reason or view.reason)
-    return said[:REASON_LENGTH]
 
 
 @dataclass(slots=True)
@@ -108,6 +67,11 @@ class Incidents:
         return tuple(sorted(self._ended.values(), key=lambda one: one.ended_at or _LONG_AGO, reverse=True))
 
     @property
+    def tellable(self) -> tuple[Incident, ...]:
+        """What may be spoken of: all but what an earlier process left and this one has not yet seen for itself."""
+        return tuple(one for one in (*self.open, *self.ended) if one.id not in self._restored)
+
+    @property
     def watched(self) -> tuple[str, ...]:
         """The services at which the clock must look: those that belong to an incident."""
         return tuple(self._members)
@@ -115,6 +79,11 @@ class Incidents:
     def get(self, number: int) -> Incident | None:
         """An incident that is in memory."""
         return self._open.get(number) or self._ended.get(number)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether anything is to be stored."""
+        return bool(self._changed)
 
     def take_changed(self) -> list[Incident]:
         """What has changed since the last call and is still in memory: it is to be stored."""
@@ -129,7 +98,7 @@ class Incidents:
     def restore(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
         """Take up what an earlier process left: open incidents, and those that may still be continued.
 
-        What has been opened meanwhile wins; one of a service that is no longer configured ends.
+        One of a service that is no longer configured ends; what was opened meanwhile is taken up by what was stored.
         """
         for incident in stored:
             self._last_id = max(self._last_id, incident.id)
@@ -141,26 +110,25 @@ class Incidents:
             if incident.root not in configured:
                 self._end(incident, now, "The service is no longer configured.")
                 continue
-            if (member := self._members.get(incident.root)) is not None:
-                self._end(incident, now, f"It goes on as incident {member.incident}.", part_of=member.incident)
-                continue
             self._open[incident.id] = incident
             self._restored.add(incident.id)
+            if (newer := self._incident_of(incident.root)) is not None and newer.root == incident.root:
+                self._go_on_as(newer, incident, now)
             for name in incident.services:
                 if name in configured:
                     self._members.setdefault(name, _Member(incident.id))
 
     def observe(self, view: ServiceView, at: datetime) -> None:
         """Look at one service: `view` is what is believed of it at `at`."""
-        finding, severity = find(view, degraded=self._degraded)
+        use, severity = use_of(view, degraded=self._degraded)
         member = self._members.get(view.name)
-        if finding is Finding.FAILS:
+        if use is Use.FAILS:
             self._fails(view, severity, at, member)
         elif member is None:
             return
-        elif finding is Finding.WELL:
+        elif use is Use.WELL:
             self._leaves(view.name, at, self._recovery(view, member))
-        elif finding is Finding.SET_ASIDE:
+        elif use is Use.SET_ASIDE:
             kind = "Planned maintenance began" if view.health is Health.MAINTENANCE else "It was switched off"
             self._leaves(view.name, at, f"{kind}: {view.reason}")
         elif view.health.is_healthy:
@@ -260,6 +228,16 @@ class Incidents:
         # Who was down long before its parent is down for a reason of its own.
         return parent.started_at - child.started_at <= self._settle
 
+    def _go_on_as(self, newer: Incident, stored: Incident, now: datetime) -> None:
+        """A failure that was known before the restart had been taken for a new one."""
+        self._restored.discard(stored.id)
+        told = newer if newer.told_at is not None else stored
+        stored = replace(
+            stored, reason=newer.reason, told=told.told, told_at=told.told_at, told_services=told.told_services
+        )
+        self._open[stored.id] = stored
+        self._absorb(newer, stored, now, f"It had begun before the gateway was restarted: incident {stored.id}.")
+
     def _join(self, name: str, incident: Incident) -> None:
         self._members[name] = _Member(incident.id)
         if name not in incident.services:
@@ -267,19 +245,26 @@ class Incidents:
 
     def _fold(self, child: Incident, parent: Incident, at: datetime) -> None:
         """`child` turns out to be a part of `parent`."""
-        self._end(child, at, f"Explained by the failure of {parent.root}: incident {parent.id}.", part_of=parent.id)
+        self._absorb(child, parent, at, f"Explained by the failure of {parent.root}: incident {parent.id}.")
+
+    def _absorb(self, lesser: Incident, greater: Incident, at: datetime, ending: str) -> None:
+        """`lesser` ends, and its services go on in `greater`."""
+        self._end(lesser, at, ending, part_of=greater.id)
         for member in self._members.values():
-            if member.incident == child.id:
-                member.incident, member.unexplained_since = parent.id, None
-        more = tuple(name for name in child.services if name not in parent.services)
-        self._put(replace(parent, services=(*parent.services, *more)))
+            if member.incident == lesser.id:
+                member.incident, member.unexplained_since = greater.id, None
+        more = tuple(name for name in lesser.services if name not in greater.services)
+        self._put(replace(greater, services=(*greater.services, *more)))
 
     def _go_on(self, incident: Incident, view: ServiceView, severity: Health, at: datetime) -> None:
         self._restored.discard(incident.id)
         # The numbers in a reason change with every probe; what it says does not, and each change would be a write.
         is_new = _without_numbers(why(view)) != _without_numbers(incident.reason)
         worst = _worse(severity, incident.severity)
-        if is_new or worst is not incident.severity or at - incident.seen_at >= SEEN_EVERY:
+        if worst is not incident.severity:
+            incident = replace(incident, told=Told.NOTHING)
+            is_new = True
+        if is_new or at - incident.seen_at >= SEEN_EVERY:
             self._put(replace(incident, reason=why(view), severity=worst, seen_at=max(at, incident.seen_at)))
 
     def _end(self, incident: Incident, at: datetime, ending: str, part_of: int | None = None) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, literal_column, select, update
@@ -21,6 +21,8 @@ from tentaculo.store.faults import NOT_MIGRATED, StoreUnavailable, describe
 from tentaculo.store.history import HistoryRow, add_history
 from tentaculo.store.runtime_table import RuntimeTable, Written
 from tentaculo.store.upkeep import Tending, tend
+
+T = TypeVar("T")
 
 LOCK_WAIT = 2.0
 """Seconds to wait for another process's lock."""
@@ -127,11 +129,16 @@ def write_services(url: str, views: Sequence[ServiceView], now: datetime) -> Wri
 
     For a command that writes once. Raises `StoreUnavailable`.
     """
+    return once(url, lambda connection: RuntimeTable.find(connection).write(connection, views, now))
+
+
+def once(url: str, work: Callable[[Connection], T]) -> T:
+    """What `work` gives in a transaction of its own on the database at `url`. Raises `StoreUnavailable`."""
     address = URL.create("sqlite")
     try:
         address = parse(url)
         with closing(connect(address)) as connection, connection.begin():
-            return RuntimeTable.find(connection).write(connection, views, now)
+            return work(connection)
     # A driver may raise its own errors, the system's, or none that is documented: each means the same here.
     except Exception as error:
         raise StoreUnavailable(describe(error, address)) from error

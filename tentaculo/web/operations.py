@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -41,6 +41,14 @@ class Load(NamedTuple):
     """The event loop's tasks: one for each connection, and a fixed few."""
 
 
+class Duty(NamedTuple):
+    """What the operator is told of."""
+
+    open_incidents: int
+    alerts: Mapping[str, tuple[int, int, int]]
+    """By channel: messages delivered, given up, and dropped because too many waited or the receiver wants none."""
+
+
 class Traffic(Protocol):
     """The proxied requests so far."""
 
@@ -59,12 +67,14 @@ class Fleet(Collector):
         dropped: Callable[[], int],
         traffic: Traffic,
         load: Callable[[], Load],
+        duty: Callable[[], Duty],
     ) -> None:
         self._snapshot = snapshot
         self._store_problem = store_problem
         self._dropped = dropped
         self._traffic = traffic
         self._load = load
+        self._duty = duty
 
     def collect(self) -> Iterator[Metric]:
         """The metric families, for the registry."""
@@ -78,6 +88,7 @@ class Fleet(Collector):
         )
         yield from self._requests()
         yield from self._under_way()
+        yield from self._told()
 
     def _services(self) -> Iterator[Metric]:
         health = GaugeMetricFamily(
@@ -142,6 +153,23 @@ class Fleet(Collector):
             value=load.tasks,
         )
 
+    def _told(self) -> Iterator[Metric]:
+        duty = self._duty()
+        yield GaugeMetricFamily("tentaculo_incidents_open", "Incidents that go on.", value=duty.open_incidents)
+        sent = CounterMetricFamily("tentaculo_alerts_sent", "Alerts that were delivered.", labels=("channel",))
+        failed = CounterMetricFamily(
+            "tentaculo_alerts_failed", "Alerts that were given up after every attempt.", labels=("channel",)
+        )
+        dropped = CounterMetricFamily(
+            "tentaculo_alerts_dropped",
+            "Alerts never tried: too many waited, or the receiver wants no more.",
+            labels=("channel",),
+        )
+        for channel, counts in duty.alerts.items():
+            for family, count in zip((sent, failed, dropped), counts, strict=True):
+                family.add_metric((channel,), count)
+        yield from (sent, failed, dropped)
+
 
 class Scrapes:
     """The text of `/metrics`, made at most once a second in each format, and in a few formats at most."""
@@ -184,6 +212,7 @@ def routes(
     dropped: Callable[[], int],
     traffic: Traffic,
     load: Callable[[], Load],
+    duty: Callable[[], Duty],
 ) -> list[web.RouteDef]:
     """The routes `/livez`, `/readyz` and `/metrics`.
 
@@ -192,7 +221,7 @@ def routes(
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(
-        Fleet(snapshot=snapshot, store_problem=store_problem, dropped=dropped, traffic=traffic, load=load)
+        Fleet(snapshot=snapshot, store_problem=store_problem, dropped=dropped, traffic=traffic, load=load, duty=duty)
     )
     scrapes = Scrapes(registry)
 

@@ -16,8 +16,9 @@ import structlog
 from aiohttp import hdrs, web
 
 from tentaculo import __version__
+from tentaculo.incident import Incident, Note, Window
 from tentaculo.model import BreakerState, Event, Past, ServiceView
-from tentaculo.web import charts, pages, words
+from tentaculo.web import charts, incident_rows, pages, words
 from tentaculo.web.history import past_row
 
 log = structlog.get_logger(__name__)
@@ -151,7 +152,9 @@ class StatusPage:
     """Renders the page, at most once a second however many ask for it.
 
     `snapshot` is the board's; `recent_events` gives the newest first, `past` what is known of
-    the services named, and both may fail or hang without harm; `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
+    the services named, and both may fail or hang without harm; `incidents` gives those that are open, then the last
+    that ended, each with its notes, and `windows` the maintenance that holds or is to come, both from memory;
+    `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
     """
 
     def __init__(
@@ -160,6 +163,8 @@ class StatusPage:
         snapshot: Callable[[], Sequence[ServiceView]],
         recent_events: Callable[[int], Awaitable[list[Event]]],
         past: Callable[[Sequence[str]], Awaitable[Mapping[str, Past]]],
+        incidents: Callable[[], Sequence[tuple[Incident, Sequence[Note]]]],
+        windows: Callable[[], Sequence[Window]],
         store_problem: Callable[[], str | None],
         started_at: datetime,
         now: Callable[[], datetime],
@@ -168,6 +173,8 @@ class StatusPage:
         self._snapshot = snapshot
         self._recent_events = recent_events
         self._ask_past = past
+        self._incidents = incidents
+        self._windows = windows
         self._store_problem = store_problem
         self._started_at = started_at
         self._now = now
@@ -226,11 +233,24 @@ class StatusPage:
             "untold_pasts": len(services) - len(shown),
             "no_past": "Nothing yet." if past is not None else "It cannot be read now: the database is not available.",
             "canvas": f"0 0 {charts.WIDTH} {charts.HEIGHT}",
+            **self._duty(now),
             "events": [event_row(event, now) for event in events],
             "no_events": no_events,
             "database": self._store_problem(),
             "version": __version__,
             "uptime": words.span((now - self._started_at).total_seconds()),
+        }
+
+    def _duty(self, now: datetime) -> dict[str, Any]:
+        rows = [incident_rows.incident_row(incident, notes, now) for incident, notes in self._incidents()]
+        going_on = [one for one in rows if one.is_open]
+        windows = self._windows()
+        return {
+            "going_on": going_on[: incident_rows.MOST_OPEN],
+            "more_going_on": len(going_on[incident_rows.MOST_OPEN :]),
+            "over": [one for one in rows if not one.is_open],
+            "windows": [incident_rows.window_row(one, now) for one in windows[: incident_rows.MOST_WINDOWS]],
+            "more_windows": len(windows[incident_rows.MOST_WINDOWS :]),
         }
 
     async def _events(self, deadline: float) -> tuple[list[Event], str]:

@@ -13,6 +13,7 @@ from tentaculo.config.load import load_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 # `#key = value` and `#[table]` are offers; `# …` is prose.
+TABLES_BY_NAME = (("services",), ("alerts", "webhooks"))
 UNCOMMENTED = re.sub(r"(?m)^#(?! |$)", "", starter.text())
 
 
@@ -21,7 +22,7 @@ def named_in(tables: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
     found = {path} if path else set()
     if isinstance(tables, dict):
         for key, value in tables.items():
-            found |= named_in(value, (*path, ANY if path == ("services",) else key))
+            found |= named_in(value, (*path, ANY if path in TABLES_BY_NAME else key))
     elif isinstance(tables, list):
         for value in tables:
             found |= named_in(value, (*path, ANY))
@@ -41,6 +42,7 @@ def test_it_loads_as_it_is_and_means_the_defaults(tmp_path: Path) -> None:
 
 def test_it_loads_with_every_line_taken_up(tmp_path: Path) -> None:
     (tmp_path / "example.token").write_text("a-token")
+    (tmp_path / "archive.secret").write_text(f"whsec_{'A' * 32}")
     config = load_tables(tomllib.loads(UNCOMMENTED), {}, folder=tmp_path).config
     assert len(config.services["example"].routes) == 2
     assert len(config.services["workers"].addresses) == 2
@@ -58,7 +60,8 @@ def test_no_key_of_the_schema_is_missing() -> None:
 @pytest.mark.parametrize("key", [key for key in walk() if len(key.path) > 1], ids=lambda key: ".".join(key.path))
 def test_every_key_has_the_schemas_comment_above_it(key: Key) -> None:
     name = re.escape(key.path[-1])
-    blocks = re.findall(rf"(?m)((?:^# .*\n)+)#?(?:{name} =|\[+services\.\w+\.{name}\]+$)", starter.text())
+    heading = rf"\[+(?:services\.\w+\.{name}|alerts\.{name}\.\w+)\]+$"
+    blocks = re.findall(rf"(?m)((?:^# .*\n)+)#?(?:{name} =|{heading})", starter.text())
     assert any(key.description in " ".join(block.replace("# ", "").split()) for block in blocks), key.description
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.health import incidents as module
-from tentaculo.health.incidents import Finding, Incidents, find
+from tentaculo.health.incidents import Incidents
+from tentaculo.health.usability import REASON_LENGTH, Use, use_of
 from tentaculo.incident import Incident, Told
 from tentaculo.model import BreakerState, BreakerView, Health, ServiceView, Upstream, UpstreamView
 
@@ -67,22 +68,22 @@ class Bench:
 @pytest.mark.parametrize(
     ("health", "breaker", "degraded", "found"),
     [
-        (Health.UP, CLOSED, False, Finding.WELL),
-        (Health.DEGRADED, CLOSED, False, Finding.WELL),
-        (Health.DEGRADED, CLOSED, True, Finding.FAILS),
-        (Health.DOWN, CLOSED, False, Finding.FAILS),
-        (Health.DOWN, OPEN, False, Finding.FAILS),
-        (Health.UP, OPEN, False, Finding.FAILS),
-        (Health.DEGRADED, OPEN, False, Finding.FAILS),
-        (Health.UP, DUE, False, Finding.UNDECIDED),
-        (Health.UP, HALF_OPEN, False, Finding.UNDECIDED),
-        (Health.UNKNOWN, OPEN, True, Finding.UNDECIDED),
-        (Health.MAINTENANCE, OPEN, True, Finding.SET_ASIDE),
-        (Health.OFF, OPEN, True, Finding.SET_ASIDE),
+        (Health.UP, CLOSED, False, Use.WELL),
+        (Health.DEGRADED, CLOSED, False, Use.WELL),
+        (Health.DEGRADED, CLOSED, True, Use.FAILS),
+        (Health.DOWN, CLOSED, False, Use.FAILS),
+        (Health.DOWN, OPEN, False, Use.FAILS),
+        (Health.UP, OPEN, False, Use.FAILS),
+        (Health.DEGRADED, OPEN, False, Use.FAILS),
+        (Health.UP, DUE, False, Use.UNDECIDED),
+        (Health.UP, HALF_OPEN, False, Use.UNDECIDED),
+        (Health.UNKNOWN, OPEN, True, Use.UNDECIDED),
+        (Health.MAINTENANCE, OPEN, True, Use.SET_ASIDE),
+        (Health.OFF, OPEN, True, Use.SET_ASIDE),
     ],
 )
-def test_what_a_look_says(health: Health, breaker: BreakerView, degraded: bool, found: Finding) -> None:
-    assert find(view("hermes", health, breaker), degraded=degraded)[0] is found
+def test_what_a_look_says(health: Health, breaker: BreakerView, degraded: bool, found: Use) -> None:
+    assert use_of(view("hermes", health, breaker), degraded=degraded)[0] is found
 
 
 def test_it_opens_when_a_service_fails_and_ends_when_it_is_well() -> None:
@@ -248,7 +249,7 @@ def test_the_peak_of_the_error_rate_is_the_roots() -> None:
 
 
 def test_reasons_are_bounded() -> None:
-    assert len(Bench().sees("hermes", reason="x" * 5000).only.reason) == module.REASON_LENGTH
+    assert len(Bench().sees("hermes", reason="x" * 5000).only.reason) == REASON_LENGTH
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,14 +297,20 @@ def test_a_service_that_is_gone_from_the_configuration_has_no_open_incident() ->
     assert new.incidents.take_changed() == [new.last]
 
 
-def test_what_was_opened_before_the_database_answered_wins() -> None:
+def test_what_was_opened_before_the_database_answered_is_taken_up_by_what_was_stored() -> None:
     old = Bench().sees("hermes")
-    new = Bench().after(600).sees("hermes")
-    new.incidents.restore(old.incidents.open, ("hermes",), new.now)
-    assert new.open == [("hermes",)]
-    assert new.last.part_of == new.only.id != old.only.id
-    new.incidents.restore(old.incidents.open, ("hermes",), new.now)
+    old.incidents.note_told(old.only.id, Told.OPEN, old.now, 1)
+    new = Bench().after(600).sees("hermes", reason="no answer within 3 s").sees("mcp", root="hermes")
+    newer = new.only
+    new.incidents.restore(old.incidents.open, ("hermes", "mcp"), new.now)
+    assert new.open == [("hermes", "mcp")]
+    assert (new.only.id, new.only.started_at, new.only.told) == (old.only.id, START, Told.OPEN)
+    assert new.only.reason == "no answer within 3 s"
+    assert (new.last.id, new.last.part_of) == (newer.id, old.only.id)
+    new.incidents.restore(old.incidents.open, ("hermes", "mcp"), new.now)
     assert len(new.incidents.ended) == 1, "reading it back twice changes nothing"
+    new.after(5).well("hermes", "mcp")
+    assert new.last.ending == "It is well again: answered 200 in 4 ms"
 
 
 def test_children_are_still_members_after_a_restart() -> None:
@@ -359,7 +366,7 @@ def test_whatever_is_seen_the_books_are_in_order(looks: list[Any], restarts: boo
             assert before is None or set(before.services) <= set(one.services), "nobody is forgotten"
             known[one.id] = one
         # Whoever can be used, or is set aside, has no open incident of its own.
-        if find(view(name, now, breaker), degraded=False)[0] in (Finding.WELL, Finding.SET_ASIDE):
+        if use_of(view(name, now, breaker), degraded=False)[0] in (Use.WELL, Use.SET_ASIDE):
             assert name not in roots
         if now is Health.DOWN and root is None:
             assert name in roots or name in bench.incidents.watched

@@ -184,9 +184,8 @@ async def test_a_dropped_table_is_named_and_taken_up_again(url: str, recorder_on
     await kept.start()
     await kept.store_event(samples.event(1))
     migrate.downgrade(url, "base")
-    await eventually(lambda: kept.problem)
-    assert kept.problem is not None
-    assert "tentaculo db upgrade" in kept.problem
+    # While they are dropped they may be locked.
+    await eventually(lambda: "tentaculo db upgrade" in (kept.problem or ""))
     migrate.upgrade(url)
     await eventually(lambda: kept.problem is None)
     await kept.store_event(samples.event(2))

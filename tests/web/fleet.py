@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import ClientSession, web
@@ -16,6 +17,7 @@ from tentaculo.config import schema
 from tentaculo.cors import CorsPolicy
 from tentaculo.errors import Failure, Problem
 from tentaculo.histogram import Histogram, bucket
+from tentaculo.incident import Incident, Note, Window
 from tentaculo.model import (
     HOUR,
     BreakerState,
@@ -29,7 +31,7 @@ from tentaculo.model import (
     Upstream,
     UpstreamView,
 )
-from tentaculo.web import history, middleware, operations, pages, status, vx11
+from tentaculo.web import history, incidents, middleware, operations, pages, status, vx11
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
@@ -103,6 +105,45 @@ def past() -> dict[str, Past]:
 
 
 @dataclass
+class Books:
+    """Incidents and maintenance in memory, as `tentaculo.books` gives them to the API."""
+
+    incidents: list[Incident] = field(default_factory=list)
+    notes: dict[int, list[Note]] = field(default_factory=dict)
+    planned: list[Window] = field(default_factory=list)
+    problem: str | None = None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    async def find(self, **query: Any) -> Any:
+        self.asked.append(query)
+        return SimpleNamespace(incidents=tuple(self.incidents[: query["limit"]]), problem=self.problem)
+
+    async def get(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
+        found = [one for one in self.incidents if one.id == number]
+        return (found[0], tuple(self.notes.get(number, ()))) if found else None
+
+    async def add_note(self, number: int, author: str, text: str) -> Note | None:
+        if self.problem is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.problem)
+        if await self.get(number) is None:
+            return None
+        note = Note(len(self.notes) + 1, number, NOW, author, text)
+        self.notes.setdefault(number, []).append(note)
+        return note
+
+    async def windows(self) -> tuple[list[Window], str | None]:
+        return self.planned, self.problem
+
+    async def add_window(self, window: Window) -> Window:
+        self.planned.append(replace(window, id=len(self.planned) + 1))
+        return self.planned[-1]
+
+    async def end_window(self, number: int) -> Window | None:
+        found = [one for one in self.planned if one.id == number]
+        return replace(found[0], ends_at=NOW) if found else None
+
+
+@dataclass
 class State:
     """What the application answers from."""
 
@@ -116,6 +157,7 @@ class State:
     """Raised by the store when it is asked for events."""
     hangs: bool = False
     asked_for_events: int = 0
+    books: Books = field(default_factory=Books)
     bodies: list[bytes] = field(default_factory=list)
     past: dict[str, Past] = field(default_factory=past)
     asked_for_past: int = 0
@@ -168,6 +210,8 @@ def application(state: State, auth: schema.Auth) -> web.Application:
         snapshot=lambda: state.services,
         recent_events=state.recent_events,
         past=state.recent_past,
+        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,
         started_at=NOW - timedelta(hours=52),
         now=lambda: state.now,
@@ -188,6 +232,8 @@ def application(state: State, auth: schema.Auth) -> web.Application:
         raise Problem(Failure.INTERNAL)
 
     app.add_routes(status.routes(page, root=True))
+    names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
+    app.add_routes(incidents.routes(state.books, names, lambda: state.now))
     app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state.history, lambda: state.now))
@@ -199,6 +245,7 @@ def application(state: State, auth: schema.Auth) -> web.Application:
             dropped=lambda: 7,
             traffic=state.traffic,
             load=lambda: operations.Load(12, 5, 20),
+            duty=lambda: operations.Duty(2, {"duty": (5, 1, 3)}),
         )
     )
     app.add_routes(

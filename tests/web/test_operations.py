@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tentaculo.model import Counts, Health, Upstream, UpstreamView
-from tentaculo.web.operations import Fleet, Load, Phase, Scrapes
+from tentaculo.web.operations import Duty, Fleet, Load, Phase, Scrapes
 from tests.web.fleet import CLOSED, Gateway, view
 
 
@@ -22,6 +22,10 @@ async def scrape(client: ClientSession) -> dict[tuple[str, frozenset[tuple[str, 
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def nobody() -> Duty:
+    return Duty(0, {})
 
 
 def idle() -> Load:
@@ -96,7 +100,7 @@ def test_a_flood_of_scrapes_costs_one_a_second() -> None:
         return read
 
     registry = CollectorRegistry()
-    fleet = Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle)
+    fleet = Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, duty=nobody)
     registry.register(fleet)
     scrapes, read = Scrapes(registry, clock=lambda: now), 0
     first = scrapes.text("")
@@ -116,7 +120,9 @@ def test_a_flood_of_formats_is_bounded_too() -> None:
         made += 1
         return made
 
-    registry.register(Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle))
+    registry.register(
+        Fleet(snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, duty=nobody)
+    )
     scrapes, made = Scrapes(registry, clock=lambda: 100.0), 0
     for number in range(50):
         text, content_type = scrapes.text(f"application/openmetrics-text;version=1.0.{number}")

@@ -1,0 +1,125 @@
+"""The form of `[incidents]` and `[alerts]`: what counts as one incident, and who is told of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from tentaculo.config.section import Section
+from tentaculo.config.values import Count, Flag, Origin, Pause, Seconds
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins
+_LEAST_BYTES, _MOST_BYTES = 24, 64
+_CHANNEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
+_APPRISE_SCHEME = re.compile(r"[A-Za-z0-9]{1,32}://\S+")
+
+
+def secret_bytes(secret: str) -> bytes:
+    """The key that a `whsec_…` secret stands for (Standard Webhooks, "Signature scheme"). Raises ValueError."""
+    if not secret.startswith(SECRET_PREFIX):
+        raise ValueError("must begin with whsec_")
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError("must be whsec_ and base64") from None
+    if not _LEAST_BYTES <= len(key) <= _MOST_BYTES:
+        raise ValueError(f"must hold {_LEAST_BYTES} to {_MOST_BYTES} bytes; `tentaculo alerts secret` makes one")
+    return key
+
+
+def _check_secret(value: SecretStr) -> SecretStr:
+    secret_bytes(value.get_secret_value())
+    return value
+
+
+def _check_webhook(value: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not value.get_secret_value().isprintable() or " " in value.get_secret_value():
+        raise ValueError("must be an http:// or https:// address")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("must not hold a user name or a fragment")
+    return value
+
+
+def _check_apprise(value: SecretStr) -> SecretStr:
+    if not _APPRISE_SCHEME.fullmatch(value.get_secret_value()):
+        raise ValueError("must be an Apprise address such as tgram://token/chat")
+    return value
+
+
+def _check_channel_name(value: str) -> str:
+    if not _CHANNEL_NAME.fullmatch(value):
+        raise ValueError("a channel's name has letters, digits, _ and - only, at most 64")
+    return value
+
+
+ChannelName = Annotated[str, AfterValidator(_check_channel_name)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
+WebhookUrl = Annotated[SecretStr, AfterValidator(_check_webhook)]
+AppriseUrl = Annotated[SecretStr, AfterValidator(_check_apprise)]
+
+
+class Incidents(Section):
+    """[incidents]: what counts as one."""
+
+    settle: Seconds = Field(
+        60,
+        description="Seconds after its end in which a new failure of the same service continues the same incident, and"
+        " after which its end is told. Default 60.",
+    )
+    degraded: Flag = Field(
+        False, description="Whether a service that is only degraded is an incident too. Default false."
+    )
+    keep: Annotated[Count, Field(ge=1, le=36500)] = Field(
+        730, description="Days that an incident is kept after its end, with its notes. Default 730."
+    )
+
+
+class Webhook(Section):
+    """[alerts.webhooks.<name>]: one receiver, as https://www.standardwebhooks.com describes them."""
+
+    url: WebhookUrl = Field(description="Where messages are posted, http:// or https://. Required.")
+    secrets: Annotated[tuple[WebhookSecret, ...], Field(min_length=1)] | None = Field(
+        None,
+        description='Keys that sign, "whsec_…"; several while one replaces another. `tentaculo alerts secret` makes one.'
+        " Required, or secrets_file.",
+    )
+    secrets_file: Path | None = Field(
+        None, description="File with one such key a line, in place of secrets. Default none."
+    )
+    timeout: Seconds = Field(10, description="Seconds that one attempt may take. Default 10.")
+
+
+class Alerts(Section):
+    """[alerts]: who is told of incidents, and when."""
+
+    wait: Pause = Field(
+        15,
+        description="Seconds that a new incident waits before it is told: one message tells of what falls together, and"
+        " what is over by then is not told. Default 15.",
+    )
+    remind: Pause = Field(
+        14400, description="Seconds between reminders of incidents that are still open; 0 for none. Default 14400."
+    )
+    attempts: Annotated[Count, Field(ge=1, le=100)] = Field(
+        10, description="How often a message is tried on a channel before it is given up. Default 10."
+    )
+    page: Origin | None = Field(
+        None,
+        description="Where people reach this gateway, for links: https://status.example.org. Default: as it listens.",
+    )
+    webhooks: dict[ChannelName, Webhook] = Field({}, description="Receivers of signed webhooks, by name. Default none.")
+    apprise: dict[ChannelName, AppriseUrl] = Field(
+        {},
+        description="Apprise addresses by name, for a hundred other channels; needs tentaculo-link[alerts]. Default none.",
+    )

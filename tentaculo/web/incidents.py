@@ -1,0 +1,210 @@
+"""Incidents and planned maintenance as JSON: `/vx11/incidents…` and `/vx11/maintenance…` (docs/api.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn, Protocol
+
+import msgspec
+from aiohttp import web
+
+from tentaculo import entries
+from tentaculo.entries import EVERY, EntryError
+from tentaculo.errors import Failure, Problem
+from tentaculo.incident import Incident, Note, Window
+from tentaculo.web.bodies import read_json
+
+PAGE, MOST = 50, 200
+"""Incidents in one answer: where nothing is asked for, and at most."""
+_MOST_ID, _MOST_WINDOW_ID = 2**53, 2**31 - 1
+
+
+class Found(Protocol):
+    """Incidents that were looked for."""
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """The newest first."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why there may be more; None where these are all."""
+
+
+class Books(Protocol):
+    """Who knows of incidents and maintenance. What needs the database may raise a 503 `Problem`."""
+
+    async def find(self, *, limit: int, before: int | None = None, is_open: bool | None = None) -> Found:
+        """Incidents, the newest first."""
+        ...
+
+    async def get(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
+        """One incident with its notes."""
+
+    async def add_note(self, number: int, author: str, text: str) -> Note | None:
+        """Note something; None where there is no such incident."""
+
+    async def windows(self) -> tuple[list[Window], str | None]:
+        """What holds or is to come, and why there may be more."""
+        ...
+
+    async def add_window(self, window: Window) -> Window:
+        """Plan a maintenance."""
+        ...
+
+    async def end_window(self, number: int) -> Window | None:
+        """End one now, or take it back; None where there is none."""
+
+
+class NoteBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /vx11/incidents/{id}/notes` takes."""
+
+    text: str
+    author: str = ""
+
+
+class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /vx11/maintenance` takes."""
+
+    services: list[str]
+    reason: str
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    minutes: float | None = None
+    author: str = ""
+
+
+def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> dict[str, Any]:
+    """One incident; with `notes`, those too."""
+    shape = {
+        "id": incident.id,
+        "open": incident.is_open,
+        "root": incident.root,
+        "services": incident.services,
+        "severity": incident.severity.value,
+        "reason": incident.reason,
+        "started_at": incident.started_at,
+        "seen_at": incident.seen_at,
+        "ended_at": incident.ended_at,
+        "ending": incident.ending or None,
+        "peak_error_rate": incident.peak_error_rate,
+        "reopened": incident.reopened,
+        "part_of": incident.part_of,
+        "alerted_at": incident.told_at,
+    }
+    return shape if notes is None else {**shape, "notes": [note_shape(note) for note in notes]}
+
+
+def note_shape(note: Note) -> dict[str, Any]:
+    """One note."""
+    return {"id": note.id, "at": note.at, "author": note.author or None, "text": note.text}
+
+
+def window_shape(window: Window, now: datetime) -> dict[str, Any]:
+    """One maintenance."""
+    return {
+        "id": window.id,
+        "services": list(window.services) or [EVERY],
+        "reason": window.reason,
+        "starts_at": window.starts_at,
+        "ends_at": window.ends_at,
+        "holds": window.holds(now),
+        "author": window.author or None,
+        "source": "configuration" if window.id is None else "database",
+    }
+
+
+def routes(books: Books, names: Mapping[str, str], now: Callable[[], datetime]) -> list[web.RouteDef]:
+    """The routes. `names` leads from each service's names to its own; `now` is the time in UTC."""
+
+    async def find(request: web.Request) -> web.Response:
+        query = _query(request, {"open", "limit", "before"})
+        is_open = {"true": True, "false": False, "": None}.get(query.get("open", ""), ...)
+        if is_open is ...:
+            _refuse("open", "must be true or false")
+        limit = _number("limit", query.get("limit", str(PAGE)), MOST)
+        before = _number("before", query["before"], _MOST_ID) if "before" in query else None
+        found = await books.find(limit=limit, before=before, is_open=is_open)
+        more = len(found.incidents) == limit
+        return _json(
+            {
+                "incidents": [incident_shape(one) for one in found.incidents],
+                "next": found.incidents[-1].id if more else None,
+                "problem": found.problem,
+            }
+        )
+
+    async def get(request: web.Request) -> web.Response:
+        found = await books.get(_id(request))
+        if found is None:
+            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+        return _json(incident_shape(*found))
+
+    async def add_note(request: web.Request) -> web.Response:
+        body = await read_json(request, NoteBody)
+        try:
+            author, text = entries.note(body.author, body.text)
+        except EntryError as error:
+            _refuse(error.field, error.words)
+        note = await books.add_note(_id(request), author, text)
+        if note is None:
+            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+        return _json(note_shape(note), 201)
+
+    async def windows(request: web.Request) -> web.Response:
+        found, problem = await books.windows()
+        moment = now()
+        return _json({"maintenance": [window_shape(one, moment) for one in found], "problem": problem})
+
+    async def add_window(request: web.Request) -> web.Response:
+        body = await read_json(request, WindowBody)
+        try:
+            window = entries.window(names=names, now=now(), **msgspec.structs.asdict(body))
+        except EntryError as error:
+            _refuse(error.field, error.words)
+        return _json(window_shape(await books.add_window(window), now()), 201)
+
+    async def end_window(request: web.Request) -> web.Response:
+        window = await books.end_window(_id(request, _MOST_WINDOW_ID))
+        if window is None:
+            raise Problem(
+                Failure.NOT_FOUND, "There is no such maintenance, or it is over, or the configuration says it."
+            )
+        return _json(window_shape(window, now()))
+
+    return [
+        web.get("/vx11/incidents", find),
+        web.get("/vx11/incidents/{id}", get),
+        web.post("/vx11/incidents/{id}/notes", add_note),
+        web.get("/vx11/maintenance", windows),
+        web.post("/vx11/maintenance", add_window),
+        web.delete("/vx11/maintenance/{id}", end_window),
+    ]
+
+
+def _refuse(name: str, words: str) -> NoReturn:
+    raise Problem(Failure.BAD_REQUEST, f"{name} {words}.")
+
+
+def _query(request: web.Request, known: Collection[str]) -> Mapping[str, str]:
+    if unknown := set(request.query) - set(known):
+        _refuse("The query", f"has an unknown parameter; it takes {', '.join(sorted(known))}, not {len(unknown)} other")
+    return request.query
+
+
+def _number(name: str, value: str, most: int) -> int:
+    if not (value.isascii() and value.isdigit()) or len(value) > 16 or not 1 <= int(value) <= most:
+        _refuse(name, f"must be a whole number from 1 to {most}")
+    return int(value)
+
+
+def _id(request: web.Request, most: int = _MOST_ID) -> int:
+    value = request.match_info["id"]
+    if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) > most:
+        raise Problem(Failure.NOT_FOUND)
+    return int(value)
+
+
+def _json(shape: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(shape), content_type="application/json")

@@ -1,0 +1,291 @@
+"""Incidents and maintenance as JSON and on the page, as they come over HTTP."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo import entries
+from tentaculo.entries import EntryError
+from tentaculo.incident import Incident, Note, Window
+from tentaculo.model import Health
+from tests.web.fleet import NOW, TOKEN, Gateway
+from tests.web.test_status import HOSTILE, Outline, page, words
+
+HEADERS = {"X-VX11-Token": TOKEN}
+MINUTE = timedelta(minutes=1)
+HERMES = Incident(
+    1773500966000,
+    "hermes",
+    ("hermes", "operator"),
+    Health.DOWN,
+    "connection refused",
+    NOW - 25 * MINUTE,
+    NOW - MINUTE,
+    peak_error_rate=0.964,
+    reopened=2,
+)
+MCP = replace(
+    HERMES,
+    id=1773500000000,
+    root="mcp",
+    services=("mcp",),
+    ended_at=NOW - 20 * MINUTE,
+    ending="It is well again: answered 200 in 4 ms",
+    peak_error_rate=None,
+    reopened=0,
+)
+NOTE = Note(1, HERMES.id, NOW - 2 * MINUTE, "ana", "The disk is full.")
+
+
+async def get(gateway: Gateway, path: str, status: int = 200) -> Any:
+    async with gateway.client.get(path, headers=HEADERS) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json(content_type=None)
+
+
+async def send(gateway: Gateway, method: str, path: str, body: Any = None, status: int = 201, **headers: str) -> Any:
+    given = {**HEADERS, "Content-Type": "application/json", **headers}
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    async with gateway.client.request(method, path, data=data, headers=given) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json(content_type=None)
+
+
+async def test_all_of_it_asks_for_the_token(gateway: Gateway) -> None:
+    for method, path in (
+        ("GET", "/vx11/incidents"),
+        ("GET", "/vx11/incidents/1"),
+        ("POST", "/vx11/incidents/1/notes"),
+        ("GET", "/vx11/maintenance"),
+        ("POST", "/vx11/maintenance"),
+        ("DELETE", "/vx11/maintenance/1"),
+    ):
+        async with gateway.client.request(method, path) as answer:
+            assert answer.status == 401, path
+
+
+async def test_a_list_of_incidents(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES, MCP]
+    found = await get(gateway, "/vx11/incidents")
+    assert (found["next"], found["problem"]) == (None, None)
+    assert found["incidents"][0] == {
+        "id": 1773500966000,
+        "open": True,
+        "root": "hermes",
+        "services": ["hermes", "operator"],
+        "severity": "down",
+        "reason": "connection refused",
+        "started_at": "2026-03-14T14:44:26Z",
+        "seen_at": "2026-03-14T15:08:26Z",
+        "ended_at": None,
+        "ending": None,
+        "peak_error_rate": 0.964,
+        "reopened": 2,
+        "part_of": None,
+        "alerted_at": None,
+    }
+    assert found["incidents"][1]["ending"] == "It is well again: answered 200 in 4 ms"
+    await get(gateway, "/vx11/incidents?open=true&limit=1&before=1773500966001")
+    assert gateway.state.books.asked == [
+        {"limit": 50, "before": None, "is_open": None},
+        {"limit": 1, "before": 1773500966001, "is_open": True},
+    ]
+    assert (await get(gateway, "/vx11/incidents?open=false&limit=1"))["next"] == HERMES.id
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("open=yes", "open must be true or false."),
+        ("limit=0", "limit must be a whole number from 1 to 200."),
+        ("limit=201", "limit must be a whole number from 1 to 200."),
+        ("limit=-1", "limit must be a whole number from 1 to 200."),
+        ("limit=%D9%A3", "limit must be a whole number from 1 to 200."),
+        ("before=" + "9" * 400, "before must be a whole number from 1 to 9007199254740992."),
+        ("opne=true", "The query has an unknown parameter; it takes before, limit, open, not 1 other."),
+    ],
+)
+async def test_a_query_that_cannot_be(gateway: Gateway, query: str, detail: str) -> None:
+    assert (await get(gateway, f"/vx11/incidents?{query}", 400))["detail"] == detail
+
+
+async def test_one_incident_and_its_notes(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES]
+    path = f"/vx11/incidents/{HERMES.id}"
+    made = await send(gateway, "POST", f"{path}/notes", {"text": " made room\nand more ", "author": "ana"})
+    assert made == {"id": 1, "at": "2026-03-14T15:09:26Z", "author": "ana", "text": "made room\nand more"}
+    await send(gateway, "POST", f"{path}/notes", {"text": "x"})
+    found = await get(gateway, path)
+    assert [(one["author"], one["text"]) for one in found["notes"]] == [("ana", "made room\nand more"), (None, "x")]
+    gateway.state.books.problem = "The database file x.db is read-only."
+    assert (await send(gateway, "POST", f"{path}/notes", {"text": "x"}, 503))["error"] == "store_unavailable"
+
+
+@pytest.mark.parametrize("number", ["7", "0", "-1", "one", "9" * 400, "%D9%A3", "1773500966000x"])
+async def test_one_that_is_not_there(gateway: Gateway, number: str) -> None:
+    gateway.state.books.incidents = [HERMES]
+    await get(gateway, f"/vx11/incidents/{number}", 404)
+    await send(gateway, "POST", f"/vx11/incidents/{number}/notes", {"text": "x"}, 404)
+    await send(gateway, "DELETE", f"/vx11/maintenance/{number}", status=404)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "The body does not fit: it is not JSON."),
+        (b"{", "The body does not fit: it is not JSON."),
+        (b'{"text": "\xff"}', "The body does not fit: it is not JSON."),
+        (b"[" * 50_000, "The body does not fit: Expected `object`, got `array`."),
+        (b"[]", "The body does not fit: Expected `object`, got `array`."),
+        (b"{}", "The body does not fit: Object missing required field `text`."),
+        (b'{"text": 1}', "The body does not fit: Expected `str`, got `int` - at `text`."),
+        (b'{"text": "x", "txet": 1}', "The body does not fit: Object contains unknown field `txet`."),
+        (b'{"text": "  "}', "text must be 1 to 4000 printable characters; line ends are fine."),
+        (b'{"text": "\\u001b[2J"}', "text must be 1 to 4000 printable characters; line ends are fine."),
+        (json.dumps({"text": "x" * 4001}).encode(), "text must be 1 to 4000 printable characters; line ends are fine."),
+        (b'{"text": "x", "author": "a\\nb"}', "author must be a line of 0 to 80 printable characters."),
+    ],
+)
+async def test_a_note_that_cannot_be(gateway: Gateway, body: bytes, detail: str) -> None:
+    gateway.state.books.incidents = [HERMES]
+    answer = await send(gateway, "POST", f"/vx11/incidents/{HERMES.id}/notes", body, 400)
+    assert answer["detail"] == detail
+
+
+async def test_a_body_must_say_that_it_is_json_and_be_small(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES]
+    path = f"/vx11/incidents/{HERMES.id}/notes"
+    for media in ("text/plain", "application/x-www-form-urlencoded", "application/json-seq"):
+        await send(gateway, "POST", path, {"text": "x"}, 415, **{"Content-Type": media})
+    await send(gateway, "POST", path, {"text": "x"}, 415, **{"Content-Encoding": "gzip"})
+    await send(gateway, "POST", path, {"text": "x" * 70_000}, 413)
+    await send(gateway, "POST", path, {"text": "x"}, 201, **{"Content-Type": "application/json; charset=utf-8"})
+
+
+async def test_maintenance_is_planned_and_ended(gateway: Gateway) -> None:
+    body = {"services": ["herald"], "minutes": 90, "reason": "a new disk", "author": "ana"}
+    assert await send(gateway, "POST", "/vx11/maintenance", body) == {
+        "id": 1,
+        "services": ["hermes"],
+        "reason": "a new disk",
+        "starts_at": "2026-03-14T15:09:26Z",
+        "ends_at": "2026-03-14T16:39:26Z",
+        "holds": True,
+        "author": "ana",
+        "source": "database",
+    }
+    later = {"starts_at": "2026-03-20T02:00:00+01:00", "ends_at": "2026-03-20T04:00:00Z", "reason": "x"}
+    made = await send(gateway, "POST", "/vx11/maintenance", {"services": ["*"], **later})
+    assert (made["services"], made["starts_at"], made["holds"]) == (["*"], "2026-03-20T01:00:00Z", False)
+    listed = await get(gateway, "/vx11/maintenance")
+    assert [one["id"] for one in listed["maintenance"]] == [1, 2]
+    assert (await send(gateway, "DELETE", "/vx11/maintenance/1", status=200))["holds"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"services": []}, 'services must name services; "*" is every one.'),
+        ({"services": ["nobody"]}, "services has a name that is no service's."),
+        ({"services": "*"}, "The body does not fit: Expected `array`, got `str` - at `services`."),
+        ({"minutes": 0}, "minutes must be more than 0, and no more than a year."),
+        ({"minutes": 1e300}, "minutes must be more than 0, and no more than a year."),
+        ({"ends_at": "2026-03-20T04:00:00Z"}, "ends_at or minutes is needed, and not both."),
+        ({"minutes": None}, "ends_at or minutes is needed, and not both."),
+        ({"minutes": None, "ends_at": "2026-03-14T15:09:26Z"}, "ends_at must be later than the start, and than now."),
+        (
+            {"starts_at": "2028-03-14T15:09:26Z"},
+            "ends_at must not be more than a year away, nor that long after the start.",
+        ),
+        ({"starts_at": "2026-03-20T04:00:00"}, "starts_at must say its offset: 2026-12-01T02:00:00Z."),
+        ({"starts_at": "0001-01-01T00:00:00+14:00"}, "starts_at is out of range."),
+        ({"reason": ""}, "reason must be a line of 1 to 200 printable characters."),
+        ({"reason": "x\ny"}, "reason must be a line of 1 to 200 printable characters."),
+    ],
+)
+async def test_a_maintenance_that_cannot_be(gateway: Gateway, changes: dict[str, Any], detail: str) -> None:
+    body = {"services": ["hermes"], "minutes": 90, "reason": "a new disk", **changes}
+    assert (await send(gateway, "POST", "/vx11/maintenance", body, 400))["detail"] == detail
+    assert gateway.state.books.planned == []
+
+
+@given(
+    st.lists(st.sampled_from(["hermes", "herald", "mcp", "*", "?"]), max_size=4),
+    st.text(max_size=210),
+    st.none() | st.datetimes(timezones=st.none() | st.timezones()),
+    st.none() | st.datetimes(timezones=st.none() | st.timezones()),
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_whatever_is_entered_is_a_sound_window_or_refused(
+    services: list[str], reason: str, starts_at: Any, ends_at: Any, minutes: float | None
+) -> None:
+    names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
+    try:
+        window = entries.window(
+            services, reason, names=names, now=NOW, starts_at=starts_at, ends_at=ends_at, minutes=minutes
+        )
+    except EntryError:
+        return
+    assert max(NOW, window.starts_at) < window.ends_at <= NOW + entries.LONGEST
+    assert set(window.services) <= {"hermes", "mcp"}
+    assert (window.services == ()) is ("*" in services)
+
+
+# -- the page --------------------------------------------------------------------------------------------------
+
+
+async def test_the_page_shows_incidents_and_maintenance_in_words(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES, MCP]
+    gateway.state.books.notes = {HERMES.id: [NOTE]}
+    gateway.state.books.planned = [
+        Window(("spawner",), NOW - MINUTE, NOW + 60 * MINUTE, "a new disk"),
+        Window((), NOW + 1440 * MINUTE, NOW + 1500 * MINUTE, "moving house"),
+    ]
+    text = await page(gateway)
+    said = words(text)
+    assert "Open incidents Down hermes since 14:44 UTC , for 25 min connection refused Also affected: operator" in said
+    assert "15:07 UTC ana: The disk is full." in said
+    assert "At worst 96% of its calls and probes failed. It came back 2 times. Incident 1773500966000" in said
+    assert "Incidents that are over Over mcp from 14:44 UTC , for 5 min" in said
+    assert "It is well again: answered 200 in 4 ms" in said
+    assert "Planned maintenance Now spawner until 16:09 UTC a new disk" in said
+    assert "To come every service from 15 Mar 15:09 UTC to 15 Mar 16:09 UTC moving house" in said
+    assert f'id="incident-{HERMES.id}"' in text, "where an alert's link leads"
+
+
+async def test_the_page_without_incidents_does_not_speak_of_them(gateway: Gateway) -> None:
+    said = words(await page(gateway)).lower()
+    assert "incident" not in said
+    assert "planned maintenance" not in said
+
+
+async def test_what_people_and_services_say_of_an_incident_is_text(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [
+        replace(HERMES, root=HOSTILE, services=(HOSTILE, HOSTILE), reason=HOSTILE),
+        replace(MCP, ending=HOSTILE),
+    ]
+    gateway.state.books.notes = {HERMES.id: [replace(NOTE, author=HOSTILE, text=HOSTILE)]}
+    gateway.state.books.planned = [Window((HOSTILE,), NOW, NOW + MINUTE, HOSTILE)]
+    text = await page(gateway)
+    outline = Outline(text)
+    assert outline.tags.count("script") == 1
+    assert "img" not in outline.tags
+    assert not [name for name, _ in outline.attributes if name.startswith("on")]
+    assert outline.text.count("<script>alert(1)</script>") >= 8
+
+
+async def test_a_flood_of_incidents_is_bounded_on_the_page(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [replace(HERMES, id=number, reason="x" * 9000) for number in range(1, 500)]
+    gateway.state.books.planned = [Window(("hermes",), NOW, NOW + MINUTE, "x" * 9000)] * 50
+    text = await page(gateway)
+    assert words(text).count("Incident ") == 20
+    assert "And 479 more: /vx11/incidents?open=true lists them all." in words(text)
+    assert "And 40 more: /vx11/maintenance lists them all." in words(text)
+    assert len(text) < 120_000
