@@ -9,7 +9,7 @@ RATE = 100.0
 """Requests a second, each on a connection of its own; every fifth is a POST."""
 CALM, AFTER = 4.0, 20.0
 """Seconds of traffic before the fault, and after its end."""
-LASTS = (16.0, 13.0, 19.0)
+LASTS = (16.0, 13.0, 19.0, 14.5, 17.5)
 """Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
 LATE = 1.0
 """Seconds after which an answer comes too late."""
@@ -54,7 +54,7 @@ FAULTS = (
     Fault("crash", "crash", "its process is killed; its port is refused", kills=True),
     Fault("hang", "hang", "it accepts connections and answers nothing", Behaviour(hangs=True)),
     Fault("errors", "30 % errors", "30 % of all requests, health included, get a 500", Behaviour(0.3, 0.3)),
-    Fault("slow", "slow", "every answer, health included, takes 2 s more", Behaviour(delay=2.0)),
+    Fault("slow", "slow", "every answer, health included, takes 2.5 s more", Behaviour(delay=2.5)),
     Fault("flapping", "flapping", "refuses connections for 3 s, works for 3 s, …", Behaviour(closed=True), flaps=3.0),
     Fault("lies-well", "health lies: well", "health says 200, all traffic gets a 500", Behaviour(failing=1.0)),
     Fault(

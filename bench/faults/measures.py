@@ -38,14 +38,14 @@ def measure(trace: Trace, row: Row) -> dict[str, float]:
     }
     if row.fault.works:
         found["ejected"] += _ejected(trace.broken, share, trace.finished)
-    detected = _detected(trace.broken, share, trace.ended)
-    if not row.fault.works and not row.fault.flaps:
-        found["detected"] = detected
     if trace.shows:
         found["shown"] = inf if trace.shown is None else max(0.0, trace.shown)
     if row.replicas == 1:
         found["recovered"] = _served_again(trace)
-    elif detected < inf and not row.fault.works:
+    if row.fault.works or row.fault.flaps:
+        return found
+    found["detected"] = _detected(trace.broken, share, trace.ended)
+    if row.replicas > 1 and found["detected"] < inf:
         found["recovered"] = _used_again(trace.broken, share, trace.ended, trace.finished)
     return found
 

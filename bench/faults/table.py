@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isinf
 
@@ -18,7 +19,8 @@ from bench.process import BenchError
 from bench.stats import Spread
 
 JUDGED = ("haproxy", "nginx")
-"""Whom ours is compared with; the others are shown."""
+"""Whom ours is compared with first."""
+_OTHERS = tuple(peer.name for peer in ALL_PEERS if peer is not OURS)
 _INTRO = """\
 # Broken replicas
 
@@ -52,8 +54,8 @@ _METHOD = """\
 - **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`, ten errors in a row mark a replica down; `option redispatch 1`,
   `retry-on conn-failure empty-response`, no replay of POST; sessions of a replica that goes down are ended.
 - **nginx**: its free version, which watches traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
-- The last two also with their least-connections balancing, shown beside but not judged: round robin is what both do by
-  default, and what HAProxy's manual advises for HTTP.
+- The last two also with their least-connections balancing: round robin is what both do by default, and what HAProxy's
+  manual advises for HTTP.
 
 The configurations are in `bench/faults/peers.py`, the faults in `bench/faults/catalogue.py`.
 """
@@ -85,24 +87,27 @@ def _verdicts(rows: Sequence[Row], results: Results) -> str:
         "## Ours against the better of HAProxy and nginx",
         "",
         "Each number is compared with whichever of the two did best in it; a row is worse where any number is. What is",
-        "no more than half a second, five requests or a tenth apart counts as equal.",
+        "no more than half a second, five requests or a tenth apart counts as equal. The last column compares with the",
+        "best of their variants with least-connections balancing as well.",
         "",
-        "| fault | ours is | better in | worse in |",
-        "|---|---|---|---|",
+        "| fault | ours is | better in | worse in | variants too |",
+        "|---|---|---|---|---|",
     ]
-    tally: dict[Verdict, int] = {}
-    labels = {metric.key: metric.label.removesuffix(", s") for metric in METRICS}
+    tally: Counter[Verdict] = Counter()
     for row in rows:
         verdicts = judge(row, results.numbers(row.name), OURS.name, JUDGED)
-        whole = overall(verdicts)
-        tally[whole] = tally.get(whole, 0) + 1
-        better, worse = (
-            ", ".join(labels[key] for key, verdict in verdicts.items() if verdict is wanted) or "–"
-            for wanted in (Verdict.BETTER, Verdict.WORSE)
-        )
-        lines.append(f"| {row.title} | **{whole.value}** | {better} | {worse} |")
-    counted = ", ".join(f"{verdict.value} in {tally.get(verdict, 0)}" for verdict in Verdict)
+        with_variants = judge(row, results.numbers(row.name), OURS.name, _OTHERS)
+        tally[overall(verdicts)] += 1
+        cells = [row.title, f"**{overall(verdicts).value}**"]
+        cells += [_labels(verdicts, Verdict.BETTER), _labels(verdicts, Verdict.WORSE)]
+        lines.append("| " + " | ".join([*cells, overall(with_variants).value]) + " |")
+    counted = ", ".join(f"{verdict.value} in {tally[verdict]}" for verdict in Verdict)
     return "\n".join([*lines, "", f"Of {len(rows)} rows: {counted}.", ""])
+
+
+def _labels(verdicts: Mapping[str, Verdict], wanted: Verdict) -> str:
+    labels = {metric.key: metric.label.removesuffix(", s") for metric in METRICS}
+    return ", ".join(labels[key] for key, verdict in verdicts.items() if verdict is wanted) or "–"
 
 
 def _section(row: Row, results: Results) -> str:
