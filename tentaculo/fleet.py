@@ -148,7 +148,7 @@ class Fleet:
         upstream = result.upstream
         is_doubted, is_well = self.board.is_doubted(upstream), result.health.is_healthy
         self.breakers.of(upstream).doubt(is_doubted=is_doubted, is_well=is_well)
-        if not is_well and not self.board.is_settled(upstream):
+        if result.health is Health.DOWN and not self.board.is_settled(upstream):
             # It may be a parent's failure: that is soon known, so that only the root makes a noise.
             for parent in self.board.parents(upstream.service):
                 self.suspect(parent)

@@ -27,7 +27,8 @@ def summarise(loaded: Loaded) -> Iterator[str]:
 def _service(service: Service) -> str:
     aliases = f", also {', '.join(service.aliases)}" if service.aliases else ""
     off = "" if service.enabled else f" ({service.off_reason})"
-    return f"{service.name}{aliases} at {', '.join(service.addresses)}{off}"
+    depends = f", depends on {', '.join(service.depends_on)}" if service.depends_on else ""
+    return f"{service.name}{aliases} at {', '.join(service.addresses)}{depends}{off}"
 
 
 def _route(route: Route) -> str:

@@ -172,8 +172,7 @@ class Board:
     def is_doubted(self, upstream: Upstream) -> bool:
         """Whether probes find an address down, or the latest did."""
         streak = self._entries[upstream.service].addresses[upstream].streak
-        failed = streak.last is not None and not streak.last.health.is_healthy
-        return failed or streak.health is Health.DOWN
+        return streak.health is Health.DOWN or (streak.last is not None and streak.last.health is Health.DOWN)
 
     def is_contradicted(self, upstream: Upstream, *, is_well: bool) -> bool:
         """Whether a request that went well, or did not, speaks against what is believed of an address."""

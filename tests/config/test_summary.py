@@ -14,6 +14,7 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
         routes = [{{ prefix = "/m", strip = true }}, {{ prefix = "/", host = "x.y", auth = "none", timeout = 5 }}]
         [services.off]
         urls = ["http://h:2", "http://h:3"]
+        depends_on = ["madre"]
         enabled = false
         off_reason = "resting"
         """,
@@ -24,6 +25,6 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
     assert "madre, also mother at http://h:1\n" in text
     assert "  /m                               as /\n" in text
     assert "  x.y/                             as it is, 5 s, open without a token\n" in text
-    assert "off at http://h:2, http://h:3 (resting)" in text
+    assert "off at http://h:2, http://h:3, depends on madre (resting)" in text
     assert text.endswith("warning: TENTACULO_NOTHING is not a name of the configuration and is ignored")
     assert SECRET not in text

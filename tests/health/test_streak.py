@@ -55,6 +55,12 @@ def test_what_the_gateway_could_not_ask_is_forgotten_after_a_while() -> None:
     assert take(Streak(3, 2), "u??u???d") == "uuuuuu?d", "and the next that it could ask counts at once"
 
 
+def test_what_could_not_be_asked_is_not_counted() -> None:
+    streak = Streak(3, 2)
+    take(streak, "?ud?w?")
+    assert streak.counts == Counts(2, 1)
+
+
 def test_the_reason_says_how_far_it_is() -> None:
     streak = Streak(3, 2)
     assert streak.reason == "not probed yet"
