@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -18,11 +16,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, cast
 
-import structlog
 from aiohttp import web
 
-from tentaculo import logs
-from tentaculo.access_log import access_logger
 from tentaculo.auth import Tokens
 from tentaculo.config.database import database_url
 from tentaculo.config.schema import Config
@@ -40,14 +35,13 @@ from tentaculo.proxy.traffic import Record
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import heartbeats, history, incidents, middleware, operations, pages, problems, status, vx11
-from tentaculo.web.admission import Admission, raise_descriptor_limit
+from tentaculo.web.admission import Admission
 from tentaculo.web.connection import Connection
 from tentaculo.web.express import Arrival, Guest, Serve
 from tentaculo.web.listen import CannotListenError, Listeners
 from tentaculo.web.operations import Phase
 from tentaculo.web.own import OwnPaths
 
-log = structlog.get_logger(__name__)
 CannotListen = CannotListenError
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -63,34 +57,6 @@ class Running:
     """Where to reach it from this machine."""
     addresses: tuple[tuple[str, int], ...]
     """What it listens on, host and port."""
-
-
-async def serve(config: Config, *, hashes: Sequence[str], ready: Callable[[Running], None] | None = None) -> None:
-    """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
-
-    `hashes` are the accepted tokens. `ready` is called once requests are taken. Raises `CannotListen`.
-    """
-    raise_descriptor_limit()
-    writer = logs.set_up(config.log)
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        gateway = Gateway(config, hashes, access_log=access_logger(config.log, writer, sys.stderr), hurry=hurry)
-        async with gateway:
-            if ready is not None:
-                ready(gateway.running)
-            await stop.wait()
-            log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-        writer.close()
 
 
 class Gateway:

@@ -10,9 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
-import uvloop
 
-from tentaculo import __version__, app
+from tentaculo import __version__
 from tentaculo.auth import hash_token
 from tentaculo.config.database import is_sqlite
 from tentaculo.config.environment import child_environment, process_environment, read
@@ -22,6 +21,7 @@ from tentaculo.config.tokens import accepted_hashes, keep_hash, make_token, toke
 from tentaculo.console import StartError, warn
 
 if TYPE_CHECKING:
+    from tentaculo.app import Running
     from tentaculo.demo.launch import Demo
 
 MIGRATION_TIMEOUT = 60.0
@@ -44,7 +44,9 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     hashes, token = _tokens(config)
     _migrate(config, loaded.path)
     example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
-    _run(app.serve(config, hashes=hashes, ready=lambda running: _greet(running, config, token, example)))
+    from tentaculo import serving
+
+    _run(serving.serve(config, hashes=hashes, ready=lambda running: _greet(running, config, token, example)))
 
 
 def demo(host: str | None, port: int | None) -> None:
@@ -73,10 +75,12 @@ async def _demonstrate(config: Config) -> None:
 
 
 async def _with_fleet(demo: Demo, config: Config) -> None:
+    from tentaculo import serving
+
     async with demo as fleet:
         made = Config.model_validate(fleet.config_data)
         config = config.model_copy(update={"auth": made.auth, "services": made.services})
-        await app.serve(
+        await serving.serve(
             config,
             hashes=accepted_hashes(config),
             ready=lambda running: _greet(running, config, fleet.token, _DEMO_PATH),
@@ -84,9 +88,13 @@ async def _with_fleet(demo: Demo, config: Config) -> None:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
+    import uvloop
+
+    from tentaculo.app import CannotListen
+
     try:
         uvloop.run(work)
-    except app.CannotListen as error:
+    except CannotListen as error:
         raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
 
 
@@ -147,7 +155,7 @@ def _migrate(config: Config, file: Path | None) -> None:
     warn(f"the database was not brought up to date: {reason.rstrip('.')}. The proxy works without it.")
 
 
-def _greet(running: app.Running, config: Config, token: str | None, example: str | None) -> None:
+def _greet(running: Running, config: Config, token: str | None, example: str | None) -> None:
     url = running.url
     off = [service.name for service in config.services.values() if not service.enabled]
     aside = f" ({', '.join(off)} off on purpose)" if off else ""

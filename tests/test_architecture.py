@@ -34,7 +34,7 @@ SHARED = {
     "origin",
     "sockets",
 }
-COMPOSITION = {"app", "fleet", "desk", "books", "duty", "ledger", "start", "examine", "cli", "__main__"}
+COMPOSITION = {"app", "fleet", "serving", "desk", "books", "duty", "ledger", "start", "examine", "cli", "__main__"}
 """Modules that join rooms."""
 MAX_LINES = 330
 NAME = "Tentáculo Link"
@@ -223,7 +223,7 @@ def test_every_module_imports_alone() -> None:
 
 
 def test_the_server_never_loads_alembic() -> None:
-    loaded = run_python("import sys, tentaculo.app, tentaculo.start; print(*sorted(sys.modules))").split()
+    loaded = run_python("import sys, tentaculo.serving, tentaculo.start; print(*sorted(sys.modules))").split()
     assert "tentaculo.proxy.handler" in loaded
     assert {"alembic", "mako", "pytest"} & {name.split(".")[0] for name in loaded} == set()
     # The synchronous SQLAlchemy in one thread is the lighter one: no greenlet, no asyncio extension.

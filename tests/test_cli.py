@@ -457,7 +457,7 @@ async def modules(folder: Path, program: str) -> set[str]:
 
 
 async def test_serve_never_loads_alembic(tmp_path: Path) -> None:
-    loaded = await modules(tmp_path, "import tentaculo.cli, tentaculo.start")
+    loaded = await modules(tmp_path, "import tentaculo.cli, tentaculo.start, tentaculo.serving")
     assert "aiohttp.web" in loaded
     assert "alembic" not in loaded
     assert "tentaculo.demo" not in loaded

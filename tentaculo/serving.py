@@ -1,0 +1,46 @@
+"""A gateway as a process: its log, its signals, and its life from the start to the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from tentaculo import logs
+from tentaculo.access_log import access_logger
+from tentaculo.app import Gateway, Running
+from tentaculo.config.schema import Config
+from tentaculo.web.admission import raise_descriptor_limit
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(config: Config, *, hashes: Sequence[str], ready: Callable[[Running], None] | None = None) -> None:
+    """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
+
+    `hashes` are the accepted tokens. `ready` is called once requests are taken. Raises `CannotListen`.
+    """
+    raise_descriptor_limit()
+    writer = logs.set_up(config.log)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        gateway = Gateway(config, hashes, access_log=access_logger(config.log, writer, sys.stderr), hurry=hurry)
+        async with gateway:
+            if ready is not None:
+                ready(gateway.running)
+            await stop.wait()
+            log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        writer.close()
