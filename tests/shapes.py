@@ -170,6 +170,9 @@ def snapshot(url: str) -> dict[str, Any]:
         if connection.dialect.name == "sqlite":
             stated = connection.exec_driver_sql("SELECT name, tbl_name, sql FROM sqlite_master ORDER BY name")
             found["statements"] = [tuple(row) for row in stated if row[1] not in OURS]
+            if any(row[0] == "sqlite_sequence" for row in connection.exec_driver_sql("SELECT name FROM sqlite_master")):
+                given = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence ORDER BY name")
+                found["sequences"] = [tuple(row) for row in given if row[0] not in OURS]
             found["journal"] = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         return found
 

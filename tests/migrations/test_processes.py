@@ -36,7 +36,7 @@ def alembic(*words: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedP
     return subprocess.run(command, cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("start", ["none", "a"])
+@pytest.mark.parametrize("start", ["none", "a", "b", "c"])
 def test_two_processes_that_upgrade_at_once_both_end_well(url: str, start: str) -> None:
     make(url, start)
     pipe = subprocess.PIPE
