@@ -205,3 +205,42 @@ async def test_a_heartbeat(start: Start) -> None:
     (_, weak), (_, silent) = told[-2:]
     assert weak == "its last heartbeat came 0 s ago, but calls itself warn"
     assert silent.startswith("no heartbeat for ")
+
+
+async def test_one_trial_at_a_time_and_no_straggler_is_taken_for_it(start: Start) -> None:
+    """A request from before the breaker opened answers while the trial is out; the others are refused meanwhile."""
+    held: dict[str, asyncio.Future[bytes]] = {}
+
+    async def answer(request: Request) -> bytes:
+        name = request.target.removeprefix("/")
+        if name == "fail":
+            return ok(status=b"500 Oops")
+        held[name] = asyncio.get_running_loop().create_future()
+        return await held[name]
+
+    async with upstream(answering(answer)) as up:
+        live = await start({"s": service(up.port, breaker={"failures": 2, "open_for": 0.05})})
+        breaker = live.gateway.fleet.breakers.of(live.gateway.fleet.board.service("s").upstreams[0].upstream)
+
+        async def get(name: str) -> int:
+            async with dial(live.port) as wire:
+                await wire.send(b"GET /s/%b HTTP/1.1\r\nHost: h\r\n\r\n" % name.encode())
+                return (await wire.response()).status
+
+        async with asyncio.TaskGroup() as group:
+            straggler = group.create_task(get("straggler"))
+            await until(lambda: "straggler" in held)
+            assert [await get("fail"), await get("fail")] == [500, 500]
+            assert not breaker.is_closed
+            await until(lambda: breaker.view().state is BreakerState.HALF_OPEN)
+            trial = group.create_task(get("trial"))
+            await until(lambda: "trial" in held)
+            assert [await get("other") for _ in range(10)] == [503] * 10
+            held["straggler"].set_result(ok())
+            assert await straggler == 200
+            assert not breaker.is_closed
+            assert await get("other") == 503, "the trial is still out"
+            held["trial"].set_result(ok())
+            assert await trial == 200
+            await until(lambda: breaker.is_closed)
+    assert sum(request.target == "/other" for request in up.requests) == 0
