@@ -26,7 +26,7 @@ class Behaviour:
     delay: float = 0.0
     """Seconds more before each answer, its health path's too."""
     hangs: bool = False
-    """It accepts connections and reads requests, and never answers."""
+    """It accepts connections and reads requests, and answers nothing until this ends, as after a lock or a pause."""
     closed: bool = False
     """Nobody listens, and its connections are cut."""
 
@@ -52,7 +52,9 @@ class Fault:
 
 FAULTS = (
     Fault("crash", "crash", "its process is killed; its port is refused", kills=True),
-    Fault("hang", "hang", "it accepts connections and answers nothing", Behaviour(hangs=True)),
+    Fault(
+        "hang", "hang", "it accepts connections and answers nothing, then goes on where it stood", Behaviour(hangs=True)
+    ),
     Fault("errors", "30 % errors", "30 % of all requests, health included, get a 500", Behaviour(0.3, 0.3)),
     Fault("slow", "slow", "every answer, health included, takes 2.5 s more", Behaviour(delay=2.5)),
     Fault("flapping", "flapping", "refuses connections for 3 s, works for 3 s, …", Behaviour(closed=True), flaps=3.0),

@@ -63,13 +63,18 @@ async def test_a_replica_breaks_as_it_is_told(asked: Asked) -> None:
     assert [await asked.status(TRAFFIC), await asked.status(HEALTH)] == [200, 500]
     await replica.command(Behaviour(hangs=True))
     assert await asked.status(TRAFFIC, 0.2) == 0
+    waiting = asyncio.get_running_loop().create_task(asked.status(TRAFFIC))
+    while len(replica.arrivals) < 5:
+        await replica.command(None)
+    await replica.command(WELL)
+    assert await waiting == 200, "it goes on where it stood"
     await replica.command(Behaviour(closed=True))
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", asked.port)
     await replica.command(WELL)
     assert await asked.status(TRAFFIC) == 200
     await replica.command(None)
-    assert len(replica.arrivals) == 5, "its health path and what was refused are no traffic that came"
+    assert len(replica.arrivals) == 6, "its health path and what was refused are no traffic that came"
     assert all(earlier < later for earlier, later in pairwise(replica.arrivals))
 
 
