@@ -21,7 +21,7 @@ _CLOSED = BreakerState.CLOSED
 _SUCCESS = Outcome.SUCCESS
 
 _ROW_LASTS = 0.5
-"""Seconds that a row of failures must last where requests have succeeded shortly before it."""
+"""Seconds that a row of failures must last where many requests have succeeded shortly before it."""
 
 _TRIAL_LASTS = 10.0
 """Seconds that the outcome of a trial is waited for, if not `open_for`."""
@@ -42,8 +42,8 @@ class Breaker:
     the trial, is let through, and its outcome closes the breaker or opens it again. A trial that never reports does
     not wedge it: after ten seconds, or `open_for` where that is longer, there is a new one.
 
-    Where some requests have succeeded since the window began, a row of failures must last for half a second as well:
-    of many requests, some of which fail, a few do so in a row by chance.
+    Where `rules.requests` requests have succeeded since the window began, so that the share can tell, a row of failures
+    must last for half a second as well: of many requests, some of which fail, a few do so in a row by chance.
 
     Whoever is let through gets a ticket and reports with it. Each opening and each trial makes new tickets, so that a
     request from before, which ends late, is counted but never taken for the trial, neither closes the breaker nor
@@ -202,7 +202,7 @@ class Breaker:
             self._row_began = moment
         recent = self._window.counts(moment, self._ok)
         total = recent.ok + recent.failed
-        if self._count >= rules.failures and (not recent.ok or moment - self._row_began >= _ROW_LASTS):
+        if self._count >= rules.failures and (recent.ok < rules.requests or moment - self._row_began >= _ROW_LASTS):
             self._open(moment, f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
         elif total >= rules.requests and recent.failed >= rules.rate * total:
             self._open(moment, f"{recent.failed} of {total} requests within {rules.window:g} s failed{why}")

@@ -68,7 +68,17 @@ def test_a_success_between_starts_the_count_again(breaker: Breaker) -> None:
     assert breaker.is_closed
 
 
-def test_a_row_among_successes_must_last_a_little(breaker: Breaker, clock: Clock) -> None:
+@pytest.mark.parametrize("successes", [1, 7])
+def test_a_row_among_few_successes_opens_it_at_once(breaker: Breaker, successes: int) -> None:
+    fail(breaker, FAILURES - 1)
+    succeed(breaker, successes)
+    fail(breaker, FAILURES - 1)
+    assert breaker.is_closed
+    fail(breaker, 1)
+    assert breaker.view().reason == "3 failures in a row: connection refused"
+
+
+def test_a_row_among_many_successes_must_last_a_little(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 1)
     succeed(breaker, 50)
     fail(breaker, FAILURES)
@@ -91,6 +101,8 @@ def test_successes_before_the_first_failure_say_nothing_of_what_comes_now(breake
 def test_a_fifth_that_fails_at_random_never_opens_it(breaker: Breaker, clock: Clock) -> None:
     chance = random.Random(3)
     rows = 0
+    fail(breaker, 1)
+    succeed(breaker, RULES.requests)
     for _ in range(10_000):
         (fail if chance.random() < 0.2 else succeed)(breaker, 1)
         rows += breaker.view().failure_count == FAILURES
