@@ -36,8 +36,9 @@ from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import heartbeats, history, incidents, middleware, operations, pages, problems, status, vx11
 from tentaculo.web.admission import Admission
+from tentaculo.web.arrival import Arrival
 from tentaculo.web.connection import Connection
-from tentaculo.web.express import Arrival, Guest, Serve
+from tentaculo.web.express import Guest, Serve
 from tentaculo.web.listen import CannotListenError, Listeners
 from tentaculo.web.operations import Phase
 from tentaculo.web.own import OwnPaths
@@ -179,8 +180,11 @@ class Gateway:
         proxy, paths, trees = self.proxy.serve, own.paths, own.trees
 
         def serve(request: Arrival, done: Callable[[bool], None]) -> Guest | None:
-            path = own_path(request.method, request.raw_path)
-            return None if path in paths or path.startswith(trees) else proxy(request, done)
+            if request.remembered is None:
+                path = own_path(request.method, request.raw_path)
+                if path in paths or path.startswith(trees):
+                    return None
+            return proxy(request, done)
 
         return serve
 

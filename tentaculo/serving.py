@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ async def serve(config: Config, *, hashes: Sequence[str], ready: Callable[[Runni
     try:
         gateway = Gateway(config, hashes, access_log=access_logger(config.log, writer, sys.stderr), hurry=hurry)
         async with gateway:
+            # What the start has made stays for good: a collection need not walk through it again.
+            gc.freeze()
             if ready is not None:
                 ready(gateway.running)
             await stop.wait()

@@ -43,7 +43,7 @@ class Acquaintance:
 
     def read(self, method: str, raw: RawHeaders) -> RequestFields:
         """The fields of a request; those of the last one where they are the same."""
-        if raw == self._raw and self._fields is not None and method not in _ALTERED:
+        if (raw is self._raw or raw == self._raw) and self._fields is not None and method not in _ALTERED:
             return self._fields
         fields = RequestFields(raw)
         if fields.size <= MAX_REMEMBERED and method not in _ALTERED:

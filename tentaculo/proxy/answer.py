@@ -49,11 +49,18 @@ class AnswerReader:
         "is_whole",
     )
 
-    def __init__(self, method: str, max_head: int, known: KnownHead | None = None) -> None:
-        """`method` is the request's; `max_head` bounds each head in bytes; `known` is a head that was read before."""
-        self._method = method
+    def __init__(self, method: str, max_head: int) -> None:
+        """`method` is the request's; `max_head` bounds each head in bytes."""
         self._max_head = max_head
-        self._known = known
+        self._known: KnownHead | None = None
+        self.again(method)
+
+    def again(self, method: str) -> None:
+        """Begin with the answer to another request on the same connection, once the last one is whole.
+
+        What its head meant is remembered: the next one is often the same.
+        """
+        self._method = method
         self._partial = b""
         self._framing = Framing.NONE
         self._interims = 0  # in all, however many of them have been taken out
@@ -89,11 +96,6 @@ class AnswerReader:
         if not self.is_whole or self.beyond or head is None or fields is None or self._framing is Framing.CLOSE:
             return False
         return not fields.close and (head.minor == 1 or fields.keep_alive) and head.status != 101
-
-    @property
-    def known(self) -> KnownHead | None:
-        """The final head, for the next answer on the same connection; None while it is not there."""
-        return self._known if self.head is not None else None
 
     def feed(self, data: bytes) -> list[bytes]:
         """Read `data`; returns the pieces of the body in it. Raises `WireError`; nothing more can be read then."""

@@ -45,7 +45,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_deadline",
         "_error",
         "_loop",
-        "_max_head",
         "_on_idle_lost",
         "_reading",
         "_receiver",
@@ -71,7 +70,6 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         """`address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it."""
         self._loop = loop
-        self._max_head = max_head
         self._on_idle_lost = on_idle_lost
         self.address = address
         self.transport: asyncio.Transport | None = None
@@ -101,7 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, method: str) -> None:
         """Start an exchange; the caller writes its head next."""
         self._state = _State.BUSY
-        self.answer = AnswerReader(method, self._max_head, self.answer.known)
+        self.answer.again(method)
         self.is_request_whole = False
         self.uses += 1
 
@@ -284,7 +282,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if pieces:
             self._buffer += pieces
-            self._buffered += sum([len(piece) for piece in pieces])
+            self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])
             is_full = self._buffered > HIGH_WATER and not self.answer.is_whole
             if is_full and self._reading and self.transport is not None:
                 self._reading = False

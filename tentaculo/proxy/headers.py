@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from tentaculo.auth import Verdict
 from tentaculo.errors import Failure, Problem
-from tentaculo.proxy.remembered import Forwarded, Relayed
+from tentaculo.proxy.remembered import Passed, Relayed
 from tentaculo.proxy.rules import HeaderRules
 from tentaculo.proxy.wire import WireError, field_name, parse_length
 
@@ -77,13 +77,15 @@ class RequestFields:
         "authorization",
         "codings",
         "expect",
-        "forwarded",
+        "framing",
+        "good_host",
         "host",
         "length",
         "lines",
         "max_forwards",
         "named",
         "origin",
+        "passed",
         "provenance",
         "size",
         "te_trailers",
@@ -95,7 +97,7 @@ class RequestFields:
     )
 
     def __init__(self, raw: RawHeaders) -> None:
-        """Read `raw` once. Which fields pass is decided here; which are added, in `request_head`."""
+        """Read `raw` once. Which fields pass is decided here; which are added, in `outbound.py`."""
         self.lines: list[Line] = []
         self.size = 0
         self.accept: bytes | None = None
@@ -115,8 +117,12 @@ class RequestFields:
         self.wants_upgrade = False
         self.verdict: Verdict | None = None
         """What became of the tokens in these fields, once that was asked."""
-        self.forwarded: Forwarded | None = None
-        """How these fields last went to an upstream; the writer of it knows whether it fits again."""
+        self.framing: tuple[int, int | None, bool] | None = None
+        """Minor version, length and coding, once they were judged."""
+        self.good_host: bytes | None = None
+        """The host, once it was judged."""
+        self.passed: Passed | None = None
+        """How these fields last went to an upstream; who keeps it knows whether it fits again."""
         lines = self.lines
         size = 0
         for name, value in raw:
@@ -283,12 +289,12 @@ def request_length(fields: RequestFields, minor: int) -> tuple[int | None, bool]
         raise Problem(Failure.BAD_REQUEST, "The Content-Length is not valid.") from None
 
 
-def request_head(method: str, path: str, fields: RequestFields, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
-    """The head that the upstream gets: request line, Host, the client's fields, and then `added` and the route's own.
+def header_block(fields: RequestFields, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
+    """The field lines that the upstream gets: Host, the client's fields, and then `added` and the route's own.
 
-    `path` is the raw target; `added` are whole lines, which give way to the route's own.
+    `added` are whole lines, which give way to the route's own.
     """
-    parts = [f"{method} {path} HTTP/1.1\r\nHost: ".encode("utf-8", "surrogateescape"), host, b"\r\n"]
+    parts = [b"Host: ", host, b"\r\n"]
     extend = parts.extend
     if rules:
         for lower, name, value in fields.lines:
@@ -298,7 +304,7 @@ def request_head(method: str, path: str, fields: RequestFields, host: bytes, add
     else:
         for _, name, value in fields.lines:
             extend((name, b": ", value, b"\r\n"))
-    extend((added, rules.block, b"\r\n"))
+    extend((added, rules.block))
     return b"".join(parts)
 
 

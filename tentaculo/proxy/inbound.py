@@ -124,7 +124,10 @@ class Inbound:
             raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
         if self.method == "CONNECT":
             raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")
-        self.length, self.is_chunked = request_length(fields, self.minor)
+        framing = fields.framing
+        if framing is None or framing[0] != self.minor:
+            framing = fields.framing = (self.minor, *request_length(fields, self.minor))
+        _, self.length, self.is_chunked = framing
         self.is_framed = True
         self.target = parse_target(self.method, raw_target)
         self.host = self._read_host()
@@ -135,8 +138,10 @@ class Inbound:
             if self.minor == 1:
                 raise Problem(Failure.BAD_REQUEST, "The Host header is missing.")
             host = b""
-        elif host and not is_authority(host.decode("utf-8", "surrogateescape")):
-            raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
+        elif host != self.fields.good_host:
+            if host and not is_authority(host.decode("utf-8", "surrogateescape")):
+                raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
+            self.fields.good_host = host
         if self.target.authority is not None:
             # RFC 9112 section 3.2.2: the target's authority replaces what Host says.
             return self.target.authority.encode("utf-8", "surrogateescape")

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from tentaculo.proxy.headers import count_down, request_head
+from tentaculo.proxy.headers import count_down, header_block
 from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.provenance import provenance_lines, trusted_provenance_lines
-from tentaculo.proxy.remembered import Forwarded
 
 
-def outbound_head(
-    inbound: Inbound, plan: Plan, path: str, *, via: bytes, token_line: bytes, hides_authorization: bool
-) -> bytes:
-    """The head without the request's id and its empty line.
+def request_line(inbound: Inbound, path: str) -> bytes:
+    """The first line; `path` is the target that the upstream is to see."""
+    return f"{inbound.method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
 
-    `path` is the target that the upstream is to see; `via` the gateway's name; `token_line` the service's own token, a
-    whole line or empty; `hides_authorization` is for an Authorization that was meant for the gateway. What goes on is
-    remembered with the fields, since the same ones mostly come again with another target.
+
+def outbound_block(inbound: Inbound, plan: Plan, *, via: bytes, token_line: bytes, hides_authorization: bool) -> bytes:
+    """What follows upon the request line, without the request's id and the empty line.
+
+    `via` is the gateway's name; `token_line` the service's own token, a whole line or empty; `hides_authorization` is
+    for an Authorization that was meant for the gateway.
     """
-    line = f"{inbound.method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
-    fields = inbound.fields
-    key = (plan, inbound.method, inbound.minor, inbound.host, hides_authorization, token_line)
-    known = fields.forwarded
-    if known is None or known.key != key:
-        host = plan.host if plan.host is not None else inbound.host or plan.default_host
-        own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)
-        head = request_head(inbound.method, path, fields, host, own, plan.request_rules)
-        known = fields.forwarded = Forwarded(key, head[len(line) : -2])
-    return line + known.block
+    host = plan.host if plan.host is not None else inbound.host or plan.default_host
+    own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)
+    return header_block(inbound.fields, host, own, plan.request_rules)
 
 
 def _own_lines(inbound: Inbound, plan: Plan, via: bytes, token_line: bytes, *, hides_authorization: bool) -> bytes:

@@ -11,10 +11,6 @@ from tentaculo.proxy.inbound import Inbound
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.routes import RouteTable
 
-_MOST_KNOWN = 1024
-"""Paths that are remembered with where they lead; then all are forgotten, so that no client fills the memory."""
-_LONGEST_KNOWN = 256
-
 
 class Plans:
     """Every route's plan, and `GET|HEAD /<service>/health`, which leads to the service's own health path."""
@@ -35,7 +31,6 @@ class Plans:
             service.name: Plan.for_health(service, config.limits, balancers.get(service.name))
             for service in config.services.values()
         }
-        self._known: dict[tuple[str, str], tuple[Plan, str]] = {}
 
     def __repr__(self) -> str:
         return f"<Plans: {len(self)} routes>"
@@ -55,19 +50,7 @@ class Plans:
         path, query = inbound.target.path, inbound.target.query
         if path.endswith("/health") and inbound.method in ("GET", "HEAD") and (name := self._health_names.get(path)):
             return self._health[name], self._health_path(name) + query
-        key = (inbound.host_name if self._table.knows_hosts else "", path)
-        found = self._known.get(key)
-        if found is None:
-            found = self._match(*key)
-        return (found[0], found[1] + query) if query else found
-
-    def _match(self, host: str, path: str) -> tuple[Plan, str]:
-        match = self._table.match(host, path)
+        match = self._table.match(inbound.host_name if self._table.knows_hosts else "", path)
         if match is None:
             raise Problem(Failure.NOT_FOUND)
-        found = self._plans[match.position], match.path
-        if len(path) <= _LONGEST_KNOWN:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[host, path] = found
-        return found
+        return self._plans[match.position], match.upstream_path(path) + query

@@ -16,9 +16,12 @@ class Relayed(NamedTuple):
     keep_alive: bool
 
 
-class Forwarded(NamedTuple):
-    """The head of a request as it went to an upstream, without its request line and request id."""
+class Passed(NamedTuple):
+    """That requests with certain fields may go on by a route, and how they do."""
 
     key: tuple[object, ...]
-    """Everything it depends on but the fields themselves."""
+    """Everything it depends on but the fields themselves: route, method, version, host."""
     block: bytes
+    """What the upstream gets behind the request line, without the request's id and the empty line."""
+    cors_lines: bytes
+    """Whole lines that every answer to this client's page carries."""

@@ -10,19 +10,32 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import Route, Service
 from tentaculo.errors import Failure, Problem
 
-_Found = tuple[str, Route, int]
 _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"[/\\]+")
 
 
 class Match(NamedTuple):
-    """A route that takes a path, and the path the upstream is to see."""
+    """A route that takes a path."""
 
     service: str
     route: Route
-    path: str
     position: int
     """The route's position among all of the configuration's, in order."""
+    is_guarded: bool
+    """Whether a path needs the careful look: the route is open, and another of its service is not."""
+    inside: str
+    """What stands in place of the prefix upstream."""
+    cut: int
+    """Characters that it replaces."""
+
+    @classmethod
+    def of(cls, service: str, route: Route, position: int = 0, *, is_guarded: bool = False) -> Match:
+        """From a route of the configuration."""
+        return cls(service, route, position, is_guarded, route.replacement, len(route.prefix.rstrip("/")))
+
+    def upstream_path(self, path: str) -> str:
+        """The path that the upstream is to see for a `path` that the route takes."""
+        return path if path == "*" else (self.inside + path[self.cut :]) or "/"
 
 
 class _Prefixes:
@@ -31,14 +44,14 @@ class _Prefixes:
     __slots__ = ("_found", "_longest")
 
     def __init__(self) -> None:
-        self._found: dict[str, _Found] = {}
+        self._found: dict[str, Match] = {}
         self._longest = 0
 
-    def add(self, prefix: str, found: _Found) -> None:
+    def add(self, prefix: str, found: Match) -> None:
         self._found[prefix] = found
         self._longest = max(self._longest, len(prefix))
 
-    def find(self, path: str) -> _Found | None:
+    def find(self, path: str) -> Match | None:
         """What the longest prefix of whole segments leads to."""
         prefix = path
         if len(path) > self._longest:
@@ -81,7 +94,8 @@ class RouteTable:
         return bool(self._hosts)
 
     def _add(self, service: Service, route: Route) -> None:
-        found = (service.name, route, len(self.routes))
+        is_guarded = route.auth == "none" and service.name in self._half_open
+        found = Match.of(service.name, route, len(self.routes), is_guarded=is_guarded)
         if route.host is None:
             exact, loose = self._any, self._loose_any
         else:
@@ -100,22 +114,14 @@ class RouteTable:
         """
         if self._hosts:
             host = host.lower().removesuffix(".")
-        found = _find(self._hosts, self._any, host, path)
-        if found is None:
-            return None
-        service, route, index = found
-        if route.auth == "none" and service in self._half_open:
+            found = _find(self._hosts, self._any, host, path)
+        else:
+            found = self._any.find(path)
+        if found is not None and found.is_guarded:
             loose = _find(self._loose_hosts, self._loose_any, host, _read_loosely(path))
-            if loose is not None and loose[0] == service and loose[1].auth != "none":
+            if loose is not None and loose.service == found.service and loose.route.auth != "none":
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
-        return Match(service, route, upstream_path(route, path), index)
-
-
-def upstream_path(route: Route, path: str) -> str:
-    """The path that the upstream is to see for a `path` that `route` takes."""
-    if path == "*":
-        return path
-    return (route.replacement + path[len(route.prefix.rstrip("/")) :]) or "/"
+        return found
 
 
 def public_path(route: Route, path: str) -> str:
@@ -126,7 +132,7 @@ def public_path(route: Route, path: str) -> str:
     return path
 
 
-def _find(hosts: dict[str, _Prefixes], anywhere: _Prefixes, host: str, path: str) -> _Found | None:
+def _find(hosts: dict[str, _Prefixes], anywhere: _Prefixes, host: str, path: str) -> Match | None:
     found = None
     if hosts and (table := hosts.get(host)) is not None:
         found = table.find(path)

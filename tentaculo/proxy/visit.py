@@ -13,6 +13,8 @@ from tentaculo.errors import Failure, Problem
 from tentaculo.proxy.admitted import Admitted
 from tentaculo.proxy.client import Request
 from tentaculo.proxy.inbound import Inbound
+from tentaculo.proxy.outbound import outbound_block, request_line
+from tentaculo.proxy.remembered import Passed
 from tentaculo.proxy.response import ResponseWriter
 from tentaculo.proxy.shared import Shared
 from tentaculo.proxy.traffic import Record
@@ -73,27 +75,27 @@ class Visit:
             return self._answer(200, {"X-Request-ID": self.request_id})
         plan, path = shared.plans.find(inbound)  # 2
         self.record.service = plan.service.name
-        is_preflight = False
-        if inbound.method == "OPTIONS":
-            if (headers := gate.preflight(inbound)) is not None:
-                return self._answer(204, {**headers, "X-Request-ID": self.request_id})
-            # A browser can put no token on a preflight: that of an origin that is not listed is the service's to judge.
-            is_preflight = inbound.is_preflight
-        hides_authorization = not is_preflight and gate.authorise(inbound, plan)  # 3
-        gate.check(inbound, plan)
-        if inbound.is_last_hop:
-            headers = {"X-Request-ID": self.request_id, "Content-Type": "message/http"}
-            return self._answer(200, headers, inbound.trace())
-        self.admitted = Admitted(
-            inbound,
-            plan,
-            path,
-            via=shared.name,
-            cors_lines=gate.cors_lines(inbound),
+        key = (plan, inbound.method, inbound.minor, inbound.host)
+        passed = inbound.fields.passed
+        if passed is None or passed.key != key:
+            is_preflight = False
+            if inbound.method == "OPTIONS":
+                if (headers := gate.preflight(inbound)) is not None:
+                    return self._answer(204, {**headers, "X-Request-ID": self.request_id})
+                # A browser can put no token on a preflight: that of an origin that is not listed is for the service.
+                is_preflight = inbound.is_preflight
+            hides_authorization = not is_preflight and gate.authorise(inbound, plan)  # 3
+            gate.check(inbound, plan)
+            if inbound.is_last_hop:
+                headers = {"X-Request-ID": self.request_id, "Content-Type": "message/http"}
+                return self._answer(200, headers, inbound.trace())
             # Who has not been asked who it is: the service is not told that it may trust the request.
-            token_line=b"" if is_preflight else plan.token_line,
-            hides_authorization=hides_authorization,
-        )
+            token_line = b"" if is_preflight else plan.token_line
+            block = outbound_block(
+                inbound, plan, via=shared.name, token_line=token_line, hides_authorization=hides_authorization
+            )
+            passed = inbound.fields.passed = Passed(key, block, gate.cors_lines(inbound))
+        self.admitted = Admitted(inbound, plan, request_line(inbound, path) + passed.block, passed.cors_lines)
         return None
 
     def response_writer(self) -> ResponseWriter:

@@ -11,15 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aiohttp import StreamReader
-from aiohttp.http import HttpVersion, RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.http import RawRequestMessage
 
+from tentaculo.web.arrival import Arrival, Known
 from tentaculo.web.intake import Intake
-from tentaculo.web.seams import HEAD_END
 
-MAX_REMEMBERED = 4096
-"""Bytes of the last request's head that are remembered for each connection."""
 MAX_LATER = 64 * 1024
 """Bytes that a client may send on while it waits for its answer, before it is no longer read."""
 
@@ -31,27 +27,6 @@ class Guest(Protocol):
         """Its client has gone."""
 
 
-class Arrival:
-    """A request that has arrived whole, with what of aiohttp's request the proxied path asks for."""
-
-    __slots__ = ("content", "keep_alive", "method", "protocol", "raw_headers", "raw_path", "remembered", "version")
-
-    def __init__(self, message: RawRequestMessage, content: StreamReader, protocol: Express) -> None:
-        self.method: str = message.method
-        self.raw_path: str = message.path
-        self.version: HttpVersion = message.version
-        self.raw_headers = message.raw_headers
-        self.keep_alive = not message.should_close
-        self.content = content
-        self.protocol: Any = protocol
-        self.remembered: object | None = None
-        """For whoever serves it to keep what was decided about it."""
-
-    def __repr__(self) -> str:
-        return f"<Arrival {self.method} {self.raw_path!r}>"
-
-
-_NOTHING: Any = (b"", None)
 Serve = Callable[[Arrival, Callable[[bool], None]], Guest | None]
 """Takes a request and is told later whether the connection stays, or answers None: it is for the ordinary way."""
 
@@ -59,10 +34,10 @@ Serve = Callable[[Arrival, Callable[[bool], None]], Guest | None]
 class Express(Intake):
     """A client connection that serves at once what it can.
 
-    A request without a body that comes in the very same bytes as the last one is not read again: it is the same request.
+    What begins like the last request of the connection is not parsed again.
     """
 
-    __slots__ = ("_answered", "_guest", "_is_serving", "_last", "_later", "_serve")
+    __slots__ = ("_answered", "_guest", "_is_serving", "_known", "_later", "_serve")
 
     def __init__(self, *arguments: Any, serve: Serve | None, **named: Any) -> None:
         """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
@@ -72,7 +47,7 @@ class Express(Intake):
         self._guest: Guest | None = None
         self._later = b""
         self._answered = 0
-        self._last: tuple[bytes, Arrival] = _NOTHING
+        self._known: Known | None = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -83,17 +58,21 @@ class Express(Intake):
         if serve is None or waiter is None or waiter.done() or self._messages:
             super().data_received(data)
             return
-        if data == self._last[0] and self._seams.is_at_start and not self._held and not self._close:
-            self._request_count += 1
-            self._start(serve, self._last[1])
-            return
+        is_start = self._seams.is_at_start and not self._held
+        if is_start and not self._close and self._known is not None:
+            arrival = self._known.read(data)
+            if arrival is not None:
+                self._request_count += 1
+                if self._start(serve, arrival):
+                    return
+                self._request_count -= 1
         # aiohttp's task waits for a request, and is not to be woken for one that is served here.
         self._waiter = None
         try:
             super().data_received(data)
         finally:
             self._waiter = waiter
-        if self._messages and not self._offer(serve, data) and not waiter.done():
+        if self._messages and not self._offer(serve, data if is_start else b"") and not waiter.done():
             waiter.set_result(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -101,7 +80,7 @@ class Express(Intake):
         guest, self._guest, self._later = self._guest, None, b""
         if guest is not None:
             guest.leave()
-        self._last = _NOTHING
+        self._known = None
         super().connection_lost(exc)
 
     def answered(self) -> None:
@@ -109,23 +88,27 @@ class Express(Intake):
         self._answered += 1
 
     def _offer(self, serve: Serve, data: bytes) -> bool:
-        """Have the one request that has arrived with `data` served. False where it is to go the ordinary way."""
+        """Have the one request that has arrived served; `data` is what it came in, empty where other bytes did as well.
+
+        False where it is to go the ordinary way.
+        """
         message, body = self._messages[0]
+        parser = self._parser
         if len(self._messages) > 1 or not isinstance(message, RawRequestMessage) or message.upgrade:
             return False
         if not body.is_eof() or body.exception() is not None or not self._seams.is_at_start or self._held:
             return False
-        parser = self._parser
         if parser is None:
             return False
-        arrival = Arrival(message, body, self)
+        arrival = Arrival(
+            *(message.method, message.path, message.version, message.raw_headers, body, self),
+            keep_alive=not message.should_close,
+        )
         if not self._start(serve, arrival):
             return False
         self._messages.popleft()
         parser.message_consumed()
-        # Only a head that came alone is the whole of the request.
-        is_alone = body is EMPTY_PAYLOAD and len(data) <= MAX_REMEMBERED and data.find(HEAD_END) == len(data) - 4
-        self._last = (data, arrival) if is_alone else _NOTHING
+        self._known = None if message.chunked else Known.learn(data, arrival, body.total_bytes)
         return True
 
     def _start(self, serve: Serve, arrival: Arrival) -> bool:

@@ -128,7 +128,7 @@ def config() -> Config:
 @pytest.mark.parametrize(("path", "service", "upstream_path"), PATHS, ids=[path for path, _, _ in PATHS])
 def test_a_path_reaches_its_service(config: Config, path: str, service: str | None, upstream_path: str | None) -> None:
     match = RouteTable(config).match("localhost", path)
-    assert (None if match is None else (match.service, match.path)) == (
+    assert (None if match is None else (match.service, match.upstream_path(path))) == (
         None if service is None else (service, upstream_path)
     )
 

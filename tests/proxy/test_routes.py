@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tentaculo.config.schema import Config
 from tentaculo.config.services import Route
 from tentaculo.errors import Failure, Problem
-from tentaculo.proxy.routes import RouteTable, public_path, upstream_path
+from tentaculo.proxy.routes import Match, RouteTable, public_path
 
 
 def table(**services: list[dict[str, Any]]) -> RouteTable:
@@ -21,7 +21,7 @@ def table(**services: list[dict[str, Any]]) -> RouteTable:
 def found(routes: RouteTable, path: str, host: str = "h") -> tuple[str, str] | None:
     """Service and upstream path."""
     match = routes.match(host, path)
-    return None if match is None else (match.service, match.path)
+    return None if match is None else (match.service, match.upstream_path(path))
 
 
 class TestPrefixes:
@@ -205,12 +205,12 @@ ROUTES = st.one_of(
 @given(ROUTES, SEGMENTS)
 def test_there_and_back(route: Route, rest: list[str]) -> None:
     path = "/".join([route.prefix.rstrip("/"), *rest]) or "/"
-    there = upstream_path(route, path)
+    there = Match.of("s", route).upstream_path(path)
     assert there.startswith("/")
     back = public_path(route, there)
     # A prefix with and without a slash behind it is one path to an upstream that sees none of it.
     assert back == path or (there == "/" and back == path + "/")
-    assert upstream_path(route, back) == there
+    assert Match.of("s", route).upstream_path(back) == there
 
 
 @pytest.mark.parametrize(
@@ -234,4 +234,4 @@ def test_the_way_back(route: Route, path: str, expected: str) -> None:
 
 
 def test_the_asterisk_has_no_prefix() -> None:
-    assert upstream_path(Route(prefix="/", to="/app"), "*") == "*"
+    assert Match.of("s", Route(prefix="/", to="/app")).upstream_path("*") == "*"
