@@ -7,10 +7,10 @@ the configuration's plans and the books' windows → calendar → the board's ma
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import islice
 
 import structlog
 
@@ -31,8 +31,9 @@ log = structlog.get_logger(__name__)
 
 TICK = 1.0
 """Seconds between looks at the services that belong to an incident, at the calendar, and at what is to be told."""
-LOOK_EVERY = 5.0
-"""Seconds between looks at every service: what no change of health told of, such as a breaker, is seen then."""
+ROUND = 5
+"""Ticks in which every service is looked at once, a part of them in each: what no change of health told of, such as a
+breaker, is seen then. All at once would hold requests up where there are a thousand."""
 
 
 class Desk:
@@ -48,6 +49,7 @@ class Desk:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         """`page` gives the status page's address, for links."""
+        self._names = tuple(config.services)
         self._fleet = fleet
         self._page = page
         self._now = now
@@ -58,7 +60,7 @@ class Desk:
         self._notices = Notices(config, self._surroundings, on_told=self._note_told, now=now)
         self._in_maintenance: dict[str, str] = {}
         self._logged: dict[int, str] = {}
-        self._next_look = 0.0
+        self._rounds: Iterator[str] = iter(())
         fleet.on_transition.append(self._note_transition)
 
     def __repr__(self) -> str:
@@ -100,20 +102,23 @@ class Desk:
 
     def _tick(self) -> None:
         self._apply_calendar()
-        now, moment = self._now(), time.monotonic()
-        looks_at_all = moment >= self._next_look
-        views: Iterable[ServiceView]
-        if looks_at_all:
-            self._next_look = moment + LOOK_EVERY
-            views = self._fleet.board.snapshot()
-        else:
-            views = [self._fleet.board.service(name) for name in self._incidents.watched]
-        for view in views:
+        now, board = self._now(), self._fleet.board
+        for name in self._next_part():
+            view = board.service(name)
             self._incidents.observe(view, now)
-            if looks_at_all and (rate := self._rates.look(view, now)) is not None:
-                self._incidents.note_error_rate(view.name, rate)
+            if (rate := self._rates.look(view, now)) is not None:
+                self._incidents.note_error_rate(name, rate)
+        for name in self._incidents.watched:
+            self._incidents.observe(board.service(name), now)
         self._notices.look(self._incidents.tellable)
         self._note_changes()
+
+    def _next_part(self) -> list[str]:
+        """The services whose turn it is."""
+        part = list(islice(self._rounds, -(-len(self._names) // ROUND)))
+        if not part:
+            self._rounds = iter(self._names)
+        return part
 
     def _apply_calendar(self) -> None:
         """Put services into maintenance, and take them out of it, as the calendar says."""

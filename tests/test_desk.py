@@ -33,7 +33,7 @@ SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds as short as a test can bear."""
     monkeypatch.setattr(desk, "TICK", 0.02)
-    monkeypatch.setattr(desk, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(desk, "ROUND", 1)
     monkeypatch.setattr(books, "VISIT_EVERY", 0.1)
     monkeypatch.setattr(books, "PAUSE", 0.02)
 

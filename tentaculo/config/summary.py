@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tentaculo.config.alerts import Alerts
 from tentaculo.config.load import Loaded
+from tentaculo.config.maintenance import DAYS, EVERY, Maintenance
 from tentaculo.config.services import Route, Service
 
 
@@ -18,6 +20,10 @@ def summarise(loaded: Loaded) -> Iterator[str]:
         yield _service(service)
         for route in service.routes:
             yield _route(route)
+    duty = [*map(_plan, loaded.config.maintenance), *_channels(loaded.config.alerts)]
+    if duty:
+        yield ""
+    yield from duty
     if loaded.warnings:
         yield ""
     for warning in loaded.warnings:
@@ -40,6 +46,24 @@ def _route(route: Route) -> str:
     path = f"{route.host or ''}{route.prefix}"
     target = "as it is" if route.replacement == route.prefix.rstrip("/") else f"as {route.replacement or '/'}"
     return f"  {path:<32} {target}" + "".join(f", {note}" for note in notes)
+
+
+def _plan(plan: Maintenance) -> str:
+    services = "every service" if EVERY in plan.services else ", ".join(plan.services)
+    if plan.once is not None:
+        start, end = (moment.isoformat(" ", "minutes") for moment in plan.once)
+        when = f"from {start} to {end}"
+    else:
+        days = "every day" if set(plan.days) == set(DAYS) else ", ".join(plan.days)
+        when = f"{plan.at} {plan.zone}, {days}"
+    return f"maintenance of {services}: {plan.reason}, {when}"
+
+
+def _channels(alerts: Alerts) -> Iterator[str]:
+    # Their addresses may hold tokens, so only their names are shown.
+    for kind, names in (("webhooks", alerts.webhooks), ("Apprise", alerts.apprise)):
+        if names:
+            yield f"alerts by {kind}: {', '.join(names)}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tentaculo.incident import Note, Window
 from tests.needs import need
-from tests.web.fleet import State, event, running, view
+from tests.web.fleet import NOW, State, event, running, view
+from tests.web.test_incidents import HERMES, MCP
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -24,6 +28,12 @@ def state() -> State:
     held = State()
     held.services += (view("a-service-with-quite-a-long-name-" + "x" * 60, 9001, snippet="y" * 200),)
     held.services += (view("hostile", 9002, snippet=MARKUP),)
+    held.books.incidents = [
+        replace(HERMES, reason=MARKUP + "r" * 200, services=("hermes", "a" * 64, "operator")),
+        replace(MCP, root="b" * 64, ending=MARKUP),
+    ]
+    held.books.notes = {HERMES.id: [Note(1, HERMES.id, HERMES.started_at, "n" * 80, MARKUP + "t" * 400)]}
+    held.books.planned = [Window(("c" * 64,), HERMES.started_at, NOW + timedelta(hours=1), MARKUP + "w" * 150)]
     held.events = [event(n, payload={"text": MARKUP + "z" * 200}, type="t" * 90) for n in range(3)]
     return held
 
@@ -64,7 +74,7 @@ async def test_nothing_runs_out_of_the_page(state: State, width: int) -> None:
     async with opened(state, width=width) as (page, complaints):
         assert await overflow(page) <= 0
         cut_off = await page.evaluate(
-            """() => [...document.querySelectorAll("tbody th, tbody td, h1, .hero li")].filter(e =>
+            """() => [...document.querySelectorAll("tbody th, tbody td, h1, .hero li, .duty li, .duty p")].filter(e =>
                    e.getBoundingClientRect().right > innerWidth + 0.5 || (e.offsetParent && e.clientWidth === 0)).length"""
         )
         assert cut_off == 0
@@ -130,6 +140,15 @@ async def test_it_works_without_javascript(state: State) -> None:
         assert await page.locator("tbody tr").count() == len(state.services) + 2 + len(state.events)
         assert await page.locator('meta[http-equiv="refresh"]').get_attribute("content") == "10"
         assert complaints == []
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+async def test_an_alerts_link_leads_to_its_incident(state: State, javascript: bool) -> None:
+    path = f"/status#incident-{MCP.id}"
+    async with opened(state, width=390, javascript=javascript, path=path) as (page, _):
+        incident = page.locator(f"#incident-{MCP.id}")
+        assert await incident.evaluate("e => e.matches(':target') && e.getBoundingClientRect().top < innerHeight")
+        assert "b" * 64 in await incident.inner_text()
 
 
 async def test_it_follows_the_fleet_by_itself(state: State) -> None:

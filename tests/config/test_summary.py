@@ -17,6 +17,21 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
         depends_on = ["madre"]
         enabled = false
         off_reason = "resting"
+        [[maintenance]]
+        services = ["off"]
+        reason = "a new disk"
+        starts = 2026-12-01T02:00:00
+        ends = 2026-12-01T04:30:00
+        zone = "Europe/Madrid"
+        [[maintenance]]
+        services = ["*"]
+        at = "23:30-01:00"
+        days = ["sat", "sun"]
+        [alerts.webhooks.duty]
+        url = "https://h/{SECRET}"
+        secrets = ["whsec_{"A" * 32}"]
+        [alerts.apprise]
+        phone = "tgram://{SECRET}/chat"
         """,
         {"TENTACULO_TOKEN": SECRET, "TENTACULO_NOTHING": SECRET},
     )
@@ -27,4 +42,8 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
     assert "  x.y/                             as it is, 5 s, open without a token\n" in text
     assert "off at http://h:2, http://h:3, depends on madre (resting)" in text
     assert text.endswith("warning: TENTACULO_NOTHING is not a name of the configuration and is ignored")
+    assert "maintenance of off: a new disk, from 2026-12-01 02:00+01:00 to 2026-12-01 04:30+01:00\n" in text
+    assert "maintenance of every service: planned maintenance, 23:30-01:00 UTC, sat, sun\n" in text
+    assert "alerts by webhooks: duty\nalerts by Apprise: phone\n" in text
+    assert "whsec_" not in text
     assert SECRET not in text
