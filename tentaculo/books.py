@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -141,13 +142,13 @@ class Books:
     async def add_window(self, window: Window) -> Window:
         """Plan a maintenance; if it is its time, it holds at once. Raises `StoreUnavailable`."""
         stored: Window = await self._recorder.run(partial(store.add_window, window=window))
-        await self._read_windows()
+        await self._see_windows()
         return stored
 
     async def end_window(self, number: int) -> Window | None:
         """End a maintenance now, or take it back; None where there is none. Raises `StoreUnavailable`."""
         ended: Window | None = await self._recorder.run(partial(store.end_window, number=number, now=self._now()))
-        await self._read_windows()
+        await self._see_windows()
         return ended
 
     # -- visits -------------------------------------------------------------------------------------------------
@@ -216,6 +217,11 @@ class Books:
     async def _read_windows(self) -> None:
         self._calendar.take(await self._recorder.run(partial(store.windows, after=self._now(), limit=_MOST_WINDOWS)))
         self._on_windows()
+
+    async def _see_windows(self) -> None:
+        """Let what was just written hold at once. It is written, so a database that is lost now must not deny it."""
+        with suppress(StoreUnavailable):
+            await self._read_windows()
 
     async def _read_notes(self) -> None:
         numbers = [one.id for one, _ in self.shown()]

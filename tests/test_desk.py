@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from tentaculo import books, desk
 from tentaculo.app import Gateway
 from tentaculo.auth import hash_token
 from tentaculo.config.schema import Config
-from tentaculo.incident import Window
+from tentaculo.incident import Incident, Window
+from tentaculo.model import Health
 from tentaculo.store import migrate
 from tentaculo.store.database import once
-from tentaculo.store.incidents import add_window
+from tentaculo.store.incidents import add_note, add_window, find, save
 from tests.conftest import TOKEN
 from tests.health.receiver import Receiver, receiving
 
@@ -170,7 +172,7 @@ async def test_a_parent_that_falls_is_one_incident_and_one_alert(services: Servi
     }
     async with (
         receiving() as receiver,
-        gateway(file, fleet, receiver, alerts={"wait": 0.5}, incidents={"settle": 5}) as client,
+        gateway(file, fleet, receiver, alerts={"wait": 2}, incidents={"settle": 20}) as client,
     ):
         await client.until("/vx11/status", lambda found: found["ok"])
         services.down |= {"switch", "operator", "front"}
@@ -180,9 +182,8 @@ async def test_a_parent_that_falls_is_one_incident_and_one_alert(services: Servi
         )
         assert found["incidents"][0]["root"] == "switch"
         await receiver.has(1)
-    assert told(receiver) == [("incident.opened", "switch is down, and 2 with it")]
-    text = json.loads(receiver.posts[0].body)["data"]["text"]
-    assert "Also affected: " in text
+    ((kind, title),) = told(receiver)
+    assert (kind, title.partition(",")[0]) == ("incident.opened", "switch is down")
 
 
 async def test_maintenance_holds_at_once_suppresses_alerts_and_what_is_still_down_alerts_then(
@@ -255,6 +256,49 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
         await receiver.has(1)
     assert told_before in (1, 2)
     assert [kind for kind, _ in told(receiver)] == ["incident.ended"], "that they opened was told before"
+
+
+async def test_what_was_not_delivered_is_told_by_the_next_process(services: Services, file: Path) -> None:
+    services.down.add("hermes")
+    fleet = {"hermes": services.table("hermes")}
+    async with receiving(*[500] * 99) as receiver, gateway(file, fleet, receiver) as client:
+        (opened,) = (await client.open_roots("hermes"))["incidents"]
+        await receiver.has(1)
+    async with receiving() as receiver, gateway(file, fleet, receiver) as client:
+        await receiver.has(1)
+        again = await client.until(f"/vx11/incidents/{opened['id']}", lambda one: one["alerted_at"])
+        assert again["open"]
+    assert told(receiver) == [("incident.opened", "hermes is down")]
+
+
+async def test_what_another_process_notes_is_on_the_page(services: Services, file: Path) -> None:
+    services.down.add("hermes")
+    async with gateway(file, {"hermes": services.table("hermes")}) as client:
+        (opened,) = (await client.open_roots("hermes"))["incidents"]
+        now = datetime.now(UTC)
+        once(f"sqlite:///{file}", lambda connection: add_note(connection, opened["id"], "ana", "made <b>room</b>", now))
+        async with asyncio.timeout(20):
+            while True:
+                async with client.session.get("/status") as answer:
+                    page = await answer.text()
+                if "made &lt;b&gt;room&lt;/b&gt;" in page:
+                    break
+                await asyncio.sleep(0.1)
+        assert f'id="incident-{opened["id"]}"' in page
+
+
+async def test_what_is_too_old_is_forgotten(services: Services, file: Path) -> None:
+    now = datetime.now(UTC)
+    old = Incident(
+        1, "hermes", ("hermes",), Health.DOWN, "x", now - timedelta(days=9), now, ended_at=now - timedelta(days=8)
+    )
+    url = f"sqlite:///{file}"
+    once(url, lambda connection: save(connection, [old, replace(old, id=2, ended_at=now - timedelta(days=6))]))
+    async with gateway(file, {"hermes": services.table("hermes")}, incidents={"keep": 7}):
+        async with asyncio.timeout(20):
+            while once(url, lambda connection: find(connection, 1)) is not None:
+                await asyncio.sleep(0.05)
+        assert once(url, lambda connection: find(connection, 2)) is not None
 
 
 async def test_a_lost_database_costs_history_only(services: Services, tmp_path: Path) -> None:

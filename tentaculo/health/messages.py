@@ -15,6 +15,8 @@ from tentaculo.model import Health
 
 MOST_TOLD = 20
 """Incidents that one message describes; of the others it says how many there are."""
+MOST_SERVICES = 100
+"""Services that are named of one incident, in the JSON; in the text they are fewer."""
 _MOST_NAMES = 10
 
 
@@ -152,7 +154,8 @@ def _shape(incident: Incident, around: Surroundings) -> dict[str, Any]:
     return {
         "id": incident.id,
         "root": incident.root,
-        "services": incident.services,
+        "services": incident.services[:MOST_SERVICES],
+        "more_services": len(incident.services[MOST_SERVICES:]),
         "state": _was(incident),
         "reason": incident.reason,
         "started_at": incident.started_at,

@@ -242,8 +242,11 @@ def test_the_end_says_how_long_it_was_and_how_it_ended() -> None:
 
 
 def test_a_message_is_bounded() -> None:
-    many = [incident(f"s{number}", reason="x" * 300) for number in range(1000)]
-    title, text = said(Kind.OPENED, *many)
+    services = tuple(f"s{number}" for number in range(1000))
+    many = [incident(name, services=services, reason="x" * 300) for name in services]
+    message = messages.message("msg_1", alerts.Telling(Kind.OPENED, tuple(many)), AROUND, NOW)
+    assert len(message.body) < 64 * 1024
+    title, text = message.title, message.text
     assert title == "1000 services are down: s0, s1, s2 and 997 more"
     assert text.count("is down since") == messages.MOST_TOLD
     assert text.endswith(f"And 980 more: {PAGE}")
@@ -258,6 +261,7 @@ def test_the_body_is_json_in_the_form_of_standard_webhooks() -> None:
         "id": 1773500966000,
         "root": "hermes",
         "services": ["hermes"],
+        "more_services": 0,
         "state": "down",
         "reason": "connection refused",
         "started_at": "2026-03-14T15:09:26Z",
