@@ -160,6 +160,7 @@ class Fleet:
 
     def _note_transition(self, transition: Transition) -> None:
         view = self.board.service(transition.service)
+        self._recorder.record_services([view])
         for listener in self.on_transition:
             try:
                 listener(transition, view)

@@ -36,6 +36,15 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
     assert [entry["event"] for entry in logs] == ["health changed", "a listener failed"]
 
 
+def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
+    recorder = Recorder("sqlite://")
+    rows: list[tuple[str, Health]] = []
+    fleet = Fleet(Config.model_validate({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
+    recorder.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
+    fleet.set_maintenance("madre", "a new disk")
+    assert rows == [("madre", Health.MAINTENANCE)]
+
+
 class TestRequests:
     """What requests meet is told of at once: the next probe may be long in coming."""
 

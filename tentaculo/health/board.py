@@ -157,10 +157,6 @@ class Board:
         """Every service in the order of the configuration, those that are off included."""
         return tuple(self._view(entry) for entry in self._entries.values())
 
-    def health_of(self, upstream: Upstream) -> Health:
-        """What is believed of one configured address; KeyError for any other."""
-        return self._entries[upstream.service].health_of(upstream)
-
     def is_settled(self, upstream: Upstream) -> bool:
         """Whether the latest probe of an address found what is believed."""
         return self._entries[upstream.service].addresses[upstream].streak.is_settled

@@ -246,7 +246,3 @@ class Breakers:
     def traffic(self, upstream: Upstream) -> TrafficView:
         """What requests met at one configured address: what the board asks for."""
         return self._breakers[upstream].traffic()
-
-    def views(self) -> dict[Upstream, BreakerView]:
-        """Every breaker as it is now, in the order of the configuration."""
-        return {upstream: breaker.view() for upstream, breaker in self._breakers.items()}

@@ -391,7 +391,7 @@ def test_each_address_has_its_own(clock: Clock) -> None:
     breakers.of(first).record(breakers.of(first).try_acquire(), Outcome.FAILURE)
     assert breakers.traffic(first).total == Counts(0, 1)
     assert repr(breakers) == "<Breakers: 2 of 3 closed>"
-    assert {upstream: view.state for upstream, view in breakers.views().items()} == {
+    assert {upstream: breakers.view(upstream).state for upstream in (first, second, other)} == {
         first: BreakerState.OPEN,
         second: BreakerState.CLOSED,
         other: BreakerState.CLOSED,
