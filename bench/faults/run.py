@@ -18,7 +18,7 @@ from bench.stats import Spread
 
 KEPT = ROOT / "build" / "faults"
 _STOP = 15.0
-_LAG = 0.25
+_LAG = 0.5
 """Seconds by which the load may come late at worst, for its numbers to count."""
 _TRIES = 3
 

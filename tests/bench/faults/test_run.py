@@ -45,6 +45,6 @@ async def test_each_proxy_in_each_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 async def test_where_the_machine_was_busy_it_is_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = await results(monkeypatch, tmp_path, 0.5, 0.0, 0.9, 0.9, 0.9, 0.0, "nginx is not installed")
+    found = await results(monkeypatch, tmp_path, 0.6, 0.0, 0.9, 0.9, 0.9, 0.0, "nginx is not installed")
     assert {peer: len(samples) for peer, samples in found.samples["crash"].items()} == {"ours": 2}
     assert found.errors == {"crash nginx": "nginx is not installed"}
