@@ -36,7 +36,9 @@ FORGET_EVERY = 3600.0
 """Seconds between looks for incidents that are too old to be kept."""
 SHOWN_ENDED = 5
 """Incidents that have ended, on the page."""
-_MOST_RESTORED = 500
+_BATCH = 100
+"""Incidents that are written in one transaction."""
+_MOST_RESTORED = 1000
 _MOST_WINDOWS = 500
 _MOST_NOTES = 200
 
@@ -186,7 +188,9 @@ class Books:
         if not changed:
             return
         try:
-            await self._recorder.run(partial(store.save, changed=changed))
+            while changed:
+                await self._recorder.run(partial(store.save, changed=changed[:_BATCH]))
+                del changed[:_BATCH]
         except BaseException as error:
             self._incidents.put_back(changed)
             if not isinstance(error, StoreUnavailable):

@@ -30,7 +30,7 @@ from tentaculo.tasks import TaskGroup
 log = structlog.get_logger(__name__)
 
 TICK = 1.0
-"""Seconds between looks at the services that belong to an incident, at the calendar, and at what is to be told."""
+"""Seconds between looks at a part of the services, at the calendar, and at what is to be told."""
 ROUND = 5
 """Ticks in which every service is looked at once, a part of them in each: what no change of health told of, such as a
 breaker, is seen then. All at once would hold requests up where there are a thousand."""
@@ -90,7 +90,8 @@ class Desk:
 
     def _note_transition(self, transition: Transition, view: ServiceView) -> None:
         self._incidents.observe(view, transition.at)
-        self._note_changes()
+        if self._incidents.has_changed:
+            self.books.note_change()
 
     async def _attend(self) -> None:
         while True:
@@ -108,8 +109,6 @@ class Desk:
             self._incidents.observe(view, now)
             if (rate := self._rates.look(view, now)) is not None:
                 self._incidents.note_error_rate(name, rate)
-        for name in self._incidents.watched:
-            self._incidents.observe(board.service(name), now)
         self._notices.look(self._incidents.tellable)
         self._note_changes()
 
@@ -129,7 +128,7 @@ class Desk:
                 self._fleet.set_maintenance(name, reasons.get(name))
 
     def _note_changes(self) -> None:
-        """What is new goes to the log at once, and to the books soon."""
+        """What is new goes to the log now, and to the books soon."""
         if not self._incidents.has_changed:
             return
         self.books.note_change()
@@ -157,4 +156,4 @@ class Desk:
     def _note_told(self, telling: Telling, at: datetime) -> None:
         for one in telling.incidents:
             self._incidents.note_told(one.id, telling.told, at, len(one.services))
-        self._note_changes()
+        self.books.note_change()

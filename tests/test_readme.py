@@ -70,8 +70,9 @@ async def test_every_file_it_points_to_is_there() -> None:
 
 
 async def test_the_configuration_it_shows_is_valid() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    tables = tomllib.loads(text.replace("sha256:…", "sha256:" + "0" * 64))
+    text = "".join(re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+    text = text.replace("sha256:…", "sha256:" + "0" * 64).replace("whsec_…", "whsec_" + "A" * 32)
+    tables = tomllib.loads(text)
     assert list(Config.model_validate(tables).services) == ["madre"]
 
 

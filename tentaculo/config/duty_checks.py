@@ -65,6 +65,8 @@ def duty_oddities(config: Config) -> list[str]:
         address = urlsplit(webhook.url.get_secret_value())
         if address.scheme == "http" and address.hostname not in _LOOPBACK:
             found.append(f"alerts.webhooks.{name} is not https://: what it is told can be read on the way")
+    if (config.alerts.webhooks or config.alerts.apprise) and config.alerts.page is None:
+        found.append("alerts.page is not set: what alerts link to can be reached from this machine only")
     if config.alerts.apprise and find_spec("apprise") is None:
         found.append("alerts.apprise needs a package that is not installed: pip install 'tentaculo-link[alerts]'")
     return found

@@ -71,11 +71,6 @@ class Incidents:
         """What may be spoken of: all but what an earlier process left and this one has not yet seen for itself."""
         return tuple(one for one in (*self.open, *self.ended) if one.id not in self._restored)
 
-    @property
-    def watched(self) -> tuple[str, ...]:
-        """The services at which the clock must look: those that belong to an incident."""
-        return tuple(self._members)
-
     def get(self, number: int) -> Incident | None:
         """An incident that is in memory."""
         return self._open.get(number) or self._ended.get(number)

@@ -155,7 +155,10 @@ def test_keys_come_from_a_file_as_well_and_are_never_shown(load_text: LoadText, 
     duty = loaded.config.alerts.webhooks["duty"]
     assert duty.secrets is not None
     assert [secret_bytes(one.get_secret_value()) for one in duty.secrets] == [bytes(range(24))] * 2
-    assert loaded.warnings[0] == "alerts.webhooks.duty is not https://: what it is told can be read on the way"
+    assert loaded.warnings == (
+        "alerts.webhooks.duty is not https://: what it is told can be read on the way",
+        "alerts.page is not set: what alerts link to can be reached from this machine only",
+    )
     shown = repr(loaded.config) + str(loaded.config) + " ".join(loaded.warnings)
     assert KEY not in shown
     assert "a-token" not in shown

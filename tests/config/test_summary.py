@@ -27,6 +27,8 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
         services = ["*"]
         at = "23:30-01:00"
         days = ["sat", "sun"]
+        [alerts]
+        page = "https://status.example.org"
         [alerts.webhooks.duty]
         url = "https://h/{SECRET}"
         secrets = ["whsec_{"A" * 32}"]

@@ -369,4 +369,4 @@ def test_whatever_is_seen_the_books_are_in_order(looks: list[Any], restarts: boo
         if use_of(view(name, now, breaker), degraded=False)[0] in (Use.WELL, Use.SET_ASIDE):
             assert name not in roots
         if now is Health.DOWN and root is None:
-            assert name in roots or name in bench.incidents.watched
+            assert name in roots or any(name in one.services for one in in_the_books)
