@@ -155,20 +155,32 @@ def check(file: Path | None) -> None:
     metavar="FILE.md",
     help="Where the report goes.",
 )
-def truth(file: Path | None, output: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and the progress on standard error.")
+@click.option(
+    "--compose",
+    "compose_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also compare the services with a compose file: ports and health checks.",
+)
+def truth(file: Path | None, output: Path, as_json: bool, compose_file: Path | None) -> None:
     """Ask every service for its health once, now; write a report and bring the database's table up to date.
 
-    Ends with 1 where a service that should be on is broken, or the table could not be written.
+    Ends with 1 where a service that should be on is broken, or the table could not be written. A compose file that says
+    otherwise than the configuration is told of, and changes no exit code.
 
     \b
     Examples:
       tentaculo truth
       tentaculo truth -c docker/vx11.toml --output docs/audit/truth.md
+      tentaculo truth --compose docker/compose.yaml
+      tentaculo truth --json | jq .summary
     """
     from tentaculo import examine
 
     with faults_told():
-        sys.exit(0 if examine.truth(file, output) else FOUND)
+        is_well = examine.truth(file, output, as_json=as_json, compose_file=compose_file)
+    sys.exit(0 if is_well else FOUND)
 
 
 @cli.group()

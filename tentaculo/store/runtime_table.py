@@ -88,7 +88,8 @@ class RuntimeTable:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are written, in the table's canonical order."""
-        return tuple(name for name in self._table.c.keys() if name != "id")  # noqa: SIM118 - a column collection
+        # SQLAlchemy's own kind of text is none that every library takes for one.
+        return tuple(str(name) for name in self._table.c.keys() if name != "id")  # noqa: SIM118 - a column collection
 
     def write(self, connection: Connection, views: Iterable[ServiceView], now: datetime) -> Written:
         """Bring the rows of `views` up to date, within the caller's transaction.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tentaculo.config.schema import Config
-from tentaculo.health import truth
+from tentaculo.health import report, truth
 from tentaculo.model import Health, ServiceView
 
 from .conftest import Serve, answer, by_path, fleet, free_port, says
@@ -57,7 +57,7 @@ async def test_each_service_once_as_it_arrives(serve: Serve) -> None:
     assert len(hits) == 1
     assert results[0].port == gateway
     assert [found.name for found in results if truth.is_failure(found)] == ["refused"]
-    assert truth.summary(results) == {"OK": 4, "BROKEN": 1, "UNKNOWN": 1}
+    assert report.summary(results) == {"OK": 4, "BROKEN": 1, "UNKNOWN": 1}
 
 
 async def test_all_at_once_and_each_path_has_its_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ async def test_a_listener_that_fails_is_heard(serve: Serve) -> None:
     ],
 )
 def test_where_the_gateway_is(server: dict[str, object], host: str) -> None:
-    config = truth._with_gateway(with_gateway(fleet(madre={"url": "http://a:1"}), **server))
+    config = truth.with_gateway(with_gateway(fleet(madre={"url": "http://a:1"}), **server))
     assert list(config.services) == ["tentaculo_link", "madre"]
     (upstream,) = config.services["tentaculo_link"].upstreams
     assert (upstream.host, upstream.port, upstream.service) == (host, 8000, "tentaculo_link")
@@ -105,71 +105,4 @@ def test_where_the_gateway_is(server: dict[str, object], host: str) -> None:
 
 def test_a_gateway_that_is_configured_as_a_service_is_not_asked_twice() -> None:
     config = fleet(tentaculo_link={"url": "http://elsewhere:8000"})
-    assert truth._with_gateway(config) is config
-
-
-def test_lines() -> None:
-    well = view("madre", Health.UP, endpoint="/health")
-    assert truth.line(well) == "✓ madre (8001)             OK       answered 200 in 4 ms at /health"
-    assert truth.line(view("hermes", Health.DOWN, reason="connection refused", endpoint="/health")) == (
-        "✗ hermes (8001)            BROKEN   connection refused"
-    )
-    assert truth.line(view("shub", Health.OFF, reason="off on purpose")) == (
-        "- shub (8001)              UNKNOWN  off on purpose"
-    )
-    assert truth.line(view("mcp", Health.UNKNOWN, reason="not asked"))[0] == "?"
-
-
-def test_report() -> None:
-    results = [
-        view("tentaculo_link", Health.UP, port=8000, code=200, latency_ms=1, endpoint="/health", snippet="{}"),
-        view("madre", Health.DEGRADED, code=200, latency_ms=9, endpoint="/healthz", reason="calls itself degraded"),
-        view("hermes", Health.DOWN, port=8003, reason="connection refused", endpoint="/health"),
-        view("shubniggurath", Health.OFF, port=8007, reason="off on purpose"),
-    ]
-    assert truth.report(results, AT) == (
-        "# VX11 runtime truth\n"
-        "\n"
-        "**Date:** 2025-12-16 09:45:07 UTC\n"
-        "\n"
-        "| Service | Port | Status | HTTP Code | Latency (ms) | Endpoint | Snippet |\n"
-        "| --- | --- | --- | --- | --- | --- | --- |\n"
-        "| tentaculo_link | 8000 | OK | 200 | 1 | /health | {} |\n"
-        "| madre | 8001 | OK (degraded) | 200 | 9 | /healthz | — |\n"
-        "| hermes | 8003 | BROKEN | — | — | /health | — |\n"
-        "| shubniggurath | 8007 | UNKNOWN (off on purpose) | — | — | — | — |\n"
-        "\n"
-        "## Summary\n"
-        "\n"
-        "- **OK:** 2 of 4\n"
-        "- **BROKEN:** 1 of 4\n"
-        "- **UNKNOWN:** 1 of 4 (off on purpose: shubniggurath)\n"
-        "\n"
-        "## What is wrong\n"
-        "\n"
-        "- **madre** (8001): calls itself degraded\n"
-        "- **hermes** (8003): connection refused\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "cell"),
-    [
-        ("a | b", r"a \| b"),
-        ("two\nlines\r\n| more", r"two lines \| more"),
-        ("`code`", r"\`code\`"),
-        ("<script>alert(1)</script> & so", "&lt;script&gt;alert(1)&lt;/script&gt; &amp; so"),
-        ("[link](http://x)", r"\[link\](http://x)"),
-        ("**bold** ~~gone~~", r"\*\*bold\*\* \~\~gone\~\~"),
-        ("_it_ snake_case", r"\_it\_ snake_case"),
-        ("back\\slash\\| pipe", r"back\\slash\\\| pipe"),
-        ("x" * 200, "x" * 79 + "…"),
-    ],
-)
-def test_what_a_service_says_is_text_in_the_report(text: str, cell: str) -> None:
-    lines = truth.report([view("madre", Health.UP, snippet=text)], AT).splitlines()
-    assert lines[6] == f"| madre | 8001 | OK | — | — | — | {cell} |"
-
-
-def test_an_empty_fleet_has_a_report() -> None:
-    assert "- **OK:** 0 of 0" in truth.report([], AT)
+    assert truth.with_gateway(config) is config

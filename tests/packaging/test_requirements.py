@@ -47,7 +47,8 @@ def _needed(requirements: Iterable[str]) -> set[str]:
     return {name for name, _ in found}
 
 
-RUN_TIME = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["postgresql"]]
+EXTRAS = PROJECT["optional-dependencies"]
+RUN_TIME = [*PROJECT["dependencies"], *EXTRAS["postgresql"], *EXTRAS["compose"]]
 
 
 def test_the_gateways_requirements_are_complete_and_no_more() -> None:
