@@ -21,6 +21,9 @@ from tentaculo.incident import Incident, Told
 CHANGES_EVERY = timedelta(minutes=5)
 """How often at most it is told that more services are affected by the same incident."""
 
+STALE = timedelta(days=1)
+"""An end that could not be told for so long, since nobody was there to tell or to be told, is no news any more."""
+
 
 class Kind(StrEnum):
     """What a message tells."""
@@ -66,7 +69,7 @@ class Alerts:
             found.append(Telling(Kind.OPENED, tuple(new)))
         told = [one for one in known if one.told is Told.OPEN and one.told_at is not None]
         for kind, is_due in (
-            (Kind.ENDED, self._has_settled),
+            (Kind.ENDED, self._is_over),
             (Kind.CHANGED, self._has_grown),
             (Kind.REMINDER, self._is_forgotten),
         ):
@@ -84,6 +87,10 @@ class Alerts:
     def _is_live(self, incident: Incident, now: datetime) -> bool:
         """Whether it goes on. One that comes and goes does, also in the moments in between."""
         return incident.is_open or (incident.reopened > 0 and not self._has_settled(incident, now))
+
+    def _is_over(self, incident: Incident, now: datetime) -> bool:
+        is_news = incident.ended_at is not None and now - incident.ended_at < STALE
+        return is_news and self._has_settled(incident, now)
 
     def _has_settled(self, incident: Incident, now: datetime) -> bool:
         return incident.ended_at is not None and now - incident.ended_at >= self._settle

@@ -153,6 +153,15 @@ def test_what_an_earlier_process_left_is_told_once_it_has_been_seen() -> None:
     assert new.sees("hermes").waits(1).heard() == [(Kind.OPENED, ("hermes",))]
 
 
+def test_an_end_that_is_long_past_is_no_news() -> None:
+    old = Desk().sees("hermes").waits(WAIT).well("hermes")
+    for away, said in ((3600.0, [(Kind.ENDED, ("hermes",))]), (2 * 86400.0, [])):
+        new = Desk()
+        new.now = old.now + timedelta(seconds=away)
+        new.incidents.restore(old.incidents.ended, ("hermes",), new.now)
+        assert new.waits(2).heard() == said
+
+
 def test_a_degraded_one_that_goes_down_is_told_again() -> None:
     desk = Desk()
     desk.incidents = Incidents(settle=SETTLE, degraded=True)
