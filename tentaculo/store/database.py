@@ -79,6 +79,9 @@ class Database:
     def add_history(self, rows: Sequence[HistoryRow]) -> None:
         """Store what was met, in one transaction."""
         with self._transaction() as connection:
+            if connection.dialect.name == "sqlite":
+                # The driver would begin with the first change, and another process could come between it and the look.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             add_history(connection, rows)
 
     def tend_history(self, tending: Tending, *, thorough: bool) -> Iterator[None]:

@@ -58,6 +58,8 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
             c.start.in_({period.start for period in met.values()}),
             c.service.in_({period.service for period in met.values()}),
         )
+        # In one order for everybody, so that two processes cannot wait for each other's rows.
+        .order_by(*history.primary_key.columns)
         .with_for_update()
     )
     changed = []

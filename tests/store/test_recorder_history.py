@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from tentaculo.histogram import Histogram
 from tentaculo.model import DAY, HOUR, MINUTE, Period, Tally
 from tentaculo.store import upkeep
+from tentaculo.store.database import Database
 from tentaculo.store.faults import StoreUnavailable
+from tentaculo.store.history import history_row, read_history
 from tentaculo.store.recorder import Recorder
 from tentaculo.store.upkeep import Kept
 from tests.shapes import opened
@@ -89,6 +93,31 @@ async def test_while_the_database_is_locked_history_waits_and_is_counted_once(
     await eventually(lambda: kept.problem is None)
     assert await ok_of(kept, MINUTE) == [6, 12]
     assert kept.dropped == 0
+
+
+def test_several_processes_that_meet_the_same_minute_add_up(url: str) -> None:
+    """Each has a connection of its own, as several gateways on one database have."""
+    times = 100
+
+    def add(_: int) -> None:
+        database, left = Database(url), times
+        while left:
+            try:
+                database.ready()
+                database.add_history([history_row(minute(0)), history_row(minute(1))])
+                left -= 1
+            except SQLAlchemyError:
+                # Both stored the first row, or the other has held the lock for too long: done again, as the writer does.
+                database.close()
+        database.close()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(add, range(3)))
+    with opened(url) as connection:
+        found = read_history(connection, MINUTE, TODAY, TODAY + HOUR, ["madre"])
+    assert [(one.probes.ok, one.probes.failed, one.probes.latency.count) for one in found] == [
+        (6 * 3 * times, 3 * times, 6 * 3 * times)
+    ] * 2
 
 
 async def test_what_waits_is_bounded_and_the_oldest_is_what_is_lost(tmp_path: Path, recorder_on: RecorderOn) -> None:
