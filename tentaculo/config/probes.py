@@ -145,6 +145,9 @@ class Probe(Section):
         strange = sorted(key for key in special - {*known} if getattr(self, key) != fields[key].default)
         if strange:
             raise ValueError(f"has {' and '.join(strange)}, which a probe of kind {self.kind} does not know")
+        of_body = [key for key in _OF_ANSWERS if getattr(self, key)]
+        if self.method == "HEAD" and of_body:
+            raise ValueError(f"has {' and '.join(of_body)}, but asks by HEAD, whose answer has no body")
         return self
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import Service
@@ -27,6 +27,9 @@ from tentaculo.model import (
     Upstream,
     UpstreamView,
 )
+
+_URGENT_FOR = timedelta(minutes=1)
+"""How long an address is probed more often because its breaker has opened."""
 
 
 def _no_breaker(_: Upstream) -> BreakerView:
@@ -162,8 +165,14 @@ class Board:
         return self._entries[upstream.service].addresses[upstream].streak.is_settled
 
     def is_urgent(self, upstream: Upstream) -> bool:
-        """Whether the next probe of an address should come soon: a belief, or an open breaker, hangs on it."""
-        return not self.is_settled(upstream) or self._breaker_view(upstream).state is not BreakerState.CLOSED
+        """Whether the next probe of an address should come soon: a belief, or a breaker that has opened, hangs on it.
+
+        The latter for a minute only: a fleet that is down for long must not be asked ten times as often for it.
+        """
+        if not self.is_settled(upstream):
+            return True
+        opened = self._breaker_view(upstream).opened_at
+        return opened is not None and self._now() - opened < _URGENT_FOR
 
     def is_doubted(self, upstream: Upstream) -> bool:
         """Whether probes find an address down, or the latest did."""

@@ -37,7 +37,7 @@ class Watch:
     """Probes each upstream of the enabled services at its own cadence: `probe.interval` seconds, give or take `jitter`.
 
     A probe that contradicts what is believed is repeated after `probe.recheck` seconds, until it is believed or not; so
-    is any probe while the address's breaker is not closed, since requests wait for it to be well again.
+    is any probe in the first minute in which the address's breaker is not closed: requests wait for it to be well.
     Who learns something of an upstream in another way can `suspect` it: then it is probed now.
 
     At most one probe of an upstream is under way, and at most `limits.probes` in all; how a hung one costs its own

@@ -10,7 +10,7 @@ SERVICE = "[services.madre]\nurl = 'http://h'\n[services.madre.probe]\n"
 
 def test_what_is_expected_of_an_answer(load_text: LoadText) -> None:
     text = f"""{SERVICE}
-        method = "HEAD"
+        method = "POST"
         status = [204, "300-399"]
         contains = "ready"
         matches = "v[0-9]+"
@@ -67,6 +67,12 @@ def test_faults(faults_of: FaultsOf, line: str, fault: str) -> None:
 def test_a_key_that_its_kind_does_not_know(faults_of: FaultsOf, kind: str, line: str, named: str) -> None:
     assert faults_of(f"{SERVICE}kind = '{kind}'\n{line}") == [
         f"services.madre.probe: has {named}, which a probe of kind {kind} does not know"
+    ]
+
+
+def test_an_answer_to_head_has_no_body_to_look_at(faults_of: FaultsOf) -> None:
+    assert faults_of(f"{SERVICE}method = 'HEAD'\ncontains = 'x'\nprefer = ['a']") == [
+        "services.madre.probe: has contains and prefer, but asks by HEAD, whose answer has no body"
     ]
 
 

@@ -192,6 +192,8 @@ def test_an_open_breaker_is_shown_and_what_requests_met_can_be_weighed_at_once(c
     assert (view.probes, view.traffic) == (Counts(1, 0), Counts(0, 5)), "they are counted apart"
     assert board.is_settled(A)
     assert board.is_urgent(A), "requests wait for it to be well again"
+    clock.seconds += 60
+    assert not board.is_urgent(A), "but not for ever"
     assert changed(board.record_traffic(A)) == [("switch", Health.DEGRADED)]
     assert changed(board.record_traffic(A)) == []
     assert "requests failed (5 failures in a row: reset), though its probes pass" in board.service("switch").reason

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
 
 from tentaculo.health.probe import Prober
 from tentaculo.health.probes import KINDS
@@ -190,6 +192,15 @@ class TestWebSocket:
         assert b"upgrade: websocket\r\n" in head
         assert b"sec-websocket-version: 13\r\n" in head
         assert b"x-vx11-token: s3cret\r\n" in head
+
+    async def test_against_a_server_of_another_hand(self) -> None:
+        async def accept(connection: ServerConnection) -> None:
+            await connection.wait_closed()
+
+        async with serve_websockets(accept, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            result = await ask(port, health="/ws", probe=self.PROBE)
+        assert (result.health, result.code) == (Health.UP, 101)
 
     async def test_a_wrong_accept(self, serve: Serve) -> None:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
