@@ -95,6 +95,11 @@ class Courier:
     def __repr__(self) -> str:
         return f"<Courier {self.channel.name}: {len(self._waiting)} waiting>"
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a message would be tried at once: nothing waits, nothing is under way, and the receiver wants some."""
+        return self._is_idle.is_set() and not self._is_closed
+
     def put(self, message: Message) -> None:
         """Queue a message. Never waits and never raises."""
         if self._is_closed:

@@ -83,9 +83,10 @@ def _title(kind: Kind, incidents: Sequence[Incident], now: datetime) -> str:
     if count == 1:
         others = f", and {len(first.affected)} with it" if first.affected else ""
         return f"{first.root} {_state(first, still)}{others}"
-    word = "are" if all(one.reopened == 0 for one in incidents) else "have trouble,"
+    if any(one.reopened for one in incidents):
+        return f"{count} services {still}fail: {names}"
     down = "down" if any(one.severity is Health.DOWN for one in incidents) else "degraded"
-    return f"{count} services {word} {still}{down}: {names}"
+    return f"{count} services are {still}{down}: {names}"
 
 
 def _paragraph(kind: Kind, incident: Incident, around: Surroundings, now: datetime) -> str:

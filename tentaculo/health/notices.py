@@ -81,8 +81,11 @@ class Notices:
         return {courier.channel.name: courier.counts for courier in self._couriers}
 
     def look(self, incidents: Iterable[Incident]) -> None:
-        """Send what is due of `incidents` now. Never waits."""
-        if not self._couriers:
+        """Send what is due of `incidents` now. Never waits.
+
+        While no channel is free none is made: the next one tells in one what is true when somebody can take it.
+        """
+        if not any(courier.is_free for courier in self._couriers):
             return
         now = self._now()
         for telling in self._alerts.due(incidents, now):

@@ -227,6 +227,9 @@ def test_titles_of_several() -> None:
     assert said(Kind.OPENED, *many)[0] == "4 services are down: a, b, c and 1 more"
     assert said(Kind.REMINDER, *many[:2])[0] == "2 services are still down: a, b"
     assert said(Kind.ENDED, *many[:2])[0] == "2 incidents are over: a, b"
+    # Of those that come and go nobody knows what they do at this moment.
+    assert said(Kind.OPENED, many[0], incident("b", reopened=1))[0] == "2 services fail: a, b"
+    assert said(Kind.REMINDER, many[0], incident("b", reopened=1))[0] == "2 services still fail: a, b"
 
 
 def test_a_message_says_what_since_when_why_what_it_depends_on_and_where_to_look() -> None:
