@@ -55,9 +55,8 @@ def unread(transport: asyncio.BaseTransport, most: int) -> bytes:
     if sock is None or transport.get_extra_info("ssl_object") is not None:
         return b""
     found = b""
-    with suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as copy:
-        copy.setblocking(False)
-        while len(found) < most and (data := copy.recv(most)):
+    with suppress(OSError):  # BlockingIOError among them: nothing more is there
+        while len(found) < most and (data := os.read(sock.fileno(), most)):
             found += data
     return found
 

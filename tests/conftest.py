@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 import uvloop
+from hypothesis import settings
 
 from tentaculo.app import Gateway
 from tentaculo.auth import hash_token
@@ -20,6 +21,10 @@ from tentaculo.config.schema import Config
 from tentaculo.proxy.traffic import Record
 
 TOKEN = "test-token"
+
+# How long an example takes is the machine's affair; each test has a limit of its own.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

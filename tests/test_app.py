@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -336,12 +335,10 @@ async def test_a_request_that_hangs_is_cut_when_nobody_waits_any_longer(tmp_path
         async with dial(port_of(gateway)) as wire:
             await wire.send(b"GET /madre/x HTTP/1.1\r\nHost: h\r\n\r\n")
             await slow.asked.wait()
-            began = time.monotonic()
             async with leaving(gateway) as task, asyncio.timeout(TIMEOUT):
                 if how == "hurry":
                     hurry.set()
                 await task
-            assert time.monotonic() - began < 2
             response = await wire.response()
             assert (response.status, json.loads(response.body)["error"]) == (503, "stopping")
             assert response.get("retry-after") == "1"

@@ -262,7 +262,7 @@ class TestConnecting:
         async with upstream(answering(ok())) as server:
             with swallowing(server.port):
                 pool = Pool(Upstream("s", "name", server.port), Limits(), look_up=Names([DEAD, "127.0.0.1"]))
-                connection = await pool.connect(0.5)
+                connection = await pool.connect(2)
                 assert connection.address == "127.0.0.1"
                 connection.abort()
 

@@ -11,7 +11,6 @@ import asyncio
 import os
 import platform
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,19 +21,17 @@ from tests.gateway import ROOT
 from tests.soak.abuses import ABUSES
 from tests.soak.breakdowns import BREAKDOWNS
 from tests.soak.exchanges import EXCHANGES
-from tests.soak.gateway import Look, Watched, watched_gateway
+from tests.soak.gateway import Watched, left_over, settled, watched_gateway
 from tests.soak.kinds import Kind
 from tests.soak.listeners import Listener, listening
 from tests.soak.load import Load
 from tests.soak.report import MIB, Sample, Soak, write
-from tests.soak.upstream import Upstream, moody_upstream
+from tests.soak.upstream import moody_upstream
 
 LIMITS = {"head_time": 1, "body_grace": 2, "idle": 5, "stall": 5, "subscriber_queue": 10_000}
 LISTENERS = 8
 SETTLED = 30.0
 """Seconds in which everything must have ended after the last exchange."""
-LOOKS = 1.1
-"""Seconds between two looks: the gateway's metrics are those of the last second."""
 WEIGHTS = {
     "get": 620.0,
     "get_and_close": 40.0,
@@ -93,35 +90,6 @@ class Watch:
                 await asyncio.sleep(1)
 
 
-async def settled(gateway: Watched, upstream: Upstream, before: Look | None = None) -> Look:
-    """What is left, as soon as it is no more than `before`; without one, what two looks in succession find.
-
-    A probe under way is a task and a descriptor more, for some milliseconds: it must be in neither look.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + SETTLED
-    last: Look | None = None
-    while True:
-        upstream.close_idle()
-        async with gateway.client() as client:
-            look = await gateway.look(client)
-        wanted = last if before is None else before
-        is_quiet = (look.connections, look.in_flight) == (1, 0) and wanted is not None
-        if loop.time() > deadline or (is_quiet and not _left_over(look, wanted)):
-            return look
-        last = look
-        await asyncio.sleep(LOOKS)
-
-
-def _left_over(look: Look, before: Look | None) -> list[str]:
-    """What `look` has beyond `before`, in words."""
-    if before is None:
-        return []
-    more = [f"{count} of {name}" for name, count in (Counter(look.descriptors) - Counter(before.descriptors)).items()]
-    tasks = look.tasks - before.tasks
-    return [*more, f"{tasks} tasks"] if tasks > 0 else more
-
-
 async def soak(requests: int, workers: int, seed: int, allowance: int) -> Soak:
     """Run it."""
     async with moody_upstream() as upstream, watched_gateway(upstream.port, LIMITS) as gateway:
@@ -129,7 +97,7 @@ async def soak(requests: int, workers: int, seed: int, allowance: int) -> Soak:
         watch = Watch(gateway, load, requests)
         async with gateway.client() as client:
             await client.ask("POST", "/events/ingest", "Content-Type: application/json", body=b"{}")
-        before = await settled(gateway, upstream)
+        before = await settled(gateway, upstream, SETTLED)
         tasks = TaskGroup("soak")
         async with listening(gateway, LISTENERS) as listeners:
             watching = tasks.start(watch.run(), "watch")
@@ -139,11 +107,11 @@ async def soak(requests: int, workers: int, seed: int, allowance: int) -> Soak:
             watching.cancel()
             await tasks.close()
             unheard = [item.events for item in listeners if item.events != load.done["event_broadcast"]]
-        after = await settled(gateway, upstream, before)
+        after = await settled(gateway, upstream, SETTLED, before)
         faults = [*load.surprises, *watch.errors, *gateway.errors()]
         if unheard:
             faults.append(f"subscribers heard {unheard} of {load.done['event_broadcast']} events")
-        if left := _left_over(after, before):
+        if left := left_over(after, before):
             faults.append(f"left over: {', '.join(left)}")
         if await gateway.running.stop() != 0:
             faults.append("the gateway did not stop well")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +13,11 @@ from urllib.parse import urlsplit
 
 from tests.gateway import Running, running_gateway
 from tests.soak.client import Client, expect
+from tests.soak.upstream import Upstream
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_LOOKS = 1.1
+"""Seconds between two looks: the gateway's metrics are those of the last second."""
 _GAUGES = ("tentaculo_connections_open", "tentaculo_requests_in_flight", "tentaculo_tasks")
 
 
@@ -81,6 +85,36 @@ class Watched:
             os.truncate(self.running.output, 0)
         lines = data.decode(errors="replace").splitlines()
         return [line for line in lines if '"level":"error"' in line or not line.lstrip("\0").startswith("{")]
+
+
+async def settled(gateway: Watched, upstream: Upstream, seconds: float, before: Look | None = None) -> Look:
+    """What is left, as soon as it is no more than `before`; without one, what two looks in succession find.
+
+    A probe under way is a task and a descriptor more, for some milliseconds: it must be in neither look. After
+    `seconds` it is what is found then.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    last: Look | None = None
+    while True:
+        upstream.close_idle()
+        async with gateway.client() as client:
+            look = await gateway.look(client)
+        wanted = last if before is None else before
+        is_quiet = (look.connections, look.in_flight) == (1, 0) and wanted is not None
+        if loop.time() > deadline or (is_quiet and not left_over(look, wanted)):
+            return look
+        last = look
+        await asyncio.sleep(_LOOKS)
+
+
+def left_over(look: Look, before: Look | None) -> list[str]:
+    """What `look` has beyond `before`, in words."""
+    if before is None:
+        return []
+    more = [f"{count} of {name}" for name, count in (Counter(look.descriptors) - Counter(before.descriptors)).items()]
+    tasks = look.tasks - before.tasks
+    return [*more, f"{tasks} tasks"] if tasks > 0 else more
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any, cast
 
@@ -498,32 +498,54 @@ async def test_a_head_that_does_not_arrive_is_a_408() -> None:
             assert (await refused(wire)).status == 408
         async with dial(served.port) as wire:
             # One byte now and then does not help.
-            for byte in b"GET":
-                await wire.send(bytes([byte]))
-                await asyncio.sleep(0.09)
+            with suppress(ConnectionError):
+                for byte in b"GET / HTTP/1.1\r\n":
+                    await wire.send(bytes([byte]))
+                    await asyncio.sleep(0.03)
             assert (await refused(wire)).status == 408
-        async with dial(served.port) as wire:
-            # Nor does a first request that came in time.
-            await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert (await wire.response()).status == 200
-            await wire.send(b"GET / HTTP/1.1\r\n")
-            assert (await refused(wire)).status == 408
+    async with serving(fine, head_time=1) as served, dial(served.port) as wire:
+        # Nor does a first request that came in time.
+        await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await wire.response()).status == 200
+        await wire.send(b"GET / HTTP/1.1\r\n")
+        assert (await refused(wire)).status == 408
 
 
 async def test_the_time_for_a_head_is_not_the_handlers_nor_the_bodys_nor_keep_alives() -> None:
+    """The clock of a head runs while one is waited for or has begun, and never else."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
     async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        asked.set()
         body = await request.read()
-        await asyncio.sleep(0.3)
+        await go.wait()
         return web.Response(body=body)
 
-    async with serving(slow, head_time=0.2) as served, dial(served.port) as wire:
+    async with serving(slow) as served, dial(served.port) as wire:
+        async with asyncio.timeout(TIMEOUT):
+            while not served.connections:
+                await asyncio.sleep(0.01)
+        connection = served.connections[0]
+        async with asyncio.timeout(TIMEOUT):
+            while connection._head_timer is None:
+                await asyncio.sleep(0.01)
         for _ in range(2):
             await wire.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n")
+            await asyncio.wait_for(asked.wait(), TIMEOUT)
+            assert connection._head_timer is None
             for byte in b"abc":
-                await asyncio.sleep(0.15)
                 await wire.send(bytes([byte]))
+                await asyncio.sleep(0)
+                assert connection._head_timer is None
+            go.set()
             assert (await wire.response()).body == b"abc"
-            await asyncio.sleep(0.3)
+            assert connection._head_timer is None
+            asked.clear()
+            go.clear()
+        await wire.send(b"POST")
+        async with asyncio.timeout(TIMEOUT):
+            while connection._head_timer is None:
+                await asyncio.sleep(0.01)
 
 
 async def test_connections_over_the_limit_are_told_so() -> None:

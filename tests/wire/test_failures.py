@@ -90,11 +90,11 @@ async def test_a_silent_upstream_is_a_504(start: Start, service: Service) -> Non
 
 async def test_the_limit_starts_when_the_request_has_been_sent_whole(start: Start, service: Service) -> None:
     async with upstream(answering(ok(b"patient"))) as up:
-        live = await start(service(up.port, timeout=0.3))
+        live = await start(service(up.port), limits={"first_byte": 0.6})
         async with dial(live.port) as wire:
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n")
             for byte in b"slow":
-                await asyncio.sleep(0.15)
+                await asyncio.sleep(0.2)
                 await wire.send(bytes([byte]))
             assert (await wire.response()).body == b"patient"
 

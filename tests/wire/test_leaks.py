@@ -5,15 +5,13 @@ A real gateway process, asked from outside: its descriptors by /proc, its tasks 
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tests.soak.abuses import ABUSES
 from tests.soak.breakdowns import BREAKDOWNS
-from tests.soak.gateway import Look, Watched, watched_gateway
+from tests.soak.gateway import left_over, settled, watched_gateway
 from tests.soak.load import Load
-from tests.soak.upstream import Upstream, moody_upstream
+from tests.soak.upstream import moody_upstream
 
 ROUNDS = 6
 EXCHANGES = 2_000
@@ -41,27 +39,11 @@ COSTLY = (
 """Kinds that fill every buffer on the way, megabytes each: they come less often."""
 
 
-async def settled(gateway: Watched, upstream: Upstream, before: Look | None = None) -> Look:
-    """What the gateway holds once nothing is under way: as soon as it is what it was `before`, else at the deadline."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + SETTLED
-    while True:
-        upstream.close_idle()
-        async with gateway.client() as client:
-            look = await gateway.look(client)
-        quiet = (look.connections, look.in_flight) == (1, 0)
-        if quiet and (before is None or (look.tasks, look.descriptors) == (before.tasks, before.descriptors)):
-            return look
-        if loop.time() > deadline:
-            return look
-        await asyncio.sleep(0.2)
-
-
 @pytest.mark.timeout(240)
 async def test_nothing_is_left_of_ten_thousand_bad_exchanges() -> None:
     weights = {name: (kind, 0.2 if name in COSTLY else 1.0) for name, kind in KINDS.items()}
     async with moody_upstream() as upstream, watched_gateway(upstream.port, LIMITS, RETURN_MEMORY) as gateway:
-        before = await settled(gateway, upstream)
+        before = await settled(gateway, upstream, SETTLED)
         load = Load(gateway)
         # Alone first, so that a failure has a name.
         await load.each(KINDS)
@@ -69,14 +51,13 @@ async def test_nothing_is_left_of_ten_thousand_bad_exchanges() -> None:
         left = []
         for _ in range(ROUNDS):
             await load.drive(weights, EXCHANGES, AT_ONCE)
-            left.append(await settled(gateway, upstream, before))
+            left.append(await settled(gateway, upstream, SETTLED, before))
         after = left[-1]
         assert load.surprises == []
         assert set(load.done) == {"good", *KINDS}
         assert load.done.total() - load.done["good"] == len(KINDS) + ROUNDS * EXCHANGES
         assert (after.connections, after.in_flight) == (1, 0)
-        assert after.tasks == before.tasks
-        assert after.descriptors == before.descriptors
+        assert left_over(after, before) == []
         sizes = [look.rss for look in left]
         assert min(sizes[ROUNDS // 2 :]) - min(sizes[: ROUNDS // 2]) < GROWTH, sizes
         assert gateway.errors() == []
