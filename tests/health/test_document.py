@@ -1,0 +1,88 @@
+"""docs/health.md says what is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from tentaculo.config import probes
+from tentaculo.config.schema import Config, Limits
+from tentaculo.config.services import Breaker
+from tentaculo.health.probes import KINDS
+from tentaculo.health.verdict import stated_health
+from tentaculo.model import Health
+from tests.gateway import ROOT
+
+TEXT = (ROOT / "docs" / "health.md").read_text("utf-8")
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the first table below `heading`, without its first two lines."""
+    rows = re.search(r"(?:^\|.*\n)+", TEXT[TEXT.index(heading) :], re.MULTILINE)
+    assert rows is not None
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[0].splitlines()[2:]]
+
+
+def test_every_state_is_there() -> None:
+    assert {row[0].strip("`") for row in table("## States")} == {health.value for health in Health}
+
+
+def test_every_kind_of_probe_is_there() -> None:
+    kinds = table("`probe.kind` says how a service is asked")
+    assert {row[0].partition(" ")[0].strip("`") for row in kinds} == {*KINDS}
+
+
+def test_what_is_expected_of_an_answer_is_there_with_its_default() -> None:
+    rows = {row[0].strip("`"): row[1].strip("`") for row in table("### What is expected of an answer")}
+    assert {*rows} == {*probes._OF_KIND["http"]}
+    probe = probes.Probe()
+    assert (rows["method"], rows["status"]) == (probe.method, str([low for low, _ in probe.status]))
+    assert int(rows["certificate_days"]) == probe.certificate_days
+
+
+def test_what_answers_say() -> None:
+    *known, _ = table("### What answers say")
+    for words, health in known:
+        for word in re.findall(r"`(\w+)`", words):
+            assert stated_health(b'{"status": "%b"}' % word.encode())[0].value == health
+    assert len(known) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "section"), [(probes.Probe(), "probe"), (Breaker(), "breaker"), (Limits(), "limits")], ids=str
+)
+def test_defaults_that_are_told_in_passing(model: Any, section: str) -> None:
+    """As `probe.failures` probes in a row (3 by default), or `breaker.rate` (50 %)."""
+    told = re.findall(rf"`{section}\.(\w+)`[^`|()]*\((\d+)( %)?[^)]*\)", TEXT)
+    assert told
+    for key, number, percent in told:
+        default = getattr(model, key)
+        assert float(number) == (default * 100 if percent else default), key
+
+
+def test_the_examples_are_valid() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        tables = tomllib.loads(block)
+        services = {name: {"url": "http://h", **table} for name, table in tables.pop("services", {}).items()}
+        Config.model_validate({**tables, "services": services})
+
+
+def test_every_setting_that_it_names_exists() -> None:
+    known: dict[str, type[BaseModel]] = {"probe": probes.Probe, "breaker": Breaker, "limits": Limits}
+    named = re.findall(r"`(probe|breaker|limits)\.(\w+)`", TEXT)
+    assert [f"{section}.{key}" for section, key in named if key not in known[section].model_fields] == []
+
+
+def test_the_links_lead_somewhere() -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"(?m)^#+ (.*)", TEXT)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", TEXT)) <= headings
+    assert [link for link in re.findall(r"\]\(([\w./-]+)\)", TEXT) if not Path(ROOT / "docs" / link).exists()] == []
