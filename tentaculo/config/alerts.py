@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,7 @@ def secret_bytes(secret: str) -> bytes:
         raise ValueError("must begin with whsec_")
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; it is another where the text is not ASCII
         raise ValueError("must be whsec_ and base64") from None
     if not _LEAST_BYTES <= len(key) <= _MOST_BYTES:
         raise ValueError(f"must hold {_LEAST_BYTES} to {_MOST_BYTES} bytes; `tentaculo alerts secret` makes one")

@@ -69,7 +69,7 @@ def test_the_examples_are_valid() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     assert blocks
     for block in blocks:
-        tables = tomllib.loads(block)
+        tables = tomllib.loads(block.replace("whsec_…", "whsec_" + "A" * 44))
         services = {name: {"url": "http://h", **table} for name, table in tables.pop("services", {}).items()}
         Config.model_validate({**tables, "services": services})
 
