@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -324,6 +325,26 @@ async def test_a_lost_database_costs_history_only(services: Services, tmp_path: 
         one = await client.get(f"/vx11/incidents/{opened['id']}")
         assert [note["text"] for note in one["notes"]] == ["It is back."]
     assert told(receiver) == [("incident.opened", "hermes is down")]
+
+
+async def test_a_database_that_is_locked_delays_no_alert(services: Services, file: Path) -> None:
+    fleet = {"hermes": services.table("hermes")}
+    async with receiving() as receiver, gateway(file, fleet, receiver) as client:
+        await client.until("/vx11/status", lambda found: found["ok"])
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            services.down.add("hermes")
+            await receiver.has(1)
+            (opened,) = (await client.open_roots("hermes"))["incidents"]
+            services.down.clear()
+            await receiver.has(2)
+            other.execute("ROLLBACK")
+        await client.until("/vx11/incidents", lambda found: found["problem"] is None)
+        url = f"sqlite:///{file}"
+        async with asyncio.timeout(20):
+            while (kept := once(url, lambda connection: find(connection, opened["id"]))) is None or kept.is_open:
+                await asyncio.sleep(0.05)
+    assert [kind for kind, _ in told(receiver)] == ["incident.opened", "incident.ended"]
 
 
 async def test_a_breaker_that_opens_is_an_incident(services: Services, file: Path) -> None:
