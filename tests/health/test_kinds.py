@@ -7,6 +7,7 @@ import base64
 import hashlib
 import ssl
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -221,20 +222,44 @@ class TestWebSocket:
         assert (result.health, result.reason) == (Health.DOWN, "no answer within 0.2 s at /ws")
 
 
+_AUTHORITY = """
+[ca]
+default_ca = one
+[one]
+database = index.txt
+serial = serial
+new_certs_dir = .
+default_md = sha256
+policy = any
+x509_extensions = local
+[any]
+commonName = supplied
+[local]
+subjectAltName = DNS:localhost
+"""
+
+
 @pytest.fixture(scope="module")
 def issue(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """`issue(days)` → context of a server, and the file of its certificate, which then stands for an authority."""
+    """`issue(days)` → context of a server, and the file of its certificate, which then stands for an authority.
+
+    With less than no days it has expired: `openssl req` makes none of those, `openssl ca` does.
+    """
 
     def make(days: float) -> tuple[ssl.SSLContext, Path]:
         folder = tmp_path_factory.mktemp("tls")
-        certificate, key = folder / "certificate.pem", folder / "key.pem"
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        command += ["-days", str(days), "-keyout", str(key), "-out", str(certificate)]
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        (folder / "ca.cnf").write_text(_AUTHORITY)
+        (folder / "index.txt").touch()
+        (folder / "serial").write_text("01\n")
+        now = datetime.now(UTC)
+        start, end = (f"{now + timedelta(days=shift):%Y%m%d%H%M%SZ}" for shift in (-30, days))
+        request = "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
+        sign = "ca -selfsign -batch -notext -config ca.cnf -keyfile key.pem -in request.pem -out certificate.pem"
+        for command in (f"{request} -keyout key.pem -out request.pem", f"{sign} -startdate {start} -enddate {end}"):
+            subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True, timeout=30)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        return context, certificate
+        context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+        return context, folder / "certificate.pem"
 
     return make
 
@@ -272,6 +297,18 @@ class TestCertificates:
 
         result = await ask(await serve(talk, ssl=context), "https", probe={"kind": kind, "timeout": 10})
         assert (result.health, result.reason) == (health, f"{did} in {result.latency_ms} ms{reason}")
+
+    @pytest.mark.parametrize("kind", ["tls", "http"])
+    async def test_one_that_has_expired(
+        self, serve: Serve, issue: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        context, certificate = issue(-1)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        result = await ask(await serve(silent, ssl=context), "https", probe={"kind": kind})
+        assert (result.health, result.reason) == (
+            Health.DOWN,
+            "its certificate is not accepted: certificate has expired",
+        )
 
     async def test_a_certificate_that_nobody_vouches_for(self, serve: Serve, issue: Any) -> None:
         context, _ = issue(90)
