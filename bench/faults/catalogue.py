@@ -9,7 +9,7 @@ RATE = 100.0
 """Requests a second, each on a connection of its own; every fifth is a POST."""
 CALM, AFTER = 4.0, 20.0
 """Seconds of traffic before the fault, and after its end."""
-LASTS = (16.0, 13.0, 19.0, 14.5, 17.5)
+LASTS = (16.0, 13.0, 19.0, 14.5)
 """Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
 LATE = 1.0
 """Seconds after which an answer comes too late."""
@@ -26,7 +26,7 @@ class Behaviour:
     delay: float = 0.0
     """Seconds more before each answer, its health path's too."""
     hangs: bool = False
-    """It accepts connections and reads requests, and answers nothing until this ends, as after a lock or a pause."""
+    """It accepts connections and reads requests, and never answers; at the end they are cut, as by a restart."""
     closed: bool = False
     """Nobody listens, and its connections are cut."""
 
@@ -52,9 +52,7 @@ class Fault:
 
 FAULTS = (
     Fault("crash", "crash", "its process is killed; its port is refused", kills=True),
-    Fault(
-        "hang", "hang", "it accepts connections and answers nothing, then goes on where it stood", Behaviour(hangs=True)
-    ),
+    Fault("hang", "hang", "it accepts connections and never answers, until it is restarted", Behaviour(hangs=True)),
     Fault("errors", "30 % errors", "30 % of all requests, health included, get a 500", Behaviour(0.3, 0.3)),
     Fault("slow", "slow", "every answer, health included, takes 2.5 s more", Behaviour(delay=2.5)),
     Fault("flapping", "flapping", "refuses connections for 3 s, works for 3 s, …", Behaviour(closed=True), flaps=3.0),

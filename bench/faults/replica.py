@@ -14,8 +14,6 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import cast
 
 from bench.faults.catalogue import WELL, Behaviour, behaviour_from
@@ -37,16 +35,17 @@ class Replica:
         self.behaviour = WELL
         self.arrivals: list[float] = []
         self.connections: set[Connection] = set()
-        self.held: list[Callable[[], None]] = []
-        """Answers to what has been asked while it hangs."""
+        self.held: list[Connection] = []
+        """Connections on which it was asked something while it hangs."""
 
     async def behave(self, behaviour: Behaviour) -> None:
         """Do so from now on."""
         self.behaviour = behaviour
         if not behaviour.hangs:
-            held, self.held = self.held, []
-            for answer in held:
-                answer()
+            # As when it is restarted: what it was asked is never answered.
+            for connection in self.held:
+                connection.transport.abort()
+            self.held.clear()
         if behaviour.closed and self._server is not None:
             self._server.close()
             self._server = None
@@ -97,13 +96,13 @@ class Connection(asyncio.Protocol):
         is_health = head.split(b" ", 2)[1] == HEALTH
         if not is_health:
             replica.arrivals.append(time.monotonic())
-        is_last = b"\r\nconnection: close" in head.lower()
         if behaviour.hangs:
-            replica.held.append(partial(self._answer, b"200 OK", is_last))
+            replica.held.append(self)
             return
         fails = replica.random.random() < (behaviour.failing_health if is_health else behaviour.failing)
         status = b"500 Internal Server Error" if fails else b"200 OK"
         wait = behaviour.delay + (0.0 if is_health else WORK)
+        is_last = b"\r\nconnection: close" in head.lower()
         asyncio.get_running_loop().call_later(wait, self._answer, status, is_last)
 
     def _answer(self, status: bytes, is_last: bool) -> None:

@@ -57,6 +57,10 @@ _METHOD = """\
 - The last two also with their least-connections balancing: round robin is what both do by default, and what HAProxy's
   manual advises for HTTP.
 
+What this does not show: a hang that ends by itself, with an answer to all that was asked meanwhile, is kinder to whoever
+keeps waiting. Where it is the only replica, nginx then has callers who waited up to 10 s and were served, while Tentáculo
+Link and HAProxy refuse at once after the first 10 s.
+
 The configurations are in `bench/faults/peers.py`, the faults in `bench/faults/catalogue.py`.
 """
 
