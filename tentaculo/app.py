@@ -32,6 +32,7 @@ from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.shared import Needs
 from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
+from tentaculo.sockets import keep_alive, limit_stall
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import heartbeats, history, incidents, middleware, operations, pages, problems, status, vx11
@@ -136,6 +137,9 @@ class Gateway:
         self._stack.push_async_callback(self.proxy.close)
         await self._listeners.open(lambda: self._connection(server, serve), self._config.server.addresses)
         self._stack.push_async_callback(self._listeners.close)
+        for sock in self._listeners.sockets:
+            keep_alive(sock)
+            limit_stall(sock, self._config.limits.stall)
         await self._stack.enter_async_context(self.fleet.remembered(self.proxy.traffic.drain))
         if self._probes:
             await self._stack.enter_async_context(self.desk.attended())

@@ -7,31 +7,37 @@ import os
 import socket
 import struct
 from contextlib import suppress
+from typing import Protocol
 
 IDLE, INTERVAL, COUNT = 60, 15, 4
 """Seconds of silence before the kernel asks whether the peer still is, seconds between two asks, and asks in vain."""
 
 
-def keep_alive(transport: asyncio.BaseTransport) -> None:
-    """Have the kernel find out a peer that vanished without a word; without this a half-open tunnel stays for ever."""
-    sock = _tcp(transport)
-    if sock is None:
-        return
+class Tcp(Protocol):
+    """A TCP socket, as the event loop shows those that it holds."""
+
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
+        """Set one option."""
+
+
+def keep_alive(sock: Tcp) -> None:
+    """Have the kernel find out a peer that vanished without a word; without this a half-open tunnel stays for ever.
+
+    Connections that a listening socket accepts inherit this, and it costs nothing for each.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, COUNT)
 
 
-def limit_stall(transport: asyncio.BaseTransport, seconds: float) -> None:
+def limit_stall(sock: Tcp, seconds: float) -> None:
     """Have the kernel end the connection once its peer has taken nothing of what waits for it for `seconds`.
 
     Nothing else finds that out: a peer that does not read answers every probe, and neither a transport that is closed
-    with bytes unsent nor one whose other side waits for it ever ends by itself.
+    with bytes unsent nor one whose other side waits for it ever ends by itself. Inherited as well.
     """
-    sock = _tcp(transport)
-    if sock is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
 
 def reset(transport: asyncio.Transport) -> None:
@@ -39,7 +45,7 @@ def reset(transport: asyncio.Transport) -> None:
 
     What the peer's kernel has not taken yet is lost.
     """
-    sock = _tcp(transport)
+    sock = tcp(transport)
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
@@ -51,7 +57,7 @@ def unread(transport: asyncio.BaseTransport, most: int) -> bytes:
     A server that answers early and closes with the rest of a request unread resets the connection. The write that
     meets the reset ends the transport, although the answer has arrived and the kernel still has it.
     """
-    sock = _tcp(transport)
+    sock = tcp(transport)
     if sock is None or transport.get_extra_info("ssl_object") is not None:
         return b""
     found = b""
@@ -61,6 +67,7 @@ def unread(transport: asyncio.BaseTransport, most: int) -> bytes:
     return found
 
 
-def _tcp(transport: asyncio.BaseTransport) -> socket.socket | None:
+def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:
+    """The socket of a transport; None where it is no TCP socket."""
     sock: socket.socket | None = transport.get_extra_info("socket")
     return sock if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6) else None

@@ -155,7 +155,7 @@ class Limits(Section):
         description="Probes at once; a quarter of them for addresses whose last one took over a second. Default 256.",
     )
     resolve: Seconds = Field(30, description="Seconds an upstream's looked-up name is believed. Default 30.")
-    pool: Annotated[Count, Field(ge=0)] = Field(256, description="Idle connections kept per upstream. Default 256.")
+    pool: Annotated[Count, Field(ge=0)] = Field(4096, description="Idle connections kept per upstream. Default 4096.")
 
 
 class Log(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ssl import SSLContext
 from typing import Any, Protocol
 
@@ -26,8 +26,6 @@ class Body(Protocol):
 class ClientConnection(Protocol):
     """What the server's own protocol offers; `web/connection.py` has it."""
 
-    on_writable: Callable[[bool], None] | None
-    """Called with False when the send buffer is full and with True when it has room again."""
     acquaintance: object | None
     """For the proxy to keep what it knows of this client."""
     transport: asyncio.Transport | None

@@ -16,10 +16,9 @@ from tentaculo.errors import Failure
 from tentaculo.proxy.answer import AnswerReader
 from tentaculo.proxy.deadline import Deadline
 from tentaculo.proxy.failure import ExchangeError
-from tentaculo.proxy.receiver import Receiver
 from tentaculo.proxy.room import Room
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
-from tentaculo.sockets import keep_alive, limit_stall, unread
+from tentaculo.sockets import keep_alive, limit_stall, tcp, unread
 
 HIGH_WATER = 64 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
@@ -47,7 +46,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_loop",
         "_on_idle_lost",
         "_reading",
-        "_receiver",
         "_room",
         "_state",
         "_timed_out",
@@ -80,7 +78,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.uses = 0
         self.on_progress: Callable[[], None] | None = None
         """Called, where nobody waits in a task, each time more of the answer is there or the exchange has failed."""
-        self._receiver: Receiver | None = None
         self._state = _State.IDLE
         self._buffer: list[bytes] = []
         self._buffered = 0
@@ -202,38 +199,30 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- after a 101 -------------------------------------------------------------------------------------------
 
-    def upgrade(self, receiver: Receiver, stall: float) -> bytes:
-        """Bytes go to `receiver` from now on. Returns those that came with the head.
+    def upgrade(self, stall: float) -> tuple[asyncio.Transport | None, bytes]:
+        """Give the connection away: its transport, None where it is lost, and the bytes that came with the head.
 
-        The connection ends once the upstream has taken nothing of what waits for it for `stall` seconds.
+        It ends once the upstream has taken nothing of what waits for it for `stall` seconds.
         """
-        if self.transport is not None:
-            limit_stall(self.transport, stall)
+        if self.transport is not None and (sock := tcp(self.transport)) is not None:
+            limit_stall(sock, stall)
         self._state = _State.TUNNEL
-        self._receiver = receiver
         self.unlimited()
-        return self.answer.beyond
-
-    def set_reading(self, reading: bool) -> None:
-        """Stop or go on reading, as the client can or cannot take more."""
-        if self.transport is not None:
-            (self.transport.resume_reading if reading else self.transport.pause_reading)()
+        return self.transport, self.answer.beyond
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
-        keep_alive(transport)
+        if (sock := tcp(transport)) is not None:
+            keep_alive(sock)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the upstream."""
         state = self._state
         if state is _State.BUSY:
             self._read(data)
-        elif state is _State.TUNNEL:
-            if self._receiver is not None:
-                self._receiver.data_from_upstream(data)
         elif state is _State.IDLE:
             # Nobody asked for this, and the next answer could not be told from it.
             self._on_idle_lost(self)
@@ -248,8 +237,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._deadline.stop()
         if state is _State.IDLE:
             self._on_idle_lost(self)
-        elif state is _State.TUNNEL and self._receiver is not None:
-            self._receiver.upstream_lost(exc)
         elif state is _State.BUSY:
             if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
                 self._read(left)
@@ -260,14 +247,10 @@ class UpstreamConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""
         self._room.end()
-        if self._receiver is not None:
-            self._receiver.upstream_can_write(False)
 
     def resume_writing(self) -> None:
         """The send buffer has room again."""
         self._room.begin()
-        if self._receiver is not None:
-            self._receiver.upstream_can_write(True)
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -144,17 +144,16 @@ class Exchange:
         if not inbound.wants_upgrade or not chosen or not set(chosen) <= set(offered):
             self._answer.status = 0
             raise ExchangeError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
+        upstream, early = connection.upgrade(self._visit.admitted.plan.limits.stall)
         if client.transport is None:
             raise ConnectionResetError("the client has gone")
-        tunnel = self._tunnel = Tunnel(client.transport, connection)
+        if upstream is None:
+            raise ExchangeError(Failure.BODY_CUT, "it switched protocols and left")
+        tunnel = self._tunnel = Tunnel(client.transport, upstream)
         self._visit.write(self._writer.upgraded(head, fields))
         self._answer.is_started = True
-        early = connection.upgrade(tunnel, self._visit.admitted.plan.limits.stall)
-        if early:
-            tunnel.data_from_upstream(early)
-        client.on_writable = tunnel.client_can_write
-        # aiohttp hands over what the client sent behind its request, and from now on everything.
         client.set_parser(tunnel)
+        tunnel.open(early)
         self._shared.tunnels.add(tunnel)
         self._balancer.leave(self._member)
         try:

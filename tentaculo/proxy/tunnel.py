@@ -1,37 +1,83 @@
 """An upgraded connection: bytes both ways, unread, until one side ends (RFC 9110 section 7.8, RFC 6455).
 
-No task and no copy of its own: each side's protocol hands its bytes to the other's transport, and each side stops
-being read while the other's send buffer is full.
+No task and no copy of its own: what arrives on one transport is written to the other in the same callback, and each
+side stops being read while the other's send buffer is full.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from tentaculo.proxy.connection import UpstreamConnection
 from tentaculo.sockets import reset
 
 
-class Tunnel:
-    """Joins a client's transport and an upstream connection that has answered 101.
+class _End(asyncio.Protocol):
+    """One side. Whose protocol it takes the place of hears of the end of its transport all the same."""
 
-    The client's side calls `feed_data`, `feed_eof` and `client_can_write` (the first two are what aiohttp's
-    `RequestHandler.set_parser` asks for); the upstream's side is a `Receiver`. `wait` returns when both have ended.
+    __slots__ = ("_before", "_on_lost", "_other", "_write", "passed")
+
+    def __init__(
+        self, transport: asyncio.Transport, other: asyncio.Transport, on_lost: Callable[[BaseException | None], None]
+    ) -> None:
+        self._before = transport.get_protocol()
+        self._other = other
+        self._write = other.write
+        self._on_lost = on_lost
+        self.passed = 0
+        """Bytes that came from this side."""
+
+    def data_received(self, data: bytes) -> None:
+        self.passed += len(data)
+        self._write(data)
+
+    def pause_writing(self) -> None:
+        if not self._other.is_closing():
+            self._other.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._other.is_closing():
+            self._other.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._before.connection_lost(exc)
+        self._on_lost(exc)
+
+
+class Tunnel:
+    """Joins a client's transport and that of an upstream that has answered 101.
+
+    `open` it once the client has been sent the head; `wait` returns when both have ended.
     """
 
-    __slots__ = ("_client", "_done", "_upstream", "received", "sent")
+    __slots__ = ("_client", "_done", "_from_client", "_from_upstream", "_upstream")
 
-    def __init__(self, client: asyncio.Transport, upstream: UpstreamConnection) -> None:
+    def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
         self._client = client
         self._upstream = upstream
+        self._from_client = _End(client, upstream, self._client_lost)
+        self._from_upstream = _End(upstream, client, self._upstream_lost)
         self._done = asyncio.get_running_loop().create_future()
-        self.received = 0
-        """Bytes from the client."""
-        self.sent = 0
-        """Bytes to the client."""
 
     def __repr__(self) -> str:
         return f"<Tunnel {'ended' if self._done.done() else 'open'}, {self.received} in, {self.sent} out>"
+
+    @property
+    def received(self) -> int:
+        """Bytes from the client."""
+        return self._from_client.passed
+
+    @property
+    def sent(self) -> int:
+        """Bytes to the client."""
+        return self._from_upstream.passed
+
+    def open(self, early: bytes) -> None:
+        """Let bytes pass; `early` are those that the upstream sent behind its head."""
+        self._upstream.set_protocol(self._from_upstream)
+        if early:
+            self._from_upstream.data_received(early)
+        self._client.set_protocol(self._from_client)
 
     async def wait(self) -> None:
         """Wait for the end; cancelling closes both sides."""
@@ -46,45 +92,28 @@ class Tunnel:
         self._client.close()
         self._finish()
 
-    def _finish(self) -> None:
-        if not self._done.done():
-            self._done.set_result(None)
-
-    # -- the client's side -------------------------------------------------------------------------------------
+    # What aiohttp's `RequestHandler.set_parser` asks for: it hands over what the client sent behind its request.
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Bytes from the client. Returns what aiohttp's protocol wants: not at the end, nothing left over."""
-        self.received += len(data)
-        self._upstream.write(data)
+        """Bytes from the client. Returns what aiohttp wants: not at the end, nothing left over."""
+        self._from_client.data_received(data)
         return False, b""
 
     def feed_eof(self) -> None:
-        """The client has gone."""
+        """The client has gone; its transport says so as well."""
+
+    def _client_lost(self, _: BaseException | None) -> None:
         self._upstream.close()
         self._finish()
 
-    def client_can_write(self, can: bool) -> None:
-        """The client's send buffer is full (False) or has room again (True)."""
-        self._upstream.set_reading(can)
-
-    # -- the upstream's side -----------------------------------------------------------------------------------
-
-    def data_from_upstream(self, data: bytes) -> None:
-        """Bytes from the upstream."""
-        self.sent += len(data)
-        self._client.write(data)
-
-    def upstream_can_write(self, can: bool) -> None:
-        """The upstream's send buffer is full (False) or has room again (True)."""
-        if can:
-            self._client.resume_reading()
-        else:
-            self._client.pause_reading()
-
-    def upstream_lost(self, error: BaseException | None) -> None:
-        """The upstream has gone: the client sees the same kind of end, a close or a reset."""
+    def _upstream_lost(self, error: BaseException | None) -> None:
+        """The client sees the same kind of end: a close or a reset."""
         if error is None:
             self._client.close()
         else:
             reset(self._client)
         self._finish()
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)

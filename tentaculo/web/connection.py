@@ -18,7 +18,6 @@ from aiohttp.http_exceptions import LineTooLong
 from tentaculo.answers import SENT_CLOSES, Render, Sent, answer_bytes
 from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
-from tentaculo.sockets import keep_alive, limit_stall
 from tentaculo.web.admission import Admission
 from tentaculo.web.express import Express, Serve
 
@@ -51,9 +50,6 @@ class Connection(Express):
     - A handler that fails in the middle of its answer ends the connection, and never begins a second answer.
     - A request's head must arrive within its time; one that has not is answered 408.
     - A client over the limits of connections is answered 503 at once.
-    - A peer that has vanished without a word is found out by TCP keep-alive, in about two minutes.
-    - One that takes nothing of what it is sent is dropped after `limits.stall`.
-    - Whoever set `on_writable` hears when the send buffer fills and empties.
     """
 
     __slots__ = (
@@ -65,9 +61,7 @@ class Connection(Express):
         "_on_refused",
         "_peer",
         "_render",
-        "_stall",
         "acquaintance",
-        "on_writable",
     )
 
     def __init__(
@@ -95,6 +89,7 @@ class Connection(Express):
             serve=serve,
             loop=loop,
             keepalive_timeout=keepalive,
+            tcp_keepalive=False,
             access_log=None,
             auto_decompress=False,
             max_line_size=max_head,
@@ -108,9 +103,7 @@ class Connection(Express):
         self._on_refused = on_refused
         self._peer: str | None = None
         self._head_time = limits.head_time
-        self._stall = limits.stall
         self._head_timer: asyncio.TimerHandle | None = None
-        self.on_writable: Callable[[bool], None] | None = None
         self.acquaintance: object | None = None
         """For whoever reads requests to keep what they know of this client."""
 
@@ -126,8 +119,6 @@ class Connection(Express):
             return
         self._peer = peer
         super().connection_made(transport)
-        keep_alive(client)
-        limit_stall(client, self._stall)
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -183,18 +174,6 @@ class Connection(Express):
         transport.write(answer_bytes(rendered.status, headers, rendered.body, with_body=with_body))
         name = transport.get_extra_info("peername")
         self._on_refused(str(name[0]) if isinstance(name, tuple) else "", request_id, problem)
-
-    def pause_writing(self) -> None:
-        """The send buffer is over its mark."""
-        super().pause_writing()
-        if self.on_writable is not None:
-            self.on_writable(False)
-
-    def resume_writing(self) -> None:
-        """The send buffer has room again."""
-        super().resume_writing()
-        if self.on_writable is not None:
-            self.on_writable(True)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

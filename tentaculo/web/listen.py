@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+from tentaculo.sockets import Tcp
 
 BACKLOG = 4096
 """Connections that the kernel keeps while the gateway is busy."""
@@ -40,6 +42,11 @@ class Listeners:
                 shown = f"[{host}]" if ":" in host else host
                 raise CannotListenError(f"{shown}:{port}", error) from error
             self._servers.append(server)
+
+    @property
+    def sockets(self) -> Iterator[Tcp]:
+        """What is listened on: connections that are accepted inherit its options."""
+        return (sock for server in self._servers for sock in server.sockets)
 
     @property
     def bound(self) -> list[tuple[str, int]]:

@@ -36,8 +36,9 @@ class Upstream(asyncio.Protocol):
 class Client(asyncio.Protocol):
     """One keep-alive connection to a gateway, one request at a time."""
 
-    def __init__(self, token: bytes) -> None:
-        self._request = b"GET /web/k1 HTTP/1.1\r\n" + HEADERS + token + b"\r\n"
+    def __init__(self, token: bytes, targets: int) -> None:
+        rest = b" HTTP/1.1\r\n" + HEADERS + token + b"\r\n"
+        self._requests = [b"GET /web/k%d" % number + rest for number in range(targets)]
         self._data = b""
         self._answered: asyncio.Future[None] | None = None
 
@@ -54,11 +55,11 @@ class Client(asyncio.Protocol):
             self._answered.set_exception(ConnectionError("the gateway hung up"))
 
     async def ask(self, times: int) -> None:
-        """Send the request, and again when its answer has come."""
-        for _ in range(times):
+        """Send a request, and the next when its answer has come; each has another target than the one before it."""
+        for number in range(times):
             self._data = b""
             self._answered = asyncio.get_running_loop().create_future()
-            self.transport.write(self._request)
+            self.transport.write(self._requests[number % len(self._requests)])
             await self._answered
             assert self._data.startswith(b"HTTP/1.1 200 ")
 
@@ -71,9 +72,10 @@ async def upstream_port() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def dialled(port: int, token: bytes) -> AsyncIterator[Client]:
-    """A client whose connections, and the gateway's to the upstream, stand and are warm."""
-    transport, client = await asyncio.get_running_loop().create_connection(lambda: Client(token), "127.0.0.1", port)
+async def dialled(port: int, token: bytes, targets: int = 1) -> AsyncIterator[Client]:
+    """A client whose connections, and the gateway's to the upstream, stand and are warm. It asks for `targets` in turn."""
+    loop = asyncio.get_running_loop()
+    transport, client = await loop.create_connection(lambda: Client(token, targets), "127.0.0.1", port)
     try:
         await client.ask(200)
         yield client

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from itertools import pairwise
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,70 +13,14 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from structlog.testing import capture_logs
 
+from tentaculo.answers import SENT_STAYS
 from tentaculo.config.schema import Limits
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import problems
 from tentaculo.web.admission import Admission
 from tentaculo.web.connection import MAX_FIELDS, Connection
+from tests.web.serving import GET, MAX_HEAD, fine, serving
 from tests.wirekit import TIMEOUT, Response, Wire, dial
-
-MAX_HEAD = 4096
-GET = b"GET / HTTP/1.1\r\nHost: h\r\n"
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-async def fine(request: web.BaseRequest) -> web.StreamResponse:
-    return web.Response(text="fine")
-
-
-class Served:
-    """A server, and every connection it has taken."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.admission = Admission(0, 0)
-        self.connections: list[Connection] = []
-
-
-@asynccontextmanager
-async def serving(
-    handler: Handler, *, keepalive: float = 75, connections: int = 0, per_address: int = 0, **limits: float
-) -> AsyncIterator[Served]:
-    """`handler` on a free port, behind the protocol of production."""
-    loop = asyncio.get_running_loop()
-    served = Served()
-    admission = served.admission = Admission(connections, per_address)
-    bounds = Limits.model_validate({"headers": MAX_HEAD, **limits})
-
-    async def front(request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        finally:
-            cast(Connection, request.protocol).answered()
-
-    server = web.Server(front, handler_cancellation=True)
-
-    def connect() -> Connection:
-        connection = Connection(
-            server,
-            loop=loop,
-            limits=bounds,
-            keepalive=keepalive,
-            render=problems.render,
-            admission=admission,
-            name="front",
-        )
-        served.connections.append(connection)
-        return connection
-
-    listener = await loop.create_server(connect, "127.0.0.1", 0)
-    served.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield served
-    finally:
-        listener.close()
-        await server.shutdown(1)
 
 
 async def refused(wire: Wire) -> Response:
@@ -385,22 +327,24 @@ async def test_a_connection_error_while_the_client_is_there_is_an_error() -> Non
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_whoever_asked_hears_when_the_buffer_fills_and_empties() -> None:
-    heard: list[bool] = []
+async def test_draining_waits_until_the_client_takes_what_it_was_sent() -> None:
+    paused: list[bool] = []
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        connection.on_writable = heard.append
-        return web.Response(body=b"x" * 20_000_000)
+        assert connection.transport is not None
+        connection.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + bytes(20_000_000))
+        paused.append(connection.writing_paused)
+        await connection.drain()
+        paused.append(connection.writing_paused)
+        return SENT_STAYS
 
     async with serving(handler) as served, dial(served.port) as wire:
         await wire.send(GET + b"\r\n")
         response = await wire.response()
     assert len(response.body) == 20_000_000
-    assert heard[:1] == [False]
-    assert heard[-1:] == [True]
-    assert all(one is not other for one, other in pairwise(heard))
+    assert paused == [True, False]
 
 
 async def test_an_idle_connection_is_closed_when_its_time_is_up() -> None:
@@ -549,8 +493,8 @@ async def test_the_time_for_a_head_is_not_the_handlers_nor_the_bodys_nor_keep_al
 
 
 async def test_connections_over_the_limit_are_told_so() -> None:
-    for limits in ({"connections": 2}, {"per_address": 2}):
-        async with serving(fine, **limits) as served:
+    for connections, per_address in ((2, 0), (0, 2)):
+        async with serving(fine, connections=connections, per_address=per_address) as served:
             async with dial(served.port) as one, dial(served.port) as two:
                 for wire in (one, two):
                     await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
