@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
 
-from tentaculo.store import writer
+from tentaculo.health.history import History
+from tentaculo.histogram import Histogram
+from tentaculo.model import DAY, HOUR, MINUTE, Health, Period, ProbeResult, Tally, Upstream
+from tentaculo.store import tables, writer
+from tentaculo.store.history import add_history, history_row, merged, rows_of
 from tentaculo.store.migrate import upgrade
+from tentaculo.store.upkeep import Tending, tend
 from tests.conftest import TOKEN, Live, living
 from tests.store.conftest import eventually
 from tests.wirekit import Request, answering, ok, upstream
@@ -93,3 +104,95 @@ async def test_a_database_that_is_away_costs_history_and_no_request(
         await eventually(lambda: live.gateway._recorder.problem is None)
         # What was met meanwhile has waited, within bounds.
         assert counts(await history(live, client)) == (0, 0, 2, 0)
+
+
+# -- any sequence of things ----------------------------------------------------------------------------------------
+
+START = 20_000 * DAY
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("probe"), st.sampled_from(["madre", "mcp"]), st.booleans()),
+        st.tuples(st.just("requests"), st.integers(1, 5), st.integers(0, 2)),
+        st.tuples(st.just("pass"), st.sampled_from([1, 30, 60, 3600, 90_000]), st.none()),
+        st.tuples(st.just("set"), st.sampled_from([-90_000, -3600, -45, 45, 3600, 90_000]), st.none()),
+        st.tuples(st.just("restart"), st.none(), st.none()),
+    ),
+    max_size=40,
+)
+
+
+class Machine:
+    """A history on a database in memory, with clocks that a test moves."""
+
+    def __init__(self) -> None:
+        self.engine = create_engine("sqlite://", poolclass=StaticPool)
+        tables.metadata.create_all(self.engine, [tables.history])
+        self.now, self.clock = float(START), 0.0
+        self.requests: dict[str, Tally] = {}
+        self.met = [0, 0, 0, 0]
+        self.restart()
+
+    def restart(self) -> None:
+        self.history = History(
+            record=self.record,
+            tend=self.tend,
+            pace=lambda _: 0.0,
+            now=lambda: self.now,
+            clock=lambda: self.clock,
+        )
+        self.history.drain_from(self.drain)
+
+    def drain(self) -> dict[str, Tally]:
+        found, self.requests = self.requests, {}
+        return found
+
+    def record(self, periods: Sequence[Period]) -> None:
+        with self.engine.begin() as connection:
+            add_history(connection, [history_row(period) for period in periods])
+
+    def tend(self, now: int, may_delete: bool) -> None:
+        assert not may_delete or self.clock >= HOUR
+        for _ in tend(self.engine.begin, Tending(now, None), thorough=True):
+            pass
+
+    def step(self, what: str, one: Any, other: Any) -> None:
+        if what == "probe":
+            health = Health.UP if other else Health.DOWN
+            at = datetime.fromtimestamp(self.now, UTC)
+            self.history.note_probe(ProbeResult(Upstream(one, "a", 1), health, "", at, latency_ms=3), health)
+            self.met[0 if other else 1] += 1
+        elif what == "requests":
+            self.requests.setdefault("madre", Tally()).merge(Tally(one, other, Histogram({200: one})))
+            self.met[2] += one
+            self.met[3] += other
+        elif what == "restart":
+            self.history.flush()
+            self.restart()
+        else:
+            self.now += one
+            self.clock += one if what == "pass" else 0
+            self.history.turn()
+
+    def counts(self, span: int) -> list[int]:
+        """Of everything stored, whenever it was."""
+        with self.engine.begin() as connection:
+            found = rows_of(connection, span, 0, 2**40)
+        whole = merged("", span, 0, found)
+        assert whole.requests.latency.count == whole.requests.ok
+        return [whole.probes.ok, whole.probes.failed, whole.requests.ok, whole.requests.failed]
+
+
+@settings(deadline=None, max_examples=40)
+@given(STEPS)
+def test_nothing_is_lost_or_counted_twice_whatever_the_clock_does(steps: list[tuple[str, Any, Any]]) -> None:
+    machine = Machine()
+    try:
+        for step in steps:
+            machine.step(*step)
+        machine.history.flush()
+        assert machine.counts(MINUTE) == machine.met
+        machine.tend(START + 10_000 * DAY, may_delete=False)
+        assert machine.counts(HOUR) == machine.met
+        assert machine.counts(DAY) == machine.met
+    finally:
+        machine.engine.dispose()
