@@ -32,7 +32,7 @@ from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.shared import Needs
 from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
-from tentaculo.sockets import keep_alive, limit_stall
+from tentaculo.sockets import keep_alive, limit_stall, local_url
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import heartbeats, history, incidents, middleware, operations, pages, problems, status, vx11
@@ -100,10 +100,7 @@ class Gateway:
     def running(self) -> Running:
         """Where it listens."""
         bound = tuple(self._listeners.bound)
-        host, port = bound[0]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not listened on
-        shown = f"[{host}]" if ":" in host else host
-        return Running(f"http://{shown}:{port}", bound)
+        return Running(local_url(*bound[0]), bound)
 
     async def __aenter__(self) -> Self:
         try:

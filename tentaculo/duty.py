@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 
 _author_option = click.option("--author", default="", metavar="NAME", help="Who says so. Default: nobody is named.")
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in the form that the API has.")
 
 
 class _Duration(click.ParamType[float]):

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import click
 import msgspec
-import uvloop
 from sqlalchemy import Connection
 
 from tentaculo import entries
@@ -28,11 +27,12 @@ from tentaculo.entries import EVERY, EntryError
 from tentaculo.health.courier import Channel, Delivery
 from tentaculo.health.maintenance import Calendar
 from tentaculo.health.messages import Message, span, trial
-from tentaculo.health.notices import channels
 from tentaculo.incident import Incident, Note, Window
+from tentaculo.sockets import local_url
 from tentaculo.store import incidents as store
 from tentaculo.store.database import once
 from tentaculo.store.faults import StoreUnavailable
+from tentaculo.web.incident_shapes import incident_shape, window_shape
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
     if number is None:
         found: list[Incident] = _ask(config, partial(store.newest, limit=limit, is_open=is_open))
         if as_json:
-            click.echo(msgspec.json.encode(found))
+            click.echo(msgspec.json.encode([incident_shape(one) for one in found]))
         elif found:
             _print(map(partial(_line, now=now), found))
         else:
@@ -54,7 +54,7 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
         return
     incident, notes = _there(number, _ask(config, partial(_one, number)))
     if as_json:
-        click.echo(msgspec.json.encode({"incident": incident, "notes": notes}))
+        click.echo(msgspec.json.encode(incident_shape(incident, notes)))
     else:
         _print(_whole(incident, notes, now))
 
@@ -110,7 +110,7 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
     calendar.take(_ask(config, partial(store.windows, after=now, limit=_MOST)))
     found = calendar.windows(now)
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        click.echo(msgspec.json.encode([window_shape(one, now) for one in found]))
     elif found:
         _print(_plan(window, now) for window in found)
     else:
@@ -127,12 +127,16 @@ def end_window(file: Path | None, number: int) -> None:
 
 def try_alerts(file: Path | None) -> bool:
     """Send a test message on every channel, once; whether all were delivered. Raises ConfigError and FaultError."""
+    # The other commands need no event loop and no HTTP client.
+    import uvloop
+
+    from tentaculo.health.notices import channels
+
     config = load(file).config
     found = channels(config)
     if not found:
         raise FaultError("there is nobody to tell: no alerts.webhooks and no alerts.apprise are configured")
-    host, port = config.server.addresses[0]
-    page = f"{config.alerts.page or f'http://{host}:{port}'}/status"
+    page = f"{config.alerts.page or local_url(*config.server.addresses[0])}/status"
     message = trial(f"msg_{secrets.token_hex(12)}", page, datetime.now(UTC))
     return all(uvloop.run(_send(found, message)))
 

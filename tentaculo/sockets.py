@@ -1,4 +1,4 @@
-"""Options of TCP sockets that both sides of the gateway set."""
+"""Options of TCP sockets that both sides of the gateway set, and where one that listens is reached."""
 
 from __future__ import annotations
 
@@ -71,3 +71,9 @@ def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:
     """The socket of a transport; None where it is no TCP socket."""
     sock: socket.socket | None = transport.get_extra_info("socket")
     return sock if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6) else None
+
+
+def local_url(host: str, port: int) -> str:
+    """Where what listens on `host` and `port` is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

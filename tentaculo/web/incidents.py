@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import msgspec
 from aiohttp import web
 
 from tentaculo import entries
-from tentaculo.entries import EVERY, EntryError
+from tentaculo.entries import EntryError
 from tentaculo.errors import Failure, Problem
 from tentaculo.incident import Incident, Note, Window
 from tentaculo.web.bodies import read_json
+from tentaculo.web.incident_shapes import incident_shape, note_shape, window_shape
 
 PAGE, MOST = 50, 200
 """Incidents in one answer: where nothing is asked for, and at most."""
@@ -73,46 +74,6 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
     ends_at: datetime | None = None
     minutes: float | None = None
     author: str = ""
-
-
-def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> dict[str, Any]:
-    """One incident; with `notes`, those too."""
-    shape = {
-        "id": incident.id,
-        "open": incident.is_open,
-        "root": incident.root,
-        "services": incident.services,
-        "severity": incident.severity.value,
-        "reason": incident.reason,
-        "started_at": incident.started_at,
-        "seen_at": incident.seen_at,
-        "ended_at": incident.ended_at,
-        "ending": incident.ending or None,
-        "peak_error_rate": incident.peak_error_rate,
-        "reopened": incident.reopened,
-        "part_of": incident.part_of,
-        "alerted_at": incident.told_at,
-    }
-    return shape if notes is None else {**shape, "notes": [note_shape(note) for note in notes]}
-
-
-def note_shape(note: Note) -> dict[str, Any]:
-    """One note."""
-    return {"id": note.id, "at": note.at, "author": note.author or None, "text": note.text}
-
-
-def window_shape(window: Window, now: datetime) -> dict[str, Any]:
-    """One maintenance."""
-    return {
-        "id": window.id,
-        "services": list(window.services) or [EVERY],
-        "reason": window.reason,
-        "starts_at": window.starts_at,
-        "ends_at": window.ends_at,
-        "holds": window.holds(now),
-        "author": window.author or None,
-        "source": "configuration" if window.id is None else "database",
-    }
 
 
 def routes(books: Books, names: Mapping[str, str], now: Callable[[], datetime]) -> list[web.RouteDef]:
