@@ -12,6 +12,7 @@ import msgspec
 import uvloop
 
 from tentaculo.config.database import database_url
+from tentaculo.config.environment import widen_lookups
 from tentaculo.config.load import load
 from tentaculo.config.schema import Config
 from tentaculo.console import FaultError, warn
@@ -36,6 +37,7 @@ def truth(file: Path | None, output: Path, *, as_json: bool = False, compose_fil
     if not loaded.config.services:
         raise FaultError("there is no fleet to ask: no services are configured")
     against = None if compose_file is None else _compare(loaded.config, compose_file)
+    widen_lookups()
     results = uvloop.run(health.run(loaded.config, lambda view: click.echo(report.line(view), err=as_json)))
     now = datetime.now(UTC)
     _write(output, report.report(results, now, against))

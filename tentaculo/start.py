@@ -14,7 +14,7 @@ import click
 from tentaculo import __version__
 from tentaculo.auth import hash_token
 from tentaculo.config.database import is_sqlite
-from tentaculo.config.environment import child_environment, process_environment, read
+from tentaculo.config.environment import child_environment, process_environment, read, widen_lookups
 from tentaculo.config.load import Loaded, load, load_tables
 from tentaculo.config.schema import Config, Database
 from tentaculo.config.tokens import accepted_hashes, keep_hash, make_token, token_file
@@ -92,6 +92,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
     from tentaculo.app import CannotListen
 
+    widen_lookups()
     try:
         uvloop.run(work)
     except CannotListen as error:

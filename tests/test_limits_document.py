@@ -6,6 +6,7 @@ import re
 
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
+from tentaculo.config.environment import LOOKUPS
 from tentaculo.config.schema import Limits, Server
 from tentaculo.errors import Failure
 from tentaculo.events.wire import DEPTH
@@ -50,5 +51,6 @@ def test_the_fixed_ones_are_as_in_the_code() -> None:
         [DEPTH],
         [IDLE, COUNT, INTERVAL],
         [MAX_IDLE, MAX_IDLE_UNSAFE],
+        [LOOKUPS],
         [LINGER],
     ]

@@ -25,6 +25,10 @@ FLEET_TOKEN = "TENTACULO_SERVICE_TOKEN"  # noqa: S105 - the name of a variable
 PLAIN_TOKENS = ("TENTACULO_TOKEN", "VX11_TENTACULO_LINK_TOKEN", "VX11_GATEWAY_TOKEN")
 """Names of the gateway's own token; the first that is set wins."""
 
+_LOOKUP_THREADS = "UV_THREADPOOL_SIZE"
+LOOKUPS = 16
+"""Names that are looked up at once."""
+
 _OTHERS = (CONFIG, FLEET_TOKEN, PLAIN_TOKENS[0])
 # Of two keys that mean the same thing the one that the environment sets must not collide with the other in the file.
 _ALTERNATIVES = {"url": ("urls",), "urls": ("url",), "token": ("token_file",), "token_file": ("token",)}
@@ -47,6 +51,15 @@ class Overlay:
 def process_environment() -> Mapping[str, str]:
     """This process's own environment."""
     return os.environ
+
+
+def widen_lookups() -> None:
+    """Let more names be looked up at once than the event loop would, unless the environment says how many.
+
+    uvloop leaves that to libuv, which gives lookups half of its four threads: two names whose servers do not answer
+    would keep every other service from being connected to. Has an effect before the first lookup only.
+    """
+    os.environ.setdefault(_LOOKUP_THREADS, str(2 * LOOKUPS))
 
 
 def child_environment(config: Config) -> dict[str, str]:
