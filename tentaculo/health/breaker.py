@@ -37,10 +37,10 @@ def _deaf(_: Upstream, __: bool) -> None:
 class Breaker:
     """The breaker of one upstream.
 
-    It opens after `rules.failures` failures in a row, or when at least `rules.rate` of at least `rules.requests`
-    requests within `rules.window` seconds failed, and refuses for `rules.open_for` seconds; then exactly one request,
-    the trial, is let through, and its outcome closes the breaker or opens it again. A trial that never reports does
-    not wedge it: after ten seconds, or `open_for` where that is longer, there is a new one.
+    It opens after `rules.failures` failures in a row, or when as many, and at least `rules.rate` of at least
+    `rules.requests` requests, within `rules.window` seconds failed, and refuses for `rules.open_for` seconds; then
+    exactly one request, the trial, is let through, and its outcome closes the breaker or opens it again. A trial that
+    never reports does not wedge it: after ten seconds, or `open_for` where that is longer, there is a new one.
 
     Where `rules.requests` requests have succeeded since the window began, so that the share can tell, a row of failures
     must last for half a second as well: of many requests, some of which fail, a few do so in a row by chance.
@@ -204,7 +204,7 @@ class Breaker:
         total = recent.ok + recent.failed
         if self._count >= rules.failures and (recent.ok < rules.requests or moment - self._row_began >= _ROW_LASTS):
             self._open(moment, f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
-        elif total >= rules.requests and recent.failed >= rules.rate * total:
+        elif total >= rules.requests and recent.failed >= max(rules.rate * total, rules.failures):
             self._open(moment, f"{recent.failed} of {total} requests within {rules.window:g} s failed{why}")
 
     def _open(self, moment: float, reason: str) -> None:

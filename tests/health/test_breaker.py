@@ -242,6 +242,17 @@ def test_a_smaller_share_opens_nothing(breaker: Breaker) -> None:
     assert breaker.is_closed
 
 
+def test_no_share_opens_it_sooner_than_its_failures(clock: Clock) -> None:
+    """Who sets `failures` high wants no breaker, and need not know of the share."""
+    rules = services.Breaker(failures=1000, rate=0.5, requests=8, window=WINDOW)
+    breaker = Breaker(UPSTREAM, rules, clock=clock, now=clock.now)
+    fail(breaker, 900)
+    assert breaker.is_closed
+    succeed(breaker)
+    fail(breaker, 100)
+    assert breaker.view().reason == "1000 of 1001 requests within 10 s failed: connection refused"
+
+
 def test_many_successes_before_the_first_failure_do_not_hide_what_follows(breaker: Breaker, clock: Clock) -> None:
     succeed(breaker, 100_000)
     clock.seconds += 3600

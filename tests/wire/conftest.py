@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,3 +25,11 @@ def service() -> Service:
         }
 
     return service
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port at which nobody listens, and that nobody else can take meanwhile."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

@@ -48,15 +48,15 @@ async def test_a_stale_connection_is_invisible_where_a_repeat_is_safe(start: Sta
 
 
 async def test_a_refused_connection_is_a_502_and_another_address_is_tried(
-    start: Start, service: Service, unused_tcp_port: int
+    start: Start, service: Service, refusing_port: int
 ) -> None:
-    live = await start(service(unused_tcp_port))
+    live = await start(service(refusing_port))
     async with dial(live.port) as wire:
         await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
         response = await wire.response()
         assert (response.status, json.loads(response.body)["error"]) == (502, "connect_failed")
     async with upstream(answering(ok(b"here"))) as up:
-        live = await start(service(unused_tcp_port, up.port))
+        live = await start(service(refusing_port, up.port))
         async with dial(live.port) as wire:
             for _ in range(4):
                 await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx")
@@ -279,9 +279,7 @@ async def test_a_reset_is_the_upstreams_failure(start: Start, service: Service, 
     assert data.count(b"HTTP/1.1") == 1
 
 
-async def test_every_refusal_names_its_kind_and_no_address(
-    start: Start, service: Service, unused_tcp_port: int
-) -> None:
+async def test_every_refusal_names_its_kind_and_no_address(start: Start, service: Service, refusing_port: int) -> None:
     """Proxy-Status (RFC 9209), a machine's word and a person's, and nothing of where the service is."""
 
     async def hang(reader: Reader, writer: Writer, state: Upstream) -> None:
@@ -295,7 +293,7 @@ async def test_every_refusal_names_its_kind_and_no_address(
                 "breaker": {"failures": 1, "open_for": 30},
             }
             for name, host, port in [
-                ("refused", "127.0.0.1", unused_tcp_port),
+                ("refused", "127.0.0.1", refusing_port),
                 ("unknown", "no-such-host.invalid", 80),
                 ("hung", "127.0.0.1", hung.port),
                 ("junk", "127.0.0.1", junk.port),
