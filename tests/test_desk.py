@@ -21,6 +21,7 @@ from tentaculo import books, desk
 from tentaculo.app import Gateway
 from tentaculo.auth import hash_token
 from tentaculo.config.schema import Config
+from tentaculo.health import notices
 from tentaculo.incident import Incident, Window
 from tentaculo.model import Health
 from tentaculo.store import migrate
@@ -259,7 +260,10 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
     assert [kind for kind, _ in told(receiver)] == ["incident.ended"], "that they opened was told before"
 
 
-async def test_what_was_not_delivered_is_told_by_the_next_process(services: Services, file: Path) -> None:
+async def test_what_was_not_delivered_is_told_by_the_next_process(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "LAST_WAIT", 0.05)
     services.down.add("hermes")
     fleet = {"hermes": services.table("hermes")}
     async with receiving(*[500] * 99) as receiver, gateway(file, fleet, receiver) as client:
