@@ -251,6 +251,8 @@ class Past:
     """Of the last 24 hours, the one under way included, those in which something was met."""
     quarter: Tally = field(default_factory=Tally)
     """What probes met in the last 90 days, today included; without latencies."""
+    since: int | None = None
+    """When the first of that was met, in seconds since 1970, to the day or the hour."""
 
 
 class Outcome(StrEnum):

@@ -6,7 +6,6 @@ Nothing here waits for the roll-up (`upkeep`): what has not been computed yet is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
@@ -123,29 +122,32 @@ def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict
     today, hour = now - now % DAY, now - now % HOUR
     day = hour - 23 * HOUR
     # Days before yesterday and hours before the last 23 are surely computed.
-    tallies = _sums(connection, DAY, today - 89 * DAY, today - DAY, services)
-    for service, tally in _sums(connection, HOUR, today - DAY, day, services).items():
-        tallies.setdefault(service, Tally()).merge(tally)
-    past = {service: Past((), tally) for service, tally in tallies.items()}
-    hours = read_history(connection, HOUR, day, now + 1, services)
-    for service, periods in groupby(hours, key=lambda period: period.service):
-        found, tally = tuple(periods), tallies.get(service) or Tally()
-        for period in found:
-            tally.ok += period.probes.ok
-            tally.failed += period.probes.failed
-        past[service] = Past(found, tally)
+    whole = _sums(connection, DAY, today - 89 * DAY, today - DAY, services)
+    whole += _sums(connection, HOUR, today - DAY, day, services)
+    whole += read_history(connection, HOUR, day, now + 1, services)
+    known: dict[str, list[Period]] = {}
+    for part in whole:
+        known.setdefault(part.service, []).append(part)
+    past = {}
+    for service, parts in known.items():
+        quarter = Tally(sum(part.probes.ok for part in parts), sum(part.probes.failed for part in parts))
+        hours = tuple(part for part in parts if part.span == HOUR and part.start >= day)
+        past[service] = Past(hours, quarter, min(part.start for part in parts))
     return past
 
 
-def _sums(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> dict[str, Tally]:
-    """What probes met in the rows of one span, by service; without latencies."""
+def _sums(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> list[Period]:
+    """What probes met in the rows of one span, a period for each service that begins with its first row."""
     c = history.c
     query = (
-        select(c.service, func.sum(c.probes_ok), func.sum(c.probes_failed))
+        select(c.service, func.min(c.start), func.sum(c.probes_ok), func.sum(c.probes_failed))
         .where(c.span == span, c.start >= since, c.start < until, c.service.in_(services))
         .group_by(c.service)
     )
-    return {service: Tally(_count(int(ok)), _count(int(failed))) for service, ok, failed in connection.execute(query)}
+    return [
+        Period(service, span, start, Tally(_count(int(ok)), _count(int(failed))))
+        for service, start, ok, failed in connection.execute(query)
+    ]
 
 
 def _period(row: RowMapping | HistoryRow) -> Period:

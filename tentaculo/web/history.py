@@ -35,6 +35,8 @@ class PastRow:
     name: str
     day: str
     quarter: str
+    since: str
+    """Where less than the 90 days is known: since when it is."""
     p50: str
     p95: str
     of: str
@@ -52,6 +54,7 @@ def past_row(name: str, past: Past, now: datetime) -> PastRow:
         name=words.cut(name, 80),
         day=words.share(total.probes.share_ok),
         quarter=words.share(past.quarter.share_ok),
+        since=_since(past, now),
         p50=words.latency(p50),
         p95=words.latency(p95),
         of=of,
@@ -120,6 +123,12 @@ def _tally(tally: Tally) -> dict[str, Any]:
             for name, seconds in zip(_PARTS, found, strict=True)
         },
     }
+
+
+def _since(past: Past, now: datetime) -> str:
+    if past.since is None or now.timestamp() - past.since >= 89 * DAY:
+        return ""
+    return f"since {words.at(_time(past.since), now)}"
 
 
 def _sum(periods: Sequence[Period]) -> Period:

@@ -227,6 +227,22 @@ def test_the_past_at_a_glance(transaction: Transaction) -> None:
     starts = [hour.start for hour in past["madre"].hours]
     assert starts == [*range(TODAY - 21 * HOUR, TODAY, HOUR), TODAY + HOUR, TODAY + 2 * HOUR]
     assert past["madre"].hours[-1].requests.ok == 7
+    assert past["madre"].since == TODAY - 89 * DAY
+
+
+def test_the_past_begins_with_what_is_known(transaction: Transaction) -> None:
+    now = TODAY + 2 * HOUR
+    store(transaction, [period(TODAY - 3 * DAY, "old", DAY, probes_ok=1), period(TODAY - DAY + HOUR, "new", HOUR)])
+    store(
+        transaction, [period(now - 5 * MINUTE, "newest", probes_ok=1), period(TODAY - HOUR, "old", HOUR, probes_ok=1)]
+    )
+    with transaction() as connection:
+        past = read_past(connection, now, ["newest", "new", "old", "never"])
+    assert {name: one.since for name, one in past.items()} == {
+        "newest": TODAY + HOUR,
+        "new": TODAY - DAY + HOUR,
+        "old": TODAY - 3 * DAY,
+    }
 
 
 def test_an_empty_history_has_no_past(transaction: Transaction) -> None:

@@ -98,8 +98,9 @@ def past() -> dict[str, Past]:
         "madre": Past(
             tuple(hour("madre", ago, failed=90 if ago == 5 else 0, requests=50) for ago in range(23, -1, -1)),
             Tally(777_510, 90),
+            last - 89 * 24 * HOUR,
         ),
-        "switch": Past((hour("switch", 1), hour("switch", 0)), Tally(720, 0)),
+        "switch": Past((hour("switch", 1), hour("switch", 0)), Tally(720, 0), last - HOUR),
         "unheard-of": Past((), Tally(1, 0)),
     }
 
