@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol, TextIO
 
 import msgspec
@@ -39,7 +39,7 @@ class AccessLine(msgspec.Struct):
 
     `path` is without its query, which may hold secrets; `service` is null for the gateway's own paths and where no
     route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
-    gateway answered or cut the exchange.
+    gateway answered or cut the exchange. `worker` is the number of the process, where there are several.
     """
 
     timestamp: str
@@ -56,21 +56,26 @@ class AccessLine(msgspec.Struct):
     sent: int
     error: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
+    worker: int | UnsetType = UNSET
 
 
 Logged = tuple[float, Request]
 """A request, and when it was logged, in seconds of the system's clock."""
 
 
-def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None) -> Callable[[Request], None] | None:
+def access_logger(
+    config: Log, writer: LineWriter, stream: TextIO | None = None, worker: int | None = None
+) -> Callable[[Request], None] | None:
     """A function that logs a request, or None where that is switched off.
 
     What was too malformed to be a request has `-` for method and path. The request must not be changed any more: its
-    line is made in the writer's thread.
+    line is made in the writer's thread. `worker` stands in each line, where there is one.
     """
     if not config.access or logging.getLevelNamesMapping()[config.level.upper()] > logging.INFO:
         return None
     render = _console_lines if is_console(config, stream or sys.stderr) else _json_lines
+    if worker is not None:
+        render = partial(render, worker=worker)
     clock, put = time.time, writer.put
 
     def log(request: Request) -> None:
@@ -83,8 +88,8 @@ def access_logger(config: Log, writer: LineWriter, stream: TextIO | None = None)
     return log
 
 
-def _json_lines(logged: list[Logged]) -> str:
-    lines = [_json_members(at, request) for at, request in logged]
+def _json_lines(logged: list[Logged], worker: int | UnsetType = UNSET) -> str:
+    lines = [_json_members(at, request, worker) for at, request in logged]
     try:
         text = _encode_lines(lines).decode()
     except (TypeError, ValueError):
@@ -95,7 +100,7 @@ def _json_lines(logged: list[Logged]) -> str:
     return "".join([json_line(_members(line)) + "\n" for line in lines])
 
 
-def _json_members(at: float, request: Request) -> AccessLine:
+def _json_members(at: float, request: Request, worker: int | UnsetType) -> AccessLine:
     return AccessLine(
         utc_stamp(at),
         "info",
@@ -111,11 +116,13 @@ def _json_members(at: float, request: Request) -> AccessLine:
         request.sent,
         request.error or UNSET,
         request.detail or UNSET,
+        worker,
     )
 
 
-def _console_lines(logged: list[Logged]) -> str:
-    return "".join([escape(_console_line(at, request)) + "\n" for at, request in logged])
+def _console_lines(logged: list[Logged], worker: int | None = None) -> str:
+    end = "\n" if worker is None else f", worker {worker}\n"
+    return "".join([escape(_console_line(at, request)) + end for at, request in logged])
 
 
 def _console_line(at: float, request: Request) -> str:

@@ -12,9 +12,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from aiohttp import web
 
@@ -27,12 +26,13 @@ from tentaculo.errors import Failure, Problem
 from tentaculo.events import routes as event_routes
 from tentaculo.events.hub import EventIds, Hub
 from tentaculo.fleet import Fleet, utc_now
+from tentaculo.health.history import Drain
 from tentaculo.model import Health, ProbeResult
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.shared import Needs
 from tentaculo.proxy.target import own_path
 from tentaculo.proxy.traffic import Record
-from tentaculo.sockets import keep_alive, limit_stall, local_url
+from tentaculo.sockets import keep_alive, limit_stall
 from tentaculo.store.recorder import Recorder
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import heartbeats, history, incidents, middleware, operations, pages, problems, status, vx11
@@ -40,25 +40,18 @@ from tentaculo.web.admission import Admission
 from tentaculo.web.arrival import Arrival
 from tentaculo.web.connection import Connection
 from tentaculo.web.express import Guest, Serve
-from tentaculo.web.listen import CannotListenError, Listeners
+from tentaculo.web.listen import CannotListenError, Listeners, Running
 from tentaculo.web.operations import Phase
 from tentaculo.web.own import OwnPaths
+
+if TYPE_CHECKING:
+    from tentaculo.workers.colleagues import Colleagues
 
 CannotListen = CannotListenError
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A gateway that takes requests."""
-
-    url: str
-    """Where to reach it from this machine."""
-    addresses: tuple[tuple[str, int], ...]
-    """What it listens on, host and port."""
 
 
 class Gateway:
@@ -72,13 +65,18 @@ class Gateway:
         access_log: Callable[[Record], None] | None = None,
         hurry: asyncio.Event | None = None,
         probes: bool = True,
+        colleagues: Colleagues | None = None,
     ) -> None:
-        """`hurry`, when set, ends the wait for requests in flight. `probes`: whether it is this process that probes."""
+        """`hurry`, when set, ends the wait for requests in flight. `probes`: whether anything is probed and told of.
+
+        `colleagues` are the other workers of this gateway, where there are any.
+        """
         self._config = config
         self._access_log = access_log
         self._hurry = hurry or asyncio.Event()
         self._probes = probes
-        self._name = f"tentaculo-link-{secrets.token_hex(4)}"
+        self._colleagues = colleagues
+        self._name = colleagues.name if colleagues else f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
@@ -99,8 +97,7 @@ class Gateway:
     @property
     def running(self) -> Running:
         """Where it listens."""
-        bound = tuple(self._listeners.bound)
-        return Running(local_url(*bound[0]), bound)
+        return Running(tuple(self._listeners.bound))
 
     async def __aenter__(self) -> Self:
         try:
@@ -132,16 +129,26 @@ class Gateway:
         server.request_handler = self._front(native, own)
         serve = self._at_once(own)
         self._stack.push_async_callback(self.proxy.close)
-        await self._listeners.open(lambda: self._connection(server, serve), self._config.server.addresses)
+        await self._listeners.open(
+            lambda: self._connection(server, serve), self._config.server.addresses, share=self._colleagues is not None
+        )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
             keep_alive(sock)
             limit_stall(sock, self._config.limits.stall)
-        await self._stack.enter_async_context(self.fleet.remembered(self.proxy.traffic.drain))
+        drain: Drain = self.proxy.traffic.drain
+        if self._colleagues is not None:
+            drain = await self._stack.enter_async_context(self._colleagues.joined(self.fleet, self.desk.books, drain))
+        if self._colleagues is None or self._colleagues.leads:
+            await self._lead(drain)
+        self._phase = Phase.READY
+
+    async def _lead(self, drain: Drain) -> None:
+        """What one process does for all: keep what is met, probe, and tell of it."""
+        await self._stack.enter_async_context(self.fleet.remembered(drain))
         if self._probes:
             await self._stack.enter_async_context(self.desk.attended())
             await self._stack.enter_async_context(self.fleet.watched())
-        self._phase = Phase.READY
 
     async def _drain(self) -> None:
         """Take nothing new, part with those who only listen, and wait for the requests in flight."""
@@ -237,24 +244,27 @@ class Gateway:
         app = web.Application(client_max_size=config.limits.events_body)
         pages.setup(app)
         middleware.install(app, tokens=self._tokens, cors=self._cors, open_paths=middleware.open_paths(config.auth))
+        others = self._colleagues
+        listed = others if others and not others.leads else self.desk.books
         page = status.StatusPage(
             snapshot=board.snapshot,
             recent_events=recorder.recent_events,
             past=lambda names: recorder.past(int(time.time()), names),
-            incidents=self.desk.books.shown,
-            windows=self.desk.books.planned,
+            incidents=listed.shown,
+            windows=listed.planned,
             store_problem=lambda: recorder.problem,
             started_at=utc_now(),
             now=utc_now,
         )
-        ids = EventIds(lambda: time.time_ns() // 1000)
+        worker, workers = (others.number, others.workers) if others else (1, 1)
+        ids = EventIds(lambda: time.time_ns() // 1000, worker=worker, workers=workers)
         takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
         app.add_routes(event_routes.routes(config, self.hub, ids, recorder.store_event, self._tasks))
         names = config.names
         app.add_routes(history.routes(names, recorder.history, utc_now))
         callers = {name: own for name, own in names.items() if self.fleet.heartbeats.expects(own)}
-        app.add_routes(heartbeats.routes(callers, self.fleet.heartbeats.beat))
+        app.add_routes(heartbeats.routes(callers, self.fleet.beat))
         app.add_routes(incidents.routes(self.desk.books, names, utc_now))
         app.add_routes(status.routes(page, root=not takes_root))
         app.add_routes(
@@ -268,6 +278,7 @@ class Gateway:
                     self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
                 ),
                 duty=lambda: operations.Duty(*self.desk.numbers()),
+                worker=others.number if others else None,
             )
         )
         return app

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 
@@ -35,6 +36,16 @@ def utc_now() -> datetime:
 Listener = Callable[[Transition, ServiceView], None]
 
 
+class Leader(Protocol):
+    """Another process that probes for this one, and keeps what is met."""
+
+    def suspect(self, upstream: Upstream) -> None:
+        """Have it probe an address now. Never waits."""
+
+    def beat(self, service: str, said: bytes) -> None:
+        """Have it hear that a service has called. Never waits."""
+
+
 class Fleet:
     """What is believed of the services, and who keeps it up to date."""
 
@@ -45,6 +56,7 @@ class Fleet:
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
         self.heartbeats = Heartbeats(config, clock=time.monotonic, on_news=self.suspect)
         self._watch: Watch | None = None
+        self._leader: Leader | None = None
         self._weighed: dict[Upstream, float] = {}
         kept = Kept(
             config.history.hours_of_minutes * HOUR,
@@ -59,7 +71,10 @@ class Fleet:
             clock=time.monotonic,
         )
         self.on_transition: list[Listener] = [_log_transition]
-        """Who hears of each change, with the service as it is then: in the event loop, so they must not wait."""
+        """Who hears of each change, with the service as it is then: in the event loop, so they must not wait.
+
+        Only where this process probes: whoever else does tells of it as well.
+        """
         self.on_probe: list[Callable[[ProbeResult], None]] = []
         """Who hears of each probe, likewise."""
 
@@ -95,6 +110,21 @@ class Fleet:
             await tasks.close()
             self.history.flush()
 
+    def follow(self, leader: Leader) -> None:
+        """Leave it to another process to probe, to keep what is met and to tell of it; `take` believes what it found."""
+        self._leader = leader
+
+    def take(self, result: ProbeResult) -> None:
+        """Believe a probe of the leader's as one of this process's own."""
+        changed = self.board.record_probe(result)
+        self._note_result(result)
+        for transition in changed:
+            self._note_transition(transition)
+
+    def beat(self, service: str, said: bytes) -> None:
+        """A service has called, and said `said`, JSON or nothing. KeyError for one that is not to call."""
+        (self._leader or self.heartbeats).beat(service, said)
+
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Put a service into maintenance, `reason` in words, or take it out with None. KeyError for an unknown name."""
         for transition in self.board.set_maintenance(service, reason):
@@ -102,9 +132,13 @@ class Fleet:
 
     def suspect(self, service: str) -> None:
         """Have a service probed now: somebody has a reason to. KeyError for an unknown name."""
-        if self._watch is not None:
-            for upstream in self._config.services[service].upstreams:
-                self._watch.suspect(upstream)
+        for upstream in self._config.services[service].upstreams:
+            self.suspect_address(upstream)
+
+    def suspect_address(self, upstream: Upstream) -> None:
+        """Have one configured address probed now."""
+        if (prober := self._leader or self._watch) is not None:
+            prober.suspect(upstream)
 
     def why_off(self, name: str) -> str:
         """Why a service is off, in words."""
@@ -135,8 +169,7 @@ class Fleet:
         """
         if not self.board.is_contradicted(upstream, is_well=is_well):
             return
-        if self._watch is not None:
-            self._watch.suspect(upstream)
+        self.suspect_address(upstream)
         moment = time.monotonic()
         if self.breakers.of(upstream).is_closed and moment < self._weighed.get(upstream, 0.0) + _WEIGHING_GAP:
             return
@@ -148,6 +181,13 @@ class Fleet:
         upstream = result.upstream
         is_doubted, is_well = self.board.is_doubted(upstream), result.health.is_healthy
         self.breakers.of(upstream).doubt(is_doubted=is_doubted, is_well=is_well)
+        if self._leader is None:
+            self._keep(result)
+        for listener in self.on_probe:
+            listener(result)
+
+    def _keep(self, result: ProbeResult) -> None:
+        upstream = result.upstream
         if result.health is Health.DOWN and not self.board.is_settled(upstream):
             # It may be a parent's failure: that is soon known, so that only the root makes a noise.
             for parent in self.board.parents(upstream.service):
@@ -155,10 +195,10 @@ class Fleet:
         view = self.board.service(upstream.service)
         self._recorder.record_services([view])
         self.history.note_probe(result, view.health)
-        for listener in self.on_probe:
-            listener(result)
 
     def _note_transition(self, transition: Transition) -> None:
+        if self._leader is not None:
+            return
         view = self.board.service(transition.service)
         self._recorder.record_services([view])
         for listener in self.on_transition:

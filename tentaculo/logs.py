@@ -7,9 +7,10 @@ import logging
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
+from select import PIPE_BUF
 from threading import Event, Lock, Thread
 from typing import Any, TextIO
 
@@ -42,9 +43,15 @@ Render = Callable[[list[Any]], str]
 class LineWriter:
     """Writes lines to a stream from a thread of its own. `write` and `put` never wait."""
 
-    def __init__(self, stream: TextIO, *, on_dropped: Callable[[int], None] | None = None) -> None:
-        """`on_dropped` hears how many lines were dropped, in the writer's thread, once the stream takes lines again."""
+    def __init__(
+        self, stream: TextIO, *, shares: bool = False, on_dropped: Callable[[int], None] | None = None
+    ) -> None:
+        """`shares`: whether other processes write to the stream too. Lines then keep whole, up to 4,096 bytes each.
+
+        `on_dropped` hears how many lines were dropped, in the writer's thread, once the stream takes lines again.
+        """
         self._stream = stream
+        self._shares = shares
         self._on_dropped = on_dropped
         self._counting = Lock()
         self._told = 0
@@ -98,8 +105,10 @@ class LineWriter:
     def _write(self, batch: list[tuple[Render, Any]]) -> None:
         groups = groupby(batch, itemgetter(0))
         try:
-            self._stream.write("".join([render([item for _, item in group]) for render, group in groups]))
-            self._stream.flush()
+            text = "".join([render([item for _, item in group]) for render, group in groups])
+            for piece in _pieces(text) if self._shares else (text,):
+                self._stream.write(piece)
+                self._stream.flush()
         except (OSError, ValueError):
             # Nobody reads the log any more; that must not end the gateway.
             self._count_dropped(len(batch))
@@ -118,21 +127,39 @@ class LineWriter:
             self._on_dropped(missing)
 
 
+def _pieces(text: str) -> Iterator[str]:
+    """`text` cut behind line ends into pieces that a pipe takes whole, as far as its lines allow (PIPE_BUF, pipe(7))."""
+    piece: list[str] = []
+    size = 0
+    for line in text.splitlines(keepends=True):
+        length = len(line) if line.isascii() else len(line.encode(errors="replace"))
+        if size + length > PIPE_BUF and piece:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += length
+    yield "".join(piece)
+
+
 def _as_it_is(lines: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def set_up(config: Log, stream: TextIO | None = None) -> LineWriter:
+def set_up(config: Log, stream: TextIO | None = None, worker: int | None = None) -> LineWriter:
     """Configure structlog and the standard logging for the process, to write to `stream`, else to standard error.
 
+    `worker` is the number of this process among several that write to the same stream; it stands in each line.
     Returns the writer behind them; close that at the end.
     """
     stream = stream or sys.stderr
-    writer = LineWriter(stream, on_dropped=lambda count: log.warning("log lines dropped", lines=count))
+    writer = LineWriter(
+        stream, shares=worker is not None, on_dropped=lambda count: log.warning("log lines dropped", lines=count)
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if worker is None else [_name_worker(worker)]),
             *(_console(stream) if is_console(config, stream) else _JSON),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
@@ -143,6 +170,14 @@ def set_up(config: Log, stream: TextIO | None = None) -> LineWriter:
     logging.basicConfig(handlers=[_Bridge()], level=max(_LEVELS[config.level], logging.WARNING), force=True)
     logging.captureWarnings(True)
     return writer
+
+
+def _name_worker(worker: int) -> Processor:
+    def name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
+    return name
 
 
 def is_console(config: Log, stream: TextIO) -> bool:

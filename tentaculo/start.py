@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,9 @@ from tentaculo.config.load import Loaded, load, load_tables
 from tentaculo.config.schema import Config, Database
 from tentaculo.config.tokens import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.console import StartError, warn
+from tentaculo.web.listen import CannotListenError, Running
 
 if TYPE_CHECKING:
-    from tentaculo.app import Running
     from tentaculo.demo.launch import Demo
 
 MIGRATION_TIMEOUT = 60.0
@@ -44,9 +45,16 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     hashes, token = _tokens(config)
     _migrate(config, loaded.path)
     example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
-    from tentaculo import serving
 
-    _run(serving.serve(config, hashes=hashes, ready=lambda running: _greet(running, config, token, example)))
+    def ready(running: Running) -> None:
+        _greet(running, config, token, example)
+
+    if config.server.workers > 1:
+        _supervise(config, hashes, ready)
+    else:
+        from tentaculo import serving
+
+        _run(serving.serve(config, hashes=hashes, ready=ready))
 
 
 def demo(host: str | None, port: int | None) -> None:
@@ -59,8 +67,9 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
         # The migration's process must not read a configuration that happens to lie in the working directory.
         file = Path(folder, "tentaculo.toml")
         file.write_text("# The demonstration's configuration is made in memory.\n", encoding="utf-8")
-        own = {"folder": Path(folder), "database": Database()}
-        config = _listening(loaded, host, port).model_copy(update=own)
+        config = _listening(loaded, host, port)
+        server = config.server.model_copy(update={"workers": 1})
+        config = config.model_copy(update={"folder": Path(folder), "database": Database(), "server": server})
         _migrate(config, file)
         _run(_demonstrate(config))
 
@@ -90,12 +99,26 @@ async def _with_fleet(demo: Demo, config: Config) -> None:
 def _run(work: Coroutine[Any, Any, None]) -> None:
     import uvloop
 
-    from tentaculo.app import CannotListen
-
     widen_lookups()
-    try:
+    with _told():
         uvloop.run(work)
-    except CannotListen as error:
+
+
+def _supervise(config: Config, hashes: list[str], ready: Callable[[Running], None]) -> None:
+    from tentaculo.workers.supervisor import WorkersFailed, supervise
+
+    with _told():
+        try:
+            supervise(config, hashes, ready)
+        except WorkersFailed as error:
+            raise StartError(f"the workers cannot be started: {error}") from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except CannotListenError as error:
         raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
 
 
@@ -161,7 +184,8 @@ def _greet(running: Running, config: Config, token: str | None, example: str | N
     off = [service.name for service in config.services.values() if not service.enabled]
     aside = f" ({', '.join(off)} off on purpose)" if off else ""
     count = len(config.services)
-    click.echo(f"Tentáculo Link {__version__} serves {count} {'service' if count == 1 else 'services'}{aside}.")
+    by = f", with {config.server.workers} workers" if config.server.workers > 1 else ""
+    click.echo(f"Tentáculo Link {__version__} serves {count} {'service' if count == 1 else 'services'}{aside}{by}.")
     click.echo(f"  status page   {url}/status")
     if example is None:
         return

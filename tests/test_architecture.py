@@ -34,7 +34,20 @@ SHARED = {
     "origin",
     "sockets",
 }
-COMPOSITION = {"app", "fleet", "serving", "desk", "books", "duty", "ledger", "start", "examine", "cli", "__main__"}
+COMPOSITION = {
+    "app",
+    "fleet",
+    "serving",
+    "workers",
+    "desk",
+    "books",
+    "duty",
+    "ledger",
+    "start",
+    "examine",
+    "cli",
+    "__main__",
+}
 """Modules that join rooms."""
 MAX_LINES = 330
 NAME = "Tentáculo Link"

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from tentaculo.config.schema import Config
 from tentaculo.fleet import Fleet, utc_now
 from tentaculo.health.breaker import Breaker
-from tentaculo.model import Health, Outcome, ProbeResult, ServiceView, Transition
+from tentaculo.model import Health, Outcome, ProbeResult, ServiceView, Transition, Upstream
 from tentaculo.store.recorder import Recorder
 
 
@@ -83,3 +83,43 @@ class TestRequests:
             breaker.record(breaker.try_acquire(), Outcome.FAILURE, "answered 500")
         assert heard == []
         assert fleet.board.record_traffic(breaker.upstream) == ()
+
+
+class TestFollowing:
+    """Where another process probes, this one believes what it found, and neither keeps nor tells anything."""
+
+    class Leader:
+        def __init__(self) -> None:
+            self.told: list[object] = []
+
+        def suspect(self, upstream: Upstream) -> None:
+            self.told.append(upstream)
+
+        def beat(self, service: str, said: bytes) -> None:
+            self.told.append((service, said))
+
+    async def test_it_believes_what_the_leader_found_and_keeps_quiet(self) -> None:
+        recorder = Recorder("sqlite://")
+        fleet = Fleet(Config.model_validate({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
+        heard: list[ProbeResult] = []
+        fleet.on_probe.append(heard.append)
+        fleet.follow(self.Leader())
+        (upstream,) = (view.upstream for view in fleet.board.service("madre").upstreams)
+        with capture_logs() as logs:
+            for health in (Health.DOWN, Health.UP, Health.UP):
+                fleet.take(ProbeResult(upstream, health, "as found", utc_now(), "/health", 200))
+            fleet.set_maintenance("madre", "a new disk")
+        assert fleet.board.service("madre").health is Health.MAINTENANCE
+        assert [result.health for result in heard] == [Health.DOWN, Health.UP, Health.UP], "the router hears of it"
+        assert logs == []
+        fleet.history.flush()
+        assert "0 services, 0 rows of history" in repr(recorder)
+
+    async def test_the_leader_hears_whom_to_probe_and_who_has_called(self, fleet: Fleet) -> None:
+        leader = self.Leader()
+        breaker = TestRequests.found(fleet, Health.UP)
+        fleet.follow(leader)
+        breaker.record(breaker.try_acquire(), Outcome.FAILURE, "answered 500")
+        fleet.beat("madre", b"{}")
+        (upstream,) = (view.upstream for view in fleet.board.service("madre").upstreams)
+        assert leader.told == [upstream, ("madre", b"{}")]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
+import re
 import threading
 import time
 import warnings
@@ -399,7 +401,7 @@ def access_line(output: Output, item: Record, **config: Any) -> str:
 def test_the_access_line_has_the_documented_keys(set_up: SetUp) -> None:
     line = json.loads(access_line(set_up(), record(service="madre", received=7, sent=9)))
     assert set(line) == ACCESS_KEYS
-    assert {*AccessLine.__struct_fields__} == {*ACCESS_KEYS, "error", "detail"}
+    assert {*AccessLine.__struct_fields__} == {*ACCESS_KEYS, "error", "detail", "worker"}
     del line["timestamp"]
     assert line == {
         "level": "info",
@@ -455,3 +457,53 @@ def test_the_access_line_can_be_switched_off(config: Log) -> None:
 def test_the_stamp_is_that_of_the_other_lines() -> None:
     assert utc_stamp(1795458979.25) == "2026-11-23T18:36:19.250000Z"
     assert utc_stamp(1795458979.0) == "2026-11-23T18:36:19.000000Z"
+
+
+# -- several workers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_each_line_of_a_worker_says_whose_it_is(restored: None, form: str) -> None:
+    stream = StringIO()
+    writer = logs.set_up(Log.model_validate({"format": form}), stream, worker=3)
+    structlog.get_logger().info("health changed", service="madre")
+    logging.getLogger("a.library").warning("odd")
+    log = access_logger(Log.model_validate({"format": form}), writer, stream, worker=3)
+    assert log is not None
+    log(record())
+    log(record(target="/" + "x" * 2000))
+    writer.close()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    if form == "json":
+        assert [json.loads(line)["worker"] for line in lines] == [3] * 4
+    else:
+        assert all(re.search(r"worker[ =]3\b", line) for line in lines)
+
+
+def test_writers_that_share_a_pipe_never_mix_their_lines() -> None:
+    reading, writing = os.pipe()
+    # As small as it can be, so that it is full all the time.
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    lines = ["x" * (number % 300 + 1) for number in range(2000)]
+    streams = [os.fdopen(descriptor, "w", encoding="utf-8") for descriptor in (os.dup(writing), writing)]
+    writers = [logs.LineWriter(stream, shares=True) for stream in streams]
+    for name, writer in zip("aé", writers, strict=True):
+        for line in lines:
+            writer.write(line.replace("x", name))
+    # Each has taken its first lines, and nobody has read any.
+    until(lambda: all("2000 waiting" not in repr(writer) for writer in writers))
+
+    def close() -> None:
+        for writer, stream in zip(writers, streams, strict=True):
+            writer.close()
+            stream.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as pipe:
+        read = pipe.read().splitlines()
+    closing.join()
+    for name in "aé":
+        assert [line for line in read if line.startswith(name)] == [line.replace("x", name) for line in lines]
+    assert len(read) == 2 * len(lines)

@@ -98,4 +98,10 @@ def _oddities(config: Config) -> list[str]:
         beyond = [host for host, _ in config.server.addresses if host not in ("127.0.0.1", "::1", "localhost")]
         if beyond:
             found.append(f"auth.enabled is false: anyone who reaches {beyond[0]} may call every service")
+    # Without services it is the demonstration, which is one process.
+    if config.server.workers > 1 and config.services:
+        found.append(
+            f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
+            " subscribers, so an event reaches only those who listen to the worker that took it"
+        )
     return found + duty_oddities(config)

@@ -44,6 +44,9 @@ class Server(Section):
     trusted_proxies: tuple[TrustedNetwork, ...] = Field(
         (), description="Networks whose X-Forwarded-* and Forwarded headers are believed. Default none."
     )
+    workers: Annotated[Count, Field(ge=1, le=64)] = Field(
+        1, description="Processes that share the addresses; more than one are supervised. Default 1."
+    )
     keepalive: Seconds = Field(75, description="Seconds an idle client connection is kept. Default 75.")
     grace: Seconds = Field(10, description="Seconds that requests in flight get when the gateway stops. Default 10.")
 

@@ -6,7 +6,7 @@ probe result → streak (of its address) → weighed against what requests met �
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -159,6 +159,10 @@ class Board:
     def snapshot(self) -> tuple[ServiceView, ...]:
         """Every service in the order of the configuration, those that are off included."""
         return tuple(self._view(entry) for entry in self._entries.values())
+
+    def results(self) -> Iterator[ProbeResult]:
+        """The latest probe of each address that has been probed."""
+        return (result for entry in self._entries.values() for result in entry.results)
 
     def is_settled(self, upstream: Upstream) -> bool:
         """Whether the latest probe of an address found what is believed."""

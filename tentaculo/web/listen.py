@@ -5,21 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from tentaculo.sockets import Tcp
+from tentaculo.sockets import Tcp, local_url
 
 BACKLOG = 4096
 """Connections that the kernel keeps while the gateway is busy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway that takes requests."""
+
+    addresses: tuple[tuple[str, int], ...]
+    """What it listens on, host and port."""
+
+    @property
+    def url(self) -> str:
+        """Where to reach it from this machine."""
+        return local_url(*self.addresses[0])
+
+
 class CannotListenError(OSError):
     """An address cannot be listened on; `address` says which, `strerror` why."""
 
-    def __init__(self, address: str, error: OSError) -> None:
+    def __init__(self, host: str, port: int, error: OSError) -> None:
         # The event loop words its own sentence around an errno; one below zero is a name's look-up, and no errno.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         super().__init__(error.errno, reason)
-        self.address = address
+        self.address = shown(host, port)
 
 
 class Listeners:
@@ -31,16 +45,21 @@ class Listeners:
     def __repr__(self) -> str:
         return f"<Listeners: {', '.join(f'{host}:{port}' for host, port in self.bound)}>"
 
-    async def open(self, factory: Callable[[], asyncio.BaseProtocol], where: Sequence[tuple[str, int]]) -> None:
-        """Listen on every address. Raises `CannotListenError` for the first that fails, and closes the others."""
+    async def open(
+        self, factory: Callable[[], asyncio.BaseProtocol], where: Sequence[tuple[str, int]], *, share: bool = False
+    ) -> None:
+        """Listen on every address. Raises `CannotListenError` for the first that fails, and closes the others.
+
+        `share` lets other processes of the same user listen there too, each connection going to one of them; a taken
+        port then shows only where its owner does not share it.
+        """
         loop = asyncio.get_running_loop()
         for host, port in where:
             try:
-                server = await loop.create_server(factory, host, port, backlog=BACKLOG)
+                server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=share)
             except OSError as error:
                 await self.close()
-                shown = f"[{host}]" if ":" in host else host
-                raise CannotListenError(f"{shown}:{port}", error) from error
+                raise CannotListenError(host, port, error) from error
             self._servers.append(server)
 
     @property
@@ -59,3 +78,8 @@ class Listeners:
         for server in self._servers:
             server.close()
         self._servers.clear()
+
+
+def shown(host: str, port: int) -> str:
+    """An address as it stands in a URL and in the configuration."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -171,10 +171,24 @@ class Fleet(Collector):
         yield from (sent, failed, dropped)
 
 
+class OfWorker(Collector):
+    """The metrics of a registry, each labelled with the worker whose they are: the next scrape may meet another one."""
+
+    def __init__(self, registry: Collector, worker: int) -> None:
+        self._registry = registry
+        self._label = {"worker": str(worker)}
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric families, for an encoder."""
+        for metric in self._registry.collect():
+            metric.samples = [sample._replace(labels={**sample.labels, **self._label}) for sample in metric.samples]
+            yield metric
+
+
 class Scrapes:
     """The text of `/metrics`, made at most once a second in each format, and in a few formats at most."""
 
-    def __init__(self, registry: CollectorRegistry, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, registry: Collector, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._clock = clock
         self._texts: dict[str, bytes] = {}
@@ -213,17 +227,19 @@ def routes(
     traffic: Traffic,
     load: Callable[[], Load],
     duty: Callable[[], Duty],
+    worker: int | None = None,
 ) -> list[web.RouteDef]:
     """The routes `/livez`, `/readyz` and `/metrics`.
 
-    `store_problem` is None while the database is well, `dropped` counts what was not written to it.
+    `store_problem` is None while the database is well, `dropped` counts what was not written to it. `worker` is this
+    process's number where there are several.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(
         Fleet(snapshot=snapshot, store_problem=store_problem, dropped=dropped, traffic=traffic, load=load, duty=duty)
     )
-    scrapes = Scrapes(registry)
+    scrapes = Scrapes(registry if worker is None else OfWorker(registry, worker))
 
     async def livez(request: web.Request) -> web.Response:
         return _json({"status": "alive"}, 200)

@@ -1,0 +1,228 @@
+"""The supervisor: starts the workers, replaces those that end, passes on what they tell each other, and stops them all.
+
+It takes no request itself. Each worker is a fresh process on a line of its own (`line.py`); that the line ends tells
+the supervisor that the worker is gone, and a worker that the supervisor is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from tentaculo import logs
+from tentaculo.config.schema import Config
+from tentaculo.web.listen import Running, shown
+from tentaculo.workers.job import Job
+from tentaculo.workers.line import HURRY, READY, STOP, Line, pair, recipients
+from tentaculo.workers.ports import reserved
+from tentaculo.workers.revival import ATTEMPTS, Revival
+
+log = structlog.get_logger(__name__)
+
+COMMAND = (sys.executable, "-m", "tentaculo.workers")
+"""What a worker is started with: a fresh process, since this one has threads."""
+KILL_AFTER = 15.0
+"""Seconds beyond its grace that a worker may take to end before it is killed."""
+
+
+class WorkersFailed(Exception):  # noqa: N818 - it is told to people as it is
+    """The workers cannot be started; the text says why."""
+
+
+def supervise(config: Config, hashes: Sequence[str], ready: Callable[[Running], None]) -> None:
+    """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal hurries them.
+
+    `ready` is called once every worker takes requests. Raises `CannotListenError`, and
+    `WorkersFailed` where the workers end before they get that far.
+    """
+    with reserved(config.server.addresses) as addresses:
+        listen = tuple(shown(host, port) for host, port in addresses)
+        config = config.model_copy(update={"server": config.server.model_copy(update={"listen": listen})})
+        job = Job(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}")
+        writer = logs.set_up(config.log)
+        try:
+            asyncio.run(Supervisor(job, lambda: ready(Running(addresses))).run())
+        finally:
+            writer.close()
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker's process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    line: Line
+    ready_at: float | None = None
+    """When it began to take requests, by the loop's clock."""
+
+
+@dataclass(slots=True)
+class Place:
+    """What stays while one worker follows another."""
+
+    revival: Revival = field(default_factory=Revival)
+    worker: Worker | None = None
+    timer: asyncio.TimerHandle | None = None
+    """For the next start, where a pause is being kept."""
+
+
+class Supervisor:
+    """Keeps one worker in each place until it is told to stop. Everything happens in callbacks of the event loop."""
+
+    def __init__(self, job: Job, on_ready: Callable[[], None], command: Sequence[str] = COMMAND) -> None:
+        """`on_ready` is called once every worker takes requests. `command` gets number, job and line as arguments."""
+        self._job = job
+        self._command = command
+        self._descriptor = job.write()
+        self._on_ready = on_ready
+        self._places = {number: Place() for number in range(1, job.workers + 1)}
+        self._has_started = False
+        self._is_stopping = False
+        self._failure: str | None = None
+        self._over = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Supervisor: {len(self._workers)} of {len(self._places)} workers>"
+
+    async def run(self) -> None:
+        """Until every worker has been stopped. Raises `WorkersFailed`."""
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, self.stop)
+        try:
+            for number in self._places:
+                self._start(number)
+            await self._over.wait()
+        finally:
+            for one in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(one)
+            os.close(self._descriptor)
+        if self._failure is not None:
+            raise WorkersFailed(self._failure)
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [place.worker for place in self._places.values() if place.worker is not None]
+
+    # -- starting and replacing --------------------------------------------------------------------------------
+
+    def _start(self, number: int) -> None:
+        place = self._places[number]
+        place.timer = None
+        ours, theirs = pair()
+        try:
+            process = self._spawn(number, theirs)
+        except OSError as error:
+            ours.close()
+            log.error("worker not started", worker=number, reason=error.strerror)
+            self._replace(number, place.revival.pause(0.0, was_ready=False, was_told=False), f"{error.strerror}")
+            return
+        finally:
+            theirs.close()
+        line = Line(ours, on_message=lambda message: self._hear(worker, message), on_end=lambda: self._end(worker))
+        worker = place.worker = Worker(number, process, line)
+        log.info("worker started", worker=number, pid=process.pid)
+        if self._is_stopping:
+            line.order(STOP)
+
+    def _spawn(self, number: int, line: socket.socket) -> subprocess.Popen[bytes]:
+        descriptors = (self._descriptor, line.fileno())
+        return subprocess.Popen(  # noqa: S603 - this very program
+            [*self._command, *map(str, (number, *descriptors))],
+            stdin=subprocess.DEVNULL,
+            pass_fds=descriptors,
+            # The terminal's Ctrl-C is for the supervisor, which tells the workers.
+            process_group=0,
+        )
+
+    def _end(self, worker: Worker) -> None:
+        """A worker is gone."""
+        # Its end of the line is the last thing that it lets go of.
+        code = worker.process.wait()
+        place = self._places[worker.number]
+        place.worker = None
+        if self._is_stopping:
+            self._finish()
+            return
+        lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
+        pause = place.revival.pause(lived, was_ready=worker.ready_at is not None, was_told=code == 0)
+        (log.info if code == 0 else log.error)("worker ended", worker=worker.number, how=_how(code), next_in=pause)
+        self._replace(worker.number, pause, _how(code))
+
+    def _replace(self, number: int, pause: float, how: str) -> None:
+        # Where others serve, one hopeless place is no reason to end them.
+        hopeless = [place.revival.is_hopeless for place in self._places.values()]
+        if all(hopeless) or (any(hopeless) and not self._has_started):
+            self._failure = f"worker {number} ended {ATTEMPTS} times before it took requests, at last with {how}"
+            self._stop()
+            return
+        self._places[number].timer = asyncio.get_running_loop().call_later(pause, self._start, number)
+
+    # -- what workers say --------------------------------------------------------------------------------------
+
+    def _hear(self, worker: Worker, message: bytes) -> None:
+        if message == READY:
+            self._note_ready(worker)
+            return
+        lines = {other.number: other.line for other in self._workers}
+        for number in recipients(message, worker.number, lines):
+            lines[number].send(message)
+
+    def _note_ready(self, worker: Worker) -> None:
+        worker.ready_at = asyncio.get_running_loop().time()
+        log.info("worker ready", worker=worker.number, pid=worker.process.pid)
+        if not self._has_started and all(place.worker and place.worker.ready_at for place in self._places.values()):
+            self._has_started = True
+            self._on_ready()
+
+    # -- stopping ----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop every worker and take no new ones; a second call hurries them."""
+        if not self._is_stopping:
+            self._stop()
+            return
+        for worker in self._workers:
+            worker.line.order(HURRY)
+        asyncio.get_running_loop().call_later(KILL_AFTER, self._kill)
+
+    def _stop(self) -> None:
+        """Tell every worker, once; the last one that goes ends the supervisor."""
+        self._is_stopping = True
+        log.info("stopping", workers=len(self._workers))
+        for place in self._places.values():
+            if place.timer is not None:
+                place.timer.cancel()
+        for worker in self._workers:
+            worker.line.order(STOP)
+        asyncio.get_running_loop().call_later(self._job.config.server.grace + KILL_AFTER, self._kill)
+        self._finish()
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            log.error("worker killed", worker=worker.number, pid=worker.process.pid)
+            worker.process.kill()
+
+    def _finish(self) -> None:
+        if not self._workers:
+            self._over.set()
+
+
+def _how(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,28 @@
+"""What workers are handed down is what the supervisor read, secrets included, and lies in no file."""
+
+from __future__ import annotations
+
+import os
+
+from tentaculo.config.load import load
+from tentaculo.workers.job import Job
+from tests.gateway import ROOT
+
+
+def test_it_arrives_as_it_was_and_for_several_readers() -> None:
+    environ = {"TENTACULO_TOKEN": "a-secret-token", "TENTACULO_SERVER_WORKERS": "3", "SHUB_ENABLED": "true"}
+    config = load(ROOT / "docker" / "vx11.toml", environ).config
+    job = Job(config, ("sha256:" + "0" * 64,), "tentaculo-link-1")
+    descriptor = job.write()
+    try:
+        assert os.readlink(f"/proc/self/fd/{descriptor}").startswith("/memfd:")
+        for _ in range(2):
+            read = Job.read(descriptor)
+            assert read == job
+            assert read.workers == 3
+            assert read.config.plain_token is not None
+            assert read.config.plain_token.get_secret_value() == "a-secret-token"
+            assert read.config.folder == config.folder
+            assert read.config.services.keys() == config.services.keys()
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,188 @@
+"""Several workers as an operator starts them: `server.workers = 2`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientConnectionError, ClientSession, TCPConnector
+
+from tests.gateway import TOKEN, Running, running_gateway
+from tests.test_cli import run, write_config
+from tests.wirekit import Reader, Upstream, Writer, ok, read_request, upstream
+
+WAIT = 30.0
+
+
+class Slow:
+    """An upstream that is well, and whose `/madre/slow` waits until it is told."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def script(self, reader: Reader, writer: Writer, state: Upstream) -> None:
+        while True:
+            request = await read_request(reader)
+            state.requests.append(request)
+            await state.note()
+            if request.target == "/madre/slow":
+                await self.go.wait()
+            writer.write(ok(b"as it should be"))
+            await writer.drain()
+
+
+def config(port: int, workers: int) -> dict[str, Any]:
+    return {
+        "server": {"workers": workers, "grace": WAIT},
+        "database": {"auto_upgrade": False},
+        "services": {
+            "madre": {"url": f"http://127.0.0.1:{port}", "routes": [{"prefix": "/madre"}], "probe": {"interval": 3600}}
+        },
+    }
+
+
+def entries(gateway: Running) -> list[dict[str, Any]]:
+    """What has been logged; a line that is being written is not there yet."""
+    lines = gateway.output.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def workers(gateway: Running) -> dict[int, int]:
+    """Number and process of each worker that was started last."""
+    return {entry["worker"]: entry["pid"] for entry in entries(gateway) if entry["event"] == "worker started"}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what only a file or the kernel tells."""
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def get(gateway: Running, target: str) -> tuple[int, str]:
+    """One request on a connection of its own, which the kernel gives to any of the workers."""
+    client = ClientSession(connector=TCPConnector(force_close=True), headers=gateway.headers)
+    async with client, client.get(gateway.url + target) as response:
+        return response.status, await response.text()
+
+
+async def ready(gateway: Running, times: int) -> None:
+    await until(lambda: sum(entry["event"] == "worker ready" for entry in entries(gateway)) == times)
+
+
+async def spread(gateway: Running, target: str, events: str) -> list[Any]:
+    """Ask until every worker has logged such a request; gives the answers."""
+    answers = []
+    async with asyncio.timeout(WAIT):
+        while len({entry["worker"] for entry in entries(gateway) if entry.get("path") == events}) < 2:
+            answers.append(await get(gateway, target))
+            await asyncio.sleep(0.06)
+    return answers
+
+
+async def test_they_share_a_port_replace_each_other_and_stop_together(tmp_path: Path) -> None:
+    slow = Slow()
+    async with upstream(slow.script) as up, running_gateway(config(up.port, 2)) as gateway:
+        await ready(gateway, 2)
+        said = gateway.output.read_text(encoding="utf-8")
+        assert "serves 1 service, with 2 workers." in said
+        assert "Warning: server.workers is 2: each worker has its own breakers" in said
+        pids = workers(gateway)
+        assert all(f"{gateway.process.pid}" == parent(pid) for pid in pids.values())
+
+        # Both answer, by one port, and both know what one of them has found out.
+        assert set(await spread(gateway, "/madre/x", "/madre/x")) == {(200, "as it should be")}
+        for status, body in await spread(gateway, "/vx11/status", "/vx11/status"):
+            assert (status, json.loads(body)["modules"]["madre"]["status"]) == (200, "ok")
+        assert sum(request.target == "/health" for request in up.requests) == 1
+
+        # A second gateway notices, whether it means to share or not.
+        for more in ({}, {"TENTACULO_SERVER_WORKERS": "2"}):
+            write_config(tmp_path, f'[services.madre]\nurl = "http://127.0.0.1:{up.port}"\n')
+            second = await run(tmp_path, "serve", "--port", str(gateway.port), TENTACULO_TOKEN=TOKEN, **more)
+            assert second.code == 3
+            assert f"cannot listen on 127.0.0.1:{gateway.port}: Address already in use" in second.err
+
+        # The leader dies; its successor probes in its place, and nobody has to wait for it.
+        os.kill(pids[1], signal.SIGKILL)
+        await until(lambda: not is_there(pids[1]))
+        assert await get(gateway, "/madre/x") == (200, "as it should be")
+        await ready(gateway, 3)
+        await up.until(lambda: sum(request.target == "/health" for request in up.requests) == 2)
+        successors = workers(gateway)
+        assert (successors[2], successors[1] != pids[1]) == (pids[2], True)
+
+        # A stop lets both finish what is in flight, and takes nothing new.
+        async with ClientSession(connector=TCPConnector(limit=0, force_close=True), headers=gateway.headers) as client:
+
+            async def call() -> tuple[int, str]:
+                async with client.get(gateway.url + "/madre/slow") as response:
+                    return response.status, await response.text()
+
+            async with asyncio.TaskGroup() as tasks:
+                calls = [tasks.create_task(call()) for _ in range(40)]
+                await up.until(lambda: sum(request.target == "/madre/slow" for request in up.requests) == 40)
+                gateway.process.terminate()
+                await until(lambda: sum("in_flight" in entry for entry in entries(gateway)) == 2)
+                await refused(gateway)
+                # As some do that stop a whole group of processes: it means no second, hurried stop.
+                for pid in successors.values():
+                    os.kill(pid, signal.SIGTERM)
+                assert all(is_there(pid) for pid in successors.values())
+                slow.go.set()
+            assert {task.result() for task in calls} == {(200, "as it should be")}
+        in_flight = [entry["in_flight"] for entry in entries(gateway) if "in_flight" in entry]
+        assert sum(in_flight) == 40
+        assert all(in_flight), "by a hash of the addresses: that one of two gets none of 40 happens once in 2^39"
+        assert await asyncio.wait_for(gateway.process.wait(), WAIT) == 0
+        assert not any(is_there(pid) for pid in successors.values())
+
+
+async def refused(gateway: Running) -> None:
+    async with asyncio.timeout(WAIT):
+        while True:
+            try:
+                await get(gateway, "/livez")
+            except ClientConnectionError:
+                return
+
+
+def parent(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+
+
+async def test_without_their_supervisor_they_stop(tmp_path: Path) -> None:
+    slow = Slow()
+    async with upstream(slow.script) as up, running_gateway(config(up.port, 2)) as gateway:
+        await ready(gateway, 2)
+        pids = workers(gateway)
+        gateway.process.kill()
+        await gateway.process.wait()
+        await until(lambda: not any(is_there(pid) for pid in pids.values()))
+        with socket.create_server(("127.0.0.1", gateway.port)):
+            pass
+
+
+async def test_one_is_no_more_than_the_gateway_itself() -> None:
+    slow = Slow()
+    async with upstream(slow.script) as up, running_gateway(config(up.port, 1)) as gateway:
+        assert await get(gateway, "/madre/x") == (200, "as it should be")
+        assert Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text() == ""
+        said = gateway.output.read_text(encoding="utf-8")
+        await until(lambda: any(entry["event"] == "request" for entry in entries(gateway)))
+        assert "worker" not in said
+        assert 'worker="' not in (await get(gateway, "/metrics"))[1]
