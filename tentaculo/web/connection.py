@@ -129,6 +129,13 @@ class Connection(Express):
             self._peer = None
         super().connection_lost(exc)
 
+    def answered(self) -> None:
+        """The front has answered one request; to be called once for each."""
+        self._answered += 1
+        if self._answered == self._request_count and self._head_timer is None and self.has_begun:
+            # The next one began to arrive meanwhile, and its time had not begun.
+            self._await_head()
+
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         before = self._answered

@@ -83,10 +83,6 @@ class Express(Intake):
         self._known = None
         super().connection_lost(exc)
 
-    def answered(self) -> None:
-        """One request has been answered; to be called once for each."""
-        self._answered += 1
-
     def _offer(self, serve: Serve, data: bytes) -> bool:
         """Have the one request that has arrived served; `data` is what it came in, empty where other bytes did as well.
 
@@ -123,7 +119,7 @@ class Express(Intake):
 
     def _served(self, stays: bool) -> None:
         self._guest, self._is_serving = None, False
-        self.answered()
+        self._answered += 1
         if not stays:
             self.close()
             if self.transport is not None:

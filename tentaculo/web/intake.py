@@ -46,6 +46,11 @@ class Intake(web.RequestHandler):
         self._odd_line: RequestLine | None = None
         self._seams = Seams()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether part of a head is there."""
+        return bool(self._held) or self._seams.has_begun
+
     def data_received(self, data: bytes) -> None:
         """Bytes from the client; none where the parser is to go on with what it kept back."""
         seams = self._seams

@@ -12,18 +12,16 @@ import sys
 SLICE = 16 * 1024
 """Bytes of a piece in which nothing ends, so that what is not payload in a chunked body can be counted."""
 HEAD_END = b"\r\n\r\n"
-_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Seams:
     """Follows one connection. For each piece: `cut`, feed it, then tell by one of the other methods what came of it."""
 
-    __slots__ = ("_due", "_is_in_chunks", "_partial", "is_at_start")
+    __slots__ = ("_due", "_partial", "is_at_start")
 
     def __init__(self) -> None:
         self._due = 0  # bytes of a body that are still to come
-        self._is_in_chunks = False
-        self._partial = b""  # the last bytes of a head that has not ended
+        self._partial = b""  # the last bytes of a head, or of a chunked body, that has not ended
         self.is_at_start = True
         """Whether the next byte is surely the first of a request."""
 
@@ -31,9 +29,9 @@ class Seams:
         return f"<Seams {'at a start' if self.is_at_start else f'{self._due} due'}>"
 
     @property
-    def is_in_body(self) -> bool:
-        """Whether the next byte surely belongs to a body."""
-        return self._is_in_chunks or self._due > 0
+    def has_begun(self) -> bool:
+        """Whether part of a head has come, or of a chunked body."""
+        return bool(self._partial)
 
     def skip_empty_lines(self, data: bytes, position: int) -> int:
         """Where the request before which `position` is begins (RFC 9112 section 2.2)."""
@@ -45,13 +43,8 @@ class Seams:
         """Where the piece of `data` that begins at `position` ends."""
         if self._due:
             return min(position + self._due, len(data))
+        # An empty line ends a head and a chunked body alike; one within a chunk makes one more piece, and no harm.
         limit = min(position + SLICE, len(data))
-        if self._is_in_chunks:
-            # Only a guess: the same bytes within a chunk make one more piece, and no harm.
-            if data.startswith(_LAST_CHUNK, position):
-                return position + len(_LAST_CHUNK)
-            found = data.find(b"\r\n" + _LAST_CHUNK, position, limit)
-            return limit if found < 0 else found + 2 + len(_LAST_CHUNK)
         if self._partial:
             # The empty line may have begun in what came before.
             found = (self._partial + data[position : position + 3]).find(HEAD_END)
@@ -65,7 +58,7 @@ class Seams:
         if self._due:
             self._due -= len(piece)
             self.is_at_start = not self._due
-        elif piece and not self._is_in_chunks:
+        elif piece:
             self._partial = (self._partial + piece)[-3:]
             self.is_at_start = False
 
@@ -73,12 +66,10 @@ class Seams:
         """A request without a body, or the rest of a chunked one, ended in `piece`."""
         # No part of a head ends with an empty line.
         self.is_at_start = (self._partial + piece).endswith(HEAD_END)
-        self._is_in_chunks = False
         self._partial = b"" if self.is_at_start else piece[-3:]
 
     def began(self, due: int | None) -> None:
         """A body has begun, of which `due` bytes are still to come; None where it is chunked."""
-        self._is_in_chunks = due is None
         self._due = due or 0
         self._partial = b""
         self.is_at_start = False
@@ -86,4 +77,4 @@ class Seams:
     def lost(self) -> None:
         """The parser keeps bytes back, or gives the connection away: nothing more is known."""
         self._due = sys.maxsize
-        self._is_in_chunks = self.is_at_start = False
+        self.is_at_start = False

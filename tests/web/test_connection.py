@@ -455,6 +455,27 @@ async def test_a_head_that_does_not_arrive_is_a_408() -> None:
         assert (await refused(wire)).status == 408
 
 
+async def test_a_head_that_began_behind_a_request_has_its_time_from_the_answer() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        asked.set()
+        await go.wait()
+        return web.Response(text="slow")
+
+    for beginning in (b"GET", b"GET / HTTP/1.1\r\nHost: h\r\n"):
+        asked.clear()
+        go.clear()
+        async with serving(slow, head_time=0.3) as served, dial(served.port) as wire, dial(served.port) as other:
+            await wire.send(GET + b"\r\n")
+            await asyncio.wait_for(asked.wait(), TIMEOUT)
+            await wire.send(beginning)
+            await refused(other)  # by now those bytes have long been read
+            go.set()
+            assert (await wire.response()).body == b"slow"
+            assert (await refused(wire)).status == 408
+
+
 async def test_the_time_for_a_head_is_not_the_handlers_nor_the_bodys_nor_keep_alives() -> None:
     """The clock of a head runs while one is waited for or has begun, and never else."""
     asked, go = asyncio.Event(), asyncio.Event()

@@ -87,7 +87,7 @@ async def test_a_malformed_request_takes_none_with_it_that_came_before(
     start: Start, service: Service, count: int
 ) -> None:
     one = (
-        b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nT: v\r\n\r\n",
         b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n",
         b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi",
     )
