@@ -39,7 +39,7 @@ LIST_EVERY = 1.0
 """Seconds between looks at whether the leader's page shows anything new beside the services."""
 _SUSPICION_GAP = 1.0
 """Seconds between two suspicions of one address that the leader hears of; it probes no more often than that."""
-_RESULTS = 50
+_RESULTS = 20
 _TALLIES = 10
 """How many go into one message, which is to stay well below what a line takes."""
 
@@ -120,6 +120,7 @@ class Colleagues:
         self._fleet: Fleet | None = None
         self._met: dict[str, Tally] = {}
         self._listed = Listed((), ())
+        self._tells_soon = False
         self._suspected: dict[Upstream, float] = {}
         self._probed: dict[Upstream, datetime] = {}
 
@@ -216,7 +217,14 @@ class Colleagues:
     # -- what the leader tells the others ----------------------------------------------------------------------
 
     def _note_transition(self, transition: Transition, _: ServiceView) -> None:
-        if self._fleet is not None and Health.MAINTENANCE in (transition.before, transition.after):
+        # A window of every service makes a thousand changes at once, and they are told of together.
+        if Health.MAINTENANCE in (transition.before, transition.after) and not self._tells_soon:
+            self._tells_soon = True
+            asyncio.get_running_loop().call_soon(self._tell_maintained)
+
+    def _tell_maintained(self) -> None:
+        self._tells_soon = False
+        if self._fleet is not None:
             self._tell(self._maintained(self._fleet))
 
     async def _list(self, books: Books) -> None:

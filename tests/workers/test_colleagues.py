@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tentaculo import books
 from tentaculo.app import Gateway
 from tentaculo.auth import hash_token
 from tentaculo.config.schema import Config
@@ -106,11 +107,11 @@ def madre(gateway: Gateway) -> ServiceView:
     return gateway.fleet.board.service("madre")
 
 
-async def ask(gateway: Gateway, target: str, method: str = "GET") -> Response:
+async def ask(gateway: Gateway, target: str, method: str = "GET", body: bytes = b"") -> Response:
+    head = [f"{method} {target} HTTP/1.1", "Host: h", f"X-VX11-Token: {TOKEN}", f"Content-Length: {len(body)}"]
+    head += ["Content-Type: application/json"] if body else []
     async with dial(gateway.running.addresses[0][1]) as wire:
-        await wire.send(
-            f"{method} {target} HTTP/1.1\r\nHost: h\r\nX-VX11-Token: {TOKEN}\r\nContent-Length: 0\r\n\r\n".encode()
-        )
+        await wire.send("\r\n".join([*head, "", ""]).encode() + body)
         return await wire.response(method)
 
 
@@ -178,6 +179,25 @@ async def test_maintenance_is_known_everywhere_and_its_end_as_well(tmp_path: Pat
         # The next leader knows of none: it ended while nobody led.
         await here.start(1)
         await until(lambda: madre(other).health is madre(late).health is Health.UP)
+
+
+async def test_maintenance_may_be_planned_and_ended_through_any_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "VISIT_EVERY", 0.02)
+    monkeypatch.setattr(books, "PAUSE", 0.01)
+    url = f"sqlite:///{tmp_path}/tentaculo.db"
+    await asyncio.to_thread(upgrade, url)
+    async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port), url) as here:
+        gateways = [await here.start(number) for number in (1, 2, 3)]
+        await until(lambda: {madre(gateway).health for gateway in gateways} == {Health.UP})
+        window = b'{"services": ["madre"], "minutes": 60, "reason": "a new disk"}'
+        planned = await ask(gateways[1], "/vx11/maintenance", "POST", window)
+        assert planned.status == 201
+        await until(lambda: {madre(gateway).health for gateway in gateways} == {Health.MAINTENANCE})
+        number = json.loads(planned.body)["id"]
+        assert (await ask(gateways[2], f"/vx11/maintenance/{number}", "DELETE")).status == 200
+        await until(lambda: {madre(gateway).health for gateway in gateways} == {Health.UP})
 
 
 async def test_the_leaders_successor_probes_and_the_others_hear_it(tmp_path: Path) -> None:

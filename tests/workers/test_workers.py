@@ -18,6 +18,7 @@ from tests.test_cli import run, write_config
 from tests.wirekit import Reader, Upstream, Writer, ok, read_request, upstream
 
 WAIT = 30.0
+SECOND = '[database]\nauto_upgrade = false\n[services.madre]\nurl = "http://127.0.0.1:1"\n'
 
 
 class Slow:
@@ -112,7 +113,7 @@ async def test_they_share_a_port_replace_each_other_and_stop_together(tmp_path: 
 
         # A second gateway notices, whether it means to share or not.
         for more in ({}, {"TENTACULO_SERVER_WORKERS": "2"}):
-            write_config(tmp_path, f'[services.madre]\nurl = "http://127.0.0.1:{up.port}"\n')
+            write_config(tmp_path, SECOND)
             second = await run(tmp_path, "serve", "--port", str(gateway.port), TENTACULO_TOKEN=TOKEN, **more)
             assert second.code == 3
             assert f"cannot listen on 127.0.0.1:{gateway.port}: Address already in use" in second.err
