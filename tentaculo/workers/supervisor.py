@@ -181,7 +181,9 @@ class Supervisor:
     def _note_ready(self, worker: Worker) -> None:
         worker.ready_at = asyncio.get_running_loop().time()
         log.info("worker ready", worker=worker.number, pid=worker.process.pid)
-        if not self._has_started and all(place.worker and place.worker.ready_at for place in self._places.values()):
+        if self._has_started or self._is_stopping:
+            return
+        if all(place.worker and place.worker.ready_at for place in self._places.values()):
             self._has_started = True
             self._on_ready()
 

@@ -212,10 +212,11 @@ async def test_a_stop_during_the_start_reaches_those_that_are_not_ready() -> Non
         one, two = await here.next(), await here.next()
         here.supervisor.stop()
         assert await one.heard() == await two.heard() == STOP
-        one.exit(0)
-        two.exit(0)
+        for puppet in (one, two):
+            puppet.say(READY)
+            puppet.exit(0)
         await asyncio.wait_for(here.over, WAIT)
-        assert not here.ready.is_set()
+        assert not here.ready.is_set(), "too late to be told of"
 
 
 async def test_it_gives_up_where_one_never_starts() -> None:

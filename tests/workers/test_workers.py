@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
 from tests.gateway import TOKEN, Running, running_gateway
-from tests.test_cli import run, write_config
+from tests.test_cli import end, modules, run, start, write_config
 from tests.wirekit import Reader, Upstream, Writer, ok, read_request, upstream
 
 WAIT = 30.0
@@ -187,3 +187,27 @@ async def test_one_is_no_more_than_the_gateway_itself() -> None:
         await until(lambda: any(entry["event"] == "request" for entry in entries(gateway)))
         assert "worker" not in said
         assert 'worker="' not in (await get(gateway, "/metrics"))[1]
+
+
+async def test_workers_that_cannot_be_started_end_it_with_3_and_say_why(tmp_path: Path) -> None:
+    write_config(tmp_path, SECOND)
+    program = (
+        "import sys; from tentaculo.workers.supervisor import Supervisor; from tentaculo.__main__ import main;"
+        "Supervisor.__init__.__defaults__ = ((sys.executable, '-S', '-c', 'raise SystemExit(7)'),);"
+        "sys.argv[1:] = ['serve', '--port', '0']; main()"
+    )
+    done = await end(await start(tmp_path, "-c", program, TENTACULO_TOKEN=TOKEN, TENTACULO_SERVER_WORKERS="2"))
+    assert (done.code, done.out) == (3, "")
+    said = done.err.splitlines()[-1]
+    assert said.startswith("Error: the workers cannot be started: worker ")
+    assert said.endswith(" ended 3 times before it took requests, at last with exit code 7")
+
+
+async def test_the_supervisor_is_small_and_a_single_gateway_knows_nothing_of_it(tmp_path: Path) -> None:
+    large = {"aiohttp", "sqlalchemy", "uvloop", "alembic", "jinja2", "prometheus_client"}
+    loaded = await modules(tmp_path, "import tentaculo.start, tentaculo.workers.supervisor")
+    assert "tentaculo.config.schema" in loaded
+    assert {name.split(".")[0] for name in loaded} & large == set()
+    alone = await modules(tmp_path, "import tentaculo.start, tentaculo.serving")
+    assert "tentaculo.app" in alone
+    assert [name for name in alone if name.startswith("tentaculo.workers")] == []
