@@ -160,6 +160,22 @@ async def nothing(event: asyncio.Event) -> bool:
     return not event.is_set()
 
 
+async def test_many_ends_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Revival, "pause", lambda *_, **__: 0.0)
+    async with stage() as here:
+        one, two = await here.serving()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            os.kill(two.pid, signal.SIGKILL)
+            assert await two.heard() == b""
+            two.writer.close()
+            gone, two = two, await here.next()
+            assert not is_there(gone.pid)
+        two.say(b"\1done")
+        assert await one.heard() == b"\1done"
+        assert len(os.listdir("/proc/self/fd")) <= before + 2, "a connection of the test's own may not be closed yet"
+
+
 async def test_it_passes_on_what_they_say() -> None:
     async with stage(workers=3) as here:
         puppets = {puppet.number: puppet for puppet in [await here.next() for _ in range(3)]}
