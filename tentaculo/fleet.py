@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
 
+_WRITING_GAP = 0.5
+"""Seconds in which the rows of services are gathered that were probed: a row at a time would cost as much as probing."""
 _WEIGHING_GAP = 0.1
 """Seconds between two looks at what requests met at an address, where many speak against what is believed of it."""
 
@@ -58,6 +61,8 @@ class Fleet:
         self._watch: Watch | None = None
         self._leader: Leader | None = None
         self._weighed: dict[Upstream, float] = {}
+        self._unwritten: set[str] = set()
+        self._writing: asyncio.TimerHandle | None = None
         kept = Kept(
             config.history.hours_of_minutes * HOUR,
             config.history.days_of_hours * DAY,
@@ -97,6 +102,7 @@ class Fleet:
                 self.heartbeats.stop()
                 self._watch = None
                 await tasks.close()
+                self._write()
 
     @asynccontextmanager
     async def remembered(self, drain: Drain) -> AsyncIterator[None]:
@@ -129,6 +135,7 @@ class Fleet:
         """Put a service into maintenance, `reason` in words, or take it out with None. KeyError for an unknown name."""
         for transition in self.board.set_maintenance(service, reason):
             self._note_transition(transition)
+            self._write_now(service)
 
     def suspect(self, service: str) -> None:
         """Have a service probed now: somebody has a reason to. KeyError for an unknown name."""
@@ -176,6 +183,7 @@ class Fleet:
         self._weighed[upstream] = moment
         for transition in self.board.record_traffic(upstream):
             self._note_transition(transition)
+            self._write_now(transition.service)
 
     def _note_result(self, result: ProbeResult) -> None:
         upstream = result.upstream
@@ -192,15 +200,33 @@ class Fleet:
             # It may be a parent's failure: that is soon known, so that only the root makes a noise.
             for parent in self.board.parents(upstream.service):
                 self.suspect(parent)
-        view = self.board.service(upstream.service)
-        self._recorder.record_services([view])
-        self.history.note_probe(result, view.health)
+        self._write_soon(upstream.service)
+        self.history.note_probe(result, self.board.health(upstream.service))
+
+    def _write_soon(self, service: str) -> None:
+        self._unwritten.add(service)
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(_WRITING_GAP, self._write)
+
+    def _write_now(self, service: str) -> None:
+        """What no probe changed may be long in being probed."""
+        if self._leader is None:
+            self._unwritten.add(service)
+            self._write()
+
+    def _write(self) -> None:
+        """Bring the rows up to date of what has been probed, or has changed."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        if self._unwritten:
+            self._recorder.record_services([self.board.service(name) for name in self._unwritten])
+            self._unwritten.clear()
 
     def _note_transition(self, transition: Transition) -> None:
         if self._leader is not None:
             return
         view = self.board.service(transition.service)
-        self._recorder.record_services([view])
         for listener in self.on_transition:
             try:
                 listener(transition, view)

@@ -164,6 +164,10 @@ class Board:
         """The latest probe of each address that has been probed."""
         return (result for entry in self._entries.values() for result in entry.results)
 
+    def health(self, service: str) -> Health:
+        """The health of one service by its canonical name; KeyError for any other."""
+        return self._entries[service].health
+
     def is_settled(self, upstream: Upstream) -> bool:
         """Whether the latest probe of an address found what is believed."""
         return self._entries[upstream.service].addresses[upstream].streak.is_settled
