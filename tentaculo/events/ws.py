@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, hdrs, web
+from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from tentaculo.errors import Failure, Problem
 from tentaculo.events import wire
@@ -155,10 +155,11 @@ class Sockets:
 
 
 def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> None:
-    if socket.can_prepare(request):
+    # aiohttp takes drafts of the protocol as well, and HTTP/1.0, which knows no upgrade (RFC 9110 section 7.8).
+    is_spoken = request.version >= HttpVersion11 and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) == "13"
+    if is_spoken and socket.can_prepare(request):
         return
-    is_upgrade = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
-    if is_upgrade and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) == "13":
+    if is_spoken and request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket":
         raise Problem(Failure.BAD_REQUEST, "The WebSocket handshake is malformed.")
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     raise Problem(Failure.UPGRADE_REQUIRED, "Connect to this path with a WebSocket.", headers=headers)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import structlog
 from aiohttp import web
+from aiohttp.http import WebSocketReader
 from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.answers import SENT_CLOSES, Render, Sent, answer_bytes
@@ -20,6 +21,7 @@ from tentaculo.config.schema import Limits
 from tentaculo.errors import Failure, Problem
 from tentaculo.web.admission import Admission
 from tentaculo.web.express import Express, Serve
+from tentaculo.web.masked import MaskedOnly
 
 log = structlog.get_logger(__name__)
 
@@ -144,6 +146,11 @@ class Connection(Express):
             self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Hand everything that comes from now on to `parser`."""
+        taker: Any = MaskedOnly(parser) if isinstance(parser, WebSocketReader) else parser
+        super().set_parser(taker, data_received_cb)
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""

@@ -180,6 +180,7 @@ async def test_a_plain_request_is_told_to_upgrade(gateway: Gateway) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
     for headers, status in (
         ({**upgrade, "Sec-WebSocket-Version": "12", "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg=="}, 426),
+        ({**upgrade, "Sec-WebSocket-Version": "8", "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg=="}, 426),
         ({**upgrade, "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "short"}, 400),
         ({**upgrade, "Sec-WebSocket-Version": "13"}, 400),
     ):

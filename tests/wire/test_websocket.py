@@ -213,6 +213,34 @@ async def test_a_broken_tunnel_ends_without_a_close_frame(start: Start, service:
                 assert await wire.reader.read(-1) == b""
 
 
+OWN_SOCKET = (
+    b"GET /ws HTTP/1.%d\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGVudGFjdWxvIGxpbmshIQ==\r\n%b\r\n"
+)
+
+
+async def test_the_gateways_own_socket_takes_masked_frames_only(start: Start) -> None:
+    """RFC 6455 section 5.1: a server closes upon a frame that is not masked."""
+    live = await start({})
+    async with dial(live.port) as wire:
+        await wire.send(OWN_SOCKET % (1, live.auth))
+        assert (await wire.head()).status == 101
+        assert b"connected" in await wire.reader.readuntil(b"}")
+        await wire.send(b"\x81\x82\0\0\0\0{}" + b"\x81\x02{}")
+        assert await wire.reader.readexactly(4) == b"\x81\x02{}"
+        closing = await wire.reader.readexactly(4)
+        assert (closing[0], closing[2:]) == (0x88, struct.pack(">H", 1002))
+        assert await wire.rest() == b""
+
+
+async def test_the_gateways_own_socket_is_not_for_1_0(start: Start) -> None:
+    live = await start({})
+    async with dial(live.port) as wire:
+        await wire.send(OWN_SOCKET % (0, live.auth))
+        response = await wire.response()
+        assert (response.status, response.get("upgrade")) == (426, "websocket")
+
+
 async def test_a_half_open_tunnel_is_found_out_by_the_kernel(start: Start, service: Service) -> None:
     """Both of the gateway's sockets ask their peer whether it still is, within two minutes of silence."""
     async with upstream(answering(SWITCH)) as up:
