@@ -24,7 +24,7 @@ from tentaculo.health.history import Drain
 from tentaculo.incident import Incident, Note, Window
 from tentaculo.model import Health, ProbeResult, ServiceView, Tally, Transition, Upstream
 from tentaculo.tasks import TaskGroup
-from tentaculo.workers.line import ALL, HURRY, LONGEST, READY, STOP, Line
+from tentaculo.workers.line import ALL, HURRY, LONGEST, PING, PONG, READY, STOP, Line
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ Shown = tuple[Incident, tuple[Note, ...]]
 
 LEADER = 1
 """The worker that probes, alerts and writes history and the table. Its successor is the leader in its place."""
-REPORT_EVERY = 5.0
+REPORT_EVERY = 2.0
 """Seconds after which the leader hears what the requests of another worker met."""
 LIST_EVERY = 1.0
 """Seconds between looks at whether the leader's page shows anything new beside the services."""
@@ -140,6 +140,8 @@ class Colleagues:
                 on_stop()
             elif message == HURRY:
                 on_hurry()
+            elif message == PING:
+                line.send(PONG)
             elif self._fleet is not None:
                 self._take(self._fleet, message)
 
@@ -147,7 +149,7 @@ class Colleagues:
             log.error("the supervisor is gone")
             on_stop()
 
-        self._line = Line(self._sock, on_message=hear, on_end=end)
+        line = self._line = Line(self._sock, on_message=hear, on_end=end)
 
     def close(self) -> None:
         """Hear and tell nothing more."""

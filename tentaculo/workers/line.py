@@ -25,6 +25,8 @@ STOP = b"\xffstop"
 """To a worker: finish what is in flight, and end."""
 HURRY = b"\xffhurry"
 """To a worker that stops: wait for nothing any more."""
+PING, PONG = b"\xffping", b"\xffpong"
+"""To a worker: does its event loop turn? From it: yes."""
 
 
 def recipients(message: bytes, sender: int, workers: Iterable[int]) -> list[int]:

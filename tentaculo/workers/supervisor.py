@@ -22,7 +22,7 @@ from tentaculo import logs
 from tentaculo.config.schema import Config
 from tentaculo.web.listen import Running, shown
 from tentaculo.workers.job import Job
-from tentaculo.workers.line import HURRY, READY, STOP, Line, pair, recipients
+from tentaculo.workers.line import HURRY, PING, PONG, READY, STOP, Line, pair, recipients
 from tentaculo.workers.ports import reserved
 from tentaculo.workers.revival import ATTEMPTS, Revival
 
@@ -32,6 +32,10 @@ COMMAND = (sys.executable, "-m", "tentaculo.workers")
 """What a worker is started with: a fresh process, since this one has threads."""
 KILL_AFTER = 15.0
 """Seconds beyond its grace that a worker may take to end before it is killed."""
+PING_EVERY = 5.0
+"""Seconds between two looks at whether every worker's event loop turns."""
+MOST_UNANSWERED = 6
+"""Looks in vain, in a row, before a worker is killed: the kernel goes on giving it connections."""
 
 
 class WorkersFailed(Exception):  # noqa: N818 - it is told to people as it is
@@ -64,6 +68,8 @@ class Worker:
     line: Line
     ready_at: float | None = None
     """When it began to take requests, by the loop's clock."""
+    unanswered: int = 0
+    """Pings in a row without an answer. Not seconds: those in which this process itself did not run must not count."""
 
 
 @dataclass(slots=True)
@@ -89,6 +95,7 @@ class Supervisor:
         self._has_started = False
         self._is_stopping = False
         self._failure: str | None = None
+        self._pings: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -102,8 +109,11 @@ class Supervisor:
         try:
             for number in self._places:
                 self._start(number)
+            self._ping()
             await self._over.wait()
         finally:
+            if self._pings is not None:
+                self._pings.cancel()
             for one in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(one)
             os.close(self._descriptor)
@@ -171,6 +181,9 @@ class Supervisor:
     # -- what workers say --------------------------------------------------------------------------------------
 
     def _hear(self, worker: Worker, message: bytes) -> None:
+        if message == PONG:
+            worker.unanswered = 0
+            return
         if message == READY:
             self._note_ready(worker)
             return
@@ -186,6 +199,19 @@ class Supervisor:
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
             self._has_started = True
             self._on_ready()
+
+    def _ping(self) -> None:
+        for worker in self._workers:
+            if worker.ready_at is None:
+                # It still loads what it needs, which takes as long as it takes.
+                continue
+            if worker.unanswered >= MOST_UNANSWERED:
+                log.error("worker does not answer", worker=worker.number, pid=worker.process.pid)
+                worker.process.kill()
+            else:
+                worker.unanswered += 1
+                worker.line.order(PING)
+        self._pings = asyncio.get_running_loop().call_later(PING_EVERY, self._ping)
 
     # -- stopping ----------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from tentaculo.model import Counts, Health, ServiceView
 from tentaculo.store.migrate import upgrade
 from tentaculo.workers import colleagues as module
 from tentaculo.workers.colleagues import Colleagues, Listed
-from tentaculo.workers.line import HURRY, LONGEST, STOP, Line, pair, recipients
+from tentaculo.workers.line import HURRY, LONGEST, PING, PONG, READY, STOP, Line, pair, recipients
 from tests.conftest import TOKEN
 from tests.wirekit import Response, Upstream, answering, dial, ok, read_request, upstream
 
@@ -263,14 +263,15 @@ async def test_they_go_by_one_name_and_label_their_numbers(tmp_path: Path) -> No
 
 async def test_orders_come_from_the_supervisor_and_its_end_is_one() -> None:
     ours, theirs = pair()
-    line = Line(ours, on_message=lambda _: None, on_end=lambda: None)
+    told: list[bytes] = []
+    line = Line(ours, on_message=told.append, on_end=lambda: None)
     orders: list[str] = []
     colleagues = Colleagues(2, 2, "x", theirs)
-    colleagues.tell_ready()
     colleagues.listen(on_stop=lambda: orders.append("stop"), on_hurry=lambda: orders.append("hurry"))
-    for message in (STOP, HURRY, b"\2what comes before it has joined is not taken"):
+    colleagues.tell_ready()
+    for message in (PING, STOP, HURRY, b"\2what comes before it has joined is not taken"):
         line.send(message)
-    await until(lambda: len(orders) == 2)
+    await until(lambda: len(orders) == 2 and told == [READY, PONG])
     with capture_logs() as logs:
         line.close()
         await until(lambda: len(orders) == 3)

@@ -21,23 +21,33 @@ from tentaculo.workers.revival import ATTEMPTS, Revival
 from tentaculo.workers.supervisor import Supervisor, WorkersFailed
 
 WAIT = 30.0
-# Says who it is, tells what it hears on its line, and does what it is told: `say` on the line, or `exit`.
+# Says who it is, answers pings, tells what else it hears on its line, and does what it is told: `say` that on the
+# line, be `mute`, or `exit`.
 PUPPET = """
 import os, select, socket, sys
 port, number, job, line = map(int, sys.argv[1:])
 line, test = socket.socket(fileno=line), socket.create_connection(("127.0.0.1", port))
 test.sendall(b"%d %d\\n" % (number, os.getpid()))
+is_mute = False
 while True:
     for one in select.select([line, test], [], [])[0]:
         data = one.recv(65536)
         if not data:
             os._exit(99)
         if one is line:
-            test.sendall(data.hex().encode() + b"\\n")
+            if data != b"\\xffping":
+                test.sendall(data.hex().encode() + b"\\n")
+            elif not is_mute:
+                line.send(b"\\xffpong")
             continue
         for order in data.decode().split():
             what, _, how = order.partition("=")
-            line.send(bytes.fromhex(how)) if what == "say" else os._exit(int(how))
+            if what == "say":
+                line.send(bytes.fromhex(how))
+            elif what == "mute":
+                is_mute = True
+            else:
+                os._exit(int(how))
 """
 
 
@@ -52,6 +62,9 @@ class Puppet:
 
     def say(self, message: bytes) -> None:
         self.writer.write(f"say={message.hex()}\n".encode())
+
+    def fall_silent(self) -> None:
+        self.writer.write(b"mute\n")
 
     def exit(self, code: int) -> None:
         self.writer.write(f"exit={code}\n".encode())
@@ -158,6 +171,22 @@ async def nothing(event: asyncio.Event) -> bool:
     for _ in range(100):
         await asyncio.sleep(0)
     return not event.is_set()
+
+
+async def test_one_whose_loop_hangs_is_killed_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PING_EVERY", 0.02)
+    # The others answer in time on the slowest machine; that it is a row that counts is seen by their staying.
+    monkeypatch.setattr(module, "MOST_UNANSWERED", 50)
+    async with stage() as here:
+        one, two = await here.next(), await here.next()
+        one.say(READY)
+        one.fall_silent()
+        successor = await here.next()
+        assert (successor.number, is_there(one.pid)) == (one.number, False)
+        successor.say(READY)
+        two.say(READY)
+        await asyncio.wait_for(here.ready.wait(), WAIT)
+        assert here.puppets.empty()
 
 
 async def test_many_ends_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
