@@ -145,16 +145,16 @@ def _as_it_is(lines: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def set_up(config: Log, stream: TextIO | None = None, worker: int | None = None) -> LineWriter:
+def set_up(config: Log, stream: TextIO | None = None, *, worker: int | None = None, shares: bool = False) -> LineWriter:
     """Configure structlog and the standard logging for the process, to write to `stream`, else to standard error.
 
-    `worker` is the number of this process among several that write to the same stream; it stands in each line.
+    `worker` is the number of this process among several; it stands in each line. `shares`: whether others write to the
+    same stream.
+
     Returns the writer behind them; close that at the end.
     """
     stream = stream or sys.stderr
-    writer = LineWriter(
-        stream, shares=worker is not None, on_dropped=lambda count: log.warning("log lines dropped", lines=count)
-    )
+    writer = LineWriter(stream, shares=shares, on_dropped=lambda count: log.warning("log lines dropped", lines=count))
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

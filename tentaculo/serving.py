@@ -39,7 +39,7 @@ async def serve(
     """
     raise_descriptor_limit()
     worker = None if colleagues is None else colleagues.number
-    writer = logs.set_up(config.log, worker=worker)
+    writer = logs.set_up(config.log, worker=worker, shares=worker is not None)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -52,7 +52,7 @@ def supervise(config: Config, hashes: Sequence[str], ready: Callable[[Running], 
         listen = tuple(shown(host, port) for host, port in addresses)
         config = config.model_copy(update={"server": config.server.model_copy(update={"listen": listen})})
         job = Job(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}")
-        writer = logs.set_up(config.log)
+        writer = logs.set_up(config.log, shares=True)
         try:
             asyncio.run(Supervisor(job, lambda: ready(Running(addresses))).run())
         finally:
