@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiohttp import ClientSession
 
 from tests.gateway import Running, running_gateway
 from tests.needs import need
@@ -33,16 +32,6 @@ class Stage:
     """Where each script's upstream will be."""
 
 
-async def _all_are_probed(gateway: Running) -> None:
-    """Wait for the first round of probes, which a script's server must not meet."""
-    async with asyncio.timeout(15), ClientSession(headers=gateway.headers) as session:
-        while True:
-            async with session.get(f"{gateway.url}/vx11/status") as response:
-                if "unknown" not in await response.text():
-                    return
-            await asyncio.sleep(0.05)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     need(shutil.which("varnishtest"), "varnishtest (Debian: varnish)")
@@ -57,13 +46,13 @@ async def stage() -> AsyncIterator[Stage]:
         services = {
             name: {
                 "url": f"http://127.0.0.1:{port}",
-                "probe": {"interval": 86400},
+                # It is never probed: a script's server counts its connections.
+                "probe": {"kind": "heartbeat", "silence": 86400},
                 "routes": [{"prefix": f"/{name}", "strip": True, "auth": "none"}],
             }
             for name, port in ports.items()
         }
         async with running_gateway({"services": services}) as gateway:
-            await _all_are_probed(gateway)
             yield Stage(gateway, ports)
 
 
