@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.catalogue import BY_NAME, CASES, QUICK
 
-ROUNDS, SECONDS = 5, 5.0
+ROUNDS, SECONDS = 3, 3.0
 
 
 @dataclass(frozen=True, slots=True)

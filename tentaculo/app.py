@@ -65,16 +65,19 @@ class Gateway:
         access_log: Callable[[Record], None] | None = None,
         hurry: asyncio.Event | None = None,
         probes: bool = True,
+        at_once: bool = True,
         colleagues: Colleagues | None = None,
     ) -> None:
         """`hurry`, when set, ends the wait for requests in flight. `probes`: whether anything is probed and told of.
 
+        `at_once`: whether requests are served without a task where they can be; it changes nothing but their cost.
         `colleagues` are the other workers of this gateway, where there are any.
         """
         self._config = config
         self._access_log = access_log
         self._hurry = hurry or asyncio.Event()
         self._probes = probes
+        self._serves_at_once = at_once
         self._colleagues = colleagues
         self._name = colleagues.name if colleagues else f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
@@ -127,7 +130,7 @@ class Gateway:
         native = server.request_handler
         own = OwnPaths.of(runner.app)
         server.request_handler = self._front(native, own)
-        serve = self._at_once(own)
+        serve = self._at_once(own) if self._serves_at_once else None
         self._stack.push_async_callback(self.proxy.close)
         await self._listeners.open(
             lambda: self._connection(server, serve), self._config.server.addresses, share=self._colleagues is not None
@@ -218,7 +221,7 @@ class Gateway:
             record.request_id = middleware.request_id(cast(web.Request, request))
             self._access_log(record)
 
-    def _connection(self, server: web.Server, serve: Serve) -> Connection:
+    def _connection(self, server: web.Server, serve: Serve | None) -> Connection:
         return Connection(
             server,
             loop=asyncio.get_running_loop(),

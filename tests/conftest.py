@@ -48,6 +48,14 @@ class Live:
 
 
 Start = Callable[..., Awaitable[Live]]
+_at_once = True
+"""Whether gateways serve what they can without a task, as in production."""
+
+
+@pytest.fixture(params=[True, False], ids=["at once", "in a task"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test twice: what a client and a service see must not depend on how the gateway serves a request."""
+    monkeypatch.setattr("tests.conftest._at_once", request.param)
 
 
 @asynccontextmanager
@@ -63,7 +71,9 @@ async def living(
     }
     config = Config.model_validate(data)
     records: list[Record] = []
-    async with Gateway(config, [hash_token(TOKEN)], access_log=records.append, probes=probes) as gateway:
+    async with Gateway(
+        config, [hash_token(TOKEN)], access_log=records.append, probes=probes, at_once=_at_once
+    ) as gateway:
         yield Live(gateway, gateway.running.addresses[0][1], records)
 
 

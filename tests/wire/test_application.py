@@ -14,6 +14,8 @@ from tests.wirekit import (
     upstream,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 ORIGIN = b"http://localhost:8020"
 
 

@@ -26,6 +26,8 @@ from tests.wirekit import (
     upstream,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def test_a_stale_connection_is_invisible_where_a_repeat_is_safe(start: Start, service: Service) -> None:
     """The upstream closes each connection when the second request comes, as a server whose keep-alive ran out."""

@@ -17,6 +17,8 @@ from tests.wirekit import (
     upstream,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def test_status_reason_headers_and_body_pass_unchanged(start: Start, service: Service) -> None:
     body = bytes(range(256))

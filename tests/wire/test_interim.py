@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from tests.conftest import Start
 from tests.wire.conftest import Service
 from tests.wirekit import (
@@ -19,6 +21,8 @@ from tests.wirekit import (
     read_request,
     upstream,
 )
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 async def test_expect_is_answered_by_the_upstream(start: Start, service: Service) -> None:

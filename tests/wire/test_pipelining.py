@@ -20,6 +20,8 @@ from tests.wirekit import (
     upstream,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def test_pipelined_requests_are_answered_in_order(start: Start, service: Service) -> None:
     async with upstream(answering(lambda request: ok(request.target.encode()))) as up:

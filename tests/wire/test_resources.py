@@ -25,6 +25,8 @@ from tests.wirekit import (
     upstream,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def test_body_limits(start: Start, service: Service) -> None:
     async def script(reader: Reader, writer: Writer, state: Upstream) -> None:

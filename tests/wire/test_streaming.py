@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from tests.conftest import Start
 from tests.wire.conftest import Service
 from tests.wirekit import (
@@ -17,6 +19,8 @@ from tests.wirekit import (
     read_request,
     upstream,
 )
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 async def test_an_upload_reaches_the_upstream_before_it_is_complete(start: Start, service: Service) -> None:
