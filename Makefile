@@ -7,9 +7,9 @@ help:
 	@echo "make run           start the gateway: with tentaculo.toml where there is one, else the demonstration"
 	@echo "make test          run every test but those of make conformance"
 	@echo "make conformance   hold it to the suites by which others judge HTTP and WebSocket, in a few minutes"
-	@echo "make soak          send a million mixed requests and see that memory is flat, in a quarter of an hour; REQUESTS=50000 takes less"
+	@echo "make soak          send a million mixed requests and see that memory is flat, in ten minutes or so; REQUESTS=50000 takes less"
 	@echo "make check         lint, format, types"
-	@echo "make bench         compare with other proxies on this machine, in an hour and a half; CASES=quick PEERS=ours,nginx takes less"
+	@echo "make bench         compare with other proxies on this machine, in an hour; CASES=quick PEERS=ours,nginx takes less"
 	@echo "make faults        break replicas behind this, HAProxy and nginx, in forty minutes; ARGS=--quick takes half a minute"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
