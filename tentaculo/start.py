@@ -68,8 +68,7 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
         file = Path(folder, "tentaculo.toml")
         file.write_text("# The demonstration's configuration is made in memory.\n", encoding="utf-8")
         config = _listening(loaded, host, port)
-        server = config.server.model_copy(update={"workers": 1})
-        config = config.model_copy(update={"folder": Path(folder), "database": Database(), "server": server})
+        config = config.replace(folder=Path(folder), database=Database(), server=config.server.replace(workers=1))
         _migrate(config, file)
         _run(_demonstrate(config))
 
@@ -87,8 +86,8 @@ async def _with_fleet(demo: Demo, config: Config) -> None:
     from tentaculo import serving
 
     async with demo as fleet:
-        made = Config.model_validate(fleet.config_data)
-        config = config.model_copy(update={"auth": made.auth, "services": made.services})
+        made = Config.of(fleet.config_data)
+        config = config.replace(auth=made.auth, services=made.services)
         await serving.serve(
             config,
             hashes=accepted_hashes(config),
@@ -130,7 +129,7 @@ def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     if not given:
         return loaded.config
-    return loaded.config.model_copy(update={"server": server.model_copy(update={"listen": (), **given})})
+    return loaded.config.replace(server=server.replace(listen=(), **given))
 
 
 def _tokens(config: Config) -> tuple[list[str], str | None]:

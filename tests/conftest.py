@@ -69,7 +69,7 @@ async def living(
         "services": services,
         **sections,
     }
-    config = Config.model_validate(data)
+    config = Config.of(data)
     records: list[Record] = []
     async with Gateway(
         config, [hash_token(TOKEN)], access_log=records.append, probes=probes, at_once=_at_once

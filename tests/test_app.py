@@ -63,7 +63,7 @@ async def entered(
         "database": {"url": f"sqlite:///{tmp_path}/none/tentaculo.db"},
         "services": services,
     }
-    gateway = Gateway(Config.model_validate(data), [hash_token(TOKEN)], hurry=hurry, probes=False)
+    gateway = Gateway(Config.of(data), [hash_token(TOKEN)], hurry=hurry, probes=False)
     await gateway.__aenter__()
     return gateway
 

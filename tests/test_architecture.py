@@ -203,7 +203,7 @@ def run_python(code: str) -> str:
 # Each module is imported into a child of one process that has the libraries but nothing of ours loaded.
 _ALONE = """
 import os, sys, traceback
-import aiohttp.web, aiohttp_jinja2, click, msgspec, prometheus_client, pydantic, sqlalchemy, structlog, uvloop
+import aiohttp.web, aiohttp_jinja2, click, msgspec, prometheus_client, sqlalchemy, structlog, uvloop
 failed = []
 for name in sys.argv[1:]:
     child = os.fork()

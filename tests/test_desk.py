@@ -106,7 +106,7 @@ async def gateway(
     alerts: dict[str, Any] = {"wait": 0, **sections.pop("alerts", {})}
     if receiver is not None:
         alerts["webhooks"] = {"duty": {"url": receiver.url, "secrets": [SECRET]}}
-    config = Config.model_validate(
+    config = Config.of(
         {
             "server": {"port": 0, "grace": 1},
             "database": {"url": f"sqlite:///{file}"},

@@ -17,7 +17,7 @@ from tentaculo.store.recorder import Recorder
 @pytest.fixture
 def fleet() -> Fleet:
     services = {"madre": {"url": "http://127.0.0.1:8001"}}
-    return Fleet(Config.model_validate({"services": services}), Recorder("sqlite://"))
+    return Fleet(Config.of({"services": services}), Recorder("sqlite://"))
 
 
 def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: Fleet) -> None:
@@ -39,7 +39,7 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
 def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
     recorder = Recorder("sqlite://")
     rows: list[tuple[str, Health]] = []
-    fleet = Fleet(Config.model_validate({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
+    fleet = Fleet(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
     recorder.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
     fleet.set_maintenance("madre", "a new disk")
     assert rows == [("madre", Health.MAINTENANCE)]
@@ -100,7 +100,7 @@ class TestFollowing:
 
     async def test_it_believes_what_the_leader_found_and_keeps_quiet(self) -> None:
         recorder = Recorder("sqlite://")
-        fleet = Fleet(Config.model_validate({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
+        fleet = Fleet(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
         heard: list[ProbeResult] = []
         fleet.on_probe.append(heard.append)
         fleet.follow(self.Leader())

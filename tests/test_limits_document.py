@@ -8,6 +8,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
 from tentaculo.config.environment import LOOKUPS
 from tentaculo.config.schema import Limits, Server
+from tentaculo.config.section import keys_of
 from tentaculo.errors import Failure
 from tentaculo.events.wire import DEPTH
 from tentaculo.proxy.answer import MAX_INTERIM
@@ -24,7 +25,7 @@ TEXT = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
 def test_every_key_is_there_with_its_default() -> None:
     rows = re.findall(r"(?m)^\| `(\w+)\.(\w+)` \| (\d+)", TEXT)
     told = {(section, key): int(default) for section, key, default in rows}
-    limits = {("limits", key): value for key, value in Limits().model_dump().items()}
+    limits = {("limits", key): getattr(Limits(), key) for key in keys_of(Limits)}
     server = {("server", key): getattr(Server(), key) for key in ("keepalive", "grace")}
     assert told == limits | server
 

@@ -22,6 +22,7 @@ import structlog
 
 from tentaculo import logs
 from tentaculo.access_log import AccessLine, access_logger, utc_stamp
+from tentaculo.config.forms import read
 from tentaculo.config.schema import Log
 from tentaculo.proxy.traffic import Record
 
@@ -465,10 +466,10 @@ def test_the_stamp_is_that_of_the_other_lines() -> None:
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_each_line_of_a_worker_says_whose_it_is(restored: None, form: str) -> None:
     stream = StringIO()
-    writer = logs.set_up(Log.model_validate({"format": form}), stream, worker=3)
+    writer = logs.set_up(read(Log, {"format": form}), stream, worker=3)
     structlog.get_logger().info("health changed", service="madre")
     logging.getLogger("a.library").warning("odd")
-    log = access_logger(Log.model_validate({"format": form}), writer, stream, worker=3)
+    log = access_logger(read(Log, {"format": form}), writer, stream, worker=3)
     assert log is not None
     log(record())
     log(record(target="/" + "x" * 2000))

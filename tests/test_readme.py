@@ -73,7 +73,7 @@ async def test_the_configuration_it_shows_is_valid() -> None:
     text = "".join(re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
     text = text.replace("sha256:…", "sha256:" + "0" * 64).replace("whsec_…", "whsec_" + "A" * 32)
     tables = tomllib.loads(text)
-    assert list(Config.model_validate(tables).services) == ["madre"]
+    assert list(Config.of(tables).services) == ["madre"]
 
 
 async def test_the_map_names_what_is_there() -> None:

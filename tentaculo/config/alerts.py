@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
-
+from tentaculo.config.marks import NOT_EMPTY, After, at_least, at_most
 from tentaculo.config.section import Section
-from tentaculo.config.values import Count, Flag, Origin, Pause, Seconds
+from tentaculo.config.values import AnySecret, Origin, Pause, Seconds, Secret
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins
 _LEAST_BYTES, _MOST_BYTES = 24, 64
@@ -32,26 +31,26 @@ def secret_bytes(secret: str) -> bytes:
     return key
 
 
-def _check_secret(value: SecretStr) -> SecretStr:
-    secret_bytes(value.get_secret_value())
+def _check_secret(value: Secret) -> Secret:
+    secret_bytes(value.reveal())
     return value
 
 
-def _check_webhook(value: SecretStr) -> SecretStr:
+def _check_webhook(value: Secret) -> Secret:
     try:
-        parts = urlsplit(value.get_secret_value())
+        parts = urlsplit(value.reveal())
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
-    if not is_address or not value.get_secret_value().isprintable() or " " in value.get_secret_value():
+    if not is_address or not value.reveal().isprintable() or " " in value.reveal():
         raise ValueError("must be an http:// or https:// address")
     if parts.username is not None or parts.fragment:
         raise ValueError("must not hold a user name or a fragment")
     return value
 
 
-def _check_apprise(value: SecretStr) -> SecretStr:
-    if not _APPRISE_SCHEME.fullmatch(value.get_secret_value()):
+def _check_apprise(value: Secret) -> Secret:
+    if not _APPRISE_SCHEME.fullmatch(value.reveal()):
         raise ValueError("must be an Apprise address such as tgram://token/chat")
     return value
 
@@ -62,63 +61,64 @@ def _check_channel_name(value: str) -> str:
     return value
 
 
-ChannelName = Annotated[str, AfterValidator(_check_channel_name)]
-WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
-WebhookUrl = Annotated[SecretStr, AfterValidator(_check_webhook)]
-AppriseUrl = Annotated[SecretStr, AfterValidator(_check_apprise)]
+ChannelName = Annotated[str, After(_check_channel_name)]
+WebhookSecret = Annotated[AnySecret, After(_check_secret)]
+WebhookUrl = Annotated[AnySecret, After(_check_webhook)]
+AppriseUrl = Annotated[AnySecret, After(_check_apprise)]
 
 
-class Incidents(Section):
+class Incidents(Section, frozen=True):
     """[incidents]: what counts as one."""
 
-    settle: Seconds = Field(
-        60,
-        description="Seconds after its end in which a new failure of the same service continues the same incident, and"
+    settle: Annotated[
+        Seconds,
+        "Seconds after its end in which a new failure of the same service continues the same incident, and"
         " after which its end is told. Default 60.",
-    )
-    degraded: Flag = Field(
-        False, description="Whether a service that is only degraded is an incident too. Default false."
-    )
-    keep: Annotated[Count, Field(ge=1, le=36500)] = Field(
-        730, description="Days that an incident is kept after its end, with its notes. Default 730."
-    )
+    ] = 60
+    degraded: Annotated[bool, "Whether a service that is only degraded is an incident too. Default false."] = False
+    keep: Annotated[
+        int,
+        at_least(1),
+        at_most(36500),
+        "Days that an incident is kept after its end, with its notes. Default 730.",
+    ] = 730
 
 
-class Webhook(Section):
+class Webhook(Section, frozen=True):
     """[alerts.webhooks.<name>]: one receiver, as https://www.standardwebhooks.com describes them."""
 
-    url: WebhookUrl = Field(description="Where messages are posted, http:// or https://. Required.")
-    secrets: Annotated[tuple[WebhookSecret, ...], Field(min_length=1)] | None = Field(
-        None,
-        description='Keys that sign, "whsec_…"; several while one replaces another. `tentaculo alerts secret` makes one.'
+    url: Annotated[WebhookUrl, "Where messages are posted, http:// or https://. Required."]
+    secrets: Annotated[
+        Annotated[tuple[WebhookSecret, ...], NOT_EMPTY] | None,
+        'Keys that sign, "whsec_…"; several while one replaces another. `tentaculo alerts secret` makes one.'
         " Required, or secrets_file.",
-    )
-    secrets_file: Path | None = Field(
-        None, description="File with one such key a line, in place of secrets. Default none."
-    )
-    timeout: Seconds = Field(10, description="Seconds that one attempt may take. Default 10.")
+    ] = None
+    secrets_file: Annotated[Path | None, "File with one such key a line, in place of secrets. Default none."] = None
+    timeout: Annotated[Seconds, "Seconds that one attempt may take. Default 10."] = 10
 
 
-class Alerts(Section):
+class Alerts(Section, frozen=True):
     """[alerts]: who is told of incidents, and when."""
 
-    wait: Pause = Field(
-        15,
-        description="Seconds that a new incident waits before it is told: one message tells of what falls together, and"
+    wait: Annotated[
+        Pause,
+        "Seconds that a new incident waits before it is told: one message tells of what falls together, and"
         " what is over by then is not told. Default 15.",
-    )
-    remind: Pause = Field(
-        14400, description="Seconds between reminders of incidents that are still open; 0 for none. Default 14400."
-    )
-    attempts: Annotated[Count, Field(ge=1, le=100)] = Field(
-        10, description="How often a message is tried on a channel before it is given up. Default 10."
-    )
-    page: Origin | None = Field(
-        None,
-        description="Where people reach this gateway, for links: https://status.example.org. Default: as it listens.",
-    )
-    webhooks: dict[ChannelName, Webhook] = Field({}, description="Receivers of signed webhooks, by name. Default none.")
-    apprise: dict[ChannelName, AppriseUrl] = Field(
-        {},
-        description="Apprise addresses by name, for a hundred other channels; needs tentaculo-link[alerts]. Default none.",
-    )
+    ] = 15
+    remind: Annotated[
+        Pause, "Seconds between reminders of incidents that are still open; 0 for none. Default 14400."
+    ] = 14400
+    attempts: Annotated[
+        int,
+        at_least(1),
+        at_most(100),
+        "How often a message is tried on a channel before it is given up. Default 10.",
+    ] = 10
+    page: Annotated[
+        Origin | None, "Where people reach this gateway, for links: https://status.example.org. Default: as it listens."
+    ] = None
+    webhooks: Annotated[dict[ChannelName, Webhook], "Receivers of signed webhooks, by name. Default none."] = {}
+    apprise: Annotated[
+        dict[ChannelName, AppriseUrl],
+        "Apprise addresses by name, for a hundred other channels; needs tentaculo-link[alerts]. Default none.",
+    ] = {}

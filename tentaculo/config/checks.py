@@ -11,8 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from tentaculo.config.environment import variable_name
-from tentaculo.config.faults import Faults, Place, did_you_mean, dotted, unknown_key
-from tentaculo.config.keys import INTERNAL
+from tentaculo.config.faults import Faults, Place, did_you_mean, dotted
 from tentaculo.config.values import is_service_name
 
 GATEWAY_NAMES = frozenset({"tentaculo_link", "gateway"})
@@ -25,18 +24,6 @@ def services_of(data: Table) -> Iterator[tuple[str, Table]]:
     services = data.get("services")
     if isinstance(services, dict):
         yield from ((str(name), table) for name, table in services.items() if isinstance(table, dict))
-
-
-def refuse_internal(data: Table, faults: Faults) -> None:
-    """Take out keys that only loading may set, and note each as an unknown key."""
-    places: list[tuple[Place, Table]] = [((), data)]
-    places += [(("services", name), table) for name, table in services_of(data)]
-    for place, table in places:
-        for key in INTERNAL:
-            # At the top, `name` is unknown to the schema as well; below a service, the other two are.
-            if key in table:
-                del table[key]
-                faults.add((*place, key), unknown_key((*place, key)))
 
 
 def check(data: Table, faults: Faults) -> None:

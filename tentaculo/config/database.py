@@ -13,7 +13,7 @@ def database_url(config: Config) -> str:
     A relative SQLite path becomes absolute, from the configuration file's folder. `postgresql://` and `postgres://`
     get the one driver this project ships with, pg8000.
     """
-    url = config.database.url.get_secret_value()
+    url = config.database.url.reveal()
     for scheme in ("postgresql://", "postgres://"):
         if url.startswith(scheme):
             return _POSTGRESQL_DRIVER + url.removeprefix(scheme)
@@ -26,12 +26,12 @@ def database_url(config: Config) -> str:
 
 def is_sqlite(config: Config) -> bool:
     """Whether the database is SQLite, in a file or in memory."""
-    return config.database.url.get_secret_value().startswith("sqlite")
+    return config.database.url.reveal().startswith("sqlite")
 
 
 def make_database_folder(config: Config) -> None:
     """Make the folder of the SQLite file, if it is a file and the folder is missing. Raises OSError."""
-    split = _split_sqlite(config.database.url.get_secret_value())
+    split = _split_sqlite(config.database.url.reveal())
     if split is not None:
         (config.folder / split[0]).absolute().parent.mkdir(parents=True, exist_ok=True)
 

@@ -62,7 +62,7 @@ def duty_oddities(config: Config) -> list[str]:
     """What is odd about alerts but no fault, a sentence each."""
     found = []
     for name, webhook in config.alerts.webhooks.items():
-        address = urlsplit(webhook.url.get_secret_value())
+        address = urlsplit(webhook.url.reveal())
         if address.scheme == "http" and address.hostname not in _LOOPBACK:
             found.append(f"alerts.webhooks.{name} is not https://: what it is told can be read on the way")
     if (config.alerts.webhooks or config.alerts.apprise) and config.alerts.page is None:
@@ -79,7 +79,11 @@ def _check_maintenance(data: Table, faults: Faults) -> None:
         aliases = table.get("aliases")
         known |= {name, *(alias for alias in (aliases if isinstance(aliases, list) else []) if isinstance(alias, str))}
     for index, plan in enumerate(plans if isinstance(plans, list) else []):
-        services: Any = plan.get("services") if isinstance(plan, dict) else None
+        if not isinstance(plan, dict):
+            continue
+        if ("at" in plan) == ("starts" in plan or "ends" in plan):
+            faults.add(("maintenance", index), "needs either starts and ends, or at")
+        services: Any = plan.get("services")
         for number, name in enumerate(services if isinstance(services, list) else []):
             if isinstance(name, str) and name not in known:
                 place: Place = ("maintenance", index, "services", number)

@@ -14,9 +14,9 @@ from typing import Any
 
 from tentaculo.config.database import database_url
 from tentaculo.config.faults import Fault, Place, did_you_mean
+from tentaculo.config.forms import EnvironmentText
 from tentaculo.config.keys import ANY, Key, Kind, walk
 from tentaculo.config.schema import Config
-from tentaculo.config.values import EnvironmentText
 
 PREFIX = "TENTACULO_"
 CONFIG = "TENTACULO_CONFIG"

@@ -7,11 +7,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
-
-from tentaculo.config.keys import children
 
 Place = tuple[str | int, ...]
 """Where a value stands: ("services", "madre", "routes", 0, "prefix")."""
@@ -61,12 +56,6 @@ class Faults:
         variable = next((v for n in range(len(place), 0, -1) if (v := self._variables.get(place[:n]))), None)
         self._found[Fault(dotted(place), f"{message} (set by {variable})" if variable else message)] = None
 
-    def add_validation(self, error: ValidationError) -> None:
-        """Note every fault that pydantic found."""
-        for item in error.errors(include_url=False, include_input=False):
-            place = tuple(part for part in item["loc"] if part != "[key]")
-            self.add(place, _in_english(item["type"], item.get("ctx", {}), item["msg"], place))
-
 
 def dotted(place: Place) -> str:
     """`place` as it is shown: names with dots between, quoted as TOML does where needed, list places in brackets."""
@@ -80,44 +69,7 @@ def dotted(place: Place) -> str:
     return shown
 
 
-def unknown_key(place: Place) -> str:
-    """The sentence for a key that is not one, with the nearest that is."""
-    return "unknown key" + did_you_mean(str(place[-1]), children([*place[:-1]]))
-
-
 def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
     """`; did you mean "prefix"?` where something known is close to `word`, else an empty string."""
     close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)
     return f'; did you mean "{close[0]}"?' if close else ""
-
-
-_WORDS = {
-    "missing": "is required",
-    "string_type": "must be text",
-    "path_type": "must be text",
-    "too_short": "must not be empty",
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
-    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "must be a table"),
-}
-_BOUNDS = {
-    "greater_than": ("gt", "more than"),
-    "greater_than_equal": ("ge", "at least"),
-    "less_than": ("lt", "less than"),
-    "less_than_equal": ("le", "at most"),
-}
-
-
-def _in_english(kind: str, context: Mapping[str, Any], message: str, place: Place) -> str:
-    if kind == "extra_forbidden":
-        return unknown_key(place)
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "literal_error":
-        return f"must be one of {context['expected']}"
-    if kind in _BOUNDS:
-        key, words = _BOUNDS[kind]
-        return f"must be {words} {context[key]:.12g}"
-    return _WORDS.get(kind, message[:1].lower() + message[1:])

@@ -1,23 +1,19 @@
-"""Every key of the configuration, read off the schema: for environment names, suggestions and the reference."""
+"""Every key of the configuration, read off the schema: for environment names and the reference."""
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel
-
 from tentaculo.config.schema import Config
+from tentaculo.config.section import Section, keys_of
 
 ANY = "*"
 """Stands in a path for a name in a table of tables, or for a place in a list."""
-
-INTERNAL = ("name", "folder", "plain_token")
-"""Fields that loading fills in; in a file they are unknown keys."""
 
 
 class Kind(StrEnum):
@@ -40,52 +36,40 @@ class Key:
     """Meaning, unit and default."""
 
 
-def walk(model: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> Iterator[Key]:
-    """Every key below `model`, each table before its own keys."""
-    for name, field in model.model_fields.items():
-        if field.exclude:
-            continue
+def walk(section: type[Section] = Config, path: tuple[str, ...] = ()) -> Iterator[Key]:
+    """Every key below `section`, each table before its own keys."""
+    for name, key in keys_of(section).items():
         here = (*path, name)
-        kind, below, inner = _look(field.annotation)
-        yield Key(here, kind, inner is not None, field.description or "")
+        kind, below, inner = _look(key.form)
+        yield Key(here, kind, inner is not None, key.description)
         if inner is not None:
             yield from walk(inner, here + below)
 
 
-def children(place: Sequence[str | int]) -> list[str]:
-    """The keys that may stand at `place`, a real path such as ("services", "madre"). Empty where any may."""
-    known = {key.path for key in walk()}
-    parent: tuple[str, ...] = ()
-    for step in place:
-        parent = (*parent, step) if isinstance(step, str) and (*parent, step) in known else (*parent, ANY)
-    return [path[-1] for path in known if path[:-1] == parent and path[-1] != ANY]
-
-
-def _look(annotation: Any) -> tuple[Kind, tuple[str, ...], type[BaseModel] | None]:
-    """Kind of a field's type, what stands between it and the tables inside it, and those tables' model."""
-    annotation = _bare(annotation)
-    origin, args = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return Kind.TABLE, (), annotation
+def _look(form: Any) -> tuple[Kind, tuple[str, ...], type[Section] | None]:
+    """Kind of a form, what stands between it and the tables inside it, and those tables' section."""
+    form = _bare(form)
+    origin, args = get_origin(form), get_args(form)
     if origin is dict:
-        return Kind.TABLE, (ANY,), _model(args[1])
+        return Kind.TABLE, (ANY,), _section(args[1])
     if origin is tuple:
-        return Kind.LIST, (ANY,), _model(args[0])
-    return Kind.SCALAR, (), None
+        return Kind.LIST, (ANY,), _section(args[0])
+    section = _section(form)
+    return (Kind.TABLE if section else Kind.SCALAR), (), section
 
 
-def _model(annotation: Any) -> type[BaseModel] | None:
-    annotation = _bare(annotation)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+def _section(form: Any) -> type[Section] | None:
+    form = _bare(form)
+    return form if isinstance(form, type) and issubclass(form, Section) else None
 
 
-def _bare(annotation: Any) -> Any:
+def _bare(form: Any) -> Any:
     """The type without `Annotated` and without `| None`."""
     while True:
-        origin, args = get_origin(annotation), get_args(annotation)
+        origin, args = get_origin(form), get_args(form)
         if origin is Annotated:
-            annotation = args[0]
+            form = args[0]
         elif origin in (typing.Union, types.UnionType) and type(None) in args and len(args) == 2:
-            annotation = next(arg for arg in args if arg is not type(None))
+            form = next(arg for arg in args if arg is not type(None))
         else:
-            return annotation
+            return form

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from tentaculo.config.checks import Table, check, refuse_internal
+from tentaculo.config.checks import Table, check
 from tentaculo.config.duty_checks import check_duty, duty_oddities, resolve_secrets
 from tentaculo.config.environment import CONFIG, lay_over, process_environment, read
 from tentaculo.config.faults import ConfigError, Fault, Faults
+from tentaculo.config.forms import REFUSED, reader
 from tentaculo.config.schema import Config
 from tentaculo.config.secrets import resolve
 
@@ -59,22 +58,17 @@ def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path
     overlay = lay_over(copy.deepcopy(tables), environ)
     data = overlay.data
     faults = Faults(overlay.variables)
-    refuse_internal(data, faults)
     check(data, faults)
     check_duty(data, faults)
     resolve_secrets(data, folder, faults)
     warnings = list(overlay.warnings)
     resolved = resolve(data, environ, folder, overlay.variables, faults)
-    config = None
-    try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        faults.add_validation(error)
+    config = reader(Config)(data, (), faults.add)
     found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
-    if config is None or found:
+    if config is REFUSED or found:
         raise ConfigError(found, path)
-    config = config.model_copy(update={"folder": folder.absolute(), "plain_token": resolved})
-    return Loaded(config, (*warnings, *_oddities(config)), path)
+    whole: Config = config.with_names().replace(folder=folder.absolute(), plain_token=resolved)
+    return Loaded(whole, (*warnings, *_oddities(whole)), path)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

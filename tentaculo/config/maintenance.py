@@ -7,8 +7,7 @@ from datetime import datetime, time
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-
+from tentaculo.config.marks import NOT_EMPTY, After, Made, at_most_long
 from tentaculo.config.section import Section
 
 EVERY: Final = "*"
@@ -35,11 +34,11 @@ def _check_zone(value: str) -> str:
     return value
 
 
-def _as_moment(value: Any) -> Any:
-    # A number would be taken for seconds since 1970, and a day alone for its midnight.
+def _as_moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
     try:
+        # A day alone would be taken for its midnight.
         return datetime.fromisoformat(value if "T" in value else "")
     except (TypeError, ValueError):
         raise ValueError("must be a time such as 2026-12-01T02:00:00Z") from None
@@ -51,51 +50,46 @@ def _check_reason(value: str) -> str:
     return value
 
 
-Moment = Annotated[datetime, BeforeValidator(_as_moment)]
+Moment = Annotated[datetime, Made(_as_moment)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-Reason = Annotated[str, Field(max_length=200), AfterValidator(_check_reason)]
+Reason = Annotated[str, at_most_long(200), After(_check_reason)]
 
 
-class Maintenance(Section):
+class Maintenance(Section, frozen=True):
     """[[maintenance]]: one plan. Either `starts` and `ends`, or `at`."""
 
-    services: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description='Names of the services that are worked on; ["*"] is every one. Required.'
-    )
-    reason: Reason = Field(
-        "planned maintenance", description="Why, in words that are shown. Default: planned maintenance."
-    )
-    starts: Moment | None = Field(
-        None,
-        description="When it begins, if once: 2026-12-01T02:00:00Z; without an offset it is in zone. Default none.",
-    )
-    ends: Moment | None = Field(None, description="When it ends, if once. Default none.")
-    at: Annotated[str, AfterValidator(_check_times)] | None = Field(
-        None,
-        description='Times of day, if again and again: "02:00-04:30"; an end before the start is on the next day. Default none.',
-    )
-    days: Annotated[tuple[Day, ...], Field(min_length=1)] = Field(
-        DAYS, description='Days of the week on which at begins: ["sat", "sun"]. Default: every day.'
-    )
-    zone: Annotated[str, AfterValidator(_check_zone)] = Field(
-        "UTC", description='Time zone of starts, ends, at and days, "Europe/Madrid" say. Default "UTC".'
-    )
+    services: Annotated[
+        tuple[str, ...], NOT_EMPTY, 'Names of the services that are worked on; ["*"] is every one. Required.'
+    ]
+    reason: Annotated[Reason, "Why, in words that are shown. Default: planned maintenance."] = "planned maintenance"
+    starts: Annotated[
+        Moment | None, "When it begins, if once: 2026-12-01T02:00:00Z; without an offset it is in zone. Default none."
+    ] = None
+    ends: Annotated[Moment | None, "When it ends, if once. Default none."] = None
+    at: Annotated[
+        Annotated[str, After(_check_times)] | None,
+        'Times of day, if again and again: "02:00-04:30"; an end before the start is on the next day. Default none.',
+    ] = None
+    days: Annotated[
+        tuple[Day, ...],
+        NOT_EMPTY,
+        'Days of the week on which at begins: ["sat", "sun"]. Default: every day.',
+    ] = DAYS
+    zone: Annotated[
+        str,
+        After(_check_zone),
+        'Time zone of starts, ends, at and days, "Europe/Madrid" say. Default "UTC".',
+    ] = "UTC"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_kind(cls, data: Any) -> Any:
-        if isinstance(data, dict) and ("at" in data) == ("starts" in data or "ends" in data):
+    def check(self) -> None:
+        """Raises ValueError where it is neither of the two kinds, or ends before it starts."""
+        if (self.at is None) == (self.starts is None and self.ends is None):
             raise ValueError("needs either starts and ends, or at")
-        return data
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Maintenance:
         once = self.once
         if self.at is None and once is None:
             raise ValueError("needs both starts and ends")
         if once is not None and once[0] >= once[1]:
             raise ValueError("ends before it starts")
-        return self
 
     @property
     def once(self) -> tuple[datetime, datetime] | None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
-from pydantic_core import SchemaError, SchemaValidator, core_schema
-
 from tentaculo.config import conditions
 from tentaculo.config.conditions import Condition
+from tentaculo.config.marks import NOT_EMPTY, Made, at_least, at_most, at_most_long
 from tentaculo.config.section import Section
-from tentaculo.config.values import Count, Seconds, Share
+from tentaculo.config.values import Seconds, Share
 
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 _MOST = 500
@@ -21,28 +19,36 @@ _MOST = 500
 class Pattern:
     """A regular expression that takes time in proportion to the text, whatever the text is.
 
-    Its syntax is that of Rust's `regex`, which pydantic brings: no look-around and no back-references, which are what
-    lets a hostile text keep other engines, `re` among them, busy for ever.
+    Its syntax is that of RE2 (https://github.com/google/re2/wiki/Syntax): no look-around and no back-references, which
+    are what lets a hostile text keep other engines, `re` among them, busy for ever.
     """
 
-    __slots__ = ("_validator", "text")
+    __slots__ = ("_expression", "text")
 
     def __init__(self, text: str) -> None:
         """Raises ValueError, which says in words that it is none."""
         if len(text) > _MOST:
             raise ValueError(f"has more than {_MOST} characters")
+        import re2  # takes 3.5 MB of memory, and few fleets have a pattern
+
+        options = re2.Options()
+        options.log_errors = False
         try:
-            self._validator = SchemaValidator(core_schema.str_schema(pattern=text, regex_engine="rust-regex"))
-        except SchemaError:
+            self._expression = re2.compile(text, options)
+        except (re2.error, ValueError):
             raise ValueError("is not a regular expression without look-around and back-references") from None
         self.text = text
 
     def __repr__(self) -> str:
         return f"<Pattern {self.text}>"
 
+    def __reduce__(self) -> tuple[type[Pattern], tuple[str]]:
+        # What RE2 has made of it cannot be handed to another process, as the supervisor hands a configuration down.
+        return Pattern, (self.text,)
+
     def is_in(self, text: str) -> bool:
         """Whether some part of `text` matches."""
-        return self._validator.isinstance_python(text)
+        return self._expression.search(text) is not None
 
 
 def _as_pattern(value: Any) -> Pattern:
@@ -58,8 +64,6 @@ def _as_condition(value: Any) -> Condition:
 
 
 def _as_statuses(value: Any) -> tuple[int, int]:
-    if isinstance(value, tuple):
-        return value  # the default; a file has lists
     match = _STATUS.fullmatch(str(value)) if isinstance(value, int | str) and not isinstance(value, bool) else None
     if match is None:
         raise ValueError('must be a status such as 204, or a range such as "200-299"')
@@ -69,15 +73,8 @@ def _as_statuses(value: Any) -> tuple[int, int]:
     return low, high
 
 
-def _not_empty(value: Any) -> Any:
-    # Not min_length, which would also count what is left when a faulty one has been taken out.
-    if value == [] or value == ():
-        raise ValueError("must not be empty")
-    return value
-
-
-Statuses = Annotated[tuple[int, int], PlainValidator(_as_statuses)]
-Conditions = tuple[Annotated[Condition, PlainValidator(_as_condition)], ...]
+Statuses = Annotated[tuple[int, int], Made(_as_statuses)]
+Conditions = tuple[Annotated[Condition, Made(_as_condition)], ...]
 
 _OF_ANSWERS = ("contains", "matches", "require", "prefer")
 _OF_KIND = {
@@ -89,66 +86,68 @@ _OF_KIND = {
 }
 
 
-class Probe(Section):
+class Probe(Section, frozen=True):
     """How a service is asked for its health."""
 
-    kind: Literal["http", "tcp", "tls", "websocket", "heartbeat"] = Field(
-        "http",
-        description="http, websocket (a handshake), tls (the certificate), tcp (a connection) or heartbeat (the service"
+    kind: Annotated[
+        Literal["http", "tcp", "tls", "websocket", "heartbeat"],
+        "http, websocket (a handshake), tls (the certificate), tcp (a connection) or heartbeat (the service"
         " calls POST /vx11/heartbeat/NAME). Default http.",
-    )
-    interval: Seconds = Field(10, description="Seconds between probes. Default 10.")
-    jitter: Annotated[Share, Field(le=0.5)] = Field(
-        0.1, description="Share of the interval by which it varies at random, up to 0.5. Default 0.1."
-    )
-    recheck: Seconds = Field(
-        1, description="Seconds to the next probe while the last one contradicts what is believed. Default 1."
-    )
-    timeout: Seconds = Field(3, description="Seconds one probe may take. Default 3.")
-    failures: Annotated[Count, Field(ge=1)] = Field(
-        3, description="Probes in a row that must find it worse before that is believed. Default 3."
-    )
-    successes: Annotated[Count, Field(ge=1)] = Field(
-        2, description="Probes in a row that must find it better before that is believed. Default 2."
-    )
-    method: Literal["GET", "HEAD", "POST", "OPTIONS"] = Field(
-        "GET", description="Method of the request: GET, HEAD, POST or OPTIONS. Default GET."
-    )
-    status: Annotated[tuple[Statuses, ...], BeforeValidator(_not_empty)] = Field(
-        ((200, 200),),
-        description='Statuses of the answer, and ranges of them, that are well: [200, "300-399"]. Default [200].',
-    )
-    contains: str | None = Field(
-        None, min_length=1, max_length=_MOST, description="Text that the answer's body must contain. Default none."
-    )
-    matches: Annotated[Pattern, PlainValidator(_as_pattern)] | None = Field(
-        None, description="Regular expression that must match within the answer's body. Default none."
-    )
-    require: Conditions = Field(
-        (),
-        description="Conditions of the answer's JSON without which it is down, such as 'db.ok == true'. Default none.",
-    )
-    prefer: Conditions = Field(
-        (), description="Conditions without which it is degraded, such as 'queue.depth < 100'. Default none."
-    )
-    slow: Seconds | None = Field(None, description="Seconds after which an answer is degraded. Default none.")
-    certificate_days: Annotated[Count, Field(ge=0)] = Field(
-        14, description="Days that the certificate of an https address must still hold, else degraded. Default 14."
-    )
-    silence: Seconds = Field(60, description="Seconds without a heartbeat after which it is down. Default 60.")
+    ] = "http"
+    interval: Annotated[Seconds, "Seconds between probes. Default 10."] = 10
+    jitter: Annotated[
+        Share, at_most(0.5), "Share of the interval by which it varies at random, up to 0.5. Default 0.1."
+    ] = 0.1
+    recheck: Annotated[
+        Seconds, "Seconds to the next probe while the last one contradicts what is believed. Default 1."
+    ] = 1
+    timeout: Annotated[Seconds, "Seconds one probe may take. Default 3."] = 3
+    failures: Annotated[
+        int, at_least(1), "Probes in a row that must find it worse before that is believed. Default 3."
+    ] = 3
+    successes: Annotated[
+        int, at_least(1), "Probes in a row that must find it better before that is believed. Default 2."
+    ] = 2
+    method: Annotated[
+        Literal["GET", "HEAD", "POST", "OPTIONS"], "Method of the request: GET, HEAD, POST or OPTIONS. Default GET."
+    ] = "GET"
+    status: Annotated[
+        tuple[Statuses, ...],
+        NOT_EMPTY,
+        'Statuses of the answer, and ranges of them, that are well: [200, "300-399"]. Default [200].',
+    ] = ((200, 200),)
+    contains: Annotated[
+        Annotated[str, NOT_EMPTY, at_most_long(_MOST)] | None, "Text that the answer's body must contain. Default none."
+    ] = None
+    matches: Annotated[
+        Annotated[Pattern, Made(_as_pattern)] | None,
+        "Regular expression that must match within the answer's body. Default none.",
+    ] = None
+    require: Annotated[
+        Conditions, "Conditions of the answer's JSON without which it is down, such as 'db.ok == true'. Default none."
+    ] = ()
+    prefer: Annotated[
+        Conditions, "Conditions without which it is degraded, such as 'queue.depth < 100'. Default none."
+    ] = ()
+    slow: Annotated[Seconds | None, "Seconds after which an answer is degraded. Default none."] = None
+    certificate_days: Annotated[
+        int,
+        at_least(0),
+        "Days that the certificate of an https address must still hold, else degraded. Default 14.",
+    ] = 14
+    silence: Annotated[Seconds, "Seconds without a heartbeat after which it is down. Default 60."] = 60
 
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Probe:
+    def check(self) -> None:
+        """Raises ValueError where it has keys that its kind or its method does not know."""
+        plain = Probe()
         known = _OF_KIND[self.kind]
         special = {key for keys in _OF_KIND.values() for key in keys}
-        fields = type(self).model_fields
-        strange = sorted(key for key in special - {*known} if getattr(self, key) != fields[key].default)
+        strange = sorted(key for key in special - {*known} if getattr(self, key) != getattr(plain, key))
         if strange:
             raise ValueError(f"has {' and '.join(strange)}, which a probe of kind {self.kind} does not know")
         of_body = [key for key in _OF_ANSWERS if getattr(self, key)]
         if self.method == "HEAD" and of_body:
             raise ValueError(f"has {' and '.join(of_body)}, but asks by HEAD, whose answer has no body")
-        return self
 
     @property
     def thresholds(self) -> tuple[int, int]:

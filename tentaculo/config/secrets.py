@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from tentaculo.config.checks import Table, services_of
 from tentaculo.config.environment import FLEET_TOKEN, PLAIN_TOKENS, read
 from tentaculo.config.faults import Faults, Place
 from tentaculo.config.tokens import DEFAULT_TOKEN_FILE
-from tentaculo.config.values import is_hash, is_token
+from tentaculo.config.values import Secret, is_hash, is_token
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -19,7 +17,7 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 def resolve(
     data: Table, environ: Mapping[str, str], folder: Path, variables: Mapping[Place, str], faults: Faults
-) -> SecretStr | None:
+) -> Secret | None:
     """Put every service's token and whether it is enabled into `data`, and make paths of files absolute.
 
     `variables` says which values the environment set. Gives the plain token of the environment, if there is one.
@@ -36,7 +34,7 @@ def resolve(
         file = folder / auth["token_file"]
         auth["token_file"] = str(file)
     _check_hashes(file, faults)
-    return None if plain is None else SecretStr(plain)
+    return None if plain is None else Secret(plain)
 
 
 def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: Faults) -> str | None:

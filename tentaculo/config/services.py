@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
-
+from tentaculo.config.marks import at_least, more_than
 from tentaculo.config.probes import Probe
-from tentaculo.config.section import Section
+from tentaculo.config.section import INTERNAL, Section
 from tentaculo.config.values import (
     Address,
     Bytes,
-    Count,
-    Flag,
     HeaderName,
     HeaderValue,
     HostHeader,
@@ -32,59 +29,50 @@ from tentaculo.config.values import (
 from tentaculo.model import Upstream
 
 
-class Breaker(Section):
+class Breaker(Section, frozen=True):
     """When a failing upstream is given a rest."""
 
-    failures: Annotated[Count, Field(ge=1)] = Field(5, description="Failures in a row that open it. Default 5.")
-    rate: Annotated[Share, Field(gt=0)] = Field(
-        0.5, description="Share of failing requests, from 0 to 1, that opens it too. Default 0.5."
+    failures: Annotated[int, at_least(1), "Failures in a row that open it. Default 5."] = 5
+    rate: Annotated[Share, more_than(0), "Share of failing requests, from 0 to 1, that opens it too. Default 0.5."] = (
+        0.5
     )
-    requests: Annotated[Count, Field(ge=1)] = Field(
-        20, description="Requests within the window below which the share opens nothing. Default 20."
-    )
-    window: Seconds = Field(10, description="Seconds of which the requests are counted. Default 10.")
-    degraded_rate: Share = Field(
-        0.1, description="Share of failing requests, at least 5 of them, that is shown as degraded. Default 0.1."
-    )
-    open_for: Seconds = Field(1, description="Seconds it stays open before one trial. Default 1.")
+    requests: Annotated[
+        int, at_least(1), "Requests within the window below which the share opens nothing. Default 20."
+    ] = 20
+    window: Annotated[Seconds, "Seconds of which the requests are counted. Default 10."] = 10
+    degraded_rate: Annotated[
+        Share, "Share of failing requests, at least 5 of them, that is shown as degraded. Default 0.1."
+    ] = 0.1
+    open_for: Annotated[Seconds, "Seconds it stays open before one trial. Default 1."] = 1
 
 
-class Route(Section):
+class Route(Section, frozen=True):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
-    prefix: PathPrefix = Field(description='Path prefix, "/" for everything that no other route takes. Required.')
-    host: RouteHost | None = Field(
-        None, description="Only for this Host (without port); it then goes before routes without one. Default any."
+    prefix: Annotated[PathPrefix, 'Path prefix, "/" for everything that no other route takes. Required.']
+    host: Annotated[
+        RouteHost | None, "Only for this Host (without port); it then goes before routes without one. Default any."
+    ] = None
+    strip: Annotated[bool, "Whether the prefix is removed before forwarding. Default false."] = False
+    to: Annotated[PathPrefix | None, "Replaces the prefix before forwarding. Default: the prefix is kept."] = None
+    timeout: Annotated[
+        Seconds | None,
+        "Seconds the upstream may stay silent, before the first byte and between bytes. Default [limits].",
+    ] = None
+    connect_timeout: Annotated[Seconds | None, "Seconds to connect. Default limits.connect."] = None
+    max_body: Annotated[Bytes | None, "Bytes of a request's body, else 413; 0 is unlimited. Default limits.body."] = (
+        None
     )
-    strip: Flag = Field(False, description="Whether the prefix is removed before forwarding. Default false.")
-    to: PathPrefix | None = Field(
-        None, description="Replaces the prefix before forwarding. Default: the prefix is kept."
-    )
-    timeout: Seconds | None = Field(
-        None,
-        description="Seconds the upstream may stay silent, before the first byte and between bytes. Default [limits].",
-    )
-    connect_timeout: Seconds | None = Field(None, description="Seconds to connect. Default limits.connect.")
-    max_body: Bytes | None = Field(
-        None, description="Bytes of a request's body, else 413; 0 is unlimited. Default limits.body."
-    )
-    auth: Literal["token", "none"] = Field(
-        "token", description='"none" opens the route without a token. Default "token".'
-    )
-    set_headers: dict[HeaderName, HeaderValue] = Field({}, description="Headers set on the request. Default none.")
-    remove_headers: tuple[HeaderName, ...] = Field((), description="Headers removed from the request. Default none.")
-    set_response_headers: dict[HeaderName, HeaderValue] = Field(
-        {}, description="Headers set on the answer. Default none."
-    )
-    remove_response_headers: tuple[HeaderName, ...] = Field(
-        (), description="Headers removed from the answer. Default none."
-    )
+    auth: Annotated[Literal["token", "none"], '"none" opens the route without a token. Default "token".'] = "token"
+    set_headers: Annotated[dict[HeaderName, HeaderValue], "Headers set on the request. Default none."] = {}
+    remove_headers: Annotated[tuple[HeaderName, ...], "Headers removed from the request. Default none."] = ()
+    set_response_headers: Annotated[dict[HeaderName, HeaderValue], "Headers set on the answer. Default none."] = {}
+    remove_response_headers: Annotated[tuple[HeaderName, ...], "Headers removed from the answer. Default none."] = ()
 
-    @model_validator(mode="after")
-    def _strip_or_to(self) -> Route:
+    def check(self) -> None:
+        """Raises ValueError where it says in two ways what becomes of the prefix."""
         if self.strip and self.to is not None:
             raise ValueError("has both strip and to; to already replaces the prefix")
-        return self
 
     @property
     def replacement(self) -> str:
@@ -94,45 +82,40 @@ class Route(Section):
         return (self.prefix if self.to is None else self.to).rstrip("/")
 
 
-class Service(Section):
+class Service(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
-    name: str = Field("", description="The table's own name; not a key of the file.", exclude=True)
-    url: Address | None = Field(
-        None, description="Its address, http:// or https://, without a path. Required, or urls."
+    name: Annotated[str, INTERNAL] = ""
+    url: Annotated[Address | None, "Its address, http:// or https://, without a path. Required, or urls."] = None
+    urls: Annotated[tuple[Address, ...], "Several addresses in place of url, used in turn. Default none."] = ()
+    host: Annotated[HostHeader | None, "Host header for the upstream. Default: the client's own."] = None
+    aliases: Annotated[tuple[str, ...], "Other names it is known by. Default none."] = ()
+    depends_on: Annotated[
+        tuple[str, ...], "Services without which it cannot work: their failure explains its own. Default none."
+    ] = ()
+    enabled: Annotated[bool, "false: off on purpose, answered 503 and never a failure. Default true."] = True
+    enabled_env: Annotated[
+        VariableName | None, "Environment variable that, when set to true or false, decides enabled. Default none."
+    ] = None
+    off_reason: Annotated[str, "Shown while it is off. Default: off on purpose."] = "off on purpose"
+    token: Annotated[
+        Token | None,
+        'Token sent to it as X-VX11-Token, "" for none. Default: TENTACULO_SERVICE_TOKEN, else the plain token.',
+    ] = None
+    token_file: Annotated[Path | None, "File that holds the token it is sent, in place of token. Default none."] = None
+    health: Annotated[PathPrefixes, 'Health paths, tried in order until one answers well. Default ["/health"].'] = (
+        "/health",
     )
-    urls: tuple[Address, ...] = Field((), description="Several addresses in place of url, used in turn. Default none.")
-    host: HostHeader | None = Field(None, description="Host header for the upstream. Default: the client's own.")
-    aliases: tuple[str, ...] = Field((), description="Other names it is known by. Default none.")
-    depends_on: tuple[str, ...] = Field(
-        (), description="Services without which it cannot work: their failure explains its own. Default none."
-    )
-    enabled: Flag = Field(True, description="false: off on purpose, answered 503 and never a failure. Default true.")
-    enabled_env: VariableName | None = Field(
-        None, description="Environment variable that, when set to true or false, decides enabled. Default none."
-    )
-    off_reason: str = Field("off on purpose", description="Shown while it is off. Default: off on purpose.")
-    token: Token | None = Field(
-        None,
-        description='Token sent to it as X-VX11-Token, "" for none. Default: TENTACULO_SERVICE_TOKEN, else the plain token.',
-    )
-    token_file: Path | None = Field(
-        None, description="File that holds the token it is sent, in place of token. Default none."
-    )
-    health: PathPrefixes = Field(
-        ("/health",), description='Health paths, tried in order until one answers well. Default ["/health"].'
-    )
-    routes: tuple[Route, ...] = Field(
-        (), description="Its routes. Default none: its health is watched, and nothing is forwarded."
-    )
-    breaker: Breaker = Field(Breaker(), description="When a failing address of it is given a rest.")
-    probe: Probe = Field(Probe(), description="How it is asked for its health.")
+    routes: Annotated[
+        tuple[Route, ...], "Its routes. Default none: its health is watched, and nothing is forwarded."
+    ] = ()
+    breaker: Annotated[Breaker, "When a failing address of it is given a rest."] = Breaker()
+    probe: Annotated[Probe, "How it is asked for its health."] = Probe()
 
-    @model_validator(mode="after")
-    def _addresses(self) -> Service:
+    def check(self) -> None:
+        """Raises ValueError where it has no address, or both forms of them."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
-        return self
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def accepted_hashes(config: Config) -> list[str]:
     """
     hashes = [*config.auth.tokens, *_kept(token_file(config))]
     if config.plain_token is not None:
-        hashes.append(hash_token(config.plain_token.get_secret_value()))
+        hashes.append(hash_token(config.plain_token.reveal()))
     return list(dict.fromkeys(hashes))
 
 

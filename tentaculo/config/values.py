@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from tentaculo.config.marks import NOT_EMPTY, After, Before, Made, at_least, at_most, more_than
 
 _YEAR = 366 * 24 * 3600
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -26,22 +26,32 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 DATABASE_SCHEMES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "postgresql+pg8000")
 
 
-class EnvironmentText(str):
-    """A scalar from the environment, where numbers, true and false can only be text."""
+class Secret:
+    """Text that nothing shows by accident."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
 
 
-def _check_number(value: Any) -> Any:
-    # bool is an int in Python, and `port = true` would be port 1; a quoted number in the file is a mistake to tell of.
-    if isinstance(value, bool) or (isinstance(value, str) and not isinstance(value, EnvironmentText)):
-        raise ValueError("must be a number")
-    return value
-
-
-def _check_flag(value: Any) -> Any:
-    # `enabled = "no"` must not be taken for a switch, in whichever direction.
-    if not isinstance(value, bool | EnvironmentText):
-        raise ValueError("must be true or false, without quotes")
-    return value
+def _as_secret(value: Any) -> Secret:
+    if not isinstance(value, str | Secret):
+        raise ValueError("must be text")
+    return Secret(str(value)) if isinstance(value, str) else value
 
 
 def _check_prefix(value: str) -> str:
@@ -190,8 +200,8 @@ def _check_variable(value: str) -> str:
     return value
 
 
-def _check_database(value: SecretStr) -> SecretStr:
-    scheme, separator, rest = value.get_secret_value().partition("://")
+def _check_database(value: Secret) -> Secret:
+    scheme, separator, rest = value.reveal().partition("://")
     if not separator or scheme not in DATABASE_SCHEMES:
         raise ValueError("must begin with sqlite:/// or postgresql://")
     if scheme.startswith("sqlite") and rest and not rest.startswith(("/", "?")):
@@ -199,8 +209,8 @@ def _check_database(value: SecretStr) -> SecretStr:
     return value
 
 
-def _check_token(value: SecretStr) -> SecretStr:
-    if not is_token(value.get_secret_value()):
+def _check_token(value: Secret) -> Secret:
+    if not is_token(value.reveal()):
         raise ValueError("must be visible ASCII characters only")
     return value
 
@@ -224,26 +234,25 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_check_number), Field(gt=0, le=_YEAR, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(_check_number), Field(ge=0, le=1, allow_inf_nan=False)]
-Pause = Annotated[float, BeforeValidator(_check_number), Field(ge=0, le=_YEAR, allow_inf_nan=False)]
-Bytes = Annotated[int, BeforeValidator(_check_number), Field(ge=0)]
-Count = Annotated[int, BeforeValidator(_check_number)]
-Port = Annotated[int, BeforeValidator(_check_number), Field(ge=0, le=65535)]
-Flag = Annotated[bool, BeforeValidator(_check_flag)]
-PathPrefix = Annotated[str, AfterValidator(_check_prefix)]
-PathPrefixes = Annotated[tuple[PathPrefix, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-HeaderName = Annotated[str, AfterValidator(_check_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_check_header_value)]
-HostHeader = Annotated[str, AfterValidator(_check_host_header)]
-RouteHost = Annotated[str, AfterValidator(_check_route_host)]
-ListenHost = Annotated[str, AfterValidator(_check_listen_host)]
-Listen = Annotated[str, AfterValidator(_check_listen)]
+Seconds = Annotated[float, more_than(0), at_most(_YEAR)]
+Share = Annotated[float, at_least(0), at_most(1)]
+Pause = Annotated[float, at_least(0), at_most(_YEAR)]
+Bytes = Annotated[int, at_least(0)]
+Port = Annotated[int, at_least(0), at_most(65535)]
+PathPrefix = Annotated[str, After(_check_prefix)]
+PathPrefixes = Annotated[tuple[PathPrefix, ...], Before(_as_tuple), NOT_EMPTY]
+HeaderName = Annotated[str, After(_check_header_name)]
+HeaderValue = Annotated[str, After(_check_header_value)]
+HostHeader = Annotated[str, After(_check_host_header)]
+RouteHost = Annotated[str, After(_check_route_host)]
+ListenHost = Annotated[str, After(_check_listen_host)]
+Listen = Annotated[str, After(_check_listen)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-TrustedNetwork = Annotated[Network, BeforeValidator(_as_network)]
-Origin = Annotated[str, AfterValidator(_check_origin)]
-Address = Annotated[str, AfterValidator(_check_address)]
-TokenHash = Annotated[str, AfterValidator(_check_hash)]
-Token = Annotated[SecretStr, AfterValidator(_check_token)]
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database)]
-VariableName = Annotated[str, AfterValidator(_check_variable)]
+TrustedNetwork = Annotated[Network, Made(_as_network)]
+Origin = Annotated[str, After(_check_origin)]
+Address = Annotated[str, After(_check_address)]
+TokenHash = Annotated[str, After(_check_hash)]
+AnySecret = Annotated[Secret, Made(_as_secret)]
+Token = Annotated[AnySecret, After(_check_token)]
+DatabaseUrl = Annotated[AnySecret, After(_check_database)]
+VariableName = Annotated[str, After(_check_variable)]

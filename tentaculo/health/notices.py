@@ -27,9 +27,7 @@ LAST_WAIT = 2.0
 
 CHANNELS: Mapping[str, Callable[[Config], Iterable[Channel]]] = {
     "webhooks": lambda config: (WebhookChannel(name, one) for name, one in config.alerts.webhooks.items()),
-    "apprise": lambda config: (
-        AppriseChannel(name, url.get_secret_value()) for name, url in config.alerts.apprise.items()
-    ),
+    "apprise": lambda config: (AppriseChannel(name, url.reveal()) for name, url in config.alerts.apprise.items()),
 }
 """Each kind of channel: the key in `[alerts]`, and what makes its channels. A further kind is one line here."""
 

@@ -99,7 +99,7 @@ class Prober:
         if self._session is None:
             raise RuntimeError("the prober is not open")
         service = self._services[upstream.service]
-        secret = service.token.get_secret_value() if service.token else ""
+        secret = service.token.reveal() if service.token else ""
         question = Question(upstream, service, secret, self._session, self._tls, self._last_heartbeat)
         kind = service.probe.kind
         attempts: list[Attempt] = []

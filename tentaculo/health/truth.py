@@ -57,7 +57,7 @@ def with_gateway(config: Config) -> Config:
     if address is None or GATEWAY in config.services:
         return config
     gateway = Service(name=GATEWAY, aliases=("gateway",), url=address)
-    return config.model_copy(update={"services": {GATEWAY: gateway, **config.services}})
+    return config.replace(services={GATEWAY: gateway, **config.services})
 
 
 def _own_address(server: Server) -> str | None:

@@ -52,8 +52,8 @@ class WebhookChannel:
     def __init__(self, name: str, webhook: Webhook, *, now: Callable[[], float] = time.time) -> None:
         """`now` gives seconds since 1970."""
         self.name = name
-        self._url = webhook.url.get_secret_value()
-        self._keys = [secret_bytes(secret.get_secret_value()) for secret in webhook.secrets or ()]
+        self._url = webhook.url.reveal()
+        self._keys = [secret_bytes(secret.reveal()) for secret in webhook.secrets or ()]
         self._timeout = webhook.timeout
         self._now = now
         self._session: aiohttp.ClientSession | None = None

@@ -47,7 +47,7 @@ class Plan:
         self.host = service.host.encode() if service.host is not None else None
         self.default_host = service.upstreams[0].authority.encode()
         """For a client of HTTP/1.0 that names no host."""
-        token = service.token.get_secret_value() if service.token is not None else ""
+        token = service.token.reveal() if service.token is not None else ""
         self.token_line = f"X-VX11-Token: {token}\r\n".encode() if token else b""
         self.request_rules = HeaderRules(route.set_headers, route.remove_headers)
         self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)

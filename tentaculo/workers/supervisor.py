@@ -50,7 +50,7 @@ def supervise(config: Config, hashes: Sequence[str], ready: Callable[[Running], 
     """
     with reserved(config.server.addresses) as addresses:
         listen = tuple(shown(host, port) for host, port in addresses)
-        config = config.model_copy(update={"server": config.server.model_copy(update={"listen": listen})})
+        config = config.replace(server=config.server.replace(listen=listen))
         job = Job(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}")
         writer = logs.set_up(config.log, shares=True)
         try:

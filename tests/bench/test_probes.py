@@ -10,7 +10,7 @@ from tentaculo.config.schema import Config
 
 
 def test_the_configuration_is_one() -> None:
-    config = Config.model_validate(tomllib.loads(configuration(8000, 3, 2, 0.5, (8001, 8002))))
+    config = Config.of(tomllib.loads(configuration(8000, 3, 2, 0.5, (8001, 8002))))
     assert [service.upstreams[0].port for service in config.services.values()] == [8001] * 3 + [8002] * 2
     assert {service.probe.interval for service in config.services.values()} == {0.5}
 

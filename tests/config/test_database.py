@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from tentaculo.config.database import database_url, is_sqlite, make_database_folder
+from tentaculo.config.forms import read
 from tentaculo.config.schema import Config, Database
 
 
 def config_with(url: str, folder: Path) -> Config:
-    return Config(database=Database.model_validate({"url": url}), folder=folder)
+    return Config(database=read(Database, {"url": url}), folder=folder)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,15 @@ def test_a_plan_that_cannot_be(faults_of: FaultsOf, keys: str, fault: str) -> No
     assert fault in faults_of(f"{FLEET}[[maintenance]]\n{services}\n{keys}\n")
 
 
+def test_a_plan_of_both_kinds_has_its_other_faults_told_too(faults_of: FaultsOf) -> None:
+    plan = f'services = ["*"]\nat = "2:00"\nstarts = 2026-12-01T02:00:00Z\nreason = "{"x" * 201}"\n'
+    assert faults_of(f"{FLEET}[[maintenance]]\n{plan}") == [
+        "maintenance[0]: needs either starts and ends, or at",
+        'maintenance[0].at: must be two times of day such as "02:00-04:30"',
+        "maintenance[0].reason: has more than 200 characters",
+    ]
+
+
 def test_a_plan_says_for_whom_it_is(faults_of: FaultsOf) -> None:
     assert faults_of(f'{FLEET}[[maintenance]]\nat = "02:00-04:00"\n') == ["maintenance[0].services: is required"]
 
@@ -154,7 +163,7 @@ def test_keys_come_from_a_file_as_well_and_are_never_shown(load_text: LoadText, 
     loaded = load_text(FLEET + webhook + '[alerts.apprise]\nphone = "tgram://a-token/a-chat"\n')
     duty = loaded.config.alerts.webhooks["duty"]
     assert duty.secrets is not None
-    assert [secret_bytes(one.get_secret_value()) for one in duty.secrets] == [bytes(range(24))] * 2
+    assert [secret_bytes(one.reveal()) for one in duty.secrets] == [bytes(range(24))] * 2
     assert loaded.warnings == (
         "alerts.webhooks.duty is not https://: what it is told can be read on the way",
         "alerts.page is not set: what alerts link to can be reached from this machine only",

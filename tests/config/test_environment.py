@@ -37,7 +37,7 @@ def test_the_environment_wins_over_the_file(load_text: LoadText) -> None:
     madre = config.services["madre"]
     assert config.server.keepalive == 12.5
     assert config.auth.enabled is False
-    assert config.database.url.get_secret_value() == "postgresql://db/x"
+    assert config.database.url.reveal() == "postgresql://db/x"
     assert config.cors.origins == ("http://one",)
     assert config.log.level == "debug"
     assert (madre.breaker.failures, madre.breaker.open_for) == (7, 3)

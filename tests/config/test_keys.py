@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from tentaculo.config.keys import ANY, INTERNAL, Kind, children, walk
-from tentaculo.config.services import Breaker
+from tentaculo.config.keys import ANY, Kind, walk
 
 
 def test_kinds_say_how_the_environment_writes_a_value() -> None:
@@ -14,12 +13,4 @@ def test_kinds_say_how_the_environment_writes_a_value() -> None:
 
 
 def test_what_only_loading_sets_is_no_key() -> None:
-    assert not any(key.path[-1] in INTERNAL for key in walk())
-
-
-def test_children_of_a_real_place() -> None:
-    assert set(children(("services", "server", "breaker"))) == set(Breaker.model_fields)
-    assert "prefix" in children(("services", "madre", "routes", 3))
-    assert "services" in children(())
-    assert children(("services", "madre", "routes", 3, "set_headers")) == []
-    assert children(("services",)) == []
+    assert not any(key.path[-1] in ("name", "folder", "plain_token") for key in walk())

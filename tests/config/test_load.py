@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from tentaculo.config.faults import ConfigError
 from tentaculo.config.load import load, load_tables
 from tests.config.conftest import SECRET, FaultsOf, LoadText
+from tests.gateway import ROOT
 
 
 def test_the_form_the_issue_fixed_loads(load_text: LoadText, tmp_path: Path) -> None:
@@ -241,3 +245,22 @@ def test_nothing_shown_of_a_configuration_holds_a_secret(load_text: LoadText) ->
         {"TENTACULO_TOKEN": SECRET},
     )
     assert SECRET not in repr(loaded)
+
+
+def test_loading_takes_no_more_than_it_needs(tmp_path: Path) -> None:
+    """What is only needed by some stays out of the memory of an idle gateway."""
+    (tmp_path / "tentaculo.toml").write_text("[services.madre]\nurl = 'http://h'\nprobe = { contains = 'x' }\n")
+    script = "import sys; from tentaculo.config.load import load; load(environ={}); print(*sorted(sys.modules))"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert "msgspec" in loaded
+    assert not loaded & {"pydantic", "re2", "aiohttp", "sqlalchemy", "asyncio"}

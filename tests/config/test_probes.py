@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from tentaculo.config.probes import Pattern, Probe
@@ -91,3 +93,15 @@ def test_a_pattern_takes_time_in_proportion() -> None:
         assert not Pattern(pattern).is_in(text)
     assert Pattern("(?i)READY").is_in("é ready \ufffd")
     assert repr(Pattern("a")) == "<Pattern a>"
+
+
+def test_a_pattern_reaches_another_process() -> None:
+    again = pickle.loads(pickle.dumps(Pattern("v[0-9]+$")))
+    assert again.text == "v[0-9]+$"
+    assert (again.is_in("madre v12"), again.is_in("v12 madre")) == (True, False)
+
+
+@pytest.mark.parametrize("text", ["(", "a{1001}", "(?<!a)b", r"(a)\1", "[z-a]", "\ud800"])
+def test_what_is_no_pattern(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^is not a regular expression without look-around and back-references$"):
+        Pattern(text)

@@ -12,7 +12,7 @@ HASH = "sha256:" + "ab" * 32
 
 def token_of(load_text: LoadText, text: str, environ: dict[str, str]) -> str | None:
     token = load_text(text, environ).config.services["madre"].token
-    return None if token is None else token.get_secret_value()
+    return None if token is None else token.reveal()
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_the_first_plain_token_that_is_set_counts(
     load_text: LoadText, environ: dict[str, str], expected: str | None
 ) -> None:
     plain = load_text(ONE, environ).config.plain_token
-    assert (None if plain is None else plain.get_secret_value()) == expected
+    assert (None if plain is None else plain.reveal()) == expected
     assert token_of(load_text, ONE, environ) == expected
 
 

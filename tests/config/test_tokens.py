@@ -4,18 +4,18 @@ import stat
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from tentaculo.auth import Tokens, hash_token
 from tentaculo.config.schema import Auth, Config
 from tentaculo.config.tokens import accepted_hashes, keep_hash, make_token, token_file
+from tentaculo.config.values import Secret
 
 
 def test_every_source_of_hashes_counts_once(tmp_path: Path) -> None:
     one, two, three = (hash_token(token) for token in ("one", "two", "three"))
     (tmp_path / "hashes").write_text(f"# ours\n\n  {two}\n{one}\n")
     auth = Auth(tokens=(one,), token_file=Path("hashes"))
-    config = Config(auth=auth, folder=tmp_path, plain_token=SecretStr("three"))
+    config = Config(auth=auth, folder=tmp_path, plain_token=Secret("three"))
     assert accepted_hashes(config) == [one, two, three]
 
 

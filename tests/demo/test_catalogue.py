@@ -32,7 +32,7 @@ PORTS = {
 
 
 def vx11() -> Config:
-    return Config.model_validate(tomllib.loads((ROOT / "docker" / "vx11.toml").read_text()))
+    return Config.of(tomllib.loads((ROOT / "docker" / "vx11.toml").read_text()))
 
 
 def test_nine_services_on_the_ports_of_the_contract() -> None:

@@ -46,21 +46,21 @@ async def test_it_runs_while_the_context_lasts() -> None:
 
 async def test_its_configuration_is_valid_and_leads_to_it() -> None:
     async with Demo(ports=Ports.FREE) as demo:
-        config = Config.model_validate(demo.config_data)
+        config = Config.of(demo.config_data)
         ports = {name: service.upstreams[0].port for name, service in config.services.items()}
         assert ports == {**demo.ports, "shubniggurath": 8007}
         assert config.auth.tokens == (hash_token(demo.token),)
         assert not config.services["shubniggurath"].enabled
         for service in config.services.values():
             assert service.token is not None
-            assert service.token.get_secret_value() == demo.token
+            assert service.token.reveal() == demo.token
             assert service.upstreams[0].host == "127.0.0.1"
 
 
 async def test_what_is_off_on_purpose_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHUB_ENABLED", "true")
     async with Demo(ports=Ports.FREE) as demo:
-        config = Config.model_validate(demo.config_data)
+        config = Config.of(demo.config_data)
         assert len(demo.ports) == 9
         assert config.services["shubniggurath"].enabled
         assert config.services["shubniggurath"].upstreams[0].port == demo.ports["shubniggurath"]

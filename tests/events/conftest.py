@@ -118,7 +118,7 @@ async def start() -> AsyncIterator[Start]:
         settings: dict[str, Any] = {"limits": limits}
         if origins is not None:
             settings["cors"] = {"origins": origins}
-        config = Config.model_validate(settings)
+        config = Config.of(settings)
         hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ledger, tasks = Ledger(), TaskGroup("events")
         app = web.Application(middlewares=[render_problems])

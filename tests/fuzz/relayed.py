@@ -170,9 +170,7 @@ def _as_request(block: bytes) -> bytes:
 
 @cache
 def _plan() -> Plan:
-    config = Config.model_validate(
-        {"services": {"s": {"url": "http://inner:81", "routes": [{"prefix": "/s", "to": "/api/v1"}]}}}
-    )
+    config = Config.of({"services": {"s": {"url": "http://inner:81", "routes": [{"prefix": "/s", "to": "/api/v1"}]}}})
     service = config.services["s"]
     return Plan(service, service.routes[0], config.limits, None)
 

@@ -33,7 +33,7 @@ class Clock:
 
 def fleet(**services: Any) -> Config:
     """A configuration of `services`, each given as the table of the file."""
-    return Config.model_validate({"services": services})
+    return Config.of({"services": services})
 
 
 def answer(body: bytes = b'{"status":"ok"}', status: str = "200 OK", headers: bytes = b"") -> bytes:

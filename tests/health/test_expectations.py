@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tentaculo.config.forms import read
 from tentaculo.config.probes import Probe
 from tentaculo.health.expectations import complaints
 from tentaculo.health.probes.question import Attempt
@@ -18,7 +19,7 @@ NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)
 
 def missing(probe: dict[str, Any], **answer: Any) -> list[tuple[Health, str]]:
     attempt = Attempt("/health", connected=True, code=200, latency_ms=4, **answer)
-    return list(complaints(attempt, Probe(**probe), NOW))
+    return list(complaints(attempt, read(Probe, probe), NOW))
 
 
 def test_nothing_is_missing_where_nothing_is_expected() -> None:
@@ -52,7 +53,7 @@ def test_everything_that_is_missing_is_told_and_the_gravest_counts() -> None:
         (Health.DEGRADED, "slower than 0.001 s"),
     ]
     attempt = Attempt("/health", connected=True, code=200, latency_ms=4, body=b'{"a": 1}')
-    result = judge(Upstream("madre", "h", 1), [attempt], NOW, "", Probe(**probe))
+    result = judge(Upstream("madre", "h", 1), [attempt], NOW, "", read(Probe, probe))
     assert result.health is Health.DOWN
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tentaculo.config.forms import read
 from tentaculo.config.maintenance import DAYS, Maintenance
 from tentaculo.health.maintenance import Calendar, upcoming
 from tentaculo.incident import Window
@@ -21,7 +22,7 @@ def at(text: str) -> datetime:
 
 
 def plan(**keys: Any) -> Maintenance:
-    return Maintenance.model_validate({"services": ["*"], **keys})
+    return read(Maintenance, {"services": ["*"], **keys})
 
 
 def next_of(now: str, **keys: Any) -> tuple[str, str] | None:
@@ -106,7 +107,7 @@ NOW = at("2026-03-14 15:00")
 
 
 def calendar(*plans: dict[str, Any]) -> Calendar:
-    config = fleet(**SERVICES).model_copy(update={"maintenance": tuple(plan(**one) for one in plans)})
+    config = fleet(**SERVICES).replace(maintenance=tuple(plan(**one) for one in plans))
     return Calendar(config.maintenance, config.services)
 
 

@@ -40,7 +40,7 @@ def fallen(*names: str) -> list[Incident]:
 @asynccontextmanager
 async def told_to(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tuple[Notices, list[Telling]]]:
     webhooks = {f"duty{n}": {"url": one.url, "secrets": [SECRET]} for n, one in enumerate(receivers)}
-    config = Config.model_validate({"alerts": {"wait": 0, "attempts": attempts, "webhooks": webhooks}})
+    config = Config.of({"alerts": {"wait": 0, "attempts": attempts, "webhooks": webhooks}})
     told: list[Telling] = []
     made = Notices(
         config,

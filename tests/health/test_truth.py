@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tentaculo.config.schema import Config
+from tentaculo.config.forms import read
+from tentaculo.config.schema import Config, Server
 from tentaculo.health import report, truth
 from tentaculo.model import Health, ServiceView
 
@@ -21,9 +22,7 @@ def view(name: str, health: Health, **fields: object) -> ServiceView:
 
 
 def with_gateway(config: Config, **server: object) -> Config:
-    return Config.model_validate(
-        {"server": server, "services": {name: service.model_dump() for name, service in config.services.items()}}
-    )
+    return config.replace(server=read(Server, server))
 
 
 async def test_each_service_once_as_it_arrives(serve: Serve) -> None:

@@ -274,7 +274,7 @@ async def test_a_probe_that_contradicts_is_repeated_soon() -> None:
 async def test_many_that_hang_leave_the_others_their_cadence() -> None:
     hung = {f"hung{n}": {"url": f"http://hung{n}:80", "probe": {"interval": 0.05}} for n in range(40)}
     well = {f"well{n}": {"url": f"http://well{n}:80", "probe": {"interval": 0.05}} for n in range(10)}
-    config = Config.model_validate({"limits": {"probes": 32}, "services": {**hung, **well}})
+    config = Config.of({"limits": {"probes": 32}, "services": {**hung, **well}})
     prober, ears = Still(lambda upstream: upstream.host.startswith("hung"), give_up=1.1), Ears()
     async with watching(config, prober, ears):
         await eventually(lambda: all(len(ears.of(name)) >= 1 for name in hung), 20)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.config.alerts import Webhook
+from tentaculo.config.forms import read
 from tentaculo.health import courier as module
 from tentaculo.health.alerts import Kind
 from tentaculo.health.courier import Courier, Delivery, backoff
@@ -36,7 +37,7 @@ def message(number: int = 1) -> Message:
 
 @asynccontextmanager
 async def channel_to(url: str, *secrets: str, timeout: float = 20, **more: Any) -> AsyncIterator[WebhookChannel]:
-    webhook = Webhook.model_validate({"url": url, "secrets": secrets or (SECRET,), "timeout": timeout})
+    webhook = read(Webhook, {"url": url, "secrets": secrets or (SECRET,), "timeout": timeout})
     channel = WebhookChannel("duty", webhook, **more)
     try:
         yield channel

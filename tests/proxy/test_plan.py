@@ -10,7 +10,7 @@ from tentaculo.proxy.plan import Plan
 
 def plan(route: dict[str, Any] | None = None, limits: dict[str, Any] | None = None, **service: Any) -> Plan:
     table = {"url": "http://127.0.0.1:1", "routes": [{"prefix": "/s", **(route or {})}], **service}
-    config = Config.model_validate({"services": {"s": table}, "limits": limits or {}})
+    config = Config.of({"services": {"s": table}, "limits": limits or {}})
     made = config.services["s"]
     return Plan(made, made.routes[0], config.limits, None)
 
@@ -64,7 +64,7 @@ def test_nothing_special() -> None:
 
 
 def test_the_health_of_a_service() -> None:
-    config = Config.model_validate(
+    config = Config.of(
         {"services": {"s": {"url": "http://127.0.0.1:1", "health": ["/ok", "/h"], "probe": {"timeout": 2}}}}
     )
     made = Plan.for_health(config.services["s"], config.limits, None)

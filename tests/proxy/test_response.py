@@ -19,7 +19,7 @@ KEEP: dict[str, Any] = {"prefix": "/s"}
 
 def make_plan(route: dict[str, Any], **service: Any) -> Plan:
     data = {"services": {"s": {"url": "http://10.0.0.5:8001", "routes": [route], **service}}}
-    config = Config.model_validate(data)
+    config = Config.of(data)
     made = config.services["s"]
     return Plan(made, made.routes[0], config.limits, None)
 

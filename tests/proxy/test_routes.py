@@ -15,7 +15,7 @@ from tentaculo.proxy.routes import Match, RouteTable, public_path
 def table(**services: list[dict[str, Any]]) -> RouteTable:
     """Each service as the list of its routes."""
     data = {name: {"url": "http://127.0.0.1:1", "routes": routes} for name, routes in services.items()}
-    return RouteTable(Config.model_validate({"services": data}))
+    return RouteTable(Config.of({"services": data}))
 
 
 def found(routes: RouteTable, path: str, host: str = "h") -> tuple[str, str] | None:

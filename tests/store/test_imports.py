@@ -33,4 +33,4 @@ def test_the_recorder_loads_no_more_than_it_needs(file: Path) -> None:
     loaded = set(done.stdout.split())
     assert "sqlalchemy" in loaded
     unused = {"alembic", "mako", "sqlalchemy.orm", "sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql"}
-    assert not loaded & (unused | {"pg8000", "pydantic"})
+    assert not loaded & (unused | {"pg8000"})

@@ -9,6 +9,7 @@ from typing import cast
 
 from aiohttp import web
 
+from tentaculo.config.forms import read
 from tentaculo.config.schema import Limits
 from tentaculo.web import problems
 from tentaculo.web.admission import Admission
@@ -48,7 +49,7 @@ async def serving(
     loop = asyncio.get_running_loop()
     served = Served()
     admission = served.admission = Admission(connections, per_address)
-    bounds = Limits.model_validate({"headers": MAX_HEAD, **limits})
+    bounds = read(Limits, {"headers": MAX_HEAD, **limits})
 
     async def front(request: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from tentaculo.config.forms import read
 from tentaculo.config.schema import Server
 from tentaculo.web.listen import CannotListenError, Listeners
 from tests.wirekit import TIMEOUT
@@ -81,7 +82,7 @@ async def test_several_addresses_and_both_families(listeners: Listeners) -> None
 
 
 async def test_ipv6_alone(listeners: Listeners) -> None:
-    await listeners.open(Greeter, Server(host="[::1]", port=0).addresses)
+    await listeners.open(Greeter, read(Server, {"host": "[::1]", "port": 0}).addresses)
     ((host, port),) = listeners.bound
     assert host == "::1"
     assert await greeting("::1", port) == b"hello"

@@ -85,7 +85,7 @@ async def crew(tmp_path: Path, service: dict[str, Any], url: str | None = None) 
         "services": {"madre": {"routes": [{"prefix": "/madre", "auth": "none"}], **service}},
     }
     async with AsyncExitStack() as stack:
-        made = Crew(Config.model_validate(data), stack)
+        made = Crew(Config.of(data), stack)
         stack.callback(made.close)
         yield made
 

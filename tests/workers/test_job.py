@@ -21,7 +21,7 @@ def test_it_arrives_as_it_was_and_for_several_readers() -> None:
             assert read == job
             assert read.workers == 3
             assert read.config.plain_token is not None
-            assert read.config.plain_token.get_secret_value() == "a-secret-token"
+            assert read.config.plain_token.reveal() == "a-secret-token"
             assert read.config.folder == config.folder
             assert read.config.services.keys() == config.services.keys()
     finally:

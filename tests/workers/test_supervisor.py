@@ -79,7 +79,7 @@ class Stage:
     """A supervisor, and the puppets that it has started."""
 
     def __init__(self, port: int, puppets: asyncio.Queue[Puppet], workers: int, grace: float) -> None:
-        config = Config.model_validate({"server": {"workers": workers, "grace": grace}})
+        config = Config.of({"server": {"workers": workers, "grace": grace}})
         self.puppets = puppets
         self.ready = asyncio.Event()
         self.times_ready = 0
@@ -282,7 +282,7 @@ async def test_it_gives_up_where_one_never_starts() -> None:
 
 
 async def test_it_gives_up_where_the_program_is_not_there() -> None:
-    supervisor = Supervisor(Job(Config.model_validate({"server": {"workers": 2}}), (), "x"), lambda: None, ["/nowhere"])
+    supervisor = Supervisor(Job(Config.of({"server": {"workers": 2}}), (), "x"), lambda: None, ["/nowhere"])
     with pytest.raises(WorkersFailed) as caught:
         await asyncio.wait_for(supervisor.run(), WAIT)
     assert "No such file" in str(caught.value)
