@@ -248,13 +248,15 @@ class Gateway:
         pages.setup(app)
         middleware.install(app, tokens=self._tokens, cors=self._cors, open_paths=middleware.open_paths(config.auth))
         others = self._colleagues
-        listed = others if others and not others.leads else self.desk.books
+        follows = others if others and not others.leads else None
+        listed = follows or self.desk.books
         page = status.StatusPage(
             snapshot=board.snapshot,
             recent_events=recorder.recent_events,
             past=lambda names: recorder.past(int(time.time()), names),
             incidents=listed.shown,
             windows=listed.planned,
+            untold=follows.untold if follows else int,
             store_problem=lambda: recorder.problem,
             started_at=utc_now(),
             now=utc_now,

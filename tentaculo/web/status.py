@@ -169,12 +169,15 @@ class StatusPage:
         started_at: datetime,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
+        untold: Callable[[], int] = int,
     ) -> None:
+        """`untold` is how many incidents are open beside those of `incidents`."""
         self._snapshot = snapshot
         self._recent_events = recent_events
         self._ask_past = past
         self._incidents = incidents
         self._windows = windows
+        self._untold = untold
         self._store_problem = store_problem
         self._started_at = started_at
         self._now = now
@@ -247,7 +250,7 @@ class StatusPage:
         windows = self._windows()
         return {
             "going_on": going_on[: incident_rows.MOST_OPEN],
-            "more_going_on": len(going_on[incident_rows.MOST_OPEN :]),
+            "more_going_on": len(going_on[incident_rows.MOST_OPEN :]) + self._untold(),
             "over": [one for one in rows if not one.is_open],
             "windows": [incident_rows.window_row(one, now) for one in windows[: incident_rows.MOST_WINDOWS]],
             "more_windows": len(windows[incident_rows.MOST_WINDOWS :]),

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -21,15 +20,15 @@ import structlog
 
 from tentaculo.fleet import Fleet
 from tentaculo.health.history import Drain
-from tentaculo.incident import Incident, Note, Window
+from tentaculo.incident import Window
 from tentaculo.model import Health, ProbeResult, ServiceView, Tally, Transition, Upstream
 from tentaculo.tasks import TaskGroup
 from tentaculo.workers.line import ALL, HURRY, LONGEST, PING, PONG, READY, STOP, Line
+from tentaculo.workers.messages import Asked, Beaten, Listed, Maintained, Met, Probed, Shown, Suspected, shortened
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Shown = tuple[Incident, tuple[Note, ...]]
 
 LEADER = 1
 """The worker that probes, alerts and writes history and the table. Its successor is the leader in its place."""
@@ -40,59 +39,9 @@ LIST_EVERY = 1.0
 _SUSPICION_GAP = 1.0
 """Seconds between two suspicions of one address that the leader hears of; it probes no more often than that."""
 _RESULTS = 20
+_REASONS = 50
 _TALLIES = 10
 """How many go into one message, which is to stay well below what a line takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A worker has begun, and knows nothing yet."""
-
-    by: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What the leader's probes found."""
-
-    results: Sequence[ProbeResult]
-
-
-@dataclass(frozen=True, slots=True)
-class Maintained:
-    """Every service that is in maintenance, and why."""
-
-    reasons: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What the page shows beside the services."""
-
-    incidents: Sequence[Shown]
-    windows: Sequence[Window]
-
-
-@dataclass(frozen=True, slots=True)
-class Suspected:
-    """Requests speak against what is believed of an address."""
-
-    upstream: Upstream
-
-
-@dataclass(frozen=True, slots=True)
-class Beaten:
-    """A service has called, and said something."""
-
-    service: str
-    said: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Met:
-    """What a worker's requests met since it told of that last, by service."""
-
-    tallies: Mapping[str, Tally]
 
 
 class Books(Protocol):
@@ -172,7 +121,7 @@ class Colleagues:
         if self.leads:
             fleet.on_probe.append(lambda result: self._tell(Probed([result])))
             fleet.on_transition.append(self._note_transition)
-            self._tell(self._maintained(fleet))
+            self._tell_maintained()
             tasks.start(self._list(books), "list")
         else:
             fleet.follow(self)
@@ -193,6 +142,10 @@ class Colleagues:
     def planned(self) -> Sequence[Window]:
         """The maintenance that holds or is to come, likewise."""
         return self._listed.windows
+
+    def untold(self) -> int:
+        """How many more of them are open."""
+        return self._listed.untold
 
     # -- what a follower tells the leader ----------------------------------------------------------------------
 
@@ -224,10 +177,11 @@ class Colleagues:
             self._tells_soon = True
             asyncio.get_running_loop().call_soon(self._tell_maintained)
 
-    def _tell_maintained(self) -> None:
+    def _tell_maintained(self, number: int | None = None) -> None:
         self._tells_soon = False
-        if self._fleet is not None:
-            self._tell(self._maintained(self._fleet))
+        views = () if self._fleet is None else self._fleet.board.snapshot()
+        for some in _batches(views, _REASONS):
+            self._tell(Maintained({view.name: view.maintenance for view in some}), number)
 
     async def _list(self, books: Books) -> None:
         while True:
@@ -237,14 +191,11 @@ class Colleagues:
                 self._tell(listed)
             await asyncio.sleep(LIST_EVERY)
 
-    def _maintained(self, fleet: Fleet) -> Maintained:
-        return Maintained({view.name: view.maintenance for view in fleet.board.snapshot() if view.maintenance})
-
     def _answer(self, fleet: Fleet, number: int) -> None:
         """Tell a worker that has just begun what is known."""
         for some in _batches(list(fleet.board.results()), _RESULTS):
             self._tell(Probed(some), number)
-        self._tell(self._maintained(fleet), number)
+        self._tell_maintained(number)
         self._tell(self._listed, number)
 
     def _all_met(self, drain: Drain) -> dict[str, Tally]:
@@ -261,9 +212,9 @@ class Colleagues:
                 for result in results:
                     self._take_result(fleet, result)
             case Maintained(reasons):
-                for view in fleet.board.snapshot():
-                    if view.maintenance != reasons.get(view.name):
-                        fleet.set_maintenance(view.name, reasons.get(view.name))
+                for name, reason in reasons.items():
+                    if fleet.board.service(name).maintenance != reason:
+                        fleet.set_maintenance(name, reason)
             case Listed() as listed:
                 self._listed = listed
             case Suspected(upstream):
@@ -288,10 +239,7 @@ class Colleagues:
             return
         text = pickle.dumps(message)
         while isinstance(message, Listed) and len(text) >= LONGEST:
-            # Of hundreds of incidents the page shows the first ones.
-            message = Listed(
-                message.incidents[: len(message.incidents) // 2], message.windows[: len(message.windows) // 2]
-            )
+            message = shortened(message)
             text = pickle.dumps(message)
         self._line.send((ALL if number is None else bytes([number])) + text)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -26,8 +27,9 @@ from tentaculo.incident import Incident
 from tentaculo.model import Counts, Health, ServiceView
 from tentaculo.store.migrate import upgrade
 from tentaculo.workers import colleagues as module
-from tentaculo.workers.colleagues import Colleagues, Listed
+from tentaculo.workers.colleagues import Colleagues
 from tentaculo.workers.line import HURRY, LONGEST, PING, PONG, READY, STOP, Line, pair, recipients
+from tentaculo.workers.messages import Listed
 from tests.conftest import TOKEN
 from tests.wirekit import Response, Upstream, answering, dial, ok, read_request, upstream
 
@@ -293,4 +295,7 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
     colleagues._tell(Listed(incidents, ()))
     await until(lambda: heard)
     assert 10_000 < len(heard[0]) < LONGEST
+    told = pickle.loads(heard[0][1:])
+    assert [one.id for one, _ in told.incidents] == list(range(len(told.incidents)))
+    assert len(told.incidents) + told.untold == 500
     line.close()
