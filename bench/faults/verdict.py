@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from math import isinf
 
 from bench.faults.catalogue import METRICS, Metric, Row
 from bench.stats import Spread
@@ -34,10 +35,19 @@ def judge(row: Row, numbers: Numbers, ours: str, peers: Sequence[str]) -> dict[s
     """Each metric that compares in this row, against whichever of `peers` did best in it."""
     found: dict[str, Verdict] = {}
     for metric in METRICS:
-        theirs = [numbers[peer][metric.key].median for peer in peers if metric.key in numbers.get(peer, {})]
+        theirs = [
+            numbers[peer][metric.key].median
+            for peer in peers
+            if metric.key in numbers.get(peer, {}) and not (metric.key == "recovered" and _kept(row, numbers[peer]))
+        ]
         if metric.compares(row) and theirs and metric.key in numbers.get(ours, {}):
             found[metric.key] = compare(metric, numbers[ours][metric.key].median, min(theirs))
     return found
+
+
+def _kept(row: Row, found: Mapping[str, Spread]) -> bool:
+    """Whether a proxy mostly left the broken one of several in use: what it took back now and then says nothing."""
+    return row.replicas > 1 and "detected" in found and isinf(found["detected"].median)
 
 
 def overall(verdicts: Mapping[str, Verdict]) -> Verdict:

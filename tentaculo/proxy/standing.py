@@ -21,8 +21,11 @@ _PROBATION = 0.25
 """Share of failures to begin with after a rest: a failure or two more, and there is another."""
 _FORGIVEN = 0.02
 """Share of failures at which all is forgotten: after about 40 good requests in a row."""
-_REST, _LONGEST_REST = 5.0, 10.0
-"""Seconds of the first rest, and of the longest; each that follows another is twice as long."""
+_REST, _LONGEST_REST = 1.0, 30.0
+"""Seconds of the shortest rest, and of the longest."""
+_PART = 1 / 8
+"""A rest lasts for this part of the time since the first of those that follow on each other: whoever was bad for a
+minute is looked at again within eight seconds."""
 
 _SUCCESS = Outcome.SUCCESS
 _FAILURE = Outcome.FAILURE
@@ -31,12 +34,13 @@ _FAILURE = Outcome.FAILURE
 class Standing:
     """The standing of one address. `clock` is monotonic, in seconds; it is not read while all is well."""
 
-    __slots__ = ("_clock", "_rest", "_until", "failing", "has_worked", "is_good", "is_ill")
+    __slots__ = ("_bad_since", "_clock", "_until", "failing", "has_worked", "is_good", "is_ill")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until = 0.0
-        self._rest = _REST
+        # When the first of the rests began that follow on each other; 0 where there was none.
+        self._bad_since = 0.0
         self.failing = 0.0
         """Share of failures among its latest requests, from 0 to 1, the latest counting most."""
         self.has_worked = False
@@ -60,8 +64,9 @@ class Standing:
         elif outcome is _FAILURE:
             self.failing += (1 - self.failing) * _WEIGHT
             if not self._until and self.failing >= max(_MUCH, _TIMES * min(other.failing for other in others)):
-                self._until = self._clock() + self._rest
-                self._rest = min(2 * self._rest, _LONGEST_REST)
+                moment = self._clock()
+                self._bad_since = self._bad_since or moment
+                self._until = moment + min(max(_REST, (moment - self._bad_since) * _PART), _LONGEST_REST)
                 self.is_good = False
 
     def note_probe(self, *, is_well: bool) -> None:
@@ -81,7 +86,7 @@ class Standing:
     def _succeed(self) -> None:
         self.failing -= self.failing * _WEIGHT
         if self.failing < _FORGIVEN:
-            self.failing, self._rest = 0.0, _REST
+            self.failing, self._bad_since = 0.0, 0.0
         if self.is_ill:
             self.is_ill = False
             self.is_good = not self._until

@@ -58,7 +58,7 @@ def test_what_answers_say() -> None:
 )
 def test_defaults_that_are_told_in_passing(model: Any, section: str) -> None:
     """As `probe.failures` probes in a row (3 by default), or `breaker.rate` (50 %)."""
-    told = re.findall(rf"`{section}\.(\w+)`[^`|()]*\((\d+)( %)?[^)]*\)", TEXT)
+    told = re.findall(rf"`{section}\.(\w+)`[^`|()]*\((\d+(?:\.\d+)?)( %)?[^)]*\)", TEXT)
     assert told
     for key, number, percent in told:
         default = getattr(model, key)

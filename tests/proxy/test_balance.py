@@ -123,8 +123,8 @@ class TestPreferring:
             bad.breaker.record(1, Outcome.FAILURE)
             good.breaker.record(1, Outcome.SUCCESS)
         assert ports(of, 3) == [2, 2, 2]
-        assert "rests for 5.0 s" in repr(bad.standing)
-        clock.moment += 5
+        assert "rests for 1.0 s" in repr(bad.standing)
+        clock.moment += 1
         assert ports(of, 3) == [1, 2, 1]
 
     def test_one_that_is_ill_by_its_probes_too(self) -> None:

@@ -94,15 +94,15 @@ class TestFailing:
 
 
 class TestRest:
-    def test_each_is_longer_and_a_failure_or_two_after_one_make_the_next(self) -> None:
+    def test_it_is_as_long_as_an_eighth_of_the_time_since_the_first(self) -> None:
         two = Two()
         two.fail()
-        rests, failures = [two.rest()], []
-        for _ in range(3):
-            failures.append(two.fail())
-            rests.append(two.rest())
-        assert rests == [5, 10, 10, 10]
-        assert failures == [1, 1, 1]
+        first = two.clock.moment
+        assert two.rest() == 1
+        for bad_for, rest in [(4, 1), (16, 2), (80, 10), (240, 30), (10_000, 30)]:
+            two.clock.moment = first + bad_for
+            assert two.fail() == 1, "after a rest one more failure is enough"
+            assert two.rest() == rest
 
     def test_who_does_well_after_it_is_forgiven(self) -> None:
         two = Two()
@@ -110,14 +110,15 @@ class TestRest:
         two.rest()
         two.note(*[SUCCESS] * 60)
         assert two.one.failing == 0
+        two.clock.moment += 100
         assert two.fail() == 6
-        assert two.rest() == 5
+        assert two.rest() == 1
 
     def test_what_fails_late_makes_it_no_longer(self) -> None:
         two = Two()
         two.fail()
         two.note(*[FAILURE] * 20)
-        assert two.rest() == 5
+        assert two.rest() == 1
         assert two.one.failing == 0.25
 
 
@@ -154,7 +155,7 @@ class TestProbes:
         two.fail()
         two.one.note_probe(is_well=True)
         assert not two.one.is_good
-        assert two.rest() == 5
+        assert two.rest() == 1
 
 
 @given(st.lists(st.one_of(st.sampled_from([SUCCESS, FAILURE, NEUTRAL]), st.booleans(), st.floats(0, 30)), max_size=200))
@@ -171,5 +172,5 @@ def test_whatever_happens_it_comes_back(steps: list[Outcome | bool | float]) -> 
         assert 0 <= two.one.failing < 1
         assert two.one.is_good or two.one.is_ill or "rests" in repr(two.one)
     two.one.note_probe(is_well=True)
-    two.clock.moment += 20
+    two.clock.moment += 30
     assert two.one.look()

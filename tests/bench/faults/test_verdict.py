@@ -57,6 +57,17 @@ def test_only_what_compares_and_both_have_is_compared() -> None:
     assert judge(BY_NAME["crash"], found, "ours", ("nginx",)) == {"detected": WORSE}
 
 
+def test_who_mostly_left_it_in_use_is_not_asked_when_it_took_it_back() -> None:
+    found = numbers(
+        ours={"recovered": 5.0},
+        haproxy={"detected": inf, "recovered": 0.0},
+        nginx={"detected": 1.0, "recovered": 9.0},
+    )
+    assert judge(BY_NAME["errors"], found, "ours", ("haproxy", "nginx")) == {"recovered": BETTER}
+    assert judge(BY_NAME["errors"], found, "ours", ("haproxy",)) == {}
+    assert judge(BY_NAME["errors-alone"], found, "ours", ("haproxy",)) == {"recovered": WORSE}
+
+
 @pytest.mark.parametrize(
     ("verdicts", "whole"),
     [([], EQUAL), ([EQUAL], EQUAL), ([EQUAL, BETTER], BETTER), ([BETTER, BETTER, WORSE], WORSE)],
