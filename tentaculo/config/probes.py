@@ -42,6 +42,12 @@ class Pattern:
     def __repr__(self) -> str:
         return f"<Pattern {self.text}>"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def __reduce__(self) -> tuple[type[Pattern], tuple[str]]:
         # What RE2 has made of it cannot be handed to another process, as the supervisor hands a configuration down.
         return Pattern, (self.text,)

@@ -8,9 +8,12 @@ from tentaculo.config.load import load
 from tentaculo.workers.job import Job
 from tests.gateway import ROOT
 
+PATTERN = {"TENTACULO_SERVICES_MADRE_PROBE_MATCHES": "ok|well"}
+"""Something that no process can hand to another as it is."""
+
 
 def test_it_arrives_as_it_was_and_for_several_readers() -> None:
-    environ = {"TENTACULO_TOKEN": "a-secret-token", "TENTACULO_SERVER_WORKERS": "3", "SHUB_ENABLED": "true"}
+    environ = {"TENTACULO_TOKEN": "a-secret-token", "TENTACULO_SERVER_WORKERS": "3", "SHUB_ENABLED": "true", **PATTERN}
     config = load(ROOT / "docker" / "vx11.toml", environ).config
     job = Job(config, ("sha256:" + "0" * 64,), "tentaculo-link-1")
     descriptor = job.write()
@@ -23,6 +26,9 @@ def test_it_arrives_as_it_was_and_for_several_readers() -> None:
             assert read.config.plain_token is not None
             assert read.config.plain_token.reveal() == "a-secret-token"
             assert read.config.folder == config.folder
+            pattern = read.config.services["madre"].probe.matches
+            assert pattern is not None
+            assert pattern.is_in("all is well")
             assert read.config.services.keys() == config.services.keys()
     finally:
         os.close(descriptor)
