@@ -27,8 +27,8 @@ _INTRO = """\
 Written by `make faults`; don't edit.{what}
 
 A service with {replicas} is asked {rate:.0f} times a second, four GETs and a POST in turn, each on a connection of its own, on
-a fixed schedule whatever the answers take. After {calm:.0f} calm seconds the first replica breaks, for {lasts} seconds, and the
-load goes on for {after:.0f} seconds after that. The same is done behind each proxy at the same time. Numbers are medians over
+a fixed schedule whatever the answers take. After {calm:.0f} calm seconds the first replica breaks, for {lasts} seconds (round by round),
+and the load goes on for {after:.0f} seconds after that. The same is done behind each proxy at the same time. Numbers are medians over
 {rounds}, with the least and the most in parentheses where they differ; of every number less is better.
 
 | number | meaning |
@@ -51,8 +51,9 @@ _METHOD = """\
 - **Tentáculo Link**: its defaults, but for those time limits and `probe = { interval = 2, timeout = 2 }`, so that it
   asks no more rarely than HAProxy; like there, once a second while something changes, and three failures and two
   successes decide.
-- **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`, ten errors in a row mark a replica down; `option redispatch 1`,
-  `retry-on conn-failure empty-response`, no replay of POST; sessions of a replica that goes down are ended.
+- **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`,
+  ten errors in a row mark a replica down; `option redispatch 1`, `retry-on conn-failure empty-response`, no replay of
+  POST; sessions of a replica that goes down are ended.
 - **nginx**: its free version, which watches traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
 - The last two also with their least-connections balancing: round robin is what both do by default, and what HAProxy's
   manual advises for HTTP.
@@ -79,7 +80,7 @@ def _intro(options: Options) -> str:
         replicas="one or two replicas",
         rate=RATE,
         calm=CALM,
-        lasts=" or ".join(f"{seconds:.0f}" for seconds in options.lasts),
+        lasts=", ".join(f"{seconds:g}" for seconds in options.lasts),
         after=options.after,
         rounds="one round" if len(options.lasts) == 1 else f"{len(options.lasts)} rounds",
         late=LATE,
