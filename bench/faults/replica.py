@@ -35,6 +35,8 @@ class Replica:
         self.behaviour = WELL
         self.arrivals: list[float] = []
         self.connections: set[Connection] = set()
+        self.gone = asyncio.Event()
+        """Whether the bench has gone: then nobody else would end this."""
         self.held: list[Connection] = []
         """Connections on which it was asked something while it hangs."""
 
@@ -65,6 +67,7 @@ class Replica:
             arrivals, self.arrivals = self.arrivals, []
             writer.write(json.dumps(arrivals).encode() + b"\n")
         writer.close()
+        self.gone.set()
 
 
 class Connection(asyncio.Protocol):
@@ -124,8 +127,8 @@ def _length(head: bytes) -> int:
 async def _serve(port: int, control: int) -> None:
     replica = Replica(port)
     await replica.behave(WELL)
-    server = await asyncio.start_server(replica.control, "127.0.0.1", control)
-    await server.serve_forever()
+    await asyncio.start_server(replica.control, "127.0.0.1", control)
+    await replica.gone.wait()
 
 
 if __name__ == "__main__":
