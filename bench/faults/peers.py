@@ -33,6 +33,7 @@ idle = 10
 urls = [{urls}]
 routes = [{{ prefix = "/app" }}]
 probe = {{ interval = 2, timeout = 2 }}
+breaker = {{ open_for = 0.5 }}
 """
 _HAPROXY = """
 global

@@ -48,7 +48,7 @@ _METHOD = """\
 
 - All: 2 s to connect, 10 s for an answer, connections to the replicas kept. None repeats a request that was answered,
   nor a POST that was sent; all may try another replica when one cannot be reached.
-- **Tentáculo Link**: its defaults, but for those time limits and `probe = { interval = 2, timeout = 2 }`, so that it
+- **Tentáculo Link**: its defaults, but for those time limits, `breaker = { open_for = 0.5 }` and `probe = { interval = 2, timeout = 2 }`, so that it
   asks no more rarely than HAProxy; like there, once a second while something changes, and three failures and two
   successes decide.
 - **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`,

@@ -43,7 +43,7 @@ class Breaker(Section, frozen=True):
     degraded_rate: Annotated[
         Share, "Share of failing requests, at least 5 of them, that is shown as degraded. Default 0.1."
     ] = 0.1
-    open_for: Annotated[Seconds, "Seconds it stays open before one trial. Default 0.5."] = 0.5
+    open_for: Annotated[Seconds, "Seconds it stays open before one trial. Default 10."] = 10
 
 
 class Route(Section, frozen=True):
