@@ -109,6 +109,8 @@ class Incidents:
             self._restored.add(incident.id)
             if (newer := self._incident_of(incident.root)) is not None and newer.root == incident.root:
                 self._go_on_as(newer, incident, now)
+            # Its root fails by itself, also where it was a member of another incident before.
+            self._members[incident.root] = _Member(incident.id)
             for name in incident.services:
                 if name in configured:
                     self._members.setdefault(name, _Member(incident.id))

@@ -322,6 +322,13 @@ def test_children_are_still_members_after_a_restart() -> None:
     assert new.open == []
 
 
+def test_a_restart_leaves_each_failure_its_own_incident() -> None:
+    old = Bench().sees("switch").sees("operator", root="switch").well("operator").sees("operator")
+    assert old.open == [("switch", "operator"), ("operator",)]
+    new = restarted(old, away=1).well("operator")
+    assert new.open == [("switch", "operator")]
+
+
 def test_one_that_ended_just_before_a_restart_may_be_continued() -> None:
     old = Bench().sees("hermes").after(10).well("hermes")
     new = restarted(old, away=20).sees("hermes")
