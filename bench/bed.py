@@ -103,7 +103,7 @@ class Bed:
         """Requests as fast as they are answered; POST for the path that takes it."""
         seconds = seconds or self.options.seconds
         url = f"http://127.0.0.1:{proxy.port(path)}{path}"
-        argv = wrk.command(url, connections=connections, seconds=seconds, folder=self.folder, post=path == traffic.POST)
+        argv = wrk.command(url, connections=connections, seconds=seconds, folder=self.folder)
         return wrk.parse(self._run("wrk", argv, seconds, note=note))
 
     def load(self, name: str, *arguments: object, seconds: float | None = None) -> dict[str, float]:

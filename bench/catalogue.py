@@ -63,6 +63,12 @@ CASES = (
         ),
     ),
     Case(
+        "varied",
+        "GET 1 KB, another target each time, 32 connections",
+        "wrk, one thread; the query differs from request to request, so that nobody gains by remembering the last one",
+        (Metric("rps", "requests/s", "", compared=True), _CPU, _BUSY),
+    ),
+    Case(
         "post",
         "POST 4 KB of JSON, 1 KB back, 32 connections",
         "wrk, one thread; the upstream reads the body before it answers",

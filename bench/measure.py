@@ -156,6 +156,7 @@ def _fresh(bed: Bed, peer: Peer, routes: int = 0) -> Iterator[Proxy]:
 
 MEASURES: dict[str, Measure] = {
     "get": _requests(traffic.SMALL),
+    "varied": _requests(traffic.VARIED),
     "post": _requests(traffic.POST),
     "latency": _latency,
     "download": _transfer("download", traffic.BIG),

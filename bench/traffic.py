@@ -10,6 +10,8 @@ BIG_SIZE = 100 * 1000 * 1000
 """Bytes of the large answer and of the large upload."""
 
 SMALL = "/api/k1"
+VARIED = "/api/varied"
+"""The small answer, too, asked for with another query each time."""
 POST = "/api/post"
 BIG = "/api/big"
 LIVE = "/live"

@@ -38,6 +38,7 @@ http {{
     root {folder}/www;
     location = {post} {{ mirror /mirror; mirror_request_body off; error_page 405 =200 {small}; }}
     location = /mirror {{ internal; return 204; }}
+    location = {varied} {{ try_files {small} =404; }}
     location /route- {{ try_files {small} =404; }}
   }}
 }}
@@ -55,7 +56,9 @@ def running(folder: Path, core: int, ports: Iterator[int]) -> Iterator[tuple[int
     # Its size is all that counts, but a sparse file would be read faster than a real one.
     (www / "big").write_bytes(b"x" * traffic.BIG_SIZE)
     (www / "post").touch()
-    text = _CONFIG.format(port=web, folder=folder, post=traffic.POST, small=traffic.SMALL, user=nginx.user())
+    text = _CONFIG.format(
+        port=web, folder=folder, post=traffic.POST, varied=traffic.VARIED, small=traffic.SMALL, user=nginx.user()
+    )
     started: list[process.Process] = []
     try:
         started.append(process.start(nginx.command(site, text), core=core, folder=folder, name="upstream"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bench import traffic
 from bench.process import BenchError
@@ -17,6 +18,13 @@ wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.body = '{{"text":"' .. string.rep("x", {size} - 11) .. '"}}'
 """
+_VARIED = """
+local number = 0
+function request()
+  number = number + 1
+  return wrk.format("GET", "{path}?number=" .. number)
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +36,22 @@ class Rate:
     """Answers other than 2xx and 3xx, and connections that failed."""
 
 
-def command(url: str, *, connections: int, seconds: float, folder: Path, post: bool = False) -> list[str]:
-    """The command line; with `post`, of POST requests with 4 KB of JSON."""
+def command(url: str, *, connections: int, seconds: float, folder: Path) -> list[str]:
+    """The command line. Some paths are asked for in a way of their own: by POST, or with another query each time."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
     for name, value in traffic.HEADERS:
         argv += ["-H", f"{name}: {value}"]
-    if post:
-        script = folder / "post.lua"
-        script.write_text(_POST.format(size=traffic.POST_SIZE))
-        argv += ["-s", str(script)]
+    path = urlsplit(url).path
+    if path == traffic.POST:
+        argv += _script(folder / "post.lua", _POST.format(size=traffic.POST_SIZE))
+    elif path == traffic.VARIED:
+        argv += _script(folder / "varied.lua", _VARIED.format(path=path))
     return [*argv, url]
+
+
+def _script(file: Path, text: str) -> list[str]:
+    file.write_text(text)
+    return ["-s", str(file)]
 
 
 def parse(output: str) -> Rate:

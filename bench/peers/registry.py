@@ -7,7 +7,7 @@ from bench.peers.peer import NODE_PACKAGES, Peer
 
 OURS = "ours"
 REFERENCE = "nginx"
-THROUGHPUT = frozenset({"get", "post", "latency"})
+THROUGHPUT = frozenset({"get", "varied", "post", "latency"})
 """Where a variant with or without a log is measured."""
 _NO_ROUTES = frozenset({"routes"})
 _WHOLE_BODIES = frozenset({"websocket", "sse", "routes", "sockets", "connections", "download", "upload", "latency"})
@@ -20,7 +20,7 @@ def peers() -> list[Peer]:
             "direct",
             "(the upstream itself)",
             None,
-            only=frozenset({"get", "post", "websocket", "sse", "download", "upload"}),
+            only=frozenset({"get", "varied", "post", "websocket", "sse", "download", "upload"}),
             note="no proxy at all: what the load and the upstream can do on their core",
         ),
         Peer(

@@ -35,9 +35,16 @@ def test_no_report() -> None:
 
 
 def test_the_load_sends_nine_headers_and_four_kilobytes(tmp_path: Path) -> None:
-    argv = command("http://127.0.0.1:1/", connections=8, seconds=2.4, folder=tmp_path, post=True)
+    argv = command(f"http://127.0.0.1:1{traffic.POST}", connections=8, seconds=2.4, folder=tmp_path)
     assert argv.count("-H") + 1 == 9  # wrk adds Host
     assert {"-c8", "-d2s"} <= set(argv)
     assert f"{traffic.POST_SIZE} - 11" in (tmp_path / "post.lua").read_text()
     assert len('{"text":""}') == 11
     assert traffic.head("GET", "/").count(b"\r\n") == 1 + 9 + 1
+
+
+def test_another_target_each_time(tmp_path: Path) -> None:
+    argv = command(f"http://127.0.0.1:1{traffic.VARIED}", connections=8, seconds=1, folder=tmp_path)
+    script = tmp_path / "varied.lua"
+    assert argv[argv.index("-s") + 1] == str(script)
+    assert f'"{traffic.VARIED}?number=" .. number' in script.read_text()
