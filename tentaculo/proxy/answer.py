@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tentaculo.proxy.headers import ResponseFields
+from tentaculo.proxy.heads import Heads, KnownHead
 from tentaculo.proxy.wire import ChunkedReader, Framing, Head, WireError, find_head, frame_response, parse_head
 
 MAX_INTERIM = 16
 """1xx answers before the final one; more is an attack or a loop."""
 MAX_BEYOND = 1024
 """Bytes kept of what came behind an answer; the rest is dropped, since the first of them says all."""
-
-
-class KnownHead(NamedTuple):
-    """A final head as it was read: the same bytes in answer to the same method mean the same again."""
-
-    method: str
-    raw: bytes
-    head: Head
-    fields: ResponseFields
-    framing: Framing
-    length: int
-    size: int
-    """Bytes of the whole answer where its body has a length, else -1."""
 
 
 class AnswerReader:
@@ -36,8 +22,8 @@ class AnswerReader:
     __slots__ = (
         "_chunked",
         "_framing",
+        "_heads",
         "_interims",
-        "_known",
         "_left",
         "_max_head",
         "_method",
@@ -49,17 +35,14 @@ class AnswerReader:
         "is_whole",
     )
 
-    def __init__(self, method: str, max_head: int) -> None:
-        """`method` is the request's; `max_head` bounds each head in bytes."""
+    def __init__(self, method: str, max_head: int, heads: Heads) -> None:
+        """`method` is the request's; `max_head` bounds each head in bytes; `heads` are those known of this upstream."""
         self._max_head = max_head
-        self._known: KnownHead | None = None
+        self._heads = heads
         self.again(method)
 
     def again(self, method: str) -> None:
-        """Begin with the answer to another request on the same connection, once the last one is whole.
-
-        What its head meant is remembered: the next one is often the same.
-        """
+        """Begin with the answer to another request on the same connection, once the last one is whole."""
         self._method = method
         self._partial = b""
         self._framing = Framing.NONE
@@ -100,9 +83,9 @@ class AnswerReader:
     def feed(self, data: bytes) -> list[bytes]:
         """Read `data`; returns the pieces of the body in it. Raises `WireError`; nothing more can be read then."""
         if self.head is None:
-            known = self._known
-            if known is not None and known.size == len(data) and not self._partial and self._is_again(known, data):
-                # The whole answer at once, with the same head as the last.
+            known = None if self._partial else self._heads.find(self._method, data)
+            if known is not None and known.size == len(data):
+                # The whole answer at once, with a head that is known.
                 self.head, self.fields, self._framing, self.is_whole = known.head, known.fields, known.framing, True
                 return [data[len(known.raw) :]]
             rest = self._read_heads(self._partial + data if self._partial else data)
@@ -125,8 +108,8 @@ class AnswerReader:
 
     def _read_heads(self, data: bytes) -> bytes | None:
         """Read heads up to the final one; returns what follows it, None while it is incomplete."""
-        known = self._known
-        if known is not None and self._is_again(known, data):
+        known = self._heads.find(self._method, data)
+        if known is not None:
             self._partial = b""
             self._begin_body(known)
             return data[len(known.raw) :]
@@ -147,15 +130,13 @@ class AnswerReader:
         self._partial = data
         return None
 
-    def _is_again(self, known: KnownHead, data: bytes) -> bool:
-        return known.method == self._method and data.startswith(known.raw)
-
     def _judge(self, raw: bytes, head: Head) -> KnownHead:
         fields = ResponseFields(head.fields)
         framing, length = frame_response(self._method, head.status, head.minor, fields.lengths, fields.codings)
         size = len(raw) + length if framing is Framing.LENGTH else -1
-        self._known = KnownHead(self._method, raw, head, fields, framing, length, size)
-        return self._known
+        known = KnownHead(self._method, raw, head, fields, framing, length, size)
+        self._heads.remember(known)
+        return known
 
     def _begin_body(self, known: KnownHead) -> None:
         _, _, self.head, self.fields, self._framing, self._left, _ = known

@@ -16,6 +16,7 @@ from tentaculo.errors import Failure
 from tentaculo.proxy.answer import AnswerReader
 from tentaculo.proxy.deadline import Deadline
 from tentaculo.proxy.failure import ExchangeError
+from tentaculo.proxy.heads import Heads
 from tentaculo.proxy.room import Room
 from tentaculo.proxy.wire import Head, HeadTooLargeError, WireError
 from tentaculo.sockets import keep_alive, limit_stall, tcp, unread
@@ -63,15 +64,19 @@ class UpstreamConnection(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         max_head: int,
+        heads: Heads,
         address: str,
         on_idle_lost: Callable[[UpstreamConnection], None],
     ) -> None:
-        """`address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it."""
+        """`max_head` bounds an answer's head in bytes, and `heads` are those known of this upstream.
+
+        `address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it.
+        """
         self._loop = loop
         self._on_idle_lost = on_idle_lost
         self.address = address
         self.transport: asyncio.Transport | None = None
-        self.answer = AnswerReader("GET", max_head)
+        self.answer = AnswerReader("GET", max_head, heads)
         self.idle_since = 0.0
         self.is_request_whole = True
         """Whether the whole request has been written; an answer may come earlier."""

@@ -15,6 +15,7 @@ from tentaculo.errors import Failure
 from tentaculo.model import Upstream
 from tentaculo.proxy.connection import UpstreamConnection
 from tentaculo.proxy.failure import ExchangeError
+from tentaculo.proxy.heads import Heads
 
 MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
@@ -46,6 +47,7 @@ class Pool:
         self.upstream = upstream
         self._limits = limits
         self._idle: deque[UpstreamConnection] = deque()
+        self._heads = Heads()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
         self._look_up = look_up
         self._addresses: list[str] = []
@@ -112,7 +114,7 @@ class Pool:
     async def _open(self, address: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(loop, self._limits.headers, address, self._forget),
+            lambda: UpstreamConnection(loop, self._limits.headers, self._heads, address, self._forget),
             address,
             self.upstream.port,
             ssl=self._tls,

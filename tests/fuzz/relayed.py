@@ -14,6 +14,7 @@ from tentaculo.config.schema import Config
 from tentaculo.errors import Problem
 from tentaculo.proxy.answer import AnswerReader
 from tentaculo.proxy.headers import RequestFields, ResponseFields, header_block, request_length
+from tentaculo.proxy.heads import Heads
 from tentaculo.proxy.plan import Plan
 from tentaculo.proxy.provenance import RequestIds, trusted_provenance_lines
 from tentaculo.proxy.response import ResponseWriter
@@ -53,7 +54,7 @@ def _strict_head(head: bytes) -> Message:
 
 def _read(method: str, pieces: list[bytes], used: AnswerReader | None = None) -> tuple[object, ...] | None:
     """All that an answer came to, None where it was refused; `used` has read others before."""
-    reader = used or AnswerReader(method, MAX_HEAD)
+    reader = used or AnswerReader(method, MAX_HEAD, Heads())
     reader.again(method)
     payload = b""
     try:
@@ -93,7 +94,7 @@ def answer(data: bytes) -> None:
     whole = _read(method, [data])
     for step in (1 + choice % 4, 1 + choice % 64):
         assert _read(method, _pieces(data, step)) == whole
-    reader = AnswerReader(method, MAX_HEAD)
+    reader = AnswerReader(method, MAX_HEAD, Heads())
     with suppress(WireError):
         reader.feed(data)
     if reader.head is not None:

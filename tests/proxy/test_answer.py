@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.proxy.answer import MAX_BEYOND, MAX_INTERIM, AnswerReader
+from tentaculo.proxy.heads import Heads
 from tentaculo.proxy.wire import Framing, HeadTooLargeError, WireError
 
 LIMIT = 512
@@ -27,7 +28,7 @@ class Seen:
 
 
 def read(pieces: list[bytes], method: str = "GET", used: AnswerReader | None = None) -> Seen:
-    reader, seen = used or AnswerReader(method, LIMIT), Seen()
+    reader, seen = used or AnswerReader(method, LIMIT, Heads()), Seen()
     reader.again(method)
     try:
         for piece in pieces:
@@ -115,7 +116,7 @@ CUTS = st.lists(st.integers(0, 2000), max_size=12)
 
 @given(answers())
 def test_a_valid_answer_is_read_as_it_was_meant(made: Made) -> None:
-    reader = AnswerReader(made.method, LIMIT)
+    reader = AnswerReader(made.method, LIMIT, Heads())
     body = b"".join(reader.feed(made.raw))
     assert reader.head is not None
     assert reader.head.status == made.status
@@ -142,7 +143,7 @@ def test_bytes_one_by_one(made: Made, beyond: bytes) -> None:
 
 @given(answers(), st.binary(min_size=1, max_size=20))
 def test_what_follows_is_never_taken_for_the_body(made: Made, beyond: bytes) -> None:
-    reader = AnswerReader(made.method, LIMIT)
+    reader = AnswerReader(made.method, LIMIT, Heads())
     body = b"".join(reader.feed(made.raw + beyond))
     if made.framing is Framing.CLOSE:
         assert body == made.body + beyond
@@ -153,7 +154,7 @@ def test_what_follows_is_never_taken_for_the_body(made: Made, beyond: bytes) -> 
 
 @given(answers(), answers(), CUTS)
 def test_a_head_that_was_read_before_changes_nothing(before: Made, made: Made, cuts: list[int]) -> None:
-    reader = AnswerReader(before.method, LIMIT)
+    reader = AnswerReader(before.method, LIMIT, Heads())
     reader.feed(before.raw)
     first = (reader.head, reader.beyond, reader.is_whole)
     for _ in range(2):
@@ -165,7 +166,7 @@ def test_a_head_that_was_read_before_changes_nothing(before: Made, made: Made, c
 
 
 def test_the_same_head_means_something_else_to_another_method() -> None:
-    get, head = fed(OK), AnswerReader("HEAD", LIMIT)
+    get, head = fed(OK), AnswerReader("HEAD", LIMIT, Heads())
     head.feed(OK.removesuffix(b"hello"))
     assert read([OK], "GET", head) == read([OK])
     assert read([OK.removesuffix(b"hello")], "HEAD", get) == read([OK.removesuffix(b"hello")], "HEAD")
@@ -189,7 +190,7 @@ def test_any_bytes_at_all(data: bytes, cuts: list[int]) -> None:
 
 
 def fed(data: bytes, method: str = "GET") -> AnswerReader:
-    reader = AnswerReader(method, LIMIT)
+    reader = AnswerReader(method, LIMIT, Heads())
     reader.feed(data)
     return reader
 
@@ -260,7 +261,7 @@ def test_an_interim_answer_is_a_byte_even_when_it_has_been_taken_out() -> None:
 
 
 def test_interim_answers_are_bounded_however_fast_they_are_taken_out() -> None:
-    reader = AnswerReader("GET", LIMIT)
+    reader = AnswerReader("GET", LIMIT, Heads())
     for _ in range(MAX_INTERIM):
         reader.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
         reader.interim.clear()
