@@ -34,8 +34,8 @@ async def forward_visit(
 ) -> Sent:
     """Forward an admitted request. Raises `Problem` while the client has not been answered.
 
-    `member` is an address that was chosen before, with its breaker's `ticket`, and `begun` a connection to it on which
-    the request is already.
+    `member` is an address that was chosen before, on which the request is counted, with its breaker's `ticket`, and
+    `begun` a connection to it on which the request is already.
     """
     exchange, record = Exchange(visit, body), visit.record
     try:
@@ -55,13 +55,12 @@ async def _forward(
     tried: list[Member] = []
     failed: ExchangeError | None = None
     while True:
-        if member is None and not balancer.has_queue:  # 4
-            member = balancer.choose(tried)
         if member is None:
-            member = await _wait_for_room(plan, balancer, tried)
-        if member is None:
-            raise _no_member(visit, plan, balancer) if failed is None else _failed(plan, failed)
-        ticket = ticket or member.ticket
+            member = await _choose(plan, balancer, tried)  # 4
+            if member is None:
+                raise _no_member(visit, plan, balancer) if failed is None else _failed(plan, failed)
+            ticket = member.ticket
+            balancer.enter(member)
         tried.append(member)
         outcome, reason = Outcome.NEUTRAL, ""
         try:
@@ -79,12 +78,12 @@ async def _forward(
                 raise _failed(plan, error) from None
         finally:
             member.breaker.record(ticket, outcome, reason)  # 6
-        member, ticket, begun = None, 0, None
+        member, begun = None, None
 
 
-async def _wait_for_room(plan: Plan, balancer: Balancer, tried: list[Member]) -> Member | None:
+async def _choose(plan: Plan, balancer: Balancer, tried: list[Member]) -> Member | None:
     """An address, waited for where only room is missing; None where more than that is. Raises `Problem`."""
-    member = None
+    member = None if balancer.has_queue else balancer.choose(tried)
     while member is None and (balancer.has_queue or balancer.is_full(tried)):
         if not await balancer.room(plan.connect):
             raise Problem(Failure.OVERLOADED, None, {"service": plan.service.name}, {"Retry-After": "1"})

@@ -87,9 +87,9 @@ class Exchange:
         self._visit.abort()
 
     async def run(self, balancer: Balancer, member: Member, begun: UpstreamConnection | None = None) -> None:
-        """Forward to one address, counted on it but for tunnels.
+        """Forward to one address, on which the request has been counted; tunnels are not.
 
-        `begun` is a connection of it on which the request has been sent already, and counted. A stale keep-alive
+        `begun` is a connection of it on which the request has been sent already. A stale keep-alive
         connection is replaced by a new one where that is safe. Raises `ExchangeError`, or `ConnectionError` when the
         client has gone.
         """
@@ -97,9 +97,7 @@ class Exchange:
         call, pool = self._call, member.pool
         self._writer.upstream = pool.upstream
         self._balancer, self._member = balancer, member
-        if begun is None:
-            balancer.enter(member)
-        elif call.body is not None:
+        if begun is not None and call.body is not None:
             call.sent = len(call.body.read_nowait())
         try:
             connection = begun or pool.take_idle(repeatable=call.is_repeatable)

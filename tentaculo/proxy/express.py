@@ -38,7 +38,7 @@ class WholeRequest(Request, Protocol):
 class Express(Visit):
     """One request. `start` it once; `leave` when its client goes."""
 
-    __slots__ = ("_body", "_done", "_has_left", "_member", "_size", "_task", "_ticket", "_upstream")
+    __slots__ = ("_body", "_done", "_has_left", "_is_in_task", "_member", "_size", "_task", "_ticket", "_upstream")
 
     def __init__(self, shared: Shared, request: WholeRequest, done: Callable[[bool], None]) -> None:
         """`done` is called when the answer is on its way, with whether the client's connection stays.
@@ -59,6 +59,7 @@ class Express(Visit):
         self._ticket = 0
         self._upstream: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_in_task = False
         self._has_left = False
 
     def start(self, request: WholeRequest) -> None:
@@ -85,10 +86,13 @@ class Express(Visit):
 
     def leave(self) -> None:
         """The client has gone: so has the request."""
-        if self._task is not None:
+        if self._is_in_task:
+            assert self._task is not None
             self._task.cancel()
         elif not self._has_left:
             self._has_left = True
+            if self._task is not None:
+                return  # a task that is cancelled before it begins would never give back what it was given
             self.record.received = self._size
             self._release(Outcome.NEUTRAL, "")
             self.note_left()
@@ -105,10 +109,11 @@ class Express(Visit):
         if member is None:
             return False
         self._ticket = member.ticket
+        # Counted before anything is waited for: until then the next request would be let through as well.
+        balancer.enter(member)
         upstream = member.pool.take_idle(repeatable=inbound.method in forward.REPEATABLE)
         if upstream is None:
             return False
-        balancer.enter(member)
         self._upstream = upstream
         self.shared.under_way.add(upstream)
         upstream.begin(inbound.method)
@@ -169,13 +174,15 @@ class Express(Visit):
 
     def _release(self, outcome: Outcome, reason: str) -> None:
         """Give back what the request held, and report how it went (6)."""
-        upstream, member = self._upstream, self._member
-        if upstream is None or member is None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.on_progress = None
+            self.shared.under_way.discard(upstream)
+        member, self._member = self._member, None
+        if member is None:
             return
-        self._upstream = None
-        upstream.on_progress = None
-        self.shared.under_way.discard(upstream)
-        member.pool.give_back(upstream)
+        if upstream is not None:
+            member.pool.give_back(upstream)
         balancer = self.admitted.plan.balancer
         assert balancer is not None
         balancer.leave(member)
@@ -190,6 +197,10 @@ class Express(Visit):
 
     async def _forward(self, begun: UpstreamConnection | None) -> None:
         stays = False
+        self._is_in_task = True
+        if self._has_left:
+            assert self._task is not None
+            self._task.cancel()
         try:
             sent = await complete(self, forward_visit(self, self._body, self._member, self._ticket, begun))
             stays = sent.keep_alive is True

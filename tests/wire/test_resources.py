@@ -109,6 +109,31 @@ async def test_requests_over_the_limit_wait_and_then_are_refused(start: Start, s
     assert len(up.requests) == 3
 
 
+async def test_requests_that_come_in_the_same_moment_keep_to_the_limit(start: Start, service: Service) -> None:
+    """The first of them all find no connection to use, and are on their way to one when the next is let through."""
+    now, most = 0, 0
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        nonlocal now, most
+        while True:
+            await read_request(reader)
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.02)
+            now -= 1
+            writer.write(ok())
+            await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"in_flight": 2, "queue": 20, "connect": 5})
+        async with AsyncExitStack() as stack:
+            wires = [await stack.enter_async_context(dial(live.port)) for _ in range(12)]
+            for wire in wires:
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert [(await wire.response()).status for wire in wires] == [200] * 12
+    assert most == 2
+
+
 async def test_tunnels_are_not_in_flight(start: Start, service: Service) -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
     async with upstream(answering(lambda request: switch if request.get("upgrade") else ok())) as up:
