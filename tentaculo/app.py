@@ -43,6 +43,7 @@ from tentaculo.web.express import Guest, Serve
 from tentaculo.web.listen import CannotListenError, Listeners, Running
 from tentaculo.web.operations import Phase
 from tentaculo.web.own import OwnPaths
+from tentaculo.web.turns import Turns
 
 if TYPE_CHECKING:
     from tentaculo.workers.colleagues import Colleagues
@@ -132,8 +133,11 @@ class Gateway:
         server.request_handler = self._front(native, own)
         serve = self._at_once(own) if self._serves_at_once else None
         self._stack.push_async_callback(self.proxy.close)
+        turns = Turns(asyncio.get_running_loop())
         await self._listeners.open(
-            lambda: self._connection(server, serve), self._config.server.addresses, share=self._colleagues is not None
+            lambda: self._connection(server, serve, turns),
+            self._config.server.addresses,
+            share=self._colleagues is not None,
         )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
@@ -221,7 +225,7 @@ class Gateway:
             record.request_id = middleware.request_id(cast(web.Request, request))
             self._access_log(record)
 
-    def _connection(self, server: web.Server, serve: Serve | None) -> Connection:
+    def _connection(self, server: web.Server, serve: Serve | None, turns: Turns) -> Connection:
         return Connection(
             server,
             loop=asyncio.get_running_loop(),
@@ -229,6 +233,7 @@ class Gateway:
             keepalive=self._config.server.keepalive,
             render=problems.render,
             admission=self._admission,
+            turns=turns,
             name=self._name,
             serve=serve,
             on_refused=self._note_refusal,

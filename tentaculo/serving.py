@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-GC_THRESHOLDS = (20_000, 20, 100)
-"""Allocations between two collections of the youngest, and of them between those of the older. A request makes no cycles;
-with Python's own 700 the collector walked through what thousands of requests in flight hold, time and again."""
+GC_THRESHOLDS = (10_000, 5, 5)
+"""Allocations between two collections of the youngest, and of them between those of the older.
+
+A request makes no cycles; with Python's own 700 the collector walked through what thousands of requests in flight hold,
+time and again. A connection that has gone leaves some, which much higher numbers would keep for megabytes."""
 
 
 async def serve(

@@ -22,6 +22,7 @@ from tentaculo.errors import Failure, Problem
 from tentaculo.web.admission import Admission
 from tentaculo.web.express import Express, Serve
 from tentaculo.web.masked import MaskedOnly
+from tentaculo.web.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,7 @@ class Connection(Express):
         "_on_refused",
         "_peer",
         "_render",
+        "_turns",
         "acquaintance",
     )
 
@@ -75,11 +77,14 @@ class Connection(Express):
         keepalive: float,
         render: Render,
         admission: Admission,
+        turns: Turns,
         name: str = "",
         serve: Serve | None = None,
         on_refused: Callable[[str, str, Problem], None] = lambda peer, request_id, problem: None,
     ) -> None:
-        """`keepalive` is in seconds; `admission` counts the server's connections; `name` is this gateway's own.
+        """`keepalive` is in seconds; `admission` counts the server's connections, and `turns` are shared among them.
+
+        `name` is this gateway's own.
 
         `serve` takes what can be served at once.
 
@@ -101,6 +106,7 @@ class Connection(Express):
         self._limit = max_head
         self._render = render
         self._admission = admission
+        self._turns = turns
         self._name = name
         self._on_refused = on_refused
         self._peer: str | None = None
@@ -140,6 +146,13 @@ class Connection(Express):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self._request_count == self._answered:
+            self._turns.begin(self, data)
+        else:
+            self.receive(data)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client, now that it is their turn."""
         before = self._answered
         super().data_received(data)
         if self._request_count > self._answered or self._answered > before:

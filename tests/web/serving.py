@@ -15,6 +15,7 @@ from tentaculo.web import problems
 from tentaculo.web.admission import Admission
 from tentaculo.web.connection import Connection
 from tentaculo.web.express import Serve
+from tentaculo.web.turns import Turns
 
 MAX_HEAD = 4096
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n"
@@ -59,6 +60,8 @@ async def serving(
 
     server = web.Server(front, handler_cancellation=True)
 
+    turns = Turns(loop)
+
     def connect() -> Connection:
         connection = Connection(
             server,
@@ -67,13 +70,14 @@ async def serving(
             keepalive=keepalive,
             render=problems.render,
             admission=admission,
+            turns=turns,
             name="front",
             serve=serve,
         )
         served.connections.append(connection)
         return connection
 
-    listener = await loop.create_server(connect, "127.0.0.1", 0)
+    listener = await loop.create_server(connect, "127.0.0.1", 0, backlog=512)
     served.port = listener.sockets[0].getsockname()[1]
     try:
         yield served

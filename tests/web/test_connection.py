@@ -19,6 +19,7 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.web import problems
 from tentaculo.web.admission import Admission
 from tentaculo.web.connection import MAX_FIELDS, Connection
+from tentaculo.web.turns import Turns
 from tests.web.serving import GET, MAX_HEAD, fine, serving
 from tests.wirekit import TIMEOUT, Response, Wire, dial
 
@@ -419,12 +420,14 @@ async def error_of(data: bytes) -> BaseException:
 
     loop = asyncio.get_running_loop()
     server = web.Server(fine, handler_cancellation=True)
-    limits, admission = Limits(headers=MAX_HEAD), Admission(0, 0)
-    listener = await loop.create_server(
-        lambda: Watched(server, loop=loop, limits=limits, keepalive=75, render=problems.render, admission=admission),
-        "127.0.0.1",
-        0,
-    )
+    limits, admission, turns = Limits(headers=MAX_HEAD), Admission(0, 0), Turns(loop)
+
+    def connect() -> Watched:
+        return Watched(
+            server, loop=loop, limits=limits, keepalive=75, render=problems.render, admission=admission, turns=turns
+        )
+
+    listener = await loop.create_server(connect, "127.0.0.1", 0)
     try:
         async with dial(listener.sockets[0].getsockname()[1]) as wire:
             await wire.send(data)
