@@ -14,7 +14,7 @@ from bench.process import BenchError
 Values = dict[str, float]
 Measure = Callable[[Bed, Peer], Values]
 _SETTLE = 2.0
-_OPENED_PER_SECOND = 500
+_OPENED_PER_SECOND = 300
 
 
 @contextmanager

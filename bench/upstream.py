@@ -19,7 +19,7 @@ worker_rlimit_nofile 20000;
 {user}
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
-events {{ worker_connections 19900; }}
+events {{ worker_connections 19900; multi_accept on; }}
 http {{
   access_log off;
   client_body_temp_path {folder}/body;
