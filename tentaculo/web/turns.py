@@ -66,8 +66,8 @@ class Turns:
         self._loop.call_soon(self._turned)
 
     def _turned(self) -> None:
-        self._is_watched = False
-        self._begun = 0
+        # Whoever sends on while it is served must not overtake those who wait.
+        self._begun = LOOK
         waiting = self._waiting
         try:
             for _ in range(min(MOST, len(waiting))):
@@ -77,6 +77,8 @@ class Turns:
                     connection.receive(data)
         finally:
             if waiting:
-                # Nobody may overtake them.
                 self._begun = LOOK
                 self._watch()
+            else:
+                self._begun = 0
+                self._is_watched = False

@@ -59,7 +59,6 @@ async def serving(
             cast(Connection, request.protocol).answered()
 
     server = web.Server(front, handler_cancellation=True)
-
     turns = Turns(loop)
 
     def connect() -> Connection:
@@ -77,7 +76,7 @@ async def serving(
         served.connections.append(connection)
         return connection
 
-    listener = await loop.create_server(connect, "127.0.0.1", 0, backlog=512)
+    listener = await loop.create_server(connect, "127.0.0.1", 0)
     served.port = listener.sockets[0].getsockname()[1]
     try:
         yield served

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import pytest
-from aiohttp import web
 
 from tentaculo.web.turns import LOOK, MAX_KEPT, MOST, Turns
-from tests.web.serving import GET, serving
-from tests.wirekit import TIMEOUT
 
 
 class Wire(asyncio.Transport):
@@ -81,6 +76,22 @@ async def test_nobody_overtakes_those_who_wait(turns: Turns) -> None:
     assert journal == [*first, late]
 
 
+async def test_who_sends_on_while_it_is_served_neither_overtakes_nor_doubles_a_turn(turns: Turns) -> None:
+    journal: list[Client] = []
+    clients = [Client(journal) for _ in range(4 * MOST)]
+    for client in clients:
+        turns.begin(client, b"x")
+    again = clients[MOST]
+    again.then = lambda: turns.begin(again, b"y") if again.got == [b"x"] else None
+    found = []
+    while len(journal) < len(clients) + 1:
+        before = len(journal)
+        await turn()
+        found.append(len(journal) - before)
+    assert journal == [*clients, again]
+    assert max(found) == MOST
+
+
 async def test_few_in_each_turn_never_wait(turns: Turns) -> None:
     journal: list[Client] = []
     for count in range(1, 20 * MOST):
@@ -147,34 +158,3 @@ async def test_a_fault_in_one_costs_the_others_nothing(turns: Turns) -> None:
     loop.set_exception_handler(None)
     assert journal == clients
     assert [str(error) for error in caught] == ["broken"]
-
-
-async def test_hundreds_of_requests_at_once_are_answered_in_small_lots() -> None:
-    """On real sockets, through aiohttp's own way, where each request is a task."""
-    begun = 0
-
-    async def handler(request: web.BaseRequest) -> web.Response:
-        nonlocal begun
-        begun += 1
-        return web.Response(text=request.path)
-
-    async with serving(handler) as served, asyncio.timeout(TIMEOUT):
-        with ExitStack() as stack:
-            clients = [
-                stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=TIMEOUT))
-                for _ in range(300)
-            ]
-            while len(served.connections) < len(clients):
-                await asyncio.sleep(0)
-            for number, client in enumerate(clients):
-                client.sendall(GET.replace(b"/", b"/%d" % number, 1) + b"\r\n")
-            lots, before = [], 0
-            while begun < len(clients):
-                await turn()
-                lots.append(begun - before)
-                before = begun
-            assert max(lots) <= MOST
-            for number, client in enumerate(clients):
-                answer = await asyncio.to_thread(client.recv, 4096)
-                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-                assert answer.endswith(b"\r\n\r\n/%d" % number)
