@@ -38,7 +38,7 @@ class WholeRequest(Request, Protocol):
 class Express(Visit):
     """One request. `start` it once; `leave` when its client goes."""
 
-    __slots__ = ("_body", "_done", "_has_left", "_is_in_task", "_member", "_size", "_task", "_ticket", "_upstream")
+    __slots__ = ("_body", "_done", "_has_left", "_member", "_size", "_task", "_ticket", "_upstream")
 
     def __init__(self, shared: Shared, request: WholeRequest, done: Callable[[bool], None]) -> None:
         """`done` is called when the answer is on its way, with whether the client's connection stays.
@@ -59,7 +59,6 @@ class Express(Visit):
         self._ticket = 0
         self._upstream: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_in_task = False
         self._has_left = False
 
     def start(self, request: WholeRequest) -> None:
@@ -86,13 +85,11 @@ class Express(Visit):
 
     def leave(self) -> None:
         """The client has gone: so has the request."""
-        if self._is_in_task:
-            assert self._task is not None
-            self._task.cancel()
+        if self._task is not None:
+            # Behind its first step: a task that is cancelled before that never gives back what it was given.
+            self._task.get_loop().call_soon(self._task.cancel)
         elif not self._has_left:
             self._has_left = True
-            if self._task is not None:
-                return  # a task that is cancelled before it begins would never give back what it was given
             self.record.received = self._size
             self._release(Outcome.NEUTRAL, "")
             self.note_left()
@@ -197,10 +194,6 @@ class Express(Visit):
 
     async def _forward(self, begun: UpstreamConnection | None) -> None:
         stays = False
-        self._is_in_task = True
-        if self._has_left:
-            assert self._task is not None
-            self._task.cancel()
         try:
             sent = await complete(self, forward_visit(self, self._body, self._member, self._ticket, begun))
             stays = sent.keep_alive is True
