@@ -84,14 +84,18 @@ class AnswerReader:
         """Read `data`; returns the pieces of the body in it. Raises `WireError`; nothing more can be read then."""
         if self.head is None:
             known = None if self._partial else self._heads.find(self._method, data)
-            if known is not None and known.size == len(data):
-                # The whole answer at once, with a head that is known.
+            if known is None:
+                rest = self._read_heads(self._partial + data)
+                if rest is None:
+                    return []
+                data = rest
+            elif known.size == len(data):
+                # The whole answer at once.
                 self.head, self.fields, self._framing, self.is_whole = known.head, known.fields, known.framing, True
                 return [data[len(known.raw) :]]
-            rest = self._read_heads(self._partial + data if self._partial else data)
-            if rest is None:
-                return []
-            data = rest
+            else:
+                self._begin_body(known)
+                data = data[len(known.raw) :]
         if self.is_whole:
             self._keep_beyond(data)
             return []
@@ -108,11 +112,6 @@ class AnswerReader:
 
     def _read_heads(self, data: bytes) -> bytes | None:
         """Read heads up to the final one; returns what follows it, None while it is incomplete."""
-        known = self._heads.find(self._method, data)
-        if known is not None:
-            self._partial = b""
-            self._begin_body(known)
-            return data[len(known.raw) :]
         while data:
             end = find_head(data, self._max_head)
             if end < 0:
