@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 GC_THRESHOLDS = (10_000, 5, 5)
 """Allocations between two collections of the youngest, and of them between those of the older.
 
-A request makes no cycles; with Python's own 700 the collector walked through what thousands of requests in flight hold,
-time and again. A connection that has gone leaves some, which much higher numbers would keep for megabytes."""
+Neither a request nor what goes wrong with it makes cycles (tests/wire/test_garbage.py); with Python's own 700 the
+collector walked through what thousands of requests in flight hold, time and again."""
 
 
 async def serve(

@@ -68,7 +68,7 @@ async def _forward(
             outcome, reason = judge(exchange.status)
             return
         except ExchangeError as error:
-            failed = exchange.error = error
+            failed = exchange.error = error.copy()
             if error.failure.blame is Blame.UPSTREAM:
                 outcome, reason = Outcome.FAILURE, error.detail
             if exchange.is_started:

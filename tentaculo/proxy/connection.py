@@ -114,7 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Wait until the send buffer has room. Raises `ExchangeError` if the connection is lost."""
         await self._room.wait()
         if self._error is not None:
-            raise self._error
+            raise self._error.copy()
 
     @property
     def is_writable(self) -> bool:
@@ -160,7 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
         """End the exchange: whoever waits for the answer gets `error`, unless the answer is whole already."""
         if self._state is not _State.BUSY or self.answer.is_whole:
             return
-        self._error = error
+        self._error = error.copy()
         self.abort()
         self._wake()
         self._room.begin()
@@ -296,7 +296,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def _wait(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise self._error.copy()
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -304,7 +304,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._waiter = None
         # What arrived before a cut is handed on first; the next call raises.
         if self._error is not None and not self._buffer:
-            raise self._error
+            raise self._error.copy()
 
     def _wake(self) -> None:
         if self.on_progress is not None:

@@ -8,6 +8,10 @@ from collections.abc import Callable
 _NEVER = float("inf")
 
 
+def _nothing() -> None:
+    """What there is to do once a deadline has been stopped."""
+
+
 class Deadline:
     """Calls `on_reached` once when a limit passes.
 
@@ -40,8 +44,9 @@ class Deadline:
         self._at = _NEVER
 
     def stop(self) -> None:
-        """Lift the limit, and leave no timer behind."""
+        """Lift the limit for good: it leaves no timer behind, and no hold on whom it called."""
         self._at = _NEVER
+        self._on_reached = _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -121,7 +121,7 @@ class Exchange:
         try:
             if not is_sent:
                 upload = forward.send_request(connection, call, shared.tasks)
-            await forward.relay_response(connection, call, self._visit, self._answer)
+            await forward.relay_response(connection, call, self._visit, self._answer, self._final_head)
             if self._answer.status == 101:
                 await self._run_tunnel(connection)
         finally:
@@ -171,7 +171,6 @@ class Exchange:
             wants_interim=inbound.minor == 1,
             expects_continue=inbound.fields.expect is not None,
             interim_head=self._writer.interim,
-            final_head=self._final_head,
         )
 
     def _final_head(self, head: Head, fields: ResponseFields, is_unfinished: bool) -> tuple[bytes, bool]:

@@ -201,6 +201,8 @@ class Express(Visit):
             pass  # noted; what is left of the client's connection is closed
         finally:
             self.end()
+            # A cancelled task holds this, by its error's frames.
+            self._task, self._has_left = None, True
         self._done(stays)
 
     def _finish(self, sent: Sent) -> None:

@@ -19,6 +19,10 @@ class ExchangeError(Exception):
         self.detail = detail
         self.untouched = untouched
 
+    def copy(self) -> ExchangeError:
+        """Another of the same, to keep or to raise again: a traceback holds the frames that hold whoever keeps it."""
+        return ExchangeError(self.failure, self.detail, untouched=self.untouched)
+
 
 def judge(status: int) -> tuple[Outcome, str]:
     """What a whole answer says of its upstream: a 5xx is its failure; a 4xx is its caller's, and shows that it works."""

@@ -101,7 +101,6 @@ class Call:
     __slots__ = (
         "body",
         "expects_continue",
-        "final_head",
         "head",
         "interim_head",
         "is_chunked",
@@ -122,13 +121,11 @@ class Call:
         wants_interim: bool,
         expects_continue: bool,
         interim_head: Callable[[Head], bytes],
-        final_head: Callable[[Head, ResponseFields, bool], tuple[bytes, bool]],
     ) -> None:
         """`plan` has the time and size limits.
 
         `wants_interim`: whether the client may be sent 1xx answers (HTTP/1.1); `expects_continue`: whether it waits for
-        a 100 before it sends the body. `final_head` makes of (head, fields, request is unfinished) the client's head,
-        and says whether the body is to be chunked.
+        a 100 before it sends the body.
         """
         self.method = method
         self.head = head
@@ -138,7 +135,6 @@ class Call:
         self.wants_interim = wants_interim
         self.expects_continue = expects_continue
         self.interim_head = interim_head
-        self.final_head = final_head
         self.sent = 0
         """Bytes of the body sent to the upstream."""
 
@@ -154,6 +150,10 @@ class Call:
     def is_replayable(self) -> bool:
         """Whether that can be done, too: what has been read of a body that streams is gone."""
         return self.is_repeatable and (self.body is None or isinstance(self.body, Whole))
+
+
+FinalHead = Callable[[Head, ResponseFields, bool], tuple[bytes, bool]]
+"""Makes of (head, fields, request is unfinished) the client's head, and says whether the body is to be chunked."""
 
 
 @dataclass(slots=True)
@@ -191,7 +191,9 @@ def send_request(connection: UpstreamConnection, call: Call, tasks: TaskGroup) -
     return tasks.start(_upload(connection, call, body), "upload")
 
 
-async def relay_response(connection: UpstreamConnection, call: Call, client: Client, answer: Answer) -> None:
+async def relay_response(
+    connection: UpstreamConnection, call: Call, client: Client, answer: Answer, final_head: FinalHead
+) -> None:
     """Steps 4 to 6. Raises `ExchangeError` for the upstream, `ConnectionError` for the client."""
     reader = connection.answer
     # The final head may have come together with interim ones.
@@ -206,7 +208,7 @@ async def relay_response(connection: UpstreamConnection, call: Call, client: Cli
         return
     answer.is_unfinished_request = not connection.is_request_whole
     first = connection.take()
-    block, is_chunked = call.final_head(head, fields, answer.is_unfinished_request)
+    block, is_chunked = final_head(head, fields, answer.is_unfinished_request)
     answer.is_started = True
     if fields.is_event_stream:
         connection.unlimited()
@@ -272,6 +274,8 @@ async def _upload(connection: UpstreamConnection, call: Call, body: Body) -> Non
         connection.fail(ExchangeError(Failure.IDLE_TIMEOUT, "the service stopped reading the request"))
         return
     except Exception as error:  # noqa: BLE001 - whatever broke the reading side, the upstream must not see an end
+        # The body's reader keeps it, and a traceback holds the frames that hold the reader.
+        error.__traceback__ = None
         connection.fail(ExchangeError(Failure.BAD_REQUEST, f"the request's body broke off ({type(error).__name__})"))
         return
     if call.is_chunked:

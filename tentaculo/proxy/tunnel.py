@@ -12,6 +12,10 @@ from collections.abc import Callable
 from tentaculo.sockets import reset
 
 
+def _nothing(_: BaseException | None) -> None:
+    """What an end has left to tell once it is lost."""
+
+
 class _End(asyncio.Protocol):
     """One side. Whose protocol it takes the place of hears of the end of its transport all the same."""
 
@@ -41,7 +45,9 @@ class _End(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)
-        self._on_lost(exc)
+        # Called once; the tunnel holds its ends, and they need not hold it any more.
+        on_lost, self._on_lost = self._on_lost, _nothing
+        on_lost(exc)
 
 
 class Tunnel:

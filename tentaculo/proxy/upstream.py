@@ -90,7 +90,7 @@ class Pool:
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        error: OSError | None = None
+        error: type[OSError] = OSError
         addresses = await self._resolve(deadline)
         for position, address in enumerate(addresses):
             # One that swallows packets must leave the others their share of the time.
@@ -99,27 +99,32 @@ class Pool:
                 async with asyncio.timeout(share):
                     return await self._open(address)
             except OSError as failed:
-                error = failed
-        if isinstance(error, TimeoutError):
-            raise error
-        if isinstance(error, ssl.SSLError):
+                error = type(failed)
+        if issubclass(error, TimeoutError):
+            raise TimeoutError
+        if issubclass(error, ssl.SSLError):
             raise ExchangeError(Failure.TLS_FAILED, "the secure connection could not be made", untouched=True)
         words = (
             "the connection was refused"
-            if isinstance(error, ConnectionRefusedError)
+            if issubclass(error, ConnectionRefusedError)
             else "the service is not reachable"
         )
         raise ExchangeError(Failure.CONNECT_REFUSED, words, untouched=True)
 
     async def _open(self, address: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(loop, self._limits.headers, self._heads, address, self._forget),
-            address,
-            self.upstream.port,
-            ssl=self._tls,
-            server_hostname=self.upstream.host if self._tls is not None else None,
-        )
+        connection = UpstreamConnection(loop, self._limits.headers, self._heads, address, self._forget)
+        try:
+            await loop.create_connection(
+                lambda: connection,
+                address,
+                self.upstream.port,
+                ssl=self._tls,
+                server_hostname=self.upstream.host if self._tls is not None else None,
+            )
+        except BaseException:
+            connection.abort()
+            raise
         self.opened += 1
         self._clock = loop.time
         return connection

@@ -234,8 +234,10 @@ class Connection(Express):
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """A fault that aiohttp found itself; that a client's body broke off is none of ours."""
-        if isinstance(kw.get("exc_info"), web.RequestPayloadError):
+        error = kw.get("exc_info")
+        if isinstance(error, web.RequestPayloadError):
             log.debug("request body broken")
+            error.__traceback__ = None  # the body keeps the error, whose frames hold the body
         else:
             super().log_exception(*args, **kw)
 

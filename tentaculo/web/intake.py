@@ -51,6 +51,11 @@ class Intake(web.RequestHandler):
         """Whether part of a head is there."""
         return bool(self._held) or self._seams.has_begun
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone."""
+        super().connection_lost(exc)
+        self._body = None  # which holds its connection
+
     def data_received(self, data: bytes) -> None:
         """Bytes from the client; none where the parser is to go on with what it kept back."""
         seams = self._seams
@@ -135,6 +140,9 @@ class Intake(web.RequestHandler):
         message, body = self._messages[-1]
         self._body, self._is_chunked, self._chunk_excess = body, False, 0
         seams = self._seams
+        if isinstance(message, _ErrInfo):
+            # aiohttp's frames in it hold the error itself, and this connection.
+            message.exc.__traceback__ = None
         if not piece or not isinstance(message, RawRequestMessage):
             seams.lost()
         elif body.is_eof():
