@@ -10,9 +10,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
-from tentaculo.config.database import database_url, make_database_folder
-from tentaculo.config.faults import ConfigError
-from tentaculo.config.load import load
+from tentaculo.config.database_url import database_url, make_database_folder
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.loader import load
 from tentaculo.store.tables import metadata, services
 
 LOCK_WAIT = 60

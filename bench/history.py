@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection, insert
 
 from bench.stats import Spread
-from tentaculo.histogram import Histogram, merged
-from tentaculo.model import DAY, HOUR, MINUTE, Past, Period, Tally
+from tentaculo.model.histogram import Histogram, merged
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
 from tentaculo.store import migrate, tables
 from tentaculo.store.address import parse
 from tentaculo.store.database import connect
@@ -86,7 +86,7 @@ def read_quarter(connection: Connection, name: str) -> tuple[list[Period], list[
     return days, merged(day.requests.latency for day in days).percentiles(0.5, 0.95, 0.99)
 
 
-def read_page(connection: Connection, names: Sequence[str]) -> dict[str, Past]:
+def read_page(connection: Connection, names: Sequence[str]) -> dict[str, HistorySummary]:
     """What the status page asks for: the last day and the availability of 90 days, of the first hundred services."""
     return read_past(connection, PRESENT, names[:100])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tentaculo.cli import cli
+from tentaculo.cli.main import cli
 
 
 def main() -> None:

@@ -15,12 +15,13 @@ import structlog
 import uvloop
 from hypothesis import settings
 
-from tentaculo.app import Gateway
-from tentaculo.auth import hash_token
 from tentaculo.config.schema import Config
-from tentaculo.proxy.traffic import Record
+from tentaculo.gateway.gateway import Gateway
+from tentaculo.security.tokens import hash_token
+from tentaculo.telemetry.request_record import RequestRecord
 
 TOKEN = "test-token"
+pytest_plugins = ("tests.support.config", "tests.support.health")
 
 # How long an example takes is the machine's affair; each test has a limit of its own.
 settings.register_profile("without deadlines", deadline=None)
@@ -38,7 +39,7 @@ class Live:
 
     gateway: Gateway
     port: int
-    records: list[Record] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
     """One for each proxied request that has ended."""
 
     @property
@@ -70,7 +71,7 @@ async def living(
         **sections,
     }
     config = Config.of(data)
-    records: list[Record] = []
+    records: list[RequestRecord] = []
     async with Gateway(
         config, [hash_token(TOKEN)], access_log=records.append, probes=probes, at_once=_at_once
     ) as gateway:

@@ -7,17 +7,17 @@ import re
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
 from tentaculo.config.environment import LOOKUPS
-from tentaculo.config.schema import Limits, Server
+from tentaculo.config.schema import LimitSettings, ServerSettings
 from tentaculo.config.section import keys_of
-from tentaculo.errors import Failure
-from tentaculo.events.wire import DEPTH
-from tentaculo.proxy.answer import MAX_INTERIM
-from tentaculo.proxy.upstream import MAX_IDLE, MAX_IDLE_UNSAFE
-from tentaculo.proxy.wire import MAX_CHUNK_LINE, MAX_TRAILERS
-from tentaculo.sockets import COUNT, IDLE, INTERVAL
-from tentaculo.web.connection import LINGER, MAX_FIELDS
-from tentaculo.web.intake import CHUNK_COST, MAX_CHUNK_EXCESS
-from tests.gateway import ROOT
+from tentaculo.events.json_codec import DEPTH
+from tentaculo.model.failure import Failure
+from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
+from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
+from tentaculo.server.connection import LINGER, MAX_FIELDS
+from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
+from tentaculo.upstream.pool import MAX_IDLE, MAX_IDLE_UNSAFE
+from tentaculo.upstream.response_reader import MAX_INTERIM
+from tests.support.gateway_process import ROOT
 
 TEXT = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
 
@@ -25,8 +25,8 @@ TEXT = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
 def test_every_key_is_there_with_its_default() -> None:
     rows = re.findall(r"(?m)^\| `(\w+)\.(\w+)` \| (\d+)", TEXT)
     told = {(section, key): int(default) for section, key, default in rows}
-    limits = {("limits", key): getattr(Limits(), key) for key in keys_of(Limits)}
-    server = {("server", key): getattr(Server(), key) for key in ("keepalive", "grace")}
+    limits = {("limits", key): getattr(LimitSettings(), key) for key in keys_of(LimitSettings)}
+    server = {("server", key): getattr(ServerSettings(), key) for key in ("keepalive", "grace")}
     assert told == limits | server
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tentaculo.config.environment import variable_name
-from tentaculo.config.keys import ANY, Key, Kind, walk
+from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 BEGIN = "<!-- keys: begin (tools/configuration_keys.py) -->\n"
@@ -51,7 +51,7 @@ def _parent(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _row(key: Key) -> str:
-    json = "" if key.kind is Kind.SCALAR else " (JSON)"
+    json = "" if key.kind is KeyKind.SCALAR else " (JSON)"
     place = key.path
     if "routes" in place[:-1]:
         name = "in `…_ROUTES`"

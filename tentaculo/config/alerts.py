@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from tentaculo.config.marks import NOT_EMPTY, After, at_least, at_most
+from tentaculo.config.constraints import NOT_EMPTY, Check, at_least, at_most
 from tentaculo.config.section import Section
-from tentaculo.config.values import AnySecret, Origin, Pause, Seconds, Secret
+from tentaculo.config.types import AnySecret, Origin, Pause, Seconds, Secret
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins
 _LEAST_BYTES, _MOST_BYTES = 24, 64
@@ -61,13 +61,13 @@ def _check_channel_name(value: str) -> str:
     return value
 
 
-ChannelName = Annotated[str, After(_check_channel_name)]
-WebhookSecret = Annotated[AnySecret, After(_check_secret)]
-WebhookUrl = Annotated[AnySecret, After(_check_webhook)]
-AppriseUrl = Annotated[AnySecret, After(_check_apprise)]
+ChannelName = Annotated[str, Check(_check_channel_name)]
+WebhookSecret = Annotated[AnySecret, Check(_check_secret)]
+WebhookUrl = Annotated[AnySecret, Check(_check_webhook)]
+AppriseUrl = Annotated[AnySecret, Check(_check_apprise)]
 
 
-class Incidents(Section, frozen=True):
+class IncidentSettings(Section, frozen=True):
     """[incidents]: what counts as one."""
 
     settle: Annotated[
@@ -84,7 +84,7 @@ class Incidents(Section, frozen=True):
     ] = 730
 
 
-class Webhook(Section, frozen=True):
+class WebhookSettings(Section, frozen=True):
     """[alerts.webhooks.<name>]: one receiver, as https://www.standardwebhooks.com describes them."""
 
     url: Annotated[WebhookUrl, "Where messages are posted, http:// or https://. Required."]
@@ -97,7 +97,7 @@ class Webhook(Section, frozen=True):
     timeout: Annotated[Seconds, "Seconds that one attempt may take. Default 10."] = 10
 
 
-class Alerts(Section, frozen=True):
+class AlertSettings(Section, frozen=True):
     """[alerts]: who is told of incidents, and when."""
 
     wait: Annotated[
@@ -117,7 +117,7 @@ class Alerts(Section, frozen=True):
     page: Annotated[
         Origin | None, "Where people reach this gateway, for links: https://status.example.org. Default: as it listens."
     ] = None
-    webhooks: Annotated[dict[ChannelName, Webhook], "Receivers of signed webhooks, by name. Default none."] = {}
+    webhooks: Annotated[dict[ChannelName, WebhookSettings], "Receivers of signed webhooks, by name. Default none."] = {}
     apprise: Annotated[
         dict[ChannelName, AppriseUrl],
         "Apprise addresses by name, for a hundred other channels; needs tentaculo-link[alerts]. Default none.",

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tentaculo.config.checks import Table, services_of
-from tentaculo.config.faults import Faults, Place, did_you_mean, dotted
+from tentaculo.config.cross_checks import Table, services_of
+from tentaculo.config.errors import ConfigFaults, KeyPath, did_you_mean, dotted
 from tentaculo.config.maintenance import EVERY
 from tentaculo.config.schema import Config
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def check_duty(data: Table, faults: Faults) -> None:
+def check_duty(data: Table, faults: ConfigFaults) -> None:
     """Note every contradiction in `data` that concerns who is told of what."""
     _check_maintenance(data, faults)
     for place, webhook in webhooks_of(data):
@@ -31,7 +31,7 @@ def check_duty(data: Table, faults: Faults) -> None:
                 faults.add(("alerts", "apprise", name), f"is taken already by {dotted(('alerts', 'webhooks', name))}")
 
 
-def webhooks_of(data: Table) -> Iterator[tuple[Place, Table]]:
+def webhooks_of(data: Table) -> Iterator[tuple[KeyPath, Table]]:
     """The webhooks that are tables, each with its place."""
     alerts = data.get("alerts")
     webhooks = alerts.get("webhooks") if isinstance(alerts, dict) else None
@@ -41,7 +41,7 @@ def webhooks_of(data: Table) -> Iterator[tuple[Place, Table]]:
                 yield ("alerts", "webhooks", str(name)), table
 
 
-def resolve_secrets(data: Table, folder: Path, faults: Faults) -> None:
+def resolve_secrets(data: Table, folder: Path, faults: ConfigFaults) -> None:
     """Put the keys of every webhook's `secrets_file` into its `secrets`."""
     for place, webhook in webhooks_of(data):
         if not isinstance(webhook.get("secrets_file"), str) or "secrets" in webhook:
@@ -72,7 +72,7 @@ def duty_oddities(config: Config) -> list[str]:
     return found
 
 
-def _check_maintenance(data: Table, faults: Faults) -> None:
+def _check_maintenance(data: Table, faults: ConfigFaults) -> None:
     plans = data.get("maintenance")
     known = {EVERY}
     for name, table in services_of(data):
@@ -86,5 +86,5 @@ def _check_maintenance(data: Table, faults: Faults) -> None:
         services: Any = plan.get("services")
         for number, name in enumerate(services if isinstance(services, list) else []):
             if isinstance(name, str) and name not in known:
-                place: Place = ("maintenance", index, "services", number)
+                place: KeyPath = ("maintenance", index, "services", number)
                 faults.add(place, f"is not a service{did_you_mean(name, known)}")

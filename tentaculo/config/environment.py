@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tentaculo.config.database import database_url
-from tentaculo.config.faults import Fault, Place, did_you_mean
-from tentaculo.config.forms import EnvironmentText
-from tentaculo.config.keys import ANY, Key, Kind, walk
+from tentaculo.config.database_url import database_url
+from tentaculo.config.errors import ConfigFault, KeyPath, did_you_mean
+from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
+from tentaculo.config.reader import EnvironmentText
 from tentaculo.config.schema import Config
 
 PREFIX = "TENTACULO_"
@@ -42,9 +42,9 @@ class Overlay:
     """What the environment made of the file's tables."""
 
     data: dict[str, Any]
-    variables: dict[Place, str] = field(default_factory=dict)
+    variables: dict[KeyPath, str] = field(default_factory=dict)
     """Place of each value that the environment set → the variable's name."""
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[ConfigFault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -85,7 +85,7 @@ def lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> Overlay:
     overlay = Overlay(data)
     services = variable_name("services")
     if (found := read(environ, services)) is not None:
-        _put(overlay, ("services",), Kind.TABLE, *found)
+        _put(overlay, ("services",), KeyKind.TABLE, *found)
     known = {services: None} | dict.fromkeys(_OTHERS)
     names = _names(data.get("services"))
     # Whole tables come before the single keys inside them.
@@ -100,9 +100,9 @@ def lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> Overlay:
     return overlay
 
 
-def _names(services: Any) -> dict[str, tuple[tuple[str, ...], Kind]]:
+def _names(services: Any) -> dict[str, tuple[tuple[str, ...], KeyKind]]:
     """Every environment name that means something, for the services there are."""
-    names: dict[str, tuple[tuple[str, ...], Kind]] = {}
+    names: dict[str, tuple[tuple[str, ...], KeyKind]] = {}
     # The longest service name is put in last and wins, should one name read as another service's key.
     present = sorted((str(name) for name in services), key=len) if isinstance(services, dict) else []
     for key in walk():
@@ -110,7 +110,7 @@ def _names(services: Any) -> dict[str, tuple[tuple[str, ...], Kind]]:
         if key.path[0] != "services" and ANY not in key.path:
             names[variable_name(*key.path)] = (key.path, key.kind)
     for service in present:
-        names[variable_name("services", service)] = (("services", service), Kind.TABLE)
+        names[variable_name("services", service)] = (("services", service), KeyKind.TABLE)
         for key in _service_keys():
             path = ("services", service, *key.path[2:])
             names[variable_name(*path)] = (path, key.kind)
@@ -121,17 +121,17 @@ def _service_keys() -> Iterator[Key]:
     return (key for key in walk() if key.path[:2] == ("services", ANY) and ANY not in key.path[2:])
 
 
-def _put(overlay: Overlay, place: tuple[str, ...], kind: Kind, name: str, text: str) -> None:
+def _put(overlay: Overlay, place: tuple[str, ...], kind: KeyKind, name: str, text: str) -> None:
     value: Any = EnvironmentText(text)
-    if kind is Kind.SCALAR and place[-1] == "port" and _KUBERNETES.match(text):
+    if kind is KeyKind.SCALAR and place[-1] == "port" and _KUBERNETES.match(text):
         overlay.warnings.append(f"{name} looks like one that Kubernetes makes for a Service, and is ignored")
         return
-    if kind is not Kind.SCALAR:
+    if kind is not KeyKind.SCALAR:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            example = '["a", "b"]' if kind is Kind.LIST else '{"key": "value"}'
-            overlay.faults.append(Fault(name, f"must be a {kind} as JSON, such as {example}"))
+            example = '["a", "b"]' if kind is KeyKind.LIST else '{"key": "value"}'
+            overlay.faults.append(ConfigFault(name, f"must be a {kind} as JSON, such as {example}"))
             return
     table: Any = overlay.data
     for step in place[:-1]:

@@ -7,7 +7,7 @@ from datetime import datetime, time
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from tentaculo.config.marks import NOT_EMPTY, After, Made, at_most_long
+from tentaculo.config.constraints import NOT_EMPTY, Check, Parse, at_most_long
 from tentaculo.config.section import Section
 
 EVERY: Final = "*"
@@ -50,12 +50,12 @@ def _check_reason(value: str) -> str:
     return value
 
 
-Moment = Annotated[datetime, Made(_as_moment)]
+Moment = Annotated[datetime, Parse(_as_moment)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-Reason = Annotated[str, at_most_long(200), After(_check_reason)]
+Reason = Annotated[str, at_most_long(200), Check(_check_reason)]
 
 
-class Maintenance(Section, frozen=True):
+class MaintenanceSettings(Section, frozen=True):
     """[[maintenance]]: one plan. Either `starts` and `ends`, or `at`."""
 
     services: Annotated[
@@ -67,7 +67,7 @@ class Maintenance(Section, frozen=True):
     ] = None
     ends: Annotated[Moment | None, "When it ends, if once. Default none."] = None
     at: Annotated[
-        Annotated[str, After(_check_times)] | None,
+        Annotated[str, Check(_check_times)] | None,
         'Times of day, if again and again: "02:00-04:30"; an end before the start is on the next day. Default none.',
     ] = None
     days: Annotated[
@@ -77,7 +77,7 @@ class Maintenance(Section, frozen=True):
     ] = DAYS
     zone: Annotated[
         str,
-        After(_check_zone),
+        Check(_check_zone),
         'Time zone of starts, ends, at and days, "Europe/Madrid" say. Default "UTC".',
     ] = "UTC"
 

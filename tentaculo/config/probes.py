@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from tentaculo.config import conditions
 from tentaculo.config.conditions import Condition
-from tentaculo.config.marks import NOT_EMPTY, Made, at_least, at_most, at_most_long
+from tentaculo.config.constraints import NOT_EMPTY, Parse, at_least, at_most, at_most_long
 from tentaculo.config.section import Section
-from tentaculo.config.values import Seconds, Share
+from tentaculo.config.types import Seconds, Share
 
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 _MOST = 500
@@ -79,8 +79,8 @@ def _as_statuses(value: Any) -> tuple[int, int]:
     return low, high
 
 
-Statuses = Annotated[tuple[int, int], Made(_as_statuses)]
-Conditions = tuple[Annotated[Condition, Made(_as_condition)], ...]
+Statuses = Annotated[tuple[int, int], Parse(_as_statuses)]
+Conditions = tuple[Annotated[Condition, Parse(_as_condition)], ...]
 
 _OF_ANSWERS = ("contains", "matches", "require", "prefer")
 _OF_KIND = {
@@ -92,7 +92,7 @@ _OF_KIND = {
 }
 
 
-class Probe(Section, frozen=True):
+class ProbeSettings(Section, frozen=True):
     """How a service is asked for its health."""
 
     kind: Annotated[
@@ -126,7 +126,7 @@ class Probe(Section, frozen=True):
         Annotated[str, NOT_EMPTY, at_most_long(_MOST)] | None, "Text that the answer's body must contain. Default none."
     ] = None
     matches: Annotated[
-        Annotated[Pattern, Made(_as_pattern)] | None,
+        Annotated[Pattern, Parse(_as_pattern)] | None,
         "Regular expression that must match within the answer's body. Default none.",
     ] = None
     require: Annotated[
@@ -145,7 +145,7 @@ class Probe(Section, frozen=True):
 
     def check(self) -> None:
         """Raises ValueError where it has keys that its kind or its method does not know."""
-        plain = Probe()
+        plain = ProbeSettings()
         known = _OF_KIND[self.kind]
         special = {key for keys in _OF_KIND.values() for key in keys}
         strange = sorted(key for key in special - {*known} if getattr(self, key) != getattr(plain, key))

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tentaculo.config.alerts import Alerts, Incidents
-from tentaculo.config.forms import read
-from tentaculo.config.maintenance import Maintenance
-from tentaculo.config.marks import at_least, at_most
+from tentaculo.config.alerts import AlertSettings, IncidentSettings
+from tentaculo.config.constraints import at_least, at_most
+from tentaculo.config.maintenance import MaintenanceSettings
+from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, Section
-from tentaculo.config.services import Service
-from tentaculo.config.values import (
+from tentaculo.config.services import ServiceSettings
+from tentaculo.config.types import (
     Bytes,
     DatabaseUrl,
     Listen,
@@ -31,7 +31,7 @@ from tentaculo.config.values import (
 )
 
 
-class Server(Section, frozen=True):
+class ServerSettings(Section, frozen=True):
     """[server]: where the gateway listens."""
 
     host: Annotated[
@@ -59,7 +59,7 @@ class Server(Section, frozen=True):
         return tuple((host, port or 0) for host, port in map(split_host_port, self.listen))
 
 
-class Auth(Section, frozen=True):
+class AuthSettings(Section, frozen=True):
     """[auth]: who may call."""
 
     enabled: Annotated[bool, "Whether a token is asked for. Default true."] = True
@@ -71,7 +71,7 @@ class Auth(Section, frozen=True):
     open_status: Annotated[bool, "Whether /status is open without a token. Default true."] = True
 
 
-class Cors(Section, frozen=True):
+class CorsSettings(Section, frozen=True):
     """[cors]: which web pages may call."""
 
     origins: Annotated[
@@ -79,7 +79,7 @@ class Cors(Section, frozen=True):
     ] = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173))
 
 
-class Database(Section, frozen=True):
+class DatabaseSettings(Section, frozen=True):
     """[database]: where health and events are kept."""
 
     url: Annotated[
@@ -91,7 +91,7 @@ class Database(Section, frozen=True):
     ] = None
 
 
-class History(Section, frozen=True):
+class HistorySettings(Section, frozen=True):
     """[history]: how long what was met is kept, in the database."""
 
     hours_of_minutes: Annotated[int, at_least(3), at_most(8760), "Hours for which each minute is kept. Default 48."] = (
@@ -101,7 +101,7 @@ class History(Section, frozen=True):
     years_of_days: Annotated[int, at_least(1), at_most(100), "Years for which each day is kept. Default 2."] = 2
 
 
-class Limits(Section, frozen=True):
+class LimitSettings(Section, frozen=True):
     """[limits]: how long and how much, where a route says nothing else."""
 
     connect: Annotated[Seconds, "Seconds to connect to an upstream, else 504. Default 5."] = 5
@@ -159,7 +159,7 @@ class Limits(Section, frozen=True):
     pool: Annotated[int, at_least(0), "Idle connections kept per upstream. Default 4096."] = 4096
 
 
-class Log(Section, frozen=True):
+class LogSettings(Section, frozen=True):
     """[log]: what is written to standard error."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], "Least level written. Default info."] = "info"
@@ -172,17 +172,17 @@ class Log(Section, frozen=True):
 class Config(Section, frozen=True):
     """The whole configuration."""
 
-    server: Server = Server()
-    auth: Auth = Auth()
-    cors: Cors = Cors()
-    database: Database = Database()
-    history: History = History()
-    limits: Limits = Limits()
-    log: Log = Log()
-    incidents: Incidents = Incidents()
-    alerts: Alerts = Alerts()
-    maintenance: Annotated[tuple[Maintenance, ...], "Planned maintenance, one table each. Default none."] = ()
-    services: Annotated[dict[str, Service], "The fleet, by name."] = {}
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    cors: CorsSettings = CorsSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    history: HistorySettings = HistorySettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    incidents: IncidentSettings = IncidentSettings()
+    alerts: AlertSettings = AlertSettings()
+    maintenance: Annotated[tuple[MaintenanceSettings, ...], "Planned maintenance, one table each. Default none."] = ()
+    services: Annotated[dict[str, ServiceSettings], "The fleet, by name."] = {}
 
     # Resolved by load.py; not keys of the file.
     folder: Annotated[Path, INTERNAL] = Path()

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tentaculo.config.checks import Table, services_of
+from tentaculo.config.cross_checks import Table, services_of
 from tentaculo.config.environment import FLEET_TOKEN, PLAIN_TOKENS, read
-from tentaculo.config.faults import Faults, Place
-from tentaculo.config.tokens import DEFAULT_TOKEN_FILE
-from tentaculo.config.values import Secret, is_hash, is_token
+from tentaculo.config.errors import ConfigFaults, KeyPath
+from tentaculo.config.types import Secret, is_hash, is_token
+
+DEFAULT_TOKEN_FILE = Path("data/token")
+"""Where accepted hashes are kept, relative to the configuration file, unless `auth.token_file` says otherwise."""
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
 
 def resolve(
-    data: Table, environ: Mapping[str, str], folder: Path, variables: Mapping[Place, str], faults: Faults
+    data: Table, environ: Mapping[str, str], folder: Path, variables: Mapping[KeyPath, str], faults: ConfigFaults
 ) -> Secret | None:
     """Put every service's token and whether it is enabled into `data`, and make paths of files absolute.
 
@@ -37,7 +39,7 @@ def resolve(
     return None if plain is None else Secret(plain)
 
 
-def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: Faults) -> str | None:
+def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: ConfigFaults) -> str | None:
     found = read(environ, *names)
     if found is None:
         return None
@@ -46,7 +48,7 @@ def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults
     return found[1]
 
 
-def _resolve_token(place: Place, table: Table, folder: Path, fleet: str | None, faults: Faults) -> None:
+def _resolve_token(place: KeyPath, table: Table, folder: Path, fleet: str | None, faults: ConfigFaults) -> None:
     if isinstance(table.get("token_file"), str):
         file = folder / table["token_file"]
         table["token_file"] = str(file)
@@ -66,7 +68,7 @@ def _resolve_token(place: Place, table: Table, folder: Path, fleet: str | None, 
         del table["token"]
 
 
-def _resolve_enabled(place: Place, table: Table, environ: Mapping[str, str], faults: Faults) -> None:
+def _resolve_enabled(place: KeyPath, table: Table, environ: Mapping[str, str], faults: ConfigFaults) -> None:
     variable = table.get("enabled_env")
     found = read(environ, variable) if isinstance(variable, str) else None
     if found is None:
@@ -79,7 +81,7 @@ def _resolve_enabled(place: Place, table: Table, environ: Mapping[str, str], fau
         faults.add((*place, "enabled_env"), f"{variable} must be true or false (or 1, yes, on, 0, no, off)")
 
 
-def _check_hashes(file: Path, faults: Faults) -> None:
+def _check_hashes(file: Path, faults: ConfigFaults) -> None:
     # A missing file is no fault: the first start makes it.
     text = _read(file, ("auth", "token_file"), faults, missing="")
     for number, line in enumerate((text or "").splitlines(), 1):
@@ -88,7 +90,7 @@ def _check_hashes(file: Path, faults: Faults) -> None:
             faults.add(("auth", "token_file"), f"line {number} is not a token's hash, sha256: and 64 hex digits")
 
 
-def _read(file: Path, place: Place, faults: Faults, *, missing: str | None = None) -> str | None:
+def _read(file: Path, place: KeyPath, faults: ConfigFaults, *, missing: str | None = None) -> str | None:
     """The file's text; None, and a fault, where it cannot be read; `missing`, if given, where there is no file."""
     try:
         return file.read_text(encoding="utf-8")

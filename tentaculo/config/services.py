@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from tentaculo.config.marks import at_least, more_than
-from tentaculo.config.probes import Probe
+from tentaculo.config.constraints import at_least, more_than
+from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.section import INTERNAL, Section
-from tentaculo.config.values import (
-    Address,
+from tentaculo.config.types import (
     Bytes,
     HeaderName,
     HeaderValue,
     HostHeader,
+    HttpAddress,
     PathPrefix,
     PathPrefixes,
     RouteHost,
@@ -26,10 +26,10 @@ from tentaculo.config.values import (
     Token,
     VariableName,
 )
-from tentaculo.model import Upstream
+from tentaculo.model.endpoint import Endpoint
 
 
-class Breaker(Section, frozen=True):
+class BreakerSettings(Section, frozen=True):
     """When a failing upstream is given a rest."""
 
     failures: Annotated[int, at_least(1), "Failures in a row that open it. Default 5."] = 5
@@ -46,7 +46,7 @@ class Breaker(Section, frozen=True):
     open_for: Annotated[Seconds, "Seconds it stays open before one trial. Default 10."] = 10
 
 
-class Route(Section, frozen=True):
+class RouteSettings(Section, frozen=True):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
     prefix: Annotated[PathPrefix, 'Path prefix, "/" for everything that no other route takes. Required.']
@@ -82,12 +82,12 @@ class Route(Section, frozen=True):
         return (self.prefix if self.to is None else self.to).rstrip("/")
 
 
-class Service(Section, frozen=True):
+class ServiceSettings(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
     name: Annotated[str, INTERNAL] = ""
-    url: Annotated[Address | None, "Its address, http:// or https://, without a path. Required, or urls."] = None
-    urls: Annotated[tuple[Address, ...], "Several addresses in place of url, used in turn. Default none."] = ()
+    url: Annotated[HttpAddress | None, "Its address, http:// or https://, without a path. Required, or urls."] = None
+    urls: Annotated[tuple[HttpAddress, ...], "Several addresses in place of url, used in turn. Default none."] = ()
     host: Annotated[HostHeader | None, "Host header for the upstream. Default: the client's own."] = None
     aliases: Annotated[tuple[str, ...], "Other names it is known by. Default none."] = ()
     depends_on: Annotated[
@@ -107,10 +107,10 @@ class Service(Section, frozen=True):
         "/health",
     )
     routes: Annotated[
-        tuple[Route, ...], "Its routes. Default none: its health is watched, and nothing is forwarded."
+        tuple[RouteSettings, ...], "Its routes. Default none: its health is watched, and nothing is forwarded."
     ] = ()
-    breaker: Annotated[Breaker, "When a failing address of it is given a rest."] = Breaker()
-    probe: Annotated[Probe, "How it is asked for its health."] = Probe()
+    breaker: Annotated[BreakerSettings, "When a failing address of it is given a rest."] = BreakerSettings()
+    probe: Annotated[ProbeSettings, "How it is asked for its health."] = ProbeSettings()
 
     def check(self) -> None:
         """Raises ValueError where it has no address, or both forms of them."""
@@ -123,10 +123,10 @@ class Service(Section, frozen=True):
         return (self.url,) if self.url is not None else self.urls
 
     @property
-    def upstreams(self) -> tuple[Upstream, ...]:
+    def upstreams(self) -> tuple[Endpoint, ...]:
         """The addresses, taken apart."""
         parts = [urlsplit(url) for url in self.addresses]
         return tuple(
-            Upstream(self.name, p.hostname or "", p.port or (443 if p.scheme == "https" else 80), p.scheme == "https")
+            Endpoint(self.name, p.hostname or "", p.port or (443 if p.scheme == "https" else 80), p.scheme == "https")
             for p in parts
         )

@@ -13,7 +13,7 @@ import sys
 import click
 
 from tentaculo.demo.catalogue import FLEET
-from tentaculo.demo.fleet import Blueprint, Fleet, Ports, PortTakenError, Service
+from tentaculo.demo.services import DemoService, DemoServices, Ports, PortTakenError, Service
 
 
 class _Parent(asyncio.Protocol):
@@ -36,7 +36,7 @@ class _Parent(asyncio.Protocol):
 
 
 async def serve(
-    blueprints: tuple[Blueprint, ...], host: str, ports: Ports, token: str | None, *, seed: str, attached: bool
+    blueprints: tuple[DemoService, ...], host: str, ports: Ports, token: str | None, *, seed: str, attached: bool
 ) -> None:
     """Serve until SIGTERM or SIGINT, or when attached, until the parent is gone."""
     loop = asyncio.get_running_loop()
@@ -48,7 +48,7 @@ async def serve(
         token = await parent.token
     if parent.gone.is_set():
         return
-    fleet = Fleet(Service(blueprint, token=token, seed=seed) for blueprint in blueprints)
+    fleet = DemoServices(Service(blueprint, token=token, seed=seed) for blueprint in blueprints)
     taken = await fleet.start(host, ports)
     try:
         print(json.dumps({"ports": taken}), flush=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from tentaculo.demo.answers import canned, echoes, moment, new_id, text_of
-from tentaculo.demo.fleet import Blueprint, Fault
+from tentaculo.demo.responses import canned, echoes, moment, new_id, text_of
+from tentaculo.demo.services import DemoFault, DemoService
 from tentaculo.demo.streams import chat, stream, upload, wait
 
-MADRE = Blueprint(
+MADRE = DemoService(
     name="madre",
     port=8001,
     routes=(
@@ -43,7 +43,7 @@ MADRE = Blueprint(
     ),
 )
 
-SWITCH = Blueprint(
+SWITCH = DemoService(
     name="switch",
     port=8002,
     latency=0.02,
@@ -64,11 +64,11 @@ SWITCH = Blueprint(
     ),
 )
 
-HERMES = Blueprint(
+HERMES = DemoService(
     name="hermes",
     port=8003,
     guards_health=True,
-    fault=Fault(every=120, lasts=12, status=500),
+    fault=DemoFault(every=120, lasts=12, status=500),
     routes=(
         *canned(
             {
@@ -86,7 +86,7 @@ HERMES = Blueprint(
     ),
 )
 
-HORMIGUERO = Blueprint(
+HORMIGUERO = DemoService(
     name="hormiguero",
     port=8004,
     routes=(
@@ -107,7 +107,7 @@ HORMIGUERO = Blueprint(
 )
 
 # The same leaf names with two handlers each: at the root they read the query, below /manifestator they read JSON.
-MANIFESTATOR = Blueprint(
+MANIFESTATOR = DemoService(
     name="manifestator",
     port=8005,
     health_word="healthy",
@@ -138,7 +138,7 @@ MANIFESTATOR = Blueprint(
     ),
 )
 
-MCP = Blueprint(
+MCP = DemoService(
     name="mcp",
     port=8006,
     routes=(
@@ -154,7 +154,7 @@ MCP = Blueprint(
     ),
 )
 
-SHUBNIGGURATH = Blueprint(
+SHUBNIGGURATH = DemoService(
     name="shubniggurath",
     port=8007,
     latency=0.05,
@@ -177,10 +177,10 @@ SHUBNIGGURATH = Blueprint(
     ),
 )
 
-SPAWNER = Blueprint(
+SPAWNER = DemoService(
     name="spawner",
     port=8008,
-    fault=Fault(every=90, lasts=15, delay=1.2),
+    fault=DemoFault(every=90, lasts=15, delay=1.2),
     routes=(
         *canned(
             {
@@ -196,7 +196,7 @@ SPAWNER = Blueprint(
     ),
 )
 
-OPERATOR = Blueprint(
+OPERATOR = DemoService(
     name="operator",
     port=8011,
     latency=0.03,

@@ -8,8 +8,8 @@ from hashlib import sha256
 
 from aiohttp import BodyPartReader, MultipartReader, WSMsgType, web
 
-from tentaculo.demo.answers import moment
-from tentaculo.demo.fleet import NAME
+from tentaculo.demo.responses import moment
+from tentaculo.demo.services import NAME
 
 LONGEST_WAIT = 300.0
 LARGEST_MESSAGE = 16 * 1024 * 1024

@@ -9,37 +9,14 @@ from enum import Enum
 
 import structlog
 
-from tentaculo.errors import Failure, Problem
-from tentaculo.events import wire
-from tentaculo.model import Event
+from tentaculo.events import json_codec
+from tentaculo.model.event import Event
+from tentaculo.model.failure import Failure, Problem
 
 log = structlog.get_logger(__name__)
 
 CLOSE_SECONDS = 5.0
 """How long `Hub.close` waits for subscribers that have been told to leave."""
-
-
-class EventIds:
-    """Ids that grow strictly: microseconds since 1970, or one more than the last where the clock stands or goes back.
-
-    `now_us` is that clock. `last` is an id that all must exceed, 0 for none. Today's fit in 51 of 53 bits. Of several
-    `workers` each takes the ids that leave its own remainder, so that no two take the same; `worker` counts from 1.
-    """
-
-    def __init__(self, now_us: Callable[[], int], last: int = 0, *, worker: int = 1, workers: int = 1) -> None:
-        self._now_us = now_us
-        self._last = last
-        self._worker = worker
-        self._workers = workers
-
-    def __repr__(self) -> str:
-        return f"<EventIds: last {self._last}>"
-
-    def next(self) -> int:
-        """A new id."""
-        least = max(self._last + 1, self._now_us())
-        self._last = least + (self._worker - least) % self._workers
-        return self._last
 
 
 class End(Enum):
@@ -143,7 +120,7 @@ class Hub:
         listeners = [item for item in self._subscribers if item is not exclude and item.end is None]
         if not listeners:
             return
-        frame = wire.flat(event)
+        frame = json_codec.encode_broadcast(event)
         for subscriber in listeners:
             if not subscriber.offer(frame):
                 self.cut_off += 1

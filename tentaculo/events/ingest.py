@@ -10,10 +10,17 @@ import msgspec
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
 
-from tentaculo.errors import Failure, Problem
-from tentaculo.events import wire
-from tentaculo.events.intake import Intake
-from tentaculo.events.schemas import Fault, Kind, canonical_type, judge, kind_fault, kind_phrase
+from tentaculo.events import json_codec
+from tentaculo.events.pipeline import EventPipeline
+from tentaculo.events.schemas import (
+    FieldError,
+    JsonKind,
+    canonical_type,
+    kind_fault,
+    kind_phrase,
+    validate,
+)
+from tentaculo.model.failure import Failure, Problem
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +44,7 @@ class Envelope(NamedTuple):
 class Rejected(NamedTuple):
     """Everything that is wrong with a body."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[FieldError, ...]
 
 
 def is_name(value: Any) -> bool:
@@ -45,31 +52,31 @@ def is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and len(value) <= NAME_LENGTH and value.isprintable()
 
 
-def _name_fault(name: str, body: Mapping[str, Any]) -> Fault | None:
-    fault = kind_fault(name, Kind.STRING, body)
+def _name_fault(name: str, body: Mapping[str, Any]) -> FieldError | None:
+    fault = kind_fault(name, JsonKind.STRING, body)
     if fault is None and not is_name(body[name]):
-        return Fault(name, f"must be 1 to {NAME_LENGTH} printable characters, not all blank")
+        return FieldError(name, f"must be 1 to {NAME_LENGTH} printable characters, not all blank")
     return fault
 
 
-def judge_body(body: Any, *, now_ms: int) -> Envelope | Rejected:
+def validate_body(body: Any, *, now_ms: int) -> Envelope | Rejected:
     """What the body of an ingest says, or all that is wrong with it. Pure.
 
     Keys that are not known are ignored, as older producers send some. `metadata: null` is no metadata.
     """
     if not isinstance(body, dict):
-        return Rejected((Fault("body", f"must be an object, not {kind_phrase(body)}"),))
+        return Rejected((FieldError("body", f"must be an object, not {kind_phrase(body)}"),))
     metadata = body.get("metadata")
     faults = [
         _name_fault("source", body),
         _name_fault("type", body),
-        kind_fault("payload", Kind.OBJECT, body),
-        kind_fault("broadcast", Kind.BOOLEAN, body) if "broadcast" in body else None,
-        kind_fault("metadata", Kind.OBJECT, body) if metadata is not None else None,
+        kind_fault("payload", JsonKind.OBJECT, body),
+        kind_fault("broadcast", JsonKind.BOOLEAN, body) if "broadcast" in body else None,
+        kind_fault("metadata", JsonKind.OBJECT, body) if metadata is not None else None,
     ]
     payload, schema = body.get("payload"), canonical_type(body.get("type"))
     if schema is not None and isinstance(payload, dict):
-        payload, found = judge(schema, payload, now_ms=now_ms, whole="payload")
+        payload, found = validate(schema, payload, now_ms=now_ms, whole="payload")
         faults.extend(found)
     if wrong := tuple(fault for fault in faults if fault is not None):
         return Rejected(wrong)
@@ -78,12 +85,12 @@ def judge_body(body: Any, *, now_ms: int) -> Envelope | Rejected:
     )
 
 
-def listed(faults: Sequence[Fault]) -> list[dict[str, str]]:
+def listed(faults: Sequence[FieldError]) -> list[dict[str, str]]:
     """`faults` as they stand in an answer: `[{"field": …, "message": …}]`."""
     return [fault._asdict() for fault in faults]
 
 
-def _rejection(faults: Sequence[Fault]) -> Problem:
+def _rejection(faults: Sequence[FieldError]) -> Problem:
     fields = ", ".join(fault.field for fault in faults)
     # The contract's "rejected" takes the place of the member `status` of RFC 9457, which is only advisory there;
     # `status_code` still carries 422.
@@ -141,7 +148,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 class Ingest:
     """The handler. `limit` is the most bytes a body may have."""
 
-    def __init__(self, intake: Intake, limit: int) -> None:
+    def __init__(self, intake: EventPipeline, limit: int) -> None:
         self._intake = intake
         self._limit = limit
 
@@ -149,10 +156,10 @@ class Ingest:
         """Answer 201 with the event's id once it is stored and on its way to the subscribers; else raise `Problem`."""
         check_media_type(request)
         try:
-            body = wire.parse(await read_body(request, self._limit))
-        except wire.JsonError as reason:
+            body = json_codec.parse(await read_body(request, self._limit))
+        except json_codec.JsonError as reason:
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
-        verdict = judge_body(body, now_ms=self._intake.now_ms())
+        verdict = validate_body(body, now_ms=self._intake.now_ms())
         if isinstance(verdict, Rejected):
             log.info("event rejected", by="ingest", fields=[fault.field for fault in verdict.faults])
             raise _rejection(verdict.faults)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
-from tentaculo.events import wire
+from tentaculo.events import json_codec
 
 
 class Nature(StrEnum):
@@ -36,7 +36,7 @@ def _is_number(value: Any) -> bool:
     return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
-class Kind(Enum):
+class JsonKind(Enum):
     """The JSON kinds a field can be asked to have."""
 
     STRING = _Rule("a string", lambda value: isinstance(value, str))
@@ -62,13 +62,13 @@ def kind_phrase(value: Any) -> str:
         return "null"
     if isinstance(value, float):
         return "a number with a fraction or exponent" if math.isfinite(value) else "NaN or Infinity"
-    for kind in (Kind.BOOLEAN, Kind.INTEGER, Kind.STRING, Kind.LIST, Kind.OBJECT):
+    for kind in (JsonKind.BOOLEAN, JsonKind.INTEGER, JsonKind.STRING, JsonKind.LIST, JsonKind.OBJECT):
         if kind.accepts(value):
             return kind.phrase
     return "something else"
 
 
-class Fault(NamedTuple):
+class FieldError(NamedTuple):
     """One thing that is wrong with an event."""
 
     field: str
@@ -76,12 +76,12 @@ class Fault(NamedTuple):
     """Never holds the value itself, only what it is."""
 
 
-def kind_fault(name: str, kind: Kind, fields: Mapping[str, Any]) -> Fault | None:
+def kind_fault(name: str, kind: JsonKind, fields: Mapping[str, Any]) -> FieldError | None:
     """What is wrong with the required field `name` of `fields`, or None."""
     if name not in fields:
-        return Fault(name, "is required")
+        return FieldError(name, "is required")
     if not kind.accepts(fields[name]):
-        return Fault(name, f"must be {kind.phrase}, not {kind_phrase(fields[name])}")
+        return FieldError(name, f"must be {kind.phrase}, not {kind_phrase(fields[name])}")
     return None
 
 
@@ -93,10 +93,10 @@ class Schema:
     nature: Nature
     max_bytes: int
     """Of the object that carries the fields, as compact UTF-8 JSON."""
-    fields: Mapping[str, Kind]
+    fields: Mapping[str, JsonKind]
     """Every one is required; others may be there too."""
 
-    def faults(self, fields: Mapping[str, Any], *, size: int, whole: str) -> tuple[Fault, ...]:
+    def faults(self, fields: Mapping[str, Any], *, size: int, whole: str) -> tuple[FieldError, ...]:
         """Everything that is wrong with `fields`, () when nothing is.
 
         `size` is that of the object as it came (`wire.size_of`), and `whole` the name under which too large a one is
@@ -104,15 +104,15 @@ class Schema:
         """
         found = [kind_fault(name, kind, fields) for name, kind in self.fields.items()]
         if size > self.max_bytes:
-            found.append(Fault(whole, f"is {size} bytes of JSON; {self.type} may have {self.max_bytes}"))
+            found.append(FieldError(whole, f"is {size} bytes of JSON; {self.type} may have {self.max_bytes}"))
         return tuple(fault for fault in found if fault is not None)
 
 
-def _schema(type_: str, nature: Nature, max_bytes: int, **fields: Kind) -> Schema:
-    return Schema(type_, nature, max_bytes, {**fields, "timestamp": Kind.INTEGER})
+def _schema(type_: str, nature: Nature, max_bytes: int, **fields: JsonKind) -> Schema:
+    return Schema(type_, nature, max_bytes, {**fields, "timestamp": JsonKind.INTEGER})
 
 
-_TEXT, _NUMBER = Kind.STRING, Kind.NUMBER
+_TEXT, _NUMBER = JsonKind.STRING, JsonKind.NUMBER
 
 CANONICAL: Mapping[str, Schema] = {
     schema.type: schema
@@ -123,14 +123,14 @@ CANONICAL: Mapping[str, Schema] = {
             Nature.META,
             2048,
             correlation_id=_TEXT,
-            related_events=Kind.LIST,
+            related_events=JsonKind.LIST,
             strength=_NUMBER,
         ),
         _schema("forensic.snapshot.created", Nature.FORENSIC, 1024, snapshot_id=_TEXT, reason=_TEXT),
         _schema(
             "madre.decision.explained", Nature.DECISION, 3072, decision_id=_TEXT, summary=_TEXT, confidence=_NUMBER
         ),
-        _schema("switch.tension.updated", Nature.STATE, 1024, value=Kind.INTEGER, components=Kind.OBJECT),
+        _schema("switch.tension.updated", Nature.STATE, 1024, value=JsonKind.INTEGER, components=JsonKind.OBJECT),
         _schema("shub.action.narrated", Nature.NARRATION, 2048, action=_TEXT, reason=_TEXT, next_step=_TEXT),
     )
 }
@@ -142,12 +142,12 @@ def canonical_type(type_: Any) -> Schema | None:
     return CANONICAL.get(type_) if isinstance(type_, str) else None
 
 
-def judge(
+def validate(
     schema: Schema, fields: Mapping[str, Any], *, now_ms: int, whole: str
-) -> tuple[dict[str, Any], tuple[Fault, ...]]:
+) -> tuple[dict[str, Any], tuple[FieldError, ...]]:
     """`fields` with the timestamp filled in where it is missing, and what is wrong with them.
 
     `now_ms` is the timestamp to fill in, milliseconds since 1970. The size is that of `fields` as they came.
     """
     filled = {**fields} if "timestamp" in fields else {**fields, "timestamp": now_ms}
-    return filled, schema.faults(filled, size=wire.size_of(fields), whole=whole)
+    return filled, schema.faults(filled, size=json_codec.size_of(fields), whole=whole)

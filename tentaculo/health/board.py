@@ -11,32 +11,23 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from tentaculo.config.schema import Config
-from tentaculo.config.services import Service
+from tentaculo.config.services import ServiceSettings
+from tentaculo.health.aggregation import NOT_PROBED, aggregate
 from tentaculo.health.dependencies import Dependencies
-from tentaculo.health.fusion import NOT_PROBED, fuse
 from tentaculo.health.passive import Finding, weigh
-from tentaculo.health.streak import Streak
-from tentaculo.model import (
-    BreakerState,
-    BreakerView,
-    Health,
-    ProbeResult,
-    ServiceView,
-    TrafficView,
-    Transition,
-    Upstream,
-    UpstreamView,
-)
+from tentaculo.health.thresholds import ConsecutiveThreshold
+from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
+from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView, Transition
 
 _URGENT_FOR = timedelta(minutes=1)
 """How long an address is probed more often because its breaker has opened."""
 
 
-def _no_breaker(_: Upstream) -> BreakerView:
+def _no_breaker(_: Endpoint) -> BreakerView:
     return BreakerView(BreakerState.CLOSED, 0)
 
 
-def _no_traffic(_: Upstream) -> TrafficView:
+def _no_traffic(_: Endpoint) -> TrafficView:
     return TrafficView()
 
 
@@ -44,7 +35,7 @@ def _no_traffic(_: Upstream) -> TrafficView:
 class _Address:
     """What is remembered of one address."""
 
-    streak: Streak
+    streak: ConsecutiveThreshold
     finding: Finding | None = None
 
 
@@ -52,8 +43,8 @@ class _Address:
 class _Entry:
     """What is remembered of one service."""
 
-    service: Service
-    addresses: dict[Upstream, _Address]
+    service: ServiceSettings
+    addresses: dict[Endpoint, _Address]
     found: Finding
     """What probes and requests say, also while the service is in maintenance."""
     since: datetime
@@ -84,7 +75,7 @@ class _Entry:
     def results(self) -> list[ProbeResult]:
         return [address.streak.last for address in self.addresses.values() if address.streak.last is not None]
 
-    def health_of(self, upstream: Upstream) -> Health:
+    def health_of(self, upstream: Endpoint) -> Health:
         if not self.service.enabled:
             return Health.OFF
         finding = self.addresses[upstream].finding
@@ -107,8 +98,8 @@ class Board:
         config: Config,
         *,
         now: Callable[[], datetime],
-        breaker_view: Callable[[Upstream], BreakerView] = _no_breaker,
-        traffic_view: Callable[[Upstream], TrafficView] = _no_traffic,
+        breaker_view: Callable[[Endpoint], BreakerView] = _no_breaker,
+        traffic_view: Callable[[Endpoint], TrafficView] = _no_traffic,
     ) -> None:
         self._now = now
         self._breaker_view = breaker_view
@@ -133,7 +124,7 @@ class Board:
             entry.good_path = result.endpoint or entry.good_path
         return self._weigh(entry, result.upstream, result.checked_at)
 
-    def record_traffic(self, upstream: Upstream) -> tuple[Transition, ...]:
+    def record_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
         """Weigh anew what requests met at an address, without waiting for a probe; returns what that changed."""
         entry = self._entries[upstream.service]
         if not entry.service.enabled or entry.addresses[upstream].finding is None:
@@ -168,11 +159,11 @@ class Board:
         """The health of one service by its canonical name; KeyError for any other."""
         return self._entries[service].health
 
-    def is_settled(self, upstream: Upstream) -> bool:
+    def is_settled(self, upstream: Endpoint) -> bool:
         """Whether the latest probe of an address found what is believed."""
         return self._entries[upstream.service].addresses[upstream].streak.is_settled
 
-    def is_urgent(self, upstream: Upstream) -> bool:
+    def is_urgent(self, upstream: Endpoint) -> bool:
         """Whether the next probe of an address should come soon: a belief, or a breaker that has opened, hangs on it.
 
         The latter for a minute only: a fleet that is down for long must not be asked ten times as often for it.
@@ -182,12 +173,12 @@ class Board:
         opened = self._breaker_view(upstream).opened_at
         return opened is not None and self._now() - opened < _URGENT_FOR
 
-    def is_doubted(self, upstream: Upstream) -> bool:
+    def is_doubted(self, upstream: Endpoint) -> bool:
         """Whether probes find an address down, or the latest did."""
         streak = self._entries[upstream.service].addresses[upstream].streak
         return streak.health is Health.DOWN or (streak.last is not None and streak.last.health is Health.DOWN)
 
-    def is_contradicted(self, upstream: Upstream, *, is_well: bool) -> bool:
+    def is_contradicted(self, upstream: Endpoint, *, is_well: bool) -> bool:
         """Whether a request that went well, or did not, speaks against what is believed of an address."""
         finding = self._entries[upstream.service].addresses[upstream].finding
         if finding is None:
@@ -205,7 +196,7 @@ class Board:
         entry = self._entries[service]
         return entry.good_path or entry.service.health[0]
 
-    def _weigh(self, entry: _Entry, upstream: Upstream, at: datetime) -> tuple[Transition, ...]:
+    def _weigh(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         address = entry.addresses[upstream]
         address.finding = weigh(
             Finding(address.streak.health, address.streak.reason),
@@ -214,7 +205,7 @@ class Board:
             entry.service.breaker,
             address.finding or NOT_PROBED,
         )
-        before, entry.found = entry.found, fuse([one.finding for one in entry.addresses.values()])
+        before, entry.found = entry.found, aggregate([one.finding for one in entry.addresses.values()])
         return self._tell(entry, at, is_found_anew=entry.found.health is not before.health)
 
     def _tell(self, entry: _Entry, at: datetime, *, is_found_anew: bool) -> tuple[Transition, ...]:
@@ -260,8 +251,8 @@ class Board:
             maintenance=entry.maintenance,
         )
 
-    def _upstream_view(self, entry: _Entry, upstream: Upstream) -> UpstreamView:
-        return UpstreamView(
+    def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:
+        return EndpointView(
             upstream,
             entry.health_of(upstream),
             self._breaker_view(upstream),
@@ -270,10 +261,10 @@ class Board:
         )
 
 
-def _entry(service: Service, start: datetime) -> _Entry:
+def _entry(service: ServiceSettings, start: datetime) -> _Entry:
     return _Entry(
         service,
-        {upstream: _Address(Streak(*service.probe.thresholds)) for upstream in service.upstreams},
+        {upstream: _Address(ConsecutiveThreshold(*service.probe.thresholds)) for upstream in service.upstreams},
         NOT_PROBED if service.enabled else Finding(Health.OFF, service.off_reason),
         start,
     )

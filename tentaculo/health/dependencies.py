@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from graphlib import TopologicalSorter
 
 from tentaculo.config.schema import Config
-from tentaculo.model import Health
+from tentaculo.model.health import Health
 
 _AFFECTED = (Health.DOWN, Health.DEGRADED)
 

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 
 from tentaculo.config.conditions import Condition
-from tentaculo.config.probes import Probe
-from tentaculo.health.probes.question import Attempt
-from tentaculo.model import Health
+from tentaculo.config.probes import ProbeSettings
+from tentaculo.health.probes.attempt import ProbeAttempt
+from tentaculo.model.health import Health
 
 _DAY = 86400.0
 
 
-def complaints(attempt: Attempt, probe: Probe, now: datetime) -> Iterator[tuple[Health, str]]:
+def complaints(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> Iterator[tuple[Health, str]]:
     """Each expectation of `probe` that an answer does not meet: the health that this means, and words for it."""
     yield from _of_text(attempt, probe)
     yield from _of_json(attempt, probe.require, Health.DOWN)
@@ -27,7 +27,7 @@ def complaints(attempt: Attempt, probe: Probe, now: datetime) -> Iterator[tuple[
         yield from _of_certificate(attempt.certificate_ends, probe.certificate_days, now)
 
 
-def _of_text(attempt: Attempt, probe: Probe) -> Iterator[tuple[Health, str]]:
+def _of_text(attempt: ProbeAttempt, probe: ProbeSettings) -> Iterator[tuple[Health, str]]:
     if probe.contains is None and probe.matches is None:
         return
     text = attempt.body.decode(errors="replace")
@@ -37,7 +37,7 @@ def _of_text(attempt: Attempt, probe: Probe) -> Iterator[tuple[Health, str]]:
         yield Health.DOWN, f"without a match of {probe.matches.text}"
 
 
-def _of_json(attempt: Attempt, conditions: Sequence[Condition], health: Health) -> Iterator[tuple[Health, str]]:
+def _of_json(attempt: ProbeAttempt, conditions: Sequence[Condition], health: Health) -> Iterator[tuple[Health, str]]:
     if not conditions:
         return
     try:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tentaculo.config.services import Breaker
-from tentaculo.model import BreakerState, BreakerView, Counts, Health, TrafficView
+from tentaculo.config.services import BreakerSettings
+from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, TrafficView
+from tentaculo.model.health import Health
 
 _ENOUGH = 5
 """Requests within the window that say something; one or two may be chance."""
@@ -25,7 +26,9 @@ class Finding(NamedTuple):
     """Whether requests made it another than the probes'."""
 
 
-def weigh(probed: Finding, traffic: TrafficView, breaker: BreakerView, rules: Breaker, before: Finding) -> Finding:
+def weigh(
+    probed: Finding, traffic: TrafficView, breaker: BreakerView, rules: BreakerSettings, before: Finding
+) -> Finding:
     """What is believed of an address, from what probes settled and what requests met.
 
     `before` is what this returned the last time: where requests have once shown that a service works, a few less of
@@ -43,7 +46,7 @@ def weigh(probed: Finding, traffic: TrafficView, breaker: BreakerView, rules: Br
     return probed
 
 
-def _failing(recent: Counts, breaker: BreakerView, rules: Breaker) -> str:
+def _failing(recent: Counts, breaker: BreakerView, rules: BreakerSettings) -> str:
     """In words, that requests fail; empty where they do not, or where they are too few to tell."""
     if breaker.state is not BreakerState.CLOSED:
         return f"requests failed ({breaker.reason})"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from tentaculo.proxy.inbound import Inbound
-from tentaculo.proxy.plan import Plan
+from tentaculo.proxy.inbound_request import InboundRequest
+from tentaculo.proxy.route import CompiledRoute
 
 
-class Admitted:
+class PreparedRequest:
     """A request that may be forwarded, with all that is known of it but its id."""
 
     __slots__ = ("_head", "cors_lines", "inbound", "plan")
 
-    def __init__(self, inbound: Inbound, plan: Plan, head: bytes, cors_lines: bytes) -> None:
+    def __init__(self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes) -> None:
         """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
         answer to this client's page."""
         self.inbound = inbound

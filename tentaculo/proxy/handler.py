@@ -18,29 +18,29 @@ from typing import cast
 
 from aiohttp import web
 
-from tentaculo.answers import Sent
 from tentaculo.config.schema import Config
-from tentaculo.errors import Problem
-from tentaculo.model import Upstream
-from tentaculo.proxy.acquaintance import Acquaintance
-from tentaculo.proxy.attempts import forward_visit, whole_or_rest
-from tentaculo.proxy.balance import Balancer, Member
-from tentaculo.proxy.client import Request
-from tentaculo.proxy.express import Express, WholeRequest
-from tentaculo.proxy.inbound import Inbound
-from tentaculo.proxy.shared import Needs, Shared
-from tentaculo.proxy.upstream import Pool
-from tentaculo.proxy.visit import Visit, complete
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.failure import Problem
+from tentaculo.net.sent_response import SentResponse
+from tentaculo.proxy.client_info import ClientInfo
+from tentaculo.proxy.downstream import Request
+from tentaculo.proxy.fast_path import FastPath, WholeRequest
+from tentaculo.proxy.inbound_request import InboundRequest
+from tentaculo.proxy.proxied_request import ProxiedRequest, finish_with
+from tentaculo.proxy.retries import forward_with_retries, request_body
+from tentaculo.proxy.state import ProxyDependencies, ProxyState
+from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
+from tentaculo.upstream.pool import Pool
 
 
 class Proxy:
     """Forwards whatever a route takes."""
 
-    def __init__(self, config: Config, needs: Needs) -> None:
+    def __init__(self, config: Config, needs: ProxyDependencies) -> None:
         self._balancers = {
-            service.name: Balancer(
+            service.name: LoadBalancer(
                 [
-                    Member(Pool(upstream, config.limits), needs.breaker(upstream), config.limits.in_flight)
+                    EndpointState(Pool(upstream, config.limits), needs.breaker(upstream), config.limits.in_flight)
                     for upstream in service.upstreams
                 ],
                 config.limits.queue,
@@ -51,13 +51,13 @@ class Proxy:
         self._members = {
             member.pool.upstream: member for balancer in self._balancers.values() for member in balancer.members
         }
-        self._shared = Shared(config, needs, self._balancers)
+        self._shared = ProxyState(config, needs, self._balancers)
         self.traffic = self._shared.traffic
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self._shared.plans)} routes, {self.traffic.in_flight} in flight>"
 
-    def note_probe(self, upstream: Upstream, *, is_well: bool) -> None:
+    def note_probe(self, upstream: Endpoint, *, is_well: bool) -> None:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
         if (member := self._members.get(upstream)) is not None:
             member.standing.note_probe(is_well=is_well)
@@ -84,24 +84,24 @@ class Proxy:
         visit = self._visit(request)
         self.traffic.begin()
         try:
-            return await complete(visit, _serve(visit))
+            return await finish_with(visit, _serve(visit))
         finally:
             visit.end()
 
-    def serve(self, request: WholeRequest, done: Callable[[bool], None]) -> Express:
+    def serve(self, request: WholeRequest, done: Callable[[bool], None]) -> FastPath:
         """Steps 1 to 6 at once, as far as that goes, for a request whose body has arrived whole if it has one.
 
         `done` is called when the answer has been sent, perhaps before this returns, with whether the client's
         connection stays open. When the client leaves before that, tell what is returned here.
         """
-        express = Express(self._shared, request, done)
+        express = FastPath(self._shared, request, done)
         express.start(request)
         return express
 
-    def _visit(self, request: web.BaseRequest) -> Visit:
+    def _visit(self, request: web.BaseRequest) -> ProxiedRequest:
         arrived = cast(Request, request)
-        return Visit(
-            self._shared, arrived, Inbound(arrived, Acquaintance.of(arrived.protocol, self._shared.is_trusted))
+        return ProxiedRequest(
+            self._shared, arrived, InboundRequest(arrived, ClientInfo.of(arrived.protocol, self._shared.is_trusted))
         )
 
     def screen(self, request: web.BaseRequest) -> web.StreamResponse | None:
@@ -117,6 +117,6 @@ class Proxy:
         return None
 
 
-async def _serve(visit: Visit) -> Sent:
+async def _serve(visit: ProxiedRequest) -> SentResponse:
     sent = visit.admit()
-    return await forward_visit(visit, whole_or_rest(visit)) if sent is None else sent
+    return await forward_with_retries(visit, request_body(visit)) if sent is None else sent

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tentaculo.config.schema import Config
-from tentaculo.errors import Failure, Problem
-from tentaculo.proxy.balance import Balancer
-from tentaculo.proxy.inbound import Inbound
-from tentaculo.proxy.plan import Plan
-from tentaculo.proxy.routes import RouteTable
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.proxy.inbound_request import InboundRequest
+from tentaculo.proxy.route import CompiledRoute
+from tentaculo.proxy.router import RouteTable
+from tentaculo.upstream.load_balancer import LoadBalancer
 
 
-class Plans:
+class Router:
     """Every route's plan, and `GET|HEAD /<service>/health`, which leads to the service's own health path."""
 
-    def __init__(self, config: Config, balancers: Mapping[str, Balancer], health_path: Callable[[str], str]) -> None:
+    def __init__(
+        self, config: Config, balancers: Mapping[str, LoadBalancer], health_path: Callable[[str], str]
+    ) -> None:
         """`balancers` are those of the services that are on; `health_path` gives a service's present health path."""
         self._table = RouteTable(config)
         self._plans = [
-            Plan(service, route, config.limits, balancers.get(service.name)) for service, route in self._table.routes
+            CompiledRoute(service, route, config.limits, balancers.get(service.name))
+            for service, route in self._table.routes
         ]
         self._health_path = health_path
         self._health_names = {
@@ -28,7 +31,7 @@ class Plans:
             for name in (service.name, *service.aliases)
         }
         self._health = {
-            service.name: Plan.for_health(service, config.limits, balancers.get(service.name))
+            service.name: CompiledRoute.for_health(service, config.limits, balancers.get(service.name))
             for service in config.services.values()
         }
 
@@ -38,11 +41,11 @@ class Plans:
     def __len__(self) -> int:
         return len(self._plans)
 
-    def takes_asterisk(self, inbound: Inbound) -> bool:
+    def takes_asterisk(self, inbound: InboundRequest) -> bool:
         """Whether somebody is behind all paths, and so is asked by `OPTIONS *`."""
         return self._table.match(inbound.host_name, "*") is not None
 
-    def find(self, inbound: Inbound) -> tuple[Plan, str]:
+    def find(self, inbound: InboundRequest) -> tuple[CompiledRoute, str]:
         """The plan for a request, and the target that the upstream is to see.
 
         Raises `Problem`: 404 where no route takes it, 400 for a path that could be read as another one.

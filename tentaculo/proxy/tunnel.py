@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tentaculo.sockets import reset
+from tentaculo.net.tcp import reset
 
 
 def _nothing(_: BaseException | None) -> None:

@@ -14,13 +14,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, l
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from tentaculo.model import ServiceView
-from tentaculo.store import repo, tables
+from tentaculo.model.health import ServiceView
+from tentaculo.store import events, tables
 from tentaculo.store.address import database_file, parse
-from tentaculo.store.faults import NOT_MIGRATED, StoreUnavailable, describe
+from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable, describe
 from tentaculo.store.history import HistoryRow, add_history
+from tentaculo.store.history_rollup import RollUpRequest, roll_up_history
 from tentaculo.store.runtime_table import RuntimeTable, Written
-from tentaculo.store.upkeep import Tending, tend
 
 T = TypeVar("T")
 
@@ -69,10 +69,10 @@ class Database:
             except Exception:  # noqa: BLE001
                 connection.invalidate()
 
-    def insert_events(self, rows: Sequence[repo.EventRow]) -> None:
+    def insert_events(self, rows: Sequence[events.EventRow]) -> None:
         """Store events in one transaction."""
         with self._transaction() as connection:
-            repo.insert_events(connection, rows)
+            events.insert_events(connection, rows)
 
     def write_services(self, views: Sequence[ServiceView], now: datetime) -> Written:
         """Bring the services' rows up to date in one transaction."""
@@ -88,11 +88,11 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             add_history(connection, rows)
 
-    def tend_history(self, tending: Tending, *, thorough: bool) -> Iterator[None]:
+    def tend_history(self, tending: RollUpRequest, *, thorough: bool) -> Iterator[None]:
         """The upkeep of history, piece by piece; no good any more once the connection was closed."""
-        return tend(self._transaction, tending, thorough=thorough)
+        return roll_up_history(self._transaction, tending, thorough=thorough)
 
-    def read(self, query: repo.Query) -> Any:
+    def read(self, query: events.Query) -> Any:
         """What `query` finds."""
         with self._transaction() as connection:
             return query(connection)

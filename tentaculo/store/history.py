@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
-from tentaculo.histogram import Histogram
-from tentaculo.model import DAY, HOUR, MINUTE, Past, Period, Tally
+from tentaculo.model.histogram import Histogram
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
 from tentaculo.store.tables import history
 
 HistoryRow = Mapping[str, Any]
@@ -117,7 +117,7 @@ def merged(service: str, span: int, start: int, parts: Iterable[Period]) -> Peri
     return whole
 
 
-def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict[str, Past]:
+def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
     """What is told at a glance of each of `services` of which anything is known, by name."""
     today, hour = now - now % DAY, now - now % HOUR
     day = hour - 23 * HOUR
@@ -132,7 +132,7 @@ def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict
     for service, parts in known.items():
         quarter = Tally(sum(part.probes.ok for part in parts), sum(part.probes.failed for part in parts))
         hours = tuple(part for part in parts if part.span == HOUR and part.start >= day)
-        past[service] = Past(hours, quarter, min(part.start for part in parts))
+        past[service] = HistorySummary(hours, quarter, min(part.start for part in parts))
     return past
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
 
-from tentaculo.incident import Incident, Note, Told, Window
-from tentaculo.model import Health
-from tentaculo.store.runtime_table import naive_utc, storable
-from tentaculo.store.tables import incident_notes, incidents, maintenance
+from tentaculo.model.health import Health
+from tentaculo.model.incident import Incident, Note, NotificationState
+from tentaculo.store.sql_values import aware_utc, naive_utc, storable
+from tentaculo.store.tables import incident_notes, incidents
 
 
 def save(connection: Connection, changed: Sequence[Incident]) -> None:
@@ -84,48 +84,10 @@ def notes(connection: Connection, numbers: Iterable[int], limit: int) -> list[No
         .limit(limit)
     )
     found = [
-        Note(row["id"], row["incident"], _utc(row["written_at"]), row["author"], row["text"])
+        Note(row["id"], row["incident"], aware_utc(row["written_at"]), row["author"], row["text"])
         for row in connection.execute(query).mappings()
     ]
     return found[::-1]
-
-
-def add_window(connection: Connection, window: Window) -> Window:
-    """Store a maintenance window, and give it with its number."""
-    values = {
-        "services": json.dumps(window.services),
-        "starts_at": naive_utc(window.starts_at),
-        "ends_at": naive_utc(window.ends_at),
-        "reason": storable(window.reason),
-        "author": storable(window.author),
-    }
-    number = connection.execute(insert(maintenance).values(values)).inserted_primary_key[0]  # type: ignore[index]
-    return _window({**values, "id": number})
-
-
-def windows(connection: Connection, after: datetime, limit: int) -> list[Window]:
-    """The maintenance windows that end after a time, the first to begin first; `limit` at most."""
-    query = (
-        select(maintenance)
-        .where(maintenance.c.ends_at > naive_utc(after))
-        .order_by(maintenance.c.starts_at, maintenance.c.id)
-        .limit(limit)
-    )
-    return [_window(row) for row in connection.execute(query).mappings()]
-
-
-def end_window(connection: Connection, number: int, now: datetime) -> Window | None:
-    """End a window at `now`; one that has not begun is removed. None where there is none that still holds or will."""
-    c = maintenance.c
-    still = (c.id == number) & (c.ends_at > naive_utc(now))
-    row = connection.execute(select(maintenance).where(still)).mappings().one_or_none()
-    if row is None:
-        return None
-    if row["starts_at"] >= naive_utc(now):
-        connection.execute(delete(maintenance).where(c.id == number))
-        return _window(row)
-    connection.execute(update(maintenance).where(c.id == number).values(ends_at=naive_utc(now)))
-    return _window({**row, "ends_at": naive_utc(now)})
 
 
 def _row(incident: Incident) -> dict[str, Any]:
@@ -150,27 +112,12 @@ def _row(incident: Incident) -> dict[str, Any]:
 def _incident(row: RowMapping) -> Incident:
     values = dict(row)
     for name in ("started_at", "seen_at", "ended_at", "told_at"):
-        values[name] = None if values[name] is None else _utc(values[name])
+        values[name] = None if values[name] is None else aware_utc(values[name])
     values["services"] = tuple(json.loads(values["services"]))
     values["severity"] = Health(values["severity"])
-    values["told"] = Told(values["told"])
+    values["told"] = NotificationState(values["told"])
     return Incident(**values)
-
-
-def _window(row: Any) -> Window:
-    return Window(
-        tuple(json.loads(row["services"])),
-        _utc(row["starts_at"]),
-        _utc(row["ends_at"]),
-        row["reason"],
-        row["author"],
-        int(row["id"]),
-    )
 
 
 def _naive(moment: datetime | None) -> datetime | None:
     return None if moment is None else naive_utc(moment)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC)

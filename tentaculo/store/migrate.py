@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import tentaculo
 from tentaculo.store.address import database_file, parse
 from tentaculo.store.database import connect
-from tentaculo.store.faults import StoreUnavailable, describe
+from tentaculo.store.errors import StoreUnavailable, describe
 
 
 def upgrade(url: str, revision: str = "head") -> None:

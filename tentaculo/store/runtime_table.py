@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import import_module
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnClause, Connection, DateTime, String, bindparam, column, func, inspect, select, table
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.types import TypeEngine
 
-from tentaculo.model import BreakerState, Health, ServiceView
+from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.health import Health, ServiceView
 from tentaculo.store import tables
-from tentaculo.store.faults import NOT_MIGRATED, StoreUnavailable
+from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable
+from tentaculo.store.sql_values import dialect_module, naive_utc, storable
 
 KEY = "service_name"
 # What the configuration knows of a service, and what only a probe can find out.
@@ -35,16 +36,6 @@ def word_of(view: ServiceView) -> str:
     if view.health is Health.DOWN or (view.upstreams and view.breaker.state is BreakerState.OPEN):
         return "BROKEN"
     return "OK" if view.health.is_healthy else "UNKNOWN"
-
-
-def naive_utc(moment: datetime) -> datetime:
-    """`moment` as the database keeps it: UTC without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def storable(text: str) -> str:
-    """`text` without what a database refuses: NUL (PostgreSQL) and lone surrogates (both)."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +146,6 @@ class RuntimeTable:
             "created_at": naive_utc(now),
         }
         return {name: self._fit[name](values[name]) for name in self.columns}
-
-
-def dialect_module(connection: Connection) -> Any:
-    """The dialect's own module, which has the INSERT that knows ON CONFLICT. Only the one in use: each is megabytes."""
-    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
 
 
 def _is_time(type_: TypeEngine[Any]) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tentaculo.model import HOUR, Period, Tally
-from tentaculo.web import words
+from tentaculo.model.history import HOUR, Period, Tally
+from tentaculo.web import wording
 
 WIDTH, HEIGHT = 240, 36
 _HOURS = 24
@@ -58,7 +58,7 @@ def _fault(hour: Period) -> float:
 def _text(starts: list[int], slowest: list[float | None], most: float, faults: list[float]) -> str:
     said = []
     if most:
-        said.append(f"Slowest at {_clock(starts[slowest.index(most)])}: 95 % within {words.latency(most)}.")
+        said.append(f"Slowest at {_clock(starts[slowest.index(most)])}: 95 % within {wording.latency(most)}.")
     failing = [start for start, share in zip(starts, faults, strict=True) if share]
     if len(failing) == 1:
         said.append(f"Failures in the hour from {_clock(failing[0])}.")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
 
-from tentaculo.errors import Failure, Problem
-from tentaculo.model import DAY, HOUR, MINUTE, Past, Period, Tally
-from tentaculo.web import charts, words
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
+from tentaculo.web import wording
 
 _MOST = {"hours": 31 * 24, "days": 3660}
 _MINUTES_UP_TO = 3
@@ -20,46 +19,12 @@ _MINUTES_UP_TO = 3
 _PARTS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-class Query(Protocol):
+class HistoryQuery(Protocol):
     """The store's history of one service. Raises `Problem` (STORE_UNAVAILABLE) when it cannot be read."""
 
     def __call__(self, service: str, span: int, since: int, until: int, /) -> Awaitable[Sequence[Period]]:
         """Periods of `span` seconds that begin from `since` to before `until`, seconds since 1970, oldest first."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PastRow:
-    """The past of one service, ready to be shown."""
-
-    name: str
-    day: str
-    quarter: str
-    since: str
-    """Where less than the 90 days is known: since when it is."""
-    p50: str
-    p95: str
-    of: str
-    """Whose latencies they are."""
-    chart: charts.Chart
-
-
-def past_row(name: str, past: Past, now: datetime) -> PastRow:
-    """`past` in words: the latencies are those of requests, and of probes where there were none."""
-    total = _sum(past.hours)
-    of, latency = ("requests", _requests) if total.requests.ok else ("probes", _probes)
-    p50, p95 = latency(total).latency.percentiles(0.5, 0.95)
-    last = int(now.timestamp()) // HOUR * HOUR
-    return PastRow(
-        name=words.cut(name, 80),
-        day=words.share(total.probes.share_ok),
-        quarter=words.share(past.quarter.share_ok),
-        since=_since(past, now),
-        p50=words.latency(p50),
-        p95=words.latency(p95),
-        of=of,
-        chart=charts.day({hour.start: hour for hour in past.hours}, last, latency),
-    )
 
 
 def history_shape(service: str, span: int, since: int, now: int, periods: Sequence[Period]) -> dict[str, Any]:
@@ -69,12 +34,12 @@ def history_shape(service: str, span: int, since: int, now: int, periods: Sequen
         "span_seconds": span,
         "since": _time(since),
         "until": _time(now),
-        **_met(_sum(periods)),
+        **_met(total_of(periods)),
         "periods": [{"start": _time(period.start), **_met(period)} for period in periods],
     }
 
 
-def routes(names: Mapping[str, str], query: Query, now: Callable[[], datetime]) -> list[web.RouteDef]:
+def routes(names: Mapping[str, str], query: HistoryQuery, now: Callable[[], datetime]) -> list[web.RouteDef]:
     """A route for each of `names`: a service's own and its aliases, to its own."""
 
     def handler(service: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -125,24 +90,28 @@ def _tally(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _since(past: Past, now: datetime) -> str:
+def known_since(past: HistorySummary, now: datetime) -> str:
+    """The date since which history is known, empty where that is the whole quarter."""
     if past.since is None or now.timestamp() - past.since >= 89 * DAY:
         return ""
-    return f"since {words.at(_time(past.since), now)}"
+    return f"since {wording.at(_time(past.since), now)}"
 
 
-def _sum(periods: Sequence[Period]) -> Period:
+def total_of(periods: Sequence[Period]) -> Period:
+    """The sum of all periods."""
     total = Period("", 0, 0)
     for period in periods:
         total.merge(period)
     return total
 
 
-def _probes(period: Period) -> Tally:
+def probe_tally(period: Period) -> Tally:
+    """What probes found in a period."""
     return period.probes
 
 
-def _requests(period: Period) -> Tally:
+def request_tally(period: Period) -> Tally:
+    """What requests found in a period."""
     return period.requests
 
 

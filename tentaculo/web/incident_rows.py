@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tentaculo.incident import Incident, Note, Window
-from tentaculo.model import Health
-from tentaculo.web import words
+from tentaculo.model.health import Health
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.web import wording
 
 MOST_OPEN, MOST_NOTES, MOST_WINDOWS = 20, 5, 10
 """What the page shows of each: open incidents, the newest notes of one, and windows."""
@@ -68,33 +68,35 @@ def incident_row(incident: Incident, notes: Sequence[Note], now: datetime) -> In
         is_open=incident.is_open,
         key=("down" if is_down else "degraded") if incident.is_open else "up",
         state=("Down" if is_down else "Degraded") if incident.is_open else "Over",
-        root=words.cut(incident.root, 80),
+        root=wording.cut(incident.root, 80),
         started_at=incident.started_at,
-        started=f"{words.at(incident.started_at, now)} UTC",
-        lasted=words.span(((ended_at or now) - incident.started_at).total_seconds()),
-        reason=words.cut(incident.reason, 200),
-        ending=words.cut(incident.ending, 200),
+        started=f"{wording.at(incident.started_at, now)} UTC",
+        lasted=wording.format_duration(((ended_at or now) - incident.started_at).total_seconds()),
+        reason=wording.cut(incident.reason, 200),
+        ending=wording.cut(incident.ending, 200),
         affected=_names(incident.affected),
         more=" ".join(_more(incident)),
         notes=tuple(_note_row(note, now) for note in notes[-MOST_NOTES:]),
     )
 
 
-def window_row(window: Window, now: datetime) -> WindowRow:
+def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
     """`window` in words."""
     return WindowRow(
         holds=window.holds(now),
         services=_names(window.services) or "every service",
-        reason=words.cut(window.reason, 200),
+        reason=wording.cut(window.reason, 200),
         starts_at=window.starts_at,
-        starts=f"{words.at(window.starts_at, now)} UTC",
+        starts=f"{wording.at(window.starts_at, now)} UTC",
         ends_at=window.ends_at,
-        ends=f"{words.at(window.ends_at, now)} UTC",
+        ends=f"{wording.at(window.ends_at, now)} UTC",
     )
 
 
 def _note_row(note: Note, now: datetime) -> NoteRow:
-    return NoteRow(note.at, f"{words.at(note.at, now)} UTC", words.cut(note.author, 80), words.cut(note.text, 400))
+    return NoteRow(
+        note.at, f"{wording.at(note.at, now)} UTC", wording.cut(note.author, 80), wording.cut(note.text, 400)
+    )
 
 
 def _more(incident: Incident) -> Iterable[str]:
@@ -105,5 +107,5 @@ def _more(incident: Incident) -> Iterable[str]:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(words.cut(name, 80) for name in names[:_MOST_NAMES])
+    shown = ", ".join(wording.cut(name, 80) for name in names[:_MOST_NAMES])
     return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"

@@ -9,19 +9,19 @@ from typing import NoReturn, Protocol
 import msgspec
 from aiohttp import web
 
-from tentaculo import entries
-from tentaculo.entries import EntryError
-from tentaculo.errors import Failure, Problem
-from tentaculo.incident import Incident, Note, Window
-from tentaculo.web.bodies import read_json
-from tentaculo.web.incident_shapes import incident_shape, note_shape, window_shape
+from tentaculo.model import incident_input
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.incident_input import InvalidInputError
+from tentaculo.server.request_body import read_json_body
+from tentaculo.web.incident_json import incident_shape, note_shape, window_shape
 
 PAGE, MOST = 50, 200
 """Incidents in one answer: where nothing is asked for, and at most."""
 _MOST_ID, _MOST_WINDOW_ID = 2**53, 2**31 - 1
 
 
-class Found(Protocol):
+class IncidentPage(Protocol):
     """Incidents that were looked for."""
 
     @property
@@ -33,10 +33,10 @@ class Found(Protocol):
         """Why there may be more; None where these are all."""
 
 
-class Books(Protocol):
+class ListsIncidents(Protocol):
     """Who knows of incidents and maintenance. What needs the database may raise a 503 `Problem`."""
 
-    async def find(self, *, limit: int, before: int | None = None, is_open: bool | None = None) -> Found:
+    async def find(self, *, limit: int, before: int | None = None, is_open: bool | None = None) -> IncidentPage:
         """Incidents, the newest first."""
         ...
 
@@ -46,15 +46,15 @@ class Books(Protocol):
     async def add_note(self, number: int, author: str, text: str) -> Note | None:
         """Note something; None where there is no such incident."""
 
-    async def windows(self) -> tuple[list[Window], str | None]:
+    async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
         """What holds or is to come, and why there may be more."""
         ...
 
-    async def add_window(self, window: Window) -> Window:
+    async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
         """Plan a maintenance."""
         ...
 
-    async def end_window(self, number: int) -> Window | None:
+    async def end_window(self, number: int) -> MaintenanceWindow | None:
         """End one now, or take it back; None where there is none."""
 
 
@@ -76,7 +76,7 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
     author: str = ""
 
 
-def routes(books: Books, names: Mapping[str, str], now: Callable[[], datetime]) -> list[web.RouteDef]:
+def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], datetime]) -> list[web.RouteDef]:
     """The routes. `names` leads from each service's names to its own; `now` is the time in UTC."""
 
     async def find(request: web.Request) -> web.Response:
@@ -103,10 +103,10 @@ def routes(books: Books, names: Mapping[str, str], now: Callable[[], datetime]) 
         return _json(incident_shape(*found))
 
     async def add_note(request: web.Request) -> web.Response:
-        body = await read_json(request, NoteBody)
+        body = await read_json_body(request, NoteBody)
         try:
-            author, text = entries.note(body.author, body.text)
-        except EntryError as error:
+            author, text = incident_input.note(body.author, body.text)
+        except InvalidInputError as error:
             _refuse(error.field, error.words)
         note = await books.add_note(_id(request), author, text)
         if note is None:
@@ -119,10 +119,10 @@ def routes(books: Books, names: Mapping[str, str], now: Callable[[], datetime]) 
         return _json({"maintenance": [window_shape(one, moment) for one in found], "problem": problem})
 
     async def add_window(request: web.Request) -> web.Response:
-        body = await read_json(request, WindowBody)
+        body = await read_json_body(request, WindowBody)
         try:
-            window = entries.window(names=names, now=now(), **msgspec.structs.asdict(body))
-        except EntryError as error:
+            window = incident_input.window(names=names, now=now(), **msgspec.structs.asdict(body))
+        except InvalidInputError as error:
             _refuse(error.field, error.words)
         return _json(window_shape(await books.add_window(window), now()), 201)
 

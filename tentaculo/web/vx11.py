@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tentaculo.model import BreakerState, Health, ServiceView
+from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.health import Health, ServiceView
 
 MODULE = "tentaculo_link"
 VERSION = "7.0"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tentaculo.incident import Incident, Note, Window
-from tentaculo.model import ProbeResult, Tally, Upstream
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import ProbeResult
+from tentaculo.model.history import Tally
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
-Shown = tuple[Incident, tuple[Note, ...]]
+ShownIncident = tuple[Incident, tuple[Note, ...]]
 """An incident on the page, with its notes."""
 
 
@@ -37,8 +39,8 @@ class Maintained:
 class Listed:
     """What the page shows beside the services."""
 
-    incidents: Sequence[Shown]
-    windows: Sequence[Window]
+    incidents: Sequence[ShownIncident]
+    windows: Sequence[MaintenanceWindow]
     untold: int = 0
     """Open incidents that would not fit."""
 
@@ -47,7 +49,7 @@ class Listed:
 class Suspected:
     """Requests speak against what is believed of an address."""
 
-    upstream: Upstream
+    upstream: Endpoint
 
 
 @dataclass(frozen=True, slots=True)

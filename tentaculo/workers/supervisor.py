@@ -18,13 +18,22 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from tentaculo import logs
 from tentaculo.config.schema import Config
-from tentaculo.web.listen import Running, shown
-from tentaculo.workers.job import Job
-from tentaculo.workers.line import HURRY, PING, PONG, READY, STOP, Line, pair, recipients
-from tentaculo.workers.ports import reserved
-from tentaculo.workers.revival import ATTEMPTS, Revival
+from tentaculo.server.listeners import ListeningAddresses, format_address
+from tentaculo.telemetry import logging
+from tentaculo.workers.channel import (
+    PING,
+    PONG,
+    READY,
+    STOP,
+    STOP_NOW,
+    WorkerChannel,
+    pair,
+    recipients,
+)
+from tentaculo.workers.port_reservation import reserve_ports
+from tentaculo.workers.restart_policy import ATTEMPTS, RestartPolicy
+from tentaculo.workers.worker_spec import WorkerSpec
 
 log = structlog.get_logger(__name__)
 
@@ -42,19 +51,19 @@ class WorkersFailed(Exception):  # noqa: N818 - it is told to people as it is
     """The workers cannot be started; the text says why."""
 
 
-def supervise(config: Config, hashes: Sequence[str], ready: Callable[[Running], None]) -> None:
+def supervise(config: Config, hashes: Sequence[str], ready: Callable[[ListeningAddresses], None]) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal hurries them.
 
     `ready` is called once every worker takes requests. Raises `CannotListenError`, and
     `WorkersFailed` where the workers end before they get that far.
     """
-    with reserved(config.server.addresses) as addresses:
-        listen = tuple(shown(host, port) for host, port in addresses)
+    with reserve_ports(config.server.addresses) as addresses:
+        listen = tuple(format_address(host, port) for host, port in addresses)
         config = config.replace(server=config.server.replace(listen=listen))
-        job = Job(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}")
-        writer = logs.set_up(config.log, shares=True)
+        job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}")
+        writer = logging.set_up(config.log, shares=True)
         try:
-            asyncio.run(Supervisor(job, lambda: ready(Running(addresses))).run())
+            asyncio.run(Supervisor(job, lambda: ready(ListeningAddresses(addresses))).run())
         finally:
             writer.close()
 
@@ -65,7 +74,7 @@ class Worker:
 
     number: int
     process: subprocess.Popen[bytes]
-    line: Line
+    line: WorkerChannel
     ready_at: float | None = None
     """When it began to take requests, by the loop's clock."""
     unanswered: int = 0
@@ -73,10 +82,10 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Place:
+class WorkerSlot:
     """What stays while one worker follows another."""
 
-    revival: Revival = field(default_factory=Revival)
+    revival: RestartPolicy = field(default_factory=RestartPolicy)
     worker: Worker | None = None
     timer: asyncio.TimerHandle | None = None
     """For the next start, where a pause is being kept."""
@@ -85,13 +94,13 @@ class Place:
 class Supervisor:
     """Keeps one worker in each place until it is told to stop. Everything happens in callbacks of the event loop."""
 
-    def __init__(self, job: Job, on_ready: Callable[[], None], command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, job: WorkerSpec, on_ready: Callable[[], None], command: Sequence[str] = COMMAND) -> None:
         """`on_ready` is called once every worker takes requests. `command` gets number, job and line as arguments."""
         self._job = job
         self._command = command
         self._descriptor = job.write()
         self._on_ready = on_ready
-        self._places = {number: Place() for number in range(1, job.workers + 1)}
+        self._places = {number: WorkerSlot() for number in range(1, job.workers + 1)}
         self._has_started = False
         self._is_stopping = False
         self._failure: str | None = None
@@ -139,7 +148,9 @@ class Supervisor:
             return
         finally:
             theirs.close()
-        line = Line(ours, on_message=lambda message: self._hear(worker, message), on_end=lambda: self._end(worker))
+        line = WorkerChannel(
+            ours, on_message=lambda message: self._hear(worker, message), on_end=lambda: self._end(worker)
+        )
         worker = place.worker = Worker(number, process, line)
         log.info("worker started", worker=number, pid=process.pid)
         if self._is_stopping:
@@ -221,7 +232,7 @@ class Supervisor:
             self._stop()
             return
         for worker in self._workers:
-            worker.line.order(HURRY)
+            worker.line.order(STOP_NOW)
         asyncio.get_running_loop().call_later(KILL_AFTER, self._kill)
 
     def _stop(self) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from tentaculo.incident import Note, Window
-from tests.needs import need
-from tests.web.fleet import NOW, State, event, running, view
+from tentaculo.model.incident import MaintenanceWindow, Note
+from tests.support.native_gateway import NOW, State, event, running, view
+from tests.support.needs import need
 from tests.web.test_incidents import HERMES, MCP
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,7 +33,9 @@ def state() -> State:
         replace(MCP, root="b" * 64, ending=MARKUP),
     ]
     held.books.notes = {HERMES.id: [Note(1, HERMES.id, HERMES.started_at, "n" * 80, MARKUP + "t" * 400)]}
-    held.books.planned = [Window(("c" * 64,), HERMES.started_at, NOW + timedelta(hours=1), MARKUP + "w" * 150)]
+    held.books.planned = [
+        MaintenanceWindow(("c" * 64,), HERMES.started_at, NOW + timedelta(hours=1), MARKUP + "w" * 150)
+    ]
     held.events = [event(n, payload={"text": MARKUP + "z" * 200}, type="t" * 90) for n in range(3)]
     return held
 

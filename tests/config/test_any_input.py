@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tentaculo.config.environment import variable_name
-from tentaculo.config.faults import ConfigError
-from tentaculo.config.keys import ANY, walk
-from tentaculo.config.load import load_tables
-from tests.config.conftest import SECRET
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.key_reference import ANY, walk
+from tentaculo.config.loader import load_tables
+from tests.support.config import SECRET
 
 PATHS = [key.path for key in walk()]
 SCALARS = st.one_of(

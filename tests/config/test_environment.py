@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from tentaculo.config.database import database_url
+from tentaculo.config.database_url import database_url
 from tentaculo.config.environment import child_environment, variable_name
-from tentaculo.config.keys import ANY, walk
-from tests.config.conftest import SECRET, FaultsOf, LoadText
+from tentaculo.config.key_reference import ANY, walk
+from tests.support.config import SECRET, FaultsOf, LoadText
 
 FILE = """
 [server]

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from tentaculo.config.probes import Pattern, Probe
-from tests.config.conftest import FaultsOf, LoadText
+from tentaculo.config.probes import Pattern, ProbeSettings
+from tests.support.config import FaultsOf, LoadText
 
 SERVICE = "[services.madre]\nurl = 'http://h'\n[services.madre.probe]\n"
 
@@ -79,8 +79,8 @@ def test_an_answer_to_head_has_no_body_to_look_at(faults_of: FaultsOf) -> None:
 
 
 def test_a_silence_says_it_all_by_itself() -> None:
-    assert Probe(kind="heartbeat").thresholds == (1, 1)
-    assert Probe(failures=4, successes=7).thresholds == (4, 7)
+    assert ProbeSettings(kind="heartbeat").thresholds == (1, 1)
+    assert ProbeSettings(failures=4, successes=7).thresholds == (4, 7)
 
 
 def test_a_pattern_takes_time_in_proportion() -> None:

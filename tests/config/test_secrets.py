@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.conftest import SECRET, FaultsOf, LoadText
+from tests.support.config import SECRET, FaultsOf, LoadText
 
 ONE = "[services.madre]\nurl = 'http://h'\n"
 HASH = "sha256:" + "ab" * 32

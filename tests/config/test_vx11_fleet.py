@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.config.load import load
+from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
-from tentaculo.proxy.routes import RouteTable
+from tentaculo.proxy.router import RouteTable
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker" / "vx11.toml"

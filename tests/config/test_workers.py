@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tentaculo.config.faults import ConfigError
-from tentaculo.config.load import load_tables
-from tentaculo.config.summary import summarise
+from tentaculo.cli.check import summarise
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.loader import load_tables
 
 SERVICES = {"madre": {"url": "http://127.0.0.1:8001"}}
 

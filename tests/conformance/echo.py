@@ -13,7 +13,7 @@ import os
 from contextlib import suppress
 from hashlib import sha1
 
-from tests.wirekit import Reader, Upstream, Writer, dial, read_request
+from tests.support.wire import Reader, Upstream, Writer, dial, read_request
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FINAL, _RESERVED, _MASKED = 0x80, 0x70, 0x80

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS
-from tests.gateway import ROOT
-from tests.needs import need
+from tests.support.gateway_process import ROOT
+from tests.support.needs import need
 
 SECONDS = 20
 """For each target."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from tests.gateway import running_gateway
-from tests.wirekit import Upstream, Wire, answering, dial, ok, upstream
+from tests.support.gateway_process import running_gateway
+from tests.support.wire import Upstream, Wire, answering, dial, ok, upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE = 1.0

@@ -20,9 +20,9 @@ import psutil
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from tests.gateway import Running, running_gateway
-from tests.needs import need
-from tests.wirekit import Reader, Upstream, Writer, ok, read_request, upstream
+from tests.support.gateway_process import Running, running_gateway
+from tests.support.needs import need
+from tests.support.wire import Reader, Upstream, Writer, ok, read_request, upstream
 
 pytestmark = pytest.mark.timeout(120)
 CONNECTIONS = 500

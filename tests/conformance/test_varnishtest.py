@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.gateway import Running, running_gateway
-from tests.needs import need
+from tests.support.gateway_process import Running, running_gateway
+from tests.support.needs import need
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPTS = sorted((Path(__file__).parent / "vtc").glob("*.vtc"))

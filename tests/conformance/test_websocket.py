@@ -15,8 +15,8 @@ import pytest
 from kosoku import FailureError, run_fuzzingclient, run_fuzzingserver
 
 from tests.conformance import echo
-from tests.gateway import running_gateway
-from tests.wirekit import upstream
+from tests.support.gateway_process import running_gateway
+from tests.support.wire import upstream
 
 pytestmark = pytest.mark.timeout(120)
 LARGE = ("9.*",)

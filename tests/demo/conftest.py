@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from aiohttp import ClientSession
 
-from tentaculo.demo.fleet import Blueprint, Ports, Service
+from tentaculo.demo.services import DemoService, Ports, Service
 
 TOKEN = "the-fleet's"
 Start = Callable[..., Awaitable[ClientSession]]
@@ -20,7 +20,7 @@ async def start() -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def start_one(
-            blueprint: Blueprint, *, token: str = TOKEN, clock: Callable[[], float] = lambda: 0.0
+            blueprint: DemoService, *, token: str = TOKEN, clock: Callable[[], float] = lambda: 0.0
         ) -> ClientSession:
             service = Service(blueprint, token=TOKEN, seed="test", clock=clock)
             stack.push_async_callback(service.close)

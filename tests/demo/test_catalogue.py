@@ -12,9 +12,9 @@ from aiohttp import web
 from yarl import URL
 
 from tentaculo.config.schema import Config
-from tentaculo.config.services import Route
+from tentaculo.config.services import RouteSettings
 from tentaculo.demo.catalogue import FLEET, HORMIGUERO, MADRE, MANIFESTATOR, SHUBNIGGURATH, SPAWNER
-from tentaculo.demo.fleet import Blueprint
+from tentaculo.demo.services import DemoService
 from tests.demo.conftest import Start
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +40,11 @@ def test_nine_services_on_the_ports_of_the_contract() -> None:
     assert [blueprint.name for blueprint in FLEET if blueprint.off] == ["shubniggurath"]
 
 
-def _routes() -> list[tuple[str, Route]]:
+def _routes() -> list[tuple[str, RouteSettings]]:
     return [(name, route) for name, service in vx11().services.items() for route in service.routes]
 
 
-def _answers_below(blueprint: Blueprint, path: str) -> bool:
+def _answers_below(blueprint: DemoService, path: str) -> bool:
     """Whether the service has a path of its own at `path` or below it."""
     canonical = [re.sub(r"\{[^}]*\}", "x", route.path) for route in blueprint.routes] + ["/health"]
     return any(own == path or own.startswith(path.rstrip("/") + "/") for own in canonical)
@@ -61,7 +61,7 @@ def test_every_route_of_the_fleet_leads_to_a_path_that_its_service_has() -> None
 
 
 @pytest.mark.parametrize("blueprint", FLEET, ids=lambda b: b.name)
-async def test_every_canned_path_answers(start: Start, blueprint: Blueprint) -> None:
+async def test_every_canned_path_answers(start: Start, blueprint: DemoService) -> None:
     session = await start(blueprint)
     asked = 0
     for route in blueprint.routes:
@@ -112,7 +112,7 @@ async def test_manifestators_two_handlers_of_one_name_differ(start: Start) -> No
     [(HORMIGUERO, "/hormiguero/status"), (SHUBNIGGURATH, "/shub/health")],
     ids=["hormiguero", "shub"],
 )
-async def test_health_paths_besides_health(start: Start, blueprint: Blueprint, path: str) -> None:
+async def test_health_paths_besides_health(start: Start, blueprint: DemoService, path: str) -> None:
     session = await start(blueprint)
     async with session.get(path) as response:
         assert (await response.json())["status"] == "ok"

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import psutil
 from aiohttp import ClientSession
 
-from tentaculo.demo.fleet import Ports
-from tentaculo.demo.launch import Demo
-from tests.gateway import running_gateway
+from tentaculo.demo.process import Demo
+from tentaculo.demo.services import Ports
+from tests.support.gateway_process import running_gateway
 
 MIB = 1024 * 1024
 SIZE = 96

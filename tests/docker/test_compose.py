@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tentaculo.config.load import load
+from tentaculo.config.loader import load
 from tests.docker.dockerfile import Instruction, parse
-from tests.gateway import ROOT
+from tests.support.gateway_process import ROOT
 
 DOCKER = ROOT / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())

@@ -22,8 +22,8 @@ import pytest_asyncio
 from aiohttp import ClientSession
 
 from tests.docker.dockerfile import Instruction, parse
-from tests.gateway import ROOT, TOKEN, Running, clean_environment, running_process
-from tests.needs import need, package_index_answers
+from tests.support.gateway_process import ROOT, TOKEN, Running, clean_environment, running_process
+from tests.support.needs import need, package_index_answers
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 _ABSOLUTE = re.compile(r"(?<![\w.])(/(?:opt|build|data|etc)\b)")

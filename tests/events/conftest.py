@@ -12,10 +12,11 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMsgType, web
 
 from tentaculo.config.schema import Config
-from tentaculo.errors import Failure, Problem
-from tentaculo.events.hub import EventIds, Hub
-from tentaculo.events.routes import routes
-from tentaculo.model import Event
+from tentaculo.events.endpoints import routes
+from tentaculo.events.hub import Hub
+from tentaculo.events.ids import EventIds
+from tentaculo.model.event import Event
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
 
 DEADLINE = 5.0

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tentaculo.errors import Failure, Problem
-from tentaculo.events.hub import End, EventIds, Hub
-from tentaculo.model import Event
+from tentaculo.events.hub import End, Hub
+from tentaculo.events.ids import EventIds
+from tentaculo.model.event import Event
+from tentaculo.model.failure import Failure, Problem
 
 
 def event(number: int, **payload: Any) -> Event:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.events import wire
-from tentaculo.events.schemas import CANONICAL, Kind, Nature, canonical_type, judge
+from tentaculo.events import json_codec
+from tentaculo.events.schemas import CANONICAL, JsonKind, Nature, canonical_type, validate
 
 GOOD: dict[str, dict[str, Any]] = {
     "system.alert": {"alert_id": "a", "severity": "L1", "message": "m", "timestamp": 1},
@@ -38,7 +38,7 @@ json_values = st.recursive(
 def faulty(type_: str, fields: dict[str, Any]) -> dict[str, str]:
     schema = canonical_type(type_)
     assert schema is not None
-    return dict(judge(schema, fields, now_ms=1, whole="payload")[1])
+    return dict(validate(schema, fields, now_ms=1, whole="payload")[1])
 
 
 def test_the_six_types_are_the_contracts() -> None:
@@ -86,13 +86,13 @@ def test_nan_is_not_a_number(bad: Any) -> None:
 
 @pytest.mark.parametrize("good", [0, -1, 0.25, 10**400])
 def test_numbers_are_integers_and_fractions_of_any_size(good: Any) -> None:
-    assert Kind.NUMBER.accepts(good)
+    assert JsonKind.NUMBER.accepts(good)
 
 
 def test_a_missing_timestamp_is_filled_in_and_the_argument_left_alone() -> None:
     schema = CANONICAL["system.alert"]
     fields = {"alert_id": "a", "severity": "L1", "message": "m"}
-    filled, faults = judge(schema, fields, now_ms=1234, whole="payload")
+    filled, faults = validate(schema, fields, now_ms=1234, whole="payload")
     assert not faults
     assert filled == {**fields, "timestamp": 1234}
     assert "timestamp" not in fields
@@ -105,9 +105,9 @@ def test_every_fault_is_reported_at_once() -> None:
 
 @pytest.mark.parametrize("type_", GOOD)
 def test_size_is_exact_in_compact_utf8_as_it_came(type_: str) -> None:
-    room = SIZES[type_] - wire.size_of({**GOOD[type_], "pad": ""})
+    room = SIZES[type_] - json_codec.size_of({**GOOD[type_], "pad": ""})
     full = {**GOOD[type_], "pad": "é" * (room // 2) + "x" * (room % 2)}
-    assert wire.size_of(full) == SIZES[type_]
+    assert json_codec.size_of(full) == SIZES[type_]
     assert faulty(type_, full) == {}
     assert set(faulty(type_, {**full, "pad": full["pad"] + "x"})) == {"payload"}
     del full["timestamp"]
@@ -125,11 +125,11 @@ def test_random_values_in_the_right_places_are_judged_by_kind(data: st.DataObjec
     schema = CANONICAL[type_]
     fields = {name: data.draw(json_values, label=name) for name in schema.fields}
     kinds = {
-        Kind.STRING: (str,),
-        Kind.INTEGER: (int,),
-        Kind.NUMBER: (int, float),
-        Kind.LIST: (list,),
-        Kind.OBJECT: (dict,),
+        JsonKind.STRING: (str,),
+        JsonKind.INTEGER: (int,),
+        JsonKind.NUMBER: (int, float),
+        JsonKind.LIST: (list,),
+        JsonKind.OBJECT: (dict,),
     }
     wrong = {
         name

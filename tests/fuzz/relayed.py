@@ -11,17 +11,19 @@ from functools import cache
 from urllib.parse import unquote_to_bytes
 
 from tentaculo.config.schema import Config
-from tentaculo.errors import Problem
-from tentaculo.proxy.answer import AnswerReader
-from tentaculo.proxy.headers import RequestFields, ResponseFields, header_block, request_length
-from tentaculo.proxy.heads import Heads
-from tentaculo.proxy.plan import Plan
-from tentaculo.proxy.provenance import RequestIds, trusted_provenance_lines
-from tentaculo.proxy.response import ResponseWriter
-from tentaculo.proxy.rules import HeaderRules
-from tentaculo.proxy.target import is_authority, own_path, parse_target
-from tentaculo.proxy.wire import ChunkedReader, WireError, find_head, parse_head
-from tentaculo.web.request_line import RequestLine
+from tentaculo.model.failure import Problem
+from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, parse_head
+from tentaculo.net.response_headers import ResponseHeaders
+from tentaculo.net.target import is_authority, parse_target, request_path
+from tentaculo.proxy.forwarded_headers import trusted_forwarded_lines
+from tentaculo.proxy.header_rules import HeaderRules
+from tentaculo.proxy.request_headers import RequestHeaders, header_block, request_length
+from tentaculo.proxy.response_head import ResponseHeadBuilder
+from tentaculo.proxy.route import CompiledRoute
+from tentaculo.server.request_line import RequestLine
+from tentaculo.telemetry.request_ids import RequestIds
+from tentaculo.upstream.response_head_cache import ResponseHeadCache
+from tentaculo.upstream.response_reader import ResponseReader
 from tests.wire.readers import FIELD, BrokenError, IncompleteError, Message, read_chunks, read_head
 
 MAX_HEAD = 4096
@@ -52,15 +54,15 @@ def _strict_head(head: bytes) -> Message:
     return message
 
 
-def _read(method: str, pieces: list[bytes], used: AnswerReader | None = None) -> tuple[object, ...] | None:
+def _read(method: str, pieces: list[bytes], used: ResponseReader | None = None) -> tuple[object, ...] | None:
     """All that an answer came to, None where it was refused; `used` has read others before."""
-    reader = used or AnswerReader(method, MAX_HEAD, Heads())
+    reader = used or ResponseReader(method, MAX_HEAD, ResponseHeadCache())
     reader.again(method)
     payload = b""
     try:
         for piece in pieces:
             payload += b"".join(reader.feed(piece))
-    except WireError:
+    except Http1Error:
         return None
     assert len(payload) + len(reader.beyond) <= sum(map(len, pieces))
     whole = reader.is_whole
@@ -68,12 +70,12 @@ def _read(method: str, pieces: list[bytes], used: AnswerReader | None = None) ->
     if head is not None:
         _check_answer_head(reader)
     beyond = reader.beyond
-    with suppress(WireError):
+    with suppress(Http1Error):
         reader.end()
     return head, payload, whole, beyond, len(reader.interim), reader.leaves_connection, reader.is_whole
 
 
-def _check_answer_head(reader: AnswerReader) -> None:
+def _check_answer_head(reader: ResponseReader) -> None:
     head = reader.head
     assert head is not None
     assert 100 <= head.status <= 999
@@ -94,8 +96,8 @@ def answer(data: bytes) -> None:
     whole = _read(method, [data])
     for step in (1 + choice % 4, 1 + choice % 64):
         assert _read(method, _pieces(data, step)) == whole
-    reader = AnswerReader(method, MAX_HEAD, Heads())
-    with suppress(WireError):
+    reader = ResponseReader(method, MAX_HEAD, ResponseHeadCache())
+    with suppress(Http1Error):
         reader.feed(data)
     if reader.head is not None:
         other = METHODS[choice // 4 % 4]
@@ -119,7 +121,7 @@ def chunks(data: bytes) -> None:
                     break
             else:
                 outcomes.append((payload, None))
-        except WireError:
+        except Http1Error:
             outcomes.append((b"", b"refused"))
         assert len(payload) <= len(data)
     assert len(set(outcomes)) == 1
@@ -142,11 +144,11 @@ def answer_to_client(data: bytes) -> None:
         head = parse_head(data[:end]) if end > 0 else None
         if head is None or head.status < 200:
             return
-        fields = ResponseFields(head.fields)
+        fields = ResponseHeaders(head.fields)
         writer = _writer(choice)
         block, is_chunked = writer.final(head, fields, bool(choice & 1))
         again, _ = _writer(choice).final(head, fields, bool(choice & 1))
-    except WireError:
+    except Http1Error:
         return
     assert block == again
     assert len(block) <= 8 * len(data) + 1000
@@ -170,14 +172,14 @@ def _as_request(block: bytes) -> bytes:
 
 
 @cache
-def _plan() -> Plan:
+def _plan() -> CompiledRoute:
     config = Config.of({"services": {"s": {"url": "http://inner:81", "routes": [{"prefix": "/s", "to": "/api/v1"}]}}})
     service = config.services["s"]
-    return Plan(service, service.routes[0], config.limits, None)
+    return CompiledRoute(service, service.routes[0], config.limits, None)
 
 
-def _writer(choice: int) -> ResponseWriter:
-    writer = ResponseWriter(
+def _writer(choice: int) -> ResponseHeadBuilder:
+    writer = ResponseHeadBuilder(
         _plan(),
         METHODS[choice % 4],
         choice >> 2 & 1,
@@ -195,7 +197,7 @@ def _writer(choice: int) -> ResponseWriter:
 def request_to_upstream(data: bytes) -> None:
     """Whatever fields a client sends, the upstream gets one clean head with one framing and no hop-by-hop field."""
     raw = _fields(data)
-    fields = RequestFields(raw)
+    fields = RequestHeaders(raw)
     try:
         length, is_chunked = request_length(fields, 1)
     except Problem:
@@ -215,8 +217,8 @@ def request_to_upstream(data: bytes) -> None:
 def provenance(data: bytes) -> None:
     """What a trusted peer says of a request's origin ends up in clean lines, and its id only where it is plain."""
     raw = _fields(data)
-    known = RequestFields(raw).provenance or {}
-    lines = trusted_provenance_lines(known, "10.0.0.1", "http", b'h"\\', 80, "/p")
+    known = RequestHeaders(raw).provenance or {}
+    lines = trusted_forwarded_lines(known, "10.0.0.1", "http", b'h"\\', 80, "/p")
     message = _strict_head(b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
     assert message.values(b"x-forwarded-for")[0].endswith(b"10.0.0.1")
     assert len(lines) <= 2 * len(data) + 500
@@ -227,7 +229,7 @@ def target(data: bytes) -> None:
     """A target that is taken goes on as it came, and no reading of its path leaves its place."""
     choice, data = _split(data)
     raw, method = data.decode("utf-8", "surrogateescape"), METHODS[choice % 4]
-    own_path(method, raw)
+    request_path(method, raw)
     try:
         path, query, authority = parse_target(method, raw)
     except Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.gateway import ROOT
+from tests.support.gateway_process import ROOT
 from tests.wire.ambiguities import CHUNKS, CODINGS, LENGTHS
 from tests.wire.tricks import tricks
 

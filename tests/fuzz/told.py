@@ -9,16 +9,16 @@ from pathlib import Path
 
 import msgspec
 
-from tentaculo.config.faults import ConfigError
-from tentaculo.config.load import load_tables
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.loader import load_tables
 from tentaculo.config.schema import Config
-from tentaculo.errors import Failure, Problem
+from tentaculo.events import json_codec as events_wire
 from tentaculo.events import schemas
-from tentaculo.events import wire as events_wire
-from tentaculo.model import Event
-from tentaculo.origin import is_allowed
-from tentaculo.proxy.target import is_authority
-from tentaculo.web.problems import prefers_html, render
+from tentaculo.model.event import Event
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.target import is_authority
+from tentaculo.security.origin import is_allowed
+from tentaculo.server.problems import prefers_html, render
 
 
 def events(data: bytes) -> None:
@@ -33,11 +33,11 @@ def events(data: bytes) -> None:
     size = events_wire.size_of(value)
     assert size <= 6 * len(data) + 32
     for schema in schemas.CANONICAL.values():
-        filled, faults = schemas.judge(schema, value, now_ms=1, whole="event")
+        filled, faults = schemas.validate(schema, value, now_ms=1, whole="event")
         assert set(filled) == {*value, "timestamp"}
         assert all(fault.message for fault in faults)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    flat = events_wire.flat(Event(1, "test", "a.b", value, now, False, True, {}))
+    flat = events_wire.encode_broadcast(Event(1, "test", "a.b", value, now, False, True, {}))
     again = msgspec.json.decode(flat)
     assert (again["type"], again["source"], again["id"]) == ("a.b", "test", 1)
     assert b"\n" not in flat

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from tentaculo.health.board import Board
-from tentaculo.health.breaker import Breakers
-from tentaculo.model import BreakerState, Counts, Health, Outcome, ProbeResult, Transition, Upstream
-
-from .conftest import Clock, fleet
+from tentaculo.model.endpoint import BreakerState, Counts, Endpoint, Outcome
+from tentaculo.model.health import Health, ProbeResult, Transition
+from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tests.support.health import Clock, fleet
 
 AT_ONCE = {"failures": 1, "successes": 1}
 CONFIG = fleet(
@@ -34,7 +34,7 @@ def board(clock: Clock) -> Board:
     return Board(CONFIG, now=clock.now)
 
 
-def found(clock: Clock, upstream: Upstream, health: Health, endpoint: str = "/health") -> ProbeResult:
+def found(clock: Clock, upstream: Endpoint, health: Health, endpoint: str = "/health") -> ProbeResult:
     reason = {Health.UP: "answered 200 in 4 ms", Health.DOWN: "connection refused"}.get(health, "calls itself so")
     code = 200 if health.is_healthy else None
     return ProbeResult(upstream, health, reason, clock.now(), endpoint, code, 4 if code else None, "{}")
@@ -178,7 +178,7 @@ def test_the_same_address_twice_counts_once(clock: Clock) -> None:
 
 
 def test_an_open_breaker_is_shown_and_what_requests_met_can_be_weighed_at_once(clock: Clock) -> None:
-    breakers = Breakers(CONFIG, clock, clock.now)
+    breakers = CircuitBreakers(CONFIG, clock, clock.now)
     board = Board(CONFIG, now=clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
     board.record_probe(found(clock, A, Health.UP))
     breaker = breakers.of(A)
@@ -200,7 +200,7 @@ def test_an_open_breaker_is_shown_and_what_requests_met_can_be_weighed_at_once(c
 
 
 def test_probes_never_touch_a_breaker(clock: Clock) -> None:
-    breakers = Breakers(CONFIG, clock, clock.now)
+    breakers = CircuitBreakers(CONFIG, clock, clock.now)
     board = Board(CONFIG, now=clock.now, breaker_view=breakers.view)
     for _ in range(50):
         board.record_probe(found(clock, MADRE, Health.DOWN))

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tentaculo.health.board import Board
-from tentaculo.health.breaker import Breakers
-from tentaculo.model import Health, Outcome, ProbeResult, Transition, Upstream
-
-from .conftest import Clock, fleet
+from tentaculo.model.endpoint import Endpoint, Outcome
+from tentaculo.model.health import Health, ProbeResult, Transition
+from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tests.support.health import Clock, fleet
 
 CONFIG = fleet(
     db={"url": "http://db:1"},
@@ -26,7 +26,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        breakers = Breakers(CONFIG, self.clock, self.clock.now)
+        breakers = CircuitBreakers(CONFIG, self.clock, self.clock.now)
         self.breakers = breakers
         self.board = Board(CONFIG, now=self.clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
         self.told = {view.name: (view.health, view.root) for view in self.board.snapshot()}
@@ -49,14 +49,14 @@ class Model(RuleBasedStateMachine):
         health=st.sampled_from([Health.UP, Health.DEGRADED, Health.DOWN, Health.UNKNOWN]),
         times=st.integers(1, 3),
     )
-    def probe(self, upstream: Upstream, health: Health, times: int) -> None:
+    def probe(self, upstream: Endpoint, health: Health, times: int) -> None:
         for _ in range(times):
             self.clock.seconds += 1
             result = ProbeResult(upstream, health, f"found {health}", self.clock.now(), "/health")
             self.hear(self.board.record_probe(result))
 
     @rule(upstream=st.sampled_from(UPSTREAMS), outcome=st.sampled_from(Outcome), times=st.integers(1, 12))
-    def ask(self, upstream: Upstream, outcome: Outcome, times: int) -> None:
+    def ask(self, upstream: Endpoint, outcome: Outcome, times: int) -> None:
         breaker = self.breakers.of(upstream)
         for _ in range(times):
             if ticket := breaker.try_acquire():

@@ -7,9 +7,8 @@ import pytest
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board
 from tentaculo.health.dependencies import Dependencies
-from tentaculo.model import Health, ProbeResult, Transition
-
-from .conftest import Clock, fleet
+from tentaculo.model.health import Health, ProbeResult, Transition
+from tests.support.health import Clock, fleet
 
 AT_ONCE = {"failures": 1, "successes": 1}
 CHAIN: dict[str, list[str]] = {

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tentaculo.config import probes
-from tentaculo.config.schema import Config, Limits
+from tentaculo.config.schema import Config, LimitSettings
 from tentaculo.config.section import Section, keys_of
-from tentaculo.config.services import Breaker
+from tentaculo.config.services import BreakerSettings
+from tentaculo.health.evaluation import stated_health
 from tentaculo.health.probes import KINDS
-from tentaculo.health.verdict import stated_health
-from tentaculo.model import Health
-from tests.gateway import ROOT
+from tentaculo.model.health import Health
+from tests.support.gateway_process import ROOT
 
 TEXT = (ROOT / "docs" / "health.md").read_text("utf-8")
 
@@ -40,7 +40,7 @@ def test_every_kind_of_probe_is_there() -> None:
 def test_what_is_expected_of_an_answer_is_there_with_its_default() -> None:
     rows = {row[0].strip("`"): row[1].strip("`") for row in table("### What is expected of an answer")}
     assert {*rows} == {*probes._OF_KIND["http"]}
-    probe = probes.Probe()
+    probe = probes.ProbeSettings()
     assert (rows["method"], rows["status"]) == (probe.method, str([low for low, _ in probe.status]))
     assert int(rows["certificate_days"]) == probe.certificate_days
 
@@ -54,7 +54,9 @@ def test_what_answers_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "section"), [(probes.Probe(), "probe"), (Breaker(), "breaker"), (Limits(), "limits")], ids=str
+    ("model", "section"),
+    [(probes.ProbeSettings(), "probe"), (BreakerSettings(), "breaker"), (LimitSettings(), "limits")],
+    ids=str,
 )
 def test_defaults_that_are_told_in_passing(model: Any, section: str) -> None:
     """As `probe.failures` probes in a row (3 by default), or `breaker.rate` (50 %)."""
@@ -75,7 +77,11 @@ def test_the_examples_are_valid() -> None:
 
 
 def test_every_setting_that_it_names_exists() -> None:
-    known: dict[str, type[Section]] = {"probe": probes.Probe, "breaker": Breaker, "limits": Limits}
+    known: dict[str, type[Section]] = {
+        "probe": probes.ProbeSettings,
+        "breaker": BreakerSettings,
+        "limits": LimitSettings,
+    }
     named = re.findall(r"`(probe|breaker|limits)\.(\w+)`", TEXT)
     assert [f"{section}.{key}" for section, key in named if key not in keys_of(known[section])] == []
 

@@ -7,19 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.config.forms import read
-from tentaculo.config.probes import Probe
+from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.reader import read
+from tentaculo.health.evaluation import evaluate
 from tentaculo.health.expectations import complaints
-from tentaculo.health.probes.question import Attempt
-from tentaculo.health.verdict import judge
-from tentaculo.model import Health, Upstream
+from tentaculo.health.probes.attempt import ProbeAttempt
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Health
 
 NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)
 
 
 def missing(probe: dict[str, Any], **answer: Any) -> list[tuple[Health, str]]:
-    attempt = Attempt("/health", connected=True, code=200, latency_ms=4, **answer)
-    return list(complaints(attempt, read(Probe, probe), NOW))
+    attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, **answer)
+    return list(complaints(attempt, read(ProbeSettings, probe), NOW))
 
 
 def test_nothing_is_missing_where_nothing_is_expected() -> None:
@@ -52,8 +53,8 @@ def test_everything_that_is_missing_is_told_and_the_gravest_counts() -> None:
         (Health.DEGRADED, "a is 1, not > 1"),
         (Health.DEGRADED, "slower than 0.001 s"),
     ]
-    attempt = Attempt("/health", connected=True, code=200, latency_ms=4, body=b'{"a": 1}')
-    result = judge(Upstream("madre", "h", 1), [attempt], NOW, "", read(Probe, probe))
+    attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=b'{"a": 1}')
+    result = evaluate(Endpoint("madre", "h", 1), [attempt], NOW, "", read(ProbeSettings, probe))
     assert result.health is Health.DOWN
 
 

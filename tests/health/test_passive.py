@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from tentaculo.config.services import Breaker
-from tentaculo.health.fusion import NOT_PROBED
+from tentaculo.config.services import BreakerSettings
+from tentaculo.health.aggregation import NOT_PROBED
 from tentaculo.health.passive import Finding, weigh
-from tentaculo.model import BreakerState, BreakerView, Counts, Health, TrafficView
+from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, TrafficView
+from tentaculo.model.health import Health
 
-RULES = Breaker()
+RULES = BreakerSettings()
 CLOSED = BreakerView(BreakerState.CLOSED, 0)
 UP = Finding(Health.UP, "answered 200 in 4 ms")
 WEAK = Finding(Health.DEGRADED, "calls itself degraded")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgresql import Server, running_server
+from tests.support.postgresql import Server, running_server
 
 
 @pytest.fixture(scope="session")

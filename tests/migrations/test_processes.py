@@ -13,7 +13,7 @@ import pytest
 import tentaculo
 from tentaculo.store import migrate
 from tests.migrations.test_shapes import make, table_names
-from tests.shapes import OURS, SERVICES, snapshot
+from tests.support.runtime_tables import OURS, SERVICES, snapshot
 
 ROOT = Path(tentaculo.__file__).parent.parent
 

@@ -9,8 +9,18 @@ import pytest
 from sqlalchemy import inspect, make_url
 
 from tentaculo.store import migrate, tables
-from tentaculo.store.faults import StoreUnavailable
-from tests.shapes import OURS, SERVICES, SHAPES, columns_of, make_foreign, make_services, opened, rows_of, snapshot
+from tentaculo.store.errors import StoreUnavailable
+from tests.support.runtime_tables import (
+    OURS,
+    SERVICES,
+    SHAPES,
+    columns_of,
+    make_foreign,
+    make_services,
+    opened,
+    rows_of,
+    snapshot,
+)
 
 START = ("none", "empty", "foreign", *SHAPES)
 

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, text
 
-from tentaculo.model import HOUR, Health, Period, Tally
+from tentaculo.model.health import Health
+from tentaculo.model.history import HOUR, Period, Tally
 from tentaculo.store import migrate, tables
 from tentaculo.store.database import write_services
-from tentaculo.store.faults import StoreUnavailable
+from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.events import event_row, insert_events
 from tentaculo.store.history import add_history, history_row
-from tentaculo.store.repo import event_row, insert_events
 from tests.migrations.test_shapes import make, table_names
-from tests.shapes import OURS, SERVICES, SHAPES, opened, snapshot
-from tests.store.samples import event, view
+from tests.support.runtime_tables import OURS, SERVICES, SHAPES, opened, snapshot
+from tests.support.store_samples import event, view
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway import ROOT
+from tests.support.gateway_process import ROOT
 
 REAL = sys.executable
 PYTHON = f"""

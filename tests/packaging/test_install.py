@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
-from tests.gateway import ROOT, clean_environment, running_process
+from tests.support.gateway_process import ROOT, clean_environment, running_process
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.proxy import headers
-from tentaculo.proxy.headers import RequestFields, ResponseFields
+from tentaculo.net import response_headers
+from tentaculo.net.response_headers import ResponseHeaders
+from tentaculo.proxy import request_headers
+from tentaculo.proxy.request_headers import RequestHeaders
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "headers.md").read_text(encoding="utf-8")
 _, REQUEST, RESPONSE = TEXT.split("\n## ")
@@ -22,13 +24,13 @@ def table(section: str) -> dict[bytes, str]:
 
 
 def test_every_special_header_is_in_its_table_and_no_other() -> None:
-    assert set(table(REQUEST)) == headers._REQUEST_SPECIAL
-    assert set(table(RESPONSE)) == headers._RESPONSE_SPECIAL
+    assert set(table(REQUEST)) == request_headers._REQUEST_SPECIAL
+    assert set(table(RESPONSE)) == response_headers.RESPONSE_SPECIAL
 
 
 @pytest.mark.parametrize(("name", "goes_on"), table(REQUEST).items())
 def test_what_a_request_keeps(name: bytes, goes_on: str) -> None:
-    kept = RequestFields([(name.title(), b"7")]).lines
+    kept = RequestHeaders([(name.title(), b"7")]).lines
     assert goes_on in ("yes", "no", "anew")
     assert kept == ([(name, name.title(), b"7")] if goes_on == "yes" else [])
 
@@ -37,9 +39,9 @@ def test_what_a_request_keeps(name: bytes, goes_on: str) -> None:
 def test_what_an_answer_keeps(name: bytes, goes_on: str) -> None:
     line = name + b": 7\r\n"
     assert goes_on in ("yes", "no", "anew")
-    assert ResponseFields([(line, name)]).lines == ([line] if goes_on == "yes" else [])
+    assert ResponseHeaders([(line, name)]).lines == ([line] if goes_on == "yes" else [])
 
 
 def test_what_is_for_one_hop_is_never_kept() -> None:
     for section in (REQUEST, RESPONSE):
-        assert all(table(section)[name] != "yes" for name in headers._HOP_BY_HOP)
+        assert all(table(section)[name] != "yes" for name in response_headers.HOP_BY_HOP)

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Start
-from tests.gateway import running_gateway
-from tests.needs import need
 from tests.regression.conftest import dialled
+from tests.support.gateway_process import running_gateway
+from tests.support.needs import need
 
 TIMES = 400
 # Bounds, and what was counted when they were set.

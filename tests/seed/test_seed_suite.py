@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
-from tentaculo.demo.fleet import Ports
-from tentaculo.demo.launch import Demo
-from tests.gateway import Running, running_gateway
+from tentaculo.demo.process import Demo
+from tentaculo.demo.services import Ports
+from tests.support.gateway_process import Running, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MODULES = {"madre", "switch", "hermes", "hormiguero", "manifestator", "mcp", "shubniggurath", "spawner", "operator"}

@@ -17,7 +17,6 @@ from pathlib import Path
 import uvloop
 
 from tentaculo.tasks import TaskGroup
-from tests.gateway import ROOT
 from tests.soak.abuses import ABUSES
 from tests.soak.breakdowns import BREAKDOWNS
 from tests.soak.exchanges import EXCHANGES
@@ -27,6 +26,7 @@ from tests.soak.listeners import Listener, listening
 from tests.soak.load import Load
 from tests.soak.report import MIB, Sample, Soak, write
 from tests.soak.upstream import moody_upstream
+from tests.support.gateway_process import ROOT
 
 LIMITS = {"head_time": 1, "body_grace": 2, "idle": 5, "stall": 5, "subscriber_queue": 10_000}
 LISTENERS = 8

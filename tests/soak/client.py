@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tests.soak.upstream import reset
-from tests.wirekit import Reader, Writer, read_chunked
+from tests.support.wire import Reader, Writer, read_chunked
 
 _LIMIT = 2**18
 

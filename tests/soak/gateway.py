@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tests.gateway import Running, running_gateway
 from tests.soak.client import Client, expect
 from tests.soak.upstream import Upstream
+from tests.support.gateway_process import Running, running_gateway
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LOOKS = 1.1

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tentaculo.store import database, migrate, writer
-from tentaculo.store.recorder import Recorder
-from tests.postgresql import Server, running_server
+from tentaculo.store import database, migrate, worker_thread
+from tentaculo.store.client import StoreClient
+from tests.support.postgresql import Server, running_server
 
 
 @pytest.fixture(scope="session")
@@ -51,18 +51,18 @@ def file(tmp_path: Path) -> Path:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits as short as a test can bear."""
     monkeypatch.setattr(database, "LOCK_WAIT", 0.2)
-    monkeypatch.setattr(writer, "FIRST_RETRY", 0.02)
-    monkeypatch.setattr(writer, "LAST_RETRY", 0.05)
-    monkeypatch.setattr(writer, "CHECK_EVERY", 0.1)
+    monkeypatch.setattr(worker_thread, "FIRST_RETRY", 0.02)
+    monkeypatch.setattr(worker_thread, "LAST_RETRY", 0.05)
+    monkeypatch.setattr(worker_thread, "CHECK_EVERY", 0.1)
 
 
 @pytest.fixture
-async def recorder_on() -> AsyncIterator[Callable[..., Recorder]]:
+async def recorder_on() -> AsyncIterator[Callable[..., StoreClient]]:
     """Makes recorders, and closes them afterwards."""
-    made: list[Recorder] = []
+    made: list[StoreClient] = []
 
-    def make(url: str, **limits: Any) -> Recorder:
-        made.append(Recorder(url, **limits))
+    def make(url: str, **limits: Any) -> StoreClient:
+        made.append(StoreClient(url, **limits))
         return made[-1]
 
     yield make

@@ -15,12 +15,18 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from tentaculo.histogram import Histogram
-from tentaculo.model import DAY, HOUR, MINUTE, Period, Tally
-from tentaculo.store import history, tables, upkeep
+from tentaculo.model.histogram import Histogram
+from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
+from tentaculo.store import history, history_rollup, tables
 from tentaculo.store.history import add_history, history_row, read_history, read_past
-from tentaculo.store.upkeep import Kept, Tending, find_stale, roll_up, tend
-from tests.shapes import opened
+from tentaculo.store.history_rollup import (
+    Retention,
+    RollUpRequest,
+    find_stale,
+    roll_up,
+    roll_up_history,
+)
+from tests.support.runtime_tables import opened
 
 TODAY = 20_000 * DAY  # 2024-10-04
 BOTH = ("madre", "mcp")
@@ -96,7 +102,7 @@ def test_hours_and_days_are_the_sum_of_their_minutes_before_and_after_the_upkeep
             assert read_history(connection, HOUR, now - now % HOUR - HOUR, now, BOTH) == total(
                 [part for part in parts if part.start >= now - now % HOUR - HOUR], HOUR
             )
-        exhaust(tend(transaction, Tending(now, None), thorough=True))
+        exhaust(roll_up_history(transaction, RollUpRequest(now, None), thorough=True))
     with transaction() as connection:
         assert read_history(connection, HOUR, TODAY - DAY, now, BOTH) == total(parts, HOUR)
         assert read_history(connection, DAY, TODAY - DAY, now, BOTH) == total(parts, DAY)
@@ -115,7 +121,7 @@ def test_upkeep_that_is_cut_off_anywhere_ends_well_the_next_time(transaction: Tr
     ]
     store(transaction, parts)
     pieces = 0
-    while exhaust(tend(transaction, Tending(now, None), thorough=True), pieces) == pieces:
+    while exhaust(roll_up_history(transaction, RollUpRequest(now, None), thorough=True), pieces) == pieces:
         pieces += 1
     assert pieces > 4, "there was nothing to cut off"
     with transaction() as connection:
@@ -129,14 +135,14 @@ def test_upkeep_that_is_cut_off_anywhere_ends_well_the_next_time(transaction: Tr
 def test_what_comes_late_is_computed_anew_and_never_added(transaction: Transaction) -> None:
     store(transaction, [period(TODAY, probes_ok=6), period(TODAY + MINUTE, probes_ok=6)])
     for _ in range(3):
-        exhaust(tend(transaction, Tending(TODAY + HOUR, None), thorough=False))
+        exhaust(roll_up_history(transaction, RollUpRequest(TODAY + HOUR, None), thorough=False))
     with transaction() as connection:
         (hour,) = history.rows_of(connection, HOUR, 0, TODAY + DAY)
         assert hour.probes.ok == 12
     store(transaction, [period(TODAY + MINUTE, probes_failed=4)])
     with transaction() as connection:
         assert find_stale(connection, HOUR, 0, TODAY + HOUR) == [("madre", TODAY)]
-    exhaust(tend(transaction, Tending(TODAY + HOUR, None), thorough=False))
+    exhaust(roll_up_history(transaction, RollUpRequest(TODAY + HOUR, None), thorough=False))
     with transaction() as connection:
         (hour,) = history.rows_of(connection, HOUR, 0, TODAY + DAY)
     assert (hour.probes.ok, hour.probes.failed, hour.probes.latency.count) == (12, 4, 12)
@@ -144,10 +150,10 @@ def test_what_comes_late_is_computed_anew_and_never_added(transaction: Transacti
 
 def test_after_a_long_loss_only_a_thorough_look_finds_what_is_old(transaction: Transaction) -> None:
     store(transaction, [period(TODAY - 9 * HOUR, probes_ok=6)])
-    exhaust(tend(transaction, Tending(TODAY, None), thorough=False))
+    exhaust(roll_up_history(transaction, RollUpRequest(TODAY, None), thorough=False))
     with transaction() as connection:
         assert history.rows_of(connection, HOUR, 0, TODAY) == []
-    exhaust(tend(transaction, Tending(TODAY, None), thorough=True))
+    exhaust(roll_up_history(transaction, RollUpRequest(TODAY, None), thorough=True))
     with transaction() as connection:
         assert [hour.probes.ok for hour in history.rows_of(connection, HOUR, 0, TODAY)] == [6]
         assert [day.probes.ok for day in history.rows_of(connection, DAY, 0, TODAY)] == [6]
@@ -156,7 +162,7 @@ def test_after_a_long_loss_only_a_thorough_look_finds_what_is_old(transaction: T
 def test_what_is_too_old_goes_in_small_pieces_and_by_whole_hours(
     transaction: Transaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "SWEEP", 10)
+    monkeypatch.setattr(history_rollup, "SWEEP", 10)
     now = TODAY + 30 * MINUTE
     parts = [
         period(start, service, probes_ok=1)
@@ -164,10 +170,10 @@ def test_what_is_too_old_goes_in_small_pieces_and_by_whole_hours(
         for service in ("madre", "mcp")
     ]
     store(transaction, parts)
-    kept = Kept(minutes=2 * HOUR, hours=2 * HOUR, days=DAY)
-    exhaust(tend(transaction, Tending(now, None), thorough=True))
+    kept = Retention(minutes=2 * HOUR, hours=2 * HOUR, days=DAY)
+    exhaust(roll_up_history(transaction, RollUpRequest(now, None), thorough=True))
     left = []
-    steps = tend(transaction, Tending(now, kept), thorough=False)
+    steps = roll_up_history(transaction, RollUpRequest(now, kept), thorough=False)
     for _ in steps:
         with transaction() as connection:
             left.append(len(history.rows_of(connection, MINUTE, 0, now)))
@@ -185,7 +191,7 @@ def test_what_is_too_old_goes_in_small_pieces_and_by_whole_hours(
             TODAY - HOUR,
         }
     # And what is left of an hour never replaces what was counted of it all.
-    exhaust(tend(transaction, Tending(now, kept), thorough=True))
+    exhaust(roll_up_history(transaction, RollUpRequest(now, kept), thorough=True))
     with transaction() as connection:
         assert history.rows_of(connection, DAY, 0, now) == total(parts, DAY)
         assert _sorted(history.rows_of(connection, HOUR, 0, now)) == total(parts, HOUR)
@@ -193,17 +199,17 @@ def test_what_is_too_old_goes_in_small_pieces_and_by_whole_hours(
 
 def test_nothing_is_deleted_unless_that_is_asked_for(transaction: Transaction) -> None:
     store(transaction, [period(TODAY - 9 * 365 * DAY, probes_ok=1)])
-    exhaust(tend(transaction, Tending(TODAY, None), thorough=True))
+    exhaust(roll_up_history(transaction, RollUpRequest(TODAY, None), thorough=True))
     with transaction() as connection:
         assert [len(history.rows_of(connection, span, 0, TODAY)) for span in (MINUTE, HOUR, DAY)] == [1, 1, 1]
-    exhaust(tend(transaction, Tending(TODAY, Kept(HOUR, HOUR, DAY)), thorough=True))
+    exhaust(roll_up_history(transaction, RollUpRequest(TODAY, Retention(HOUR, HOUR, DAY)), thorough=True))
     with transaction() as connection:
         assert [len(history.rows_of(connection, span, 0, TODAY)) for span in (MINUTE, HOUR, DAY)] == [0, 0, 0]
 
 
 def test_rows_of_a_clock_that_was_ahead_are_not_shown_before_their_time(transaction: Transaction) -> None:
     store(transaction, [period(TODAY + 300 * DAY, probes_failed=6), period(TODAY, probes_ok=6)])
-    exhaust(tend(transaction, Tending(TODAY + 301 * DAY, None), thorough=True))
+    exhaust(roll_up_history(transaction, RollUpRequest(TODAY + 301 * DAY, None), thorough=True))
     now = TODAY + 5 * MINUTE
     with transaction() as connection:
         for span in (MINUTE, HOUR, DAY):
@@ -256,7 +262,7 @@ def test_what_another_hand_wrote_costs_the_latencies_only(transaction: Transacti
     with transaction() as connection:
         connection.execute(tables.history.update().values(probes_latency=b"\xffjunk"))
     store(transaction, [period(TODAY, probes_ok=1)])
-    exhaust(tend(transaction, Tending(TODAY + HOUR, None), thorough=True))
+    exhaust(roll_up_history(transaction, RollUpRequest(TODAY + HOUR, None), thorough=True))
     with transaction() as connection:
         (hour,) = read_history(connection, HOUR, TODAY, TODAY + HOUR, BOTH)
     assert (hour.probes.ok, hour.probes.latency.count) == (7, 1)
@@ -294,10 +300,10 @@ def test_whatever_comes_when_and_wherever_upkeep_is_cut_off_the_sums_are_right(r
             ]
             store(transaction, parts)
             everything += parts
-            tending = Tending(TODAY + now * MINUTE, None)
-            exhaust(tend(transaction, tending, thorough=True), pieces if kill else None)
+            tending = RollUpRequest(TODAY + now * MINUTE, None)
+            exhaust(roll_up_history(transaction, tending, thorough=True), pieces if kill else None)
         end = TODAY + 3 * DAY
-        exhaust(tend(transaction, Tending(end, None), thorough=True))
+        exhaust(roll_up_history(transaction, RollUpRequest(end, None), thorough=True))
         with transaction() as connection:
             for span in (MINUTE, HOUR, DAY):
                 assert read_history(connection, span, TODAY, end, BOTH) == total(everything, span)
@@ -353,7 +359,9 @@ def test_what_concerns_every_service_is_read_by_the_index(file: Path) -> None:
     for query in (
         lambda connection: read_past(connection, now, ["service-01", "service-02"]),
         lambda connection: find_stale(connection, HOUR, TODAY, now - now % HOUR),
-        lambda connection: list(tend(transaction, Tending(now, Kept(HOUR, HOUR, DAY)), thorough=False)),
+        lambda connection: list(
+            roll_up_history(transaction, RollUpRequest(now, Retention(HOUR, HOUR, DAY)), thorough=False)
+        ),
         lambda connection: roll_up(connection, "service-01", HOUR, TODAY),
     ):
         for plan in plans(transaction, query):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench import history as quarter
 from bench.history import PRESENT
-from tentaculo.model import DAY, HOUR, MINUTE
+from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.store.history import add_history, history_row, rows_of
-from tentaculo.store.upkeep import Kept, Tending, tend
-from tests.shapes import opened
+from tentaculo.store.history_rollup import Retention, RollUpRequest, roll_up_history
+from tests.support.runtime_tables import opened
 
 MOST = 60_000_000
 """Bytes, for ten services that are probed every 10 s and asked five times a second."""
@@ -47,14 +47,14 @@ def test_a_file_that_holds_what_it_keeps_does_not_grow_any_more(file: Path) -> N
     with opened(url) as connection:
         quarter.write(connection, names)
     before = size(file)
-    kept = Kept(minutes=48 * HOUR, hours=90 * DAY, days=730 * DAY)
+    kept = Retention(minutes=48 * HOUR, hours=90 * DAY, days=730 * DAY)
     # Half a day more: each hour comes with its minutes, and an old one goes.
     for hour in range(1, 13):
         with opened(url) as connection:
             rows = rows_of(connection, MINUTE, _HOUR, _HOUR + HOUR)
             later = [replace(row, start=row.start + hour * HOUR) for row in rows if row.start + hour * HOUR > PRESENT]
             add_history(connection, [history_row(row) for row in later])
-        for _ in tend(lambda: opened(url), Tending(_HOUR + (hour + 1) * HOUR, kept), thorough=False):
+        for _ in roll_up_history(lambda: opened(url), RollUpRequest(_HOUR + (hour + 1) * HOUR, kept), thorough=False):
             pass
     with opened(url) as connection:
         oldest = connection.exec_driver_sql("SELECT min(start) FROM tentaculo_history WHERE span = 60").scalar_one()

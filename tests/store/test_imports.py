@@ -12,10 +12,10 @@ ROOT = Path(tentaculo.__file__).parent.parent
 
 USE = """
 import asyncio, sys
-from tentaculo.store.recorder import Recorder
+from tentaculo.store.client import StoreClient
 
 async def main():
-    recorder = Recorder(sys.argv[1])
+    recorder = StoreClient(sys.argv[1])
     await recorder.start()
     assert recorder.problem is None, recorder.problem
     assert await recorder.recent_events(5) == []

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tentaculo.incident import Incident, Told, Window
-from tentaculo.model import Health
-from tentaculo.store import incidents
-from tentaculo.store.faults import StoreUnavailable
-from tentaculo.store.recorder import Recorder
+from tentaculo.model.health import Health
+from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState
+from tentaculo.store import incidents, maintenance
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -32,12 +32,12 @@ def incident(number: int, **changes: object) -> Incident:
 ENDED = {"ended_at": NOW + MINUTE, "ending": "It is well again: answered 200 in 4 ms"}
 
 
-async def test_an_incident_is_read_as_it_was_saved(url: str, recorder_on: Callable[..., Recorder]) -> None:
+async def test_an_incident_is_read_as_it_was_saved(url: str, recorder_on: Callable[..., StoreClient]) -> None:
     recorder = recorder_on(url)
     await recorder.start()
     first, second = incident(1), incident(2, root="hermes", services=("hermes",), severity=Health.DEGRADED)
     await recorder.run(partial(incidents.save, changed=[second, first]))
-    told = {"told": Told.OPEN, "told_at": NOW, "told_services": 2, "reopened": 3, "part_of": 7}
+    told = {"told": NotificationState.OPEN, "told_at": NOW, "told_services": 2, "reopened": 3, "part_of": 7}
     first = incident(1, peak_error_rate=0.375, **ENDED, **told)
     await recorder.run(partial(incidents.save, changed=[first]))
     assert await recorder.run(partial(incidents.find, number=first.id)) == first
@@ -45,7 +45,9 @@ async def test_an_incident_is_read_as_it_was_saved(url: str, recorder_on: Callab
     assert await recorder.run(partial(incidents.newest, limit=9)) == [second, first]
 
 
-async def test_what_another_hand_wrote_costs_that_answer_only(url: str, recorder_on: Callable[..., Recorder]) -> None:
+async def test_what_another_hand_wrote_costs_that_answer_only(
+    url: str, recorder_on: Callable[..., StoreClient]
+) -> None:
     recorder = recorder_on(url)
     await recorder.start()
     await recorder.run(partial(incidents.save, changed=[incident(1)]))
@@ -57,7 +59,7 @@ async def test_what_another_hand_wrote_costs_that_answer_only(url: str, recorder
     assert recorder.problem is None
 
 
-async def test_pages_of_incidents(url: str, recorder_on: Callable[..., Recorder]) -> None:
+async def test_pages_of_incidents(url: str, recorder_on: Callable[..., StoreClient]) -> None:
     recorder = recorder_on(url)
     await recorder.start()
     kept = [incident(number, **(ENDED if number % 2 else {})) for number in range(6)]
@@ -76,7 +78,7 @@ async def test_pages_of_incidents(url: str, recorder_on: Callable[..., Recorder]
 
 
 async def test_notes_stand_in_their_order_and_go_with_their_incident(
-    url: str, recorder_on: Callable[..., Recorder]
+    url: str, recorder_on: Callable[..., StoreClient]
 ) -> None:
     recorder = recorder_on(url)
     await recorder.start()
@@ -97,29 +99,29 @@ async def test_notes_stand_in_their_order_and_go_with_their_incident(
     assert [one.text for one in left] == ["three"]
 
 
-async def test_windows_are_kept_until_they_are_over(url: str, recorder_on: Callable[..., Recorder]) -> None:
+async def test_windows_are_kept_until_they_are_over(url: str, recorder_on: Callable[..., StoreClient]) -> None:
     recorder = recorder_on(url)
     await recorder.start()
-    later = Window(("hermes",), NOW + 5 * MINUTE, NOW + 9 * MINUTE, "a new disk", "ana")
-    holds = Window((), NOW - MINUTE, NOW + MINUTE, "everything moves")
-    stored = [await recorder.run(partial(incidents.add_window, window=window)) for window in (later, holds)]
+    later = MaintenanceWindow(("hermes",), NOW + 5 * MINUTE, NOW + 9 * MINUTE, "a new disk", "ana")
+    holds = MaintenanceWindow((), NOW - MINUTE, NOW + MINUTE, "everything moves")
+    stored = [await recorder.run(partial(maintenance.add_window, window=window)) for window in (later, holds)]
     assert [(one.id, replace(one, id=None)) for one in stored] == [(1, later), (2, holds)]
-    assert await recorder.run(partial(incidents.windows, after=NOW, limit=9)) == [stored[1], stored[0]]
-    assert await recorder.run(partial(incidents.windows, after=NOW + MINUTE, limit=9)) == [stored[0]]
-    assert await recorder.run(partial(incidents.end_window, number=3, now=NOW)) is None
-    assert await recorder.run(partial(incidents.end_window, number=2, now=NOW)) == replace(stored[1], ends_at=NOW)
-    assert await recorder.run(partial(incidents.end_window, number=2, now=NOW)) is None, "it is over"
-    assert await recorder.run(partial(incidents.end_window, number=1, now=NOW)) == later_with_number(later)
-    assert await recorder.run(partial(incidents.windows, after=NOW - 9 * MINUTE, limit=9)) == [
+    assert await recorder.run(partial(maintenance.windows, after=NOW, limit=9)) == [stored[1], stored[0]]
+    assert await recorder.run(partial(maintenance.windows, after=NOW + MINUTE, limit=9)) == [stored[0]]
+    assert await recorder.run(partial(maintenance.end_window, number=3, now=NOW)) is None
+    assert await recorder.run(partial(maintenance.end_window, number=2, now=NOW)) == replace(stored[1], ends_at=NOW)
+    assert await recorder.run(partial(maintenance.end_window, number=2, now=NOW)) is None, "it is over"
+    assert await recorder.run(partial(maintenance.end_window, number=1, now=NOW)) == later_with_number(later)
+    assert await recorder.run(partial(maintenance.windows, after=NOW - 9 * MINUTE, limit=9)) == [
         replace(stored[1], ends_at=NOW)
     ], "one that had not begun is gone"
 
 
-def later_with_number(window: Window) -> Window:
+def later_with_number(window: MaintenanceWindow) -> MaintenanceWindow:
     return replace(window, id=1)
 
 
-async def test_a_lost_database_says_so_at_once(tmp_path: Path, recorder_on: Callable[..., Recorder]) -> None:
+async def test_a_lost_database_says_so_at_once(tmp_path: Path, recorder_on: Callable[..., StoreClient]) -> None:
     recorder = recorder_on(f"sqlite:///{tmp_path / 'nothing.db'}")
     await recorder.start()
     with pytest.raises(StoreUnavailable, match="does not exist"):

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model import Health
+from tentaculo.model.health import Health
 from tentaculo.store import migrate
 from tentaculo.store.database import write_services
-from tentaculo.store.faults import StoreUnavailable
+from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.runtime_table import word_of
-from tests.shapes import SERVICES, SHAPES, columns_of, make_services, opened, rows_of
-from tests.store.samples import NOW, unprobed, view
+from tests.support.runtime_tables import SERVICES, SHAPES, columns_of, make_services, opened, rows_of
+from tests.support.store_samples import NOW, unprobed, view
 
 LATER = NOW + timedelta(hours=1)
 

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
-from tests.gateway import Running, running_gateway
+from tests.support.gateway_process import Running, running_gateway
 from tests.thirdparty.conftest import ask, end
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

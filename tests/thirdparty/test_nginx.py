@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
-from tests.gateway import Running, running_gateway
-from tests.needs import need
+from tests.support.gateway_process import Running, running_gateway
+from tests.support.needs import need
 from tests.thirdparty.conftest import accepts, ask, end, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests.gateway import Running, running_gateway
+from tests.support.gateway_process import Running, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LARGE = 5_000_000

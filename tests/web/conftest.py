@@ -1,15 +1,5 @@
 """The native application on a real socket."""
 
-from __future__ import annotations
+from tests.support.native_gateway import gateway
 
-from collections.abc import AsyncIterator
-
-import pytest
-
-from tests.web.fleet import Gateway, State, running
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[Gateway]:
-    async with running(State()) as served:
-        yield served
+__all__ = ["gateway"]

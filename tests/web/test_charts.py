@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.histogram import Histogram, bucket
-from tentaculo.model import HOUR, Period, Tally
+from tentaculo.model.histogram import Histogram, bucket
+from tentaculo.model.history import HOUR, Period, Tally
 from tentaculo.web import charts
 from tentaculo.web.charts import HEIGHT, WIDTH, Chart
 

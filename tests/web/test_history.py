@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model import DAY, HOUR, MINUTE
-from tests.web.fleet import NOW, TOKEN, Gateway
+from tentaculo.model.history import DAY, HOUR, MINUTE
+from tests.support.native_gateway import NOW, TOKEN, Gateway
 
 PRESENT = int(NOW.timestamp())
 

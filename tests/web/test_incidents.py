@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo import entries
-from tentaculo.entries import EntryError
-from tentaculo.incident import Incident, Note, Window
-from tentaculo.model import Health
-from tests.web.fleet import NOW, TOKEN, Gateway
-from tests.web.test_status import HOSTILE, Outline, page, words
+from tentaculo.model import incident_input
+from tentaculo.model.health import Health
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.incident_input import InvalidInputError
+from tests.support.native_gateway import NOW, TOKEN, Gateway
+from tests.web.test_status_page import HOSTILE, Outline, page, words
 
 HEADERS = {"X-VX11-Token": TOKEN}
 MINUTE = timedelta(minutes=1)
@@ -228,12 +228,12 @@ def test_whatever_is_entered_is_a_sound_window_or_refused(
 ) -> None:
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     try:
-        window = entries.window(
+        window = incident_input.window(
             services, reason, names=names, now=NOW, starts_at=starts_at, ends_at=ends_at, minutes=minutes
         )
-    except EntryError:
+    except InvalidInputError:
         return
-    assert max(NOW, window.starts_at) < window.ends_at <= NOW + entries.LONGEST
+    assert max(NOW, window.starts_at) < window.ends_at <= NOW + incident_input.LONGEST
     assert set(window.services) <= {"hermes", "mcp"}
     assert (window.services == ()) is ("*" in services)
 
@@ -245,8 +245,8 @@ async def test_the_page_shows_incidents_and_maintenance_in_words(gateway: Gatewa
     gateway.state.books.incidents = [HERMES, MCP]
     gateway.state.books.notes = {HERMES.id: [NOTE]}
     gateway.state.books.planned = [
-        Window(("spawner",), NOW - MINUTE, NOW + 60 * MINUTE, "a new disk"),
-        Window((), NOW + 1440 * MINUTE, NOW + 1500 * MINUTE, "moving house"),
+        MaintenanceWindow(("spawner",), NOW - MINUTE, NOW + 60 * MINUTE, "a new disk"),
+        MaintenanceWindow((), NOW + 1440 * MINUTE, NOW + 1500 * MINUTE, "moving house"),
     ]
     text = await page(gateway)
     said = words(text)
@@ -272,7 +272,7 @@ async def test_what_people_and_services_say_of_an_incident_is_text(gateway: Gate
         replace(MCP, ending=HOSTILE),
     ]
     gateway.state.books.notes = {HERMES.id: [replace(NOTE, author=HOSTILE, text=HOSTILE)]}
-    gateway.state.books.planned = [Window((HOSTILE,), NOW, NOW + MINUTE, HOSTILE)]
+    gateway.state.books.planned = [MaintenanceWindow((HOSTILE,), NOW, NOW + MINUTE, HOSTILE)]
     text = await page(gateway)
     outline = Outline(text)
     assert outline.tags.count("script") == 1
@@ -283,7 +283,7 @@ async def test_what_people_and_services_say_of_an_incident_is_text(gateway: Gate
 
 async def test_a_flood_of_incidents_is_bounded_on_the_page(gateway: Gateway) -> None:
     gateway.state.books.incidents = [replace(HERMES, id=number, reason="x" * 9000) for number in range(1, 500)]
-    gateway.state.books.planned = [Window(("hermes",), NOW, NOW + MINUTE, "x" * 9000)] * 50
+    gateway.state.books.planned = [MaintenanceWindow(("hermes",), NOW, NOW + MINUTE, "x" * 9000)] * 50
     text = await page(gateway)
     assert words(text).count("Incident ") == 20
     assert "And 479 more: /vx11/incidents?open=true lists them all." in words(text)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model import BreakerState, BreakerView, Counts, Health, Upstream, UpstreamView
-from tests.web.fleet import CLOSED, NOW, OPEN, TOKEN, Gateway, view
+from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint
+from tentaculo.model.health import EndpointView, Health
+from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, view
 
 AUTH = {"X-VX11-Token": TOKEN}
 
@@ -84,8 +85,8 @@ async def test_an_affected_service_says_what_is_behind_it(gateway: Gateway) -> N
 
 async def test_the_overview_tells_more_of_each(gateway: Gateway) -> None:
     upstreams = (
-        UpstreamView(Upstream("operator", "a", 1), Health.DOWN, CLOSED, Counts(7, 3), Counts(40, 2)),
-        UpstreamView(Upstream("operator", "b", 1), Health.DOWN, CLOSED, Counts(1, 0), Counts(0, 0)),
+        EndpointView(Endpoint("operator", "a", 1), Health.DOWN, CLOSED, Counts(7, 3), Counts(40, 2)),
+        EndpointView(Endpoint("operator", "b", 1), Health.DOWN, CLOSED, Counts(1, 0), Counts(0, 0)),
     )
     gateway.state.services = (view("operator", health=Health.DOWN, root="switch", upstreams=upstreams),)
     status = (await fetch(gateway, "/vx11/status"))["modules"]["operator"]

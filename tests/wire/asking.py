@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.wirekit import Response, Wire
+from tests.support.wire import Response, Wire
 
 
 async def ask(wire: Wire, target: str, *lines: bytes, method: str = "GET", host: str = "h") -> Response:

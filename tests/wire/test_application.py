@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import TOKEN, Start
+from tests.support.wire import answering, dial, ok, upstream
 from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
-from tests.wirekit import (
-    answering,
-    dial,
-    ok,
-    upstream,
-)
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

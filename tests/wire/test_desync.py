@@ -10,11 +10,11 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Start
+from tests.support.wire import dial
 from tests.wire.ambiguities import usual_shapes
 from tests.wire.conftest import Service
 from tests.wire.trials import REFUSALS, hold
 from tests.wire.witness import Witness, listening
-from tests.wirekit import dial
 
 
 @pytest.mark.timeout(240)

@@ -7,15 +7,9 @@ import gzip
 import pytest
 
 from tests.conftest import Start
+from tests.support.wire import Request, answering, dial, ok, upstream
 from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
-from tests.wirekit import (
-    Request,
-    answering,
-    dial,
-    ok,
-    upstream,
-)
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

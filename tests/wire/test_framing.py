@@ -8,9 +8,7 @@ from contextlib import suppress
 import pytest
 
 from tests.conftest import Start
-from tests.wire.asking import ask, problem
-from tests.wire.conftest import Service
-from tests.wirekit import (
+from tests.support.wire import (
     Reader,
     Request,
     Upstream,
@@ -21,6 +19,8 @@ from tests.wirekit import (
     read_request,
     upstream,
 )
+from tests.wire.asking import ask, problem
+from tests.wire.conftest import Service
 
 
 async def test_a_length_body_and_a_chunked_body_keep_their_framing(start: Start, service: Service) -> None:

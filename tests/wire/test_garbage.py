@@ -13,15 +13,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from tentaculo.proxy.connection import UpstreamConnection
-from tentaculo.proxy.exchange import Exchange
-from tentaculo.proxy.visit import Visit
-from tentaculo.web.connection import Connection
+from tentaculo.proxy.attempt import UpstreamAttempt
+from tentaculo.proxy.proxied_request import ProxiedRequest
+from tentaculo.server.connection import ClientConnection
+from tentaculo.upstream.connection import UpstreamConnection
 from tests.conftest import Start
-from tests.wirekit import Reader, Upstream, Writer, dial, ok, read_request, upstream
+from tests.support.wire import Reader, Upstream, Writer, dial, ok, read_request, upstream
 
 TIMES = 20
-OURS = (Connection, Exchange, UpstreamConnection, Visit)
+OURS = (ClientConnection, UpstreamAttempt, UpstreamConnection, ProxiedRequest)
 Ask = Callable[[int], Awaitable[None]]
 
 

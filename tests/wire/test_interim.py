@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Start
-from tests.wire.conftest import Service
-from tests.wirekit import (
+from tests.support.wire import (
     Reader,
     Upstream,
     Wire,
@@ -21,6 +20,7 @@ from tests.wirekit import (
     read_request,
     upstream,
 )
+from tests.wire.conftest import Service
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

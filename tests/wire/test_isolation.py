@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tentaculo.config.environment import LOOKUPS
-from tests.gateway import TOKEN, running_gateway
 from tests.soak.client import Client, expect
 from tests.soak.upstream import moody_upstream
+from tests.support.gateway_process import TOKEN, running_gateway
 
 HANGING = 500
 ASKED = 300

@@ -15,8 +15,18 @@ from typing import Any
 import pytest
 
 from tests.conftest import Live, Start
+from tests.support.wire import (
+    Reader,
+    Response,
+    Upstream,
+    Wire,
+    Writer,
+    dial,
+    ok,
+    read_request,
+    upstream,
+)
 from tests.wire.tricks import Meaning, Trick, read_answer, tricks
-from tests.wirekit import Reader, Response, Upstream, Wire, Writer, dial, ok, read_request, upstream
 
 LANES = 24
 """Services, each with an upstream of its own, on which tricks are played at the same time."""

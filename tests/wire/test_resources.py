@@ -11,9 +11,7 @@ import pytest
 
 from tentaculo.tasks import TaskGroup
 from tests.conftest import Start
-from tests.wire.asking import ask, problem
-from tests.wire.conftest import Service
-from tests.wirekit import (
+from tests.support.wire import (
     Reader,
     Request,
     Upstream,
@@ -24,6 +22,8 @@ from tests.wirekit import (
     read_request,
     upstream,
 )
+from tests.wire.asking import ask, problem
+from tests.wire.conftest import Service
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

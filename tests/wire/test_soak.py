@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.gateway import ROOT, clean_environment
 from tests.soak.report import MIB, Sample, Soak, page, plot, slope
+from tests.support.gateway_process import ROOT, clean_environment
 
 REQUESTS = 5_000
 

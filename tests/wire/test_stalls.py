@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from tests.conftest import Start
+from tests.support.wire import Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
 from tests.wire.asking import ask
 from tests.wire.conftest import Service
-from tests.wirekit import Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
 
 UPGRADE = b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"

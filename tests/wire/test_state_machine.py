@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.conftest import Live, living
+from tests.support.wire import Reader, Upstream, Wire, Writer, read_chunked, upstream
 from tests.wire.readers import read_framing, read_head
-from tests.wirekit import Reader, Upstream, Wire, Writer, read_chunked, upstream
 
 T = TypeVar("T")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")

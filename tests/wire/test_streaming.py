@@ -8,17 +8,8 @@ from contextlib import suppress
 import pytest
 
 from tests.conftest import Start
+from tests.support.wire import Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
 from tests.wire.conftest import Service
-from tests.wirekit import (
-    Reader,
-    Upstream,
-    Writer,
-    answering,
-    dial,
-    ok,
-    read_request,
-    upstream,
-)
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

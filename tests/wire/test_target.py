@@ -7,14 +7,9 @@ import json
 import pytest
 
 from tests.conftest import Start
+from tests.support.wire import answering, dial, ok, upstream
 from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
-from tests.wirekit import (
-    answering,
-    dial,
-    ok,
-    upstream,
-)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model import BreakerState, Health, ServiceView
+from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.health import Health, ServiceView
 from tests.conftest import Live, Start
-from tests.wirekit import Request, Response, Upstream, Wire, answering, dial, ok, upstream
+from tests.support.wire import Request, Response, Upstream, Wire, answering, dial, ok, upstream
 
 GET = b"GET /s/work HTTP/1.1\r\nHost: h\r\n\r\n"
 PROBE = {"interval": 3600, "recheck": 0.02, "timeout": 5}

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tentaculo.web.turns import MOST
+from tentaculo.server.request_scheduler import MOST
 from tests.conftest import Start
+from tests.support.wire import TIMEOUT, Reader, Upstream, Writer, upstream
 from tests.wire.conftest import Service
-from tests.wirekit import TIMEOUT, Reader, Upstream, Writer, upstream
 
 CLIENTS = 5 * MOST
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tests.conftest import Start
+from tests.support.wire import Reader, Request, Upstream, Writer, answering, dial, ok, upstream
 from tests.wire.conftest import Service
-from tests.wirekit import Reader, Request, Upstream, Writer, answering, dial, ok, upstream
 
 HANDSHAKE = (
     b"GET /s/ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from tests.conftest import Start
-from tests.wire.conftest import Service
-from tests.wirekit import (
+from tests.support.wire import (
     Reader,
     Request,
     Script,
@@ -20,6 +19,7 @@ from tests.wirekit import (
     read_request,
     upstream,
 )
+from tests.wire.conftest import Service
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

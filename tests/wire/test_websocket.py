@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.conftest import Start
+from tests.support.wire import Reader, Upstream, Writer, answering, dial, upstream
 from tests.wire.conftest import Service
 from tests.wire.test_upgrades import HANDSHAKE, SWITCH
-from tests.wirekit import Reader, Upstream, Writer, answering, dial, upstream
 
 
 @asynccontextmanager

@@ -15,10 +15,10 @@ import pytest
 from tentaculo.config.schema import Config
 from tentaculo.tasks import TaskGroup
 from tentaculo.workers import supervisor as module
-from tentaculo.workers.job import Job
-from tentaculo.workers.line import ALL, HURRY, READY, STOP
-from tentaculo.workers.revival import ATTEMPTS, Revival
+from tentaculo.workers.channel import ALL, READY, STOP, STOP_NOW
+from tentaculo.workers.restart_policy import ATTEMPTS, RestartPolicy
 from tentaculo.workers.supervisor import Supervisor, WorkersFailed
+from tentaculo.workers.worker_spec import WorkerSpec
 
 WAIT = 30.0
 # Says who it is, answers pings, tells what else it hears on its line, and does what it is told: `say` that on the
@@ -84,7 +84,7 @@ class Stage:
         self.ready = asyncio.Event()
         self.times_ready = 0
         command = (sys.executable, "-S", "-E", "-c", PUPPET, str(port))
-        self.supervisor = Supervisor(Job(config, (), "x"), self._note_ready, command)
+        self.supervisor = Supervisor(WorkerSpec(config, (), "x"), self._note_ready, command)
         self._tasks = TaskGroup("stage")
         self.over = self._tasks.start(self.supervisor.run(), "supervisor")
 
@@ -190,7 +190,7 @@ async def test_one_whose_loop_hangs_is_killed_and_replaced(monkeypatch: pytest.M
 
 
 async def test_many_ends_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Revival, "pause", lambda *_, **__: 0.0)
+    monkeypatch.setattr(RestartPolicy, "pause", lambda *_, **__: 0.0)
     async with stage() as here:
         one, two = await here.serving()
         before = len(os.listdir("/proc/self/fd"))
@@ -227,7 +227,7 @@ async def test_a_stop_waits_for_each_and_a_second_one_hurries() -> None:
         one.exit(0)
         assert await one.heard() == b""
         here.supervisor.stop()
-        assert await two.heard() == HURRY
+        assert await two.heard() == STOP_NOW
         assert not here.over.done()
         two.exit(0)
         await asyncio.wait_for(here.over, WAIT)
@@ -240,7 +240,7 @@ async def test_a_signal_stops() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert await one.heard() == await two.heard() == STOP
         os.kill(os.getpid(), signal.SIGINT)
-        assert await one.heard() == await two.heard() == HURRY
+        assert await one.heard() == await two.heard() == STOP_NOW
 
 
 async def test_who_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ async def test_it_gives_up_where_one_never_starts() -> None:
 
 
 async def test_it_gives_up_where_the_program_is_not_there() -> None:
-    supervisor = Supervisor(Job(Config.of({"server": {"workers": 2}}), (), "x"), lambda: None, ["/nowhere"])
+    supervisor = Supervisor(WorkerSpec(Config.of({"server": {"workers": 2}}), (), "x"), lambda: None, ["/nowhere"])
     with pytest.raises(WorkersFailed) as caught:
         await asyncio.wait_for(supervisor.run(), WAIT)
     assert "No such file" in str(caught.value)
@@ -291,8 +291,8 @@ async def test_it_gives_up_where_the_program_is_not_there() -> None:
 async def test_once_it_serves_one_hopeless_place_ends_nobody_and_all_of_them_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pause = Revival.pause
-    monkeypatch.setattr(Revival, "pause", lambda *told, **how: 0 * pause(*told, **how))
+    pause = RestartPolicy.pause
+    monkeypatch.setattr(RestartPolicy, "pause", lambda *told, **how: 0 * pause(*told, **how))
     async with stage() as here:
         one, two = await here.serving()
         os.kill(two.pid, signal.SIGKILL)

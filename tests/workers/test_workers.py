@@ -13,9 +13,9 @@ from typing import Any
 
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
-from tests.gateway import TOKEN, Running, running_gateway
-from tests.test_cli import end, modules, run, start, write_config
-from tests.wirekit import Reader, Upstream, Writer, ok, read_request, upstream
+from tests.cli.test_main import end, modules, run, start, write_config
+from tests.support.gateway_process import TOKEN, Running, running_gateway
+from tests.support.wire import Reader, Upstream, Writer, ok, read_request, upstream
 
 WAIT = 30.0
 SECOND = '[database]\nauto_upgrade = false\n[services.madre]\nurl = "http://127.0.0.1:1"\n'
@@ -205,9 +205,9 @@ async def test_workers_that_cannot_be_started_end_it_with_3_and_say_why(tmp_path
 
 async def test_the_supervisor_is_small_and_a_single_gateway_knows_nothing_of_it(tmp_path: Path) -> None:
     large = {"aiohttp", "sqlalchemy", "uvloop", "alembic", "jinja2", "prometheus_client"}
-    loaded = await modules(tmp_path, "import tentaculo.start, tentaculo.workers.supervisor")
+    loaded = await modules(tmp_path, "import tentaculo.cli.serve, tentaculo.workers.supervisor")
     assert "tentaculo.config.schema" in loaded
     assert {name.split(".")[0] for name in loaded} & large == set()
-    alone = await modules(tmp_path, "import tentaculo.start, tentaculo.serving")
-    assert "tentaculo.app" in alone
+    alone = await modules(tmp_path, "import tentaculo.cli.serve, tentaculo.gateway.process")
+    assert "tentaculo.gateway.gateway" in alone
     assert [name for name in alone if name.startswith("tentaculo.workers")] == []

@@ -7,7 +7,7 @@ whatever a network does: the prober turns that into words, keeps the time, and j
 from __future__ import annotations
 
 from tentaculo.health.probes import heartbeat, http, tcp, tls, websocket
-from tentaculo.health.probes.question import Ask
+from tentaculo.health.probes.attempt import Ask
 
 KINDS: dict[str, Ask] = {
     "http": http.ask,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tentaculo.health.probes.question import Attempt, Question
+from tentaculo.health.probes.attempt import ProbeAttempt, ProbeTarget
 
 
-async def ask(question: Question, attempt: Attempt) -> None:
+async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
     """See when the service called last; what it said then is taken for the body of an answer."""
     attempt.is_final = True
     if question.last_heartbeat is None:

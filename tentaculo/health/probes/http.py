@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from tentaculo.health.probes.question import Attempt, Question, end_of, milliseconds_since
+from tentaculo.health.probes.attempt import ProbeAttempt, ProbeTarget, end_of, milliseconds_since
 
 MAX_BODY = 64 * 1024
 """Bytes of an answer's body that are read."""
@@ -26,7 +26,7 @@ class Response(aiohttp.ClientResponse):
         return await super().start(connection)
 
 
-async def ask(question: Question, attempt: Attempt) -> None:
+async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Send one request. It follows no redirect, and reads at most `MAX_BODY` bytes of the answer, undecoded."""
     probe = question.service.probe
     attempt.statuses = probe.status

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tentaculo.health.probes.question import Attempt, Question, milliseconds_since
+from tentaculo.health.probes.attempt import ProbeAttempt, ProbeTarget, milliseconds_since
 
 
-async def ask(question: Question, attempt: Attempt) -> None:
+async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Connect, and close at once. Not a byte is sent or read."""
     attempt.is_final = True
     start = time.perf_counter()

@@ -6,10 +6,10 @@ import asyncio
 import ssl
 import time
 
-from tentaculo.health.probes.question import Attempt, Question, end_of, milliseconds_since
+from tentaculo.health.probes.attempt import ProbeAttempt, ProbeTarget, end_of, milliseconds_since
 
 
-async def ask(question: Question, attempt: Attempt) -> None:
+async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Connect, shake hands, look at the certificate, and close."""
     attempt.is_final = True
     host = question.upstream.host

@@ -9,12 +9,12 @@ import time
 
 from yarl import URL
 
-from tentaculo.health.probes.question import Attempt, Question, end_of, milliseconds_since
+from tentaculo.health.probes.attempt import ProbeAttempt, ProbeTarget, end_of, milliseconds_since
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-async def ask(question: Question, attempt: Attempt) -> None:
+async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Ask for an upgrade, and see that 101 comes with the right Sec-WebSocket-Accept."""
     key = base64.b64encode(os.urandom(16))
     headers = {

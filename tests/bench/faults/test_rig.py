@@ -18,7 +18,7 @@ from bench.faults.load import Load, request, status_of
 from bench.faults.measures import measure
 from bench.faults.peers import OURS
 from bench.faults.rig import ReplicaProcess, Rig
-from tests.gateway import ROOT
+from tests.support.gateway_process import ROOT
 
 
 class Asked:

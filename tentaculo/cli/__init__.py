@@ -1,0 +1,1 @@
+"""The commands: from argv to what they print."""

@@ -1,0 +1,70 @@
+"""A configuration that is fine, in a few lines for people: what `tentaculo check` prints. It shows no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tentaculo.config.alerts import AlertSettings
+from tentaculo.config.loader import Loaded
+from tentaculo.config.maintenance import DAYS, EVERY, MaintenanceSettings
+from tentaculo.config.services import RouteSettings, ServiceSettings
+
+
+def summarise(loaded: Loaded) -> Iterator[str]:
+    """One line for the whole, then each service with its routes, then the warnings."""
+    services = loaded.config.services.values()
+    routes = sum(len(service.routes) for service in services)
+    yield f"{loaded.path or 'The environment'} is fine: {_count(len(services), 'service')}, {_count(routes, 'route')}"
+    for service in services:
+        yield ""
+        yield _service(service)
+        for route in service.routes:
+            yield _route(route)
+    duty = [*map(_plan, loaded.config.maintenance), *_channels(loaded.config.alerts)]
+    if duty:
+        yield ""
+    yield from duty
+    if loaded.warnings:
+        yield ""
+    for warning in loaded.warnings:
+        yield f"warning: {warning}"
+
+
+def _service(service: ServiceSettings) -> str:
+    aliases = f", also {', '.join(service.aliases)}" if service.aliases else ""
+    off = "" if service.enabled else f" ({service.off_reason})"
+    depends = f", depends on {', '.join(service.depends_on)}" if service.depends_on else ""
+    return f"{service.name}{aliases} at {', '.join(service.addresses)}{depends}{off}"
+
+
+def _route(route: RouteSettings) -> str:
+    notes = []
+    if route.timeout is not None:
+        notes.append(f"{route.timeout:g} s")
+    if route.auth == "none":
+        notes.append("open without a token")
+    path = f"{route.host or ''}{route.prefix}"
+    target = "as it is" if route.replacement == route.prefix.rstrip("/") else f"as {route.replacement or '/'}"
+    return f"  {path:<32} {target}" + "".join(f", {note}" for note in notes)
+
+
+def _plan(plan: MaintenanceSettings) -> str:
+    services = "every service" if EVERY in plan.services else ", ".join(plan.services)
+    if plan.once is not None:
+        start, end = (moment.isoformat(" ", "minutes") for moment in plan.once)
+        when = f"from {start} to {end}"
+    else:
+        days = "every day" if set(plan.days) == set(DAYS) else ", ".join(plan.days)
+        when = f"{plan.at} {plan.zone}, {days}"
+    return f"maintenance of {services}: {plan.reason}, {when}"
+
+
+def _channels(alerts: AlertSettings) -> Iterator[str]:
+    # Their addresses may hold tokens, so only their names are shown.
+    for kind, names in (("webhooks", alerts.webhooks), ("Apprise", alerts.apprise)):
+        if names:
+            yield f"alerts by {kind}: {', '.join(names)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,226 @@
+"""What the commands about incidents, notes, maintenance and alerts do, beside a gateway that may be running.
+
+They read and write the gateway's database, so that they need no token and work while the gateway is down; one that runs
+notices within a few seconds. Alerts are tried from here, with the configuration's channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import msgspec
+from sqlalchemy import Connection
+
+from tentaculo.cli.output import FaultError, StartError
+from tentaculo.config.database_url import database_url
+from tentaculo.config.loader import load
+from tentaculo.config.schema import Config
+from tentaculo.incidents.alert_message import Message, format_duration, trial_message
+from tentaculo.incidents.delivery_queue import Channel, Delivery
+from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
+from tentaculo.model import incident_input
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.incident_input import EVERY, InvalidInputError
+from tentaculo.net.tcp import local_url
+from tentaculo.store import incidents as store
+from tentaculo.store import maintenance
+from tentaculo.store.database import once
+from tentaculo.store.errors import StoreUnavailable
+from tentaculo.web.incident_json import incident_shape, window_shape
+
+T = TypeVar("T")
+
+_MOST = 500
+
+
+def show_incidents(file: Path | None, *, number: int | None, is_open: bool | None, limit: int, as_json: bool) -> None:
+    """Print incidents, or one of them with its notes. Raises ConfigError, FaultError and StartError."""
+    config = load(file).config
+    now = datetime.now(UTC)
+    if number is None:
+        found: list[Incident] = _ask(config, partial(store.newest, limit=limit, is_open=is_open))
+        if as_json:
+            click.echo(msgspec.json.encode([incident_shape(one) for one in found]))
+        elif found:
+            _print(map(partial(_line, now=now), found))
+        else:
+            click.echo("There are no open incidents." if is_open else "There are no incidents.")
+        return
+    incident, notes = _there(number, _ask(config, partial(_one, number)))
+    if as_json:
+        click.echo(msgspec.json.encode(incident_shape(incident, notes)))
+    else:
+        _print(_whole(incident, notes, now))
+
+
+def add_note(file: Path | None, number: int, author: str, text: str) -> None:
+    """Note something about an incident. Raises ConfigError, FaultError and StartError."""
+    config = load(file).config
+    author, text = _entered(lambda: incident_input.note(author, text))
+
+    def add(connection: Connection) -> Incident | None:
+        incident = store.find(connection, number)
+        if incident is not None:
+            store.add_note(connection, number, author, text, datetime.now(UTC))
+        return incident
+
+    _there(number, _ask(config, add))
+    click.echo(f"Noted on incident {number}.")
+
+
+def add_window(
+    file: Path | None,
+    services: Sequence[str],
+    reason: str,
+    *,
+    starts_at: datetime | None,
+    ends_at: datetime | None,
+    minutes: float | None,
+    author: str,
+) -> None:
+    """Plan a maintenance. Raises ConfigError, FaultError and StartError."""
+    config = load(file).config
+    now = datetime.now(UTC)
+    window = _entered(
+        lambda: incident_input.window(
+            services,
+            reason,
+            names=config.names,
+            now=now,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            minutes=minutes,
+            author=author,
+        )
+    )
+    click.echo(_plan(_ask(config, partial(maintenance.add_window, window=window)), now))
+
+
+def show_windows(file: Path | None, *, as_json: bool) -> None:
+    """Print the maintenance that holds or is to come. Raises ConfigError and StartError."""
+    config = load(file).config
+    now = datetime.now(UTC)
+    calendar = MaintenanceCalendar(config.maintenance, config.services)
+    calendar.take(_ask(config, partial(maintenance.windows, after=now, limit=_MOST)))
+    found = calendar.windows(now)
+    if as_json:
+        click.echo(msgspec.json.encode([window_shape(one, now) for one in found]))
+    elif found:
+        _print(_plan(window, now) for window in found)
+    else:
+        click.echo("No maintenance is planned.")
+
+
+def end_window(file: Path | None, number: int) -> None:
+    """End a maintenance now, or take it back. Raises ConfigError, FaultError and StartError."""
+    window = _ask(load(file).config, partial(maintenance.end_window, number=number, now=datetime.now(UTC)))
+    if window is None:
+        raise FaultError(f"there is no maintenance {number} that holds or is to come")
+    click.echo(f"Maintenance {number} of {_services(window)} is over.")
+
+
+def try_alerts(file: Path | None) -> bool:
+    """Send a test message on every channel, once; whether all were delivered. Raises ConfigError and FaultError."""
+    # The other commands need no event loop and no HTTP client.
+    import uvloop
+
+    from tentaculo.incidents.notifier import channels
+
+    config = load(file).config
+    found = channels(config)
+    if not found:
+        raise FaultError("there is nobody to tell: no alerts.webhooks and no alerts.apprise are configured")
+    page = f"{config.alerts.page or local_url(*config.server.addresses[0])}/status"
+    message = trial_message(f"msg_{secrets.token_hex(12)}", page, datetime.now(UTC))
+    return all(uvloop.run(_send(found, message)))
+
+
+async def _send(found: Sequence[Channel], message: Message) -> list[bool]:
+    async def send(channel: Channel) -> bool:
+        delivery: Delivery = await channel.send(message)
+        await channel.close()
+        click.echo(f"{'✓' if delivery.is_done else '✗'} {channel.name:<20} {delivery.words}")
+        return delivery.is_done
+
+    return list(await asyncio.gather(*map(send, found)))
+
+
+def _ask(config: Config, work: Callable[[Connection], T]) -> T:
+    try:
+        return once(database_url(config), work)
+    except StoreUnavailable as error:
+        raise StartError(error.detail or error.failure.title) from None
+
+
+def _entered(judge: Callable[[], T]) -> T:
+    try:
+        return judge()
+    except InvalidInputError as error:
+        raise FaultError(str(error)) from None
+
+
+def _one(number: int, connection: Connection) -> tuple[Incident, list[Note]] | None:
+    incident = store.find(connection, number)
+    return None if incident is None else (incident, store.notes(connection, [number], _MOST))
+
+
+def _there(number: int, found: T | None) -> T:
+    if found is None:
+        raise FaultError(f"there is no incident {number}")
+    return found
+
+
+def _print(lines: Iterator[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _line(incident: Incident, now: datetime) -> str:
+    state = "open " if incident.is_open else "ended"
+    others = f" +{len(incident.affected)}" if incident.affected else ""
+    lasted = format_duration(((incident.ended_at or now) - incident.started_at).total_seconds())
+    return f"{incident.id}  {state}  {_at(incident.started_at)}  {lasted:>12}  {incident.root}{others}: {_safe(incident.reason)}"
+
+
+def _whole(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterator[str]:
+    yield _line(incident, now)
+    if incident.affected:
+        yield f"  also affected: {', '.join(incident.affected)}"
+    if incident.reopened:
+        yield f"  came back {incident.reopened} times"
+    if incident.peak_error_rate is not None:
+        yield f"  at worst {incident.peak_error_rate:.0%} of its calls and probes failed"
+    if incident.ended_at is not None:
+        yield f"  ended {_at(incident.ended_at)}: {_safe(incident.ending)}"
+    for note in notes:
+        author = f" {_safe(note.author)}" if note.author else ""
+        first, *rest = note.text.splitlines() or [""]
+        yield f"  {_at(note.at)}{author}: {_safe(first)}"
+        yield from (f"    {_safe(line)}" for line in rest)
+
+
+def _plan(window: MaintenanceWindow, now: datetime) -> str:
+    number = "configured" if window.id is None else str(window.id)
+    state = "holds" if window.holds(now) else "is to come"
+    span_words = f"{_at(window.starts_at)} to {_at(window.ends_at)}"
+    return f"{number:<10}  {state:<10}  {span_words}  {_services(window)}: {_safe(window.reason)}"
+
+
+def _services(window: MaintenanceWindow) -> str:
+    return ", ".join(window.services) or f"every service ({EVERY})"
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _safe(text: str) -> str:
+    """`text` without what could move the cursor: some of it comes from services."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,208 @@
+"""The commands of whoever is on duty: incidents, note, maintenance, alerts. What they need is imported when they run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from tentaculo.cli.output import EXIT_FINDING, config_option, report_config_errors
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d{1,6})([smhd])")
+
+_author_option = click.option("--author", default="", metavar="NAME", help="Who says so. Default: nobody is named.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in the form that the API has.")
+
+
+class _Duration(click.ParamType[float]):
+    """`90s`, `30m`, `2h`, `1d`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail("must be a number and a unit: 90s, 30m, 2h or 1d", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+class _Moment(click.ParamType[datetime]):
+    """A time with its offset, as ISO 8601 writes it."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            return datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail("must be a time such as 2026-12-01T02:00:00Z", param, ctx)
+
+
+@click.command()
+@config_option
+@click.argument("number", metavar="[ID]", type=click.IntRange(min=0), required=False)
+@click.option("--open", "is_open", is_flag=True, help="Only those that go on.")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="How many, the newest first.")
+@_json_option
+def incidents(file: Path | None, number: int | None, is_open: bool, limit: int, as_json: bool) -> None:
+    """Show incidents, the newest first, or the one with that ID, with its notes.
+
+    They are read from the database, whether the gateway runs or not.
+
+    \b
+    Examples:
+      tentaculo incidents --open
+      tentaculo incidents 1790000000000
+    """
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        incident_actions.show_incidents(file, number=number, is_open=is_open or None, limit=limit, as_json=as_json)
+
+
+@click.command()
+@config_option
+@click.argument("number", metavar="ID", type=click.IntRange(min=0))
+@click.argument("text")
+@_author_option
+def note(file: Path | None, number: int, text: str, author: str) -> None:
+    """Note TEXT on the incident with that ID, in the database; the page and the API show it within ten seconds.
+
+    \b
+    Example:
+      tentaculo note 1790000000000 "The disk was full; made room." --author ana
+    """
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        incident_actions.add_note(file, number, author, text)
+
+
+@click.group()
+def maintenance() -> None:
+    """Planned maintenance: while it holds, its services are shown so, and nothing alerts of them.
+
+    It is kept in the database; a gateway that runs notices within ten seconds. The configuration can say what comes
+    again and again, [[maintenance]].
+    """
+
+
+@maintenance.command("add")
+@config_option
+@click.argument("services", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every service.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why, in words that are shown.")
+@click.option("--for", "seconds", type=_Duration(), metavar="2h", help="How long: 90s, 30m, 2h or 1d.")
+@click.option("--from", "starts_at", type=_Moment(), metavar="TIME", help="When it begins. Default: now.")
+@click.option("--until", "ends_at", type=_Moment(), metavar="TIME", help="When it ends, in place of --for.")
+@_author_option
+def add_window(
+    file: Path | None,
+    services: tuple[str, ...],
+    everything: bool,
+    reason: str,
+    seconds: float | None,
+    starts_at: datetime | None,
+    ends_at: datetime | None,
+    author: str,
+) -> None:
+    """Plan a maintenance of SERVICES, from now or later on.
+
+    \b
+    Examples:
+      tentaculo maintenance add hermes --for 2h --reason "a new disk"
+      tentaculo maintenance add --all --from 2026-12-01T02:00:00Z --until 2026-12-01T04:00:00Z --reason "moving house"
+    """
+    if bool(services) is everything:
+        raise click.UsageError("needs the names of services, or --all")
+    if (seconds is None) is (ends_at is None):
+        raise click.UsageError("needs either --for or --until")
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        incident_actions.add_window(
+            file,
+            ["*"] if everything else services,
+            reason,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            minutes=None if seconds is None else seconds / 60,
+            author=author,
+        )
+
+
+@maintenance.command("list")
+@config_option
+@_json_option
+def list_windows(file: Path | None, as_json: bool) -> None:
+    """Show what holds and what is to come, the configuration's plans included.
+
+    \b
+    Example:
+      tentaculo maintenance list
+    """
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        incident_actions.show_windows(file, as_json=as_json)
+
+
+@maintenance.command("end")
+@config_option
+@click.argument("number", metavar="ID", type=click.IntRange(min=0, max=2**31 - 1))
+def end_window(file: Path | None, number: int) -> None:
+    """End the maintenance with that ID now; one that has not begun is taken back.
+
+    \b
+    Example:
+      tentaculo maintenance end 3
+    """
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        incident_actions.end_window(file, number)
+
+
+@click.group()
+def alerts() -> None:
+    """Who is told of incidents."""
+
+
+@alerts.command("test")
+@config_option
+def test_alerts(file: Path | None) -> None:
+    """Send a test message on every configured channel, once, and say how it went.
+
+    Ends with 1 where one was not delivered.
+
+    \b
+    Example:
+      tentaculo alerts test
+    """
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        sys.exit(0 if incident_actions.try_alerts(file) else EXIT_FINDING)
+
+
+@alerts.command("secret")
+def new_secret() -> None:
+    """Make a key that signs webhooks. The receiver needs the same.
+
+    \b
+    Example:
+      tentaculo alerts secret
+    """
+    import base64
+    import secrets
+
+    made = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    click.echo(f'For tentaculo.toml, below [alerts.webhooks.<name>], and for the receiver:\n\n  secrets = ["{made}"]')
+
+
+COMMANDS = (incidents, note, maintenance, alerts)
+"""What the command line has besides."""

@@ -1,0 +1,289 @@
+"""The command line: argv → command. What a command needs beyond the configuration is imported when it runs.
+
+`serve` never imports Alembic, and `check` and `db` never import aiohttp's server.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from tentaculo import __version__
+from tentaculo.cli import incident_commands
+from tentaculo.cli.output import (
+    EXIT_FINDING,
+    FaultError,
+    StartError,
+    config_option,
+    report_config_errors,
+)
+
+HELP = """Tentáculo Link: the front door of a self-hosted fleet of HTTP services.
+
+\b
+Examples:
+  tentaculo serve                      the gateway, with ./tentaculo.toml
+  tentaculo init                       write a commented tentaculo.toml
+  tentaculo check -c docker/vx11.toml  say everything that is wrong with it
+
+\b
+Exit codes:
+  0  fine
+  1  check or truth found something, or a test alert was not delivered
+  2  wrong usage, or a configuration with faults
+  3  could not start: an address is taken, or the database
+"""
+
+
+def _host(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    from tentaculo.config.types import is_host
+
+    if value is None:
+        return None
+    host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if not is_host(host):
+        raise click.BadParameter("must be an address or a host name, without a port")
+    return host
+
+
+_host_option = click.option("--host", callback=_host, help="Address to listen on, in place of the configured one.")
+_port_option = click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on, in place of the configured one; 0 takes any."
+)
+
+
+@click.group(help=HELP, commands=incident_commands.COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tentaculo")
+def cli() -> None:
+    """All commands; the help text is HELP."""
+
+
+@cli.command()
+@config_option
+@_host_option
+@_port_option
+def serve(file: Path | None, host: str | None, port: int | None) -> None:
+    """Run the gateway until it is told to stop (SIGTERM, Ctrl-C).
+
+    Where there is no configuration at all, it serves the built-in demonstration fleet, and says so.
+
+    \b
+    Examples:
+      tentaculo serve
+      tentaculo serve -c /etc/tentaculo/tentaculo.toml --host 0.0.0.0 --port 80
+    """
+    from tentaculo.cli import serve
+
+    with report_config_errors():
+        serve.serve(file, host, port)
+
+
+@cli.command()
+@_host_option
+@_port_option
+def demo(host: str | None, port: int | None) -> None:
+    """Run the gateway before a built-in fleet of nine small services.
+
+    Nothing is read or kept: no file, a database that goes with it, a fresh token at each start.
+
+    \b
+    Examples:
+      tentaculo demo
+      tentaculo demo --port 8080
+    """
+    from tentaculo.cli import serve
+
+    with report_config_errors():
+        serve.demo(host, port)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("tentaculo.toml"))
+def init(file: Path) -> None:
+    """Write a starter configuration, with a comment on every key, to FILE (default tentaculo.toml).
+
+    A file that is there already is left as it is.
+
+    \b
+    Examples:
+      tentaculo init
+      tentaculo init /etc/tentaculo/tentaculo.toml
+    """
+    from tentaculo.config import example
+
+    try:
+        with file.open("x", encoding="utf-8") as target:
+            target.write(example.text())
+    except FileExistsError:
+        raise FaultError(f"{file} is there already; nothing was changed") from None
+    except OSError as error:
+        raise FaultError(f"{file} cannot be written: {error.strerror}") from None
+    click.echo(f"Wrote {file}. Put your services in, then: tentaculo check -c {file}")
+
+
+@cli.command()
+@config_option
+def check(file: Path | None) -> None:
+    """Validate the configuration: every fault with its dotted path, or what will be served.
+
+    \b
+    Examples:
+      tentaculo check
+      tentaculo check -c docker/vx11.toml
+    """
+    from tentaculo.cli.check import summarise
+    from tentaculo.config.errors import ConfigError
+    from tentaculo.config.loader import load
+
+    try:
+        loaded = load(file)
+    except ConfigError as error:
+        for fault in error.faults:
+            click.echo(str(fault))
+        sys.exit(EXIT_FINDING)
+    if loaded.path is None and not loaded.config.services:
+        click.echo("there is no tentaculo.toml here to check; `tentaculo init` writes one")
+        sys.exit(EXIT_FINDING)
+    for line in summarise(loaded):
+        click.echo(line)
+
+
+@cli.command()
+@config_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("VX11_RUNTIME_TRUTH_REPORT.md"),
+    show_default=True,
+    metavar="FILE.md",
+    help="Where the report goes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and the progress on standard error.")
+@click.option(
+    "--compose",
+    "compose_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also compare the services with a compose file: ports and health checks.",
+)
+def truth(file: Path | None, output: Path, as_json: bool, compose_file: Path | None) -> None:
+    """Ask every service for its health once, now; write a report and bring the database's table up to date.
+
+    Ends with 1 where a service that should be on is broken, or the table could not be written. A compose file that says
+    otherwise than the configuration is told of, and changes no exit code.
+
+    \b
+    Examples:
+      tentaculo truth
+      tentaculo truth -c docker/vx11.toml --output docs/audit/truth.md
+      tentaculo truth --compose docker/compose.yaml
+      tentaculo truth --json | jq .summary
+    """
+    from tentaculo.cli.truth import command
+
+    with report_config_errors():
+        is_well = command.truth(file, output, as_json=as_json, compose=compose_file)
+    sys.exit(0 if is_well else EXIT_FINDING)
+
+
+@cli.group()
+def token() -> None:
+    """Tokens of the gateway."""
+
+
+@token.command("new")
+def token_new() -> None:
+    """Make a token. It is shown once; the configuration holds only its hash.
+
+    \b
+    Example:
+      tentaculo token new
+    """
+    from tentaculo.security.token_file import make_token
+    from tentaculo.security.tokens import hash_token
+
+    made = make_token()
+    click.echo(f"The token, shown this once:\n\n  {made}\n")
+    click.echo(f'For tentaculo.toml, below [auth]:\n\n  tokens = ["{hash_token(made)}"]')
+
+
+@cli.group()
+def db() -> None:
+    """The database's schema.
+
+    \b
+    Examples:
+      tentaculo db upgrade
+      tentaculo db current -c /etc/tentaculo/tentaculo.toml
+    """
+
+
+@db.command()
+@config_option
+def upgrade(file: Path | None) -> None:
+    """Bring the database up to date; an existing table of an older VX11 is adopted as it is.
+
+    \b
+    Example:
+      tentaculo db upgrade
+    """
+    with report_config_errors(), _database(file) as url:
+        from tentaculo.store import migrate
+
+        migrate.upgrade(url)
+        click.echo(f"The database is at revision {migrate.current(url)}.")
+
+
+# `-1` is a revision, not an option.
+@db.command(context_settings={"ignore_unknown_options": True})
+@config_option
+@click.argument("revision")
+def downgrade(file: Path | None, revision: str) -> None:
+    """Bring the database back to REVISION; `base` is before the first, `-1` one step.
+
+    Only what the revisions added is removed, with what is in it.
+
+    \b
+    Example:
+      tentaculo db downgrade base
+    """
+    with report_config_errors(), _database(file) as url:
+        from tentaculo.store import migrate
+
+        migrate.downgrade(url, revision)
+        click.echo(f"The database is at {_revision(migrate.current(url))}.")
+
+
+@db.command()
+@config_option
+def current(file: Path | None) -> None:
+    """Show the database's revision.
+
+    \b
+    Example:
+      tentaculo db current
+    """
+    with report_config_errors(), _database(file) as url:
+        from tentaculo.store import migrate
+
+        click.echo(f"The database is at {_revision(migrate.current(url))}.")
+
+
+def _revision(found: str | None) -> str:
+    return "no revision" if found is None else f"revision {found}"
+
+
+@contextmanager
+def _database(file: Path | None) -> Iterator[str]:
+    from tentaculo.config.database_url import database_url
+    from tentaculo.config.loader import load
+    from tentaculo.store.errors import StoreUnavailable
+
+    try:
+        yield database_url(load(file).config)
+    except StoreUnavailable as error:
+        raise StartError(error.detail or error.failure.title) from None

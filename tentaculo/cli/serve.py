@@ -1,0 +1,195 @@
+"""From a command to a running gateway: token, database, the demonstration's fleet; then the event loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tentaculo import __version__
+from tentaculo.cli.output import StartError, warn
+from tentaculo.config.database_url import is_sqlite
+from tentaculo.config.environment import child_environment, process_environment, read, widen_lookups
+from tentaculo.config.loader import Loaded, load, load_tables
+from tentaculo.config.schema import Config, DatabaseSettings
+from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
+from tentaculo.security.tokens import hash_token
+from tentaculo.server.listeners import CannotListenError, ListeningAddresses
+
+if TYPE_CHECKING:
+    from tentaculo.demo.process import Demo
+
+MIGRATION_TIMEOUT = 60.0
+"""Seconds that the start waits for the database to be brought up to date."""
+_DEMO_PATH = "/madre/tasks"
+
+
+def serve(file: Path | None, host: str | None, port: int | None) -> None:
+    """Run the gateway until it is told to stop; without any configuration, the demonstration.
+
+    Raises ConfigError and StartError.
+    """
+    loaded = load(file)
+    if loaded.path is None and not loaded.config.services:
+        click.echo("There is no tentaculo.toml here, so this is the built-in demonstration fleet.")
+        click.echo("`tentaculo init` writes a configuration to start from.")
+        _serve_demo(loaded, host, port)
+        return
+    config = _listening(loaded, host, port)
+    hashes, token = _accepted_tokens(config)
+    _migrate(config, loaded.path)
+    example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
+
+    def ready(running: ListeningAddresses) -> None:
+        _print_ready(running, config, token, example)
+
+    if config.server.workers > 1:
+        _supervise(config, hashes, ready)
+    else:
+        from tentaculo.gateway import process
+
+        _run(process.serve(config, hashes=hashes, ready=ready))
+
+
+def demo(host: str | None, port: int | None) -> None:
+    """Run the gateway before the demonstration's fleet, whatever configuration lies here."""
+    _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
+
+
+def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
+    with TemporaryDirectory(prefix="tentaculo-demo-") as folder:
+        # The migration's process must not read a configuration that happens to lie in the working directory.
+        file = Path(folder, "tentaculo.toml")
+        file.write_text("# The demonstration's configuration is made in memory.\n", encoding="utf-8")
+        config = _listening(loaded, host, port)
+        config = config.replace(
+            folder=Path(folder), database=DatabaseSettings(), server=config.server.replace(workers=1)
+        )
+        _migrate(config, file)
+        _run(_demonstrate(config))
+
+
+async def _demonstrate(config: Config) -> None:
+    from tentaculo.demo.process import Demo, DemoError
+
+    try:
+        await _with_fleet(Demo(), config)
+    except DemoError as error:
+        raise StartError(str(error)) from error
+
+
+async def _with_fleet(demo: Demo, config: Config) -> None:
+    from tentaculo.gateway import process
+
+    async with demo as fleet:
+        made = Config.of(fleet.config_data)
+        config = config.replace(auth=made.auth, services=made.services)
+        await process.serve(
+            config,
+            hashes=accepted_hashes(config),
+            ready=lambda running: _print_ready(running, config, fleet.token, _DEMO_PATH),
+        )
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    import uvloop
+
+    widen_lookups()
+    with _report_listen_errors():
+        uvloop.run(work)
+
+
+def _supervise(config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None]) -> None:
+    from tentaculo.workers.supervisor import WorkersFailed, supervise
+
+    with _report_listen_errors():
+        try:
+            supervise(config, hashes, ready)
+        except WorkersFailed as error:
+            raise StartError(f"the workers cannot be started: {error}") from error
+
+
+@contextmanager
+def _report_listen_errors() -> Iterator[None]:
+    try:
+        yield
+    except CannotListenError as error:
+        raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
+
+
+def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
+    """The configuration with the command line's address, after its warnings."""
+    for warning in loaded.warnings:
+        warn(warning)
+    server = loaded.config.server
+    given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    if not given:
+        return loaded.config
+    return loaded.config.replace(server=server.replace(listen=(), **given))
+
+
+def _accepted_tokens(config: Config) -> tuple[list[str], str | None]:
+    """The accepted hashes, and the token that was made because there was none."""
+    hashes = accepted_hashes(config)
+    if hashes or not config.auth.enabled:
+        return hashes, None
+    token = make_token()
+    file = token_file(config)
+    try:
+        keep_hash(file, hash_token(token))
+        aside = f"; its hash is kept in {file}"
+    except OSError as error:
+        warn(f"{file} cannot be written ({error.strerror}): this token serves until the gateway stops")
+        aside = ""
+    click.echo(f"There was no token, so this one was made. It is shown this once{aside}.")
+    click.echo(f"\n  {token}\n")
+    return [hash_token(token)], token
+
+
+def _migrate(config: Config, file: Path | None) -> None:
+    """Bring the database up to date in a process of its own, since this one is never to load Alembic."""
+    wanted = config.database.auto_upgrade
+    if not (is_sqlite(config) if wanted is None else wanted):
+        return
+    command = [sys.executable, "-m", "tentaculo", "db", "upgrade"]
+    if file is not None:
+        command += ["-c", str(file)]
+    try:
+        done = subprocess.run(  # noqa: S603 - this very program
+            command,
+            env=child_environment(config),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=MIGRATION_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"it took longer than {MIGRATION_TIMEOUT:g} s"
+    else:
+        if done.returncode == 0:
+            return
+        lines = done.stderr.strip().splitlines()
+        reason = lines[-1].removeprefix("Error: ") if lines else f"it ended with {done.returncode}"
+    warn(f"the database was not brought up to date: {reason.rstrip('.')}. The proxy works without it.")
+
+
+def _print_ready(running: ListeningAddresses, config: Config, token: str | None, example: str | None) -> None:
+    url = running.url
+    off = [service.name for service in config.services.values() if not service.enabled]
+    aside = f" ({', '.join(off)} off on purpose)" if off else ""
+    count = len(config.services)
+    by = f", with {config.server.workers} workers" if config.server.workers > 1 else ""
+    click.echo(f"Tentáculo Link {__version__} serves {count} {'service' if count == 1 else 'services'}{aside}{by}.")
+    click.echo(f"  status page   {url}/status")
+    if example is None:
+        return
+    shown = token or ("$TENTACULO_TOKEN" if read(process_environment(), "TENTACULO_TOKEN") else "<token>")
+    header = f'-H "X-VX11-Token: {shown}" ' if config.auth.enabled else ""
+    click.echo(f"  call one      curl {header}{url}{example}")

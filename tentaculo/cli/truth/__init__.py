@@ -1,0 +1,1 @@
+"""`tentaculo truth`: every service probed once, compared and reported."""

@@ -1,0 +1,96 @@
+"""What `tentaculo truth` does: the fleet asked once, a report written, the database's table brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import uvloop
+
+from tentaculo.cli.output import FaultError, warn
+from tentaculo.cli.truth import compose_file, drift, report
+from tentaculo.cli.truth import probe_all as health
+from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import widen_lookups
+from tentaculo.config.loader import load
+from tentaculo.config.schema import Config
+from tentaculo.model.health import ServiceView
+from tentaculo.store.database import write_services
+from tentaculo.store.errors import StoreUnavailable
+
+_MOST_COMPOSE = 1024 * 1024
+"""Bytes of a compose file; the largest there are have a tenth of it."""
+
+
+def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Path | None = None) -> bool:
+    """Whether all that should be on is well, and is in the table. Raises ConfigError and FaultError.
+
+    With `as_json` standard output has one JSON object and nothing else; the rest goes to standard error.
+    """
+    loaded = load(file)
+    for warning in loaded.warnings:
+        warn(warning)
+    if not loaded.config.services:
+        raise FaultError("there is no fleet to ask: no services are configured")
+    against = None if compose is None else _compare(loaded.config, compose)
+    widen_lookups()
+    results = uvloop.run(health.probe_all(loaded.config, lambda view: click.echo(report.line(view), err=as_json)))
+    now = datetime.now(UTC)
+    _write(output, report.report(results, now, against))
+    written = _bring_up_to_date(loaded.config, results, now)
+    if as_json:
+        shape = {**report.data(results, now, against), "report": str(output), "table": written}
+        click.echo(msgspec.json.encode(shape))
+    else:
+        counts = ", ".join(f"{count} {word}" for word, count in report.summary(results).items())
+        click.echo(f"\n{counts} of {len(results)}. The report is in {output}.")
+        if against is not None:
+            click.echo(report.drift_summary(against))
+        if written is not None:
+            click.echo(f"The table has {written['rows']} rows up to date (columns: {', '.join(written['columns'])}).")
+    return written is not None and not any(health.is_failure(view) for view in results)
+
+
+def _compare(config: Config, file: Path) -> report.Comparison:
+    try:
+        # Only this option needs it, so it is an extra of the package, as the PostgreSQL driver is.
+        import yaml
+    except ImportError:
+        raise FaultError("to read a compose file PyYAML is needed: install tentaculo-link[compose]") from None
+    try:
+        with file.open("rb") as source:
+            text = source.read(_MOST_COMPOSE + 1)
+        if len(text) > _MOST_COMPOSE:
+            raise FaultError(f"{file} is larger than {_MOST_COMPOSE} bytes")
+        declared = compose_file.read(yaml.safe_load(text))
+    except OSError as error:
+        raise FaultError(f"{file} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise FaultError(f"{file} is not YAML{f': line {mark.line + 1}' if mark else ''}") from None
+    except (compose_file.ComposeError, ValueError, RecursionError) as error:
+        reason = error if isinstance(error, compose_file.ComposeError) else "it holds what YAML has no value for"
+        raise FaultError(f"{file} is not a compose file: {reason}") from None
+    return report.Comparison(str(file), drift.compare(health.with_gateway(config), declared, own=health.GATEWAY))
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FaultError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _bring_up_to_date(config: Config, results: Sequence[ServiceView], now: datetime) -> dict[str, Any] | None:
+    """How many rows of the table were written and which of its columns; None where that failed, which is told."""
+    try:
+        written = write_services(database_url(config), results, now)
+    except StoreUnavailable as error:
+        warn(f"the table was not brought up to date: {error.detail}")
+        return None
+    return {"rows": written.rows, "columns": written.columns}

@@ -1,0 +1,148 @@
+"""What a compose file declares of its services: names, ports and health checks, as far as it can be read from the file.
+
+The forms are those of the Compose specification, `ports`, `expose` and `healthcheck` of
+https://github.com/compose-spec/compose-spec/blob/main/05-services.md. Variables have the defaults that the file gives
+them; what another file adds (`include`, `extends`, an override, an image's own HEALTHCHECK) is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+_VARIABLE = re.compile(r"\$(?:\$|\{\w+(?::?-(?P<default>[^{}]*)|[^{}]*)?\}|\w+)")
+_ADDRESS = re.compile(r"https?://[^\s\"'`|;<>()]+")
+_PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+_LAST_PORT = 65535
+_MOST_PORTS = 256
+
+
+class ComposeError(ValueError):
+    """The file is not a compose file; the message says why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeHealthcheck:
+    """Where a health check asks."""
+
+    port: int | None
+    path: str
+
+    def __str__(self) -> str:
+        return self.path if self.port is None else f":{self.port}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeService:
+    """One service of a compose file."""
+
+    name: str
+    hosts: frozenset[str]
+    """The names under which other containers reach it."""
+    inner: frozenset[int]
+    """The TCP ports that it says it listens on; it may listen on others too."""
+    published: Mapping[int, int]
+    """Ports of the host, and which of the container's each leads to."""
+    check: ComposeHealthcheck | None
+    """None where there is no health check, or one that asks no address."""
+    is_unchecked: bool
+    """Whether the file has no health check for it, or switches it off."""
+
+
+def read(document: object) -> dict[str, ComposeService]:
+    """The services of a compose file that was parsed as YAML. Raises `ComposeError`."""
+    services = document.get("services") if isinstance(document, Mapping) else None
+    if not isinstance(services, Mapping):
+        raise ComposeError("it has no services")
+    return {str(name): _declared(str(name), service) for name, service in services.items()}
+
+
+def _declared(name: str, service: object) -> ComposeService:
+    if not isinstance(service, Mapping):
+        raise ComposeError(f"services.{name} is no table")
+    inner: set[int] = set()
+    published: dict[int, int] = {}
+    for port in _list(service.get("expose")):
+        inner.update(_span(_plain(port).partition("/")[0]))
+    for port in _list(service.get("ports")):
+        for host, container in _mapping(port):
+            inner.add(container)
+            if host is not None:
+                published[host] = container
+    check, is_unchecked = _check(service)
+    return ComposeService(name, frozenset(_hosts(name, service)), frozenset(inner), published, check, is_unchecked)
+
+
+def _hosts(name: str, service: Mapping[Any, Any]) -> Iterator[str]:
+    yield name
+    yield from (_plain(service[key]) for key in ("container_name", "hostname") if service.get(key))
+    networks = service.get("networks")
+    for network in networks.values() if isinstance(networks, Mapping) else ():
+        if isinstance(network, Mapping):
+            yield from map(_plain, _list(network.get("aliases")))
+
+
+def _mapping(port: object) -> Iterator[tuple[int | None, int]]:
+    """The pairs of host and container port that one entry of `ports` stands for."""
+    if isinstance(port, Mapping):
+        host, container = _plain(port.get("published", "")), _plain(port.get("target", ""))
+        protocol = _plain(port.get("protocol", "tcp"))
+    else:
+        # [address:][host:]container[/protocol]; an IPv6 address stands in brackets.
+        rest, _, protocol = _plain(port).partition("/")
+        address, _, container = rest.rpartition(":")
+        host = address.rpartition(":")[2]
+    if protocol not in ("", "tcp"):
+        return
+    inside, outside = _span(container), _span(host)
+    for place, one in enumerate(inside):
+        yield (outside[place] if len(outside) == len(inside) else None), one
+
+
+def _span(text: str) -> list[int]:
+    """`8000` or `8000-8003`; nothing for what is neither, or for more than any service listens on."""
+    found = _PORTS.fullmatch(text.strip())
+    if found is None:
+        return []
+    first, last = int(found[1]), int(found[2] or found[1])
+    return list(range(first, last + 1)) if last <= _LAST_PORT and last - first < _MOST_PORTS else []
+
+
+def _check(service: Mapping[Any, Any]) -> tuple[ComposeHealthcheck | None, bool]:
+    """Where the health check asks, and whether there is none."""
+    check = service.get("healthcheck")
+    test = check.get("test") if isinstance(check, Mapping) else None
+    words = [_plain(word) for word in (test if isinstance(test, list) else [test] if test else [])]
+    if (isinstance(check, Mapping) and check.get("disable") is True) or words[:1] == ["NONE"]:
+        return None, True
+    text = " ".join(words) or _environment(service).get("HEALTHCHECK_URL", "")
+    found = _ADDRESS.search(text)
+    if found is None:
+        return None, not text
+    try:
+        parts = urlsplit(found[0])
+        return ComposeHealthcheck(parts.port, parts.path or "/"), False
+    except ValueError:
+        return None, False
+
+
+def _environment(service: Mapping[Any, Any]) -> dict[str, str]:
+    """Of a service, whose image may ask where a variable says, as that of Tentáculo Link does."""
+    stated = service.get("environment")
+    if isinstance(stated, Mapping):
+        return {str(name): _plain(value) for name, value in stated.items() if value is not None}
+    pairs = (_plain(line).partition("=") for line in _list(stated))
+    return {name: value for name, _, value in pairs}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _plain(value: object) -> str:
+    """A scalar as text, with the file's own default for each variable, and nothing for one without."""
+    text = str(value) if isinstance(value, str | int) else ""
+    return _VARIABLE.sub(lambda found: "$" if found[0] == "$$" else found["default"] or "", text)

@@ -1,0 +1,81 @@
+"""Runtime truth: every service asked once, now, all at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from tentaculo.config.schema import Config, ServerSettings
+from tentaculo.config.services import ServiceSettings
+from tentaculo.health.board import Board
+from tentaculo.health.prober import Prober
+from tentaculo.model.health import Health, ServiceView
+from tentaculo.tasks import TaskGroup
+
+GATEWAY = "tentaculo_link"
+"""The gateway's own name in the fleet."""
+PATH_TIMEOUT = 3.0
+"""Seconds that each health path may take."""
+
+
+def is_failure(view: ServiceView) -> bool:
+    """Whether a service that should be on is broken; one that is off on purpose is not."""
+    return view.health is Health.DOWN
+
+
+async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) -> list[ServiceView]:
+    """Ask the gateway and every service once, all at the same time.
+
+    `on_result` gets each service as soon as all its addresses have answered or failed. The list has the gateway
+    first, then the order of the configuration. The gateway is left out where its port is not known (0).
+    """
+    fleet = with_gateway(config)
+    board = Board(fleet, now=_utc_now)
+    tasks = TaskGroup("truth")
+
+    async def examine(service: ServiceSettings, prober: Prober) -> None:
+        if service.enabled:
+            for result in await asyncio.gather(*(prober.probe(upstream) for upstream in service.upstreams)):
+                board.record_probe(result)
+        on_result(board.service(service.name))
+
+    async with Prober(fleet, path_timeout=PATH_TIMEOUT) as prober:
+        try:
+            await asyncio.gather(
+                *(tasks.start(examine(service, prober), service.name) for service in fleet.services.values())
+            )
+        finally:
+            await tasks.close()
+    return list(board.snapshot())
+
+
+def with_gateway(config: Config) -> Config:
+    """`config` with the gateway itself as the first of its services, where its port is known."""
+    address = _own_address(config.server)
+    if address is None or GATEWAY in config.services:
+        return config
+    gateway = ServiceSettings(name=GATEWAY, aliases=("gateway",), url=address)
+    return config.replace(services={GATEWAY: gateway, **config.services})
+
+
+def _own_address(server: ServerSettings) -> str | None:
+    """Where this machine reaches the gateway, None where the port is left to chance."""
+    host, port = server.host, str(server.port)
+    if server.listen:
+        host, _, port = server.listen[0].rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if port == "0":
+        return None
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}"
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

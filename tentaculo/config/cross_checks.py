@@ -1,0 +1,136 @@
+"""Faults that no single value shows: two places that contradict each other.
+
+These look at the tables as they were read, not at the frozen values, so that they are found together with the faults
+of single values. What has the wrong type is passed over here, since it is a fault already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from tentaculo.config.environment import variable_name
+from tentaculo.config.errors import ConfigFaults, KeyPath, did_you_mean, dotted
+from tentaculo.config.types import is_service_name
+
+GATEWAY_NAMES = frozenset({"tentaculo_link", "gateway"})
+
+Table = dict[str, Any]
+
+
+def services_of(data: Table) -> Iterator[tuple[str, Table]]:
+    """The services that are tables, by name."""
+    services = data.get("services")
+    if isinstance(services, dict):
+        yield from ((str(name), table) for name, table in services.items() if isinstance(table, dict))
+
+
+def check(data: Table, faults: ConfigFaults) -> None:
+    """Note every contradiction in `data`."""
+    _check_names(data, faults)
+    _check_aliases(data, faults)
+    _check_routes(data, faults)
+    _check_dependencies(data, faults)
+    for name, table in services_of(data):
+        place: KeyPath = ("services", name)
+        if ("url" in table) == bool(table.get("urls")):
+            faults.add(place, "needs either url or urls")
+        if "token" in table and "token_file" in table:
+            faults.add(place, "has both token and token_file")
+        for index, route in _routes(table):
+            if route.get("strip") is True and "to" in route:
+                faults.add((*place, "routes", index), "has both strip and to; to already replaces the prefix")
+    server = data.get("server")
+    listen = _list(server, "listen") if isinstance(server, dict) else []
+    for index, address in enumerate(listen):
+        if address in listen[:index]:
+            faults.add(("server", "listen", index), f"is the same as server.listen[{listen.index(address)}]")
+
+
+def _check_names(data: Table, faults: ConfigFaults) -> None:
+    taken: dict[str, KeyPath] = {}
+    # In names of the environment - and _ are the same, and so is case.
+    for name, _ in services_of(data):
+        place: KeyPath = ("services", name)
+        if not is_service_name(name):
+            faults.add(place, "a service's name has letters, digits, _ and - only, at most 64")
+        elif _folded(name) in GATEWAY_NAMES:
+            faults.add(place, "is a name of the gateway itself; choose another")
+        elif (other := taken.get(_folded(name))) is not None:
+            shared = variable_name("services", name)
+            faults.add(
+                place, f"differs from {dotted(other)} only in case, - or _; in the environment both are {shared}"
+            )
+        taken.setdefault(_folded(name), place)
+
+
+def _check_aliases(data: Table, faults: ConfigFaults) -> None:
+    names = {_folded(name): name for name, _ in services_of(data)}
+    taken: dict[str, tuple[str, KeyPath]] = {}
+    for name, table in services_of(data):
+        listed = _list(table, "aliases")
+        for index, alias in enumerate(listed):
+            if not isinstance(alias, str):
+                continue
+            place: KeyPath = ("services", name, "aliases", index)
+            folded = _folded(alias)
+            owner, first = taken.setdefault(folded, (name, place))
+            if not is_service_name(alias):
+                faults.add(place, "an alias has letters, digits, _ and - only, at most 64")
+            elif folded in GATEWAY_NAMES:
+                faults.add(place, "is a name of the gateway itself; choose another")
+            elif alias == name:
+                faults.add(place, "is the service's own name")
+            elif names.get(folded, name) != name:
+                faults.add(place, f"is the name of another service, {names[folded]}")
+            elif owner != name or alias in listed[:index]:
+                faults.add(place, f"is taken already by {dotted(first)}")
+
+
+def _check_routes(data: Table, faults: ConfigFaults) -> None:
+    taken: dict[tuple[str, str], KeyPath] = {}
+    for name, table in services_of(data):
+        for index, route in _routes(table):
+            prefix, host = route.get("prefix"), route.get("host", "")
+            if not isinstance(prefix, str) or not isinstance(host, str):
+                continue
+            key = (host.lower().removesuffix("."), prefix.rstrip("/") or "/")
+            place: KeyPath = ("services", name, "routes", index)
+            if (first := taken.setdefault(key, place)) != place:
+                faults.add((*place, "prefix"), f"is taken already by {dotted(first)}")
+
+
+def _check_dependencies(data: Table, faults: ConfigFaults) -> None:
+    names = [name for name, _ in services_of(data)]
+    parents: dict[str, list[str]] = {}
+    for name, table in services_of(data):
+        for index, parent in enumerate(_list(table, "depends_on")):
+            place: KeyPath = ("services", name, "depends_on", index)
+            if not isinstance(parent, str):
+                continue
+            if parent == name:
+                faults.add(place, "is the service itself")
+            elif parent not in names:
+                faults.add(place, "is not the name of a service" + did_you_mean(parent, names))
+            else:
+                parents.setdefault(name, []).append(parent)
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        # The circle is told from child to parent, and begins with the service that the fault is put at.
+        circle = [*reversed(error.args[1])]
+        faults.add(("services", circle[0], "depends_on"), f"goes in a circle: {' → '.join(circle)}")
+
+
+def _routes(table: Table) -> Iterator[tuple[int, Table]]:
+    yield from ((index, route) for index, route in enumerate(_list(table, "routes")) if isinstance(route, dict))
+
+
+def _list(table: Table, key: str) -> list[Any]:
+    value = table.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "_")

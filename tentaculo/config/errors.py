@@ -1,0 +1,75 @@
+"""What is wrong with a configuration: each fault with its place and a sentence, never with the value it refuses."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands: ("services", "madre", "routes", 0, "prefix")."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFault:
+    """One fault. `path` is dotted, `services.madre.routes[0].prefix`, or the name of a file or a variable."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, with every fault that was found."""
+
+    def __init__(self, faults: Sequence[ConfigFault], path: Path | None = None) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+        self.path = path
+        """The configuration file, None where there is none."""
+
+
+class ConfigFaults:
+    """Faults as they are found. A fault of a value that the environment set says so."""
+
+    def __init__(self, variables: Mapping[KeyPath, str]) -> None:
+        self._variables = variables
+        self._found: dict[ConfigFault, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Faults: {len(self._found)}>"
+
+    def __iter__(self) -> Iterator[ConfigFault]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, place: KeyPath, message: str) -> None:
+        """Note a fault at `place`; a second one with the same words is the same fault."""
+        variable = next((v for n in range(len(place), 0, -1) if (v := self._variables.get(place[:n]))), None)
+        self._found[ConfigFault(dotted(place), f"{message} (set by {variable})" if variable else message)] = None
+
+
+def dotted(place: KeyPath) -> str:
+    """`place` as it is shown: names with dots between, quoted as TOML does where needed, list places in brackets."""
+    shown = ""
+    for part in place:
+        if isinstance(part, int):
+            shown += f"[{part}]"
+            continue
+        name = part if _BARE.fullmatch(part) else '"' + part.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+        shown += f".{name}" if shown else name
+    return shown
+
+
+def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
+    """`; did you mean "prefix"?` where something known is close to `word`, else an empty string."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)
+    return f'; did you mean "{close[0]}"?' if close else ""

@@ -1,0 +1,101 @@
+"""From a TOML file and the environment to one frozen Config, or to every fault at once."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tentaculo.config.cross_checks import Table, check
+from tentaculo.config.duty_checks import check_duty, duty_oddities, resolve_secrets
+from tentaculo.config.environment import CONFIG, lay_over, process_environment, read
+from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults
+from tentaculo.config.reader import REFUSED, reader_for
+from tentaculo.config.schema import Config
+from tentaculo.config.secrets import resolve
+
+DEFAULT_NAME = "tentaculo.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used."""
+
+    config: Config
+    warnings: tuple[str, ...]
+    """What is odd but no fault, a sentence each."""
+    path: Path | None
+    """The file it came from, absolute; None where there is none."""
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read the configuration; raises ConfigError with every fault.
+
+    Without `path` the file is the one that TENTACULO_CONFIG names, else tentaculo.toml in the working directory if it
+    exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* names win over the
+    file.
+    """
+    environ = process_environment() if environ is None else environ
+    if path is None:
+        named = read(environ, CONFIG)
+        if named is not None:
+            path = Path(named[1])
+        elif Path(DEFAULT_NAME).exists():
+            path = Path(DEFAULT_NAME)
+    if path is None:
+        return load_tables({}, environ, folder=Path.cwd())
+    return load_tables(_read_file(path), environ, folder=path.absolute().parent, path=path.absolute())
+
+
+def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path: Path | None = None) -> Loaded:
+    """Make a configuration of `tables` as TOML has them, with the environment over them; raises ConfigError.
+
+    Relative paths start at `folder`. `path` is the file the tables came from, if any. `tables` stay as they are.
+    """
+    overlay = lay_over(copy.deepcopy(tables), environ)
+    data = overlay.data
+    faults = ConfigFaults(overlay.variables)
+    check(data, faults)
+    check_duty(data, faults)
+    resolve_secrets(data, folder, faults)
+    warnings = list(overlay.warnings)
+    resolved = resolve(data, environ, folder, overlay.variables, faults)
+    config = reader_for(Config)(data, (), faults.add)
+    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
+    if config is REFUSED or found:
+        raise ConfigError(found, path)
+    whole: Config = config.with_names().replace(folder=folder.absolute(), plain_token=resolved)
+    return Loaded(whole, (*warnings, *_oddities(whole)), path)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        # A file saved by Notepad begins with a byte order mark, which TOML does not know.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or type(error).__name__}"
+    except UnicodeDecodeError:
+        message = "is not UTF-8 text"
+    except tomllib.TOMLDecodeError as error:
+        message = f"is not valid TOML: {error}"
+    except RecursionError:
+        message = "is not valid TOML: nested too deeply"
+    raise ConfigError([ConfigFault(str(path), message)], path.absolute())
+
+
+def _oddities(config: Config) -> list[str]:
+    found = []
+    if not config.auth.enabled:
+        beyond = [host for host, _ in config.server.addresses if host not in ("127.0.0.1", "::1", "localhost")]
+        if beyond:
+            found.append(f"auth.enabled is false: anyone who reaches {beyond[0]} may call every service")
+    # Without services it is the demonstration, which is one process.
+    if config.server.workers > 1 and config.services:
+        found.append(
+            f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
+            " subscribers, so an event reaches only those who listen to the worker that took it"
+        )
+    return found + duty_oddities(config)

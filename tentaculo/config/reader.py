@@ -1,0 +1,257 @@
+"""From what a file holds to the value of a declared form, or to every fault at its place.
+
+A form is a type, with marks beside it where `Annotated`: text, numbers, flags, paths, one of some words, a list
+`tuple[X, ...]`, a table of one's own names `dict[str, X]`, a Section, and each of these `| None`. No fault repeats the
+value it refuses. Text that comes from the environment is `EnvironmentText`, and may stand for a number or a flag.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
+
+from tentaculo.config.constraints import Check, Parse, Prepare
+from tentaculo.config.errors import ConfigError, ConfigFaults, KeyPath, did_you_mean
+from tentaculo.config.section import Section, keys_of
+
+Note = Callable[[KeyPath, str], None]
+"""Told of each fault: where, and what in a sentence."""
+Reader = Callable[[Any, KeyPath, Note], Any]
+"""Gives the value of what stands at a place, or notes its faults and gives REFUSED."""
+
+REFUSED: Final = object()
+"""In place of a value that has a fault."""
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+_WHOLE = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?")
+_MOST_DIGITS = 1000
+"""Python itself reads no number of more than some thousands."""
+_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
+_FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
+
+
+class EnvironmentText(str):
+    """A scalar from the environment, where numbers, true and false can only be text."""
+
+
+def read(section: type[AnySection], data: Mapping[str, Any]) -> AnySection:
+    """The section that `data` means, tables as TOML has them; raises ConfigError with every fault."""
+    faults = ConfigFaults({})
+    value = reader_for(section)(data, (), faults.add)
+    if value is REFUSED:
+        raise ConfigError(list(faults))
+    made: AnySection = value
+    return made
+
+
+@cache
+def reader_for(form: Any) -> Reader:
+    """What reads values of `form`. Raises TypeError for a type that is no form."""
+    origin, args = get_origin(form), get_args(form)
+    if origin is Annotated:
+        return _marked(args[0], args[1:])
+    if origin in (typing.Union, types.UnionType) and len(args) == 2 and type(None) in args:
+        return _optional(next(arg for arg in args if arg is not type(None)))
+    if origin is Literal:
+        return _literal(args)
+    if origin is tuple and args[1:] == (...,):
+        return _list(args[0])
+    if origin is dict:
+        return _names(args[0], args[1])
+    if isinstance(form, type) and issubclass(form, Section):
+        return _section(form)
+    if form in _SCALARS:
+        return _calling(_SCALARS[form])
+    raise TypeError(f"{form} is no form of the configuration")
+
+
+def _calling(function: Callable[[Any], Any]) -> Reader:
+    def read_value(data: Any, place: KeyPath, note: Note) -> Any:
+        try:
+            return function(data)
+        except ValueError as error:
+            note(place, str(error))
+            return REFUSED
+
+    return read_value
+
+
+def _marked(form: Any, marks: tuple[Any, ...]) -> Reader:
+    made = [mark.function for mark in marks if isinstance(mark, Parse)]
+    inner = _calling(made[0]) if made else reader_for(form)
+    before = [_calling(mark.function) for mark in marks if isinstance(mark, Prepare)]
+    after = [_calling(mark.function) for mark in marks if isinstance(mark, Check)]
+    steps = (*before, inner, *after)
+    return inner if len(steps) == 1 else _in_turn(steps)
+
+
+def _in_turn(steps: tuple[Reader, ...]) -> Reader:
+    def read_marked(data: Any, place: KeyPath, note: Note) -> Any:
+        for step in steps:
+            data = step(data, place, note)
+            if data is REFUSED:
+                break
+        return data
+
+    return read_marked
+
+
+def _optional(form: Any) -> Reader:
+    inner = reader_for(form)
+
+    def read_optional(data: Any, place: KeyPath, note: Note) -> Any:
+        return None if data is None else inner(data, place, note)
+
+    return read_optional
+
+
+def _literal(words: tuple[str, ...]) -> Reader:
+    *first, last = map(repr, words)
+    message = f"must be one of {', '.join(first)} or {last}"
+
+    def read_word(data: Any, place: KeyPath, note: Note) -> Any:
+        if isinstance(data, str) and data in words:
+            return str(data)
+        note(place, message)
+        return REFUSED
+
+    return read_word
+
+
+def _list(form: Any) -> Reader:
+    inner = reader_for(form)
+
+    def read_list(data: Any, place: KeyPath, note: Note) -> Any:
+        if not isinstance(data, list | tuple):
+            note(place, "must be a list")
+            return REFUSED
+        values = [inner(item, (*place, index), note) for index, item in enumerate(data)]
+        return REFUSED if REFUSED in values else tuple(values)
+
+    return read_list
+
+
+def _names(key_form: Any, form: Any) -> Reader:
+    name, inner = reader_for(key_form), reader_for(form)
+
+    def read_names(data: Any, place: KeyPath, note: Note) -> Any:
+        if not isinstance(data, dict):
+            note(place, "must be a table")
+            return REFUSED
+        values = {}
+        is_well = True
+        for key, item in data.items():
+            here = (*place, str(key))
+            kept, value = name(key, here, note), inner(item, here, note)
+            is_well = is_well and kept is not REFUSED and value is not REFUSED
+            values[kept] = value
+        return values if is_well else REFUSED
+
+    return read_names
+
+
+def _section(section: type[Section]) -> Reader:
+    keys = keys_of(section)
+    readers = {name: reader_for(key.form) for name, key in keys.items()}
+    required = [name for name, key in keys.items() if key.is_required]
+
+    def read_section(data: Any, place: KeyPath, note: Note) -> Any:
+        if isinstance(data, section):
+            return data
+        if not isinstance(data, dict):
+            note(place, "must be a table")
+            return REFUSED
+        values = {}
+        is_well = True
+        for name, item in data.items():
+            here = (*place, str(name))
+            if name not in readers:
+                note(here, "unknown key" + did_you_mean(str(name), keys))
+                is_well = False
+                continue
+            values[name] = value = readers[name](item, here, note)
+            is_well = is_well and value is not REFUSED
+        for name in required:
+            if name not in data:
+                note((*place, name), "is required")
+                is_well = False
+        return _checked(section(**values), place, note) if is_well else REFUSED
+
+    return read_section
+
+
+def _check(section: Section) -> Section:
+    section.check()
+    return section
+
+
+_checked = _calling(_check)
+
+
+def _text(data: Any) -> str:
+    if not isinstance(data, str):
+        raise ValueError("must be text")
+    try:
+        data.encode()
+    except UnicodeEncodeError:  # half of a pair, from JSON or from bytes of the environment that are no UTF-8
+        raise ValueError("must be text") from None
+    return str(data)
+
+
+def _path(data: Any) -> Path:
+    # Names of files need not be UTF-8.
+    if not isinstance(data, str | Path):
+        raise ValueError("must be text")
+    return Path(data)
+
+
+def _number(data: Any) -> float:
+    # bool is an int in Python, and `port = true` would be port 1; a quoted number in the file is a mistake to tell of.
+    if isinstance(data, bool) or not isinstance(data, int | float | EnvironmentText):
+        raise ValueError("must be a number")
+    try:
+        return float(data if not isinstance(data, str) or data.isascii() else "")
+    except (ValueError, OverflowError):
+        raise ValueError("must be a number") from None
+
+
+def _whole_number(data: Any) -> int:
+    if isinstance(data, bool) or (isinstance(data, str) and not isinstance(data, EnvironmentText)):
+        raise ValueError("must be a number")
+    if isinstance(data, str):
+        is_whole = len(data) <= _MOST_DIGITS and _WHOLE.fullmatch(data) is not None
+        data = data.partition(".")[0]
+    else:
+        # Infinity and not-a-number leave something other than 0.
+        is_whole = isinstance(data, int | float) and data % 1 == 0
+    if not is_whole:
+        raise ValueError("must be a whole number")
+    return int(data)
+
+
+def _flag(data: Any) -> bool:
+    if isinstance(data, EnvironmentText):
+        if data.lower() in _TRUE:
+            return True
+        if data.lower() in _FALSE:
+            return False
+        raise ValueError("must be true or false")
+    # `enabled = "no"` must not be taken for a switch, in whichever direction.
+    if not isinstance(data, bool):
+        raise ValueError("must be true or false, without quotes")
+    return data
+
+
+_SCALARS: dict[Any, Callable[[Any], Any]] = {
+    str: _text,
+    float: _number,
+    int: _whole_number,
+    bool: _flag,
+    Path: _path,
+}

@@ -1,0 +1,266 @@
+"""The forms that single values of the configuration may take.
+
+No message repeats the value it refuses: it may be a token, or an address that holds a password.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from tentaculo.config.constraints import (
+    NOT_EMPTY,
+    Check,
+    Parse,
+    Prepare,
+    at_least,
+    at_most,
+    more_than,
+)
+
+_YEAR = 366 * 24 * 3600
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_FRAMING_HEADERS = frozenset(
+    ("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
+_HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+DATABASE_SCHEMES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "postgresql+pg8000")
+
+
+class Secret:
+    """Text that nothing shows by accident."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+
+def _as_secret(value: Any) -> Secret:
+    if not isinstance(value, str | Secret):
+        raise ValueError("must be text")
+    return Secret(str(value)) if isinstance(value, str) else value
+
+
+def _check_prefix(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("must start with /")
+    if any(c in value for c in "?#\\") or any(ord(c) <= 32 or ord(c) == 127 for c in value) or "//" in value:
+        raise ValueError("must be a plain path: no query, fragment, backslash, space or empty segment")
+    if not value.isascii():
+        raise ValueError("must be ASCII, with other characters percent-encoded as they are on the wire")
+    if any(segment in (".", "..") for segment in value.split("/")):
+        raise ValueError("must not contain dot segments")
+    return value if value == "/" else value.rstrip("/")
+
+
+def _check_header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError("is not a header name")
+    if value.lower() in _FRAMING_HEADERS:
+        raise ValueError("is about the connection, which is the gateway's; a service's Host is set by its key `host`")
+    return value
+
+
+def _check_header_value(value: str) -> str:
+    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def _as_network(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError('must be a network in quotes, such as "10.0.0.0/8"')
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        pass
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("is not an address or a network such as 10.0.0.0/8") from None
+    raise ValueError(f"has bits set beyond its mask; the network is {network}")
+
+
+def is_host(value: str) -> bool:
+    """Whether `value` is a host name or an IP address (IPv6 without brackets), without a port."""
+    if ":" in value:
+        try:
+            return ipaddress.ip_address(value).version == 6
+        except ValueError:
+            return False
+    return len(value) <= 253 and _HOST_NAME.fullmatch(value) is not None
+
+
+def split_host_port(value: str) -> tuple[str, int | None]:
+    """Take `host`, `host:port`, `[v6]` or `[v6]:port` apart; brackets are removed. Raises ValueError."""
+    if value.startswith("["):
+        host, bracket, rest = value[1:].partition("]")
+        if not bracket or ":" not in host or (rest and not rest.startswith(":")):
+            raise ValueError("is not host:port")
+        separator, port = rest[:1], rest[1:]
+    else:
+        host, separator, port = value.partition(":")
+    if not is_host(host):
+        raise ValueError("is not host:port; an IPv6 address needs brackets")
+    if not separator:
+        return host, None
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError("has no valid port")
+    return host, int(port)
+
+
+def _check_listen_host(value: str) -> str:
+    host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if not is_host(host):
+        raise ValueError("must be an address or a host name, without a port")
+    return host
+
+
+def _check_listen(value: str) -> str:
+    try:
+        _, port = split_host_port(value)
+    except ValueError:
+        port = None
+    if port is None:
+        raise ValueError('must be host:port, such as "127.0.0.1:8000" or "[::1]:8000"')
+    return value
+
+
+def _check_route_host(value: str) -> str:
+    try:
+        host, port = split_host_port(f"[{value}]" if value.count(":") > 1 and value[0] != "[" else value)
+    except ValueError:
+        raise ValueError("must be a host name such as api.example.org") from None
+    if port is not None:
+        raise ValueError("must be a host name without a port")
+    host = host.lower().removesuffix(".")
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_host_header(value: str) -> str:
+    try:
+        split_host_port(value)
+    except ValueError:
+        raise ValueError("must be a host name, with or without :port") from None
+    return value
+
+
+def _check_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("must be an http:// or https:// address with a valid host and port") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_host(parts.hostname):
+        raise ValueError("must be an http:// or https:// address with a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or a password; a route's set_headers can send them")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be scheme, host and port only; a route's `to` can add a path")
+    if port == 0:
+        raise ValueError("has no valid port")
+    return value
+
+
+def _check_origin(value: str) -> str:
+    scheme, separator, authority = value.lower().partition("://")
+    try:
+        host, port = split_host_port(authority)
+    except ValueError:
+        separator = ""
+    if not separator or scheme not in _DEFAULT_PORTS:
+        raise ValueError("must be an origin such as http://localhost:8020, without a path")
+    # Browsers leave the scheme's own port out of the Origin header.
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{shown}:{port}"
+
+
+def _check_hash(value: str) -> str:
+    if not _HASH.fullmatch(value):
+        raise ValueError("must be sha256: and 64 hex digits, as `tentaculo token new` makes it; not the token itself")
+    return value.lower()
+
+
+def _check_variable(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise ValueError("is not the name of an environment variable")
+    return value
+
+
+def _check_database(value: Secret) -> Secret:
+    scheme, separator, rest = value.reveal().partition("://")
+    if not separator or scheme not in DATABASE_SCHEMES:
+        raise ValueError("must begin with sqlite:/// or postgresql://")
+    if scheme.startswith("sqlite") and rest and not rest.startswith(("/", "?")):
+        raise ValueError("has two slashes where SQLite needs three: sqlite:///folder/file.db")
+    return value
+
+
+def _check_token(value: Secret) -> Secret:
+    if not is_token(value.reveal()):
+        raise ValueError("must be visible ASCII characters only")
+    return value
+
+
+def is_token(value: str) -> bool:
+    """Whether `value` can stand in a header as a token: visible ASCII, no space; empty counts as one."""
+    return all(32 < ord(c) < 127 for c in value)
+
+
+def is_hash(value: str) -> bool:
+    """Whether `value` is a token's hash as `auth.hash_token` makes it."""
+    return _HASH.fullmatch(value) is not None
+
+
+def is_service_name(value: str) -> bool:
+    """Whether `value` can name a service or be an alias: letters, digits, _ and -, at most 64."""
+    return _SERVICE_NAME.fullmatch(value) is not None
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, more_than(0), at_most(_YEAR)]
+Share = Annotated[float, at_least(0), at_most(1)]
+Pause = Annotated[float, at_least(0), at_most(_YEAR)]
+Bytes = Annotated[int, at_least(0)]
+Port = Annotated[int, at_least(0), at_most(65535)]
+PathPrefix = Annotated[str, Check(_check_prefix)]
+PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple), NOT_EMPTY]
+HeaderName = Annotated[str, Check(_check_header_name)]
+HeaderValue = Annotated[str, Check(_check_header_value)]
+HostHeader = Annotated[str, Check(_check_host_header)]
+RouteHost = Annotated[str, Check(_check_route_host)]
+ListenHost = Annotated[str, Check(_check_listen_host)]
+Listen = Annotated[str, Check(_check_listen)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+TrustedNetwork = Annotated[Network, Parse(_as_network)]
+Origin = Annotated[str, Check(_check_origin)]
+HttpAddress = Annotated[str, Check(_check_address)]
+TokenHash = Annotated[str, Check(_check_hash)]
+AnySecret = Annotated[Secret, Parse(_as_secret)]
+Token = Annotated[AnySecret, Check(_check_token)]
+DatabaseUrl = Annotated[AnySecret, Check(_check_database)]
+VariableName = Annotated[str, Check(_check_variable)]

@@ -1,0 +1,135 @@
+"""The demonstration as the gateway's companion: its fleet in a child process, and the configuration that fits it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+import tomllib
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from tentaculo.demo.catalogue import FLEET
+from tentaculo.demo.services import Ports
+from tentaculo.security.tokens import hash_token
+from tentaculo.tasks import TaskGroup
+
+log = structlog.get_logger(__name__)
+
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 3.0
+_PACKAGE = Path(__file__).resolve().parents[1]
+# In a checkout, and in an installed package (pyproject.toml puts it there).
+_ROUTES = (_PACKAGE.parent / "docker" / "vx11.toml", Path(__file__).resolve().with_name("vx11.toml"))
+
+
+class DemoError(Exception):
+    """The demonstration could not start; the text says why."""
+
+
+class Demo:
+    """The fleet in a child process, for as long as the context lasts.
+
+    The child ends with it: by SIGTERM, after three seconds by SIGKILL, and by itself when this process dies. Each
+    start has a fresh token, for the gateway and its services alike; it goes to the child by a pipe, so that no list
+    of processes shows it.
+    """
+
+    def __init__(self, *, ports: Ports = Ports.PREFERRED, seed: str = "vx11") -> None:
+        self.token = secrets.token_urlsafe(24)
+        self.ports: dict[str, int] = {}
+        """The port of each service that runs."""
+        self._ports = ports
+        self._seed = seed
+        self._child: Process | None = None
+        self._tasks = TaskGroup("demo")
+
+    def __repr__(self) -> str:
+        return f"<Demo: {len(self.ports)} services>"
+
+    async def __aenter__(self) -> Self:
+        """Start the fleet and wait until it listens. Raises DemoError."""
+        # -m finds the package from its own parent folder, wherever the gateway was started. The child has a session of
+        # its own, so that Ctrl-C reaches the gateway alone, which ends it in good order.
+        self._child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tentaculo.demo", "--attached", "--ports", self._ports.value, "--seed", self._seed),
+            stdin=PIPE,
+            stdout=PIPE,
+            cwd=_PACKAGE.parent,
+            start_new_session=True,
+        )
+        try:
+            self.ports = await asyncio.wait_for(self._greet(self._child), START_TIMEOUT)
+        except TimeoutError:
+            await self._stop()
+            raise DemoError(f"the demonstration's services did not start in {START_TIMEOUT:g} s") from None
+        except BaseException:
+            await self._stop()
+            raise
+        self._tasks.start(_tell_of_end(self._child), "end")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the fleet."""
+        await self._stop()
+
+    @property
+    def config_data(self) -> dict[str, Any]:
+        """A configuration as `tomllib` reads one: the routes of `docker/vx11.toml`, to where the fleet listens."""
+        services: dict[str, Any] = {}
+        for name, service in _routes()["services"].items():
+            canonical = next((blueprint.port for blueprint in FLEET if blueprint.name == name), None)
+            port = self.ports.get(name, canonical)
+            own = {key: value for key, value in service.items() if key not in ("url", "urls")}
+            # SHUB_ENABLED decided in the child whether the one that is off on purpose was started.
+            running = {"url": f"http://127.0.0.1:{port}", "token": self.token, "enabled": name in self.ports}
+            services[name] = {**own, **running}
+        return {"auth": {"tokens": [hash_token(self.token)]}, "services": services}
+
+    async def _greet(self, child: Process) -> dict[str, int]:
+        assert child.stdin and child.stdout  # noqa: PT018  they are pipes
+        # uvloop says RuntimeError where the child has ended already; reading then tells of it.
+        with suppress(ConnectionError, RuntimeError):
+            child.stdin.write(f"{self.token}\n".encode())
+            await child.stdin.drain()
+        line = await child.stdout.readline()
+        if not line:
+            raise DemoError("the demonstration's services did not start; standard error says why")
+        ports: dict[str, int] = json.loads(line)["ports"]
+        return ports
+
+    async def _stop(self) -> None:
+        child = self._child
+        if child is None:
+            return
+        self._child = None
+        await self._tasks.close()
+        with suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            # communicate() also reads what is left, so that a full pipe cannot hold the child back.
+            await asyncio.wait_for(child.communicate(), STOP_TIMEOUT)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+async def _tell_of_end(child: Process) -> None:
+    """The gateway goes on without the fleet and shows it as down; this line says why."""
+    log.error("demonstration ended", code=await child.wait())
+
+
+def _routes() -> dict[str, Any]:
+    for path in _ROUTES:
+        if path.exists():
+            return tomllib.loads(path.read_text())
+    raise DemoError("the demonstration's routes, vx11.toml, are not installed")

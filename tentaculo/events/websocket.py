@@ -1,0 +1,185 @@
+"""The WebSocket /ws: echo to the sender, canonical events to everybody else.
+
+    client ── text ──▶ reader ── echo, errors ─────────────▶ client
+                         │
+                         └─ canonical ─▶ intake ─▶ hub ─▶ queue ─ writer ─▶ every other client
+
+The reader waits for its own client only, and the writer waits for nobody but its client. When the hub parts with a
+client (too slow, or the gateway stops), both are stopped wherever they wait, and the socket is closed within a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
+
+from tentaculo.events import json_codec
+from tentaculo.events.hub import End, Hub, Subscriber
+from tentaculo.events.ingest import NAME_LENGTH, is_name, listed
+from tentaculo.events.pipeline import EventPipeline
+from tentaculo.events.schemas import Schema, canonical_type, validate
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.security.origin import is_allowed
+from tentaculo.tasks import TaskGroup
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_SECONDS = 30.0
+"""Silence after which a client is pinged; without an answer in half that time it is gone."""
+CLOSE_SECONDS = 1.0
+"""How long a client may take to answer a close before its connection is dropped."""
+REFUSABLE = 16
+"""A message up to this many times the limit is refused by an error frame; a larger one is never read, and closes."""
+
+_CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSCloseCode.GOING_AWAY}
+
+
+def clean_client_id(raw: str) -> str:
+    """`raw` without unprintable characters and cut to `NAME_LENGTH`; `anonymous` when nothing is left."""
+    return "".join(character for character in raw if character.isprintable())[:NAME_LENGTH].strip() or "anonymous"
+
+
+def _control(type_: str, **members: Any) -> bytes:
+    return msgspec.json.encode({"channel": "control", "type": type_, **members})
+
+
+def _error(error: str, detail: str, **members: Any) -> bytes:
+    return _control("error", error=error, detail=detail, **members)
+
+
+class EventSocketHandler:
+    """The handler of /ws.
+
+    `limit` is the most bytes one message may have, `origins` the pages of other origins that may connect.
+    """
+
+    def __init__(self, hub: Hub, intake: EventPipeline, *, limit: int, origins: Collection[str]) -> None:
+        self._hub = hub
+        self._intake = intake
+        self._limit = limit
+        self._origins = frozenset(origins)
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        """Serve one client until either side ends it. Raises `Problem` instead of upgrading: 400, 403, 426, 503."""
+        self._check_origin(request)
+        # Compression would cost a deflate per subscriber and event, and some 300 KB for each connection.
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=self._limit * REFUSABLE, timeout=CLOSE_SECONDS
+        )
+        _check_handshake(request, socket)
+        subscriber = self._hub.subscribe(clean_client_id(request.query.get("client_id", "")))
+        transport = request.transport
+        try:
+            await socket.prepare(request)
+            log.debug("subscriber connected", client_id=subscriber.client_id)
+            await self._serve(socket, subscriber)
+        except ConnectionError:
+            log.debug("subscriber left abruptly", client_id=subscriber.client_id)
+        finally:
+            self._hub.unsubscribe(subscriber)
+            if transport is not None:
+                # A close waits until the peer has taken what is buffered, which a stalled one never does.
+                asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
+                if transport.is_closing() and socket.prepared:
+                    # Nothing is sent any more; but its heartbeat's timer would keep all of it for half a minute.
+                    await socket.close()
+        return socket
+
+    def _check_origin(self, request: web.Request) -> None:
+        origins = request.headers.getall(hdrs.ORIGIN, [])
+        host = request.headers.get(hdrs.HOST, "")
+        if len(origins) > 1 or not is_allowed(origins[0] if origins else None, host, self._origins):
+            raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins to let it connect.")
+
+    async def _serve(self, socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
+        loop, tasks = asyncio.get_running_loop(), TaskGroup("ws")
+        try:
+            async with asyncio.timeout(None) as scope:
+                subscriber.when_ended(lambda: scope.reschedule(loop.time()))
+                await _send(socket, _control("connected", client_id=subscriber.client_id))
+                tasks.start(_write(socket, subscriber), "writer")
+                await self._read(socket, subscriber)
+        except TimeoutError:
+            pass  # The hub parted with this client: the scope above has no other limit.
+        finally:
+            subscriber.when_ended(None)
+            await tasks.close()
+        if subscriber.end is not None:
+            await _close(socket, subscriber.end)
+
+    async def _read(self, socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
+        async for message in socket:
+            if message.type is WSMsgType.TEXT:
+                await self._take(socket, subscriber, message.data.encode())
+            elif message.type is WSMsgType.BINARY:
+                await _send(socket, _error("not_text", "Messages are JSON objects in text frames."))
+            else:
+                return
+
+    async def _take(self, socket: web.WebSocketResponse, subscriber: Subscriber, text: bytes) -> None:
+        if len(text) > self._limit:
+            detail = f"The message is {len(text)} bytes; {self._limit} are allowed."
+            return await _send(socket, _error("message_too_large", detail))
+        try:
+            value = json_codec.parse(text)
+        except json_codec.JsonError as reason:
+            return await _send(socket, _error("not_json", f"The message {reason}."))
+        if not isinstance(value, dict):
+            return await _send(socket, _error("not_an_object", "The message is JSON, but not an object."))
+        await _send(socket, text)
+        if (schema := canonical_type(value.get("type"))) is not None:
+            await self._accept(socket, subscriber, schema, value)
+        return None
+
+    async def _accept(
+        self, socket: web.WebSocketResponse, subscriber: Subscriber, schema: Schema, fields: dict[str, Any]
+    ) -> None:
+        filled, faults = validate(schema, fields, now_ms=self._intake.now_ms(), whole="event")
+        if faults:
+            log.info("event rejected", by="websocket", client_id=subscriber.client_id, fields=[f.field for f in faults])
+            detail = "The event does not fit its schema; it was neither stored nor broadcast."
+            await _send(socket, _error(Failure.INVALID_EVENT.error, detail, errors=listed(faults)))
+            return
+        source = fields["source"] if is_name(fields.get("source")) else subscriber.client_id
+        payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
+        try:
+            await self._intake.accept(source, schema.type, payload, canonical=True, broadcast=True, sender=subscriber)
+        except Problem as problem:
+            detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
+            await _send(socket, _error(problem.failure.error, detail))
+
+
+def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> None:
+    # aiohttp takes drafts of the protocol as well, and HTTP/1.0, which knows no upgrade (RFC 9110 section 7.8).
+    is_spoken = request.version >= HttpVersion11 and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) == "13"
+    if is_spoken and socket.can_prepare(request):
+        return
+    if is_spoken and request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket":
+        raise Problem(Failure.BAD_REQUEST, "The WebSocket handshake is malformed.")
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    raise Problem(Failure.UPGRADE_REQUIRED, "Connect to this path with a WebSocket.", headers=headers)
+
+
+async def _send(socket: web.WebSocketResponse, text: bytes) -> None:
+    await socket.send_frame(text, WSMsgType.TEXT)
+
+
+async def _write(socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
+    try:
+        while True:
+            await _send(socket, await subscriber.next())
+    except ConnectionError:
+        return  # The client has gone or is going; the reader sees that and ends.
+
+
+async def _close(socket: web.WebSocketResponse, end: End) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await socket.close(code=_CLOSE_CODES[end], message=end.value.encode())
+    except (TimeoutError, ConnectionError):
+        pass  # It does not answer: its connection is dropped, which the caller has arranged.

@@ -1,0 +1,1 @@
+"""The composition root: joins the packages to one running gateway."""

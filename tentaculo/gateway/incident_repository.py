@@ -1,0 +1,249 @@
+"""The books: incidents, notes and maintenance windows as the database has them, joined with what is in memory.
+
+Nothing here is in the way of anything: a lost database costs history. Open incidents stay in memory, and are written
+when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from tentaculo.config.schema import Config
+from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
+from tentaculo.incidents.tracker import IncidentTracker
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.store import incidents as store
+from tentaculo.store import maintenance
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+VISIT_EVERY = 5.0
+"""Seconds between visits to the database: what another process wrote there, notes and windows, is seen then."""
+PAUSE = 1.0
+"""Seconds between two visits at least, so that a storm of changes is not a storm of writes."""
+OPEN_WAIT = 0.5
+"""Seconds that the start waits for what an earlier process left."""
+FORGET_EVERY = 3600.0
+"""Seconds between looks for incidents that are too old to be kept."""
+SHOWN_ENDED = 5
+"""Incidents that have ended, on the page."""
+_BATCH = 100
+"""Incidents that are written in one transaction."""
+_MOST_RESTORED = 1000
+_MOST_WINDOWS = 500
+_MOST_NOTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentPage:
+    """Incidents that were looked for."""
+
+    incidents: tuple[Incident, ...]
+    problem: str | None
+    """Why the database could not be asked, so that only what is in memory is there; None where it could."""
+
+
+class IncidentRepository:
+    """Writes down what changes, and reads what others have written."""
+
+    def __init__(
+        self,
+        config: Config,
+        recorder: StoreClient,
+        incidents: IncidentTracker,
+        calendar: MaintenanceCalendar,
+        *,
+        on_windows: Callable[[], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        """`on_windows` hears that the calendar may have changed."""
+        self._recorder = recorder
+        self._incidents = incidents
+        self._calendar = calendar
+        self._on_windows = on_windows
+        self._now = now
+        self._services = config.services.keys()
+        self._settle = timedelta(seconds=config.incidents.settle)
+        self._keep = timedelta(days=config.incidents.keep)
+        self._notes: dict[int, tuple[Note, ...]] = {}
+        self._is_restored = False
+        self._next_forget = 0.0
+        self._has_changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Books: {'read' if self._is_restored else 'not read yet'}>"
+
+    # -- what is asked for --------------------------------------------------------------------------------------
+
+    def shown(self) -> list[tuple[Incident, tuple[Note, ...]]]:
+        """What the page shows: open incidents, the newest first, and the last that ended. From memory."""
+        ended = [one for one in self._incidents.ended if one.part_of is None][:SHOWN_ENDED]
+        return [(one, self._notes.get(one.id, ())) for one in (*self._incidents.open[::-1], *ended)]
+
+    def planned(self) -> list[MaintenanceWindow]:
+        """The maintenance that holds or is to come, as far as is known in memory."""
+        return self._calendar.windows(self._now())
+
+    async def find(self, *, limit: int, before: int | None = None, is_open: bool | None = None) -> IncidentPage:
+        """Incidents, the newest first: those of the database, or where it is lost those in memory."""
+        problem = None
+        found: dict[int, Incident] = {}
+        try:
+            stored = await self._recorder.run(partial(store.newest, limit=limit, before=before, is_open=is_open))
+            found = {one.id: one for one in stored}
+        except StoreUnavailable as error:
+            problem = error.detail
+        # Memory is ahead of the database by what is not written yet.
+        known = (*self._incidents.open, *self._incidents.ended)
+        found |= {one.id: one for one in known if before is None or one.id < before}
+        fitting = [one for one in found.values() if is_open is None or one.is_open is is_open]
+        return IncidentPage(tuple(sorted(fitting, key=lambda one: one.id, reverse=True)[:limit]), problem)
+
+    async def get(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
+        """One incident with its notes. Raises `StoreUnavailable` where it is in lost books only."""
+        known = self._incidents.get(number)
+        try:
+            stored = known or await self._recorder.run(partial(store.find, number=number))
+            if stored is None:
+                return None
+            notes: Sequence[Note] = await self._recorder.run(partial(store.notes, numbers=[number], limit=_MOST_NOTES))
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known, self._notes.get(number, ())
+        return stored, tuple(notes)
+
+    async def add_note(self, number: int, author: str, text: str) -> Note | None:
+        """Note something about an incident; None where there is none. Raises `StoreUnavailable`."""
+        known = self._incidents.get(number) or await self._recorder.run(partial(store.find, number=number))
+        if known is None:
+            return None
+        work = partial(store.add_note, incident=number, author=author, text=text, at=self._now())
+        note: Note = await self._recorder.run(work)
+        self._has_changed.set()
+        return note
+
+    async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
+        """The maintenance that holds or is to come, and why there may be more: the database could not be asked."""
+        problem = None
+        try:
+            await self._read_windows()
+        except StoreUnavailable as error:
+            problem = error.detail
+        return self.planned(), problem
+
+    async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
+        """Plan a maintenance; if it is its time, it holds at once. Raises `StoreUnavailable`."""
+        stored: MaintenanceWindow = await self._recorder.run(partial(maintenance.add_window, window=window))
+        await self._see_windows()
+        return stored
+
+    async def end_window(self, number: int) -> MaintenanceWindow | None:
+        """End a maintenance now, or take it back; None where there is none. Raises `StoreUnavailable`."""
+        ended: MaintenanceWindow | None = await self._recorder.run(
+            partial(maintenance.end_window, number=number, now=self._now())
+        )
+        await self._see_windows()
+        return ended
+
+    # -- visits -------------------------------------------------------------------------------------------------
+
+    def note_change(self) -> None:
+        """Something is to be written down: soon, without waiting for it."""
+        self._has_changed.set()
+
+    async def open(self) -> None:
+        """Read what an earlier process left, if that takes no longer than a moment; else it is read later."""
+        try:
+            async with asyncio.timeout(OPEN_WAIT):
+                await self._visit()
+        except TimeoutError:
+            log.warning("incidents not read yet", waited=OPEN_WAIT)
+
+    async def keep(self) -> None:
+        """Visit the database now and then, and soon after each change, until cancelled."""
+        while True:
+            try:
+                await self._visit()
+            except Exception:  # one bad visit must not end them
+                log.exception("a visit to the database failed")
+            await asyncio.sleep(PAUSE)
+            try:
+                async with asyncio.timeout(VISIT_EVERY - PAUSE):
+                    await self._has_changed.wait()
+            except TimeoutError:
+                pass
+            self._has_changed.clear()
+
+    async def save(self) -> None:
+        """Write down what has changed; where that cannot be, it is kept for the next time."""
+        changed = self._incidents.take_changed()
+        if not changed:
+            return
+        try:
+            while changed:
+                await self._recorder.run(partial(store.save, changed=changed[:_BATCH]))
+                del changed[:_BATCH]
+        except BaseException as error:
+            self._incidents.put_back(changed)
+            if not isinstance(error, StoreUnavailable):
+                raise
+
+    async def _visit(self) -> None:
+        try:
+            await self._restore()
+            await self._read_windows()
+            await self._read_notes()
+            await self._forget()
+        except StoreUnavailable:
+            # The recorder says itself what is wrong, in the log and on the page.
+            return
+        await self.save()
+
+    async def _restore(self) -> None:
+        """Read back what an earlier process left: once, as soon as the database answers."""
+        if self._is_restored:
+            return
+        now = self._now()
+        unfinished = await self._recorder.run(partial(store.unfinished, since=now - self._settle, limit=_MOST_RESTORED))
+        ended = await self._recorder.run(partial(store.newest, limit=SHOWN_ENDED, is_open=False))
+        known: dict[int, Incident] = {one.id: one for one in (*ended, *unfinished)}
+        self._incidents.restore([known[number] for number in sorted(known)], self._services, now)
+        self._is_restored = True
+
+    async def _read_windows(self) -> None:
+        self._calendar.take(
+            await self._recorder.run(partial(maintenance.windows, after=self._now(), limit=_MOST_WINDOWS))
+        )
+        self._on_windows()
+
+    async def _see_windows(self) -> None:
+        """Let what was just written hold at once. It is written, so a database that is lost now must not deny it."""
+        with suppress(StoreUnavailable):
+            await self._read_windows()
+
+    async def _read_notes(self) -> None:
+        numbers = [one.id for one, _ in self.shown()]
+        found: list[Note] = []
+        if numbers:
+            found = await self._recorder.run(partial(store.notes, numbers=numbers, limit=_MOST_NOTES))
+        self._notes = {number: tuple(one for one in found if one.incident == number) for number in numbers}
+
+    async def _forget(self) -> None:
+        moment = time.monotonic()
+        if moment < self._next_forget:
+            return
+        gone = await self._recorder.run(partial(store.forget, before=self._now() - self._keep))
+        # What is left goes with the next visits, a batch each.
+        if not gone:
+            self._next_forget = moment + FORGET_EVERY

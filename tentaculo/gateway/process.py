@@ -1,0 +1,73 @@
+"""A gateway as a process: its log, its signals, and its life from the start to the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from tentaculo.config.schema import Config
+from tentaculo.gateway.coordination import Coordination
+from tentaculo.gateway.gateway import Gateway
+from tentaculo.server.connection_limits import raise_descriptor_limit
+from tentaculo.server.listeners import ListeningAddresses
+from tentaculo.telemetry import logging
+from tentaculo.telemetry.access_log import access_logger
+
+log = structlog.get_logger(__name__)
+
+GC_THRESHOLDS = (10_000, 5, 5)
+"""Allocations between two collections of the youngest, and of them between those of the older.
+
+Neither a request nor what goes wrong with it makes cycles (tests/wire/test_garbage.py); with Python's own 700 the
+collector walked through what thousands of requests in flight hold, time and again."""
+
+
+async def serve(
+    config: Config,
+    *,
+    hashes: Sequence[str],
+    ready: Callable[[ListeningAddresses], None] | None = None,
+    colleagues: Coordination | None = None,
+) -> None:
+    """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
+
+    `hashes` are the accepted tokens. `ready` is called once requests are taken. Raises `CannotListen`. One worker of
+    several has `colleagues`: their supervisor stops it too, and it alone hurries it, since whoever signals every
+    process means one stop.
+    """
+    raise_descriptor_limit()
+    worker = None if colleagues is None else colleagues.number
+    writer = logging.set_up(config.log, worker=worker, shares=worker is not None)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() and colleagues is None else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        access_log = access_logger(config.log, writer, sys.stderr, worker)
+        if colleagues is not None:
+            colleagues.listen(on_stop=stop.set, on_hurry=hurry.set)
+        async with Gateway(config, hashes, access_log=access_log, hurry=hurry, colleagues=colleagues) as gateway:
+            # What the start has made stays for good: a collection need not walk through it again.
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
+            if colleagues is not None:
+                colleagues.tell_ready()
+            if ready is not None:
+                ready(gateway.running)
+            await stop.wait()
+            log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        if colleagues is not None:
+            colleagues.close()
+        writer.close()

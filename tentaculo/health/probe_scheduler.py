@@ -1,0 +1,170 @@
+"""The watch: when each upstream is probed, and who hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.schema import Config
+from tentaculo.health.board import Board
+from tentaculo.health.probe_slots import ProbeSlots
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import ProbeResult, Transition
+from tentaculo.tasks import TaskGroup
+
+_FIRST_ROUND = 1.0
+"""Seconds in which every upstream is probed for the first time, so that the page is soon worth reading."""
+_GAP = 0.001
+"""Seconds between two starts: after a pause of the whole machine everything is due at once."""
+_SUSPICION_GAP = 1.0
+"""Seconds between two probes of an upstream that suspicions ask for."""
+_SLOW = 1.0
+"""Seconds after which a probe was slow: the next one of its upstream waits among the slow for its slot."""
+
+
+class Probes(Protocol):
+    """What the watch needs of a prober."""
+
+    async def probe(self, upstream: Endpoint) -> ProbeResult:
+        """Ask `upstream` for its health; never raises for anything that it does."""
+        ...
+
+
+class ProbeScheduler:
+    """Probes each upstream of the enabled services at its own cadence: `probe.interval` seconds, give or take `jitter`.
+
+    A probe that contradicts what is believed is repeated after `probe.recheck` seconds, until it is believed or not; so
+    is any probe in the first minute in which the address's breaker is not closed: requests wait for it to be well.
+    Who learns something of an upstream in another way can `suspect` it: then it is probed now.
+
+    At most one probe of an upstream is under way, and at most `limits.probes` in all; how a hung one costs its own
+    slot only is told in `slots.py`. A waiting upstream is one timer of the event loop, not a task.
+
+    `on_result` hears of each probe, `on_transition` of each change that it made; both are called in the event loop and
+    must not wait.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        prober: Probes,
+        board: Board,
+        *,
+        on_result: Callable[[ProbeResult], None],
+        on_transition: Callable[[Transition], None],
+    ) -> None:
+        self._cadences: dict[Endpoint, ProbeSettings] = {
+            upstream: service.probe
+            for service in config.services.values()
+            if service.enabled
+            for upstream in service.upstreams
+        }
+        self._prober = prober
+        self._board = board
+        self._on_result = on_result
+        self._on_transition = on_transition
+        self._tasks = TaskGroup("watch")
+        self._slots = ProbeSlots(config.limits.probes)
+        self._slow: set[Endpoint] = set()
+        # Those whose next probe is not yet due; who is missing here has one due or under way.
+        self._timers: dict[Endpoint, asyncio.TimerHandle] = {}
+        # When they are due; a timer of uvloop's that is due at once does not tell.
+        self._dues: dict[Endpoint, float] = {}
+        self._starts: dict[Endpoint, asyncio.TimerHandle] = {}
+        self._suspected: dict[Endpoint, float] = {}
+        self._is_running = False
+        self._next_start = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Watch: {len(self._cadences)} upstreams, {len(self._tasks)} probes under way>"
+
+    async def run(self) -> None:
+        """Watch until cancelled; no probe is left under way then."""
+        self._is_running = True
+        forever = asyncio.get_running_loop().create_future()
+        for place, (upstream, cadence) in enumerate(self._cadences.items()):
+            # The second probe comes after a random part of the interval: that spreads them over it from then on.
+            pause = cadence.interval * random.uniform(0.2, 1)  # noqa: S311
+            delay = min(_FIRST_ROUND, cadence.interval) * place / len(self._cadences)
+            self._schedule(upstream, delay, pause)
+        try:
+            await forever
+        finally:
+            self._is_running = False
+            for timer in (*self._timers.values(), *self._starts.values()):
+                timer.cancel()
+            self._timers.clear()
+            self._starts.clear()
+            self._slots.clear()
+            await self._tasks.close()
+
+    def suspect(self, upstream: Endpoint) -> None:
+        """Probe `upstream` now, or when a second has passed since a suspicion last asked for that.
+
+        Nothing is done where a probe is due sooner, or under way.
+        """
+        timer = self._timers.get(upstream)
+        if timer is None:
+            return
+        moment = asyncio.get_running_loop().time()
+        due = max(moment, self._suspected.get(upstream, float("-inf")) + _SUSPICION_GAP)
+        if self._dues[upstream] <= due:
+            return
+        self._suspected[upstream] = due
+        timer.cancel()
+        self._schedule(upstream, due - moment, self._pause(upstream))
+
+    def _pause(self, upstream: Endpoint) -> float:
+        cadence = self._cadences[upstream]
+        return cadence.interval * random.uniform(1 - cadence.jitter, 1 + cadence.jitter)  # noqa: S311
+
+    def _schedule(self, upstream: Endpoint, delay: float, pause: float) -> None:
+        """Probe `upstream` in `delay` seconds, and again `pause` seconds after that."""
+        loop = asyncio.get_running_loop()
+        self._dues[upstream] = loop.time() + delay
+        self._timers[upstream] = loop.call_later(max(0.0, delay), self._due, upstream, pause)
+
+    def _due(self, upstream: Endpoint, pause: float) -> None:
+        """Start the probe as soon as there is a slot, and the starts before it leave room."""
+        del self._timers[upstream]
+        is_slow = upstream in self._slow
+        self._slots.take(partial(self._space_out, upstream, pause, is_slow), is_slow=is_slow)
+
+    def _space_out(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
+        loop = asyncio.get_running_loop()
+        moment = loop.time()
+        start = max(moment, self._next_start)
+        self._next_start = start + _GAP
+        if start > moment:
+            self._starts[upstream] = loop.call_at(start, self._start, upstream, pause, is_slow)
+        else:
+            self._start(upstream, pause, is_slow)
+
+    def _start(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
+        self._starts.pop(upstream, None)
+        self._tasks.start(self._probe(upstream, pause, is_slow), str(upstream))
+
+    async def _probe(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        try:
+            result = await self._prober.probe(upstream)
+            (self._slow.add if loop.time() - start >= _SLOW else self._slow.discard)(upstream)
+            self._publish(result)
+        finally:
+            # Also after a failure of whoever listens: that is logged, and must not end the watch of this upstream.
+            self._slots.release(is_slow=is_slow)
+            if self._is_running:
+                if self._board.is_urgent(upstream):
+                    pause = min(pause, self._cadences[upstream].recheck)
+                self._schedule(upstream, start + pause - loop.time(), self._pause(upstream))
+
+    def _publish(self, result: ProbeResult) -> None:
+        changed = self._board.record_probe(result)
+        self._on_result(result)
+        for transition in changed:
+            self._on_transition(transition)

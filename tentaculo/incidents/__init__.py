@@ -1,0 +1,1 @@
+"""What failed since when, and who is notified."""

@@ -1,0 +1,300 @@
+"""Incidents: when one opens, who belongs to it, and when it is over. Pure; the time is passed in.
+
+Everything follows from looks at single services. A look may come from a change of health or from the clock, and a look
+that finds nothing new changes nothing, so that neither a missed change nor a restart leaves an incident that is wrong.
+
+    fails by itself      opens an incident, or continues its own where that ended within the settle time
+    fails by a parent    joins the parent's incident
+    root is well         ends the incident; who still fails a settle time later gets an incident of its own
+    root is set aside    ends it: maintenance and off are somebody's intention
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from tentaculo.incidents.availability import (
+    REASON_LENGTH,
+    Availability,
+    availability_of,
+    failure_reason,
+)
+from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.incident import Incident, NotificationState
+
+SEEN_EVERY = timedelta(minutes=1)
+"""How exactly `seen_at` is kept: each step is written to the database."""
+MOST_ENDED = 200
+"""Incidents that have ended are kept in memory, the newest of them."""
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class _Member:
+    """A service that fails, or did when it was last known."""
+
+    incident: int
+    unexplained_since: datetime | None = None
+    """Since when the incident it belongs to no longer explains it; None while it does."""
+    undecided_since: datetime | None = None
+
+
+class IncidentTracker:
+    """Every open incident, and the last that ended.
+
+    `settle` seconds: within them after its end a failure of the same service continues the same incident, and so long
+    may a service stay down after its parent is back before it has one of its own.
+    """
+
+    def __init__(self, *, settle: float, degraded: bool = False) -> None:
+        self._settle = timedelta(seconds=settle)
+        self._degraded = degraded
+        self._open: dict[int, Incident] = {}
+        self._ended: dict[int, Incident] = {}
+        self._members: dict[str, _Member] = {}
+        self._changed: dict[int, None] = {}
+        self._restored: set[int] = set()
+        self._last_id = 0
+
+    def __repr__(self) -> str:
+        return f"<Incidents: {len(self._open)} open, {len(self._ended)} ended>"
+
+    @property
+    def open(self) -> tuple[Incident, ...]:
+        """The open ones, the oldest first."""
+        return tuple(sorted(self._open.values(), key=lambda incident: incident.id))
+
+    @property
+    def ended(self) -> tuple[Incident, ...]:
+        """The last that ended, the newest end first."""
+        return tuple(sorted(self._ended.values(), key=lambda one: one.ended_at or _LONG_AGO, reverse=True))
+
+    @property
+    def tellable(self) -> tuple[Incident, ...]:
+        """What may be spoken of: all but what an earlier process left and this one has not yet seen for itself."""
+        return tuple(one for one in (*self.open, *self.ended) if one.id not in self._restored)
+
+    def get(self, number: int) -> Incident | None:
+        """An incident that is in memory."""
+        return self._open.get(number) or self._ended.get(number)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether anything is to be stored."""
+        return bool(self._changed)
+
+    def take_changed(self) -> list[Incident]:
+        """What has changed since the last call and is still in memory: it is to be stored."""
+        changed = [found for number in self._changed if (found := self.get(number)) is not None]
+        self._changed.clear()
+        return changed
+
+    def put_back(self, incidents: Iterable[Incident]) -> None:
+        """These could not be stored: they come again with the next `take_changed`."""
+        self._changed.update(dict.fromkeys(incident.id for incident in incidents))
+
+    def restore(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
+        """Take up what an earlier process left: open incidents, and those that may still be continued.
+
+        One of a service that is no longer configured ends; what was opened meanwhile is taken up by what was stored.
+        """
+        for incident in stored:
+            self._last_id = max(self._last_id, incident.id)
+            if self.get(incident.id) is not None:
+                continue
+            if not incident.is_open:
+                self._keep_ended(incident)
+                continue
+            if incident.root not in configured:
+                self._end(incident, now, "The service is no longer configured.")
+                continue
+            self._open[incident.id] = incident
+            self._restored.add(incident.id)
+            if (newer := self._incident_of(incident.root)) is not None and newer.root == incident.root:
+                self._go_on_as(newer, incident, now)
+            # Its root fails by itself, also where it was a member of another incident before.
+            self._members[incident.root] = _Member(incident.id)
+            for name in incident.services:
+                if name in configured:
+                    self._members.setdefault(name, _Member(incident.id))
+
+    def observe(self, view: ServiceView, at: datetime) -> None:
+        """Look at one service: `view` is what is believed of it at `at`."""
+        use, severity = availability_of(view, degraded=self._degraded)
+        member = self._members.get(view.name)
+        if use is Availability.FAILS:
+            self._fails(view, severity, at, member)
+        elif member is None:
+            return
+        elif use is Availability.WELL:
+            self._leaves(view.name, at, self._recovery(view, member))
+        elif use is Availability.SET_ASIDE:
+            kind = "Planned maintenance began" if view.health is Health.MAINTENANCE else "It was switched off"
+            self._leaves(view.name, at, f"{kind}: {view.reason}")
+        elif view.health.is_healthy:
+            self._undecided(view, at, member)
+
+    def note_error_rate(self, service: str, rate: float) -> None:
+        """The share of failures among the requests and probes of `service` in the last minute."""
+        member = self._members.get(service)
+        incident = self._open.get(member.incident) if member is not None else None
+        if incident is not None and incident.root == service and rate > (incident.peak_error_rate or 0.0):
+            self._put(replace(incident, peak_error_rate=rate))
+
+    def note_told(self, number: int, told: NotificationState, at: datetime, services: int) -> None:
+        """An alert has told of an incident, with `services` of its services."""
+        if (incident := self.get(number)) is None:
+            return
+        self._put(replace(incident, told=told, told_at=at, told_services=services))
+
+    # -- one service -------------------------------------------------------------------------------------------
+
+    def _fails(self, view: ServiceView, severity: Health, at: datetime, member: _Member | None) -> None:
+        parent = view.root if view.root != view.name else None
+        explaining = self._incident_of(parent) if parent is not None else None
+        if member is None:
+            if explaining is not None:
+                self._join(view.name, explaining)
+            elif parent is None:
+                self._begin(view, severity, at, at)
+            # Else the parent is in maintenance, or was not looked at yet: the next look decides.
+            return
+        member.undecided_since = None
+        incident = self._open.get(member.incident)
+        if incident is not None and incident.root == view.name:
+            if explaining is not None and explaining.id != incident.id and self._fell_together(incident, explaining):
+                self._fold(incident, explaining, at)
+            else:
+                self._go_on(incident, view, severity, at)
+        elif explaining is not None:
+            member.unexplained_since = None
+            if incident is None or explaining.id != incident.id:
+                self._join(view.name, explaining)
+        elif parent is None:
+            since = member.unexplained_since = member.unexplained_since or at
+            if at - since >= self._settle:
+                self._begin(view, severity, since, at)
+
+    def _undecided(self, view: ServiceView, at: datetime, member: _Member) -> None:
+        """Its breaker waits for a request to try it with. Where none comes, the probes have the last word."""
+        member.undecided_since = member.undecided_since or at
+        if at - member.undecided_since >= self._settle:
+            self._leaves(view.name, at, f"Its probes are well and nobody has called it since: {view.reason}")
+
+    def _recovery(self, view: ServiceView, member: _Member) -> str:
+        incident = self._open.get(member.incident)
+        if incident is not None and incident.id in self._restored:
+            seen = f"{incident.seen_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            return f"Found well when the gateway came back; last seen to fail at {seen}, and not watched in between."
+        return f"It is well again: {view.reason}"
+
+    def _leaves(self, name: str, at: datetime, ending: str) -> None:
+        """A service no longer fails; where it was the root, the incident is over."""
+        member = self._members.pop(name)
+        incident = self._open.get(member.incident)
+        if incident is None or incident.root != name:
+            return
+        self._end(incident, at, ending)
+        for other in self._members.values():
+            if other.incident == incident.id:
+                other.unexplained_since = at
+
+    # -- one incident ------------------------------------------------------------------------------------------
+
+    def _incident_of(self, service: str) -> Incident | None:
+        member = self._members.get(service)
+        return None if member is None else self._open.get(member.incident)
+
+    def _begin(self, view: ServiceView, severity: Health, since: datetime, at: datetime) -> None:
+        before = next((one for one in self._ended.values() if one.root == view.name and self._continues(one, at)), None)
+        if before is not None:
+            del self._ended[before.id]
+            told = NotificationState.NOTHING if before.told is NotificationState.ENDED else before.told
+            incident = replace(
+                before,
+                ended_at=None,
+                ending="",
+                reason=failure_reason(view),
+                seen_at=at,
+                reopened=before.reopened + 1,
+                told=told,
+            )
+            incident = replace(incident, severity=_worse(severity, before.severity))
+        else:
+            self._last_id = max(self._last_id + 1, int(at.timestamp() * 1000))
+            incident = Incident(self._last_id, view.name, (view.name,), severity, failure_reason(view), since, at)
+        self._open[incident.id] = incident
+        self._members[view.name] = _Member(incident.id)
+        self._put(incident)
+
+    def _continues(self, ended: Incident, at: datetime) -> bool:
+        return ended.ended_at is not None and ended.part_of is None and at - ended.ended_at <= self._settle
+
+    def _fell_together(self, child: Incident, parent: Incident) -> bool:
+        # Who was down long before its parent is down for a reason of its own.
+        return parent.started_at - child.started_at <= self._settle
+
+    def _go_on_as(self, newer: Incident, stored: Incident, now: datetime) -> None:
+        """A failure that was known before the restart had been taken for a new one."""
+        self._restored.discard(stored.id)
+        told = newer if newer.told_at is not None else stored
+        stored = replace(
+            stored, reason=newer.reason, told=told.told, told_at=told.told_at, told_services=told.told_services
+        )
+        self._open[stored.id] = stored
+        self._absorb(newer, stored, now, f"It had begun before the gateway was restarted: incident {stored.id}.")
+
+    def _join(self, name: str, incident: Incident) -> None:
+        self._members[name] = _Member(incident.id)
+        if name not in incident.services:
+            self._put(replace(incident, services=(*incident.services, name)))
+
+    def _fold(self, child: Incident, parent: Incident, at: datetime) -> None:
+        """`child` turns out to be a part of `parent`."""
+        self._absorb(child, parent, at, f"Explained by the failure of {parent.root}: incident {parent.id}.")
+
+    def _absorb(self, lesser: Incident, greater: Incident, at: datetime, ending: str) -> None:
+        """`lesser` ends, and its services go on in `greater`."""
+        self._end(lesser, at, ending, part_of=greater.id)
+        for member in self._members.values():
+            if member.incident == lesser.id:
+                member.incident, member.unexplained_since = greater.id, None
+        more = tuple(name for name in lesser.services if name not in greater.services)
+        self._put(replace(greater, services=(*greater.services, *more)))
+
+    def _go_on(self, incident: Incident, view: ServiceView, severity: Health, at: datetime) -> None:
+        self._restored.discard(incident.id)
+        # The numbers in a reason change with every probe; what it says does not, and each change would be a write.
+        is_new = _without_numbers(failure_reason(view)) != _without_numbers(incident.reason)
+        worst = _worse(severity, incident.severity)
+        if worst is not incident.severity:
+            incident = replace(incident, told=NotificationState.NOTHING)
+            is_new = True
+        if is_new or at - incident.seen_at >= SEEN_EVERY:
+            self._put(replace(incident, reason=failure_reason(view), severity=worst, seen_at=max(at, incident.seen_at)))
+
+    def _end(self, incident: Incident, at: datetime, ending: str, part_of: int | None = None) -> None:
+        self._open.pop(incident.id, None)
+        self._restored.discard(incident.id)
+        at = max(at, incident.started_at)
+        self._keep_ended(replace(incident, ended_at=at, ending=ending[:REASON_LENGTH], part_of=part_of))
+        self._changed[incident.id] = None
+
+    def _keep_ended(self, incident: Incident) -> None:
+        self._ended[incident.id] = incident
+        while len(self._ended) > MOST_ENDED:
+            del self._ended[min(self._ended.values(), key=lambda one: one.ended_at or _LONG_AGO).id]
+
+    def _put(self, incident: Incident) -> None:
+        (self._open if incident.is_open else self._ended)[incident.id] = incident
+        self._changed[incident.id] = None
+
+
+def _worse(one: Health, other: Health) -> Health:
+    return Health.DOWN if Health.DOWN in (one, other) else one
+
+
+def _without_numbers(text: str) -> str:
+    return "".join(c for c in text if not c.isdigit())

@@ -1,0 +1,137 @@
+"""Signed webhooks, as https://www.standardwebhooks.com describes them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+import structlog
+
+from tentaculo import __version__
+from tentaculo.config.alerts import WebhookSettings, secret_bytes
+from tentaculo.incidents.alert_message import Message
+from tentaculo.incidents.delivery_queue import Delivery
+
+log = structlog.get_logger(__name__)
+
+_MOST_READ = 16 * 1024
+"""Bytes of an answer's body that are read, so that the connection can be closed in peace."""
+_LONGEST_PAUSE = 3600.0
+"""Seconds that a receiver may ask to be left alone."""
+
+
+def sign(key: bytes, number: str, timestamp: int, body: bytes) -> str:
+    """One signature, `v1,<base64 of HMAC-SHA256>` of `id.timestamp.body` (specification, "Signature scheme")."""
+    content = f"{number}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+
+
+def headers(message: Message, keys: Sequence[bytes], now: float) -> dict[str, str]:
+    """The headers of one attempt at `now`, seconds since 1970: one signature for each key."""
+    timestamp = int(now)
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": f"tentaculo-link/{__version__}",
+        "webhook-id": message.id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(sign(key, message.id, timestamp, message.body) for key in keys),
+    }
+
+
+class WebhookChannel:
+    """Posts messages to one address. It follows no redirect, keeps no cookie, and reads a few KiB of an answer."""
+
+    def __init__(self, name: str, webhook: WebhookSettings, *, now: Callable[[], float] = time.time) -> None:
+        """`now` gives seconds since 1970."""
+        self.name = name
+        self._url = webhook.url.reveal()
+        self._keys = [secret_bytes(secret.reveal()) for secret in webhook.secrets or ()]
+        self._timeout = webhook.timeout
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"<WebhookChannel {self.name}>"
+
+    async def send(self, message: Message) -> Delivery:
+        """Post once. Any 2xx is a delivery; 410 asks never to come again (specification, "Response codes")."""
+        session = self._session = self._session or _session()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._post(session, message)
+        except TimeoutError:
+            return Delivery(False, f"no answer within {self._timeout:g} s")
+        # The boundary to whatever a receiver can do; an error's own words may hold the address, so its kind must do.
+        except Exception as error:  # noqa: BLE001
+            return Delivery(False, _words(error))
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _post(self, session: aiohttp.ClientSession, message: Message) -> Delivery:
+        async with session.post(
+            self._url,
+            data=message.body,
+            headers=headers(message, self._keys, self._now()),
+            allow_redirects=False,
+        ) as response:
+            # What it says is its own affair; unread bytes would only break the connection.
+            with suppress(aiohttp.ClientError):
+                await response.content.read(_MOST_READ)
+            words = f"answered {response.status}"
+            if 200 <= response.status < 300:
+                return Delivery(True, words)
+            if response.status == 410:
+                return Delivery(False, f"{words}: it wants no more messages", is_closed=True)
+            if 300 <= response.status < 400:
+                return Delivery(False, f"{words}: redirects are not followed")
+            return Delivery(False, words, pause=_asked_pause(response.headers, self._now()))
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=1, force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+        skip_auto_headers=("Accept-Encoding",),
+        max_line_size=8190,
+        max_field_size=8190,
+    )
+
+
+def _asked_pause(found: Mapping[str, str], now: float) -> float | None:
+    """The seconds of Retry-After, as a number or a date (RFC 9110 section 10.2.3), within reason."""
+    value = found.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), _LONGEST_PAUSE)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return min(max((moment - datetime.fromtimestamp(now, UTC)).total_seconds(), 0.0), _LONGEST_PAUSE)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not accepted"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "name not found"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "cannot be reached"
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientOSError):
+        return "closed the connection before it answered"
+    if isinstance(error, aiohttp.ClientError):
+        return "its answer is not valid HTTP"
+    log.error("webhook failed", error=type(error).__name__)
+    return f"failed ({type(error).__name__})"

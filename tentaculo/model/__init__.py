@@ -1,0 +1,1 @@
+"""Frozen values that several packages share, and pure functions of them."""

@@ -1,0 +1,82 @@
+"""One address of a service, its circuit breaker and what traffic found of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    """The three states of a circuit breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of a service. `str()` gives its origin, as in the configuration."""
+
+    service: str
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """`host:port`, an IPv6 host in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerView:
+    """A breaker at one moment."""
+
+    state: BreakerState
+    failure_count: int
+    """Failures in a row."""
+    last_failure: datetime | None = None
+    reason: str | None = None
+    """Why it last opened, in words."""
+    retry_after: float = 0.0
+    """Seconds until a trial is let through; 0 unless open."""
+    opened_at: datetime | None = None
+    """Since when requests have been refused; None while it is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often something went well, and how often it failed."""
+
+    ok: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.ok + other.ok, self.failed + other.failed)
+
+
+NOTHING = Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficView:
+    """What the proxied requests of one address met. Callers' own 4xx count as well, clients that left not at all."""
+
+    total: Counts = NOTHING
+    """Since the start."""
+    recent: Counts = NOTHING
+    """Within the breaker's window; counted from the first failure in it, or from the first doubt of the probes."""
+
+
+class Outcome(StrEnum):
+    """What one proxied exchange says of its upstream. Callers' own 4xx and clients that leave say nothing."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"

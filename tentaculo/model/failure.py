@@ -1,0 +1,181 @@
+"""The gateway's closed set of failures, and the one pure map from a failure to its answer.
+
+Each failure names a stage and whose it is. An answer that the gateway makes itself is a `Problem` (RFC 9457) that
+also carries the two keys of the 7.0 gateway, `error` and `status_code`. No address of an upstream is ever in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+class Blame(Enum):
+    """Whose failure it is: the breaker counts only the upstream's."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    GATEWAY = "gateway"
+
+
+class _FailureInfo(NamedTuple):
+    status: int
+    error: str
+    title: str
+    blame: Blame
+    proxy_status: str
+    """Error token of RFC 9209 section 2.3; empty for what is never answered."""
+
+
+_C, _U, _G = Blame.CLIENT, Blame.UPSTREAM, Blame.GATEWAY
+
+
+class Failure(Enum):
+    """Everything that can go wrong with a request, by stage."""
+
+    # The request itself.
+    BAD_REQUEST = _FailureInfo(400, "bad_request", "The request is malformed", _C, "http_request_error")
+    BAD_TARGET = _FailureInfo(400, "bad_target", "The request target is not acceptable", _C, "http_request_error")
+    AUTH_REQUIRED = _FailureInfo(401, "auth_required", "A token is required", _C, "http_request_denied")
+    FORBIDDEN = _FailureInfo(403, "forbidden", "The token is not valid", _C, "http_request_denied")
+    ORIGIN_DENIED = _FailureInfo(
+        403, "origin_denied", "This origin may not open a WebSocket", _C, "http_request_denied"
+    )
+    NOT_FOUND = _FailureInfo(404, "not_found", "Nothing is served at this path", _C, "destination_not_found")
+    METHOD_NOT_ALLOWED = _FailureInfo(
+        405, "method_not_allowed", "The method is not allowed here", _C, "http_request_error"
+    )
+    REQUEST_TIMEOUT = _FailureInfo(
+        408, "request_timeout", "The request did not arrive in time", _C, "http_request_error"
+    )
+    BODY_TOO_LARGE = _FailureInfo(413, "body_too_large", "The request body is too large", _C, "http_request_error")
+    TARGET_TOO_LONG = _FailureInfo(414, "target_too_long", "The request target is too long", _C, "http_request_error")
+    UNSUPPORTED_MEDIA_TYPE = _FailureInfo(
+        415, "unsupported_media_type", "The media type is not supported", _C, "http_request_error"
+    )
+    INVALID_EVENT = _FailureInfo(
+        422, "schema_validation_failed", "The event does not fit its schema", _C, "http_request_error"
+    )
+    UPGRADE_REQUIRED = _FailureInfo(426, "upgrade_required", "This path is a WebSocket", _C, "http_request_error")
+    HEADERS_TOO_LARGE = _FailureInfo(
+        431, "headers_too_large", "The request headers are too large", _C, "http_request_error"
+    )
+    CLIENT_LEFT = _FailureInfo(499, "client_left", "The client closed the connection", _C, "")
+    # Finding somebody to ask.
+    SERVICE_OFF = _FailureInfo(503, "service_off", "The service is off on purpose", _G, "destination_unavailable")
+    CIRCUIT_OPEN = _FailureInfo(
+        503, "circuit_open", "The service has failed and is being given a rest", _G, "destination_unavailable"
+    )
+    OVERLOADED = _FailureInfo(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
+    STOPPING = _FailureInfo(503, "stopping", "The gateway is stopping", _G, "connection_terminated")
+    LOOP = _FailureInfo(508, "loop_detected", "The request came back to this gateway", _G, "proxy_loop_detected")
+    # Connecting.
+    DNS_FAILED = _FailureInfo(502, "dns_failed", "The service's name was not found", _U, "dns_error")
+    CONNECT_REFUSED = _FailureInfo(502, "connect_failed", "The service cannot be reached", _U, "connection_refused")
+    CONNECT_TIMEOUT = _FailureInfo(
+        504, "connect_timeout", "The service did not accept the connection in time", _U, "connection_timeout"
+    )
+    TLS_FAILED = _FailureInfo(
+        502, "tls_failed", "The secure connection to the service failed", _U, "tls_protocol_error"
+    )
+    # The answer.
+    CONNECTION_LOST = _FailureInfo(
+        502, "connection_lost", "The service closed the connection before it answered", _U, "connection_terminated"
+    )
+    BAD_RESPONSE = _FailureInfo(
+        502, "bad_response", "The service's answer is not valid HTTP", _U, "http_protocol_error"
+    )
+    RESPONSE_HEAD_TOO_LARGE = _FailureInfo(
+        502,
+        "response_head_too_large",
+        "The service's answer has too large a head",
+        _U,
+        "http_response_header_section_size",
+    )
+    FIRST_BYTE_TIMEOUT = _FailureInfo(
+        504, "upstream_timeout", "The service did not answer in time", _U, "http_response_timeout"
+    )
+    BODY_CUT = _FailureInfo(
+        502, "response_incomplete", "The service's answer ended too soon", _U, "http_response_incomplete"
+    )
+    IDLE_TIMEOUT = _FailureInfo(
+        504, "upstream_idle", "The service fell silent in the middle of its answer", _U, "http_response_timeout"
+    )
+    # The gateway.
+    STORE_UNAVAILABLE = _FailureInfo(
+        503, "store_unavailable", "The database is not available", _G, "proxy_internal_error"
+    )
+    NOT_IMPLEMENTED = _FailureInfo(501, "not_implemented", "This is not supported", _G, "proxy_internal_response")
+    HTTP_VERSION = _FailureInfo(
+        505, "http_version_not_supported", "Only HTTP/1.0 and HTTP/1.1 are spoken here", _G, "proxy_internal_response"
+    )
+    INTERNAL = _FailureInfo(500, "internal_error", "The gateway failed", _G, "proxy_internal_error")
+
+    @property
+    def status(self) -> int:
+        """The HTTP status this failure is answered with (499 is only ever logged)."""
+        return self.value.status
+
+    @property
+    def error(self) -> str:
+        """The machine-readable word for it."""
+        return self.value.error
+
+    @property
+    def title(self) -> str:
+        """One sentence for people, without a full stop."""
+        return self.value.title
+
+    @property
+    def blame(self) -> Blame:
+        """Whose failure it is."""
+        return self.value.blame
+
+    @property
+    def proxy_status(self) -> str:
+        """The RFC 9209 error token; empty for what is never answered."""
+        return self.value.proxy_status
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """An answer that the gateway makes itself. Raise it from a native handler, or return it from a pure function."""
+
+    failure: Failure
+    detail: str | None = None
+    """What happened to this request, in a sentence. Never an upstream's address, a token, or unescaped client bytes."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further members of the JSON object."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further response headers: Retry-After, WWW-Authenticate, Allow."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.failure.status
+
+    def proxy_status(self, name: str) -> str:
+        """The value of Proxy-Status (RFC 9209) by which the gateway called `name` says that this answer is its own."""
+        return f"{name}; error={self.failure.proxy_status}"
+
+    def members(self) -> dict[str, Any]:
+        """The members of the problem object, RFC 9457 section 3.1 and the seed's two keys."""
+        members: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.failure.title,
+            "status": self.failure.status,
+            "error": self.failure.error,
+            "status_code": self.failure.status,
+        }
+        if self.detail:
+            members["detail"] = self.detail
+        members.update(self.extra)
+        return members
+
+    def to_json(self) -> bytes:
+        """The body as `application/problem+json`."""
+        return msgspec.json.encode(self.members())

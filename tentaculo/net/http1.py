@@ -1,0 +1,195 @@
+"""HTTP/1.1 answers, from bytes to values: strict, incremental, and without I/O.
+
+Only what RFC 9112 allows is read; anything else is a `WireError`, so that nothing malformed is ever relayed. aiohttp's
+own response parser is lenient by design (bare LF, obs-fold, padded chunk sizes), which is right for a client and wrong
+for an intermediary.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import NamedTuple
+
+HEAD_END = b"\r\n\r\n"
+MAX_CHUNK_LINE = 1024
+"""Bytes of a chunk-size line, its extensions included (RFC 9112 section 7.1.1 asks for a limit)."""
+MAX_TRAILERS = 8 * 1024
+"""Bytes of a trailer section."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+# Bound to the start of a line: from every byte of a long line without a colon, the search would be quadratic.
+_FIELD_LINE = re.compile(rb"^(([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*\r\n)", re.MULTILINE)
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+# A quote that stays open is refused: to a reader that looks for its end, the chunk would begin elsewhere.
+_EXTENSION = rb"[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*" % _EXTENSION)
+_VERSION_START = b"HTTP/1."
+
+
+class Http1Error(Exception):
+    """What arrived is not HTTP/1.1 as RFC 9112 defines it; the text says what, and names no bytes of it."""
+
+
+class HeadTooLargeError(Http1Error):
+    """The head is over its limit."""
+
+
+class Framing(IntEnum):
+    """How the end of an answer's body is known (RFC 9112 section 6.3)."""
+
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+
+
+class Head(NamedTuple):
+    """The head of an answer: syntax only."""
+
+    minor: int
+    """0 for HTTP/1.0, 1 for HTTP/1.1."""
+    status: int
+    reason: bytes
+    fields: list[tuple[bytes, bytes]]
+    """Each field as (its whole line with CRLF, its name), in order, byte for byte."""
+
+
+def find_head(buffer: bytes, limit: int) -> int:
+    """The length of the head at the start of `buffer` with its empty line, or -1 while it is incomplete.
+
+    Raises `WireError` as soon as what is there cannot become an answer, and `HeadTooLargeError` over `limit` bytes.
+    """
+    end = buffer.find(HEAD_END)
+    if 0 <= end <= limit - 4:
+        return end + 4
+    start = buffer[:7]
+    if start != _VERSION_START[: len(start)]:
+        raise Http1Error("it does not begin with an HTTP/1 status line")
+    if end >= 0 or len(buffer) > limit:
+        raise HeadTooLargeError("the head is too large")
+    return -1
+
+
+def parse_head(head: bytes) -> Head:
+    """Take one complete head apart (status line, field lines, empty line). Raises `Http1Error`."""
+    line = _STATUS_LINE.match(head)
+    if line is None:
+        raise Http1Error("the status line is malformed")
+    fields = _FIELD_LINE.findall(head, line.end())
+    # findall skips what does not match: everything was read only if the lengths add up.
+    if line.end() + sum([len(field[0]) for field in fields]) + 2 != len(head):
+        raise Http1Error("a header line is malformed")
+    return Head(line[1] == b"1", int(line[2]), line[3] or b"", fields)
+
+
+def field_name(line: bytes) -> bytes:
+    """The name of a whole field line, in lower case."""
+    return line[: line.index(b":")].lower()
+
+
+def parse_length(values: list[bytes]) -> int:
+    """The one Content-Length that `values` state. Raises `Http1Error` if it is not plain digits or they differ."""
+    first = values[0]
+    if not first.isdigit() or len(first) > 18 or any(value != first for value in values):
+        raise Http1Error("the Content-Length is not valid")
+    return int(first)
+
+
+def frame_response(
+    method: str, status: int, minor: int, lengths: list[bytes] | None, codings: list[bytes] | None
+) -> tuple[Framing, int]:
+    """How an answer's body ends, and its length where that is known (RFC 9112 section 6.3).
+
+    `lengths` and `codings` are the values of Content-Length and Transfer-Encoding as they came, None where absent.
+    Raises `WireError` for a contradiction; the connection must not be used again then.
+    """
+    if codings is not None:
+        if lengths is not None:
+            raise Http1Error("it has both Content-Length and Transfer-Encoding")
+        if minor == 0 or len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise Http1Error("its Transfer-Encoding is not supported")
+    length = parse_length(lengths) if lengths is not None else 0
+    if method == "HEAD" or status in (204, 304) or status < 200:
+        return Framing.NONE, 0
+    if codings is not None:
+        return Framing.CHUNKED, 0
+    if lengths is not None:
+        return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+    return Framing.CLOSE, 0
+
+
+class ChunkedReader:
+    """Reads a chunked body (RFC 9112 section 7.1), strictly. Extensions and trailers are read and dropped.
+
+    After `feed` returned the last payload, `done` is true and `rest` holds the bytes behind the body.
+    """
+
+    __slots__ = ("_left", "_line", "_trailers", "done", "rest")
+
+    def __init__(self) -> None:
+        self._left = 0  # of the chunk's data and its CRLF; 0 while a line is awaited
+        self._line = b""
+        self._trailers = -1  # bytes of the trailer section so far; -1 before the last chunk
+        self.done = False
+        self.rest = b""
+
+    def __repr__(self) -> str:
+        return f"<ChunkedReader {'done' if self.done else f'{self._left} left'}>"
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The payload in `data`, in pieces. Raises `Http1Error`."""
+        if self._line:
+            data, self._line = self._line + data, b""
+        payload: list[bytes] = []
+        position, end = 0, len(data)
+        while position < end and not self.done:
+            if self._left > 2:
+                piece = data[position : position + self._left - 2]
+                payload.append(piece)
+                position += len(piece)
+                self._left -= len(piece)
+            elif self._left:
+                if data[position] != (13, 10)[2 - self._left]:
+                    raise Http1Error("a chunk is not closed by CRLF")
+                position += 1
+                self._left -= 1
+            else:
+                position = self._read_line(data, position)
+        return payload
+
+    def _read_line(self, data: bytes, position: int) -> int:
+        newline = data.find(b"\n", position)
+        limit = MAX_CHUNK_LINE if self._trailers < 0 else MAX_TRAILERS
+        if (newline if newline >= 0 else len(data)) - position > limit:
+            raise Http1Error("a chunk-size line or a trailer is too long")
+        if newline < 0:
+            self._line = data[position:]
+            return len(data)
+        line = data[position:newline]
+        if line[-1:] != b"\r":
+            raise Http1Error("a line within the chunked body does not end with CRLF")
+        if self._trailers >= 0:
+            self._read_trailer(line[:-1])
+        else:
+            match = _CHUNK_LINE.fullmatch(line[:-1])
+            if match is None:
+                raise Http1Error("a chunk size is malformed")
+            size = int(match[1], 16)
+            if size:
+                self._left = size + 2
+            else:
+                self._trailers = 0
+        if self.done:
+            self.rest = data[newline + 1 :]
+        return newline + 1
+
+    def _read_trailer(self, line: bytes) -> None:
+        self._trailers += len(line)
+        if self._trailers > MAX_TRAILERS:
+            raise Http1Error("the trailers are too large")
+        if not line:
+            self.done = True
+        elif _FIELD_LINE.fullmatch(line + b"\r\n") is None:
+            raise Http1Error("a trailer is malformed")

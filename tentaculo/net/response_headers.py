@@ -1,0 +1,106 @@
+"""The header fields of an upstream's response, classified once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tentaculo.net.http1 import field_name
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+Line = tuple[bytes, bytes, bytes]
+"""A field as (name in lower case, name, value)."""
+# Never forwarded in either direction (RFC 9110 section 7.6.1; Proxy-Connection and Keep-Alive by custom).
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+_REWRITTEN = frozenset((b"location", b"set-cookie"))
+RESPONSE_SPECIAL = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"content-type", b"x-request-id"}
+
+
+def split_list(value: bytes) -> list[bytes]:
+    """The members of a comma-separated field value, in lower case."""
+    return [item.strip().lower() for item in value.split(b",") if item.strip()]
+
+
+def joined_lists(before: bytes | None, value: bytes) -> bytes:
+    """Two values of one list field as one value (RFC 9110 section 5.3)."""
+    return value if before is None else before + b", " + value
+
+
+class ResponseHeaders:
+    """The fields of an answer: the lines that pass, and what framing and rewriting need."""
+
+    __slots__ = (
+        "close",
+        "codings",
+        "content_type",
+        "keep_alive",
+        "lengths",
+        "lines",
+        "locations",
+        "relayed",
+        "upgrade",
+    )
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """Read `fields`, each as (whole line, name). Lines are kept as they came."""
+        self.close = False
+        self.keep_alive = False
+        self.codings: list[bytes] | None = None
+        self.lengths: list[bytes] | None = None
+        self.content_type: bytes | None = None
+        self.upgrade: bytes | None = None
+        self.lines: list[bytes] = []
+        self.locations: list[int] | None = None
+        """Positions in `lines` of what a stripped prefix may change: Location and Set-Cookie."""
+        self.relayed: object | None = None
+        """The head that a client last got for these fields; the writer of it knows whether it fits another."""
+        named: set[bytes] = set()
+        for line, name in fields:
+            lower = name.lower()
+            if lower not in RESPONSE_SPECIAL:
+                # A look-alike of a known name is dropped, as in requests: the next reader may take it for that.
+                if b"_" not in lower or lower.replace(b"_", b"-") not in RESPONSE_SPECIAL:
+                    self.lines.append(line)
+            else:
+                self._note(lower, line, line[len(name) + 1 :].strip(b" \t\r\n"), named)
+        if named:
+            self.lines = [line for line in self.lines if field_name(line) not in named]
+            self.locations = [i for i, line in enumerate(self.lines) if field_name(line) in _REWRITTEN]
+
+    def _note(self, lower: bytes, line: bytes, value: bytes, named: set[bytes]) -> None:
+        if lower == b"content-length":
+            self.lengths = [*(self.lengths or ()), value]
+        elif lower == b"content-type":
+            self.content_type = value
+            self.lines.append(line)
+        elif lower == b"connection":
+            for option in split_list(value):
+                if option == b"close":
+                    self.close = True
+                elif option == b"keep-alive":
+                    self.keep_alive = True
+                elif option != b"upgrade":
+                    named.add(option)
+        elif lower in _REWRITTEN:
+            self.locations = [*(self.locations or ()), len(self.lines)]
+            self.lines.append(line)
+        elif lower == b"transfer-encoding":
+            self.codings = [*(self.codings or ()), value]
+        elif lower == b"upgrade":
+            self.upgrade = joined_lists(self.upgrade, value)
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is Server-Sent Events: no silence limit then."""
+        return self.content_type is not None and self.content_type[:17].lower() == b"text/event-stream"

@@ -1,0 +1,94 @@
+"""The request target, taken apart without changing a byte of it (RFC 9112 section 3.2).
+
+Routing, authorisation and forwarding all use this one view. A path that another server might read as a different one
+(dot segments in any encoding, backslashes, NUL) is refused, so that nobody walks past a route's rules.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tentaculo.model.failure import Failure, Problem
+
+# One cheap look decides whether a path needs the careful one.
+_SUSPECT = re.compile(r"[.\\#\x00-\x20\x7f]|%(?:2e|5c|00|c0|e0|f0|u00)", re.IGNORECASE)
+_REFUSED = re.compile(r"[\\#\x00-\x20\x7f]|%00", re.IGNORECASE)
+# Beside the plain escapes, the overlong UTF-8 and the %uXXXX that some servers still decode.
+_SEPARATOR = re.compile(
+    r"/|%(?:2f|5c|c0%af|c1%9c|e0%80%af|e0%81%9c|f0%80%80%af|f0%80%81%9c|u002f|u005c)", re.IGNORECASE
+)
+_DOT = re.compile(r"%(?:2e|c0%ae|e0%80%ae|f0%80%80%ae|u002e)", re.IGNORECASE)
+_PARAMETERS = re.compile(r";|%3b", re.IGNORECASE)
+# No name is longer (RFC 1035 section 2.3.4), and what is remembered per host stays small.
+_AUTHORITY = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]{1,255})(?::[0-9]{0,5})?"
+)
+
+
+class Target(NamedTuple):
+    """A request target."""
+
+    path: str
+    """Starts with `/`, or is `*`; escapes and bytes as they came (bytes outside UTF-8 as surrogates)."""
+    query: str
+    """With its `?`, or empty. Byte for byte."""
+    authority: str | None
+    """Of an absolute-form target; it wins over Host."""
+
+
+def parse_target(method: str, raw: str) -> Target:
+    """Take the raw request target apart. Raises `Problem` (400) for what must not be forwarded."""
+    authority = None
+    if raw[:1] != "/":
+        if raw == "*" and method == "OPTIONS":
+            return Target("*", "", None)
+        authority, raw = _split_absolute(raw)
+        if not raw and method == "OPTIONS":
+            return Target("*", "", authority)  # RFC 9112 section 3.2.4
+        if not raw.startswith("/"):
+            raw = "/" + raw
+    mark = raw.find("?")
+    path, query = (raw, "") if mark < 0 else (raw[:mark], raw[mark:])
+    if _SUSPECT.search(path) is not None:
+        check_path(path)
+    if "#" in query:
+        raise Problem(Failure.BAD_TARGET, "A request target has no fragment.")
+    return Target(path, query, authority)
+
+
+def request_path(method: str, raw: str) -> str:
+    """The path of a raw target, also of one in absolute-form; what cannot be taken apart is returned as it is."""
+    if raw[:1] != "/":
+        try:
+            return parse_target(method, raw).path
+        except Problem:
+            return raw
+    mark = raw.find("?")
+    return raw if mark < 0 else raw[:mark]
+
+
+def check_path(path: str) -> None:
+    """Raise `Problem` (400) if `path` holds a dot segment in any encoding, a backslash, NUL, `#` or a control byte."""
+    if _REFUSED.search(path) is not None:
+        raise Problem(Failure.BAD_TARGET, "The path holds a character that is not allowed there.")
+    for segment in _SEPARATOR.split(path):
+        # `..;x` is a dot segment to servers that know path parameters.
+        if _PARAMETERS.split(_DOT.sub(".", segment), maxsplit=1)[0] in (".", ".."):
+            raise Problem(Failure.BAD_TARGET, "The path holds a dot segment.")
+
+
+def is_authority(text: str) -> bool:
+    """Whether `text` is a host with an optional port: no user information, path, comma or space."""
+    return _AUTHORITY.fullmatch(text) is not None
+
+
+def _split_absolute(raw: str) -> tuple[str, str]:
+    scheme, mark, rest = raw.partition("://")
+    if not mark or scheme.lower() not in ("http", "https"):
+        raise Problem(Failure.BAD_TARGET, "The request target is in a form that is not supported.")
+    cut = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    if not is_authority(authority):
+        raise Problem(Failure.BAD_TARGET, "The request target names no valid host.")
+    return authority, path

@@ -1,0 +1,156 @@
+"""A request as it came in: read once, never changed."""
+
+from __future__ import annotations
+
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.response_headers import split_list
+from tentaculo.net.target import Target, is_authority, parse_target
+from tentaculo.proxy.client_info import ClientInfo
+from tentaculo.proxy.downstream import Request
+from tentaculo.proxy.forwarded_headers import ForwardedFields
+from tentaculo.proxy.request_headers import request_length
+
+_ASCII_DIGITS = frozenset("0123456789")
+
+
+class InboundRequest:
+    """What the gateway knows of a request. Built with its client; `read` adds the rest or refuses it."""
+
+    __slots__ = (
+        "client",
+        "fields",
+        "host",
+        "is_chunked",
+        "is_framed",
+        "keep_alive",
+        "length",
+        "major",
+        "method",
+        "minor",
+        "path",
+        "raw_target",
+        "target",
+    )
+
+    target: Target
+    host: bytes
+    length: int | None
+    is_chunked: bool
+
+    def __init__(self, request: Request, client: ClientInfo) -> None:
+        self.client = client
+        self.method = request.method
+        self.raw_target = request.raw_path
+        self.path = self.raw_target.partition("?")[0]
+        """The raw target without its query, for records."""
+        self.major, self.minor = request.version
+        self.keep_alive = request.keep_alive
+        self.fields = client.read(self.method, request.raw_headers)
+        self.is_framed = False
+        """Whether it is certain where the request ends; before, nothing behind it may be taken for another one."""
+
+    def __repr__(self) -> str:
+        return f"<Inbound {self.method} {self.path!r}>"
+
+    @property
+    def known(self) -> ForwardedFields | None:
+        """What a trusted peer says of where the request came from; None for any other."""
+        return (self.fields.provenance or {}) if self.client.is_trusted else None
+
+    @property
+    def accept(self) -> bytes | None:
+        """The Accept header."""
+        return self.fields.accept
+
+    @property
+    def origin(self) -> str | None:
+        """The Origin header."""
+        origin = self.fields.origin
+        return origin.decode("latin-1") if origin is not None else None
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """Whether this asks for another protocol, in the only form that may be tunnelled (RFC 9110 section 7.8).
+
+        Another version of HTTP is none: through such a tunnel any path could be asked for, past routes and tokens.
+        """
+        fields = self.fields
+        if not fields.wants_upgrade or fields.upgrade is None or self.method != "GET" or self.minor != 1:
+            return False
+        return not any(protocol.startswith((b"h2", b"http")) for protocol in split_list(fields.upgrade))
+
+    @property
+    def is_preflight(self) -> bool:
+        """Whether this is a CORS preflight (Fetch standard section 4.8), which has no body and no credentials."""
+        if self.method != "OPTIONS" or self.fields.origin is None or self.is_chunked or self.length:
+            return False
+        return self.first(b"access-control-request-method") is not None
+
+    def first(self, name: bytes) -> str | None:
+        """The value of the first field called `name` (lower case) of those that pass; None where there is none."""
+        value = next((value for lower, _, value in self.fields.lines if lower == name), None)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def public_host(self) -> str:
+        """The host and port that the client's user sees: a trusted peer may know better than Host."""
+        said = self.known.get(b"x-forwarded-host") if self.known is not None else None
+        return (self.host if said is None else said).decode("latin-1")
+
+    @property
+    def is_last_hop(self) -> bool:
+        """Whether Max-Forwards lets a TRACE or OPTIONS go no further than here (RFC 9110 section 7.6.2)."""
+        return self.method in ("TRACE", "OPTIONS") and self.fields.max_forwards == b"0"
+
+    def trace(self) -> bytes:
+        """The answer's body for a TRACE that ends here: the request as it came, but for what could be secret."""
+        if self.method != "TRACE":
+            return b""
+        lines = [b"%b: %b\r\n" % (name, value) for lower, name, value in self.fields.lines if lower != b"cookie"]
+        first = f"TRACE {self.raw_target} HTTP/1.{self.minor}\r\n".encode("utf-8", "surrogateescape")
+        return first + b"Host: %b\r\n" % self.host + b"".join(lines) + b"\r\n"
+
+    def read(self, max_head: int) -> None:
+        """Judge target, Host and framing. Raises `Problem`."""
+        fields = self.fields
+        raw_target = self.raw_target
+        if self.major == 0:
+            # This is how the parser reads a line without a version.
+            raise Problem(Failure.BAD_REQUEST, "The request line names no version of HTTP.")
+        if self.major != 1:
+            raise Problem(Failure.HTTP_VERSION)
+        if len(raw_target) > max_head:
+            raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
+        if fields.size + len(raw_target) > max_head:
+            raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
+        if self.method == "CONNECT":
+            raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")
+        framing = fields.framing
+        if framing is None or framing[0] != self.minor:
+            framing = fields.framing = (self.minor, *request_length(fields, self.minor))
+        _, self.length, self.is_chunked = framing
+        self.is_framed = True
+        self.target = parse_target(self.method, raw_target)
+        self.host = self._read_host()
+
+    def _read_host(self) -> bytes:
+        host = self.fields.host
+        if host is None:
+            if self.minor == 1:
+                raise Problem(Failure.BAD_REQUEST, "The Host header is missing.")
+            host = b""
+        elif host != self.fields.good_host:
+            if host and not is_authority(host.decode("utf-8", "surrogateescape")):
+                raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
+            self.fields.good_host = host
+        if self.target.authority is not None:
+            # RFC 9112 section 3.2.2: the target's authority replaces what Host says.
+            return self.target.authority.encode("utf-8", "surrogateescape")
+        return host
+
+    @property
+    def host_name(self) -> str:
+        """The host without its port, as routes name it."""
+        text = self.host.decode("latin-1")
+        name, colon, port = text.rpartition(":")
+        return name if colon and _ASCII_DIGITS.issuperset(port) else text

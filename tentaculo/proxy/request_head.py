@@ -1,0 +1,58 @@
+"""The head that an upstream gets for a request. Built, never changed: the inbound one stays as it came."""
+
+from __future__ import annotations
+
+from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
+from tentaculo.proxy.inbound_request import InboundRequest
+from tentaculo.proxy.request_headers import count_down, header_block
+from tentaculo.proxy.route import CompiledRoute
+
+
+def request_line(inbound: InboundRequest, path: str) -> bytes:
+    """The first line; `path` is the target that the upstream is to see."""
+    return f"{inbound.method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+
+
+def outbound_block(
+    inbound: InboundRequest, plan: CompiledRoute, *, via: bytes, token_line: bytes, hides_authorization: bool
+) -> bytes:
+    """What follows upon the request line, without the request's id and the empty line.
+
+    `via` is the gateway's name; `token_line` the service's own token, a whole line or empty; `hides_authorization` is
+    for an Authorization that was meant for the gateway.
+    """
+    host = plan.host if plan.host is not None else inbound.host or plan.default_host
+    own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)
+    return header_block(inbound.fields, host, own, plan.request_rules)
+
+
+def _own_lines(
+    inbound: InboundRequest, plan: CompiledRoute, via: bytes, token_line: bytes, *, hides_authorization: bool
+) -> bytes:
+    """What the gateway adds to a request, but for its id: the same as long as the client and its fields are."""
+    fields, client = inbound.fields, inbound.client
+    fields.drop_named()
+    arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
+    known = inbound.known
+    added = [forwarded_lines(*arguments) if known is None else trusted_forwarded_lines(known, *arguments)]
+    added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
+    if inbound.is_chunked:
+        added.append(b"Transfer-Encoding: chunked\r\n")
+    elif inbound.length is not None:
+        added.append(b"Content-Length: %d\r\n" % inbound.length)
+    if fields.expect is not None and inbound.minor == 1:
+        added.append(b"Expect: %b\r\n" % fields.expect)
+    if fields.max_forwards is not None:
+        fields.lines = count_down(fields.lines, inbound.method)
+    if inbound.wants_upgrade:
+        added.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (fields.upgrade or b""))
+    if fields.te_trailers:
+        added.append(b"Connection: TE\r\nTE: trailers\r\n")
+    if inbound.method == "TRACE":
+        # Its answer repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
+        fields.lines = [line for line in fields.lines if line[0] != b"cookie"]
+    else:
+        if fields.authorization is not None and not hides_authorization:
+            added.append(b"Authorization: %b\r\n" % fields.authorization)
+        added.append(token_line)
+    return b"".join(added)

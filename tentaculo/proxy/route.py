@@ -1,0 +1,73 @@
+"""What a route means for forwarding, worked out once when the configuration is loaded."""
+
+from __future__ import annotations
+
+from tentaculo.config.schema import LimitSettings
+from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.proxy.header_rules import HeaderRules
+from tentaculo.upstream.load_balancer import LoadBalancer
+
+
+class CompiledRoute:
+    """A route, ready to use."""
+
+    __slots__ = (
+        "balancer",
+        "connect",
+        "default_host",
+        "first_byte",
+        "host",
+        "idle",
+        "is_lasting",
+        "limits",
+        "max_body",
+        "needs_token",
+        "public_prefix",
+        "request_rules",
+        "response_rules",
+        "rewrites",
+        "route",
+        "service",
+        "token_line",
+    )
+
+    def __init__(
+        self, service: ServiceSettings, route: RouteSettings, limits: LimitSettings, balancer: LoadBalancer | None
+    ) -> None:
+        """`balancer` is None for a service that is off."""
+        self.service = service
+        self.route = route
+        self.balancer = balancer
+        self.limits = limits
+        self.is_lasting = True
+        """Whether the same path leads to the same target as long as the gateway runs."""
+        self.needs_token = route.auth == "token"
+        self.connect = route.connect_timeout or limits.connect
+        self.first_byte = route.timeout or limits.first_byte
+        self.idle = route.timeout or limits.idle
+        self.max_body = limits.body if route.max_body is None else route.max_body
+        self.host = service.host.encode() if service.host is not None else None
+        self.default_host = service.upstreams[0].authority.encode()
+        """For a client of HTTP/1.0 that names no host."""
+        token = service.token.reveal() if service.token is not None else ""
+        self.token_line = f"X-VX11-Token: {token}\r\n".encode() if token else b""
+        self.request_rules = HeaderRules(route.set_headers, route.remove_headers)
+        self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)
+        outside = route.prefix.rstrip("/")
+        self.rewrites = route.replacement != outside
+        """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
+        self.public_prefix = outside if self.rewrites else ""
+        """For X-Forwarded-Prefix."""
+
+    @classmethod
+    def for_health(
+        cls, service: ServiceSettings, limits: LimitSettings, balancer: LoadBalancer | None
+    ) -> CompiledRoute:
+        """The plan for `/<service>/health`, which is passed to the service's own health path."""
+        route = RouteSettings(prefix=f"/{service.name}/health", to=service.health[0], timeout=service.probe.timeout)
+        plan = cls(service, route, limits, balancer)
+        plan.is_lasting = False  # the service's own health path may become another one
+        return plan
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.route.prefix} → {self.service.name}>"

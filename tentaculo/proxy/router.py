@@ -1,0 +1,144 @@
+"""From host and raw path to a route: the longest prefix by whole path segments. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from tentaculo.config.schema import Config
+from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.model.failure import Failure, Problem
+
+_PARAMETERS = re.compile(r";[^/]*")
+_SLASHES = re.compile(r"[/\\]+")
+
+
+class Match(NamedTuple):
+    """A route that takes a path."""
+
+    service: str
+    route: RouteSettings
+    position: int
+    """The route's position among all of the configuration's, in order."""
+    is_guarded: bool
+    """Whether a path needs the careful look: the route is open, and another of its service is not."""
+    inside: str
+    """What stands in place of the prefix upstream."""
+    cut: int
+    """Characters that it replaces."""
+
+    @classmethod
+    def of(cls, service: str, route: RouteSettings, position: int = 0, *, is_guarded: bool = False) -> Match:
+        """From a route of the configuration."""
+        return cls(service, route, position, is_guarded, route.replacement, len(route.prefix.rstrip("/")))
+
+    def upstream_path(self, path: str) -> str:
+        """The path that the upstream is to see for a `path` that the route takes."""
+        return path if path == "*" else (self.inside + path[self.cut :]) or "/"
+
+
+class _Prefixes:
+    """What each prefix leads to."""
+
+    __slots__ = ("_found", "_longest")
+
+    def __init__(self) -> None:
+        self._found: dict[str, Match] = {}
+        self._longest = 0
+
+    def add(self, prefix: str, found: Match) -> None:
+        self._found[prefix] = found
+        self._longest = max(self._longest, len(prefix))
+
+    def find(self, path: str) -> Match | None:
+        """What the longest prefix of whole segments leads to."""
+        prefix = path
+        if len(path) > self._longest:
+            # However long a path is, only the start of it can be a prefix.
+            prefix = path[: max(path.rfind("/", 0, self._longest + 1), 0)]
+        while prefix:
+            if (found := self._found.get(prefix)) is not None:
+                return found
+            prefix = prefix[: max(prefix.rfind("/"), 0)]
+        return self._found.get("/")
+
+
+class RouteTable:
+    """All routes of a configuration.
+
+    A look-up costs one dictionary access per path segment, however many routes there are. A route with a host is
+    preferred to one without, whatever their lengths; `/switch` never takes `/switchboard`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._hosts: dict[str, _Prefixes] = {}
+        self._any = _Prefixes()
+        self.routes: list[tuple[ServiceSettings, RouteSettings]] = []
+        """All routes in the configuration's order."""
+        self._half_open = frozenset(
+            service.name for service in config.services.values() if len({route.auth for route in service.routes}) > 1
+        )
+        self._loose_hosts: dict[str, _Prefixes] = {}
+        self._loose_any = _Prefixes()
+        for service in config.services.values():
+            for route in service.routes:
+                self._add(service, route)
+
+    def __repr__(self) -> str:
+        return f"<RouteTable: {len(self.routes)} routes, {len(self._hosts)} hosts>"
+
+    @property
+    def knows_hosts(self) -> bool:
+        """Whether any route asks for a host."""
+        return bool(self._hosts)
+
+    def _add(self, service: ServiceSettings, route: RouteSettings) -> None:
+        is_guarded = route.auth == "none" and service.name in self._half_open
+        found = Match.of(service.name, route, len(self.routes), is_guarded=is_guarded)
+        if route.host is None:
+            exact, loose = self._any, self._loose_any
+        else:
+            exact = self._hosts.setdefault(route.host, _Prefixes())
+            loose = self._loose_hosts.setdefault(route.host, _Prefixes())
+        exact.add(route.prefix, found)
+        if service.name in self._half_open:
+            loose.add(_read_loosely(route.prefix), found)
+        self.routes.append((service, route))
+
+    def match(self, host: str, path: str) -> Match | None:
+        """The route for a raw `path` (escapes untouched) at `host` (without port), or None.
+
+        Raises `Problem` (400) for a path that an open route takes as it stands, while a server that reads paths more
+        loosely would see one behind the same service's token: `/%61dmin`, `//admin`, `/admin;x`, `/ADMIN`.
+        """
+        if self._hosts:
+            host = host.lower().removesuffix(".")
+            found = _find(self._hosts, self._any, host, path)
+        else:
+            found = self._any.find(path)
+        if found is not None and found.is_guarded:
+            loose = _find(self._loose_hosts, self._loose_any, host, _read_loosely(path))
+            if loose is not None and loose.service == found.service and loose.route.auth != "none":
+                raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
+        return found
+
+
+def reverse_path(route: RouteSettings, path: str) -> str:
+    """The way back: the path a client must use for an upstream's own `path`, unchanged where no client could."""
+    inside, outside = route.replacement, route.prefix.rstrip("/")
+    if path == inside or path.startswith(inside + "/"):
+        return (outside + path[len(inside) :]) or "/"
+    return path
+
+
+def _find(hosts: dict[str, _Prefixes], anywhere: _Prefixes, host: str, path: str) -> Match | None:
+    found = None
+    if hosts and (table := hosts.get(host)) is not None:
+        found = table.find(path)
+    return anywhere.find(path) if found is None else found
+
+
+def _read_loosely(path: str) -> str:
+    """A path as the least strict servers read it: unescaped, without parameters and empty segments, case folded."""
+    return _SLASHES.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()

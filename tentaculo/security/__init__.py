@@ -1,0 +1,1 @@
+"""Which callers are accepted: tokens, origins, trusted proxies."""

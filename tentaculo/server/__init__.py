@@ -1,0 +1,1 @@
+"""Client connections: accept, read one request, hand it on, write refusals."""

@@ -1,0 +1,257 @@
+"""The server's side of one client connection: aiohttp's protocol, and the little that a proxy needs beyond it.
+
+This and `intake.py` are the places that know private names of aiohttp; `tests/server/test_connection.py` fails when one
+changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, cast
+
+import structlog
+from aiohttp import web
+from aiohttp.http import WebSocketReader
+from aiohttp.http_exceptions import LineTooLong
+
+from tentaculo.config.schema import LimitSettings
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.response_bytes import Render, response_bytes
+from tentaculo.net.sent_response import SENT_CLOSES, SentResponse
+from tentaculo.server.connection_limits import ConnectionLimits
+from tentaculo.server.fast_path import FastPathConnection, TryServe
+from tentaculo.server.request_scheduler import RequestScheduler
+from tentaculo.server.websocket_masking import MaskEnforcer
+
+log = structlog.get_logger(__name__)
+
+MAX_FIELDS = 128
+"""Header fields of one request, else 431."""
+LINGER = 2.0
+"""Seconds that a client whose request was refused half-way may go on sending, so that it comes to read the answer."""
+
+
+class _LingeringClose(SentResponse):
+    """Keeps the connection until the client has closed its side, at most `LINGER` seconds.
+
+    What is unread when a socket closes makes the kernel reset the connection, and the answer may be lost with it.
+    """
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Wait; the client's leaving cancels this."""
+        await asyncio.sleep(LINGER)
+
+
+_LINGERS = _LingeringClose(keep_alive=False)
+
+
+class ClientConnection(FastPathConnection):
+    """One client connection.
+
+    - A request that cannot be parsed gets a problem in HTTP/1.1 with the right status, not aiohttp's 400 in HTTP/1.0.
+    - A handler that fails in the middle of its answer ends the connection, and never begins a second answer.
+    - A request's head must arrive within its time; one that has not is answered 408.
+    - A client over the limits of connections is answered 503 at once.
+    """
+
+    __slots__ = (
+        "_admission",
+        "_head_time",
+        "_head_timer",
+        "_limit",
+        "_name",
+        "_on_refused",
+        "_peer",
+        "_render",
+        "_turns",
+        "acquaintance",
+    )
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: LimitSettings,
+        keepalive: float,
+        render: Render,
+        admission: ConnectionLimits,
+        turns: RequestScheduler,
+        name: str = "",
+        serve: TryServe | None = None,
+        on_refused: Callable[[str, str, Problem], None] = lambda peer, request_id, problem: None,
+    ) -> None:
+        """`keepalive` is in seconds; `admission` counts the server's connections, and `turns` are shared among them.
+
+        `name` is this gateway's own.
+
+        `serve` takes what can be served at once.
+
+        `on_refused` hears of each refusal that no handler made, with the client's address and the request id.
+        """
+        max_head = limits.headers
+        super().__init__(
+            server,
+            serve=serve,
+            loop=loop,
+            keepalive_timeout=keepalive,
+            tcp_keepalive=False,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=max_head,
+            max_field_size=max_head + 1,
+            max_headers=MAX_FIELDS,
+        )
+        self._limit = max_head
+        self._render = render
+        self._admission = admission
+        self._turns = turns
+        self._name = name
+        self._on_refused = on_refused
+        self._peer: str | None = None
+        self._head_time = limits.head_time
+        self._head_timer: asyncio.TimerHandle | None = None
+        self.acquaintance: object | None = None
+        """For whoever reads requests to keep what they know of this client."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected: let it in, or say why not."""
+        client = cast(asyncio.Transport, transport)
+        name = client.get_extra_info("peername")
+        peer = str(name[0]) if isinstance(name, tuple) else ""
+        if not self._admission.enter(peer):
+            self._write_problem(client, Problem(Failure.OVERLOADED, None, {}, {"Retry-After": "1"}))
+            client.close()
+            self.force_close()
+            return
+        self._peer = peer
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone."""
+        self._stop_head_timer()
+        if self._peer is not None:
+            self._admission.leave(self._peer)
+            self._peer = None
+        super().connection_lost(exc)
+
+    def answered(self) -> None:
+        """The front has answered one request; to be called once for each."""
+        self._answered += 1
+        if self._answered == self._request_count and self._head_timer is None and self.has_begun:
+            # The next one began to arrive meanwhile, and its time had not begun.
+            self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._request_count == self._answered:
+            self._turns.begin(self, data)
+        else:
+            self.receive(data)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client, now that it is their turn."""
+        before = self._answered
+        super().data_received(data)
+        if self._request_count > self._answered or self._answered > before:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._await_head()
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Hand everything that comes from now on to `parser`."""
+        taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
+        super().set_parser(taker, data_received_cb)
+
+    async def drain(self) -> None:
+        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
+        await self._drain_helper()
+
+    def _await_head(self) -> None:
+        self._head_timer = self._loop.call_later(self._head_time, self._head_is_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        transport = self.transport
+        if transport is None:
+            return
+        words = f"The request's head did not arrive within {self._head_time:g} s."
+        self._write_problem(transport, Problem(Failure.REQUEST_TIMEOUT, words))
+        # Whoever still sends must come to read the answer: see `_LingeringClose`.
+        self.close()
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._head_timer = self._loop.call_later(LINGER, self.force_close)
+
+    def _write_problem(self, transport: asyncio.Transport, problem: Problem, *, with_body: bool = True) -> None:
+        request_id = secrets.token_hex(8)
+        rendered = self._render(problem, None, request_id=request_id)
+        headers = {
+            "Content-Type": rendered.content_type,
+            **rendered.headers,
+            "Proxy-Status": problem.proxy_status(self._name),
+        }
+        transport.write(response_bytes(rendered.status, headers, rendered.body, with_body=with_body))
+        name = transport.get_extra_info("peername")
+        self._on_refused(str(name[0]) if isinstance(name, tuple) else "", request_id, problem)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer a request that could not be parsed or is refused with a `Problem`, or whose handler failed."""
+        transport = request.transport
+        is_gone = transport is None or transport.is_closing()
+        if isinstance(exc, ConnectionError) and is_gone:
+            log.debug("client left", peer=request.remote)
+            return SENT_CLOSES
+        problem = self._problem(status, exc)
+        is_fault = problem.failure is Failure.INTERNAL
+        if is_fault:
+            log.error("request failed", status=status, exc_info=exc)
+        else:
+            log.debug("malformed request", error=problem.failure.error, peer=request.remote)
+        if transport is None:
+            return SENT_CLOSES
+        if request.writer.output_size > 0:
+            # A second status line would stand in the middle of the first answer's body.
+            transport.abort()
+            return SENT_CLOSES
+        self._write_problem(transport, problem, with_body=request.method != "HEAD")
+        if is_fault:
+            return SENT_CLOSES
+        # What the parser gave up on has no end: nothing more of it is read.
+        self.close()
+        if transport.can_write_eof():
+            transport.write_eof()
+        return _LINGERS
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A fault that aiohttp found itself; that a client's body broke off is none of ours."""
+        error = kw.get("exc_info")
+        if isinstance(error, web.RequestPayloadError):
+            log.debug("request body broken")
+            error.__traceback__ = None  # the body keeps the error, whose frames hold the body
+        else:
+            super().log_exception(*args, **kw)
+
+    def _problem(self, status: int, exc: BaseException | None) -> Problem:
+        if isinstance(exc, Problem) and status == exc.status:
+            return exc
+        if status >= 500:
+            return Problem(Failure.INTERNAL)
+        if isinstance(exc, LineTooLong):
+            # The two limits differ by one, which is how the request line is told from a field.
+            if exc.args[1] == self._limit:
+                return Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {self._limit} bytes.")
+            return Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {self._limit} bytes.")
+        if exc is not None and "Too many headers" in str(exc):
+            return Problem(Failure.HEADERS_TOO_LARGE, f"The request has more than {MAX_FIELDS} header fields.")
+        return Problem(Failure.BAD_REQUEST, "The request is not valid HTTP/1.1.")

@@ -1,0 +1,146 @@
+"""Serving at once: a request that has been read goes to its server in the same call, without a task of its own.
+
+aiohttp's server starts a task for each request and builds request and response objects, which costs more than
+forwarding the request does. So what arrives whole while the connection is idle is offered to `serve` first, by way of
+aiohttp's own parser; what that does not take goes the ordinary way, and so does everything that follows closely upon
+another request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiohttp.http import RawRequestMessage
+
+from tentaculo.server.buffered_request import BufferedRequest, RepeatedHead
+from tentaculo.server.request_receiver import RequestReceiver
+
+MAX_LATER = 64 * 1024
+"""Bytes that a client may send on while it waits for its answer, before it is no longer read."""
+
+
+class ActiveRequest(Protocol):
+    """A request that is being served."""
+
+    def leave(self) -> None:
+        """Its client has gone."""
+
+
+TryServe = Callable[[BufferedRequest, Callable[[bool], None]], ActiveRequest | None]
+"""Takes a request and is told later whether the connection stays, or answers None: it is for the ordinary way."""
+
+
+class FastPathConnection(RequestReceiver):
+    """A client connection that serves at once what it can.
+
+    What begins like the last request of the connection is not parsed again.
+    """
+
+    __slots__ = ("_answered", "_guest", "_is_serving", "_known", "_later", "_serve")
+
+    def __init__(self, *arguments: Any, serve: TryServe | None, **named: Any) -> None:
+        """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
+        super().__init__(*arguments, **named)
+        self._serve = serve
+        self._is_serving = False
+        self._guest: ActiveRequest | None = None
+        self._later = b""
+        self._answered = 0
+        self._known: RepeatedHead | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._guest is not None:
+            self._keep(data)
+            return
+        waiter, serve = self._waiter, self._serve
+        if serve is None or waiter is None or waiter.done() or self._messages:
+            super().data_received(data)
+            return
+        is_start = self._seams.is_at_start and not self._held
+        if is_start and not self._close and self._known is not None:
+            arrival = self._known.read(data)
+            if arrival is not None:
+                self._request_count += 1
+                if self._start(serve, arrival):
+                    return
+                self._request_count -= 1
+        # aiohttp's task waits for a request, and is not to be woken for one that is served here.
+        self._waiter = None
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        if self._messages and not self._offer(serve, data if is_start else b"") and not waiter.done():
+            waiter.set_result(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone."""
+        guest, self._guest, self._later = self._guest, None, b""
+        if guest is not None:
+            guest.leave()
+        self._known = None
+        super().connection_lost(exc)
+
+    def _offer(self, serve: TryServe, data: bytes) -> bool:
+        """Have the one request that has arrived served; `data` is what it came in, empty where other bytes did as well.
+
+        False where it is to go the ordinary way.
+        """
+        message, body = self._messages[0]
+        parser = self._parser
+        if len(self._messages) > 1 or not isinstance(message, RawRequestMessage) or message.upgrade:
+            return False
+        if not body.is_eof() or body.exception() is not None or not self._seams.is_at_start or self._held:
+            return False
+        if parser is None:
+            return False
+        arrival = BufferedRequest(
+            *(message.method, message.path, message.version, message.raw_headers, body, self),
+            keep_alive=not message.should_close,
+        )
+        if not self._start(serve, arrival):
+            return False
+        self._messages.popleft()
+        parser.message_consumed()
+        self._known = None if message.chunked else RepeatedHead.learn(data, arrival, body.total_bytes)
+        return True
+
+    def _start(self, serve: TryServe, arrival: BufferedRequest) -> bool:
+        self._is_serving = True
+        guest = serve(arrival, self._served)
+        if guest is None:
+            self._is_serving = False
+            return False
+        if self._is_serving:
+            self._guest = guest
+        return True
+
+    def _served(self, stays: bool) -> None:
+        self._guest, self._is_serving = None, False
+        self._answered += 1
+        if not stays:
+            self.close()
+            if self.transport is not None:
+                self.transport.close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._later and self.transport is not None:
+            later, self._later = self._later, b""
+            if len(later) > MAX_LATER:
+                self.transport.resume_reading()
+            self.data_received(later)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what the client sends on until it has its answer."""
+        self._later += data
+        if len(self._later) > MAX_LATER and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _process_keepalive(self) -> None:
+        if self._guest is None:
+            super()._process_keepalive()
+        else:
+            # aiohttp takes a connection whose task waits for idle, and would close it.
+            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)

@@ -1,0 +1,173 @@
+"""The event loop's side of the database: it never blocks, never raises out, and says what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import URL
+from sqlalchemy.exc import ArgumentError
+
+from tentaculo.model.event import Event
+from tentaculo.model.health import ServiceView
+from tentaculo.model.history import HistorySummary, Period
+from tentaculo.store import events, history
+from tentaculo.store.database import Database
+from tentaculo.store.errors import StoreUnavailable, describe
+from tentaculo.store.events import Query
+from tentaculo.store.history_rollup import Retention, RollUpRequest
+from tentaculo.store.work_queue import PendingWork, WorkQueue
+from tentaculo.store.worker_thread import StoreThread
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+OPEN_WAIT = 0.5
+"""Seconds that the start waits to learn whether the database serves."""
+STORE_WAIT = 5.0
+"""Seconds until an event that is not committed is refused."""
+READ_WAIT = 2.0
+"""Seconds until a query without an answer is given up."""
+CLOSE_WAIT = 5.0
+"""Seconds that the stop waits for what is queued."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class StoreClient:
+    """Stores events, history and the services' rows through one writer thread behind a bounded queue.
+
+    Everything here runs on the event loop and returns at once or waits a bounded time. A database that cannot be
+    opened, is locked, full, not migrated or gone is named by `problem`, and taken back into use when it is well.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        now: Callable[[], datetime] = _utc_now,
+        max_events: int = 1024,
+        max_services: int = 4096,
+        max_history: int = 4096,
+    ) -> None:
+        """`url` is a SQLAlchemy address; a faulty one shows in `problem`. `max_*` bound what waits."""
+        self._inbox = WorkQueue(max_events, max_services, max_history)
+        self._writer: StoreThread | None = None
+        self._fault: str | None = None
+        try:
+            self._writer = StoreThread(Database(url), self._inbox, now)
+        except ArgumentError as error:
+            self._fault = describe(error, URL.create("sqlite"))
+            self._inbox.close()
+
+    def __repr__(self) -> str:
+        return f"<Recorder: {self.problem or 'well'}, {self._inbox!r}, {self.dropped} dropped>"
+
+    @property
+    def problem(self) -> str | None:
+        """Why the database cannot be used, in one sentence without secrets; None while it can."""
+        return self._fault or (self._writer.problem if self._writer else None)
+
+    @property
+    def dropped(self) -> int:
+        """How many events were refused, and how many states of services and rows of history were not stored."""
+        return self._inbox.dropped
+
+    async def start(self) -> None:
+        """Start the thread, and wait a moment to learn whether the database serves. Never raises for a bad one."""
+        if self._writer is None:
+            return
+        self._writer.start()
+        try:
+            await self._ask(self._inbox.put_read, lambda _connection: None, OPEN_WAIT)
+        except StoreUnavailable:
+            # `problem` says it, and the thread has logged it; a slow one goes on in its thread.
+            pass
+
+    async def close(self) -> None:
+        """Write what waits, within a bounded time, and end the thread."""
+        self._inbox.close()
+        if self._writer is not None and self._writer.is_alive():
+            await asyncio.to_thread(self._writer.join, CLOSE_WAIT)
+            if self._writer.is_alive():
+                log.warning("database did not finish in time", waited=CLOSE_WAIT)
+
+    async def store_event(self, event: Event) -> None:
+        """Store an event; returns when it is committed.
+
+        Raises `StoreUnavailable` where the database is lost, too slow or refuses it, or the queue is full. The event is
+        then not stored, save where the limit of time strikes during the commit itself.
+        """
+        try:
+            row = events.event_row(event)
+        except (TypeError, ValueError) as error:
+            raise self._refused("The event cannot be written as JSON.") from error
+        if self.problem is not None:
+            raise self._refused(self.problem)
+        await self._ask(self._inbox.put_event, row, STORE_WAIT)
+
+    async def recent_events(self, limit: int) -> list[Event]:
+        """The newest `limit` events, newest first. Raises `StoreUnavailable`, at the latest after `READ_WAIT`."""
+        newest: list[Event] = await self.run(lambda connection: events.recent_events(connection, limit))
+        return newest
+
+    async def run(self, work: Query) -> Any:
+        """What `work` gives in a transaction of its own, on the thread's connection.
+
+        Raises `StoreUnavailable` where the database is lost or refuses it, at the latest after `READ_WAIT`. It is then
+        undone, save where the limit of time strikes: such work may still be done.
+        """
+        if self.problem is not None:
+            raise StoreUnavailable(self.problem)
+        return await self._ask(self._inbox.put_read, work, READ_WAIT)
+
+    async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
+        """What was met of `service` in periods of `span` seconds that begin from `since` to before `until`.
+
+        Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `recent_events` does.
+        """
+        periods: list[Period] = await self.run(
+            lambda connection: history.read_history(connection, span, since, until, [service])
+        )
+        return periods
+
+    async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
+        """What is told at a glance of each service's past. Raises `StoreUnavailable` as `recent_events` does."""
+        past: dict[str, HistorySummary] = await self.run(
+            lambda connection: history.read_past(connection, now, services)
+        )
+        return past
+
+    def record_services(self, views: Sequence[ServiceView]) -> None:
+        """Have the services' rows brought up to date soon. Never waits and never raises."""
+        self._inbox.put_views(views)
+
+    def record_history(self, periods: Iterable[Period]) -> None:
+        """Have what was met added to the history soon. Never waits and never raises."""
+        self._inbox.put_history([history.history_row(period) for period in periods])
+
+    def tend_history(self, now: int, kept: Retention | None) -> None:
+        """Have hours and days computed, and what is older than `kept` deleted, in the background. Never waits."""
+        self._inbox.put_tending(RollUpRequest(now, kept))
+
+    async def _ask(self, put: Callable[[PendingWork[T]], bool], what: T, wait: float) -> Any:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not put(PendingWork(what, answer)):
+            reason = "The gateway is stopping." if self._inbox.is_closed else "Too much waits for the database already."
+            raise StoreUnavailable(reason) if callable(what) else self._refused(reason)
+        try:
+            async with asyncio.timeout(wait):
+                return await answer
+        except TimeoutError:
+            reason = "The database did not answer in time."
+            raise StoreUnavailable(reason) if callable(what) else self._refused(reason) from None
+
+    def _refused(self, reason: str) -> StoreUnavailable:
+        self._inbox.count_dropped(1)
+        return StoreUnavailable(reason)

@@ -1,0 +1,93 @@
+"""What went wrong with the database, as one sentence for the status page: no secret, no path but the file's name."""
+
+from __future__ import annotations
+
+from sqlalchemy import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.store.address import database_file
+
+NOT_MIGRATED = "The database lacks the gateway's tables: run `tentaculo db upgrade`."
+
+# By SQLite's result code, its longest matching prefix first: https://sqlite.org/rescode.html
+_SQLITE = (
+    ("SQLITE_BUSY", "is locked by another process"),
+    ("SQLITE_LOCKED", "is locked by another process"),
+    ("SQLITE_READONLY", "is read-only"),
+    ("SQLITE_FULL", "cannot grow: the disk is full"),
+    ("SQLITE_CANTOPEN", "cannot be opened: the file or its folder is missing, or may not be read and written"),
+    ("SQLITE_PERM", "may not be read and written"),
+    ("SQLITE_AUTH", "may not be read and written"),
+    ("SQLITE_NOTADB", "is not a SQLite database"),
+    ("SQLITE_CORRUPT", "is damaged"),
+    ("SQLITE_IOERR", "cannot be read or written: the disk reports an error"),
+)
+
+# By SQLSTATE, exact or by class: PostgreSQL manual, appendix A.
+_POSTGRESQL = (
+    ("42P01", NOT_MIGRATED),
+    ("42703", NOT_MIGRATED),
+    ("42501", "PostgreSQL does not allow this user to read and write the gateway's tables."),
+    ("3D000", "PostgreSQL has no database of the configured name."),
+    ("28", "PostgreSQL refuses the configured user or password."),
+    ("25006", "PostgreSQL is read-only."),
+    ("53300", "PostgreSQL has no connection free."),
+    ("53", "PostgreSQL is out of disk space or memory."),
+    ("55P03", "The gateway's tables in PostgreSQL are locked by another session."),
+    ("57014", "PostgreSQL did not finish in time."),
+    ("57", "PostgreSQL is shutting down or starting."),
+)
+
+
+class StoreUnavailable(Problem):
+    """The database cannot be used now; `detail` says why in one sentence. It is answered 503."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(Failure.STORE_UNAVAILABLE, reason, headers={"Retry-After": "5"})
+
+
+def describe(error: BaseException, url: URL) -> str:
+    """Why `error` happened on the database at `url`, for people."""
+    if isinstance(error, StoreUnavailable):
+        return error.detail or error.failure.title
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig
+    if isinstance(error, NoSuchModuleError | ArgumentError):
+        return "The database address is not one that the gateway knows: use sqlite:/// or postgresql://."
+    if isinstance(error, ImportError):
+        return f"The database driver {error.name} is missing: install tentaculo-link[postgresql]."
+    if url.get_backend_name() == "sqlite":
+        return _describe_sqlite(error, url)
+    if isinstance(error, OSError) or (state := _sqlstate(error)) is None:
+        return "The database server cannot be reached."
+    return next((words for code, words in _POSTGRESQL if state.startswith(code)), f"PostgreSQL refused ({state}).")
+
+
+def is_data_error(error: BaseException) -> bool:
+    """Whether the database refused what was written (a constraint, a value), and is itself well."""
+    if not isinstance(error, SQLAlchemyError):
+        return False
+    orig = getattr(error, "orig", None)
+    name = getattr(orig, "sqlite_errorname", "")
+    state = _sqlstate(orig) or ""
+    return name.startswith(("SQLITE_CONSTRAINT", "SQLITE_TOOBIG")) or state[:2] in ("22", "23")
+
+
+def _describe_sqlite(error: BaseException, url: URL) -> str:
+    path = database_file(url)
+    file = f"The database file {path.name}" if path else "The database"
+    if "no such table" in str(error) or "no column named" in str(error) or "no such column" in str(error):
+        return NOT_MIGRATED
+    name = "SQLITE_CANTOPEN" if isinstance(error, OSError) else getattr(error, "sqlite_errorname", "")
+    words = next((words for code, words in _SQLITE if name.startswith(code)), "failed")
+    return f"{file} {words}."
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    # pg8000 puts the server's message fields into the first argument, SQLSTATE under C.
+    fields = error.args[0] if error is not None and error.args else None
+    if isinstance(fields, dict):
+        return str(fields.get("C", ""))
+    state = getattr(error, "sqlstate", None)
+    return str(state) if state else None

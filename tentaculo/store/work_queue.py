@@ -1,0 +1,177 @@
+"""What waits for the writer thread: bounded, filled by the event loop, emptied by the thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from threading import Condition
+from typing import Any, Generic, TypeVar
+
+from tentaculo.model.health import ServiceView
+from tentaculo.store.events import EventRow, Query
+from tentaculo.store.history import HistoryRow
+from tentaculo.store.history_rollup import RollUpRequest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingWork(Generic[T]):
+    """Something that a coroutine waits for: an event's row to be stored, or a query to be answered."""
+
+    what: T
+    answer: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class Work:
+    """What the thread takes at once. It removes what it has done, so that the rest can be told of a failure."""
+
+    events: list[PendingWork[EventRow]] = field(default_factory=list)
+    reads: list[PendingWork[Query]] = field(default_factory=list)
+    views: dict[str, ServiceView] = field(default_factory=dict)
+    history: list[HistoryRow] = field(default_factory=list)
+    tending: RollUpRequest | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.reads or self.views or self.history or self.tending)
+
+
+class WorkQueue:
+    """A bounded queue between the event loop and the writer thread. Nothing here waits but `take` and `pause`.
+
+    Of each service only the newest state is kept: while the database is away the others would be stale anyway.
+    """
+
+    def __init__(self, asks: int, views: int, history: int) -> None:
+        """`asks` bounds the events, and the queries, that wait; `views` the services; `history` its rows."""
+        self._max_asks = asks
+        self._max_views = views
+        self._max_history = history
+        self._events: deque[PendingWork[EventRow]] = deque()
+        self._reads: deque[PendingWork[Query]] = deque()
+        self._views: dict[str, ServiceView] = {}
+        self._history: deque[HistoryRow] = deque()
+        self._tending: RollUpRequest | None = None
+        self._changed = Condition()
+        self._closed = False
+        self._dropped = 0
+
+    def __repr__(self) -> str:
+        asks = f"{len(self._events)} events, {len(self._reads)} reads"
+        return f"<Inbox: {asks}, {len(self._views)} services, {len(self._history)} rows of history>"
+
+    @property
+    def dropped(self) -> int:
+        """Events refused, states of services replaced before the table saw them, and rows of history not stored."""
+        return self._dropped
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken in."""
+        return self._closed
+
+    def put_event(self, ask: PendingWork[EventRow]) -> bool:
+        """Queue an event; False where the queue is full or closed."""
+        return self._put(self._events, ask)
+
+    def put_read(self, ask: PendingWork[Query]) -> bool:
+        """Queue a query; False where the queue is full or closed."""
+        return self._put(self._reads, ask)
+
+    def put_views(self, views: Iterable[ServiceView]) -> None:
+        """Queue the newest states of services; the oldest ones are dropped where there is no room."""
+        with self._changed:
+            for view in views:
+                self._dropped += self._closed or self._views.pop(view.name, None) is not None
+                if not self._closed:
+                    self._views[view.name] = view
+            self._trim()
+            self._changed.notify()
+
+    def put_history(self, rows: Iterable[HistoryRow]) -> None:
+        """Queue rows of history; the oldest ones are dropped where there is no room."""
+        with self._changed:
+            rows = list(rows)
+            self._dropped += len(rows) if self._closed else 0
+            self._history.extend(() if self._closed else rows)
+            self._trim()
+            self._changed.notify()
+
+    def put_tending(self, tending: RollUpRequest) -> None:
+        """Have history tended, in place of an earlier request that still waits."""
+        with self._changed:
+            self._tending = tending
+            self._changed.notify()
+
+    def put_back(self, work: Work) -> None:
+        """Return what could not be done and nobody waits for, unless newer states of it came meanwhile."""
+        with self._changed:
+            self._dropped += sum(1 for name in work.views if name in self._views)
+            self._views = work.views | self._views
+            self._history.extendleft(reversed(work.history))
+            self._tending = self._tending or work.tending
+            self._trim()
+
+    def count_dropped(self, number: int) -> None:
+        """Count what was refused or lost elsewhere."""
+        with self._changed:
+            self._dropped += number
+
+    def take(self, wait: float, batch: int) -> Work | None:
+        """What waits, at most `batch` of each kind of row; empty after `wait` seconds without any; None when all is over.
+
+        Once closed, history is not tended any more: the next start does it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_work or self._closed, wait)
+            if self._closed and not self._has_work:
+                return None
+            events = [self._events.popleft() for _ in range(min(batch, len(self._events)))]
+            history = [self._history.popleft() for _ in range(min(batch, len(self._history)))]
+            work = Work(events, list(self._reads), self._views, history, self._tending)
+            self._reads.clear()
+            self._views, self._tending = {}, None
+            return work
+
+    def take_asks(self) -> Sequence[PendingWork[Any]]:
+        """Everything that somebody waits for, to be refused."""
+        with self._changed:
+            asks: list[PendingWork[Any]] = [*self._events, *self._reads]
+            self._events.clear()
+            self._reads.clear()
+            return asks
+
+    def pause(self, seconds: float) -> None:
+        """Wait `seconds`, or until closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, seconds)
+
+    def close(self) -> None:
+        """Take nothing more in, and wake the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def _has_work(self) -> bool:
+        has_tending = self._tending is not None and not self._closed
+        return bool(self._events or self._reads or self._views or self._history or has_tending)
+
+    def _put(self, queue: deque[PendingWork[T]], ask: PendingWork[T]) -> bool:
+        with self._changed:
+            if self._closed or len(queue) >= self._max_asks:
+                return False
+            queue.append(ask)
+            self._changed.notify()
+            return True
+
+    def _trim(self) -> None:
+        while len(self._views) > self._max_views:
+            del self._views[next(iter(self._views))]
+            self._dropped += 1
+        while len(self._history) > self._max_history:
+            self._history.popleft()
+            self._dropped += 1

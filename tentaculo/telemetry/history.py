@@ -1,0 +1,126 @@
+"""What is met of each service in the minute under way, by probes and by requests, until the minute is over.
+
+Then it goes to whoever stores it. Minutes are those of the time of day; where the clock is set, forwards or back, what
+was met so far stays with the minute in which it was met, and nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.history import HOUR, MINUTE, Period, Tally
+
+_STEADY = float(HOUR)
+"""Seconds that the clock must have gone evenly before anything is deleted for its age."""
+_JUMP = float(MINUTE)
+"""Seconds that the time of day may stray from the monotonic clock between two looks before it counts as set."""
+
+TakeTallies = Callable[[], Mapping[str, Tally]]
+
+
+class HistoryCollector:
+    """Counts what is met, and hands it on minute by minute.
+
+    `record` keeps what was met. `tend` hears of each hour that begins, with the seconds since 1970, so that what is
+    kept can be summed up; what is too old may be deleted only where it is told True. Neither waits or raises. `pace`
+    gives the seconds that lie at least between two ordinary probes of an address of a service. `now` is the time of day
+    in seconds since 1970, `clock` the monotonic one.
+    """
+
+    def __init__(
+        self,
+        *,
+        record: Callable[[Sequence[Period]], None],
+        tend: Callable[[int, bool], None],
+        pace: Callable[[str], float],
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._record = record
+        self._tend = tend
+        self._pace = pace
+        self._now = now
+        self._clock = clock
+        self._drain: TakeTallies = dict
+        self._probes: dict[str, Tally] = {}
+        self._answers: dict[str, dict[Endpoint, bool]] = {}
+        self._counted: dict[Endpoint, float] = {}
+        self._minute = int(now()) // MINUTE
+        self._tended: int | None = None
+        self._offset = now() - clock()
+        self._even_since = clock()
+
+    def __repr__(self) -> str:
+        return f"<History: {len(self._probes)} services probed in this minute>"
+
+    def drain_from(self, drain: TakeTallies) -> None:
+        """Ask `drain` at the end of each minute what requests met since it was last asked, by service."""
+        self._drain = drain
+
+    def note_probe(self, result: ProbeResult, health: Health) -> None:
+        """Count a probe; `health` is what is believed of its service now.
+
+        A service with several addresses is well at a probe while one of them answered well when it was last asked.
+        Maintenance is somebody's intention and counts as nothing, nor does a probe that could not be sent. One that a
+        suspicion brought forward is not counted either: a bad minute, or a good one, would weigh as much as ten.
+        """
+        service = result.upstream.service
+        if result.health is Health.UNKNOWN:
+            return
+        answers = self._answers.setdefault(service, {})
+        answers[result.upstream] = result.health.is_healthy
+        clock = self._clock()
+        if clock - self._counted.get(result.upstream, float("-inf")) < self._pace(service):
+            return
+        if health in (Health.MAINTENANCE, Health.OFF):
+            return
+        self._counted[result.upstream] = clock
+        self.turn()
+        tally = self._probes.setdefault(service, Tally())
+        if any(answers.values()):
+            tally.ok += 1
+        else:
+            tally.failed += 1
+        if result.health.is_healthy and result.latency_ms is not None:
+            tally.latency.add(result.latency_ms / 1000)
+
+    def turn(self) -> None:
+        """Hand the minute on if it is over, and tell of an hour that begins."""
+        now = int(self._now())
+        if now // MINUTE != self._minute:
+            self.flush()
+            self._minute = now // MINUTE
+        if now // HOUR != self._tended:
+            self._tended = now // HOUR
+            self._tend(now, self._is_steady())
+
+    def flush(self) -> None:
+        """Hand on what was met so far; the rest of the minute will be added to it."""
+        start = self._minute * MINUTE
+        periods: dict[str, Period] = {}
+        for service, tally in self._probes.items():
+            periods[service] = Period(service, MINUTE, start, probes=tally)
+        self._probes = {}
+        for service, tally in self._drain().items():
+            periods.setdefault(service, Period(service, MINUTE, start)).requests = tally
+        if periods:
+            self._record(list(periods.values()))
+
+    async def run(self) -> None:
+        """Turn at the end of each minute until cancelled; what is left then takes a `flush`."""
+        while True:
+            self.turn()
+            # At most a minute, so that a clock that is set is noticed soon.
+            await asyncio.sleep(MINUTE - self._now() % MINUTE)
+
+    def _is_steady(self) -> bool:
+        """Whether the clock has not been set for an hour: on a wrong one everything would seem too old."""
+        clock = self._clock()
+        offset = self._now() - clock
+        if abs(offset - self._offset) > _JUMP:
+            self._even_since = clock
+        self._offset = offset
+        return clock - self._even_since >= _STEADY

@@ -1,0 +1,172 @@
+"""Logging: structlog for events, one line per request, and no file or terminal ever written on the event loop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from tentaculo.config.schema import LogSettings
+from tentaculo.telemetry.line_writer import LineWriter
+
+log = structlog.get_logger(__name__)
+
+MAX_TARGET = 1000
+"""Characters of a request's target that are logged, so that the lines that wait take a bounded memory."""
+HIDDEN = "***"
+"""Stands in place of every value whose key says that it is secret."""
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_SECRET = ("token", "authorization", "cookie", "password", "secret")
+
+
+def set_up(
+    config: LogSettings, stream: TextIO | None = None, *, worker: int | None = None, shares: bool = False
+) -> LineWriter:
+    """Configure structlog and the standard logging for the process, to write to `stream`, else to standard error.
+
+    `worker` is the number of this process among several; it stands in each line. `shares`: whether others write to the
+    same stream.
+
+    Returns the writer behind them; close that at the end.
+    """
+    stream = stream or sys.stderr
+    writer = LineWriter(stream, shares=shares, on_dropped=lambda count: log.warning("log lines dropped", lines=count))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if worker is None else [_name_worker(worker)]),
+            *(_console(stream) if is_console(config, stream) else _JSON),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
+        logger_factory=lambda *args: _Lines(writer),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries log by the standard module, and Python warns on standard error: both go the same way.
+    logging.basicConfig(handlers=[_Bridge()], level=max(_LEVELS[config.level], logging.WARNING), force=True)
+    logging.captureWarnings(True)
+    return writer
+
+
+def _name_worker(worker: int) -> Processor:
+    def name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
+    return name
+
+
+def is_console(config: LogSettings, stream: TextIO) -> bool:
+    """Whether lines are written for people, not as JSON."""
+    return config.format == "console" or (config.format == "auto" and stream.isatty())
+
+
+def _console(stream: TextIO) -> list[Processor]:
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_print_traceback)
+    return [_redact, _escape, renderer]
+
+
+class _Lines:
+    """What structlog calls with a rendered line."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._write = writer.write
+
+    def msg(self, message: str) -> None:
+        self._write(message)
+
+    log = debug = info = warning = error = critical = msg
+
+
+class _Bridge(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a library's faulty call must not fail the library, and is worth its line
+            message = f"{record.msg} {record.args!r}"
+        info = record.exc_info if record.exc_info and record.exc_info[0] else None
+        # structlog knows the five usual levels only.
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        structlog.get_logger(record.name).log(level, message, logger=record.name, exc_info=info)
+
+
+def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    return json_line(event)
+
+
+def json_line(members: Mapping[str, Any]) -> str:
+    """`members` as one line of JSON without any unprintable character. Never raises: whoever logs has other work."""
+    try:
+        line = msgspec.json.encode(members, enc_hook=str).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # Lone surrogates, for one: aiohttp makes them of header bytes that are not UTF-8.
+        line = msgspec.json.encode({escape(key): _plain(value) for key, value in members.items()}).decode()
+    if line.isprintable():
+        return line
+    # Beyond what JSON itself escapes: DEL, the C1 codes that drive a terminal, and what reorders or breaks lines.
+    return "".join([char if char.isprintable() else json.dumps(char)[1:-1] for char in line])
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return escape(value if isinstance(value, str) else repr(value))
+
+
+def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        if key != "exc_info":
+            event[key] = HIDDEN if _is_secret(key) else _without_secrets(value)
+    return event
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: HIDDEN if _is_secret(key) else _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _is_secret(key: object) -> bool:
+    name = str(key).lower()
+    return any(word in name for word in _SECRET)
+
+
+def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Control characters in values become escapes: a client must not be able to forge lines or drive the terminal."""
+    for key, value in event.items():
+        if key != "exc_info":
+            text = value if isinstance(value, str) else repr(value)
+            if not text.isprintable():
+                event[key] = escape(text)
+    return event
+
+
+def _print_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """Python's own form, without local variables, which hold tokens; indented, so that no line of it looks like ours."""
+    text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
+    stream.writelines(f"\n  {escape(line)}" for line in text.split("\n"))
+
+
+_JSON: list[Processor] = [
+    # Without local variables: they hold tokens.
+    structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+    _redact,
+    _to_json,
+]
+
+
+def escape(text: str) -> str:
+    """`text` with everything unprintable, line ends and terminal codes included, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in text])

@@ -1,0 +1,1 @@
+"""One endpoint of a service: connections, response parsing, circuit breaker, and the choice among endpoints."""

@@ -1,0 +1,316 @@
+"""One connection to an upstream, and the one exchange that is on it.
+
+A small asyncio protocol over our own strict reader. It buffers no more of a body than its mark before it stops
+reading, keeps one lazily re-armed timer, and never raises into the event loop: what goes wrong ends the exchange with
+an `ExchangeError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import cast
+
+from tentaculo.model.failure import Failure
+from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
+from tentaculo.net.tcp import keep_alive, limit_stall, tcp, unread
+from tentaculo.upstream.deadline import Deadline
+from tentaculo.upstream.errors import UpstreamError
+from tentaculo.upstream.flow_control import WriteGate
+from tentaculo.upstream.response_head_cache import ResponseHeadCache
+from tentaculo.upstream.response_reader import ResponseReader
+
+HIGH_WATER = 64 * 1024
+"""Bytes of a body that wait for the client before the upstream is no longer read."""
+
+
+class _State(Enum):
+    IDLE = "idle"
+    BUSY = "busy"
+    TUNNEL = "tunnel"
+    CLOSED = "closed"
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A connection that carries one exchange after the other.
+
+    Use: `begin`, `write` (and `drain`), `response` for each head, then `take` and `more` for the body until the
+    `answer` is whole; then `rest` for the next exchange, or `abort`.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_buffered",
+        "_deadline",
+        "_error",
+        "_loop",
+        "_on_idle_lost",
+        "_reading",
+        "_room",
+        "_state",
+        "_timed_out",
+        "_waiter",
+        "address",
+        "answer",
+        "idle_since",
+        "is_request_whole",
+        "on_progress",
+        "transport",
+        "uses",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_head: int,
+        heads: ResponseHeadCache,
+        address: str,
+        on_idle_lost: Callable[[UpstreamConnection], None],
+    ) -> None:
+        """`max_head` bounds an answer's head in bytes, and `heads` are those known of this upstream.
+
+        `address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it.
+        """
+        self._loop = loop
+        self._on_idle_lost = on_idle_lost
+        self.address = address
+        self.transport: asyncio.Transport | None = None
+        self.answer = ResponseReader("GET", max_head, heads)
+        self.idle_since = 0.0
+        self.is_request_whole = True
+        """Whether the whole request has been written; an answer may come earlier."""
+        self.uses = 0
+        self.on_progress: Callable[[], None] | None = None
+        """Called, where nobody waits in a task, each time more of the answer is there or the exchange has failed."""
+        self._state = _State.IDLE
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._room = WriteGate(loop)
+        self._reading = True
+        self._deadline = Deadline(loop, self._on_deadline)
+        self._timed_out = Failure.FIRST_BYTE_TIMEOUT
+
+    def __repr__(self) -> str:
+        return f"<UpstreamConnection {self._state.value}, used {self.uses} times>"
+
+    # -- the exchange ------------------------------------------------------------------------------------------
+
+    def begin(self, method: str) -> None:
+        """Start an exchange; the caller writes its head next."""
+        self._state = _State.BUSY
+        self.answer.again(method)
+        self.is_request_whole = False
+        self.uses += 1
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. After a loss they are dropped: the exchange ends by `response` or `more`."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the send buffer has room. Raises `UpstreamError` if the connection is lost."""
+        await self._room.wait()
+        if self._error is not None:
+            raise self._error.copy()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the send buffer has room."""
+        return self._room.is_there
+
+    async def response(self) -> Head | None:
+        """The next interim (1xx) head, or None when the final one stands in `answer`. Raises `UpstreamError`."""
+        answer = self.answer
+        while True:
+            if answer.interim:
+                return answer.interim.pop(0)
+            if answer.head is not None:
+                return None
+            await self._wait()
+
+    def take(self) -> list[bytes]:
+        """What has arrived of the body since the last call."""
+        pieces = self._buffer
+        self._buffer = []
+        self._buffered = 0
+        return pieces
+
+    async def more(self) -> None:
+        """Wait for body bytes or the body's end; reading goes on if it had stopped. Raises `UpstreamError` when cut."""
+        if self._buffer or self.answer.is_whole:
+            return
+        if not self._reading and self.transport is not None:
+            self._reading = True
+            self.transport.resume_reading()
+        await self._wait()
+
+    def limit(self, seconds: float, failure: Failure) -> None:
+        """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit."""
+        self._timed_out = failure
+        self._deadline.set(seconds)
+
+    def unlimited(self) -> None:
+        """Lift the time limit."""
+        self._deadline.lift()
+
+    def fail(self, error: UpstreamError) -> None:
+        """End the exchange: whoever waits for the answer gets `error`, unless the answer is whole already."""
+        if self._state is not _State.BUSY or self.answer.is_whole:
+            return
+        self._error = error.copy()
+        self.abort()
+        self._wake()
+        self._room.begin()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the exchange has ended without its whole answer; `response` and `more` raise why."""
+        return self._error is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written to."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the exchange on it has ended so that another can follow.
+
+        Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
+        """
+        return self.is_request_whole and self.answer.leaves_connection and self.is_open and not self._buffer
+
+    def rest(self) -> None:
+        """The exchange is over and the connection waits for the next one."""
+        self._state = _State.IDLE
+        self._deadline.lift()
+        self.idle_since = self._loop.time()
+
+    def close(self) -> None:
+        """Close after what has been written is sent."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once and drop what is unsent."""
+        self._state = _State.CLOSED
+        self._deadline.stop()
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
+
+    # -- after a 101 -------------------------------------------------------------------------------------------
+
+    def upgrade(self, stall: float) -> tuple[asyncio.Transport | None, bytes]:
+        """Give the connection away: its transport, None where it is lost, and the bytes that came with the head.
+
+        It ends once the upstream has taken nothing of what waits for it for `stall` seconds.
+        """
+        if self.transport is not None and (sock := tcp(self.transport)) is not None:
+            limit_stall(sock, stall)
+        self._state = _State.TUNNEL
+        self.unlimited()
+        return self.transport, self.answer.beyond
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self.transport = cast(asyncio.Transport, transport)
+        if (sock := tcp(transport)) is not None:
+            keep_alive(sock)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the upstream."""
+        state = self._state
+        if state is _State.BUSY:
+            self._read(data)
+        elif state is _State.IDLE:
+            # Nobody asked for this, and the next answer could not be told from it.
+            self._on_idle_lost(self)
+            self.abort()
+
+    def eof_received(self) -> None:
+        """The upstream has said all: the transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, whatever the reason."""
+        transport, self.transport, state = self.transport, None, self._state
+        self._deadline.stop()
+        if state is _State.IDLE:
+            self._on_idle_lost(self)
+        elif state is _State.BUSY:
+            if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
+                self._read(left)
+            self._end(exc)
+        self._state = _State.CLOSED
+        self._room.begin()
+
+    def pause_writing(self) -> None:
+        """The send buffer is over its mark."""
+        self._room.end()
+
+    def resume_writing(self) -> None:
+        """The send buffer has room again."""
+        self._room.begin()
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> None:
+        try:
+            pieces = self.answer.feed(data)
+        except HeadTooLargeError as error:
+            self.fail(UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
+            return
+        except Http1Error as error:
+            self.fail(UpstreamError(Failure.BAD_RESPONSE, str(error)))
+            return
+        if pieces:
+            self._buffer += pieces
+            self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])
+            is_full = self._buffered > HIGH_WATER and not self.answer.is_whole
+            if is_full and self._reading and self.transport is not None:
+                self._reading = False
+                self.transport.pause_reading()
+        self._wake()
+
+    def _end(self, exc: Exception | None) -> None:
+        answer = self.answer
+        if answer.is_whole:
+            return
+        if answer.is_untouched:
+            words = "the connection was closed before the answer"
+            self.fail(UpstreamError(Failure.CONNECTION_LOST, words, untouched=True))
+            return
+        try:
+            if exc is not None:
+                raise Http1Error("the connection was reset within the answer")
+            answer.end()
+        except Http1Error as error:
+            self.fail(UpstreamError(Failure.BODY_CUT if answer.head else Failure.BAD_RESPONSE, str(error)))
+        else:
+            self._wake()
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error.copy()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        # What arrived before a cut is handed on first; the next call raises.
+        if self._error is not None and not self._buffer:
+            raise self._error.copy()
+
+    def _wake(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress()
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _on_deadline(self) -> None:
+        self.fail(UpstreamError(self._timed_out, "the service sent nothing in time"))

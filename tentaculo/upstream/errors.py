@@ -1,0 +1,31 @@
+"""How an exchange ends without its whole answer, and what is made of how it ended. Pure."""
+
+from __future__ import annotations
+
+from tentaculo.model.endpoint import Outcome
+from tentaculo.model.failure import Failure
+
+
+class UpstreamError(Exception):
+    """An exchange ended without its whole answer.
+
+    `failure` says at which stage and whose it is; `detail` is for people and names no address. `untouched` is true
+    when the connection died before any byte of the answer, so that the request may be tried again where that is safe.
+    """
+
+    def __init__(self, failure: Failure, detail: str, *, untouched: bool = False) -> None:
+        super().__init__(detail)
+        self.failure = failure
+        self.detail = detail
+        self.untouched = untouched
+
+    def copy(self) -> UpstreamError:
+        """Another of the same, to keep or to raise again: a traceback holds the frames that hold whoever keeps it."""
+        return UpstreamError(self.failure, self.detail, untouched=self.untouched)
+
+
+def outcome_of(status: int) -> tuple[Outcome, str]:
+    """What a whole answer says of its upstream: a 5xx is its failure; a 4xx is its caller's, and shows that it works."""
+    if status >= 500 and status != 501:
+        return Outcome.FAILURE, f"answered {status}"
+    return Outcome.SUCCESS, ""

@@ -1,0 +1,175 @@
+"""One answer, from bytes to its head and its body: strict, incremental, and without I/O."""
+
+from __future__ import annotations
+
+from tentaculo.net.http1 import (
+    ChunkedReader,
+    Framing,
+    Head,
+    Http1Error,
+    find_head,
+    frame_response,
+    parse_head,
+)
+from tentaculo.net.response_headers import ResponseHeaders
+from tentaculo.upstream.response_head_cache import CachedHead, ResponseHeadCache
+
+MAX_INTERIM = 16
+"""1xx answers before the final one; more is an attack or a loop."""
+MAX_BEYOND = 1024
+"""Bytes kept of what came behind an answer; the rest is dropped, since the first of them says all."""
+
+
+class ResponseReader:
+    """Reads the answer to one request.
+
+    `feed` it what arrives and pass on the payload it returns; `head` and `fields` stand once the final head is there,
+    `is_whole` once the body is. A 101 ends the reading: what came behind it is in `beyond`.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_framing",
+        "_heads",
+        "_interims",
+        "_left",
+        "_max_head",
+        "_method",
+        "_partial",
+        "beyond",
+        "fields",
+        "head",
+        "interim",
+        "is_whole",
+    )
+
+    def __init__(self, method: str, max_head: int, heads: ResponseHeadCache) -> None:
+        """`method` is the request's; `max_head` bounds each head in bytes; `heads` are those known of this upstream."""
+        self._max_head = max_head
+        self._heads = heads
+        self.again(method)
+
+    def again(self, method: str) -> None:
+        """Begin with the answer to another request on the same connection, once the last one is whole."""
+        self._method = method
+        self._partial = b""
+        self._framing = Framing.NONE
+        self._interims = 0  # in all, however many of them have been taken out
+        self._left = 0
+        self._chunked: ChunkedReader | None = None
+        self.interim: list[Head] = []
+        """1xx heads that have arrived; the reader of them takes them out."""
+        self.head: Head | None = None
+        self.fields: ResponseHeaders | None = None
+        self.is_whole = False
+        self.beyond = b""
+        """Bytes behind the answer: all of them after a 101, else the first few, which nobody asked for."""
+
+    def __repr__(self) -> str:
+        if self.head is None:
+            return f"<AnswerReader in the head, {len(self._partial)} bytes>"
+        return f"<AnswerReader {self.head.status}, {self._framing.name}, {'whole' if self.is_whole else 'partial'}>"
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether not one byte of an answer has arrived."""
+        return self.head is None and not self._partial and not self._interims
+
+    @property
+    def is_switching(self) -> bool:
+        """Whether the answer is a 101."""
+        return self.head is not None and self.head.status == 101
+
+    @property
+    def leaves_connection(self) -> bool:
+        """Whether the connection can take another request after this answer (RFC 9112 section 9.3)."""
+        head, fields = self.head, self.fields
+        if not self.is_whole or self.beyond or head is None or fields is None or self._framing is Framing.CLOSE:
+            return False
+        return not fields.close and (head.minor == 1 or fields.keep_alive) and head.status != 101
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Read `data`; returns the pieces of the body in it. Raises `Http1Error`; nothing more can be read then."""
+        if self.head is None:
+            known = None if self._partial else self._heads.find(self._method, data)
+            if known is None:
+                rest = self._read_heads(self._partial + data)
+                if rest is None:
+                    return []
+                data = rest
+            elif known.size == len(data):
+                # The whole answer at once.
+                self.head, self.fields, self._framing, self.is_whole = known.head, known.fields, known.framing, True
+                return [data[len(known.raw) :]]
+            else:
+                self._begin_body(known)
+                data = data[len(known.raw) :]
+        if self.is_whole:
+            self._keep_beyond(data)
+            return []
+        return self._read_body(data) if data else []
+
+    def end(self) -> None:
+        """The upstream has closed its side. Raises `Http1Error` unless that is how this body ends."""
+        if self.head is None:
+            raise Http1Error("the answer ended within its head")
+        if not self.is_whole:
+            if self._framing is not Framing.CLOSE:
+                raise Http1Error("the answer ended before its length")
+            self.is_whole = True
+
+    def _read_heads(self, data: bytes) -> bytes | None:
+        """Read heads up to the final one; returns what follows it, None while it is incomplete."""
+        while data:
+            end = find_head(data, self._max_head)
+            if end < 0:
+                break
+            raw, data = data[:end], data[end:]
+            head = parse_head(raw)
+            if head.status >= 200 or head.status == 101:
+                self._partial = b""
+                self._begin_body(self._judge(raw, head))
+                return data
+            self.interim.append(head)
+            self._interims += 1
+            if self._interims > MAX_INTERIM:
+                raise Http1Error("there are too many interim answers")
+        self._partial = data
+        return None
+
+    def _judge(self, raw: bytes, head: Head) -> CachedHead:
+        fields = ResponseHeaders(head.fields)
+        framing, length = frame_response(self._method, head.status, head.minor, fields.lengths, fields.codings)
+        size = len(raw) + length if framing is Framing.LENGTH else -1
+        known = CachedHead(self._method, raw, head, fields, framing, length, size)
+        self._heads.remember(known)
+        return known
+
+    def _begin_body(self, known: CachedHead) -> None:
+        _, _, self.head, self.fields, self._framing, self._left, _ = known
+        if self._framing is Framing.NONE:
+            self.is_whole = True
+        elif self._framing is Framing.CHUNKED:
+            self._chunked = ChunkedReader()
+
+    def _read_body(self, data: bytes) -> list[bytes]:
+        if self._framing is Framing.LENGTH:
+            if len(data) < self._left:
+                self._left -= len(data)
+                return [data]
+            self.is_whole = True
+            if len(data) == self._left:
+                return [data]
+            self._keep_beyond(data[self._left :])
+            return [data[: self._left]]
+        if self._chunked is None:
+            return [data]
+        payload = self._chunked.feed(data)
+        if self._chunked.done:
+            self.is_whole = True
+            self._keep_beyond(self._chunked.rest)
+        return payload
+
+    def _keep_beyond(self, data: bytes) -> None:
+        beyond = self.beyond + data
+        self.beyond = beyond if self.is_switching else beyond[:MAX_BEYOND]

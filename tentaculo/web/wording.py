@@ -1,0 +1,183 @@
+"""What the page says in words: states, times, breakers, and the fleet in one sentence. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from tentaculo.model.endpoint import BreakerState, BreakerView, Counts
+from tentaculo.model.health import Health, ServiceView
+
+
+class State(NamedTuple):
+    """How one service's state is shown: never by colour alone."""
+
+    key: str
+    """Names its symbol and its accent in the template."""
+    word: str
+    phrase: str
+    """As part of a sentence: `is …`."""
+
+
+NOTHING = "\N{EN DASH}"
+"""Shown where there is no number."""
+UP = State("up", "Up", "well")
+CIRCUIT_OPEN = State("circuit", "Circuit open", "cut off by its breaker")
+_STATES = {
+    Health.UP: UP,
+    Health.DEGRADED: State("degraded", "Degraded", "degraded"),
+    Health.DOWN: State("down", "Down", "down"),
+    Health.MAINTENANCE: State("maintenance", "Maintenance", "in maintenance"),
+    Health.OFF: State("off", "Off", "off on purpose"),
+    Health.UNKNOWN: State("unknown", "Unknown", "not checked yet"),
+}
+_GRAVEST_FIRST = ("down", "circuit", "degraded", "maintenance")
+
+
+def state(view: ServiceView) -> State:
+    """The state a person should see.
+
+    An open breaker shows only where the probes find nothing wrong: a service that is down is first of all down.
+    """
+    if view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN):
+        return CIRCUIT_OPEN
+    return _STATES[view.health]
+
+
+def is_well(view: ServiceView) -> bool:
+    """Whether callers can use the service."""
+    return view.health.is_healthy and view.breaker.state is not BreakerState.OPEN
+
+
+def format_duration(seconds: float) -> str:
+    """A duration with one unit: `8 s`, `12 min`, `3 h`, `2 days`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86400:
+        return f"{whole // 3600} h"
+    days = whole // 86400
+    return "1 day" if days == 1 else f"{days} days"
+
+
+def ago(then: datetime | None, now: datetime) -> str:
+    """`then` as seen from `now`: `never`, `just now`, `8 s ago`."""
+    if then is None:
+        return "never"
+    seconds = (now - then).total_seconds()
+    return "just now" if seconds < 2 else f"{format_duration(seconds)} ago"
+
+
+def at(then: datetime, now: datetime) -> str:
+    """A moment in UTC, with the day where it is not today: `14:02`, `3 Mar 14:02`."""
+    then, now = then.astimezone(UTC), now.astimezone(UTC)
+    if then.date() == now.date():
+        return f"{then:%H:%M}"
+    year = "" if then.year == now.year else f" {then.year}"
+    return f"{then.day} {then:%b}{year} {then:%H:%M}"
+
+
+def share(part: float | None) -> str:
+    """A part of a whole, cut and never rounded up: `99.98 %`; 100 % is said of nothing less."""
+    if part is None:
+        return NOTHING
+    # The nearest thousandth first: 0.29 * 100 is a little less than 29.
+    hundredths = math.floor(round(part * 10_000, 3))
+    return f"{hundredths // 100}.{hundredths % 100:02} %" if hundredths % 100 else f"{hundredths // 100} %"
+
+
+def latency(seconds: float | None) -> str:
+    """A latency with two or three digits that mean something: `0.41 ms`, `12 ms`, `1.8 s`."""
+    if seconds is None:
+        return NOTHING
+    if seconds >= 0.9995:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    milliseconds = seconds * 1000
+    digits = 2 if milliseconds < 0.995 else 1 if milliseconds < 9.95 else 0
+    return f"{milliseconds:.{digits}f} ms"
+
+
+def breaker(view: BreakerView) -> str:
+    """A breaker in words."""
+    if view.state is BreakerState.OPEN:
+        return (
+            f"Open, next try in {format_duration(view.retry_after + 0.999)}"
+            if view.retry_after > 0
+            else "Open, next try is due"
+        )
+    if view.state is BreakerState.HALF_OPEN:
+        return "Half open, tries one request"
+    if view.failure_count:
+        return f"Closed, {view.failure_count} failed in a row"
+    return "Closed"
+
+
+def counted(counts: Counts, noun: str) -> str:
+    """`812 probes, 3 failed`; empty where there were none."""
+    total = counts.ok + counts.failed
+    if not total:
+        return ""
+    failed = f", {counts.failed:,} failed" if counts.failed else ""
+    return f"{total:,} {noun}{'' if total == 1 else 's'}{failed}"
+
+
+def cut(text: str, most: int) -> str:
+    """`text` on one line, at most `most` characters, without control, direction or other unprintable characters."""
+    # Twice the room is enough: what falls away is white space and the unprintable.
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: most * 2]).split())
+    return line if len(line) <= most and len(text) <= most * 2 else line[: most - 1].rstrip() + "…"
+
+
+def headline(services: Sequence[ServiceView]) -> str:
+    """The fleet in one sentence."""
+    counted = [view for view in services if view.health.is_counted]
+    if not services:
+        return "No services are configured yet."
+    if not counted:
+        return "Every service is off on purpose."
+    total = len(counted)
+    well = sum(map(is_well, counted))
+    if well == total:
+        return f"{counted[0].name} is well." if total == 1 else f"All {total} services are well."
+    if all(view.health is Health.UNKNOWN for view in counted):
+        return f"Waiting for the first check of {'1 service' if total == 1 else f'{total} services'}."
+    if well == 0:
+        return (
+            f"{counted[0].name} is {state(counted[0]).phrase}." if total == 1 else f"None of {total} services is well."
+        )
+    return f"{well} of {total} services {'is' if well == 1 else 'are'} well."
+
+
+def mood(services: Iterable[ServiceView]) -> State:
+    """The gravest state among the services that count, for the symbol beside the headline."""
+    keys = {state(view).key: state(view) for view in services if view.health.is_counted}
+    for key in _GRAVEST_FIRST:
+        if key in keys:
+            return keys[key]
+    return UP if "up" in keys else _STATES[Health.UNKNOWN]
+
+
+def troubled(services: Iterable[ServiceView]) -> list[ServiceView]:
+    """The services that a person should look at: the gravest first, and after them whom another one's failure affects."""
+    order = {key: place for place, key in enumerate(_GRAVEST_FIRST)}
+    found = [view for view in services if state(view).key in order]
+    return sorted(found, key=lambda view: (view.root is not None, order[state(view).key]))
+
+
+def trouble(view: ServiceView, now: datetime) -> str:
+    """What is wrong with a service, as the end of a sentence that starts with its name."""
+    what = state(view)
+    reason = view.breaker.reason if what is CIRCUIT_OPEN else view.full_reason
+    since = "" if what is CIRCUIT_OPEN else f" since {at(view.since, now)} UTC"
+    return f"is {what.phrase}{since}{': ' + cut(reason, 160) if reason else ''}"
+
+
+def tally(services: Iterable[ServiceView]) -> str:
+    """How many services are in each state: `8 up, 1 down, 1 off`."""
+    counts = Counter(state(view).word.lower() for view in services)
+    return ", ".join(f"{count} {word}" for word, count in counts.most_common())

@@ -1,0 +1,123 @@
+"""A line between the supervisor and one worker: whole messages, both ways, and neither end ever waits for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+LONGEST = 64 * 1024
+"""Bytes of a message at most; about 200 KB is what the kernel would take."""
+MOST_WAITING = 1024
+"""Messages that wait for the other end before new ones are lost."""
+_MOST_AT_ONCE = 64
+
+ALL = b"\0"
+"""Begins a message for every other worker; a byte from 1 on begins one for the worker of that number."""
+READY = b"\xffready"
+"""From a worker: it takes requests."""
+STOP = b"\xffstop"
+"""To a worker: finish what is in flight, and end."""
+STOP_NOW = b"\xffhurry"
+"""To a worker that stops: wait for nothing any more."""
+PING, PONG = b"\xffping", b"\xffpong"
+"""To a worker: does its event loop turn? From it: yes."""
+
+
+def recipients(message: bytes, sender: int, workers: Iterable[int]) -> list[int]:
+    """To which of `workers` a message of `sender` goes."""
+    if message.startswith(ALL):
+        return [number for number in workers if number != sender]
+    return [number for number in workers if number == message[0]]
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """The two sockets of a new line. Their kind keeps messages whole, and tells when the other end is gone."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class WorkerChannel:
+    """One end of a line. `on_message` gets each message, `on_end` is called once, when the other end is gone."""
+
+    def __init__(self, sock: socket.socket, *, on_message: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
+        """`sock` is closed with the line. Needs a running loop."""
+        self._sock = sock
+        self._on_message = on_message
+        self._on_end = on_end
+        self._waiting: deque[bytes] = deque()
+        self._is_losing = False
+        self._is_open = True
+        self._loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        self._loop.add_reader(sock, self._read)
+
+    def __repr__(self) -> str:
+        return f"<Line: {len(self._waiting)} waiting>" if self._is_open else "<Line: closed>"
+
+    def send(self, message: bytes) -> None:
+        """Send `message`, not empty, soon; it is lost where too much waits, or the other end is gone."""
+        if not self._is_open or (not self._waiting and self._sent(message)):
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            if not self._is_losing:
+                log.warning("messages among workers lost", waiting=MOST_WAITING)
+            self._is_losing = True
+            return
+        if not self._waiting:
+            self._loop.add_writer(self._sock, self._flush)
+        self._waiting.append(message)
+
+    def order(self, message: bytes) -> None:
+        """Send `message` before whatever waits, and whether there is room or not."""
+        if self._is_open and not self._sent(message):
+            if not self._waiting:
+                self._loop.add_writer(self._sock, self._flush)
+            self._waiting.appendleft(message)
+
+    def close(self) -> None:
+        """Close this end; what waits is lost."""
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._waiting.clear()
+            self._sock.close()
+
+    def _sent(self, message: bytes) -> bool:
+        try:
+            self._sock.send(message)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # The other end is gone: reading finds that out, and tells.
+            self._waiting.clear()
+        return True
+
+    def _flush(self) -> None:
+        while self._waiting and self._sent(self._waiting[0]):
+            if self._waiting:
+                self._waiting.popleft()
+        if not self._waiting:
+            self._is_losing = False
+            self._loop.remove_writer(self._sock)
+
+    def _read(self) -> None:
+        for _ in range(_MOST_AT_ONCE):
+            try:
+                message = self._sock.recv(LONGEST)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:
+                self.close()
+                self._on_end()
+                return
+            self._on_message(message)
+            if not self._is_open:
+                return

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from tentaculo.cli.check import summarise
+from tests.support.config import SECRET, LoadText
+
+
+def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: LoadText) -> None:
+    loaded = load_text(
+        f"""
+        [services.madre]
+        url = "http://h:1"
+        token = "{SECRET}"
+        aliases = ["mother"]
+        routes = [{{ prefix = "/m", strip = true }}, {{ prefix = "/", host = "x.y", auth = "none", timeout = 5 }}]
+        [services.off]
+        urls = ["http://h:2", "http://h:3"]
+        depends_on = ["madre"]
+        enabled = false
+        off_reason = "resting"
+        [[maintenance]]
+        services = ["off"]
+        reason = "a new disk"
+        starts = 2026-12-01T02:00:00
+        ends = 2026-12-01T04:30:00
+        zone = "Europe/Madrid"
+        [[maintenance]]
+        services = ["*"]
+        at = "23:30-01:00"
+        days = ["sat", "sun"]
+        [alerts]
+        page = "https://status.example.org"
+        [alerts.webhooks.duty]
+        url = "https://h/{SECRET}"
+        secrets = ["whsec_{"A" * 32}"]
+        [alerts.apprise]
+        phone = "tgram://{SECRET}/chat"
+        """,
+        {"TENTACULO_TOKEN": SECRET, "TENTACULO_NOTHING": SECRET},
+    )
+    text = "\n".join(summarise(loaded))
+    assert text.startswith(f"{loaded.path} is fine: 2 services, 2 routes\n")
+    assert "madre, also mother at http://h:1\n" in text
+    assert "  /m                               as /\n" in text
+    assert "  x.y/                             as it is, 5 s, open without a token\n" in text
+    assert "off at http://h:2, http://h:3, depends on madre (resting)" in text
+    assert text.endswith("warning: TENTACULO_NOTHING is not a name of the configuration and is ignored")
+    assert "maintenance of off: a new disk, from 2026-12-01 02:00+01:00 to 2026-12-01 04:30+01:00\n" in text
+    assert "maintenance of every service: planned maintenance, 23:30-01:00 UTC, sat, sun\n" in text
+    assert "alerts by webhooks: duty\nalerts by Apprise: phone\n" in text
+    assert "whsec_" not in text
+    assert SECRET not in text

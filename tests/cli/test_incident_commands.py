@@ -1,0 +1,180 @@
+"""The commands of whoever is on duty, on a real database and a real receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+import standardwebhooks
+from click.testing import CliRunner, Result
+
+from tentaculo.cli.main import cli
+from tentaculo.model.health import Health
+from tentaculo.model.incident import Incident
+from tentaculo.store import incidents as store
+from tentaculo.store import migrate
+from tentaculo.store.database import once
+from tests.gateway.test_incident_service import SECRET
+from tests.support.health import free_port
+from tests.support.webhook_receiver import receiving
+
+Run = Callable[..., Result]
+NOW = datetime.now(UTC)
+OPEN = Incident(
+    1790000000002,
+    "hermes",
+    ("hermes", "operator"),
+    Health.DOWN,
+    "connection refused\x1b[2J",
+    NOW - timedelta(minutes=25),
+    NOW,
+    peak_error_rate=0.5,
+    reopened=2,
+)
+ENDED = replace(
+    OPEN, id=1790000000001, root="mcp", services=("mcp",), ended_at=NOW, ending="It is well again: answered 200"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tentaculo.toml").write_text(
+        '[services.hermes]\nurl = "http://127.0.0.1:1"\naliases = ["herald"]\n[services.mcp]\nurl = "http://127.0.0.1:2"\n'
+        '[[maintenance]]\nservices = ["*"]\nat = "02:00-02:01"\nreason = "backup"\n'
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def url(folder: Path) -> str:
+    address = f"sqlite:///{folder / 'data' / 'tentaculo.db'}"
+    migrate.upgrade(address)
+    once(address, partial(store.save, changed=[OPEN, ENDED]))
+    return address
+
+
+@pytest.fixture
+def run(folder: Path) -> Run:
+    def run(*words: str, code: int = 0) -> Result:
+        found = CliRunner().invoke(cli, [*words, "-c", str(folder / "tentaculo.toml")])
+        assert found.exit_code == code, found.output
+        return found
+
+    return run
+
+
+def test_incidents_are_listed_the_newest_first(run: Run, url: str) -> None:
+    first, second = run("incidents").output.splitlines()
+    assert first.startswith("1790000000002  open ")
+    assert " min  hermes +1: connection refused [2J" in first
+    assert second.startswith("1790000000001  ended")
+    assert len(run("incidents", "--open").output.splitlines()) == 1
+    assert len(run("incidents", "--limit", "1").output.splitlines()) == 1
+    assert [one["root"] for one in json.loads(run("incidents", "--json").output)] == ["hermes", "mcp"]
+
+
+def test_one_incident_with_its_notes(run: Run, url: str) -> None:
+    assert run("note", "1790000000002", "made room\nand more", "--author", "ana").output == (
+        "Noted on incident 1790000000002.\n"
+    )
+    shown = run("incidents", "1790000000002").output
+    for words in (
+        "also affected: operator",
+        "came back 2 times",
+        "at worst 50%",
+        " UTC ana: made room\n    and more\n",
+    ):
+        assert words in shown
+    assert "ended" in run("incidents", "1790000000001").output
+    told = json.loads(run("incidents", "1790000000002", "--json").output)
+    assert [one["text"] for one in told["notes"]] == ["made room\nand more"]
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("incidents", "7"), "there is no incident 7"),
+        (("note", "7", "text"), "there is no incident 7"),
+        (("note", "1790000000002", "  "), "text must be 1 to 4000 printable characters"),
+        (("note", "1790000000002", "a\x1bb"), "text must be 1 to 4000 printable characters"),
+        (("note", "1790000000002", "a", "--author", "x" * 81), "author must be a line of 0 to 80 printable characters"),
+        (("note", "one", "text"), "not a valid integer"),
+        (("maintenance", "add", "--for", "2h", "--reason", "x"), "needs the names of services, or --all"),
+        (
+            ("maintenance", "add", "mcp", "--all", "--for", "2h", "--reason", "x"),
+            "needs the names of services, or --all",
+        ),
+        (("maintenance", "add", "mcp", "--reason", "x"), "needs either --for or --until"),
+        (("maintenance", "add", "mcp", "--for", "two hours", "--reason", "x"), "must be a number and a unit"),
+        (("maintenance", "add", "mcp", "--for", "900d", "--reason", "x"), "no more than a year"),
+        (("maintenance", "add", "nobody", "--for", "2h", "--reason", "x"), "services has a name that is no service's"),
+        (("maintenance", "add", "mcp", "--for", "2h", "--reason", " "), "reason must be a line of 1 to 200"),
+        (("maintenance", "add", "mcp", "--until", "tomorrow", "--reason", "x"), "must be a time such as"),
+        (("maintenance", "add", "mcp", "--until", "2001-01-01T00:00:00Z", "--reason", "x"), "must be later than"),
+        (("maintenance", "add", "mcp", "--until", "2001-01-01T00:00:00", "--reason", "x"), "must say its offset"),
+        (("maintenance", "add", "mcp", "--until", "9999-12-31T23:59:59-12:00", "--reason", "x"), "is out of range"),
+        (("maintenance", "end", "7"), "there is no maintenance 7 that holds or is to come"),
+        (("alerts", "test"), "there is nobody to tell"),
+    ],
+)
+def test_what_cannot_be_is_said(run: Run, url: str, words: tuple[str, ...], fault: str) -> None:
+    assert fault in run(*words, code=2).output
+
+
+def test_maintenance_is_planned_listed_and_ended(run: Run, url: str) -> None:
+    added = run("maintenance", "add", "herald", "--for", "90m", "--reason", "a new disk", "--author", "ana").output
+    assert added.startswith("1           holds ")
+    assert added.endswith("  hermes: a new disk\n")
+    later = (NOW + timedelta(days=1)).isoformat()
+    run("maintenance", "add", "--all", "--from", later, "--for", "2h", "--reason", "moving house")
+    lines = run("maintenance", "list").output.splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["1", "2", "configured"]
+    listed = json.loads(run("maintenance", "list", "--json").output)
+    assert {one["reason"] for one in listed} == {"a new disk", "moving house", "backup"}
+    assert run("maintenance", "end", "1").output == "Maintenance 1 of hermes is over.\n"
+    run("maintenance", "end", "2")
+    assert [line.split()[0] for line in run("maintenance", "list").output.splitlines()] == ["configured"]
+
+
+def test_without_a_database_it_is_said_what_to_do(run: Run) -> None:
+    for words in (("incidents",), ("note", "1", "x"), ("maintenance", "list"), ("maintenance", "end", "1")):
+        assert "tentaculo db upgrade" in run(*words, code=3).output
+
+
+def test_a_database_of_an_older_version_says_so(run: Run, folder: Path) -> None:
+    migrate.upgrade(f"sqlite:///{folder / 'data' / 'tentaculo.db'}", "0002")
+    assert "tentaculo db upgrade" in run("incidents", code=3).output
+
+
+async def test_a_test_message_goes_to_every_channel_and_it_is_said_how_it_went(run: Run, folder: Path) -> None:
+    file = folder / "tentaculo.toml"
+    text = file.read_text()
+    async with receiving() as receiver:
+        duty = f'[alerts.webhooks.duty]\nurl = "{receiver.url}"\nsecrets = ["{SECRET}"]\n'
+        file.write_text(text + duty)
+        assert (await asyncio.to_thread(run, "alerts", "test")).output == "✓ duty                 answered 204\n"
+        post = receiver.posts[0]
+        told = standardwebhooks.Webhook(SECRET).verify(post.body, post.headers)
+        assert told["type"] == "test"
+        assert "Nothing is wrong" in told["data"]["text"]
+        nobody = f'[alerts.webhooks.nobody]\nurl = "http://127.0.0.1:{free_port()}/a-secret"\nsecrets = ["{SECRET}"]\n'
+        file.write_text(text + duty + nobody)
+        said = await asyncio.to_thread(partial(run, "alerts", "test", code=1))
+    assert sorted(said.output.splitlines()) == [
+        "✓ duty                 answered 204",
+        "✗ nobody               connection refused",
+    ]
+
+
+def test_a_secret_is_made_that_the_configuration_takes(folder: Path) -> None:
+    from tentaculo.config.alerts import secret_bytes
+
+    made = CliRunner().invoke(cli, ["alerts", "secret"]).output.split('"')[1]
+    assert len(secret_bytes(made)) == 32

@@ -1,0 +1,76 @@
+"""The README's lines do what the README says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import tomllib
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tentaculo.config.schema import Config
+from tentaculo.demo.process import Demo
+from tentaculo.demo.services import Ports
+from tests.support.gateway_process import ROOT, Running, running_gateway
+from tests.support.needs import need
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+README = (ROOT / "README.md").read_text()
+CURLS = [line for line in README.splitlines() if line.startswith("curl ")]
+API = (ROOT / "docs" / "api.md").read_text()
+NATIVE = re.findall(r"^\| (?:`GET|`POST|WebSocket) ?`?(/[^` ]*)`", API, re.MULTILINE)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway() -> AsyncIterator[Running]:
+    need(shutil.which("curl"), "curl")
+    async with Demo(ports=Ports.FREE) as demo, running_gateway(demo.config_data) as running:
+        yield running
+
+
+@pytest.mark.parametrize("line", CURLS)
+async def test_each_curl_line_works(gateway: Running, line: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", line.replace("curl ", "curl --fail --silent --show-error ", 1)),
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "URL": gateway.url, "TOKEN": gateway.token},
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    answer, said = await process.communicate()
+    left_by_itself = 28 if "--max-time" in line else 0
+    assert process.returncode == left_by_itself, said.decode()
+    assert answer
+
+
+async def test_every_native_path_has_a_curl_line() -> None:
+    # What bears the number of an incident or of a maintenance cannot be called before there is one.
+    fixed = {path for path in NATIVE if "<id>" not in path}
+    assert len(fixed) == 17
+    called = {match for line in CURLS for match in re.findall(r"\$URL(/[^\s\"?]*)", line)}
+    named = {
+        "/": "/status",
+        "/<service>/health": "/madre/health",
+        "/vx11/history/<service>": "/vx11/history/madre",
+    }
+    # The demonstration's services are asked; none of them calls by itself.
+    assert {named.get(path, path) for path in fixed} - {"/vx11/heartbeat/<service>"} <= called
+
+
+async def test_every_file_it_points_to_is_there() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README + API) if "://" not in link]
+    assert len(links) > 5
+    missing = [link for link in links if not (ROOT / link).exists() and not (ROOT / "docs" / link).exists()]
+    assert missing == []
+
+
+async def test_the_configuration_it_shows_is_valid() -> None:
+    text = "".join(re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+    text = text.replace("sha256:…", "sha256:" + "0" * 64).replace("whsec_…", "whsec_" + "A" * 32)
+    tables = tomllib.loads(text)
+    assert list(Config.of(tables).services) == ["madre"]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tentaculo.cli.truth import compose_file
+from tentaculo.cli.truth.compose_file import ComposeError, ComposeHealthcheck, ComposeService
+
+
+def only(text: str) -> ComposeService:
+    """The one service of a file whose service has the keys in `text`."""
+    (declared,) = compose_file.read({"services": {"madre": yaml.safe_load(text) or {}}}).values()
+    return declared
+
+
+def ports(*entries: Any) -> tuple[list[int], dict[int, int]]:
+    declared = compose_file.read({"services": {"madre": {"ports": list(entries)}}})["madre"]
+    return sorted(declared.inner), dict(declared.published)
+
+
+@pytest.mark.parametrize(
+    ("entry", "inner", "published"),
+    [
+        ("8001", [8001], {}),
+        (8001, [8001], {}),
+        ("18001:8001", [8001], {18001: 8001}),
+        ("127.0.0.1:18001:8001", [8001], {18001: 8001}),
+        ("127.0.0.1::8001", [8001], {}),
+        ("[::1]:18001:8001", [8001], {18001: 8001}),
+        ("8001:8001/tcp", [8001], {8001: 8001}),
+        ("8001:8001/udp", [], {}),
+        ("9000-9002:8000-8002", [8000, 8001, 8002], {9000: 8000, 9001: 8001, 9002: 8002}),
+        ("9000-9005:8001", [8001], {}),
+        ("${PORT:-18001}:8001", [8001], {18001: 8001}),
+        ("${PUBLISH:-127.0.0.1:18001}:8001", [8001], {18001: 8001}),
+        ("${PORT-18001}:${INNER:?needed}", [], {}),
+        ("$PORT:8001", [8001], {}),
+        ({"target": 8001, "published": "18001", "host_ip": "127.0.0.1"}, [8001], {18001: 8001}),
+        ({"target": 8001}, [8001], {}),
+        ({"target": 8001, "published": 1, "protocol": "udp"}, [], {}),
+        ("madre:madre", [], {}),
+        ("", [], {}),
+        (None, [], {}),
+        (["8001"], [], {}),
+        ("99999999999", [], {}),
+        ("1-65535", [], {}),
+    ],
+)
+def test_ports(entry: Any, inner: list[int], published: dict[int, int]) -> None:
+    assert ports(entry) == (inner, published)
+
+
+def test_what_is_exposed_is_listened_on_too() -> None:
+    declared = only('expose: ["8001", 8002, "8003-8004", "8005/tcp"]\nports: ["80:8006"]')
+    assert sorted(declared.inner) == [8001, 8002, 8003, 8004, 8005, 8006]
+    assert declared.published == {80: 8006}
+
+
+@pytest.mark.parametrize(
+    ("text", "check", "is_unchecked"),
+    [
+        ("", None, True),
+        ("healthcheck: {test: [CMD, curl, -f, 'http://localhost:8001/health']}", ComposeHealthcheck(8001, "/health"), False),
+        ("healthcheck: {test: [CMD-SHELL, 'curl -f http://localhost:8001/health || exit 1']}", ComposeHealthcheck(8001, "/health"), False),
+        ("healthcheck: {test: wget -q -O- 'http://127.0.0.1/healthz' || exit 1}", ComposeHealthcheck(None, "/healthz"), False),
+        ('healthcheck: {test: [CMD, curl, "https://localhost:8443"]}', ComposeHealthcheck(8443, "/"), False),
+        ("healthcheck: {test: [CMD, curl, 'http://localhost:${PORT:-8001}/health']}", ComposeHealthcheck(8001, "/health"), False),
+        ("healthcheck: {test: [CMD, curl, 'http://localhost:99999/health']}", None, False),
+        ("healthcheck: {test: [CMD, pg_isready]}", None, False),
+        ("healthcheck: {test: [NONE]}", None, True),
+        ("healthcheck: {disable: true, test: [CMD, curl, 'http://localhost:1/']}", None, True),
+        ("healthcheck: {interval: 5s}", None, True),
+        ("healthcheck: [what]", None, True),
+        ("environment: {HEALTHCHECK_URL: 'http://127.0.0.1:8001/health'}", ComposeHealthcheck(8001, "/health"), False),
+        ("environment: ['HEALTHCHECK_URL=http://127.0.0.1:8001/health', 'A']", ComposeHealthcheck(8001, "/health"), False),
+        ("environment: {HEALTHCHECK_URL: null}", None, True),
+    ],
+)  # fmt: skip
+def test_where_a_health_check_asks(text: str, check: ComposeHealthcheck | None, is_unchecked: bool) -> None:
+    declared = only(text)
+    assert (declared.check, declared.is_unchecked) == (check, is_unchecked)
+
+
+def test_how_other_containers_reach_it() -> None:
+    assert only("").hosts == {"madre"}
+    declared = only(
+        "container_name: vx11-madre\nhostname: mother\n"
+        "networks: {default: {aliases: [m1, m2]}, back: null, other: {ipv4_address: 10.0.0.1}}"
+    )
+    assert declared.hosts == {"madre", "vx11-madre", "mother", "m1", "m2"}
+    assert only("networks: [back]").hosts == {"madre"}
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (None, "it has no services"),
+        ([], "it has no services"),
+        ("text", "it has no services"),
+        ({}, "it has no services"),
+        ({"services": ["madre"]}, "it has no services"),
+        ({"services": {"madre": "image"}}, "services.madre is no table"),
+        ({"services": {"madre": None}}, "services.madre is no table"),
+    ],
+)
+def test_what_is_no_compose_file_says_so(document: object, said: str) -> None:
+    with pytest.raises(ComposeError, match=said):
+        compose_file.read(document)
+
+
+def test_a_dollar_that_is_meant_stays_one() -> None:
+    assert only("container_name: a$$b").hosts == {"madre", "a$b"}
+
+
+def test_a_check_is_shown_by_where_it_asks() -> None:
+    assert [str(ComposeHealthcheck(8001, "/health")), str(ComposeHealthcheck(None, "/"))] == [":8001/health", "/"]

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.loader import load, load_tables
+from tests.support.config import SECRET, FaultsOf, LoadText
+from tests.support.gateway_process import ROOT
+
+
+def test_the_form_the_issue_fixed_loads(load_text: LoadText, tmp_path: Path) -> None:
+    loaded = load_text("""
+        [server]
+        host = "127.0.0.1"
+        port = 8000
+        [auth]
+        enabled = true
+        tokens = ["sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"]
+        [database]
+        url = "sqlite:///data/tentaculo.db"
+        [services.madre]
+        url = "http://127.0.0.1:8001"
+        health = ["/health", "/healthz", "/madre/health"]
+        routes = [{ prefix = "/madre", strip = false, timeout = 300 }, { prefix = "/madre/tasks", to = "/tasks" }]
+        breaker = { failures = 5, open_for = 10 }
+        probe = { interval = 10, timeout = 3 }
+    """)
+    madre = loaded.config.services["madre"]
+    assert loaded.path == tmp_path / "tentaculo.toml"
+    assert loaded.config.folder == tmp_path
+    assert loaded.warnings == ()
+    assert madre.name == "madre"
+    assert [(route.prefix, route.replacement, route.timeout) for route in madre.routes] == [
+        ("/madre", "/madre", 300),
+        ("/madre/tasks", "/tasks", None),
+    ]
+    assert loaded.config.auth.tokens == ("sha256:" + "0123456789abcdef" * 4,)
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = load(None, {})
+    assert loaded.path is None
+    assert loaded.config.services == {}
+    assert loaded.config.folder == tmp_path
+    assert loaded.config.server.addresses == (("127.0.0.1", 8000),)
+
+
+def test_the_file_in_the_working_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tentaculo.toml").write_text("[server]\nport = 8123\n")
+    assert load(None, {}).config.server.port == 8123
+
+
+def test_the_environment_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tentaculo.toml").write_text("[server]\nport = 8123\n")
+    (tmp_path / "other.toml").write_text("[server]\nport = 8124\n")
+    assert load(None, {"TENTACULO_CONFIG": "other.toml"}).config.server.port == 8124
+    assert load(Path("tentaculo.toml"), {"TENTACULO_CONFIG": "other.toml"}).config.server.port == 8123
+
+
+def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
+    found = faults_of(
+        f"""
+        name = "x"
+        folder = "/"
+        [server]
+        prot = 1
+        port = true
+        trusted_proxies = ["10.0.0.1/8", 3]
+        listen = ["127.0.0.1:1", "nowhere", "127.0.0.1:1"]
+        [auth]
+        tokens = ["{SECRET}"]
+        [database]
+        url = "mysql://u:{SECRET}@h/db"
+        [limits]
+        connect = 0
+        first_byte = inf
+        headers = 5
+        [log]
+        level = "loud"
+        [services.gateway]
+        url = "http://x"
+        [services.madre]
+        url = "http://u:{SECRET}@h"
+        name = "x"
+        aliases = ["switch"]
+        token = "{SECRET} with a space"
+        routes = [
+          {{ prefx = "/a" }},
+          {{ prefix = "x" }},
+          {{ prefix = "/q", strip = true, to = "/z", timeot = 1 }},
+          {{ prefix = "/q/", host = "a:80", set_headers = {{ "bad name" = "{SECRET}" }} }},
+        ]
+        [services.switch]
+        urls = []
+        token_file = "nowhere"
+        enabled_env = "SWITCH_ENABLED"
+        routes = [{{ prefix = "/q" }}]
+        """,
+        {
+            "SWITCH_ENABLED": "perhaps",
+            "TENTACULO_SERVER_KEEPALIVE": SECRET,
+            "TENTACULO_CORS_ORIGINS": SECRET,
+            "TENTACULO_SERVICES_MADRE_BREAKER_FAILURES": "0",
+            "TENTACULO_TOKEN": f"{SECRET} with a space",
+        },
+    )
+    assert set(found) == {
+        'TENTACULO_CORS_ORIGINS: must be a list as JSON, such as ["a", "b"]',
+        "TENTACULO_TOKEN: must be visible ASCII characters only",
+        "auth.tokens[0]: must be sha256: and 64 hex digits, as `tentaculo token new` makes it; not the token itself",
+        "database.url: must begin with sqlite:/// or postgresql://",
+        "folder: unknown key",
+        "limits.connect: must be more than 0",
+        "limits.first_byte: must be at most 31622400",
+        "limits.headers: must be at least 1024",
+        "log.level: must be one of 'debug', 'info', 'warning' or 'error'",
+        "name: unknown key",
+        "server.keepalive: must be a number (set by TENTACULO_SERVER_KEEPALIVE)",
+        'server.listen[1]: must be host:port, such as "127.0.0.1:8000" or "[::1]:8000"',
+        "server.listen[2]: is the same as server.listen[0]",
+        "server.port: must be a number",
+        'server.prot: unknown key; did you mean "port"?',
+        "server.trusted_proxies[0]: has bits set beyond its mask; the network is 10.0.0.0/8",
+        'server.trusted_proxies[1]: must be a network in quotes, such as "10.0.0.0/8"',
+        "services.gateway: is a name of the gateway itself; choose another",
+        "services.madre.aliases[0]: is the name of another service, switch",
+        "services.madre.breaker.failures: must be at least 1 (set by TENTACULO_SERVICES_MADRE_BREAKER_FAILURES)",
+        "services.madre.name: unknown key",
+        "services.madre.routes[0].prefix: is required",
+        'services.madre.routes[0].prefx: unknown key; did you mean "prefix"?',
+        "services.madre.routes[1].prefix: must start with /",
+        "services.madre.routes[2]: has both strip and to; to already replaces the prefix",
+        'services.madre.routes[2].timeot: unknown key; did you mean "timeout"?',
+        "services.madre.routes[3].host: must be a host name without a port",
+        'services.madre.routes[3].set_headers."bad name": is not a header name',
+        "services.madre.token: must be visible ASCII characters only",
+        "services.madre.url: must not hold a user name or a password; a route's set_headers can send them",
+        "services.switch.enabled_env: SWITCH_ENABLED must be true or false (or 1, yes, on, 0, no, off)",
+        "services.switch.routes[0].prefix: is taken already by services.madre.routes[2]",
+        "services.switch.token_file: cannot be read: No such file or directory",
+        "services.switch: needs either url or urls",
+    }
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("services = 3", "services: must be a table"),
+        ("server = []", "server: must be a table"),
+        ("services.madre = 'x'", "services.madre: must be a table"),
+        ("services.madre.url = 1", "services.madre.url: must be text"),
+        ("services.madre = { url = 'http://h', routes = { prefix = '/' } }", "services.madre.routes: must be a list"),
+        ("services.madre = { url = 'http://h', routes = ['/'] }", "services.madre.routes[0]: must be a table"),
+        ("services.madre = { url = 'http://h', health = [] }", "services.madre.health: must not be empty"),
+        (
+            "services.madre = { url = 'http://h', enabled = 'perhaps' }",
+            "services.madre.enabled: must be true or false, without quotes",
+        ),
+        ("auth.enabled = 'no'", "auth.enabled: must be true or false, without quotes"),
+        ("auth.enabled = 0", "auth.enabled: must be true or false, without quotes"),
+        ("server.port = '8000'", "server.port: must be a number"),
+        ("services.madre = { url = 'http://h', urls = ['http://i'] }", "services.madre: needs either url or urls"),
+        (
+            "services.madre = { url = 'http://h', token = 'a', token_file = 'b' }",
+            "services.madre: has both token and token_file",
+        ),
+        ("server.port = 8000.5", "server.port: must be a whole number"),
+        ("server.port = 70000", "server.port: must be at most 65535"),
+        ("limits.connect = 1979-05-27", "limits.connect: must be a number"),
+        ("limits.idle = nan", "limits.idle: must be more than 0"),
+        ('"a.b\\u001b" = 1', '"a.b\\x1b": unknown key'),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(faults_of: FaultsOf, text: str, fault: str) -> None:
+    assert fault in faults_of(text)
+
+
+def test_a_syntax_error_is_one_fault_with_its_line(faults_of: FaultsOf, tmp_path: Path) -> None:
+    (found,) = faults_of(f'[server]\nport = 1\nhost "{SECRET}"\n')
+    assert found.startswith(f"{tmp_path / 'tentaculo.toml'}: is not valid TOML: ")
+    assert "line 3" in found
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"a = " + b"[" * 5000, "is not valid TOML"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_one_fault(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(file, {})
+    assert len(caught.value.faults) == 1
+
+
+def test_a_missing_file_and_a_folder_are_faults(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):
+        load(tmp_path / "nowhere.toml", {})
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path, {})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(None, {"TENTACULO_CONFIG": str(tmp_path / "nowhere.toml")})
+
+
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 8123\r\n")
+    assert load(file, {}).config.server.port == 8123
+
+
+def test_the_tables_that_are_loaded_stay_as_they_are(tmp_path: Path) -> None:
+    tables = {"services": {"madre": {"url": "http://h"}}}
+    loaded = load_tables(tables, {"TENTACULO_TOKEN": "t", "TENTACULO_SERVER_PORT": "1"}, folder=tmp_path)
+    assert loaded.config.services["madre"].token is not None
+    assert tables == {"services": {"madre": {"url": "http://h"}}}
+
+
+def test_an_open_gateway_beyond_this_machine_is_warned_of(load_text: LoadText) -> None:
+    (warning,) = load_text('[auth]\nenabled = false\n[server]\nhost = "0.0.0.0"').warnings
+    assert "0.0.0.0" in warning
+    assert load_text("[auth]\nenabled = false").warnings == ()
+
+
+def test_nothing_shown_of_a_configuration_holds_a_secret(load_text: LoadText) -> None:
+    loaded = load_text(
+        f"""
+        [database]
+        url = "postgresql://u:{SECRET}@h/db"
+        [services.madre]
+        url = "http://h"
+        token = "{SECRET}"
+        """,
+        {"TENTACULO_TOKEN": SECRET},
+    )
+    assert SECRET not in repr(loaded)
+
+
+def test_loading_takes_no_more_than_it_needs(tmp_path: Path) -> None:
+    """What is only needed by some stays out of the memory of an idle gateway."""
+    (tmp_path / "tentaculo.toml").write_text("[services.madre]\nurl = 'http://h'\nprobe = { contains = 'x' }\n")
+    script = "import sys; from tentaculo.config.loader import load; load(environ={}); print(*sorted(sys.modules))"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert "msgspec" in loaded
+    assert not loaded & {"pydantic", "re2", "aiohttp", "sqlalchemy", "asyncio"}

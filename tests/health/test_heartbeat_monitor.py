@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
+from tests.support.health import Clock, eventually, fleet
+
+CONFIG = fleet(
+    cron={"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 60}},
+    off={"url": "http://h:1", "enabled": False, "probe": {"kind": "heartbeat"}},
+    madre={"url": "http://h:2"},
+)
+
+
+def test_who_is_to_call() -> None:
+    heartbeats = HeartbeatMonitor(CONFIG, clock=Clock(), on_news=lambda _: None)
+    assert [name for name in CONFIG.services if heartbeats.expects(name)] == ["cron"]
+    with pytest.raises(KeyError):
+        heartbeats.beat("madre", b"")
+    assert repr(heartbeats) == "<Heartbeats: 0 of 1 services have called>"
+
+
+def test_the_first_one_is_waited_for_and_each_later_one_counts() -> None:
+    clock = Clock()
+    news: list[str] = []
+    heartbeats = HeartbeatMonitor(CONFIG, clock=clock, on_news=news.append)
+    clock.seconds += 59
+    assert heartbeats.last("cron") is None
+    clock.seconds += 1
+    assert heartbeats.last("cron") == (60.0, b"")
+    heartbeats.beat("cron", b"{}")
+    assert news == ["cron"]
+    clock.seconds += 7
+    assert heartbeats.last("cron") == (7.0, b"{}")
+    clock.seconds += 600
+    assert heartbeats.last("cron") == (607.0, b"{}"), "the probe says what that means"
+
+
+async def test_a_silence_is_news_when_it_has_lasted_too_long() -> None:
+    loop = asyncio.get_running_loop()
+    config = fleet(cron={"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 0.2}})
+    told: list[tuple[float, bool]] = []
+
+    def on_news(service: str) -> None:
+        last = heartbeats.last(service)
+        told.append((loop.time(), last is not None and last[0] >= 0.2))
+
+    heartbeats = HeartbeatMonitor(config, clock=loop.time, on_news=on_news)
+    start = loop.time()
+    heartbeats.start()
+    await eventually(lambda: len(told) == 1)
+    heartbeats.beat("cron", b"")
+    await eventually(lambda: len(told) == 3)
+    heartbeats.stop()
+    assert [is_silent for _, is_silent in told] == [True, False, True]
+    assert told[0][0] - start >= 0.2

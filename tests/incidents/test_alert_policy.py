@@ -1,0 +1,325 @@
+"""Who is told of what and when, and in which words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.incidents import alert_message, alert_policy
+from tentaculo.incidents.alert_message import MessageContext, format_duration, trial_message
+from tentaculo.incidents.alert_policy import AlertPolicy, NotificationKind
+from tentaculo.incidents.tracker import IncidentTracker
+from tentaculo.model.health import Health
+from tentaculo.model.incident import Incident, NotificationState
+from tests.incidents.test_tracker import view
+
+START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+WAIT, REMIND, SETTLE = 15.0, 3600.0, 60.0
+
+
+class Desk:
+    """Incidents and alerts with one clock; a message is delivered as soon as it is due."""
+
+    def __init__(self, *, remind: float = REMIND, wait: float = WAIT) -> None:
+        self.incidents = IncidentTracker(settle=SETTLE)
+        self.alerts = AlertPolicy(wait=wait, remind=remind, settle=SETTLE)
+        self.now = START
+        self.said: list[tuple[NotificationKind, tuple[str, ...]]] = []
+
+    def sees(self, name: str, health: Health = Health.DOWN, **changes: Any) -> Desk:
+        self.incidents.observe(view(name, health, **changes), self.now)
+        return self
+
+    def well(self, *names: str) -> Desk:
+        for name in names:
+            self.sees(name, Health.UP)
+        return self
+
+    def waits(self, seconds: float, *failing: str, deliver: bool = True) -> Desk:
+        """Second by second; `failing` are looked at meanwhile."""
+        for _ in range(int(seconds)):
+            self.now += timedelta(seconds=1)
+            for name in failing:
+                self.sees(name)
+            for telling in self.alerts.due(self.incidents.tellable, self.now):
+                self.said.append((telling.kind, tuple(one.root for one in telling.incidents)))
+                if deliver:
+                    self.alerts.done(telling)
+                    for one in telling.incidents:
+                        self.incidents.note_told(one.id, telling.told, self.now, len(one.services))
+        return self
+
+    def heard(self) -> list[tuple[NotificationKind, tuple[str, ...]]]:
+        said, self.said = self.said, []
+        return said
+
+
+def test_what_falls_together_is_told_in_one_message() -> None:
+    desk = Desk().sees("hermes").waits(10).sees("mcp").waits(4)
+    assert desk.heard() == []
+    assert desk.waits(1).heard() == [(NotificationKind.OPENED, ("hermes", "mcp"))]
+    assert desk.waits(REMIND - 100).heard() == []
+
+
+def test_the_root_alone_alerts_for_its_children() -> None:
+    desk = Desk().sees("operator").waits(2).sees("switch").sees("operator", root="switch").waits(WAIT)
+    assert desk.heard() == [(NotificationKind.OPENED, ("switch",))]
+
+
+def test_what_is_over_before_the_wait_is_not_told() -> None:
+    desk = Desk().sees("hermes").waits(WAIT - 1).well("hermes").waits(SETTLE * 3)
+    assert desk.heard() == []
+
+
+def test_an_end_is_told_once_it_has_held() -> None:
+    desk = Desk().sees("hermes").waits(WAIT)
+    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
+    desk.waits(30).well("hermes").waits(SETTLE - 1)
+    assert desk.heard() == []
+    assert desk.waits(1).heard() == [(NotificationKind.ENDED, ("hermes",))]
+    assert desk.waits(REMIND * 2).heard() == []
+
+
+def test_flapping_is_no_storm_and_is_told_all_the_same() -> None:
+    desk = Desk()
+    for _ in range(30):
+        # It is never down for as long as the wait, nor well for as long as the settle time.
+        desk.sees("hermes").waits(10).well("hermes").waits(20)
+    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
+    assert desk.waits(SETTLE).heard() == [(NotificationKind.ENDED, ("hermes",))]
+
+
+def test_more_services_are_told_of_but_not_one_by_one() -> None:
+    desk = Desk().sees("switch").waits(WAIT)
+    desk.heard()
+    for name in ("operator", "mcp", "hermes"):
+        desk.sees(name, root="switch").waits(20)
+    assert desk.heard() == []
+    assert desk.waits(300).heard() == [(NotificationKind.CHANGED, ("switch",))]
+    assert desk.waits(600).heard() == []
+
+
+def test_a_reminder_names_everything_that_is_open() -> None:
+    desk = Desk().sees("hermes").waits(1000).sees("mcp").waits(WAIT)
+    desk.heard()
+    desk.waits(REMIND - 1000)
+    assert desk.heard() == [(NotificationKind.REMINDER, ("hermes", "mcp"))]
+    desk.waits(REMIND - 1)
+    assert desk.heard() == []
+    desk.well("mcp").waits(1)
+    assert desk.heard() == [(NotificationKind.REMINDER, ("hermes",))]
+
+
+def test_reminders_can_be_turned_off() -> None:
+    desk = Desk(remind=0).sees("hermes").waits(WAIT)
+    desk.heard()
+    assert desk.waits(8000).heard() == []
+
+
+def test_maintenance_is_silent_and_what_is_down_afterwards_alerts_then() -> None:
+    desk = Desk().sees("hermes", Health.MAINTENANCE).waits(REMIND * 2)
+    assert desk.heard() == []
+    assert desk.sees("hermes").waits(WAIT).heard() == [(NotificationKind.OPENED, ("hermes",))]
+
+
+def test_maintenance_that_begins_later_ends_what_was_told() -> None:
+    desk = Desk().sees("hermes").waits(WAIT)
+    desk.heard()
+    desk.sees("hermes", Health.MAINTENANCE).waits(SETTLE)
+    assert desk.heard() == [(NotificationKind.ENDED, ("hermes",))]
+    assert desk.waits(REMIND * 2).heard() == []
+
+
+def test_nothing_is_told_twice_while_a_message_is_under_way() -> None:
+    desk = Desk().sees("hermes").waits(WAIT, deliver=False)
+    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
+    desk.waits(500, deliver=False).sees("mcp").waits(WAIT, deliver=False)
+    assert desk.heard() == [(NotificationKind.OPENED, ("mcp",))]
+
+
+def test_what_an_earlier_process_left_is_told_once_it_has_been_seen() -> None:
+    old = Desk().sees("hermes")
+    new = Desk()
+    new.now = old.now + timedelta(seconds=500)
+    new.incidents.restore(old.incidents.open, ("hermes",), new.now)
+    assert new.sees("hermes", Health.UNKNOWN).waits(60).heard() == []
+    assert new.sees("hermes").waits(1).heard() == [(NotificationKind.OPENED, ("hermes",))]
+
+
+def test_an_end_that_is_long_past_is_no_news() -> None:
+    old = Desk().sees("hermes").waits(WAIT).well("hermes")
+    for away, said in ((3600.0, [(NotificationKind.ENDED, ("hermes",))]), (2 * 86400.0, [])):
+        new = Desk()
+        new.now = old.now + timedelta(seconds=away)
+        new.incidents.restore(old.incidents.ended, ("hermes",), new.now)
+        assert new.waits(2).heard() == said
+
+
+def test_a_degraded_one_that_goes_down_is_told_again() -> None:
+    desk = Desk()
+    desk.incidents = IncidentTracker(settle=SETTLE, degraded=True)
+    desk.sees("hermes", Health.DEGRADED).waits(WAIT)
+    desk.heard()
+    assert desk.sees("hermes").waits(1).heard() == [(NotificationKind.OPENED, ("hermes",))]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from([Health.UP, Health.DOWN]), st.integers(1, 90)), max_size=12
+    )
+)
+def test_whatever_happens_who_heard_of_a_fall_hears_of_its_end(steps: Iterable[tuple[str, Health, int]]) -> None:
+    desk = Desk(remind=0)
+    for name, health, pause in steps:
+        desk.sees(name, health).waits(pause)
+    desk.well(*"abc").waits(SETTLE + 1)
+    balance = dict.fromkeys("abc", 0)
+    for kind, roots in desk.heard():
+        for root in roots:
+            balance[root] += 1 if kind is NotificationKind.OPENED else -1
+            assert balance[root] in (0, 1), "opened and ended take turns"
+    assert set(balance.values()) == {0}
+
+
+# -- words -----------------------------------------------------------------------------------------------------
+
+PAGE = "https://status.example.org/status"
+AROUND = MessageContext(PAGE, lambda name: [("switch", "down")] if name == "operator" else [])
+NOW = START + timedelta(minutes=25)
+
+
+def incident(root: str = "hermes", **changes: Any) -> Incident:
+    known = Incident(1773500966000, root, (root,), Health.DOWN, "connection refused", START, START)
+    return replace(known, **changes)
+
+
+def said(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
+    message = alert_message.message("msg_1", alert_policy.Notification(kind, incidents), AROUND, NOW)
+    return message.title, message.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "title"),
+    [
+        (NotificationKind.OPENED, {}, "hermes is down"),
+        (NotificationKind.OPENED, {"severity": Health.DEGRADED}, "hermes is degraded"),
+        (NotificationKind.OPENED, {"services": ("hermes", "a", "b")}, "hermes is down, and 2 with it"),
+        (NotificationKind.OPENED, {"reopened": 3}, "hermes fails again and again (4 times)"),
+        (NotificationKind.REMINDER, {}, "hermes is still down"),
+        (NotificationKind.REMINDER, {"reopened": 3}, "hermes goes on to fail again and again (4 times)"),
+        (
+            NotificationKind.CHANGED,
+            {"services": ("hermes", "a", "b"), "told_services": 1},
+            "hermes is down: 2 more affected",
+        ),
+        (NotificationKind.ENDED, {"ended_at": START + timedelta(minutes=12)}, "hermes: over after 12 min"),
+    ],
+)
+def test_titles(kind: NotificationKind, changes: dict[str, Any], title: str) -> None:
+    assert said(kind, incident(**changes))[0] == title
+
+
+def test_titles_of_several() -> None:
+    many = [incident(name) for name in ("a", "b", "c", "d")]
+    assert said(NotificationKind.OPENED, *many)[0] == "4 services are down: a, b, c and 1 more"
+    assert said(NotificationKind.REMINDER, *many[:2])[0] == "2 services are still down: a, b"
+    assert said(NotificationKind.ENDED, *many[:2])[0] == "2 incidents are over: a, b"
+    # Of those that come and go nobody knows what they do at this moment.
+    assert said(NotificationKind.OPENED, many[0], incident("b", reopened=1))[0] == "2 services fail: a, b"
+    assert said(NotificationKind.REMINDER, many[0], incident("b", reopened=1))[0] == "2 services still fail: a, b"
+
+
+def test_a_message_says_what_since_when_why_what_it_depends_on_and_where_to_look() -> None:
+    changes: dict[str, Any] = {"services": ("operator", "front"), "peak_error_rate": 0.964}
+    assert said(NotificationKind.OPENED, incident("operator", **changes))[1] == (
+        "operator is down since 15:09 UTC (25 min): connection refused\n"
+        "It depends on switch (down).\n"
+        "Also affected: front.\n"
+        "At worst 96% of its calls and probes failed.\n"
+        "See https://status.example.org/status#incident-1773500966000"
+    )
+
+
+def test_the_end_says_how_long_it_was_and_how_it_ended() -> None:
+    over = incident(ended_at=START + timedelta(minutes=12), ending="It is well again: answered 200 in 4 ms")
+    assert said(NotificationKind.ENDED, over)[1] == (
+        "hermes was down from 15:09 UTC for 12 min.\n"
+        "It is well again: answered 200 in 4 ms\n"
+        "It failed because: connection refused\n"
+        "See https://status.example.org/status#incident-1773500966000"
+    )
+
+
+def test_a_message_is_bounded() -> None:
+    services = tuple(f"s{number}" for number in range(1000))
+    many = [incident(name, services=services, reason="x" * 300) for name in services]
+    message = alert_message.message(
+        "msg_1", alert_policy.Notification(NotificationKind.OPENED, tuple(many)), AROUND, NOW
+    )
+    assert len(message.body) < 64 * 1024
+    title, text = message.title, message.text
+    assert title == "1000 services are down: s0, s1, s2 and 997 more"
+    assert text.count("is down since") == alert_message.MOST_TOLD
+    assert text.endswith(f"And 980 more: {PAGE}")
+
+
+def test_the_body_is_json_in_the_form_of_standard_webhooks() -> None:
+    body = json.loads(
+        alert_message.message(
+            "msg_1", alert_policy.Notification(NotificationKind.OPENED, (incident(),)), AROUND, NOW
+        ).body
+    )
+    assert (body["type"], body["timestamp"]) == ("incident.opened", "2026-03-14T15:34:26Z")
+    assert body["data"]["title"] == "hermes is down"
+    (one,) = body["data"]["incidents"]
+    assert one == {
+        "id": 1773500966000,
+        "root": "hermes",
+        "services": ["hermes"],
+        "more_services": 0,
+        "state": "down",
+        "reason": "connection refused",
+        "started_at": "2026-03-14T15:09:26Z",
+        "ended_at": None,
+        "ending": "",
+        "reopened": 0,
+        "peak_error_rate": None,
+        "depends_on": {},
+        "url": "https://status.example.org/status#incident-1773500966000",
+    }
+
+
+def test_a_test_says_that_it_is_one() -> None:
+    message = trial_message("msg_1", PAGE, NOW)
+    assert message.kind is NotificationKind.TEST
+    assert "Nothing is wrong" in message.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (11100, "3 h 5 min"),
+        (86400, "1 day"),
+        (2 * 86400 + 4 * 3600, "2 days 4 h"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert format_duration(seconds) == words
+
+
+def test_what_is_told_stands_in_the_incident() -> None:
+    desk = Desk().sees("hermes").waits(WAIT)
+    (one,) = desk.incidents.open
+    assert (one.told, one.told_at, one.told_services) == (NotificationState.OPEN, desk.now, 1)

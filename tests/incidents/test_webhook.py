@@ -1,0 +1,227 @@
+"""Webhooks against a real receiver that fails, hangs, redirects and has enough; signatures by another's library."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import standardwebhooks
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.config.alerts import WebhookSettings
+from tentaculo.config.reader import read
+from tentaculo.incidents import delivery_queue as module
+from tentaculo.incidents.alert_message import Message, trial_message
+from tentaculo.incidents.alert_policy import NotificationKind
+from tentaculo.incidents.delivery_queue import Delivery, DeliveryQueue, backoff
+from tentaculo.incidents.webhook import WebhookChannel, headers
+from tentaculo.tasks import TaskGroup
+from tests.support.health import eventually, free_port
+from tests.support.webhook_receiver import Receiver, receiving
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+OTHER = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
+NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+
+
+def message(number: int = 1) -> Message:
+    return trial_message(f"msg_{number}", "http://127.0.0.1:8000/status", NOW)
+
+
+@asynccontextmanager
+async def channel_to(url: str, *secrets: str, timeout: float = 20, **more: Any) -> AsyncIterator[WebhookChannel]:
+    webhook = read(WebhookSettings, {"url": url, "secrets": secrets or (SECRET,), "timeout": timeout})
+    channel = WebhookChannel("duty", webhook, **more)
+    try:
+        yield channel
+    finally:
+        await channel.close()
+
+
+async def test_another_implementation_accepts_the_signature() -> None:
+    async with receiving() as receiver, channel_to(receiver.url) as channel:
+        assert await channel.send(message()) == Delivery(True, "answered 204")
+    (post,) = receiver.posts
+    told = standardwebhooks.Webhook(SECRET).verify(post.body, post.headers)
+    assert told == json.loads(message().body)
+    assert post.headers["webhook-id"] == "msg_1"
+    assert post.headers["content-type"] == "application/json"
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(SECRET).verify(post.body + b" ", post.headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(OTHER).verify(post.body, post.headers)
+
+
+async def test_two_keys_sign_side_by_side_while_one_replaces_the_other() -> None:
+    async with receiving() as receiver, channel_to(receiver.url, SECRET, OTHER) as channel:
+        await channel.send(message())
+    for secret in (SECRET, OTHER):
+        standardwebhooks.Webhook(secret).verify(receiver.posts[0].body, receiver.posts[0].headers)
+
+
+@given(st.binary(min_size=24, max_size=64), st.binary(max_size=200), st.integers(1, 2**40))
+def test_the_signature_is_the_specifications_for_any_key_and_body(key: bytes, body: bytes, number: int) -> None:
+    secret = "whsec_" + base64.b64encode(key).decode()
+    sent = Message(f"msg_{number}", NotificationKind.TEST, "", "", body)
+    theirs = standardwebhooks.Webhook(secret).sign(sent.id, NOW, body.decode("latin-1"))
+    text = Message(sent.id, NotificationKind.TEST, "", "", body.decode("latin-1").encode())
+    assert headers(text, [key], NOW.timestamp())["webhook-signature"] == theirs
+
+
+@pytest.mark.parametrize(
+    ("answer", "delivery"),
+    [
+        (200, Delivery(True, "answered 200")),
+        (202, Delivery(True, "answered 202")),
+        (400, Delivery(False, "answered 400")),
+        (500, Delivery(False, "answered 500")),
+        (410, Delivery(False, "answered 410: it wants no more messages", is_closed=True)),
+        ("redirect", Delivery(False, "answered 307: redirects are not followed")),
+        ("later", Delivery(False, "answered 503", pause=120.0)),
+        ("reset", Delivery(False, "closed the connection before it answered")),
+        ("garbage", Delivery(False, "its answer is not valid HTTP")),
+        ("flood", Delivery(True, "answered 200")),
+    ],
+)
+async def test_an_attempt_is_a_value_whatever_the_receiver_does(answer: int | str, delivery: Delivery) -> None:
+    async with receiving(answer) as receiver, channel_to(receiver.url) as channel:
+        assert await channel.send(message()) == delivery
+    assert [post.path for post in receiver.posts] == ["/hook"], "no redirect is followed"
+
+
+async def test_one_that_hangs_is_given_its_time_and_no_more() -> None:
+    async with receiving("hang") as receiver, channel_to(receiver.url, timeout=0.2) as channel:
+        assert await channel.send(message()) == Delivery(False, "no answer within 0.2 s")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:{port}/a-secret", "connection refused"),
+        ("http://nowhere.invalid/a-secret", "name not found"),
+        ("https://127.0.0.1:{port}/a-secret", "connection refused"),
+    ],
+)
+async def test_nobody_there(url: str, words: str) -> None:
+    async with channel_to(url.format(port=free_port())) as channel:
+        delivery = await channel.send(message())
+    assert delivery.words == words
+    assert "a-secret" not in repr(delivery) + repr(channel)
+
+
+async def test_a_receiver_that_says_later_as_a_date() -> None:
+    from tentaculo.incidents.webhook import _asked_pause
+
+    now = NOW.timestamp()
+    for value, pause in (
+        ("Sat, 14 Mar 2026 15:10:26 GMT", 60.0),
+        ("Sat, 14 Mar 2026 15:00:00 GMT", 0.0),
+        ("99999999999999999999", 3600.0),
+        ("-1", None),
+        ("soon", None),
+        ("", None),
+    ):
+        assert _asked_pause({"Retry-After": value}, now) == pause, value
+
+
+# -- couriers --------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def courier_to(
+    receiver: Receiver, *, attempts: int = 5, pause: Callable[[int], float] = lambda _: 0.0, timeout: float = 20
+) -> AsyncIterator[tuple[DeliveryQueue, list[tuple[str, bool]]]]:
+    done: list[tuple[str, bool]] = []
+    async with channel_to(receiver.url, timeout=timeout) as channel:
+        courier = DeliveryQueue(
+            channel, attempts=attempts, on_done=lambda sent, is_well: done.append((sent.id, is_well)), pause=pause
+        )
+        tasks = TaskGroup("test")
+        tasks.start(courier.run(), "courier")
+        try:
+            yield courier, done
+        finally:
+            await tasks.close()
+
+
+async def test_a_message_is_tried_until_it_is_delivered_under_the_same_id_and_a_new_signature() -> None:
+    asked: list[int] = []
+
+    def pause(failures: int) -> float:
+        asked.append(failures)
+        return 0.0
+
+    async with (
+        receiving(500, "redirect", "reset", 200) as receiver,
+        courier_to(receiver, pause=pause) as (courier, done),
+    ):
+        courier.put(message())
+        await courier.idle()
+    assert done == [("msg_1", True)]
+    assert asked == [1, 2, 3]
+    assert {post.headers["webhook-id"] for post in receiver.posts} == {"msg_1"}
+    for post in receiver.posts:
+        standardwebhooks.Webhook(SECRET).verify(post.body, post.headers)
+    assert (courier.counts.sent, courier.counts.retried, courier.counts.failed) == (1, 3, 0)
+
+
+async def test_after_so_many_attempts_it_is_given_up_and_the_next_has_its_turn() -> None:
+    async with receiving(500, 500, 500) as receiver, courier_to(receiver, attempts=3) as (courier, done):
+        courier.put(message(1))
+        courier.put(message(2))
+        await courier.idle()
+    assert done == [("msg_1", False), ("msg_2", True)]
+    assert (courier.counts.sent, courier.counts.retried, courier.counts.failed) == (1, 2, 1)
+
+
+async def test_a_receiver_that_has_enough_gets_nothing_more() -> None:
+    async with receiving(200, 410) as receiver, courier_to(receiver) as (courier, done):
+        for number in (1, 2, 3):
+            courier.put(message(number))
+        await courier.idle()
+        courier.put(message(4))
+        await courier.idle()
+    assert done == [("msg_1", True), ("msg_2", False), ("msg_3", False), ("msg_4", False)]
+    assert len(receiver.posts) == 2
+    assert (courier.counts.sent, courier.counts.dropped) == (1, 3)
+
+
+async def test_what_waits_is_bounded_and_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    async with receiving("wait") as receiver, courier_to(receiver) as (courier, done):
+        courier.put(message(0))
+        await receiver.has(1)
+        for number in range(1, 9):
+            courier.put(message(number))
+        assert done == [(f"msg_{number}", False) for number in range(1, 6)]
+        receiver.gate.set()
+        await courier.idle()
+    assert done[5:] == [("msg_0", True), ("msg_6", True), ("msg_7", True), ("msg_8", True)]
+    assert courier.counts.dropped == 5
+
+
+async def test_it_waits_as_long_as_it_is_asked_to() -> None:
+    async with receiving("later") as receiver, courier_to(receiver) as (courier, done):
+        courier.put(message())
+        await eventually(lambda: courier.counts.retried)
+        await asyncio.sleep(0)
+        assert (len(receiver.posts), done) == (1, [])
+
+
+async def test_the_end_does_not_wait_for_one_that_hangs() -> None:
+    async with receiving("hang") as receiver, courier_to(receiver) as (courier, done):
+        courier.put(message())
+        await receiver.has(1)
+    assert done == []
+
+
+def test_pauses_grow_to_a_bound_and_are_spread() -> None:
+    assert [backoff(failures, 0.5) for failures in (1, 2, 3, 4)] == [2.0, 4.0, 8.0, 16.0]
+    assert [backoff(10**6, chance) for chance in (0.0, 0.5, 1.0)] == [300.0, 600.0, 900.0]

@@ -1,0 +1,104 @@
+"""The closed set of failures, and the problem that each becomes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tentaculo.model.failure import Blame, Failure, Problem
+
+# RFC 9209 section 2.3, those that a gateway of this kind can mean.
+PROXY_STATUS = {
+    "connection_limit_reached",
+    "connection_refused",
+    "connection_terminated",
+    "connection_timeout",
+    "destination_not_found",
+    "destination_unavailable",
+    "dns_error",
+    "http_protocol_error",
+    "http_request_denied",
+    "http_request_error",
+    "http_response_header_section_size",
+    "http_response_incomplete",
+    "http_response_timeout",
+    "proxy_internal_error",
+    "proxy_internal_response",
+    "proxy_loop_detected",
+    "tls_protocol_error",
+}
+
+
+def test_no_failure_is_another_ones_alias() -> None:
+    assert len(list(Failure)) == len(Failure.__members__)
+
+
+@pytest.mark.parametrize("part", [lambda failure: failure.error, lambda failure: failure.title])
+def test_each_failure_has_words_of_its_own(part: Callable[[Failure], str]) -> None:
+    assert [word for word, count in Counter(map(part, Failure)).items() if count > 1] == []
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_a_failure_is_complete(failure: Failure) -> None:
+    assert 400 <= failure.status < 600
+    assert failure.error.replace("_", "").isalpha()
+    assert failure.error.islower()
+    assert failure.title[0].isupper()
+    assert failure.title.isprintable()
+    assert not failure.title.endswith(".")
+    assert failure.proxy_status in PROXY_STATUS or failure is Failure.CLIENT_LEFT
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_the_status_says_whose_fault_it_is(failure: Failure) -> None:
+    assert (failure.status < 500) is (failure.blame is Blame.CLIENT)
+    if failure.blame is Blame.UPSTREAM:
+        assert failure.status in (502, 504)
+
+
+def test_the_seeds_words_are_kept() -> None:
+    assert (Failure.AUTH_REQUIRED.status, Failure.AUTH_REQUIRED.error) == (401, "auth_required")
+    assert (Failure.FORBIDDEN.status, Failure.FORBIDDEN.error) == (403, "forbidden")
+    assert (Failure.INVALID_EVENT.status, Failure.INVALID_EVENT.error) == (422, "schema_validation_failed")
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_a_problem_speaks_rfc_9457_and_the_seed(failure: Failure) -> None:
+    assert json.loads(Problem(failure).to_json()) == {
+        "type": "about:blank",
+        "title": failure.title,
+        "status": failure.status,
+        "error": failure.error,
+        "status_code": failure.status,
+    }
+
+
+def test_a_problem_may_say_more() -> None:
+    problem = Problem(Failure.CIRCUIT_OPEN, "madre rests.", {"service": "madre", "retry_after": 7})
+    members = json.loads(problem.to_json())
+    assert (members["detail"], members["service"], members["retry_after"]) == ("madre rests.", "madre", 7)
+    assert problem.status == 503
+
+
+def test_the_seeds_rejected_event_has_its_own_status_word() -> None:
+    extra = {"status": "rejected", "reason": "schema_validation_failed"}
+    members = json.loads(Problem(Failure.INVALID_EVENT, None, extra).to_json())
+    assert (members["status"], members["reason"], members["status_code"]) == ("rejected", extra["reason"], 422)
+
+
+def test_two_problems_share_nothing() -> None:
+    one, other = Problem(Failure.NOT_FOUND), Problem(Failure.NOT_FOUND)
+    assert one.extra is not other.extra
+    assert one.headers is not other.headers
+    assert one != other
+
+
+def test_a_problem_is_raised_and_says_what_it_is() -> None:
+    with pytest.raises(Problem) as caught:
+        raise Problem(Failure.BODY_TOO_LARGE, "The body is larger than 7 bytes.")
+    assert caught.value.failure is Failure.BODY_TOO_LARGE
+    assert "BODY_TOO_LARGE" in repr(caught.value)
+    assert "larger than 7 bytes" in str(caught.value)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
+from tentaculo.proxy.request_headers import RequestHeaders
+from tentaculo.security.trusted_proxies import trusted_proxy_matcher
+from tentaculo.telemetry.request_ids import RequestIds
+
+
+def lines(block: bytes) -> dict[str, str]:
+    split = [line.partition(": ") for line in block.decode("latin-1").removesuffix("\r\n").split("\r\n")]
+    assert len({name for name, _, _ in split}) == len(split)
+    return {name: value for name, _, value in split}
+
+
+def untrusted(peer: str = "203.0.113.9", host: bytes = b"h:8000", prefix: str = "") -> dict[str, str]:
+    return lines(forwarded_lines(peer, "http", host, 8000, prefix))
+
+
+def trusted(*said: tuple[bytes, bytes], peer: str = "10.0.0.1", prefix: str = "") -> dict[str, str]:
+    known = RequestHeaders(list(said)).provenance or {}
+    return lines(trusted_forwarded_lines(known, peer, "http", b"h:8000", 8000, prefix))
+
+
+class TestUntrusted:
+    def test_all_is_ours(self) -> None:
+        assert untrusted() == {
+            "X-Forwarded-For": "203.0.113.9",
+            "X-Forwarded-Proto": "http",
+            "X-Forwarded-Host": "h:8000",
+            "X-Forwarded-Port": "8000",
+            "X-Real-IP": "203.0.113.9",
+            "Forwarded": 'for=203.0.113.9;host="h:8000";proto=http',
+        }
+
+    def test_the_prefix_where_one_was_taken_off(self) -> None:
+        assert untrusted(prefix="/madre/é")["X-Forwarded-Prefix"] == "/madre/é".encode().decode("latin-1")
+
+    def test_ipv6(self) -> None:
+        said = untrusted("2001:db8::1")
+        assert said["X-Forwarded-For"] == said["X-Real-IP"] == "2001:db8::1"
+        assert said["Forwarded"].startswith('for="[2001:db8::1]";')
+
+    def test_without_host_or_peer(self) -> None:
+        said = untrusted("", b"")
+        assert said == {"X-Forwarded-Proto": "http", "X-Forwarded-Port": "8000", "Forwarded": "for=unknown;proto=http"}
+
+    @given(st.binary(max_size=40).filter(lambda host: not set(host) & set(b"\r\n")))
+    def test_no_host_gets_out_of_its_quotes(self, host: bytes) -> None:
+        element = untrusted(host=host)["Forwarded"].encode("latin-1")
+        assert element.startswith(b"for=203.0.113.9;")
+        assert element.endswith(b";proto=http")
+        quoted = element.removeprefix(b"for=203.0.113.9;").removesuffix(b"proto=http")
+        if host:
+            assert unquoted(quoted.removeprefix(b"host=").removesuffix(b";")) == host
+
+
+def unquoted(value: bytes) -> bytes:
+    """A quoted-string (RFC 9110 section 5.6.4), taken strictly."""
+    assert value[:1] == b'"'
+    text, rest = b"", value[1:]
+    while rest[:1] != b'"':
+        assert rest
+        if rest[:1] == b"\\":
+            rest = rest[1:]
+        text, rest = text + rest[:1], rest[1:]
+    assert rest == b'"'
+    return text
+
+
+class TestTrusted:
+    def test_one_that_says_nothing(self) -> None:
+        assert trusted(peer="203.0.113.9") == untrusted()
+
+    def test_what_it_says_stands_and_it_is_added_to_the_chains(self) -> None:
+        said = trusted(
+            (b"X-Forwarded-For", b"198.51.100.7, 203.0.113.9"),
+            (b"X-Forwarded-Proto", b"https"),
+            (b"X-Forwarded-Host", b"public.example"),
+            (b"X-Forwarded-Port", b"443"),
+            (b"X-Forwarded-Prefix", b"/outer"),
+            (b"Forwarded", b"for=203.0.113.9;proto=https"),
+            prefix="/madre",
+        )
+        assert said == {
+            "X-Forwarded-For": "198.51.100.7, 203.0.113.9, 10.0.0.1",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": "public.example",
+            "X-Forwarded-Port": "443",
+            "X-Real-IP": "203.0.113.9",
+            "Forwarded": 'for=203.0.113.9;proto=https, for=10.0.0.1;host="h:8000";proto=http',
+            "X-Forwarded-Prefix": "/outer/madre",
+        }
+
+    def test_the_real_ip_is_what_it_saw_and_not_what_a_client_made_up(self) -> None:
+        assert trusted((b"X-Forwarded-For", b"6.6.6.6,203.0.113.9"))["X-Real-IP"] == "203.0.113.9"
+        assert trusted((b"X-Forwarded-For", b"6.6.6.6, "))["X-Real-IP"] == "10.0.0.1"
+        assert trusted((b"X-Forwarded-For", b"6.6.6.6"), (b"X-Real-IP", b"203.0.113.9"))["X-Real-IP"] == "203.0.113.9"
+
+    def test_ipv6(self) -> None:
+        said = trusted((b"X-Forwarded-For", b"2001:db8::2"), (b"Forwarded", b'for="[2001:db8::2]"'), peer="2001:db8::1")
+        assert said["X-Forwarded-For"] == "2001:db8::2, 2001:db8::1"
+        assert said["Forwarded"].startswith('for="[2001:db8::2]", for="[2001:db8::1]";')
+
+
+class TestTrust:
+    @pytest.mark.parametrize(
+        ("peer", "is_trusted"),
+        [
+            ("10.0.0.1", True),
+            ("10.255.255.255", True),
+            ("11.0.0.1", False),
+            ("::ffff:10.0.0.1", True),
+            ("::ffff:11.0.0.1", False),
+            ("2001:db8::1", True),
+            ("2001:db9::1", False),
+            ("", False),
+            ("localhost", False),
+        ],
+    )
+    def test_networks(self, peer: str, is_trusted: bool) -> None:
+        assert trusted_proxy_matcher([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])(peer) is is_trusted
+
+    def test_nobody_by_default(self) -> None:
+        assert not trusted_proxy_matcher([])("127.0.0.1")
+
+
+class TestRequestIds:
+    def test_each_is_new(self) -> None:
+        ids = RequestIds()
+        assert len({ids.next(None) for _ in range(100)} | {RequestIds().next(None)}) == 101
+
+    def test_a_trusted_peers_is_taken(self) -> None:
+        assert RequestIds().next({b"x-request-id": b"A-1_2.3:4+5/6="}) == "A-1_2.3:4+5/6="
+
+    @pytest.mark.parametrize(
+        "given_id", [b"", b"a b", b"a,b", b"a\tb", b"a\xff", b"\x1b[0m", b'a"b', b"a" * 129, b"a, a"]
+    )
+    def test_but_only_a_plain_one(self, given_id: bytes) -> None:
+        ids = RequestIds()
+        made = ids.next({b"x-request-id": given_id})
+        assert made.encode() != given_id
+        assert made != ids.next({b"x-request-id": given_id})

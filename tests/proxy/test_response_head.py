@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tentaculo.config.schema import Config
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.net.http1 import parse_head
+from tentaculo.net.response_headers import ResponseHeaders
+from tentaculo.proxy.response_head import ResponseHeadBuilder
+from tentaculo.proxy.route import CompiledRoute
+
+UPSTREAM = Endpoint("s", "10.0.0.5", 8001)
+STRIP: dict[str, Any] = {"prefix": "/s", "strip": True}
+TO: dict[str, Any] = {"prefix": "/madre/tasks", "to": "/tasks"}
+KEEP: dict[str, Any] = {"prefix": "/s"}
+
+
+def make_plan(route: dict[str, Any], **service: Any) -> CompiledRoute:
+    data = {"services": {"s": {"url": "http://10.0.0.5:8001", "routes": [route], **service}}}
+    config = Config.of(data)
+    made = config.services["s"]
+    return CompiledRoute(made, made.routes[0], config.limits, None)
+
+
+class Case:
+    """One answer on its way to one client."""
+
+    def __init__(
+        self,
+        *lines: bytes,
+        start: bytes = b"HTTP/1.1 200 OK",
+        route: dict[str, Any] = KEEP,
+        service: dict[str, Any] | None = None,
+        method: str = "GET",
+        minor: int = 1,
+        keep_alive: bool = True,
+        added: bytes = b"",
+        replace_cors: bool = False,
+        scheme: str = "http",
+        host: bytes = b"gate.example:8000",
+        upstream: Endpoint | None = UPSTREAM,
+    ) -> None:
+        self.head = parse_head(start + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n")
+        self.fields = ResponseHeaders(self.head.fields)
+        self.writer = ResponseHeadBuilder(
+            make_plan(route, **(service or {})),
+            method,
+            minor,
+            keep_alive=keep_alive,
+            added=added,
+            via=b"gate",
+            replace_cors=replace_cors,
+            scheme=scheme,
+            host=host,
+        )
+        self.writer.upstream = upstream
+
+    def final(self, *, is_unfinished: bool = False) -> tuple[list[bytes], bool]:
+        """The client's head in lines, without Via, and whether the body is chunked."""
+        block, is_chunked = self.writer.final(self.head, self.fields, is_unfinished)
+        return [line for line in split(block) if not line.startswith(b"Via:")], is_chunked
+
+    def value(self, name: bytes) -> bytes:
+        """The one value of a header in the final head."""
+        (value,) = [line.split(b":", 1)[1] for line in self.final()[0] if line.lower().startswith(name.lower() + b":")]
+        return value.strip()
+
+
+def split(block: bytes) -> list[bytes]:
+    assert block.endswith(b"\r\n\r\n")
+    assert block.count(b"\r\n\r\n") == 1
+    return block[:-4].split(b"\r\n")
+
+
+LENGTH = b"Content-Length: 5"
+CHUNKED = b"Transfer-Encoding: chunked"
+CLOSE = b"Connection: close"
+STAY = b"Connection: keep-alive"
+
+
+class TestFraming:
+    @pytest.mark.parametrize(
+        ("method", "status", "framing", "minor", "expected", "is_chunked", "stays"),
+        [
+            ("GET", 200, [LENGTH], 1, [LENGTH], False, True),
+            ("GET", 200, [LENGTH], 0, [LENGTH, STAY], False, True),
+            ("GET", 200, [LENGTH, LENGTH], 1, [LENGTH], False, True),
+            ("GET", 200, [b"Content-Length: 0"], 1, [b"Content-Length: 0"], False, True),
+            ("GET", 200, [b"Content-Length: 0"], 0, [b"Content-Length: 0", STAY], False, True),
+            ("GET", 200, [CHUNKED], 1, [CHUNKED], True, True),
+            ("GET", 200, [CHUNKED], 0, [CLOSE], False, False),
+            ("GET", 200, [], 1, [CHUNKED], True, True),
+            ("GET", 200, [], 0, [CLOSE], False, False),
+            ("GET", 200, [CLOSE], 1, [CHUNKED], True, True),  # the upstream's close is the upstream's
+            ("HEAD", 200, [LENGTH], 1, [LENGTH], False, True),
+            ("HEAD", 200, [LENGTH], 0, [LENGTH, STAY], False, True),
+            ("HEAD", 200, [CHUNKED], 1, [], False, True),
+            ("HEAD", 200, [], 1, [], False, True),
+            ("HEAD", 200, [], 0, [STAY], False, True),
+            ("GET", 204, [LENGTH], 1, [], False, True),
+            ("GET", 204, [CHUNKED], 1, [], False, True),
+            ("GET", 204, [], 0, [STAY], False, True),
+            ("GET", 304, [LENGTH], 1, [LENGTH], False, True),
+            ("GET", 304, [CHUNKED], 1, [], False, True),
+            ("GET", 304, [], 0, [STAY], False, True),
+            ("HEAD", 204, [LENGTH], 1, [], False, True),
+        ],
+    )
+    def test_lines(
+        self,
+        method: str,
+        status: int,
+        framing: list[bytes],
+        minor: int,
+        expected: list[bytes],
+        is_chunked: bool,
+        stays: bool,
+    ) -> None:
+        case = Case(b"A: b", *framing, start=b"HTTP/1.1 %d Why not" % status, method=method, minor=minor)
+        assert case.final() == ([b"HTTP/1.1 %d Why not" % status, b"A: b", *expected], is_chunked)
+        assert case.writer.keep_alive is stays
+
+    @pytest.mark.parametrize("minor", [0, 1])
+    def test_a_client_that_does_not_stay(self, minor: int) -> None:
+        case = Case(LENGTH, minor=minor, keep_alive=False)
+        assert case.final() == ([b"HTTP/1.1 200 OK", LENGTH, CLOSE], False)
+
+    def test_an_answer_before_the_whole_request_ends_the_connection(self) -> None:
+        case = Case(LENGTH)
+        assert case.final(is_unfinished=True) == ([b"HTTP/1.1 200 OK", LENGTH, CLOSE], False)
+        assert not case.writer.keep_alive
+
+    def test_an_upstream_of_http_1_0(self) -> None:
+        case = Case(b"A: b", start=b"HTTP/1.0 200")
+        block, _ = case.writer.final(case.head, case.fields, False)
+        assert split(block) == [b"HTTP/1.1 200 ", b"A: b", CHUNKED, b"Via: 1.0 gate"]
+
+
+class TestSameFieldsAgain:
+    """The head for the last client is remembered with the fields; another client must not get what is not its own."""
+
+    def test_each_client_gets_its_own(self) -> None:
+        case = Case(LENGTH, b"Location: /a", b"Access-Control-Allow-Origin: *", route=KEEP)
+
+        def final(request_id: int, *, minor: int = 1, keep_alive: bool = True, cors: bool = False) -> list[bytes]:
+            added = b"X-Request-ID: %d\r\n" % request_id
+            writer = ResponseHeadBuilder(
+                case.writer._plan,
+                "GET",
+                minor,
+                keep_alive=keep_alive,
+                added=added,
+                via=b"gw",
+                replace_cors=cors,
+                scheme="http",
+                host=b"h",
+            )
+            block, _ = writer.final(case.head, case.fields, False)
+            assert writer.keep_alive == keep_alive
+            return split(block)
+
+        first = final(1)
+        assert final(2) == [line.replace(b"ID: 1", b"ID: 2") for line in first]
+        assert b"Connection: close" in final(3, keep_alive=False)
+        assert b"Connection: keep-alive" in final(4, minor=0)
+        assert not any(line.startswith(b"Access-Control") for line in final(5, cors=True))
+        assert final(6) == [line.replace(b"ID: 1", b"ID: 6") for line in first]
+
+    def test_a_location_is_rewritten_for_each_host(self) -> None:
+        case = Case(LENGTH, b"Location: http://one/x", route=STRIP)
+        for host in (b"one", b"two"):
+            writer = ResponseHeadBuilder(
+                case.writer._plan,
+                "GET",
+                1,
+                keep_alive=True,
+                added=b"",
+                via=b"gw",
+                replace_cors=False,
+                scheme="http",
+                host=host,
+            )
+            (location,) = [
+                line for line in split(writer.final(case.head, case.fields, False)[0]) if b"Location" in line
+            ]
+            assert location == (b"Location: http://one/s/x" if host == b"one" else b"Location: http://one/x")
+
+
+class TestOtherHeads:
+    def test_interim(self) -> None:
+        case = Case(
+            *(b"Link: </a>", b"Connection: x-drop", b"X-Drop: 1", b"Keep-Alive: 1", LENGTH, CHUNKED),
+            start=b"HTTP/1.1 103 Early Hints",
+        )
+        assert split(case.writer.interim(case.head)) == [b"HTTP/1.1 103 Early Hints", b"Link: </a>"]
+
+    def test_upgraded(self) -> None:
+        case = Case(
+            *(b"Upgrade: websocket", b"Connection: Upgrade, X-Drop", b"X-Drop: 1", b"Keep-Alive: 5"),
+            *(b"Sec-WebSocket-Accept: x", b"Access-Control-Allow-Origin: *", b"Server: s"),
+            start=b"HTTP/1.1 101 Switching Protocols",
+            added=b"X-Request-ID: 7\r\n",
+            replace_cors=True,
+            route={**KEEP, "remove_response_headers": ["Server"], "set_response_headers": {"X-One": "1"}},
+        )
+        assert split(case.writer.upgraded(case.head, case.fields)) == [
+            b"HTTP/1.1 101 Switching Protocols",
+            b"Sec-WebSocket-Accept: x",
+            b"Connection: Upgrade",
+            b"Upgrade: websocket",
+            b"Via: 1.1 gate",
+            b"X-One: 1",
+            b"X-Request-ID: 7",
+        ]
+
+
+class TestFields:
+    def test_order_and_repeats_are_kept_and_ours_follow(self) -> None:
+        lines = [b"Set-Cookie: a=b", b"X: caf\xe9", b"set-cookie:c=d", b"Date: x", b"Vary: A"]
+        case = Case(*lines, LENGTH, b"X-Request-ID: theirs", added=b"X-Request-ID: ours\r\n")
+        block, _ = case.writer.final(case.head, case.fields, False)
+        assert split(block)[1:] == [*lines, LENGTH, b"Via: 1.1 gate", b"X-Request-ID: ours"]
+
+    def test_our_cors_headers_stand_in_place_of_the_upstreams(self) -> None:
+        lines = [b"Access-Control-Allow-Origin: *", b"access-CONTROL-expose-headers: X", b"Vary: Accept", b"A: b"]
+        ours = b"Access-Control-Allow-Origin: http://o\r\nVary: Origin\r\n"
+        replaced, _ = Case(*lines, LENGTH, added=ours, replace_cors=True).final()
+        assert replaced[1:] == [
+            b"Vary: Accept",
+            b"A: b",
+            LENGTH,
+            b"Access-Control-Allow-Origin: http://o",
+            b"Vary: Origin",
+        ]
+        assert Case(*lines, LENGTH).final()[0][1:] == [*lines, LENGTH]
+
+    def test_the_routes_rules(self) -> None:
+        rules = {
+            "set_response_headers": {"Cache-Control": "no-store", "X-Request-ID": "route"},
+            "remove_response_headers": ["server", "Via", "Set-Cookie"],
+        }
+        case = Case(
+            *(b"Server: x", b"cache-control: max-age=1", b"Set-Cookie: a=b", b"A: b", LENGTH),
+            added=b"X-Request-ID: ours\r\n",
+            route={**KEEP, **rules},
+        )
+        block, _ = case.writer.final(case.head, case.fields, False)
+        assert split(block)[1:] == [b"A: b", LENGTH, b"Cache-Control: no-store", b"X-Request-ID: route"]
+
+    def test_the_answer_itself_is_not_changed(self) -> None:
+        # An exchange that is tried again, or a record of it, must see what came.
+        case = Case(b"Location: /x", b"Server: s", LENGTH, route={**STRIP, "remove_response_headers": ["Server"]})
+        before = case.fields.lines.copy()
+        assert case.final() == case.final()
+        assert case.fields.lines == before
+
+
+class TestLocation:
+    @pytest.mark.parametrize(
+        ("route", "location", "expected"),
+        [
+            (STRIP, b"/", b"/s/"),
+            (STRIP, b"/login?next=/x#y", b"/s/login?next=/x#y"),
+            (STRIP, b"/caf\xc3\xa9/\xff", b"/s/caf\xc3\xa9/\xff"),
+            (STRIP, b"/?a", b"/s/?a"),
+            (STRIP, b"http://gate.example:8000/x?y#z", b"http://gate.example:8000/s/x?y#z"),
+            (STRIP, b"HTTP://GATE.example:8000/x", b"HTTP://GATE.example:8000/s/x"),
+            (STRIP, b"http://gate.example:8000", b"http://gate.example:8000/s/"),
+            (STRIP, b"http://gate.example:8000?q", b"http://gate.example:8000/s/?q"),
+            (STRIP, b"http://10.0.0.5:8001/x?y", b"http://gate.example:8000/s/x?y"),
+            (STRIP, b"http://10.0.0.5:8001", b"http://gate.example:8000/s/"),
+            (STRIP, b"http://10.0.0.5:8001#f", b"http://gate.example:8000/s/#f"),
+            (TO, b"/tasks", b"/madre/tasks"),
+            (TO, b"/tasks/7?x", b"/madre/tasks/7?x"),
+            (TO, b"/tasksx", b"/tasksx"),
+            (TO, b"/login", b"/login"),
+            (TO, b"http://10.0.0.5:8001/tasks/7", b"http://gate.example:8000/madre/tasks/7"),
+            ({"prefix": "/", "to": "/app"}, b"/app", b"/"),
+            ({"prefix": "/", "to": "/app"}, b"/app/x", b"/x"),
+            # What is left must not become another host's name.
+            ({"prefix": "/", "to": "/app"}, b"/app//evil.example/x", b"/.//evil.example/x"),
+            # The client's host on another scheme is the upstream's wish, as in a redirect to https.
+            (STRIP, b"https://gate.example:8000/x", b"https://gate.example:8000/s/x"),
+        ],
+    )
+    def test_comes_back_with_the_prefix(self, route: dict[str, Any], location: bytes, expected: bytes) -> None:
+        assert Case(b"Location: " + location, LENGTH, route=route).value(b"Location") == expected
+
+    @pytest.mark.parametrize(
+        "location",
+        [
+            b"",
+            b"x",
+            b"../x",
+            b"?q",
+            b"#f",
+            b"//gate.example:8000/x",
+            b"//else.example/x",
+            b"http://else.example/x",
+            b"http://gate.example/x",
+            b"http://gate.example:80001/x",
+            b"http://10.0.0.5/x",
+            b"http://10.0.0.5:8002/x",
+            b"https://10.0.0.5:8001/x",
+            b"http://user@gate.example:8000/x",
+            b"http://gate.example:8000.else.example/x",
+            b"http://gate.example:8000\\@else.example/x",
+            b"http:/x",
+            b"http:///x",
+            b"http://[::1/x",
+            b"ftp://10.0.0.5:8001/x",
+            b"mailto:x@gate.example",
+            b"javascript:x",
+        ],
+    )
+    def test_what_names_nobody_of_ours_is_left_byte_for_byte(self, location: bytes) -> None:
+        line = b"location:" + location + b" "
+        assert line in Case(line, LENGTH, route=STRIP).final()[0]
+
+    @pytest.mark.parametrize(
+        ("scheme", "host", "location", "expected"),
+        [
+            ("http", b"gate.example", b"http://gate.example:80/x", b"http://gate.example:80/s/x"),
+            ("http", b"gate.example:80", b"http://gate.example/x", b"http://gate.example/s/x"),
+            ("https", b"gate.example", b"http://10.0.0.5:8001/x", b"https://gate.example/s/x"),
+            ("http", b"", b"http://10.0.0.5:8001/x", b"/s/x"),
+            ("http", b"", b"http:///x", b"http:///x"),
+            ("http", b"[::1]:8000", b"http://[::1]:8000/x", b"http://[::1]:8000/s/x"),
+        ],
+    )
+    def test_schemes_and_ports(self, scheme: str, host: bytes, location: bytes, expected: bytes) -> None:
+        case = Case(b"Location: " + location, LENGTH, route=STRIP, scheme=scheme, host=host)
+        assert case.value(b"Location") == expected
+
+    @pytest.mark.parametrize(
+        ("upstream", "location"),
+        [
+            (Endpoint("s", "up.example", 80), b"http://up.example/x"),
+            (Endpoint("s", "up.example", 80), b"http://UP.example:80/x"),
+            (Endpoint("s", "up.example", 443, tls=True), b"https://up.example/x"),
+            (Endpoint("s", "::1", 8001), b"http://[::1]:8001/x"),
+        ],
+    )
+    def test_the_upstream_by_its_address(self, upstream: Endpoint, location: bytes) -> None:
+        case = Case(b"Location: " + location, LENGTH, route=STRIP, upstream=upstream)
+        assert case.value(b"Location") == b"http://gate.example:8000/s/x"
+
+    def test_the_upstream_by_the_host_that_it_is_sent(self) -> None:
+        case = Case(b"Location: http://inner.example/x", LENGTH, route=STRIP, service={"host": "inner.example"})
+        assert case.value(b"Location") == b"http://gate.example:8000/s/x"
+
+    @pytest.mark.parametrize("location", [b"/x", b"http://10.0.0.5:8001/x", b"http://gate.example:8000/x"])
+    def test_a_route_that_keeps_its_prefix_changes_nothing(self, location: bytes) -> None:
+        assert Case(b"Location: " + location, LENGTH).value(b"Location") == location
+
+    def test_other_fields_are_no_locations(self) -> None:
+        lines = [b"Content-Location: /x", b"X-Location: /x", b"Link: </x>"]
+        assert Case(*lines, LENGTH, route=STRIP).final()[0][1:] == [*lines, LENGTH]
+
+
+class TestCookies:
+    @pytest.mark.parametrize(
+        ("route", "cookie", "expected"),
+        [
+            (STRIP, b"a=b; Path=/", b"a=b; Path=/s"),
+            (STRIP, b"a=b; HttpOnly; path = / ; Secure", b"a=b; HttpOnly; path = /s ; Secure"),
+            (STRIP, b"a=b;PATH=/x/", b"a=b;PATH=/s/x/"),
+            (STRIP, b"a=b; Path=/x; Path=/y", b"a=b; Path=/s/x; Path=/s/y"),
+            (STRIP, b"a=b", b"a=b"),
+            (STRIP, b"a=b; Path", b"a=b; Path"),
+            (STRIP, b"a=b; Path=", b"a=b; Path="),
+            (STRIP, b"a=b; Path=x", b"a=b; Path=x"),
+            (STRIP, b'a=b; Path="/x"', b'a=b; Path="/x"'),
+            (STRIP, b"path=/x; Secure", b"path=/x; Secure"),
+            (STRIP, b"a=b; XPath=/x", b"a=b; XPath=/x"),
+            (STRIP, b"a=b\xff; Path=/\xff", b"a=b\xff; Path=/s/\xff"),
+            (TO, b"a=b; Path=/tasks", b"a=b; Path=/madre/tasks"),
+            (TO, b"a=b; Path=/tasks/", b"a=b; Path=/madre/tasks"),
+            (TO, b"a=b; Path=/tasks/7", b"a=b; Path=/madre/tasks/7"),
+            (TO, b"a=b; Path=/", b"a=b; Path=/"),
+            (TO, b"a=b; Path=/else", b"a=b; Path=/else"),
+            ({"prefix": "/s", "to": "/api/v1"}, b"a=b; Path=/api", b"a=b; Path=/s"),
+            ({"prefix": "/", "to": "/app"}, b"a=b; Path=/app", b"a=b; Path=/"),
+            ({"prefix": "/", "to": "/app"}, b"a=b; Path=/app/x", b"a=b; Path=/x"),
+            (KEEP, b"a=b; Path=/", b"a=b; Path=/"),
+            (KEEP, b"a=b; Path=/s/x", b"a=b; Path=/s/x"),
+        ],
+    )
+    def test_paths(self, route: dict[str, Any], cookie: bytes, expected: bytes) -> None:
+        line = b"Set-Cookie: " + cookie
+        assert Case(line, LENGTH, route=route).final()[0][1:] == [b"Set-Cookie: " + expected, LENGTH]
+
+    def test_each_of_several_stays_in_its_place(self) -> None:
+        case = Case(
+            b"Set-Cookie: a=b; Path=/", b"A: b", b"Set-Cookie: c=d; Path=/x", b"Location: /y", LENGTH, route=STRIP
+        )
+        assert case.final()[0][1:] == [
+            b"Set-Cookie: a=b; Path=/s",
+            b"A: b",
+            b"Set-Cookie: c=d; Path=/s/x",
+            b"Location: /s/y",
+            LENGTH,
+        ]

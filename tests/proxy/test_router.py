@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.config.schema import Config
+from tentaculo.config.services import RouteSettings
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.proxy.router import Match, RouteTable, reverse_path
+
+
+def table(**services: list[dict[str, Any]]) -> RouteTable:
+    """Each service as the list of its routes."""
+    data = {name: {"url": "http://127.0.0.1:1", "routes": routes} for name, routes in services.items()}
+    return RouteTable(Config.of({"services": data}))
+
+
+def found(routes: RouteTable, path: str, host: str = "h") -> tuple[str, str] | None:
+    """Service and upstream path."""
+    match = routes.match(host, path)
+    return None if match is None else (match.service, match.upstream_path(path))
+
+
+class TestPrefixes:
+    ROUTES = table(
+        switch=[{"prefix": "/switch"}, {"prefix": "/switch/shub/route", "timeout": 70}],
+        hormiguero=[{"prefix": "/hormiguero", "strip": True}, {"prefix": "/hormiguero/colony"}],
+        madre=[{"prefix": "/madre/tasks", "to": "/tasks"}],
+    )
+
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("/switch", ("switch", "/switch")),
+            ("/switch/", ("switch", "/switch/")),
+            ("/switch/a//b/", ("switch", "/switch/a//b/")),
+            ("/switchboard", None),
+            ("/switch;x", None),
+            ("/switch%2fa", None),
+            ("/swit", None),
+            ("/Switch", None),
+            ("/", None),
+            ("//switch", None),
+            ("*", None),
+            ("/hormiguero", ("hormiguero", "/")),
+            ("/hormiguero/", ("hormiguero", "/")),
+            ("/hormiguero/scan", ("hormiguero", "/scan")),
+            ("/hormiguero//scan", ("hormiguero", "//scan")),
+            ("/hormiguero/colony", ("hormiguero", "/hormiguero/colony")),
+            ("/hormiguero/colony/7", ("hormiguero", "/hormiguero/colony/7")),
+            ("/hormiguero/colonyx", ("hormiguero", "/colonyx")),
+            ("/madre", None),
+            ("/madre/tasks", ("madre", "/tasks")),
+            ("/madre/tasks/", ("madre", "/tasks/")),
+            ("/madre/tasks/%C3%A9%2f", ("madre", "/tasks/%C3%A9%2f")),
+            ("/madre/tasks2", None),
+        ],
+    )
+    def test_the_longest_of_whole_segments_wins(self, path: str, expected: tuple[str, str] | None) -> None:
+        assert found(self.ROUTES, path) == expected
+
+    def test_the_match_says_which_route_it_was(self) -> None:
+        match = self.ROUTES.match("h", "/switch/shub/route/x")
+        assert match is not None
+        assert match.route.timeout == 70
+        assert self.ROUTES.routes[match.position][1] is match.route
+
+    def test_a_very_long_path(self) -> None:
+        assert found(self.ROUTES, "/switch" + "/a" * 16000) == ("switch", "/switch" + "/a" * 16000)
+        assert found(self.ROUTES, "/" * 32000) is None
+
+
+class TestRoot:
+    ROUTES = table(web=[{"prefix": "/"}], madre=[{"prefix": "/madre"}])
+
+    @pytest.mark.parametrize("path", ["/", "/x", "//", "//madre", "/madrex", "/x/madre", "*"])
+    def test_it_takes_what_no_other_route_takes(self, path: str) -> None:
+        assert found(self.ROUTES, path) == ("web", path)
+
+    def test_a_longer_one_goes_before_it(self) -> None:
+        assert found(self.ROUTES, "/madre") == ("madre", "/madre")
+
+    def test_onto_a_path(self) -> None:
+        routes = table(web=[{"prefix": "/", "to": "/app"}])
+        assert [found(routes, path) for path in ("/", "/x")] == [("web", "/app/"), ("web", "/app/x")]
+
+    def test_a_prefix_onto_the_root(self) -> None:
+        routes = table(web=[{"prefix": "/app", "to": "/"}])
+        assert [found(routes, path) for path in ("/app", "/app/", "/app/x")] == [
+            ("web", "/"),
+            ("web", "/"),
+            ("web", "/x"),
+        ]
+
+
+class TestHosts:
+    ROUTES = table(
+        web=[{"prefix": "/", "host": "Web.example"}],
+        six=[{"prefix": "/", "host": "::1"}],
+        madre=[{"prefix": "/madre"}, {"prefix": "/api", "host": "madre.example"}],
+    )
+
+    @pytest.mark.parametrize(
+        ("host", "path", "service"),
+        [
+            ("web.example", "/x", "web"),
+            ("WEB.EXAMPLE", "/x", "web"),
+            ("web.example.", "/x", "web"),
+            ("web.example", "/madre", "web"),  # before any route without a host, however long
+            ("[::1]", "/x", "six"),
+            ("madre.example", "/api", "madre"),
+            ("madre.example", "/madre/x", "madre"),  # none of its own takes it
+            ("else.example", "/madre", "madre"),
+            ("else.example", "/api", None),
+            ("xweb.example", "/x", None),
+            ("", "/madre", "madre"),
+        ],
+    )
+    def test_a_host_of_its_own(self, host: str, path: str, service: str | None) -> None:
+        match = self.ROUTES.match(host, path)
+        assert (match.service if match else None) == service
+
+
+def test_ten_thousand_routes() -> None:
+    routes = table(many=[{"prefix": f"/a{n % 100}/b{n}", "timeout": n + 1} for n in range(10_000)])
+    for n in (0, 1, 99, 5000, 9999):
+        match = routes.match("h", f"/a{n % 100}/b{n}/rest")
+        assert match is not None
+        assert match.route.timeout == n + 1
+        assert match.position == n
+    assert routes.match("h", "/a1/b2") is None
+
+
+class TestDisguise:
+    """An open route beside one that needs the token: no other spelling of a path may lead round the token."""
+
+    ROUTES = table(
+        app=[{"prefix": "/", "auth": "none"}, {"prefix": "/admin"}, {"prefix": "/admin/help", "auth": "none"}],
+        madre=[{"prefix": "/madre"}],
+    )
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/%61dmin",
+            "/admi%6E/x",
+            "//admin",
+            "/admin;x",
+            "/;x/admin/y",
+            "/admin%2fx",
+            "/ADMIN",
+            "/%5cadmin",
+            "///%41dmin;a/x",
+        ],
+    )
+    def test_refused(self, path: str) -> None:
+        with pytest.raises(Problem) as caught:
+            self.ROUTES.match("h", path)
+        assert caught.value.failure is Failure.BAD_TARGET
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/",
+            "/x%2fadmin",
+            "/administrator",
+            "/a;admin",
+            "/x//y",
+            "/%C3%A9",
+            "/\udcff",
+            "/admin/help/%41",
+            "/MADRE",
+            "/%6dadre",
+        ],
+    )
+    def test_what_is_open_either_way_stays_open(self, path: str) -> None:
+        match = self.ROUTES.match("h", path)
+        assert match is not None
+        assert match.route.auth == "none"
+
+    def test_the_guarded_path_itself(self) -> None:
+        match = self.ROUTES.match("h", "/admin//x;y")
+        assert match is not None
+        assert match.route.auth == "token"
+
+    def test_with_a_host(self) -> None:
+        routes = table(app=[{"prefix": "/", "auth": "none"}, {"prefix": "/admin", "host": "a.example"}])
+        with pytest.raises(Problem):
+            routes.match("A.example", "/%61dmin")
+        assert found(routes, "/%61dmin", "b.example") == ("app", "/%61dmin")
+
+
+SEGMENTS = st.lists(st.sampled_from(["a", "b", "api", "é", "%2F", "", "x;y"]), max_size=4)
+PREFIXES = st.lists(st.sampled_from(["a", "b", "api"]), max_size=2).map(lambda parts: "/" + "/".join(parts))
+ROUTES = st.one_of(
+    PREFIXES.map(lambda prefix: RouteSettings(prefix=prefix)),
+    PREFIXES.map(lambda prefix: RouteSettings(prefix=prefix, strip=True)),
+    st.tuples(PREFIXES, PREFIXES).map(lambda pair: RouteSettings(prefix=pair[0], to=pair[1])),
+)
+
+
+@given(ROUTES, SEGMENTS)
+def test_there_and_back(route: RouteSettings, rest: list[str]) -> None:
+    path = "/".join([route.prefix.rstrip("/"), *rest]) or "/"
+    there = Match.of("s", route).upstream_path(path)
+    assert there.startswith("/")
+    back = reverse_path(route, there)
+    # A prefix with and without a slash behind it is one path to an upstream that sees none of it.
+    assert back == path or (there == "/" and back == path + "/")
+    assert Match.of("s", route).upstream_path(back) == there
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "expected"),
+    [
+        (RouteSettings(prefix="/s", strip=True), "/", "/s/"),
+        (RouteSettings(prefix="/s", strip=True), "/x", "/s/x"),
+        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasks", "/madre/tasks"),
+        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasks/7", "/madre/tasks/7"),
+        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasksx", "/tasksx"),
+        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/login", "/login"),
+        (RouteSettings(prefix="/", to="/app"), "/app", "/"),
+        (RouteSettings(prefix="/", to="/app"), "/app/x", "/x"),
+        (RouteSettings(prefix="/", to="/app"), "/else", "/else"),
+        (RouteSettings(prefix="/madre"), "/madre/x", "/madre/x"),
+        (RouteSettings(prefix="/madre"), "/else", "/else"),
+    ],
+)
+def test_the_way_back(route: RouteSettings, path: str, expected: str) -> None:
+    assert reverse_path(route, path) == expected
+
+
+def test_the_asterisk_has_no_prefix() -> None:
+    assert Match.of("s", RouteSettings(prefix="/", to="/app")).upstream_path("*") == "*"

@@ -1,0 +1,78 @@
+"""Which pages may call: what a listed origin is told, and that any other is told nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tentaculo.config.schema import CorsSettings
+from tentaculo.security.cors import CorsPolicy
+
+LISTED = "http://localhost:8020"
+POLICY = CorsPolicy(CorsSettings(origins=(LISTED, "https://panel.example.org")))
+OTHERS = [
+    None,
+    "",
+    "null",
+    "*",
+    "http://localhost",
+    "http://localhost:80200",
+    "https://localhost:8020",
+    "http://localhost:8020/",
+    "http://localhost:8020, http://evil.example",
+    "http://evil.example/http://localhost:8020",
+    "http://panel.example.org.evil.example",
+    "HTTP://LOCALHOST:8020",
+]
+
+
+def test_the_default_is_the_operators_pages() -> None:
+    policy = CorsPolicy(CorsSettings())
+    for host in ("localhost", "127.0.0.1"):
+        for port in (8011, 8020, 5173):
+            assert policy.allows(f"http://{host}:{port}")
+    assert not policy.allows("http://localhost:8000")
+
+
+def test_a_listed_origin_may_call_with_credentials() -> None:
+    headers = POLICY.headers(LISTED)
+    assert headers["Access-Control-Allow-Origin"] == LISTED
+    assert headers["Access-Control-Allow-Credentials"] == "true"
+    assert headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize("origin", OTHERS)
+def test_another_origin_is_told_nothing(origin: str | None) -> None:
+    assert not POLICY.allows(origin)
+    assert dict(POLICY.headers(origin)) == {}
+    assert POLICY.preflight(origin, "POST", None) is None
+
+
+def test_a_preflight_is_answered_with_what_was_asked_for() -> None:
+    assert POLICY.preflight(LISTED, "PATCH", "x-vx11-token, content-type") == {
+        "Access-Control-Allow-Origin": LISTED,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Allow-Methods": "PATCH",
+        "Access-Control-Allow-Headers": "x-vx11-token, content-type",
+        "Access-Control-Max-Age": "600",
+        "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+    }
+
+
+@pytest.mark.parametrize("headers", [None, ""])
+def test_a_preflight_that_asks_for_no_headers_is_told_of_none(headers: str | None) -> None:
+    answer = POLICY.preflight(LISTED, "DELETE", headers)
+    assert answer is not None
+    assert "Access-Control-Allow-Headers" not in answer
+
+
+def test_options_without_a_requested_method_is_no_preflight() -> None:
+    assert POLICY.preflight(LISTED, None, "content-type") is None
+
+
+def test_a_wildcard_is_never_sent() -> None:
+    answers = [POLICY.headers(LISTED), POLICY.preflight(LISTED, "GET", "accept") or {}]
+    assert all("*" not in value for answer in answers for value in answer.values())
+
+
+def test_its_repr_counts() -> None:
+    assert repr(POLICY) == "<CorsPolicy: 2 origins>"

@@ -1,0 +1,169 @@
+"""The listening sockets: every address or none, and what is said when one cannot be had."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import pytest
+
+from tentaculo.config.reader import read
+from tentaculo.config.schema import ServerSettings
+from tentaculo.server.listeners import CannotListenError, Listeners
+from tests.support.wire import TIMEOUT
+
+
+class Greeter(asyncio.Protocol):
+    """Says hello to whoever connects."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        open_transport = cast(asyncio.Transport, transport)
+        open_transport.write(b"hello")
+        open_transport.close()
+
+
+@pytest.fixture
+async def listeners() -> AsyncIterator[Listeners]:
+    made = Listeners()
+    yield made
+    await made.close()
+
+
+@contextmanager
+def taken(family: socket.AddressFamily = socket.AF_INET, host: str = "127.0.0.1") -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket(family) as other:
+        other.bind((host, 0))
+        other.listen()
+        yield int(other.getsockname()[1])
+
+
+async def greeting(host: str, port: int) -> bytes:
+    async with asyncio.timeout(TIMEOUT):
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+
+async def is_refused(host: str, port: int) -> bool:
+    """Whether nobody listens there. A socket that was closed goes with the loop's next turns, so it asks again."""
+    for _ in range(100):
+        try:
+            await greeting(host, port)
+        except ConnectionRefusedError:
+            return True
+        except ConnectionError:
+            pass
+        await asyncio.sleep(0.01)
+    return False
+
+
+async def test_port_0_takes_any_free_port(listeners: Listeners) -> None:
+    await listeners.open(Greeter, ServerSettings(port=0).addresses)
+    ((host, port),) = listeners.bound
+    assert (host, port > 0) == ("127.0.0.1", True)
+    assert await greeting(host, port) == b"hello"
+    assert repr(listeners) == f"<Listeners: 127.0.0.1:{port}>"
+
+
+async def test_several_addresses_and_both_families(listeners: Listeners) -> None:
+    where = ServerSettings(listen=("127.0.0.1:0", "[::1]:0", "127.0.0.2:0")).addresses
+    assert where == (("127.0.0.1", 0), ("::1", 0), ("127.0.0.2", 0))
+    await listeners.open(Greeter, where)
+    assert [host for host, _ in listeners.bound] == ["127.0.0.1", "::1", "127.0.0.2"]
+    for host, port in listeners.bound:
+        assert await greeting(host, port) == b"hello"
+
+
+async def test_ipv6_alone(listeners: Listeners) -> None:
+    await listeners.open(Greeter, read(ServerSettings, {"host": "[::1]", "port": 0}).addresses)
+    ((host, port),) = listeners.bound
+    assert host == "::1"
+    assert await greeting("::1", port) == b"hello"
+    assert await is_refused("127.0.0.1", port)
+
+
+async def test_all_of_ipv4_and_all_of_ipv6_go_together_on_one_port(listeners: Listeners) -> None:
+    await listeners.open(Greeter, [("::", 0)])
+    port = listeners.bound[0][1]
+    await listeners.open(Greeter, [("0.0.0.0", port)])
+    assert await greeting("::1", port) == await greeting("127.0.0.1", port) == b"hello"
+
+
+async def test_a_name_is_listened_on_at_each_of_its_addresses(listeners: Listeners) -> None:
+    await listeners.open(Greeter, [("localhost", 0)])
+    assert {host for host, _ in listeners.bound} <= {"127.0.0.1", "::1"}
+    for host, port in listeners.bound:
+        assert await greeting(host, port) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "shown"), [(socket.AF_INET, "127.0.0.1", "127.0.0.1"), (socket.AF_INET6, "::1", "[::1]")]
+)
+async def test_a_taken_port_is_named_with_the_reason(
+    listeners: Listeners, family: socket.AddressFamily, host: str, shown: str
+) -> None:
+    with taken(family, host) as port, pytest.raises(CannotListenError) as caught:
+        await listeners.open(Greeter, [(host, port)])
+    error = caught.value
+    assert (error.address, error.errno) == (f"{shown}:{port}", errno.EADDRINUSE)
+    assert error.strerror == "Address already in use"
+
+
+async def test_an_address_of_another_machine_is_named_with_the_reason(listeners: Listeners) -> None:
+    with pytest.raises(CannotListenError) as caught:
+        await listeners.open(Greeter, [("192.0.2.1", 0)])
+    assert (caught.value.address, caught.value.strerror) == ("192.0.2.1:0", "Cannot assign requested address")
+
+
+async def test_a_name_that_does_not_exist_is_named_with_the_reason(listeners: Listeners) -> None:
+    with pytest.raises(CannotListenError) as caught:
+        await listeners.open(Greeter, [("no-such-host.invalid", 8000)])
+    assert caught.value.address == "no-such-host.invalid:8000"
+    assert caught.value.strerror
+    assert "Unknown error" not in caught.value.strerror
+    assert "name" in caught.value.strerror.lower()
+
+
+async def test_a_failure_leaves_nothing_open(listeners: Listeners) -> None:
+    await listeners.open(Greeter, [("127.0.0.1", 0)])
+    free = listeners.bound[0][1]
+    await listeners.close()
+    assert await is_refused("127.0.0.1", free)
+    with taken() as port, pytest.raises(CannotListenError):
+        await listeners.open(Greeter, [("127.0.0.1", free), ("127.0.0.1", port)])
+    assert listeners.bound == []
+    assert await is_refused("127.0.0.1", free)
+    await listeners.open(Greeter, [("127.0.0.1", free)])
+    assert await greeting("127.0.0.1", free) == b"hello"
+
+
+async def test_closing_takes_no_new_connection_and_leaves_those_that_stand(listeners: Listeners) -> None:
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.Transport, transport)
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+
+    await listeners.open(Echo, [("127.0.0.1", 0)])
+    port = listeners.bound[0][1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"one")
+        assert await reader.readexactly(3) == b"one"
+        await listeners.close()
+        await listeners.close()
+        assert listeners.bound == []
+        assert await is_refused("127.0.0.1", port)
+        writer.write(b"two")
+        async with asyncio.timeout(TIMEOUT):
+            assert await reader.readexactly(3) == b"two"
+    finally:
+        writer.transport.abort()

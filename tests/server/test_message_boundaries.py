@@ -1,0 +1,115 @@
+"""Where requests begin and end, however what a client sends is cut on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.server.message_boundaries import SLICE, MessageBoundaries
+
+# What a parser would find in these bytes: (the whole request, the length of its head, chunked).
+Shape = tuple[bytes, int, bool]
+
+
+def head(extra: bytes = b"") -> bytes:
+    return b"GET / HTTP/1.1\r\nHost: h\r\n" + extra + b"\r\n"
+
+
+BARE: Shape = (head(), len(head()), False)
+HEADS = [head(), head(b"X: " + b"y" * SLICE * 2 + b"\r\n")]
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    start = draw(st.sampled_from(HEADS))
+    body = draw(st.sampled_from([b"", b"x", b"\r\n\r\n", b"a\r\n\r\nb", b"x" * SLICE * 2, b"GET / HTTP/1.1\r\n\r\n"]))
+    if body and draw(st.booleans()):
+        return start + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), len(start), True
+    return start + body, len(start), False
+
+
+def pieces(seams: MessageBoundaries, segments: list[bytes], requests: list[Shape]) -> Iterator[tuple[int, bool]]:
+    """Feed as a connection does, with a parser that knows everything: (offset, whether it is held for a start)."""
+    ends = []
+    offset = 0
+    for data, length, chunked in requests:
+        ends.append((offset, offset + length, offset + len(data), chunked))
+        offset += len(data)
+    at = 0
+    for segment in segments:
+        position = 0
+        while position < len(segment):
+            yield at, seams.is_at_start
+            cut = seams.cut(segment, position)
+            assert position < cut <= len(segment)
+            piece, position = segment[position:cut], cut
+            before, at = at, at + len(piece)
+            begun = [end for end in ends if before < end[1] <= at]
+            if begun:
+                _, _, end, chunked = begun[-1]
+                if end <= at:
+                    seams.ended(piece)
+                else:
+                    seams.began(None if chunked else end - at)
+            elif any(chunked and before < end <= at for _, _, end, chunked in ends):
+                seams.ended(piece)
+            else:
+                seams.went_on(piece)
+
+
+@given(st.lists(shapes(), min_size=1, max_size=6), st.lists(st.integers(0, 200_000), max_size=6))
+def test_a_start_is_never_held_to_be_where_none_is(requests: list[Shape], cuts: list[int]) -> None:
+    data = b"".join(request[0] for request in requests)
+    marks = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
+    segments = [data[a:b] for a, b in pairwise(marks)]
+    starts, offset = set(), 0
+    for request in requests:
+        starts.add(offset)
+        offset += len(request[0])
+    held = {at for at, is_start in pieces(MessageBoundaries(), segments, requests) if is_start}
+    assert held <= starts
+    # Each start is found, and no piece reaches over it.
+    assert held == starts
+
+
+def test_an_empty_piece_changes_nothing() -> None:
+    seams = MessageBoundaries()
+    seams.went_on(b"")
+    assert seams.is_at_start
+    seams.began(3)
+    seams.went_on(b"")
+    assert not seams.is_at_start
+    assert seams.cut(b"abcdef", 0) == 3
+
+
+def test_a_body_is_one_piece_and_chunks_come_in_slices() -> None:
+    seams = MessageBoundaries()
+    seams.began(SLICE * 10)
+    assert seams.cut(b"x" * SLICE * 20, 5) == 5 + SLICE * 10
+    seams.began(None)
+    assert seams.cut(b"xyz\n" * SLICE, 0) == SLICE
+
+
+def test_an_empty_line_may_end_a_chunked_body_however_it_is_cut() -> None:
+    for data in (b"2\r\nhi\r\n0\r\n\r\n", b"2\r\nhi\r\n0;x\r\nTrailer: y\r\n\r\n"):
+        for cut in range(len(data)):
+            seams = MessageBoundaries()
+            seams.began(None)
+            if cut:
+                assert seams.cut(data[:cut], 0) == cut
+                seams.went_on(data[:cut])
+            rest = data[cut:]
+            assert seams.cut(rest + BARE[0], 0) == len(rest)
+            seams.ended(rest)
+            assert seams.is_at_start
+
+
+def test_what_is_lost_stays_lost() -> None:
+    seams = MessageBoundaries()
+    seams.lost()
+    assert seams.cut(BARE[0] * 3, 0) == len(BARE[0]) * 3
+    seams.went_on(BARE[0] * 3)
+    assert not seams.is_at_start

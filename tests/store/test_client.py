@@ -1,0 +1,234 @@
+"""The recorder on real databases that serve."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from tentaculo.model.health import Health
+from tentaculo.store import migrate
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+from tests.store.conftest import eventually
+from tests.support import store_samples
+from tests.support.runtime_tables import SERVICES, make_foreign, opened, rows_of
+from tests.support.store_samples import view
+
+RecorderOn = Callable[..., StoreClient]
+
+
+def sqlite(file: Path) -> str:
+    return f"sqlite:///{file}"
+
+
+def statuses(url: str) -> dict[str, str]:
+    with opened(url) as connection:
+        return {row["service_name"]: row["status"] for row in rows_of(connection, SERVICES)}
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[sqlite3.Connection]:
+    """Another process's lock on the file, against readers too."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield other
+
+
+@contextmanager
+def statements() -> Iterator[list[int]]:
+    """How many events each INSERT of this process stored."""
+    found: list[int] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        if statement.startswith("INSERT INTO tentaculo_events"):
+            found.append(len(parameters) if many else 1)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_events_come_back_newest_first_and_whole(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    assert kept.problem is None
+    stored = [store_samples.event(number) for number in (2**53 - 1, 7, 8)]
+    stored[1] = store_samples.event(
+        7, canonical=True, broadcast=True, source="ñ", payload={"a": [1, None, "é"]}, metadata={}
+    )
+    for one in stored:
+        await kept.store_event(one)
+    found = await kept.recent_events(10)
+    assert found == [stored[0], stored[2], stored[1]]
+    assert found[0].received_at.tzinfo is UTC
+    assert await kept.recent_events(1) == [stored[0]]
+    assert kept.dropped == 0
+
+
+async def test_an_event_outlives_the_recorder(url: str, recorder_on: RecorderOn) -> None:
+    first = recorder_on(url)
+    await first.start()
+    await first.store_event(store_samples.event(1))
+    await first.close()
+    second = recorder_on(url)
+    await second.start()
+    assert await second.recent_events(5) == [store_samples.event(1)]
+
+
+async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    await kept.store_event(store_samples.event(1, source="a\0b\ud800", payload={"x": "\0\ud800"}))
+    (found,) = await kept.recent_events(1)
+    assert found.source == "a\ufffdb?"
+    assert found.payload == {"x": "\0\ud800"}
+
+
+async def test_services_are_brought_up_to_date(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    kept.record_services([view("madre"), view("hermes", Health.DOWN)])
+    await eventually(lambda: statuses(url) == {"madre": "OK", "hermes": "BROKEN"})
+    kept.record_services([view("madre", Health.DOWN)])
+    kept.record_services([view("madre", Health.OFF)])
+    await eventually(lambda: statuses(url) == {"madre": "UNKNOWN", "hermes": "BROKEN"})
+
+
+async def test_what_waits_is_written_before_the_end(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    waiting = [asyncio.ensure_future(kept.store_event(store_samples.event(number))) for number in range(300)]  # noqa: TID251
+    await asyncio.sleep(0)
+    kept.record_services([view("madre")])
+    await kept.close()
+    await asyncio.gather(*waiting)
+    with opened(url) as connection:
+        assert len(rows_of(connection, "tentaculo_events")) == 300
+    assert statuses(url) == {"madre": "OK"}
+    kept.record_services([view("madre")])
+    with pytest.raises(StoreUnavailable, match="stopping"):
+        await kept.store_event(store_samples.event(1000))
+    assert kept.dropped == 2
+
+
+async def test_events_that_wait_are_committed_together(file: Path, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(sqlite(file))
+    with locked(file) as other, statements() as inserts:
+        # It opens the file when the lock goes, and by then all of them wait.
+        starting = asyncio.create_task(kept.start())  # noqa: TID251
+        storing = [asyncio.create_task(kept.store_event(store_samples.event(n))) for n in range(200)]  # noqa: TID251
+        await asyncio.sleep(0)
+        other.execute("COMMIT")
+        await asyncio.gather(starting, *storing)
+    assert sum(inserts) == 200
+    assert len(inserts) <= 2
+
+
+async def test_one_refused_event_does_not_cost_the_others(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    await kept.store_event(store_samples.event(5))
+    results = await asyncio.gather(
+        *(kept.store_event(store_samples.event(number)) for number in range(10)), return_exceptions=True
+    )
+    assert [number for number, result in enumerate(results) if result is not None] == [5]
+    assert isinstance(results[5], StoreUnavailable)
+    assert [one.id for one in await kept.recent_events(20)] == list(range(9, -1, -1))
+    assert kept.problem is None
+    assert kept.dropped == 1
+
+
+async def test_one_refused_service_does_not_cost_the_others(url: str, recorder_on: RecorderOn) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(f"CREATE UNIQUE INDEX ix_port ON {SERVICES} (port)")
+    kept = recorder_on(url)
+    await kept.start()
+    kept.record_services([view("a", port=1), view("b", port=1), view("c", port=3)])
+    await eventually(lambda: set(statuses(url)) == {"a", "c"})
+    assert kept.dropped == 1
+    assert kept.problem is None
+
+
+async def test_a_payload_that_is_not_json_is_refused_alone(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    with pytest.raises(StoreUnavailable, match="JSON"):
+        await kept.store_event(store_samples.event(1, payload={"x": object()}))
+    await kept.store_event(store_samples.event(2))
+    assert kept.dropped == 1
+
+
+async def test_rows_that_another_hand_spoiled_cost_the_answer_only(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    await kept.store_event(store_samples.event(1))
+    with opened(url) as connection:
+        connection.exec_driver_sql("UPDATE tentaculo_events SET payload = 'spoiled'")
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        await kept.recent_events(1)
+    await kept.store_event(store_samples.event(2))
+    assert await kept.recent_events(1) == [store_samples.event(2)]
+
+
+async def test_a_full_queue_refuses_at_once(file: Path, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(sqlite(file), max_events=3)
+    with locked(file):
+        starting = asyncio.create_task(kept.start())  # noqa: TID251
+        storing = [asyncio.create_task(kept.store_event(store_samples.event(n))) for n in range(4)]  # noqa: TID251
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailable, match="Too much waits"):
+            await storing[3]
+    await asyncio.gather(starting, *storing, return_exceptions=True)
+
+
+async def test_services_beyond_the_bound_are_dropped_and_counted(file: Path, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(sqlite(file), max_services=2)
+    with locked(file):
+        await kept.start()
+        kept.record_services([view("a"), view("b"), view("c")])
+        assert kept.dropped == 1
+    await eventually(lambda: kept.problem is None)
+    await eventually(lambda: set(statuses(sqlite(file))) == {"b", "c"})
+
+
+async def test_the_journal_of_our_own_file_is_switched_and_of_another_product_s_is_not(
+    tmp_path: Path, recorder_on: RecorderOn
+) -> None:
+    modes = {}
+    for name, foreign in (("ours", False), ("theirs", True)):
+        file = tmp_path / f"{name}.db"
+        if foreign:
+            with opened(sqlite(file)) as connection:
+                make_foreign(connection, 2)
+        migrate.upgrade(sqlite(file))
+        kept = recorder_on(sqlite(file))
+        await kept.start()
+        await kept.store_event(store_samples.event(1))
+        await kept.close()
+        with closing(sqlite3.connect(file)) as connection_:
+            modes[name] = connection_.execute("PRAGMA journal_mode").fetchone()[0]
+    assert modes == {"ours": "wal", "theirs": "delete"}
+
+
+async def test_starting_and_closing_without_use_leaves_nothing(file: Path, recorder_on: RecorderOn) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    kept = recorder_on(sqlite(file))
+    await kept.close()
+    kept = recorder_on(sqlite(file))
+    await kept.start()
+    await kept.close()
+    await kept.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert repr(kept) == "<Recorder: well, <Inbox: 0 events, 0 reads, 0 services, 0 rows of history>, 0 dropped>"

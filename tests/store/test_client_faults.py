@@ -1,0 +1,307 @@
+"""The recorder on databases that are missing, locked, full, read-only, deleted, or somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, make_url
+
+from tentaculo.model.health import Health
+from tentaculo.store import client, migrate
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+from tests.store.conftest import eventually
+from tests.support import store_samples
+from tests.support.postgresql import Server
+from tests.support.runtime_tables import SERVICES, make_foreign, opened, rows_of
+from tests.support.store_samples import view
+
+RecorderOn = Callable[..., StoreClient]
+
+
+def sqlite(file: Path) -> str:
+    return f"sqlite:///{file}"
+
+
+def statuses(url: str) -> dict[str, str]:
+    with opened(url) as connection:
+        return {row["service_name"]: row["status"] for row in rows_of(connection, SERVICES)}
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[sqlite3.Connection]:
+    """Another process's lock on the file, against readers too."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield other
+
+
+@contextmanager
+def statements() -> Iterator[list[int]]:
+    """How many events each INSERT of this process stored."""
+    found: list[int] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        if statement.startswith("INSERT INTO tentaculo_events"):
+            found.append(len(parameters) if many else 1)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_there(
+    tmp_path: Path, recorder_on: RecorderOn
+) -> None:
+    file = tmp_path / "missing" / "fleet.db"
+    kept = recorder_on(sqlite(file))
+    await kept.start()
+    assert kept.problem == "The database file fleet.db does not exist: run `tentaculo db upgrade`."
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        await kept.store_event(store_samples.event(1))
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        await kept.recent_events(1)
+    kept.record_services([view("madre", Health.DOWN)])
+    kept.record_services([view("madre")])
+    assert not file.parent.exists()
+    assert kept.dropped == 2
+    await asyncio.to_thread(migrate.upgrade, sqlite(file))
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(2))
+    assert statuses(sqlite(file)) == {"madre": "OK"}
+
+
+async def test_a_database_that_is_not_migrated_says_what_to_do(empty_url: str, recorder_on: RecorderOn) -> None:
+    with opened(empty_url) as connection:
+        make_foreign(connection, 2)
+    kept = recorder_on(empty_url)
+    await kept.start()
+    assert kept.problem is not None
+    assert "tentaculo db upgrade" in kept.problem
+    await asyncio.to_thread(migrate.upgrade, empty_url)
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(1))
+
+
+async def test_a_locked_file_costs_history_and_never_the_loop(file: Path, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(sqlite(file))
+    with locked(file):
+        # With the lock held from the start the file stays in the mode in which readers wait too.
+        gaps: list[float] = []
+
+        async def tick() -> None:
+            last = monotonic()
+            while True:
+                await asyncio.sleep(0.005)
+                gaps.append(monotonic() - last)
+                last = monotonic()
+
+        ticking = asyncio.create_task(tick())  # noqa: TID251
+        await kept.start()
+        await eventually(lambda: kept.problem)
+        assert kept.problem == "The database file fleet.db is locked by another process."
+        for _ in range(50):
+            kept.record_services([view("madre")])
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await kept.store_event(store_samples.event(1))
+        await eventually(lambda: len(gaps) > 60)
+        ticking.cancel()
+        assert max(gaps) < 0.2, "the loop stood still while the thread waited for the lock"
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(2))
+    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert statuses(sqlite(file)) == {"madre": "OK"}
+
+
+async def test_a_lock_that_comes_later_is_found_out_and_outlived(file: Path, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(sqlite(file))
+    await kept.start()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await kept.store_event(store_samples.event(1))
+        assert kept.problem is not None
+        other.execute("ROLLBACK")
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(2))
+    assert [one.id for one in await kept.recent_events(5)] == [2]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="tlstore"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def not_root() -> Iterator[None]:
+    """File modes hold for root only while it is somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_a_read_only_file_is_named_and_taken_up_when_it_may_be_written(
+    open_folder: Path, recorder_on: RecorderOn
+) -> None:
+    file = open_folder / "fleet.db"
+    migrate.upgrade(sqlite(file))
+    file.chmod(0o444)
+    kept = recorder_on(sqlite(file))
+    with not_root():
+        await kept.start()
+        assert kept.problem == "The database file fleet.db is read-only."
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await kept.store_event(store_samples.event(1))
+    file.chmod(0o644)
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(2))
+
+
+async def test_a_dropped_table_is_named_and_taken_up_again(url: str, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    await kept.store_event(store_samples.event(1))
+    migrate.downgrade(url, "base")
+    # While they are dropped they may be locked.
+    await eventually(lambda: "tentaculo db upgrade" in (kept.problem or ""))
+    migrate.upgrade(url)
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(2))
+    assert [one.id for one in await kept.recent_events(5)] == [2]
+
+
+async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(file: Path, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(sqlite(file))
+    await kept.start()
+    await kept.store_event(store_samples.event(1))
+    for part in file.parent.glob("fleet.db*"):
+        part.unlink()
+    with pytest.raises(StoreUnavailable, match=r"moved, replaced or deleted|does not exist"):
+        await kept.store_event(store_samples.event(2))
+    await asyncio.to_thread(migrate.upgrade, sqlite(file))
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(3))
+    assert [one.id for one in await kept.recent_events(5)] == [3]
+
+
+async def test_a_full_disk_is_named_and_outlived(file: Path, recorder_on: RecorderOn) -> None:
+    pages = [24]
+
+    def bound(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages[0]}")
+
+    event.listen(Engine, "connect", bound)
+    try:
+        kept = recorder_on(sqlite(file))
+        await kept.start()
+        large = {"text": "x" * 60_000}
+        storing = [kept.store_event(store_samples.event(number, payload=large)) for number in range(10)]
+        ended = await asyncio.gather(*storing, return_exceptions=True)
+        assert any(isinstance(error, StoreUnavailable) and "disk is full" in str(error.detail) for error in ended)
+        assert kept.problem == "The database file fleet.db cannot grow: the disk is full."
+        pages[0] = 10_000
+        await eventually(lambda: kept.problem is None)
+        await kept.store_event(store_samples.event(100, payload=large))
+    finally:
+        event.remove(Engine, "connect", bound)
+
+
+async def test_what_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, recorder_on: RecorderOn) -> None:
+    file = tmp_path / "notes.db"
+    file.write_bytes(b"not a database at all, but long enough to have a header of its own" * 20)
+    before = file.read_bytes()
+    kept = recorder_on(sqlite(file))
+    await kept.start()
+    assert kept.problem == "The database file notes.db is not a SQLite database."
+    await kept.close()
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("fleet.db", "The database address is not one that the gateway knows: use sqlite:/// or postgresql://."),
+        ("mongodb://ana:geheim@db/fleet", "The database address is not one that the gateway knows"),
+        ("sqlite://", "The database lacks the gateway's tables: run `tentaculo db upgrade`."),
+        ("postgresql://ana:geheim@127.0.0.1:1/fleet", "The database server cannot be reached."),
+        ("postgresql://ana:geheim@nowhere.invalid/fleet", "The database server cannot be reached."),
+    ],
+)
+async def test_an_address_that_leads_nowhere_is_named_without_its_secrets(
+    url: str, problem: str, recorder_on: RecorderOn
+) -> None:
+    kept = recorder_on(url)
+    await kept.start()
+    await eventually(lambda: kept.problem)
+    assert kept.problem is not None
+    assert kept.problem.startswith(problem)
+    assert "geheim" not in repr(kept) + kept.problem
+    kept.record_services([view()])
+    with pytest.raises(StoreUnavailable):
+        await kept.store_event(store_samples.event(1))
+
+
+async def test_a_server_that_ends_the_session_is_taken_up_again(postgresql: Server, recorder_on: RecorderOn) -> None:
+    with postgresql.database() as url:
+        migrate.upgrade(url)
+        kept = recorder_on(url)
+        await kept.start()
+        await kept.store_event(store_samples.event(1))
+        name = make_url(url).database
+        postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        await eventually(lambda: kept.problem)
+        await eventually(lambda: kept.problem is None)
+        await kept.store_event(store_samples.event(2))
+        assert len(await kept.recent_events(5)) == 2
+        await kept.close()
+
+
+async def test_a_server_that_refuses_the_database_is_named(postgresql: Server, recorder_on: RecorderOn) -> None:
+    kept = recorder_on(postgresql.url("nobody_made_this"))
+    await kept.start()
+    # The driver sometimes sees the server hang up before it reads why.
+    await eventually(lambda: kept.problem == "PostgreSQL has no database of the configured name.")
+
+
+async def test_who_waits_too_long_is_told_so_and_the_event_is_not_stored(
+    file: Path, recorder_on: RecorderOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STORE_WAIT", 0.05)
+    monkeypatch.setattr(client, "READ_WAIT", 0.05)
+    monkeypatch.setattr(client, "OPEN_WAIT", 0.05)
+    monkeypatch.setattr("tentaculo.store.database.LOCK_WAIT", 1.0)
+    kept = recorder_on(sqlite(file))
+    with locked(file):
+        await kept.start()
+        with pytest.raises(StoreUnavailable, match="in time"):
+            await kept.store_event(store_samples.event(1))
+        with pytest.raises(StoreUnavailable, match="in time"):
+            await kept.recent_events(1)
+    monkeypatch.setattr(client, "STORE_WAIT", 5)
+    monkeypatch.setattr(client, "READ_WAIT", 5)
+    await eventually(lambda: kept.problem is None)
+    await kept.store_event(store_samples.event(2))
+    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert kept.dropped == 1

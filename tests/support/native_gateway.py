@@ -1,0 +1,283 @@
+"""A gateway's native application on a real socket, over a fleet of plain values that a test can change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from tentaculo.config import schema
+from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
+from tentaculo.model.event import Event
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.health import EndpointView, Health, ServiceView
+from tentaculo.model.histogram import Histogram, bucket
+from tentaculo.model.history import HOUR, HistorySummary, Period, Tally
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tokens import Tokens, hash_token
+from tentaculo.server import middleware, templating
+from tentaculo.server.lifecycle import Phase
+from tentaculo.web import history, incidents, metrics, status_page, vx11
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+TOKEN = "right-token"
+ORIGIN = "http://localhost:8020"
+CLOSED = BreakerView(BreakerState.CLOSED, 0)
+OPEN = BreakerView(BreakerState.OPEN, 5, NOW - timedelta(seconds=4), "connection refused 5 times in a row", 6.0)
+
+
+def view(
+    name: str, port: int = 8001, health: Health = Health.UP, breaker: BreakerView = CLOSED, **changes: Any
+) -> ServiceView:
+    """A service that is well, but for `changes`."""
+    values: dict[str, Any] = {
+        "reason": "answered 200 in 4 ms",
+        "since": NOW - timedelta(hours=3),
+        "upstreams": (EndpointView(Endpoint(name, "10.9.8.7", port), health, breaker),),
+        "checked_at": NOW - timedelta(seconds=3),
+        "code": 200,
+        "latency_ms": 4,
+        "endpoint": "/health",
+        "snippet": '{"status":"ok"}',
+    }
+    return ServiceView(name=name, port=port, health=health, **{**values, **changes})
+
+
+UNSEEN: dict[str, Any] = {"checked_at": None, "code": None, "latency_ms": None, "endpoint": None, "snippet": None}
+
+
+def fleet() -> tuple[ServiceView, ...]:
+    """One service in each state."""
+    return (
+        view("madre", 8001),
+        view("switch", 8002, Health.DEGRADED, reason="slow: 1840 ms"),
+        view("hermes", 8003, Health.DOWN, reason="connection refused", code=None, latency_ms=None, snippet=None),
+        view("mcp", 8006, breaker=OPEN),
+        view("shubniggurath", 8007, Health.OFF, reason="off on purpose", **UNSEEN),
+        view("spawner", 8008, Health.MAINTENANCE, reason="a new disk"),
+        view("operator", 8011, Health.UNKNOWN, reason="not checked yet", **UNSEEN),
+    )
+
+
+def event(number: int, **changes: Any) -> Event:
+    """One event."""
+    values: dict[str, Any] = {
+        "id": number,
+        "source": "madre",
+        "type": "spawn_success",
+        "payload": {"child": f"d-{number}"},
+        "received_at": NOW - timedelta(seconds=20),
+    }
+    return Event(**{**values, **changes})
+
+
+def past() -> dict[str, HistorySummary]:
+    """A day of madre with one bad hour and requests, and of switch since noon with probes only."""
+    last = int(NOW.timestamp()) // HOUR * HOUR
+
+    def hour(service: str, ago: int, *, failed: int = 0, requests: int = 0) -> Period:
+        probes = Tally(360 - failed, failed, Histogram({bucket(0.004): 360 - failed}))
+        answers = Tally(requests, 0, Histogram({bucket(0.012 * (ago + 1)): requests}) if requests else Histogram())
+        return Period(service, HOUR, last - ago * HOUR, probes, answers)
+
+    return {
+        "madre": HistorySummary(
+            tuple(hour("madre", ago, failed=90 if ago == 5 else 0, requests=50) for ago in range(23, -1, -1)),
+            Tally(777_510, 90),
+            last - 89 * 24 * HOUR,
+        ),
+        "switch": HistorySummary((hour("switch", 1), hour("switch", 0)), Tally(720, 0), last - HOUR),
+        "unheard-of": HistorySummary((), Tally(1, 0)),
+    }
+
+
+@dataclass
+class Books:
+    """Incidents and maintenance in memory, as `tentaculo.gateway.incident_repository` gives them to the API."""
+
+    incidents: list[Incident] = field(default_factory=list)
+    notes: dict[int, list[Note]] = field(default_factory=dict)
+    planned: list[MaintenanceWindow] = field(default_factory=list)
+    problem: str | None = None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    async def find(self, **query: Any) -> Any:
+        self.asked.append(query)
+        return SimpleNamespace(incidents=tuple(self.incidents[: query["limit"]]), problem=self.problem)
+
+    async def get(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
+        found = [one for one in self.incidents if one.id == number]
+        return (found[0], tuple(self.notes.get(number, ()))) if found else None
+
+    async def add_note(self, number: int, author: str, text: str) -> Note | None:
+        if self.problem is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.problem)
+        if await self.get(number) is None:
+            return None
+        note = Note(len(self.notes) + 1, number, NOW, author, text)
+        self.notes.setdefault(number, []).append(note)
+        return note
+
+    async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
+        return self.planned, self.problem
+
+    async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
+        self.planned.append(replace(window, id=len(self.planned) + 1))
+        return self.planned[-1]
+
+    async def end_window(self, number: int) -> MaintenanceWindow | None:
+        found = [one for one in self.planned if one.id == number]
+        return replace(found[0], ends_at=NOW) if found else None
+
+
+@dataclass
+class State:
+    """What the application answers from."""
+
+    services: tuple[ServiceView, ...] = field(default_factory=fleet)
+    events: list[Event] = field(default_factory=list)
+    lost: str | None = None
+    phase: Phase = Phase.READY
+    now: datetime = NOW
+    clock: float = 1000.0
+    fault: Exception | None = None
+    """Raised by the store when it is asked for events."""
+    hangs: bool = False
+    asked_for_events: int = 0
+    books: Books = field(default_factory=Books)
+    bodies: list[bytes] = field(default_factory=list)
+    past: dict[str, HistorySummary] = field(default_factory=past)
+    asked_for_past: int = 0
+    asked_for_history: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    async def recent_past(self, names: Sequence[str]) -> dict[str, HistorySummary]:
+        self.asked_for_past += 1
+        assert len(names) <= 100
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fault is not None:
+            raise self.fault
+        return {name: past for name, past in self.past.items() if name in names}
+
+    async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
+        self.asked_for_history.append((service, span, since, until))
+        if self.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
+        return list(self.past[service].hours) if service in self.past else []
+
+    async def recent_events(self, limit: int) -> list[Event]:
+        self.asked_for_events += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fault is not None:
+            raise self.fault
+        if self.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
+        return self.events[:limit]
+
+    def traffic(self) -> Iterator[tuple[str, str, int, float]]:
+        yield "madre", "2xx", 41, 1.5
+        yield "madre", "5xx", 2, 0.25
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The running application: what it answers from, where it is, and a client for it."""
+
+    state: State
+    host: str
+    port: int
+    client: ClientSession
+
+
+def application(state: State, auth: schema.AuthSettings) -> web.Application:
+    app = web.Application()
+    templating.setup(app)
+    page = status_page.StatusPage(
+        snapshot=lambda: state.services,
+        recent_events=state.recent_events,
+        past=state.recent_past,
+        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        windows=lambda: state.books.planned,
+        store_problem=lambda: state.lost,
+        started_at=NOW - timedelta(hours=52),
+        now=lambda: state.now,
+        clock=lambda: state.clock,
+    )
+
+    async def ingest(request: web.Request) -> web.Response:
+        state.bodies.append(await request.read())
+        return web.Response(status=201)
+
+    async def fail(request: web.Request) -> web.Response:
+        raise RuntimeError("the secret is 1234")
+
+    async def break_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half of ")
+        raise Problem(Failure.INTERNAL)
+
+    app.add_routes(status_page.routes(page, root=True))
+    names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
+    app.add_routes(incidents.routes(state.books, names, lambda: state.now))
+    app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
+    names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
+    app.add_routes(history.routes(names, state.history, lambda: state.now))
+    app.add_routes(
+        metrics.routes(
+            phase=lambda: state.phase,
+            snapshot=lambda: state.services,
+            store_problem=lambda: state.lost,
+            dropped=lambda: 7,
+            traffic=state.traffic,
+            load=lambda: metrics.Load(12, 5, 20),
+            duty=lambda: metrics.AlertStats(2, {"duty": (5, 1, 3)}),
+        )
+    )
+    app.add_routes(
+        [
+            web.post("/events/ingest", ingest),
+            web.get("/debug/fail", fail),
+            web.get("/debug/break-off", break_off),
+            web.get("/ws", ingest),
+        ]
+    )
+    middleware.install(
+        app,
+        tokens=Tokens([hash_token(TOKEN)]),
+        cors=CorsPolicy(schema.CorsSettings(origins=(ORIGIN,))),
+        open_paths=middleware.open_paths(auth),
+    )
+    return app
+
+
+@asynccontextmanager
+async def running(state: State, auth: schema.AuthSettings | None = None) -> AsyncIterator[Gateway]:
+    """Serve it as production does, on a free port of the loopback."""
+    runner = web.AppRunner(
+        application(state, auth or schema.AuthSettings()), handler_cancellation=True, access_log=None
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        async with ClientSession(f"http://{host}:{port}") as client:
+            yield Gateway(state, host, port, client)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    """The native application on a real socket."""
+    async with running(State()) as served:
+        yield served

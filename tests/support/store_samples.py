@@ -1,0 +1,45 @@
+"""Values that the store is given in tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
+from tentaculo.model.event import Event
+from tentaculo.model.health import EndpointView, Health, ServiceView
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def event(number: int, **changes: Any) -> Event:
+    return replace(Event(number, "madre", "spawn_success", {"number": number}, NOW, metadata={"try": 1}), **changes)
+
+
+def view(name: str = "madre", health: Health = Health.UP, breaker: str = "closed", **changes: Any) -> ServiceView:
+    """A service that was just probed and answered, unless `changes` say otherwise."""
+    at = Endpoint(name, "127.0.0.1", 8001)
+    upstreams = (EndpointView(at, health, BreakerView(BreakerState(breaker), 0)),)
+    probed = ServiceView(
+        name,
+        8001,
+        health,
+        "answered 200 in 4 ms",
+        NOW,
+        upstreams,
+        host="127.0.0.1",
+        health_url="http://127.0.0.1:8001/health",
+        checked_at=NOW,
+        code=200,
+        latency_ms=4,
+        endpoint="/health",
+        snippet='{"status":"ok"}',
+    )
+    return replace(probed, **changes)
+
+
+def unprobed(name: str = "madre", health: Health = Health.UNKNOWN, **changes: Any) -> ServiceView:
+    """A service that was never probed."""
+    nothing: dict[str, Any] = dict.fromkeys(("checked_at", "code", "latency_ms", "endpoint", "snippet"))
+    return view(name, health, **{**nothing, **changes})

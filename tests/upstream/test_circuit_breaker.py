@@ -1,0 +1,488 @@
+from __future__ import annotations
+
+import random
+from datetime import datetime
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
+
+from tentaculo.config import services
+from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
+from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers
+from tests.support.health import Clock, fleet
+
+FAILURES = 3
+OPEN_FOR = 10.0
+WINDOW = 10.0
+RULES = services.BreakerSettings(failures=FAILURES, open_for=OPEN_FOR, rate=0.5, requests=8, window=WINDOW)
+UPSTREAM = Endpoint("madre", "a", 1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(UPSTREAM, RULES, clock=clock, now=clock.now)
+
+
+def fail(breaker: CircuitBreaker, times: int = FAILURES) -> None:
+    for _ in range(times):
+        breaker.record(breaker.try_acquire(), Outcome.FAILURE, "connection refused")
+
+
+def succeed(breaker: CircuitBreaker, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.record(breaker.try_acquire(), Outcome.SUCCESS)
+
+
+def test_a_new_breaker_is_closed(breaker: CircuitBreaker) -> None:
+    assert breaker.is_closed
+    assert breaker.try_acquire()
+    assert breaker.view() == BreakerView(BreakerState.CLOSED, 0)
+
+
+def test_opens_after_so_many_failures_in_a_row(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, FAILURES - 1)
+    assert breaker.is_closed
+    assert breaker.try_acquire()
+    fail(breaker, 1)
+    assert not breaker.is_closed
+    assert not breaker.try_acquire()
+    opened = clock.now()
+    clock.seconds += 1
+    assert breaker.view() == BreakerView(
+        BreakerState.OPEN, 3, opened, "3 failures in a row: connection refused", OPEN_FOR - 1, opened
+    )
+
+
+def test_a_success_between_starts_the_count_again(breaker: CircuitBreaker) -> None:
+    fail(breaker, FAILURES - 1)
+    succeed(breaker)
+    fail(breaker, FAILURES - 1)
+    assert breaker.is_closed
+
+
+@pytest.mark.parametrize("successes", [1, 7])
+def test_a_row_among_few_successes_opens_it_at_once(breaker: CircuitBreaker, successes: int) -> None:
+    fail(breaker, FAILURES - 1)
+    succeed(breaker, successes)
+    fail(breaker, FAILURES - 1)
+    assert breaker.is_closed
+    fail(breaker, 1)
+    assert breaker.view().reason == "3 failures in a row: connection refused"
+
+
+def test_a_row_among_many_successes_must_last_a_little(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, 1)
+    succeed(breaker, 50)
+    fail(breaker, FAILURES)
+    assert breaker.is_closed, "that may be chance"
+    clock.seconds += 0.4
+    fail(breaker, 1)
+    assert breaker.is_closed
+    clock.seconds += 0.1
+    fail(breaker, 1)
+    assert breaker.view().reason == "5 failures in a row: connection refused"
+    assert not breaker.is_closed
+
+
+def test_successes_before_the_first_failure_say_nothing_of_what_comes_now(breaker: CircuitBreaker) -> None:
+    succeed(breaker, 50)
+    fail(breaker, FAILURES)
+    assert not breaker.is_closed
+
+
+def test_a_fifth_that_fails_at_random_never_opens_it(breaker: CircuitBreaker, clock: Clock) -> None:
+    chance = random.Random(3)
+    rows = 0
+    fail(breaker, 1)
+    succeed(breaker, RULES.requests)
+    for _ in range(10_000):
+        (fail if chance.random() < 0.2 else succeed)(breaker, 1)
+        rows += breaker.view().failure_count == FAILURES
+        clock.seconds += 0.01
+        assert breaker.is_closed
+    assert rows > 10, "rows that are long enough do occur"
+
+
+def test_what_says_nothing_of_the_upstream_changes_nothing(breaker: CircuitBreaker) -> None:
+    ticket = breaker.try_acquire()
+    for _ in range(100):
+        breaker.record(ticket, Outcome.NEUTRAL)
+    assert breaker.view() == BreakerView(BreakerState.CLOSED, 0)
+    fail(breaker, FAILURES - 1)
+    breaker.record(ticket, Outcome.NEUTRAL)
+    assert breaker.view().failure_count == FAILURES - 1
+    fail(breaker, 1)
+    assert breaker.view().state is BreakerState.OPEN
+    breaker.record(ticket, Outcome.NEUTRAL)
+    assert not breaker.try_acquire()
+
+
+def test_exactly_one_trial_after_its_time(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker)
+    clock.seconds += OPEN_FOR - 0.001
+    assert not breaker.try_acquire()
+    clock.seconds += 0.001
+    assert breaker.view().state is BreakerState.HALF_OPEN
+    assert breaker.try_acquire()
+    assert not breaker.is_closed
+    assert [breaker.try_acquire() for _ in range(5)] == [0] * 5
+    view = breaker.view()
+    assert (view.state, view.failure_count, view.retry_after) == (BreakerState.HALF_OPEN, 3, 0.0)
+    assert view.reason == "3 failures in a row: connection refused"
+
+
+def test_a_trial_that_succeeds_closes(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker)
+    clock.seconds += OPEN_FOR
+    succeed(breaker)
+    assert breaker.is_closed
+    assert (breaker.view().failure_count, breaker.view().opened_at) == (0, None)
+    fail(breaker, FAILURES - 1)
+    assert breaker.is_closed, "it counts from nothing again"
+
+
+def test_a_trial_that_fails_opens_again_for_the_whole_time(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker)
+    opened = clock.now()
+    clock.seconds += OPEN_FOR + 5
+    trial = breaker.try_acquire()
+    clock.seconds += 1
+    breaker.record(trial, Outcome.FAILURE, "no answer within 30 s")
+    assert breaker.view() == BreakerView(
+        BreakerState.OPEN, 4, clock.now(), "the trial failed: no answer within 30 s", OPEN_FOR, opened
+    )
+    clock.seconds += OPEN_FOR - 1
+    assert not breaker.try_acquire()
+    clock.seconds += 1
+    assert breaker.try_acquire()
+
+
+def test_a_trial_whose_client_left_is_released(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker)
+    clock.seconds += OPEN_FOR
+    breaker.record(breaker.try_acquire(), Outcome.NEUTRAL)
+    assert not breaker.is_closed
+    assert breaker.try_acquire()
+    assert not breaker.try_acquire()
+
+
+def test_a_trial_that_never_reports_does_not_wedge_it(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker)
+    clock.seconds += OPEN_FOR
+    first = breaker.try_acquire()
+    clock.seconds += OPEN_FOR - 0.5
+    assert not breaker.try_acquire()
+    clock.seconds += 0.5
+    second = breaker.try_acquire()
+    assert second
+    assert not breaker.try_acquire()
+    breaker.record(first, Outcome.SUCCESS)
+    assert not breaker.is_closed, "the first trial has been given up"
+    breaker.record(second, Outcome.SUCCESS)
+    assert breaker.is_closed
+
+
+def test_requests_from_before_it_opened_change_nothing(breaker: CircuitBreaker, clock: Clock) -> None:
+    before = breaker.try_acquire()
+    fail(breaker)
+    clock.seconds += 4
+    breaker.record(before, Outcome.SUCCESS)
+    breaker.record(before, Outcome.FAILURE, "no answer within 30 s")
+    view = breaker.view()
+    assert (view.state, view.failure_count, view.retry_after) == (BreakerState.OPEN, 3, OPEN_FOR - 4)
+    assert view.last_failure == clock.now(), "but a failure it was"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL])
+def test_a_straggler_is_never_taken_for_the_trial(breaker: CircuitBreaker, clock: Clock, outcome: Outcome) -> None:
+    straggler = breaker.try_acquire()
+    fail(breaker)
+    clock.seconds += OPEN_FOR
+    trial = breaker.try_acquire()
+    breaker.record(straggler, outcome, "no answer within 30 s")
+    assert breaker.view().state is BreakerState.HALF_OPEN
+    assert not breaker.try_acquire(), "the trial is still out"
+    breaker.record(trial, Outcome.SUCCESS)
+    assert breaker.is_closed
+    for _ in range(FAILURES):
+        breaker.record(straggler, Outcome.FAILURE)
+    assert breaker.is_closed, "what failed before it opened says nothing of now"
+
+
+def test_opens_at_a_share_of_failures(breaker: CircuitBreaker, clock: Clock) -> None:
+    for _ in range(4):
+        fail(breaker, 1)
+        assert breaker.is_closed
+        succeed(breaker)
+        clock.seconds += 0.5
+    fail(breaker, 1)
+    assert breaker.view().state is BreakerState.OPEN
+    assert breaker.view().reason == "5 of 9 requests within 10 s failed: connection refused"
+
+
+def test_a_share_of_few_requests_opens_nothing(breaker: CircuitBreaker) -> None:
+    for _ in range(3):
+        succeed(breaker)
+        fail(breaker, 1)
+    assert breaker.is_closed
+
+
+def test_a_smaller_share_opens_nothing(breaker: CircuitBreaker) -> None:
+    for _ in range(100):
+        succeed(breaker, 2)
+        fail(breaker, 1)
+    assert breaker.is_closed
+
+
+def test_no_share_opens_it_sooner_than_its_failures(clock: Clock) -> None:
+    """Who sets `failures` high wants no breaker, and need not know of the share."""
+    rules = services.BreakerSettings(failures=1000, rate=0.5, requests=8, window=WINDOW)
+    breaker = CircuitBreaker(UPSTREAM, rules, clock=clock, now=clock.now)
+    fail(breaker, 900)
+    assert breaker.is_closed
+    succeed(breaker)
+    fail(breaker, 100)
+    assert breaker.view().reason == "1000 of 1001 requests within 10 s failed: connection refused"
+
+
+def test_many_successes_before_the_first_failure_do_not_hide_what_follows(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    succeed(breaker, 100_000)
+    clock.seconds += 3600
+    for _ in range(5):
+        fail(breaker, 1)
+        succeed(breaker)
+    assert not breaker.is_closed
+
+
+def test_the_share_is_of_the_window_only(breaker: CircuitBreaker, clock: Clock) -> None:
+    for _ in range(3):
+        fail(breaker, 1)
+        succeed(breaker)
+    clock.seconds += WINDOW
+    fail(breaker, 1)
+    succeed(breaker, 4)
+    fail(breaker, 1)
+    assert breaker.is_closed, "two of six, and those of before are forgotten"
+
+
+def test_success_reads_no_clock() -> None:
+    def forbidden() -> float:
+        raise AssertionError("the clock was read")
+
+    def forbidden_now() -> datetime:
+        raise AssertionError("the time of day was read")
+
+    def unheard(_: Endpoint, __: bool) -> None:
+        raise AssertionError("a success is no news")
+
+    breaker = CircuitBreaker(UPSTREAM, services.BreakerSettings(), clock=forbidden, now=forbidden_now, signal=unheard)
+    ticket = breaker.try_acquire()
+    breaker.record(ticket, Outcome.SUCCESS)
+    breaker.record(ticket, Outcome.NEUTRAL)
+    breaker.doubt(is_doubted=False, is_well=True)
+    breaker.record(ticket, Outcome.SUCCESS)
+    assert breaker.is_closed
+
+
+class TestSignals:
+    @pytest.fixture
+    def heard(self) -> list[bool]:
+        return []
+
+    @pytest.fixture
+    def breaker(self, clock: Clock, heard: list[bool]) -> CircuitBreaker:
+        return CircuitBreaker(
+            UPSTREAM, RULES, clock=clock, now=clock.now, signal=lambda upstream, is_well: heard.append(is_well)
+        )
+
+    def test_failures_and_the_success_after_them(self, breaker: CircuitBreaker, heard: list[bool]) -> None:
+        succeed(breaker, 3)
+        fail(breaker, 2)
+        succeed(breaker, 3)
+        assert heard == [False, False, True]
+
+    def test_every_success_while_probes_doubt(self, breaker: CircuitBreaker, heard: list[bool]) -> None:
+        breaker.doubt(is_doubted=True, is_well=False)
+        succeed(breaker, 2)
+        breaker.doubt(is_doubted=False, is_well=True)
+        succeed(breaker, 2)
+        assert heard == [True, True]
+
+    def test_it_hears_of_it_when_the_breaker_has_judged(self, clock: Clock) -> None:
+        states: list[bool] = []
+        own = CircuitBreaker(
+            UPSTREAM,
+            RULES,
+            clock=clock,
+            now=clock.now,
+            signal=lambda upstream, is_well: states.append(own.is_closed),
+        )
+        fail(own)
+        clock.seconds += OPEN_FOR
+        succeed(own)
+        assert states == [True, True, False, True]
+
+
+class TestDoubt:
+    def test_probes_that_find_it_well_again_let_the_trial_go_at_once(self, breaker: CircuitBreaker) -> None:
+        fail(breaker)
+        breaker.doubt(is_doubted=True, is_well=False)
+        assert not breaker.try_acquire()
+        breaker.doubt(is_doubted=False, is_well=True)
+        assert breaker.view().state is BreakerState.HALF_OPEN
+        assert breaker.try_acquire()
+        assert not breaker.try_acquire()
+
+    def test_the_first_that_finds_it_well_is_enough(self, breaker: CircuitBreaker) -> None:
+        fail(breaker)
+        breaker.doubt(is_doubted=True, is_well=False)
+        assert not breaker.try_acquire()
+        breaker.doubt(is_doubted=True, is_well=True)
+        assert breaker.try_acquire()
+        assert not breaker.try_acquire()
+
+    def test_nor_need_it_wait_for_a_trial_that_was_swallowed(self, breaker: CircuitBreaker, clock: Clock) -> None:
+        fail(breaker)
+        clock.seconds += OPEN_FOR
+        assert breaker.try_acquire()
+        breaker.doubt(is_doubted=True, is_well=False)
+        assert not breaker.try_acquire()
+        breaker.doubt(is_doubted=False, is_well=True)
+        assert breaker.try_acquire()
+
+    def test_probes_that_found_nothing_wrong_let_nothing_go(self, breaker: CircuitBreaker) -> None:
+        fail(breaker)
+        for _ in range(5):
+            breaker.doubt(is_doubted=False, is_well=True)
+        assert not breaker.try_acquire()
+
+    def test_it_opens_nothing(self, breaker: CircuitBreaker) -> None:
+        for _ in range(50):
+            breaker.doubt(is_doubted=True, is_well=False)
+        assert breaker.is_closed
+
+    def test_what_passes_meanwhile_is_counted(self, breaker: CircuitBreaker, clock: Clock) -> None:
+        succeed(breaker, 100)
+        assert breaker.traffic() == TrafficView(Counts(100, 0), Counts())
+        breaker.doubt(is_doubted=True, is_well=False)
+        for _ in range(4):
+            succeed(breaker, 3)
+            clock.seconds += 1
+        fail(breaker, 1)
+        assert breaker.traffic() == TrafficView(Counts(112, 1), Counts(12, 1))
+        clock.seconds += WINDOW
+        assert breaker.traffic() == TrafficView(Counts(112, 1), Counts())
+
+
+def test_repr_is_one_line(breaker: CircuitBreaker, clock: Clock) -> None:
+    assert repr(breaker) == "<Breaker closed, 0 of 3 failures>"
+    fail(breaker)
+    clock.seconds += 2.5
+    assert repr(breaker) == "<Breaker open, 3 of 3 failures, trial in 7.5 s>"
+    clock.seconds += 7.5
+    assert repr(breaker) == "<Breaker half_open, 3 of 3 failures>"
+
+
+def test_each_address_has_its_own(clock: Clock) -> None:
+    config = fleet(
+        madre={"urls": ["http://a:1", "http://b:2"], "breaker": {"failures": 1, "open_for": 5}},
+        switch={"url": "http://a:1"},
+    )
+    breakers = CircuitBreakers(config, clock, clock.now)
+    first, second = config.services["madre"].upstreams
+    other = config.services["switch"].upstreams[0]
+    breakers.of(first).record(breakers.of(first).try_acquire(), Outcome.FAILURE)
+    assert breakers.traffic(first).total == Counts(0, 1)
+    assert repr(breakers) == "<Breakers: 2 of 3 closed>"
+    assert {upstream: breakers.view(upstream).state for upstream in (first, second, other)} == {
+        first: BreakerState.OPEN,
+        second: BreakerState.CLOSED,
+        other: BreakerState.CLOSED,
+    }
+    assert breakers.view(first).retry_after == 5
+    with pytest.raises(KeyError):
+        breakers.of(Endpoint("madre", "elsewhere", 1))
+
+
+class Model(RuleBasedStateMachine):
+    """The breaker against the plainest telling of the rules: a count, a moment, the trial, and who was let through when."""
+
+    tickets = Bundle("tickets")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        # The share of failures, and how long a row lasts, have tests of their own, and never decide here: the window
+        # has forgotten a success when the next failure comes.
+        rules = services.BreakerSettings(failures=FAILURES, open_for=OPEN_FOR, requests=1000, window=0.001)
+        self.breaker = CircuitBreaker(UPSTREAM, rules, clock=self.clock, now=self.clock.now)
+        self.count = 0
+        self.opened: float | None = None
+        self.trial: float | None = None
+        # How often it has opened or let a trial through: who is from before that is a straggler.
+        self.epoch = 0
+
+    @rule(seconds=st.sampled_from([0.25, 4.75, 5.0, 9.75, 10.0, 25.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.seconds += seconds
+
+    @rule(target=tickets)
+    def ask(self) -> MultipleResults[tuple[int, int]]:
+        moment = self.clock.seconds
+        since = self.opened if self.trial is None else self.trial
+        expected = self.opened is None or (since is not None and moment - since >= OPEN_FOR)
+        if expected and self.opened is not None:
+            self.trial = moment
+            self.epoch += 1
+        ticket = self.breaker.try_acquire()
+        assert bool(ticket) is expected
+        return multiple((ticket, self.epoch)) if ticket else multiple()
+
+    @rule(asked=tickets)
+    def succeed(self, asked: tuple[int, int]) -> None:
+        self.breaker.record(asked[0], Outcome.SUCCESS)
+        self.clock.seconds += 0.0625
+        if asked[1] == self.epoch:
+            self.count, self.opened, self.trial = 0, None, None
+
+    @rule(asked=tickets)
+    def fail(self, asked: tuple[int, int]) -> None:
+        self.breaker.record(asked[0], Outcome.FAILURE)
+        if asked[1] == self.epoch:
+            self.count += 1
+            if self.trial is not None or self.count >= FAILURES:
+                self.opened, self.trial = self.clock.seconds, None
+                self.epoch += 1
+
+    @rule(asked=tickets)
+    def leave(self, asked: tuple[int, int]) -> None:
+        self.breaker.record(asked[0], Outcome.NEUTRAL)
+        if asked[1] == self.epoch and self.trial is not None:
+            self.trial = self.clock.seconds - OPEN_FOR
+
+    @invariant()
+    def agrees(self) -> None:
+        view = self.breaker.view()
+        left = 0.0 if self.opened is None or self.trial is not None else self.opened + OPEN_FOR - self.clock.seconds
+        if self.opened is None:
+            expected = BreakerState.CLOSED
+        elif left > 0:
+            expected = BreakerState.OPEN
+        else:
+            expected = BreakerState.HALF_OPEN
+        assert (view.state, view.failure_count) == (expected, self.count)
+        assert view.retry_after == max(0.0, left)
+        assert self.breaker.is_closed is (expected is BreakerState.CLOSED)
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

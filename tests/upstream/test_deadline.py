@@ -1,0 +1,99 @@
+"""A limit that is set again and again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tentaculo.upstream.deadline import Deadline
+
+
+class Clock:
+    """A loop's time and timers, turned by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: object) -> Timer:
+        timer = Timer(when, callback)
+        self.timers.append(timer)
+        return timer
+
+    def turn(self, now: float) -> None:
+        self.now = now
+        for timer in [timer for timer in self.timers if timer.at <= now and not timer.cancelled]:
+            self.timers.remove(timer)
+            timer.callback()  # type: ignore[operator]
+
+
+class Timer:
+    """A timer of that clock."""
+
+    def __init__(self, at: float, callback: object) -> None:
+        self.at, self.callback, self.cancelled = at, callback, False
+
+    def when(self) -> float:
+        return self.at
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def make() -> tuple[Clock, Deadline, list[float]]:
+    clock, reached = Clock(), list[float]()
+    return clock, Deadline(clock, lambda: reached.append(clock.now)), reached  # type: ignore[arg-type]
+
+
+def test_it_is_reached_once() -> None:
+    clock, deadline, reached = make()
+    deadline.set(5)
+    clock.turn(4.9)
+    assert reached == []
+    clock.turn(5)
+    clock.turn(50)
+    assert reached == [5]
+
+
+def test_setting_it_again_moves_it_and_makes_no_second_timer() -> None:
+    clock, deadline, reached = make()
+    for now in range(100):
+        clock.turn(now / 10)
+        deadline.set(30)
+        deadline.lift()
+        deadline.set(30)
+    assert len([timer for timer in clock.timers if not timer.cancelled]) == 1
+    clock.turn(30)
+    assert reached == []
+    clock.turn(39.9)
+    assert reached == [39.9]
+
+
+def test_an_earlier_limit_takes_a_timer_of_its_own() -> None:
+    clock, deadline, reached = make()
+    deadline.set(30)
+    deadline.set(1)
+    clock.turn(1)
+    assert reached == [1]
+
+
+def test_lifted_or_stopped_it_is_never_reached() -> None:
+    clock, deadline, reached = make()
+    deadline.set(1)
+    deadline.lift()
+    clock.turn(2)
+    deadline.set(1)
+    deadline.stop()
+    clock.turn(10)
+    assert reached == []
+    assert clock.timers == [] or all(timer.cancelled for timer in clock.timers)
+
+
+async def test_on_a_real_loop() -> None:
+    reached = asyncio.Event()
+    deadline = Deadline(asyncio.get_running_loop(), reached.set)
+    deadline.set(60)
+    deadline.set(0.01)
+    await asyncio.wait_for(reached.wait(), 5)

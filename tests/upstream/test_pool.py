@@ -1,0 +1,470 @@
+"""The pool, against real servers on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tentaculo.config.schema import LimitSettings
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.failure import Failure
+from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.errors import UpstreamError
+from tentaculo.upstream.pool import MAX_IDLE, MAX_IDLE_UNSAFE, Pool, look_up
+from tests.support.wire import Reader, Writer, answering, ok, read_request, upstream
+from tests.support.wire import Upstream as Server
+
+
+def pool_of(port: int, host: str = "127.0.0.1", **limits: Any) -> Pool:
+    return Pool(Endpoint("s", host, port), LimitSettings(**limits))
+
+
+async def ask(connection: UpstreamConnection) -> bytes:
+    """One exchange on `connection`; its body. It is not given back."""
+    connection.begin("GET")
+    connection.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    connection.is_request_whole = True
+    body = b""
+    async with asyncio.timeout(5):
+        assert await connection.response() is None
+        while not connection.answer.is_whole:
+            await connection.more()
+        body += b"".join(connection.take())
+    return body
+
+
+async def used(pool: Pool) -> UpstreamConnection:
+    """A new connection with one exchange behind it."""
+    connection = await pool.connect(5)
+    assert await ask(connection) == b"ok"
+    return connection
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.002)
+
+
+def idle(pool: Pool) -> int:
+    return int(repr(pool).split(": ")[1].split(" idle")[0])
+
+
+async def failure(pool: Pool, seconds: float = 5) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await pool.connect(seconds)
+    assert caught.value.untouched
+    assert "127.0.0" not in caught.value.detail
+    return caught.value
+
+
+class TestKeepingAlive:
+    async def test_the_connection_used_last_is_used_next(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            first, second = await used(pool), await used(pool)
+            pool.give_back(first)
+            pool.give_back(second)
+            assert idle(pool) == 2
+            assert pool.take_idle(repeatable=True) is second
+            assert await ask(second) == b"ok"
+            pool.give_back(second)
+            assert pool.take_idle(repeatable=False) is second
+            assert pool.take_idle(repeatable=False) is first
+            assert pool.take_idle(repeatable=True) is None
+            assert server.connections == pool.opened == 2
+            pool.give_back(first)
+            pool.give_back(second)
+            pool.close()
+            await server.until(lambda: server.gone == 2)
+
+    async def test_no_more_than_its_bound_are_kept(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port, pool=2)
+            connections = [await used(pool) for _ in range(3)]
+            for connection in connections:
+                pool.give_back(connection)
+            # The one that had idled longest went.
+            assert idle(pool) == 2
+            await server.until(lambda: server.gone == 1)
+            assert not connections[0].is_open
+            assert connections[2].is_open
+            pool.close()
+
+    async def test_the_others_go_when_they_have_grown_old(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            old, used_now = await used(pool), await used(pool)
+            pool.give_back(old)
+            old.idle_since -= MAX_IDLE + 0.01
+            pool.give_back(used_now)
+            assert idle(pool) == 1
+            assert not old.is_open
+            await server.until(lambda: server.gone == 1)
+            pool.close()
+
+    async def test_none_may_be_kept(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port, pool=0)
+            pool.give_back(await used(pool))
+            assert pool.take_idle(repeatable=True) is None
+            await server.until(lambda: server.gone == 1)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            ok(b"ok", b"Connection: close"),
+            ok() + b"more than was asked for",
+            b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ],
+    )
+    async def test_one_that_cannot_be_used_again_is_closed(self, answer: bytes) -> None:
+        async with upstream(answering(answer)) as server:
+            pool = pool_of(server.port)
+            pool.give_back(await used(pool))
+            assert idle(pool) == 0
+            await server.until(lambda: server.gone == 1)
+
+    async def test_one_whose_request_is_unfinished_is_closed(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            connection = await used(pool)
+            connection.is_request_whole = False
+            pool.give_back(connection)
+            assert idle(pool) == 0
+            await server.until(lambda: server.gone == 1)
+
+
+class TestGrowingOld:
+    async def test_what_cannot_be_repeated_gets_a_fresh_one_only(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            connection = await used(pool)
+            pool.give_back(connection)
+            connection.idle_since -= MAX_IDLE_UNSAFE + 0.01
+            assert pool.take_idle(repeatable=False) is None
+            # For what can be repeated it is good enough.
+            assert idle(pool) == 1
+            assert pool.take_idle(repeatable=True) is connection
+            pool.give_back(connection)
+            assert pool.take_idle(repeatable=False) is connection
+            connection.abort()
+
+    async def test_after_a_while_it_is_not_used_at_all(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            for connection in [await used(pool), await used(pool)]:
+                pool.give_back(connection)
+                connection.idle_since -= MAX_IDLE + 0.01
+            assert pool.take_idle(repeatable=True) is None
+            await server.until(lambda: server.gone == 2)
+
+
+class TestGoingWhileIdle:
+    async def after_one_answer(self, last: Callable[[Writer], None]) -> None:
+        go = asyncio.Event()
+
+        async def script(reader: Reader, writer: Writer, state: Server) -> None:
+            await read_request(reader)
+            writer.write(ok())
+            await go.wait()
+            last(writer)
+            await reader.read(1)
+
+        async with upstream(script) as server:
+            pool = pool_of(server.port)
+            connection = await used(pool)
+            pool.give_back(connection)
+            assert idle(pool) == 1
+            go.set()
+            await eventually(lambda: idle(pool) == 0)
+            assert not connection.is_open
+            assert pool.take_idle(repeatable=True) is None
+            await server.until(lambda: server.gone == 1)
+
+    async def test_closed(self) -> None:
+        await self.after_one_answer(lambda writer: writer.close())
+
+    async def test_half_closed(self) -> None:
+        await self.after_one_answer(lambda writer: writer.write_eof())
+
+    async def test_reset(self) -> None:
+        await self.after_one_answer(lambda writer: writer.transport.abort())
+
+    async def test_it_speaks_without_being_asked(self) -> None:
+        await self.after_one_answer(lambda writer: writer.write(ok(b"surprise")))
+
+    async def test_the_pool_closes(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            pool.give_back(await used(pool))
+            assert idle(pool) == 1
+            pool.close()
+            assert idle(pool) == 0
+            await server.until(lambda: server.gone == 1)
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """A port that nobody listens on, held so that nobody can."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+DEAD = "127.0.0.2"
+
+
+@contextmanager
+def swallowing(port: int = 0) -> Iterator[int]:
+    """A port of `DEAD` whose listener's queue is full: Linux drops what comes then, as a dead machine would."""
+    with socket.socket() as listener:
+        listener.bind((DEAD, port))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(2)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            for one in waiting:
+                one.close()
+
+
+class TestConnecting:
+    async def test_refused(self, refusing: int) -> None:
+        error = await failure(pool_of(refusing))
+        assert error.failure is Failure.CONNECT_REFUSED
+
+    async def test_no_answer_in_time(self) -> None:
+        with swallowing() as port:
+            error = await failure(pool_of(port, DEAD), 0.1)
+        assert error.failure is Failure.CONNECT_TIMEOUT
+
+    async def test_over_ipv6(self) -> None:
+        async with upstream(answering(ok()), "::1") as server:
+            pool = pool_of(server.port, "::1")
+            connection = await used(pool)
+            assert connection.address == "::1"
+            connection.abort()
+
+    async def test_one_dead_address_of_a_name_leaves_time_for_the_others(self) -> None:
+        async with upstream(answering(ok())) as server:
+            with swallowing(server.port):
+                pool = Pool(Endpoint("s", "name", server.port), LimitSettings(), look_up=Names([DEAD, "127.0.0.1"]))
+                connection = await pool.connect(2)
+                assert connection.address == "127.0.0.1"
+                connection.abort()
+
+    async def test_one_refused_address_of_a_name_leaves_the_others(self) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = Pool(Endpoint("s", "name", server.port), LimitSettings(), look_up=Names(["127.0.0.2", "127.0.0.1"]))
+            connection = await used(pool)
+            assert connection.address == "127.0.0.1"
+            connection.abort()
+
+
+SHORT = 0.001
+"""For how long a look-up is believed where a test waits for its end."""
+
+
+async def believed_no_more() -> None:
+    """Let `SHORT` pass on the loop's clock, whose step is a millisecond."""
+    await asyncio.sleep(0.005)
+
+
+class Names:
+    """A name server that says what it is told, and counts."""
+
+    def __init__(self, *said: list[str] | OSError | None) -> None:
+        """Each of `said` for one look-up, the last for all that follow; None hangs."""
+        self.said = list(said)
+        self.asked: list[tuple[str, int]] = []
+
+    async def __call__(self, name: str, port: int) -> list[str]:
+        self.asked.append((name, port))
+        said = self.said.pop(0) if len(self.said) > 1 else self.said[0]
+        if said is None:
+            await asyncio.Event().wait()
+            raise AssertionError
+        if isinstance(said, OSError):
+            raise said
+        return said
+
+
+class TestNames:
+    def pool(self, port: int, names: Names, resolve: float) -> Pool:
+        return Pool(Endpoint("s", "name", port), LimitSettings(resolve=resolve), look_up=names)
+
+    async def test_the_system_knows_this_machine(self) -> None:
+        assert set(await look_up("localhost", 80)) <= {"127.0.0.1", "::1"}
+        async with upstream(answering(ok())) as server:
+            connection = await used(pool_of(server.port, "localhost"))
+            assert connection.address == "127.0.0.1"
+            connection.abort()
+
+    async def test_an_address_is_not_looked_up(self) -> None:
+        names = Names(OSError())
+        async with upstream(answering(ok())) as server:
+            pool = Pool(Endpoint("s", "127.0.0.1", server.port), LimitSettings(), look_up=names)
+            (await used(pool)).abort()
+        assert names.asked == []
+
+    async def test_one_that_is_not_found(self, refusing: int) -> None:
+        error = await failure(self.pool(refusing, Names(socket.gaierror(socket.EAI_NONAME, "x")), 30))
+        assert error.failure is Failure.DNS_FAILED
+
+    async def test_a_silent_name_server(self, refusing: int) -> None:
+        error = await failure(self.pool(refusing, Names(None), 30), 0.05)
+        assert error.failure is Failure.CONNECT_TIMEOUT
+
+    async def test_an_answer_is_believed_for_a_time(self) -> None:
+        names = Names(["127.0.0.1"])
+        async with upstream(answering(ok())) as server:
+            pool = self.pool(server.port, names, 3600)
+            for _ in range(3):
+                (await used(pool)).abort()
+            assert names.asked == [("name", server.port)]
+
+    async def test_then_it_is_asked_again_and_idle_connections_to_what_is_gone_are_closed(self) -> None:
+        names = Names(["127.0.0.1"], ["127.0.0.2"])
+        async with upstream(answering(ok()), "0.0.0.0") as server:
+            pool = self.pool(server.port, names, SHORT)
+            before = await used(pool)
+            pool.give_back(before)
+            await believed_no_more()
+            after = await used(pool)
+            assert after.address == "127.0.0.2"
+            assert not before.is_open
+            assert idle(pool) == 0
+            assert len(names.asked) == 2
+            after.abort()
+
+    async def test_idle_connections_to_what_is_still_there_stay(self) -> None:
+        async with upstream(answering(ok()), "0.0.0.0") as server:
+            pool = self.pool(server.port, Names(["127.0.0.1"], ["127.0.0.2", "127.0.0.1"]), SHORT)
+            before = await used(pool)
+            pool.give_back(before)
+            await believed_no_more()
+            (await used(pool)).abort()
+            assert pool.take_idle(repeatable=True) is before
+            before.abort()
+
+    @pytest.mark.parametrize("away", [OSError("no name server"), None], ids=["refuses", "is silent"])
+    async def test_a_name_server_that_is_away_takes_nothing_away(self, away: OSError | None) -> None:
+        async with upstream(answering(ok())) as server:
+            names = Names(["127.0.0.1"], away)
+            pool = self.pool(server.port, names, SHORT)
+            pool.give_back(await used(pool))
+            await believed_no_more()
+            connection = await pool.connect(0.4)
+            assert len(names.asked) == 2
+            assert connection.address == "127.0.0.1"
+            assert idle(pool) == 1
+            connection.abort()
+            pool.close()
+
+    async def test_who_connects_during_a_look_up_goes_on_with_what_is_known(self) -> None:
+        names = Names(["127.0.0.1"], None)
+        async with upstream(answering(ok())) as server:
+            pool = self.pool(server.port, names, 0.2)
+            (await used(pool)).abort()
+            await asyncio.sleep(0.205)
+            made = await asyncio.gather(*(pool.connect(0.3) for _ in range(3)))
+            assert len(names.asked) == 2
+            for connection in made:
+                connection.abort()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost that signed itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-out", str(made[0]), "-keyout", str(made[1])]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return made
+
+
+class TestTls:
+    async def connect(self, certificate: tuple[Path, Path], name: str, *, trusts: bool) -> bytes:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+
+        async def serve(reader: Reader, writer: Writer) -> None:
+            try:
+                await read_request(reader)
+                writer.write(ok())
+                await reader.read()
+            except (OSError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            trust = ssl.create_default_context(cafile=str(certificate[0])) if trusts else None
+            pool = Pool(Endpoint("s", name, port, tls=True), LimitSettings(), tls=trust, look_up=Names(["127.0.0.1"]))
+            connection = await pool.connect(5)
+            try:
+                return await ask(connection)
+            finally:
+                connection.abort()
+
+    async def test_a_certificate_that_is_trusted(self, certificate: tuple[Path, Path]) -> None:
+        assert await self.connect(certificate, "localhost", trusts=True) == b"ok"
+
+    @pytest.mark.parametrize(("name", "trusts"), [("localhost", False), ("other.example", True)])
+    async def test_one_that_is_not(self, certificate: tuple[Path, Path], name: str, trusts: bool) -> None:
+        with pytest.raises(UpstreamError) as caught:
+            await self.connect(certificate, name, trusts=trusts)
+        assert caught.value.failure is Failure.TLS_FAILED
+        assert caught.value.untouched
+
+
+async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() -> None:
+    async with upstream(answering(ok(b"someone else's"))) as server:
+        pool = pool_of(server.port)
+        connection = await pool.connect(5)
+        connection.begin("GET")
+        connection.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        connection.is_request_whole = True
+        await connection.response()
+        await eventually(lambda: connection.answer.is_whole)
+        pool.give_back(connection)
+        assert pool.take_idle(repeatable=True) is None
+        assert not connection.is_open
+        pool.close()
+
+
+async def test_an_answer_that_came_with_a_reset_is_read() -> None:
+    """The write that meets the reset comes before the read that would have found the answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pool = pool_of(server.getsockname()[1])
+        connection = await pool.connect(5)
+        peer, _ = server.accept()
+        connection.begin("POST")
+        peer.sendall(ok(b"early"))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        connection.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert await connection.response() is None
+        assert connection.take() == [b"early"]
+        assert connection.answer.is_whole
+        assert not connection.is_open
+        pool.give_back(connection)
+        assert idle(pool) == 0

@@ -1,0 +1,166 @@
+"""Alive, ready, and the numbers."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import ClientSession
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from tentaculo.model.endpoint import Counts, Endpoint
+from tentaculo.model.health import EndpointView, Health
+from tentaculo.server.lifecycle import Phase
+from tentaculo.web.metrics import AlertStats, GatewayCollector, Load, MetricsCache
+from tests.support.native_gateway import CLOSED, Gateway, view
+
+
+async def scrape(client: ClientSession) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    async with client.get("/metrics") as answer:
+        assert answer.status == 200
+        assert answer.content_type == "text/plain"
+        text = await answer.text()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def nobody() -> AlertStats:
+    return AlertStats(0, {})
+
+
+def idle() -> Load:
+    return Load(0, 0, 0)
+
+
+def labels(**values: str) -> frozenset[tuple[str, str]]:
+    return frozenset(values.items())
+
+
+async def test_metrics_say_what_the_board_says(gateway: Gateway) -> None:
+    found = await scrape(gateway.client)
+    health = "tentaculo_service_health"
+    assert found[health, labels(service="hermes", health="down")] == 1
+    assert found[health, labels(service="hermes", health="up")] == 0
+    for name in ("madre", "switch", "shubniggurath"):
+        assert sum(found[health, labels(service=name, health=one.value)] for one in Health) == 1
+    assert found["tentaculo_service_latency_ms", labels(service="madre")] == 4
+    assert ("tentaculo_service_latency_ms", labels(service="hermes")) not in found
+    assert found["tentaculo_breaker_open", labels(service="mcp")] == 1
+    assert found["tentaculo_breaker_open", labels(service="madre")] == 0
+    assert found["tentaculo_store_dropped_total", labels()] == 7
+    assert found["tentaculo_store_up", labels()] == 1
+    assert found["tentaculo_requests_total", labels(service="madre", status_class="2xx")] == 41
+    assert found["tentaculo_request_seconds_total", labels(service="madre", status_class="5xx")] == 0.25
+    assert found["tentaculo_connections_open", labels()] == 12
+    assert found["tentaculo_requests_in_flight", labels()] == 5
+    assert found["tentaculo_tasks", labels()] == 20
+    assert found["process_resident_memory_bytes", labels()] > 1_000_000
+
+
+async def test_probes_and_requests_are_counted_apart_and_roots_are_named(gateway: Gateway) -> None:
+    seen = EndpointView(Endpoint("operator", "a", 1), Health.DOWN, CLOSED, Counts(812, 3), Counts(4000, 31))
+    gateway.state.services = (view("operator", health=Health.DOWN, root="switch", upstreams=(seen,)), view("switch"))
+    found = await scrape(gateway.client)
+    numbers = {"tentaculo_probes_total": (812, 3), "tentaculo_upstream_requests_total": (4000, 31)}
+    for name, (ok, failed) in numbers.items():
+        assert found[name, labels(service="operator", result="ok")] == ok
+        assert found[name, labels(service="operator", result="failed")] == failed
+    affected = {key: value for key, value in found.items() if key[0] == "tentaculo_service_affected"}
+    assert affected == {("tentaculo_service_affected", labels(service="operator", root="switch")): 1}
+
+
+async def test_labels_are_escaped(gateway: Gateway) -> None:
+    name = 'a"b\\c\nd{} 1\ninjected 1'
+    gateway.state.services = (view(name),)
+    found = await scrape(gateway.client)
+    assert found["tentaculo_breaker_open", labels(service=name)] == 0
+    assert not [key for key in found if key[0] == "injected"]
+
+
+async def test_openmetrics_is_spoken_where_it_is_asked_for(gateway: Gateway) -> None:
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+    async with gateway.client.get("/metrics", headers={"Accept": accept}) as answer:
+        assert answer.content_type == "application/openmetrics-text"
+        assert (await answer.text()).endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("version", ["1.x", "\N{FULLWIDTH DIGIT ONE}", "1.0.0\udcff", "", "9" * 5000])
+def test_a_senseless_version_is_answered_all_the_same(version: str) -> None:
+    text, content_type = MetricsCache(CollectorRegistry()).text(f"application/openmetrics-text;version={version}")
+    assert isinstance(text, bytes)
+    assert content_type.isascii()
+
+
+def test_a_flood_of_scrapes_costs_one_a_second() -> None:
+    read, now = 0, 100.0
+
+    def dropped() -> int:
+        nonlocal read
+        read += 1
+        return read
+
+    registry = CollectorRegistry()
+    fleet = GatewayCollector(
+        snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, duty=nobody
+    )
+    registry.register(fleet)
+    scrapes, read = MetricsCache(registry, clock=lambda: now), 0
+    first = scrapes.text("")
+    for _ in range(50):
+        assert scrapes.text("") == first
+    assert read == 1
+    now += 1.0
+    assert scrapes.text("") != first
+    assert read == 2
+
+
+def test_a_flood_of_formats_is_bounded_too() -> None:
+    registry, made = CollectorRegistry(), 0
+
+    def dropped() -> int:
+        nonlocal made
+        made += 1
+        return made
+
+    registry.register(
+        GatewayCollector(
+            snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, duty=nobody
+        )
+    )
+    scrapes, made = MetricsCache(registry, clock=lambda: 100.0), 0
+    for number in range(50):
+        text, content_type = scrapes.text(f"application/openmetrics-text;version=1.0.{number}")
+        assert text.endswith(b"# EOF\n") is content_type.startswith("application/openmetrics-text")
+    assert made <= 5
+
+
+async def test_livez(gateway: Gateway) -> None:
+    gateway.state.phase, gateway.state.lost = Phase.DRAINING, "The database file x.db is read-only."
+    async with gateway.client.get("/livez") as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "alive"})
+
+
+@pytest.mark.parametrize(("phase", "status"), [(Phase.STARTING, 503), (Phase.READY, 200), (Phase.DRAINING, 503)])
+async def test_readyz_follows_the_process(gateway: Gateway, phase: Phase, status: int) -> None:
+    gateway.state.phase = phase
+    async with gateway.client.get("/readyz") as answer:
+        assert answer.status == status
+        assert await answer.json() == {
+            "status": phase.value,
+            "checks": {
+                "process": {"status": "ok" if phase is Phase.READY else phase.value},
+                "database": {"status": "ok"},
+            },
+        }
+
+
+async def test_a_lost_database_is_named_and_leaves_it_ready(gateway: Gateway) -> None:
+    gateway.state.lost = "The database file x.db is read-only."
+    async with gateway.client.get("/readyz") as answer:
+        assert answer.status == 200
+        assert (await answer.json())["checks"]["database"] == {
+            "status": "failed",
+            "problem": "The database file x.db is read-only.",
+        }
