@@ -321,7 +321,7 @@ def test_a_faulty_call_of_a_library_is_logged_as_it_is(set_up: SetUp) -> None:
 
 
 def test_a_stream_that_blocks_costs_lines_and_never_the_caller(restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging, "MAX_WAITING", 100)
+    monkeypatch.setattr("tentaculo.telemetry.line_writer.MAX_WAITING", 100)
     reading, writing = os.pipe()
     with open(writing, "w") as stream, open(reading) as reader:
         writer = logging_setup.set_up(LogSettings(format="json"), stream)
