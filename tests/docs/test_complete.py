@@ -150,3 +150,22 @@ def test_the_api_has_no_other_error_word() -> None:
     rows = re.findall(r"(?m)^\| \d{3}[^|]*\|(.*)", errors)
     documented = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
     assert documented == {failure.error for failure in Failure}
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name
+)
+def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    for target, _, anchor in (link.partition("#") for link in links if "://" not in link):
+        file = path.parent / target if target else path
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.*)$", file.read_text(encoding="utf-8"))
+            assert anchor in {slug(heading) for heading in headings}, f"{target}#{anchor}"
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub makes of a heading."""
+    plain = heading.replace("&lt;", "<").replace("&gt;", ">").lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
