@@ -19,7 +19,7 @@ from bench.process import BenchError
 from bench.stats import Spread
 
 JUDGED = ("haproxy", "nginx")
-"""Whom ours is compared with first."""
+"""The proxies with which the gateway is compared first."""
 _OTHERS = tuple(peer.name for peer in ALL_PEERS if peer is not OURS)
 _INTRO = """\
 # Broken replicas
