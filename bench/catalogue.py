@@ -65,7 +65,7 @@ CASES = (
     Case(
         "varied",
         "GET 1 KB, another target each time, 32 connections",
-        "wrk, one thread; the query differs from request to request, so that nobody gains by remembering the last one",
+        "wrk, one thread; the query differs from request to request, so no proxy can reuse the last result",
         (Metric("rps", "requests/s", "", compared=True), _CPU, _BUSY),
     ),
     Case(

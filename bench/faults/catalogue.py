@@ -56,10 +56,10 @@ FAULTS = (
     Fault("errors", "30 % errors", "30 % of all requests, health included, get a 500", Behaviour(0.3, 0.3)),
     Fault("slow", "slow", "every answer, health included, takes 2.5 s more", Behaviour(delay=2.5)),
     Fault("flapping", "flapping", "refuses connections for 3 s, works for 3 s, …", Behaviour(closed=True), flaps=3.0),
-    Fault("lies-well", "health lies: well", "health says 200, all traffic gets a 500", Behaviour(failing=1.0)),
+    Fault("lies-well", "wrong health: up", "health says 200, all traffic gets a 500", Behaviour(failing=1.0)),
     Fault(
         "lies-ill",
-        "health lies: ill",
+        "wrong health: down",
         "health says 500, all traffic is fine",
         Behaviour(failing_health=1.0),
         works=True,
@@ -117,7 +117,7 @@ METRICS = (
     Metric("recovered", "in use again after, s", 1, 0.5),
     Metric("failed", "failed", 0, 5),
     Metric("hurt", "failed or late", 0, 5),
-    Metric("ejected", "well one out of use, s", 1, 0.5),
+    Metric("ejected", "healthy one out of use, s", 1, 0.5),
 )
 
 

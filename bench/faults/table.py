@@ -19,48 +19,47 @@ from bench.process import BenchError
 from bench.stats import Spread
 
 JUDGED = ("haproxy", "nginx")
-"""Whom ours is compared with first."""
+"""The proxies with which the gateway is compared first."""
 _OTHERS = tuple(peer.name for peer in ALL_PEERS if peer is not OURS)
 _INTRO = """\
 # Broken replicas
 
 Written by `make faults`; don't edit.{what}
 
-A service with {replicas} is asked {rate:.0f} times a second, four GETs and a POST in turn, each on a connection of its own, on
-a fixed schedule whatever the answers take. After {calm:.0f} calm seconds the first replica breaks, for {lasts} seconds (round by round),
-and the load goes on for {after:.0f} seconds after that. The same is done behind each proxy at the same time. Numbers are medians over
-{rounds}, with the least and the most in parentheses where they differ; of every number less is better.
+A service with {replicas} gets {rate:.0f} requests a second, four GETs and a POST in turn, each on its own connection, on
+a fixed schedule that does not depend on the responses. After {calm:.0f} seconds the first replica fails, for {lasts} seconds (per round),
+and the load continues for {after:.0f} seconds after that. All proxies are tested at the same time. Numbers are medians over
+{rounds}, with the minimum and the maximum in parentheses where they differ. For every number less is better.
 
 | number | meaning |
 |---|---|
-| out of use after | from the beginning of the fault until the broken replica gets less than a tenth of its share of the traffic, for two seconds at least |
+| out of use after | from the beginning of the fault until the failed replica gets less than a tenth of its share of the traffic for at least two seconds |
 | shown after | until the proxy's own page or API shows that something is wrong; nginx has none in its free version |
-| in use again after | from the end of the fault until the replica gets most of its share again; where it is the only one, until callers get good answers again |
-| failed | requests that got no answer, a cut one, or a 5xx, from the beginning of the fault on |
-| failed or late | those, and the ones answered well after more than {late:.0f} s |
-| well one out of use | seconds in which a replica that answers all traffic well got less than a quarter of its share |
+| in use again after | from the end of the fault until the replica gets most of its share again; if it is the only one, until clients get successful responses again |
+| failed | requests with no response, an incomplete one, or a 5xx, after the beginning of the fault |
+| failed or late | those, and successful responses after more than {late:.0f} s |
+| healthy one out of use | seconds in which a replica that works got less than a quarter of its share |
 
-"Never" means not while it lasted. A dash means that there is nothing to measure: who never took a replica out of use
-cannot take it back.
+"Never" means not during the fault. A dash means that there is nothing to measure: a proxy that never took a replica
+out of use cannot use it again.
 """
 _METHOD = """\
 ## How the proxies are set up
 
-- All: 2 s to connect, 10 s for an answer, connections to the replicas kept. None repeats a request that was answered,
-  nor a POST that was sent; all may try another replica when one cannot be reached.
-- **Tentáculo Link**: its defaults, but for those time limits, `breaker = { open_for = 0.5 }` and `probe = { interval = 2, timeout = 2 }`, so that it
-  asks no more rarely than HAProxy; like there, once a second while something changes, and three failures and two
-  successes decide.
+- All: 2 s to connect, 10 s for a response, keep-alive connections to the replicas. None retries a request that got a
+  response, or a POST that was sent; all may try another replica if one cannot be reached.
+- **Tentáculo Link**: its defaults, except those timeouts, `breaker = { open_for = 0.5 }` and `probe = { interval = 2, timeout = 2 }`, so it
+  probes as often as HAProxy; both probe once a second during a change, and need three failures or two successes.
 - **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`,
   ten errors in a row mark a replica down; `option redispatch 1`, `retry-on conn-failure empty-response`, no replay of
   POST; sessions of a replica that goes down are ended.
-- **nginx**: its free version, which watches traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
-- The last two also with their least-connections balancing: round robin is what both do by default, and what HAProxy's
-  manual advises for HTTP.
+- **nginx**: its free version, which evaluates traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
+- HAProxy and nginx also with least-connections balancing: round robin is the default of both, and HAProxy's manual
+  recommends it for HTTP.
 
-What this does not show: a hang that ends by itself, with an answer to all that was asked meanwhile, is kinder to whoever
-keeps waiting. Where it is the only replica, nginx then has callers who waited up to 10 s and were served, while Tentáculo
-Link and HAProxy refuse at once after the first 10 s.
+What this does not show: after a hang that ends by itself, a replica may still respond to all waiting requests. If it is
+the only replica, nginx keeps its clients waiting for up to 10 s and then serves them, while Tentáculo Link and HAProxy
+refuse requests at once after the first 10 s.
 
 The configurations are in `bench/faults/peers.py`, the faults in `bench/faults/catalogue.py`.
 """
@@ -91,8 +90,8 @@ def _verdicts(rows: Sequence[Row], results: Results) -> str:
     lines = [
         "## Ours against the better of HAProxy and nginx",
         "",
-        "Each number is compared with whichever of the two did best in it; a row is worse where any number is. What is",
-        "no more than half a second, five requests or a tenth apart counts as equal. The last column compares with the",
+        "Each number is compared with the better of the two; a row is worse if any number is worse. A difference of",
+        "at most half a second, five requests or a tenth counts as equal. The last column compares with the",
         "best of their variants with least-connections balancing as well.",
         "",
         "| fault | ours is | better in | worse in | variants too |",

@@ -1,4 +1,4 @@
-"""The README's lines do what the README says."""
+"""The commands, links and configuration in the README work."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def test_each_curl_line_works(gateway: Running, line: str) -> None:
         stdout=PIPE,
         stderr=PIPE,
     )
-    answer, said = await process.communicate()
-    left_by_itself = 28 if "--max-time" in line else 0
-    assert process.returncode == left_by_itself, said.decode()
-    assert answer
+    output, errors = await process.communicate()
+    expected = 28 if "--max-time" in line else 0
+    assert process.returncode == expected, errors.decode()
+    assert output
 
 
 async def test_every_native_path_has_a_curl_line() -> None:
-    # What bears the number of an incident or of a maintenance cannot be called before there is one.
+    # A path with the id of an incident or a maintenance window needs one that exists.
     fixed = {path for path in NATIVE if "<id>" not in path}
     assert len(fixed) == 17
     called = {match for line in CURLS for match in re.findall(r"\$URL(/[^\s\"?]*)", line)}
@@ -58,18 +58,18 @@ async def test_every_native_path_has_a_curl_line() -> None:
         "/<service>/health": "/madre/health",
         "/vx11/history/<service>": "/vx11/history/madre",
     }
-    # The demonstration's services are asked; none of them calls by itself.
+    # The services of the demonstration are probed; none of them sends heartbeats.
     assert {named.get(path, path) for path in fixed} - {"/vx11/heartbeat/<service>"} <= called
 
 
-async def test_every_file_it_points_to_is_there() -> None:
+async def test_every_linked_file_exists() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README + API) if "://" not in link]
     assert len(links) > 5
     missing = [link for link in links if not (ROOT / link).exists() and not (ROOT / "docs" / link).exists()]
     assert missing == []
 
 
-async def test_the_configuration_it_shows_is_valid() -> None:
+async def test_the_configuration_example_is_valid() -> None:
     text = "".join(re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
     text = text.replace("sha256:…", "sha256:" + "0" * 64).replace("whsec_…", "whsec_" + "A" * 32)
     tables = tomllib.loads(text)

@@ -92,8 +92,8 @@ def page(soak: Soak) -> str:
     lines = [
         "# Soak",
         "",
-        f"`make soak` sends {soak.requests:,} mixed exchanges through a gateway process of its own and looks at it every",
-        "second. It wrote this page; the exit code is 1 when memory is not flat or anything went otherwise than it should.",
+        f"`make soak` sends {soak.requests:,} mixed exchanges through a gateway process and samples it every",
+        "second. It wrote this page. The exit code is 1 if memory is not flat or an exchange had an unexpected result.",
         "",
         "![Resident memory over the exchanges](soak.svg)",
         "",
@@ -109,14 +109,14 @@ def page(soak: Soak) -> str:
             f"| second half, least squares | {soak.slope:+.2f} bytes per exchange, {soak.rise / MIB:+.2f} MiB in all: "
             f"{verdict} (at most {soak.allowance / MIB:g} MiB) |"
         ),
-        f"| in flight at once | {held} at most |",
-        f"| left at the end | {soak.at_end} |",
+        f"| in flight at the same time | {held} at most |",
+        f"| open at the end | {soak.at_end} |",
         f"| unexpected | {len(soak.faults)} |",
         "",
         *(f"- {fault}" for fault in soak.faults[:50]),
         *([""] if soak.faults else []),
         *(f"{note}\n" for note in soak.notes),
-        "| exchange | times, each as it should be |",
+        "| exchange | expected results |",
         "|---|---|",
         *(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in sorted(soak.outcomes.items())),
     ]

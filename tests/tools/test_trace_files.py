@@ -1,0 +1,36 @@
+"""The paths through the code stay short: a newcomer can follow each of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.support.gateway_process import ROOT, clean_environment
+
+CEILINGS = {
+    "repeated GET, fast path": 26,
+    "repeated GET, ordinary path": 35,
+    "ingested event": 35,
+    "failed probe": 37,
+    "status page": 37,
+}
+"""Files of tentaculo/ that each path may visit. The goal is 12, 16, 16, 16 and 20; lower these as paths get shorter."""
+
+
+def test_each_path_visits_few_files() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.trace_files", "--json"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == CEILINGS.keys()
+    assert {name: path["files"] for name, path in found.items() if path["files"] > CEILINGS[name]} == {}
+    # A trace that sees too little would pass as well.
+    assert all(path["files"] > 5 and path["calls"] > 20 for path in found.values())
