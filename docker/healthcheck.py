@@ -1,17 +1,67 @@
-"""The image's HEALTHCHECK: exit code 0 when HEALTHCHECK_URL (default: the gateway's /livez) answers 200.
+"""The image's HEALTHCHECK: exit code 0 when the gateway's own /livez answers 200, else 1 with the reason.
 
-A service of the fleet may want the token even here, so it is sent where the environment has one.
+The address comes from the configuration that the gateway itself reads: the first file that exists of TENTACULO_CONFIG,
+the image's own and ./tentaculo.toml, with TENTACULO_* over it. HEALTHCHECK_URL replaces it, for a service that runs from
+the same image; a service on this machine is sent the token too, as some ask for it on their health path.
+
+`http.client` connects directly, whatever HTTP_PROXY says, and follows no redirect: the token stays in the container.
 """
+
+from __future__ import annotations
 
 import os
 import sys
-import urllib.request
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
 
-url = os.environ.get("HEALTHCHECK_URL", "http://127.0.0.1:8000/livez")
-token = os.environ.get("TENTACULO_TOKEN", "")
-request = urllib.request.Request(url, headers={"X-VX11-Token": token} if token else {})  # noqa: S310  our own address
-try:
-    with urllib.request.urlopen(request, timeout=4) as response:  # noqa: S310
-        sys.exit(0 if response.status == 200 else 1)
-except OSError as error:
-    sys.exit(str(error))
+IMAGE_CONFIG = Path("/etc/tentaculo/tentaculo.toml")
+TIMEOUT = 4.0
+"""Seconds for connecting, and again for the response."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def own_url() -> str:
+    """The gateway's /livez, by its configuration. Raises `ValueError` where that has faults."""
+    if not any((Path(folder or ".") / "tentaculo").is_dir() for folder in sys.path):
+        # Run from a checkout, where the package is not installed.
+        sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from tentaculo.config.errors import ConfigError
+    from tentaculo.config.loader import load
+    from tentaculo.net.tcp import local_url
+
+    named = os.environ.get("TENTACULO_CONFIG")
+    try:
+        server = load(IMAGE_CONFIG if not named and IMAGE_CONFIG.exists() else None).config.server
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return f"{local_url(*server.addresses[0])}/livez"
+
+
+def status_of(url: str, token: str) -> int:
+    """The status that `url` answers. Raises `OSError`, `HTTPException` and `ValueError`."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError(f"{url} is not an http:// address")
+    connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT)
+    headers = {"X-VX11-Token": token} if token and parts.hostname in LOOPBACK else {}
+    try:
+        connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def main() -> str | int:
+    """The exit status: 0, or the reason for 1."""
+    try:
+        named = os.environ.get("HEALTHCHECK_URL")
+        # The gateway's /livez asks for no token, so it is sent none.
+        status = status_of(named, os.environ.get("TENTACULO_TOKEN", "")) if named else status_of(own_url(), "")
+    except (OSError, HTTPException, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return 0 if status == 200 else f"it answered {status}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

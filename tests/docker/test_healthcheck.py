@@ -1,0 +1,78 @@
+"""The image's health check, run as Docker runs it: a program with an environment, beside a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.support.gateway_process import ROOT, TOKEN, Running, running_gateway
+from tests.support.wire import answering, ok, upstream
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway() -> AsyncIterator[Running]:
+    async with running_gateway({"services": {"a": {"url": "http://127.0.0.1:9"}}}) as running:
+        yield running
+
+
+async def check(**env: str) -> tuple[int | None, str]:
+    """Its exit code and what it prints, with nothing but `env` in its environment."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, ROOT / "docker" / "healthcheck.py"), env={"PATH": os.environ["PATH"], **env}, stderr=PIPE
+    )
+    _, printed = await process.communicate()
+    return process.returncode, printed.decode()
+
+
+async def test_it_asks_the_port_that_the_environment_sets(gateway: Running) -> None:
+    assert await check(TENTACULO_SERVER_PORT=str(gateway.port)) == (0, "")
+    assert await check(TENTACULO_SERVER_LISTEN=f'["0.0.0.0:{gateway.port}", "127.0.0.1:9"]') == (0, "")
+
+
+async def test_it_asks_the_port_that_the_file_sets(gateway: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("etc") / "gateway.toml"
+    file.write_text(f"[server]\nport = {gateway.port}\n")
+    assert await check(TENTACULO_CONFIG=str(file)) == (0, "")
+
+
+async def test_a_gateway_that_does_not_answer_is_unhealthy(gateway: Running) -> None:
+    code, printed = await check(TENTACULO_SERVER_PORT="9")
+    assert (code, "refused" in printed) == (1, True)
+    code, printed = await check(HEALTHCHECK_URL=f"{gateway.url}/nothing")
+    assert (code, printed) == (1, "it answered 404\n")
+
+
+@pytest.mark.parametrize("env", [{"TENTACULO_SERVER_PORT": "x"}, {"HEALTHCHECK_URL": "https://127.0.0.1/"}])
+async def test_a_setting_that_cannot_be_used_is_named(env: dict[str, str]) -> None:
+    code, printed = await check(**env)
+    assert code == 1
+    assert "Traceback" not in printed
+    assert ("server.port" if "TENTACULO_SERVER_PORT" in env else "https://127.0.0.1/") in printed
+
+
+async def test_a_proxy_of_the_environment_is_not_used(gateway: Running) -> None:
+    async with upstream(answering(ok())) as proxy:
+        proxies = dict.fromkeys(
+            ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), f"http://127.0.0.1:{proxy.port}"
+        )
+        found = await check(HEALTHCHECK_URL=f"{gateway.url}/livez", TENTACULO_TOKEN=TOKEN, **proxies)
+        assert (found, proxy.connections) == ((0, ""), 0)
+
+
+@pytest.mark.parametrize(("host", "tokens"), [("127.0.0.1", [TOKEN]), ("127.0.0.2", [])])
+async def test_the_token_is_sent_to_this_container_only_and_no_redirect_is_followed(
+    host: str, tokens: list[str]
+) -> None:
+    elsewhere = ok(b"", b"Location: http://127.0.0.1:9/", status=b"302 Found")
+    async with upstream(answering(elsewhere), host) as service:
+        code, printed = await check(HEALTHCHECK_URL=f"http://{host}:{service.port}/health", TENTACULO_TOKEN=TOKEN)
+        assert (code, printed) == (1, "it answered 302\n")
+        assert service.requests[0].all("X-VX11-Token") == tokens
