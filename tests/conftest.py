@@ -21,7 +21,12 @@ from tentaculo.security.tokens import hash_token
 from tentaculo.telemetry.request_record import RequestRecord
 
 TOKEN = "test-token"
-pytest_plugins = ("tests.support.config", "tests.support.health")
+pytest_plugins = (
+    "tests.support.config",
+    "tests.support.postgresql",
+    "tests.support.databases",
+    "tests.support.health",
+)
 
 # How long an example takes is the machine's affair; each test has a limit of its own.
 settings.register_profile("without deadlines", deadline=None)
