@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,7 @@ from tentaculo.telemetry.request_record import RequestRecord
 
 TOKEN = "test-token"
 pytest_plugins = (
+    "tests.support.groups",
     "tests.support.config",
     "tests.support.postgresql",
     "tests.support.databases",
@@ -31,6 +33,12 @@ pytest_plugins = (
 # How long an example takes is the machine's affair; each test has a limit of its own.
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the thousands of collected tests out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
