@@ -79,7 +79,7 @@ TESTED_IN: dict[str, str] = {
     "server/buffered_request": "server/test_fast_path",
     "server/connection_limits": "server/test_connection",
     "server/lifecycle": "web/test_metrics",
-    "server/request_body": "events/test_ingest",
+    "server/request_body": "web/test_incidents",
     "server/request_receiver": "server/test_connection",
     "server/templating": "server/test_problems",
     "upstream/connection": "upstream/test_pool",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -34,11 +32,3 @@ async def recorder_on() -> AsyncIterator[Callable[..., StoreClient]]:
     yield make
     for recorder in made:
         await recorder.close()
-
-
-async def eventually(is_so: Callable[[], object], within: float = 10) -> None:
-    """Wait until `is_so()`, at most `within` seconds."""
-    deadline = monotonic() + within
-    while not is_so():
-        assert monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.01)

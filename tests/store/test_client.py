@@ -18,10 +18,10 @@ from tentaculo.model.health import Health
 from tentaculo.store import migrate
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
-from tests.store.conftest import eventually
 from tests.support import store_samples
 from tests.support.runtime_tables import SERVICES, make_foreign, opened, rows_of
 from tests.support.store_samples import view
+from tests.support.waits import eventually
 
 RecorderOn = Callable[..., StoreClient]
 
