@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from tentaculo.store import migrate
 from tests.support.postgresql import Server
+from tests.support.runtime_tables import SERVICES, opened, rows_of
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -47,3 +52,39 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         server: Server = request.getfixturevalue("postgresql")
         with server.database(server.template("migrated", migrate.upgrade)) as url:
             yield url
+
+
+def sqlite(file: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{file}"
+
+
+def statuses(url: str) -> dict[str, str]:
+    """Service name → status in the runtime table."""
+    with opened(url) as connection:
+        return {row["service_name"]: row["status"] for row in rows_of(connection, SERVICES)}
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[sqlite3.Connection]:
+    """Another process's lock on the file, against readers too."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield other
+
+
+@contextmanager
+def statements() -> Iterator[list[int]]:
+    """The number of events that each INSERT of this process stores."""
+    found: list[int] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        if statement.startswith("INSERT INTO tentaculo_events"):
+            found.append(len(parameters) if many else 1)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
