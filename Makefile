@@ -1,16 +1,18 @@
-# Needs python3 (3.11 or newer) and make, nothing else; tools/bootstrap.sh does the installing, into .venv.
+# Needs python3 (3.11 or newer) and make. tools/bootstrap.sh installs everything else into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance soak check bench faults
+.PHONY: help run test test-fast test-flaky conformance soak check bench faults
 
 help:
-	@echo "make run           start the gateway: with tentaculo.toml where there is one, else the demonstration"
-	@echo "make test          run every test but those of make conformance"
-	@echo "make conformance   hold it to the suites by which others judge HTTP and WebSocket, in a few minutes"
-	@echo "make soak          send a million mixed requests and see that memory is flat, in ten minutes or so; REQUESTS=50000 takes less"
+	@echo "make run           start the gateway with tentaculo.toml, or the demonstration if there is no such file"
+	@echo "make test          run every test but those of make conformance, the fast ones first"
+	@echo "make test-fast     run the fast tests in two minutes, and list the groups that are left out"
+	@echo "make test-flaky    repeat the tests of what you changed 20 times; N=50 repeats them 50 times"
+	@echo "make conformance   run the HTTP and WebSocket suites of other projects, in a few minutes"
+	@echo "make soak          send a million mixed requests and check that memory is flat, in about ten minutes; REQUESTS=200000 takes two"
 	@echo "make check         lint, format, types"
 	@echo "make bench         compare with other proxies on this machine, in an hour; CASES=quick PEERS=ours,nginx takes less"
-	@echo "make faults        break replicas behind this, HAProxy and nginx, in forty minutes; ARGS=--quick takes half a minute"
+	@echo "make faults        break endpoints behind this gateway, HAProxy and nginx, in forty minutes; ARGS=--quick takes half a minute"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
 
@@ -18,10 +20,28 @@ run:
 	@tools/bootstrap.sh run
 	@exec .venv/bin/python -m tentaculo serve $(ARGS)
 
+PYTEST = .venv/bin/python -m pytest
+# The fast tests use two processes. The slow ones measure time and memory, so each has the machine to itself.
+FAST = $(PYTEST) --fast -n 2 --dist loadfile --ignore=tests/conformance
+SLOW = $(PYTEST) --slow --ignore=tests/conformance
+
 test:
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh system
-	@.venv/bin/python -m pytest --ignore=tests/conformance $(ARGS)
+ifdef ARGS
+	@$(PYTEST) --ignore=tests/conformance $(ARGS)
+else
+	@$(FAST); fast=$$?; $(SLOW); slow=$$?; [ $$fast -eq 0 ] || echo "The fast tests failed, see above." >&2; \
+		exit $$((fast != 0 || slow != 0))
+endif
+
+test-fast:
+	@tools/bootstrap.sh dev
+	@$(FAST) $(ARGS)
+
+test-flaky:
+	@tools/bootstrap.sh dev
+	@.venv/bin/python -m tests.support.repeat $(if $(N),-n $(N)) $(ARGS)
 
 conformance:
 	@tools/bootstrap.sh dev

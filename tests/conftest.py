@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,11 +22,23 @@ from tentaculo.security.tokens import hash_token
 from tentaculo.telemetry.request_record import RequestRecord
 
 TOKEN = "test-token"
-pytest_plugins = ("tests.support.config", "tests.support.health")
+pytest_plugins = (
+    "tests.support.groups",
+    "tests.support.config",
+    "tests.support.postgresql",
+    "tests.support.databases",
+    "tests.support.health",
+)
 
 # How long an example takes is the machine's affair; each test has a limit of its own.
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the thousands of collected tests out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

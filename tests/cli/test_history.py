@@ -24,7 +24,7 @@ from tentaculo.store.history_rollup import RollUpRequest, roll_up_history
 from tentaculo.store.migrate import upgrade
 from tentaculo.telemetry.history import HistoryCollector
 from tests.conftest import TOKEN, Live, living
-from tests.store.conftest import eventually
+from tests.support.waits import eventually
 from tests.support.wire import Request, answering, ok, upstream
 
 HEADERS = {"X-VX11-Token": TOKEN}

@@ -21,7 +21,7 @@ from tentaculo.store import incidents as store
 from tentaculo.store import migrate
 from tentaculo.store.database import once
 from tests.gateway.test_incident_service import SECRET
-from tests.support.health import free_port
+from tests.support.waits import free_port
 from tests.support.webhook_receiver import receiving
 
 Run = Callable[..., Result]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from datetime import date
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -126,7 +127,7 @@ E = EnvironmentText
         (Wheel, Wheel(size=0), Wheel(size=0)),
         (Wheel | None, {"size": 28, "spokes": 3}, Wheel(size=28, spokes=3)),
     ],
-    ids=repr,
+    ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", repr(value)),
 )
 def test_what_is_taken_and_how_it_is_kept(form: Any, data: object, value: object) -> None:
     found = kept(form, data)
@@ -167,7 +168,7 @@ def test_what_is_taken_and_how_it_is_kept(form: Any, data: object, value: object
             ["300.0.0.0"],
         ),
     ],
-    ids=repr,
+    ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", repr(value)),
 )
 def test_what_is_refused_and_in_which_words(form: Any, message: str, wrong: Any) -> None:
     for data in wrong:

@@ -22,14 +22,6 @@ from tentaculo.tasks import TaskGroup
 DEADLINE = 5.0
 
 
-async def until(holds: Callable[[], bool], what: str) -> None:
-    """Wait until `holds()`; fail naming `what` at the deadline."""
-    end = time.monotonic() + DEADLINE
-    while not holds():
-        assert time.monotonic() < end, f"not in time: {what}"
-        await asyncio.sleep(0.005)
-
-
 class Ledger:
     """A store for tests: keeps events in a list, and can be told to hang or to fail."""
 

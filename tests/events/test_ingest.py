@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tentaculo.events import ingest
-from tests.events.conftest import Gateway, Start, silent_for, until
+from tests.events.conftest import Gateway, Start, silent_for
+from tests.support.waits import eventually
 
 
 def envelope(type_: str, payload: Any, **more: Any) -> dict[str, Any]:
@@ -265,7 +266,7 @@ async def test_a_producer_that_does_not_wait_for_the_answer_is_heard(gateway: Ga
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = f"POST /events/ingest HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     writer.write(head.encode() + b"\r\n\r\n" + body)
-    await until(lambda: gateway.ledger.asked == 1, "the event at the store")
+    await eventually(lambda: gateway.ledger.asked == 1, "the event at the store")
     writer.transport.abort()
     gateway.ledger.open.set()
     assert (await listener.receive_json(timeout=5))["type"] == "spawn_created"

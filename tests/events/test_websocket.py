@@ -11,8 +11,9 @@ import websockets
 from aiohttp import WSMsgType
 
 from tentaculo.events import websocket
-from tests.events.conftest import DEADLINE, Gateway, Start, silent_for, until
+from tests.events.conftest import DEADLINE, Gateway, Start, silent_for
 from tests.support.event_clients import alert_text, error_of, raw_socket, text_frame
+from tests.support.waits import eventually
 
 # 1. On connecting
 
@@ -40,7 +41,7 @@ async def test_1_the_first_message_says_connected(gateway: Gateway, query: str, 
 async def test_1_a_client_id_of_any_bytes_is_harmless(gateway: Gateway, path: str) -> None:
     client = await raw_socket(gateway, path)
     client.close()
-    await until(lambda: len(gateway.hub) == 0, "the place given back")
+    await eventually(lambda: len(gateway.hub) == 0, "the place given back")
 
 
 # 2. Echo and errors
@@ -101,7 +102,7 @@ async def test_2_defect_4_a_list_or_a_binary_frame_does_not_kill_the_socket(gate
             assert json.loads(await socket.recv())["type"] == "error"
         await socket.send('{"a":1}')
         assert await socket.recv() == '{"a":1}'
-    await until(lambda: len(gateway.hub) == 0, "the place given back")
+    await eventually(lambda: len(gateway.hub) == 0, "the place given back")
 
 
 async def test_2_too_large_a_message_gets_an_error_and_far_too_large_a_one_closes(start: Start) -> None:
@@ -124,7 +125,7 @@ async def test_2_text_that_is_not_utf8_closes_as_rfc_6455_says(gateway: Gateway)
     await socket.send_frame(b'{"a":"\xff"}', WSMsgType.TEXT)
     await socket.receive(timeout=DEADLINE)
     assert socket.close_code == 1007
-    await until(lambda: len(gateway.hub) == 0, "the place given back")
+    await eventually(lambda: len(gateway.hub) == 0, "the place given back")
 
 
 # 3. Broadcast
@@ -206,8 +207,8 @@ async def test_3_an_event_accepted_from_a_client_that_leaves_at_once_is_kept(
     gateway.ledger.open.clear()
     client = await raw_socket(gateway)
     await asyncio.get_running_loop().sock_sendall(client, text_frame(alert_text(alert).encode()))
-    await until(lambda: gateway.ledger.asked == 1, "the event at the store")
+    await eventually(lambda: gateway.ledger.asked == 1, "the event at the store")
     client.close()
-    await until(lambda: len(gateway.hub) == 1, "the client gone")
+    await eventually(lambda: len(gateway.hub) == 1, "the client gone")
     gateway.ledger.open.set()
     assert (await other.receive_json(timeout=DEADLINE))["type"] == "system.alert"

@@ -12,8 +12,9 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.web import WebSocketResponse
 
 from tentaculo.events import websocket
-from tests.events.conftest import DEADLINE, Gateway, Start, silent_for, until
+from tests.events.conftest import DEADLINE, Gateway, Start, silent_for
 from tests.support.event_clients import alert_text, raw_socket, text_frame
+from tests.support.waits import eventually
 
 # 4. Client ids, slow clients
 
@@ -25,11 +26,11 @@ def alive() -> int:
 
 async def test_nothing_is_left_of_a_client_that_vanishes(gateway: Gateway) -> None:
     socket = await raw_socket(gateway)
-    await until(lambda: len(gateway.hub) == 1, "subscribed")
+    await eventually(lambda: len(gateway.hub) == 1, "subscribed")
     assert alive() == 1
     socket.close()
-    await until(lambda: len(gateway.hub) == 0, "the place given back")
-    await until(lambda: not alive(), "freed")
+    await eventually(lambda: len(gateway.hub) == 0, "the place given back")
+    await eventually(lambda: not alive(), "freed")
 
 
 async def test_4_defect_4_equal_client_ids_are_independent(gateway: Gateway, alert: dict[str, Any]) -> None:
@@ -38,7 +39,7 @@ async def test_4_defect_4_equal_client_ids_are_independent(gateway: Gateway, ale
     assert (await two.receive_json(timeout=DEADLINE))["alert_id"] == "a1"
     assert (await three.receive_json(timeout=DEADLINE))["alert_id"] == "a1"
     await two.close()
-    await until(lambda: len(gateway.hub) == 2, "one gone")
+    await eventually(lambda: len(gateway.hub) == 2, "one gone")
     await one.receive(timeout=DEADLINE)
     await one.send_str(alert_text({**alert, "alert_id": "a2"}))
     assert (await three.receive_json(timeout=DEADLINE))["alert_id"] == "a2"
@@ -71,7 +72,7 @@ async def test_4_defect_5_a_stalled_client_delays_nobody_and_is_cut_off_alone(st
     assert max(took) < 1
     assert (gateway.hub.cut_off, len(gateway.hub)) == (1, 2)
     # Nothing is left of it: its connection is dropped although it never takes what is buffered.
-    await until(lambda: gateway.connections == 3, "the stalled connection dropped")
+    await eventually(lambda: gateway.connections == 3, "the stalled connection dropped")
     for socket in healthy:
         await silent_for(socket)
 
@@ -88,7 +89,7 @@ async def test_4_a_slow_client_that_wakes_up_reads_why_it_was_cut_off(start: Sta
     while chunk := await asyncio.wait_for(loop.sock_recv(slow, 1 << 20), DEADLINE):
         tail = (tail + chunk)[-100:]
     assert tail.endswith(b"\x88\x0a" + (1013).to_bytes(2, "big") + b"too slow")
-    await until(lambda: len(gateway.hub) == 0, "the place given back")
+    await eventually(lambda: len(gateway.hub) == 0, "the place given back")
 
 
 async def test_4_a_client_that_sends_and_never_reads_is_no_longer_read_and_delays_nobody(gateway: Gateway) -> None:
@@ -107,14 +108,14 @@ async def test_4_a_client_that_sends_and_never_reads_is_no_longer_read_and_delay
     assert (await flood(gateway, 1))[0] < 1
     assert (await other.receive_json(timeout=DEADLINE))["n"] == 0
     deaf.close()
-    await until(lambda: len(gateway.hub) == 1, "the deaf client gone")
+    await eventually(lambda: len(gateway.hub) == 1, "the deaf client gone")
 
 
 async def test_half_open_clients_are_found(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "HEARTBEAT_SECONDS", 0.1)
     await raw_socket(gateway)  # Answers no ping.
-    await until(lambda: len(gateway.hub) == 0, "the silent client gone")
-    await until(lambda: gateway.connections == 0, "its connection dropped")
+    await eventually(lambda: len(gateway.hub) == 0, "the silent client gone")
+    await eventually(lambda: gateway.connections == 0, "its connection dropped")
 
 
 async def test_places_are_bounded(start: Start) -> None:
@@ -124,7 +125,7 @@ async def test_places_are_bounded(start: Start) -> None:
         await gateway.session.ws_connect(gateway.ws_url)
     assert refused.value.status == 503
     await first.close()
-    await until(lambda: len(gateway.hub) == 0, "the place given back")
+    await eventually(lambda: len(gateway.hub) == 0, "the place given back")
     await gateway.connect()
 
 
@@ -134,8 +135,8 @@ async def test_clients_that_come_and_go_leave_nothing(gateway: Gateway) -> None:
         await socket.close()
         assert socket.close_code == 1000
         (await raw_socket(gateway)).close()
-    await until(lambda: len(gateway.hub) == 0, "all places given back")
-    await until(lambda: gateway.connections == 0, "all connections gone")
+    await eventually(lambda: len(gateway.hub) == 0, "all places given back")
+    await eventually(lambda: gateway.connections == 0, "all connections gone")
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert not any(name.startswith("ws:") for name in names)
 

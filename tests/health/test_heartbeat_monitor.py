@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tests.support.health import Clock, eventually, fleet
+from tests.support.health import Clock, fleet
+from tests.support.waits import eventually
 
 CONFIG = fleet(
     cron={"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 60}},

@@ -18,7 +18,8 @@ from websockets.asyncio.server import serve as serve_websockets
 from tentaculo.health.prober import Prober
 from tentaculo.health.probes import KINDS
 from tentaculo.model.health import Health, ProbeResult
-from tests.support.health import Serve, answer, by_path, fleet, free_port, says
+from tests.support.health import Serve, answer, by_path, fleet, says
+from tests.support.waits import free_port
 
 
 async def ask(port: int, scheme: str = "http", **keys: Any) -> ProbeResult:

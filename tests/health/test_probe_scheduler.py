@@ -16,7 +16,8 @@ from tentaculo.health.prober import Prober
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, Transition
 from tentaculo.tasks import TaskGroup
-from tests.support.health import Serve, answer, eventually, fleet, free_port, says
+from tests.support.health import Serve, answer, fleet, says
+from tests.support.waits import eventually, free_port
 
 AT_ONCE = {"failures": 1, "successes": 1}
 
@@ -277,9 +278,9 @@ async def test_many_that_hang_leave_the_others_their_cadence() -> None:
     config = Config.of({"limits": {"probes": 32}, "services": {**hung, **well}})
     prober, ears = Still(lambda upstream: upstream.host.startswith("hung"), give_up=1.1), Ears()
     async with watching(config, prober, ears):
-        await eventually(lambda: all(len(ears.of(name)) >= 1 for name in hung), 20)
+        await eventually(lambda: all(len(ears.of(name)) >= 1 for name in hung))
         counts = {name: len(ears.of(name)) for name in well}
-        await eventually(lambda: all(len(ears.of(name)) >= counts[name] + 5 for name in well), 20)
+        await eventually(lambda: all(len(ears.of(name)) >= counts[name] + 5 for name in well))
         under_way = Counter(upstream.host[:4] for upstream in prober.under_way.elements())
         assert under_way["hung"] <= 8, "a quarter of the slots"
         assert prober.most_in_all <= 32

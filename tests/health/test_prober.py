@@ -16,7 +16,8 @@ from tentaculo import __version__
 from tentaculo.config.schema import Config
 from tentaculo.health.prober import MAX_BODY, Prober
 from tentaculo.model.health import Health, ProbeResult
-from tests.support.health import Serve, answer, by_path, eventually, fleet, free_port, says
+from tests.support.health import Serve, answer, by_path, fleet, says
+from tests.support.waits import eventually, free_port
 
 
 async def ask(config: Config, **kwargs: Any) -> ProbeResult:

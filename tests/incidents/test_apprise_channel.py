@@ -13,7 +13,7 @@ from tentaculo.incidents.alert_message import Message, trial_message
 from tentaculo.incidents.alert_policy import NotificationKind
 from tentaculo.incidents.apprise_channel import AppriseChannel
 from tentaculo.incidents.delivery_queue import Delivery
-from tests.support.health import free_port
+from tests.support.waits import free_port
 from tests.support.webhook_receiver import receiving
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)

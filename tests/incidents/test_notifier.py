@@ -18,7 +18,7 @@ from tentaculo.incidents.notifier import Notifier
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
 from tests.incidents.test_webhook import SECRET
-from tests.support.health import eventually
+from tests.support.waits import eventually
 from tests.support.webhook_receiver import Receiver, receiving
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)

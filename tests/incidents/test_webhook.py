@@ -23,7 +23,7 @@ from tentaculo.incidents.alert_policy import NotificationKind
 from tentaculo.incidents.delivery_queue import Delivery, DeliveryQueue, backoff
 from tentaculo.incidents.webhook import WebhookChannel, headers
 from tentaculo.tasks import TaskGroup
-from tests.support.health import eventually, free_port
+from tests.support.waits import eventually, free_port
 from tests.support.webhook_receiver import Receiver, receiving
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

@@ -1,4 +1,4 @@
-"""What a soak found: the samples, whether memory is flat, and the two files that show it."""
+"""The result of a soak: its samples, whether memory stayed flat, and the two files that show both."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 MIB = 2**20
+FEWEST_SAMPLES = 30
+"""In the second half. A line through fewer follows single garbage collections, and says nothing about a leak."""
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 300, 56, 40, 44
 _MOST_POINTS = 240
 
@@ -27,35 +29,39 @@ class Sample(NamedTuple):
 
 @dataclass
 class Soak:
-    """One soak. Bytes and seconds throughout."""
+    """One soak. Sizes are in bytes, times in seconds."""
 
     requests: int
     samples: Sequence[Sample]
     outcomes: Mapping[str, int]
-    """Exchanges that went as they should, by kind."""
+    """Number of exchanges with the expected result, by kind."""
     faults: Sequence[str]
-    """Everything that went otherwise, in words."""
+    """One sentence for each unexpected result."""
     allowance: int
-    """How much the fitted line may rise over the second half."""
+    """Bytes that the fitted line may rise over the second half."""
     machine: str
     at_end: str
-    """What is left when all is over, in words."""
+    """Descriptors and tasks that remain after the last exchange, in words."""
     notes: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration of the soak."""
         return self.samples[-1].seconds
 
     def rss_at(self, share: float) -> int:
-        """Resident memory when that share of the exchanges had ended."""
+        """Resident memory when `share` (0 to 1) of the exchanges had ended."""
         return next(sample.rss for sample in self.samples if sample.done >= share * self.samples[-1].done)
+
+    @property
+    def second_half(self) -> Sequence[Sample]:
+        """The samples from half of the exchanges on."""
+        return [sample for sample in self.samples if sample.done >= self.samples[-1].done / 2]
 
     @property
     def slope(self) -> float:
         """Bytes per exchange: least squares over the second half."""
-        half = [sample for sample in self.samples if sample.done >= self.samples[-1].done / 2]
-        return slope([(sample.done, sample.rss) for sample in half])
+        return slope([(sample.done, sample.rss) for sample in self.second_half])
 
     @property
     def rise(self) -> float:
@@ -63,9 +69,23 @@ class Soak:
         return self.slope * self.samples[-1].done / 2
 
     @property
-    def is_flat(self) -> bool:
-        """Whether that is within the allowance."""
-        return self.rise <= self.allowance
+    def is_judged(self) -> bool:
+        """Whether there are enough samples to judge the rise."""
+        return len(self.second_half) >= FEWEST_SAMPLES
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether memory rose by more than the allowance. False if there are too few samples to judge it."""
+        return self.is_judged and self.rise > self.allowance
+
+    @property
+    def verdict(self) -> str:
+        """The rise of the second half and what it means, in words."""
+        if not self.is_judged:
+            return f"not judged: {len(self.second_half)} samples, at least {FEWEST_SAMPLES} are needed"
+        result = "**not flat**" if self.has_grown else "**flat**"
+        rise = f"{self.slope:+.2f} bytes per exchange, {self.rise / MIB:+.2f} MiB in all"
+        return f"{rise}: {result} (at most {self.allowance / MIB:g} MiB)"
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -88,12 +108,11 @@ def page(soak: Soak) -> str:
     """The figures, in Markdown."""
     rates = f"{soak.samples[-1].done / soak.seconds:,.0f} a second" if soak.seconds else "at once"
     held = max(sample.in_flight for sample in soak.samples)
-    verdict = "**flat**" if soak.is_flat else "**not flat**"
     lines = [
         "# Soak",
         "",
-        f"`make soak` sends {soak.requests:,} mixed exchanges through a gateway process and samples it every",
-        "second. It wrote this page. The exit code is 1 if memory is not flat or an exchange had an unexpected result.",
+        f"`make soak` sends {soak.requests:,} mixed exchanges through a gateway process and samples that process every",
+        "second. It wrote this page. Its exit code is 1 when memory is not flat or a result was unexpected.",
         "",
         "![Resident memory over the exchanges](soak.svg)",
         "",
@@ -105,18 +124,15 @@ def page(soak: Soak) -> str:
             f"| resident memory at {share:.0%} | {soak.rss_at(share) / MIB:.1f} MiB |"
             for share in (0.1, 0.25, 0.5, 0.75, 1)
         ),
-        (
-            f"| second half, least squares | {soak.slope:+.2f} bytes per exchange, {soak.rise / MIB:+.2f} MiB in all: "
-            f"{verdict} (at most {soak.allowance / MIB:g} MiB) |"
-        ),
-        f"| in flight at the same time | {held} at most |",
-        f"| open at the end | {soak.at_end} |",
+        f"| second half, least squares | {soak.verdict} |",
+        f"| in flight at once | {held} at most |",
+        f"| left at the end | {soak.at_end} |",
         f"| unexpected | {len(soak.faults)} |",
         "",
         *(f"- {fault}" for fault in soak.faults[:50]),
         *([""] if soak.faults else []),
         *(f"{note}\n" for note in soak.notes),
-        "| exchange | expected results |",
+        "| exchange | times, each with the expected result |",
         "|---|---|",
         *(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in sorted(soak.outcomes.items())),
     ]
@@ -124,7 +140,7 @@ def page(soak: Soak) -> str:
 
 
 def plot(soak: Soak) -> str:
-    """Resident memory over the exchanges, as SVG, with the fitted line of the second half."""
+    """Resident memory over the exchanges, as SVG. The fitted line of the second half is drawn if it is judged."""
     step = max(1, len(soak.samples) // _MOST_POINTS)
     samples = [*soak.samples[::step], soak.samples[-1]]
     last = soak.samples[-1].done or 1
@@ -137,10 +153,6 @@ def plot(soak: Soak) -> str:
     def text(x: float, y: float, words: str, anchor: str = "middle") -> str:
         return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{words}</text>'
 
-    half = [sample for sample in soak.samples if sample.done >= last / 2]
-    middle = sum(sample.rss for sample in half) / len(half)
-    centre = sum(sample.done for sample in half) / len(half)
-    fitted = [place(done, middle + soak.slope * (done - centre)) for done in (last / 2, last)]
     marks = [top * share / 4 for share in range(5)]
     parts = [
         (
@@ -156,8 +168,16 @@ def plot(soak: Soak) -> str:
             f'<polyline fill="none" stroke="#0b6e99" stroke-width="1.5" points="'
             f'{" ".join(place(sample.done, sample.rss) for sample in samples)}"/>'
         ),
-        f'<path d="M{fitted[0]} L{fitted[1]}" stroke="#c2410c" stroke-width="1.5" stroke-dasharray="6 4"/>',
-        text(_WIDTH - 16, _HEIGHT - 6, f"dashed: least squares, {soak.rise / MIB:+.2f} MiB in the second half", "end"),
-        "</svg>",
     ]
+    if soak.is_judged:
+        half = soak.second_half
+        middle = sum(sample.rss for sample in half) / len(half)
+        centre = sum(sample.done for sample in half) / len(half)
+        start, end = (place(done, middle + soak.slope * (done - centre)) for done in (last / 2, last))
+        words = f"dashed: least squares, {soak.rise / MIB:+.2f} MiB in the second half"
+        parts += [
+            f'<path d="M{start} L{end}" stroke="#c2410c" stroke-width="1.5" stroke-dasharray="6 4"/>',
+            text(_WIDTH - 16, _HEIGHT - 6, words, "end"),
+        ]
+    parts.append("</svg>")
     return "\n".join(parts) + "\n"

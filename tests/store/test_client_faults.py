@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, make_url
@@ -20,47 +19,14 @@ from tentaculo.model.health import Health
 from tentaculo.store import client, migrate
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
-from tests.store.conftest import eventually
 from tests.support import store_samples
+from tests.support.databases import locked, sqlite, statuses
 from tests.support.postgresql import Server
-from tests.support.runtime_tables import SERVICES, make_foreign, opened, rows_of
+from tests.support.runtime_tables import make_foreign, opened
 from tests.support.store_samples import view
+from tests.support.waits import eventually
 
 RecorderOn = Callable[..., StoreClient]
-
-
-def sqlite(file: Path) -> str:
-    return f"sqlite:///{file}"
-
-
-def statuses(url: str) -> dict[str, str]:
-    with opened(url) as connection:
-        return {row["service_name"]: row["status"] for row in rows_of(connection, SERVICES)}
-
-
-@contextmanager
-def locked(file: Path) -> Iterator[sqlite3.Connection]:
-    """Another process's lock on the file, against readers too."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("PRAGMA journal_mode = DELETE")
-        other.execute("BEGIN EXCLUSIVE")
-        yield other
-
-
-@contextmanager
-def statements() -> Iterator[list[int]]:
-    """How many events each INSERT of this process stored."""
-    found: list[int] = []
-
-    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
-        if statement.startswith("INSERT INTO tentaculo_events"):
-            found.append(len(parameters) if many else 1)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield found
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_there(

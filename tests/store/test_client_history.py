@@ -23,9 +23,9 @@ from tentaculo.store.database import Database, connect
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import history_row, read_history
 from tentaculo.store.history_rollup import Retention
-from tests.store.conftest import eventually
 from tests.support import store_samples
 from tests.support.runtime_tables import opened
+from tests.support.waits import eventually
 
 RecorderOn = Callable[..., StoreClient]
 TODAY = 20_000 * DAY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -62,13 +61,6 @@ def by_path(answers: dict[str, bytes]) -> Talk:
     return talk
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """`await serve(talk, host=…, port=…, ssl=…)` → port. `talk` has each connection to itself; it is closed after."""
@@ -102,13 +94,6 @@ async def serve() -> AsyncIterator[Serve]:
     await asyncio.gather(*talks, return_exceptions=True)
     for writer in writers:
         writer.transport.abort()
-
-
-async def eventually(check: Callable[[], Any], seconds: float = 5) -> None:
-    """Wait until `check()` holds, at most `seconds`."""
-    async with asyncio.timeout(seconds):
-        while not check():
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: its own data folder, a Unix socket only, run by an unprivileged user."""
+"""One real PostgreSQL server for all tests of a run: in a folder of its own, on a Unix socket only, unprivileged."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
 import pg8000.dbapi
+import pytest
 
 from tests.support.needs import need
 
 _PORT = 5432  # Names the socket file only.
+_ROOM = 2**30
+"""Bytes: the server's own files, a few databases of 8 MB, and its log of changes."""
 
 
 class Server:
-    """A running server. `database` makes an empty database of its own for a test."""
+    """A running server. `database` creates a database for one test."""
 
     def __init__(self, folder: Path) -> None:
         self._socket = folder / f".s.PGSQL.{_PORT}"
         self._numbers = count(1)
+        self._templates: set[str] = set()
 
     def connect(self, database: str = "postgres") -> pg8000.dbapi.Connection:
         socket = str(self._socket)
@@ -40,26 +44,34 @@ class Server:
             connection.autocommit = True
             connection.cursor().execute(statement)
 
+    def template(self, name: str, fill: Callable[[str], None]) -> str:
+        """The name of a database to copy from. The first call creates it and passes its URL to `fill`."""
+        if name not in self._templates:
+            self.execute(f"CREATE DATABASE {name}")
+            fill(self.url(name))
+            self._templates.add(name)
+        return name
+
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The address of a new, empty database; it is gone afterwards."""
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a new copy of `template`, by default an empty database. It is dropped afterwards."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield self.url(name)
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server and end it; the test is skipped by name where PostgreSQL is not installed."""
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A running server. Where PostgreSQL is not installed, the test is skipped and the reason names it."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     found = shutil.which("postgres")
     need(folders or found, "PostgreSQL (Debian: postgresql)")
     binaries = folders[-1] if folders else Path(str(found)).resolve().parent
-    # The path of a Unix socket has 107 bytes at most, so it is no place for pytest's own long folders.
-    folder = Path(tempfile.mkdtemp(prefix="tlpg"))
+    # A Unix socket's path may have 107 bytes, which pytest's own long folder names exceed.
+    folder = Path(tempfile.mkdtemp(prefix="tlpg", dir=_folder_in_memory()))
     user = _user()
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
@@ -68,7 +80,13 @@ def running_server() -> Iterator[Server]:
         data = folder / "data"
         _run(user, binaries / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync")
         arguments = ["-D", data, "-k", folder, "-c", "listen_addresses=", "-p", str(_PORT)]
-        for setting in ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off"):
+        for setting in (
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "autovacuum=off",
+            "max_wal_size=128MB",
+        ):
             arguments += ["-c", setting]
         server = _popen(user, binaries / "postgres", *arguments)
         running = Server(folder)
@@ -81,8 +99,15 @@ def running_server() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _folder_in_memory() -> str | None:
+    """A folder in memory with room for the server. Creating a database on a disk takes five times as long."""
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= _ROOM
+    return str(memory) if has_room else None
+
+
 def _user() -> pwd.struct_passwd | None:
-    """Whom to run as: PostgreSQL refuses root."""
+    """The user that runs the server: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -90,7 +115,7 @@ def _user() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise AssertionError("neither postgres nor nobody is a user here")
+    raise AssertionError("this machine has neither a user postgres nor a user nobody")
 
 
 def _popen(user: pwd.struct_passwd | None, *command: object) -> subprocess.Popen[bytes]:
@@ -115,7 +140,7 @@ def _run(user: pwd.struct_passwd | None, *command: object) -> None:
 def _await_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 30
     while True:
-        assert process.poll() is None, "PostgreSQL ended at once"
+        assert process.poll() is None, "PostgreSQL ended before it accepted a connection"
         try:
             server.connect().close()
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
@@ -43,13 +42,6 @@ async def ask(client: ClientSession, method: str, url: str, headers: Mapping[str
             body = body.replace(boundary[1].encode(), b"BOUNDARY")
             kept["content-type"] = [value.replace(boundary[1], "BOUNDARY") for value in kept["content-type"]]
         return Answer(response.status, kept, body)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago, for servers that cannot be told to take any."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def accepts(port: int, process: asyncio.subprocess.Process) -> bool:

@@ -16,7 +16,8 @@ from aiohttp import ClientSession
 
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.needs import need
-from tests.thirdparty.conftest import accepts, ask, end, free_port
+from tests.support.waits import free_port
+from tests.thirdparty.conftest import accepts, ask, end
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -20,6 +20,7 @@ from tentaculo.model.failure import Failure
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.pool import MAX_IDLE, MAX_IDLE_UNSAFE, Pool, look_up
+from tests.support.waits import eventually
 from tests.support.wire import Reader, Writer, answering, ok, read_request, upstream
 from tests.support.wire import Upstream as Server
 
@@ -47,12 +48,6 @@ async def used(pool: Pool) -> UpstreamConnection:
     connection = await pool.connect(5)
     assert await ask(connection) == b"ok"
     return connection
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.002)
 
 
 def idle(pool: Pool) -> int:

@@ -10,7 +10,7 @@ import json
 import pickle
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +42,7 @@ from tentaculo.workers.channel import (
 from tentaculo.workers.coordination import WorkerCoordination
 from tentaculo.workers.messages import Listed
 from tests.conftest import TOKEN
+from tests.support.waits import eventually
 from tests.support.wire import Response, Upstream, answering, dial, ok, read_request, upstream
 
 WAIT = 20.0
@@ -111,13 +112,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIST_EVERY", 0.02)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what comes by a line: there is nothing to await but the loop itself."""
-    async with asyncio.timeout(WAIT):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def madre(gateway: Gateway) -> ServiceView:
     return gateway.fleet.board.service("madre")
 
@@ -143,9 +137,9 @@ async def test_one_probes_and_all_know(tmp_path: Path) -> None:
     async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
         with capture_logs() as logs:
             early, leader = await here.start(2), await here.start(1)
-            await until(lambda: madre(early).health is Health.UP)
+            await eventually(lambda: madre(early).health is Health.UP)
             late = await here.start(3)
-            await until(lambda: madre(late).health is Health.UP)
+            await eventually(lambda: madre(late).health is Health.UP)
         for gateway in (leader, early, late):
             shown = json.loads((await ask(gateway, "/vx11/status")).body)
             assert (shown["ok"], shown["modules"]["madre"]["status"]) == (True, "ok")
@@ -167,11 +161,11 @@ async def test_what_a_request_meets_anywhere_is_looked_into(tmp_path: Path) -> N
 
     async with upstream(script) as up, crew(tmp_path, at(up.port, failures=2, recheck=0.01)) as here:
         leader, other = await here.start(1), await here.start(2)
-        await until(lambda: madre(other).health is Health.UP)
+        await eventually(lambda: madre(other).health is Health.UP)
         well = False
         assert (await ask(other, "/madre/x")).status == 500
-        await until(lambda: madre(leader).health is Health.DOWN)
-        await until(lambda: madre(other).health is Health.DOWN)
+        await eventually(lambda: madre(leader).health is Health.DOWN)
+        await eventually(lambda: madre(other).health is Health.DOWN)
 
 
 async def test_a_heartbeat_may_come_to_any_of_them(tmp_path: Path) -> None:
@@ -179,21 +173,21 @@ async def test_a_heartbeat_may_come_to_any_of_them(tmp_path: Path) -> None:
     async with crew(tmp_path, service) as here:
         leader, other, third = [await here.start(number) for number in (1, 2, 3)]
         assert (await ask(other, "/vx11/heartbeat/madre", "POST")).status == 200
-        await until(lambda: {madre(gateway).health for gateway in (leader, other, third)} == {Health.UP})
+        await eventually(lambda: {madre(gateway).health for gateway in (leader, other, third)} == {Health.UP})
 
 
 async def test_maintenance_is_known_everywhere_and_its_end_as_well(tmp_path: Path) -> None:
     async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
         leader, other = await here.start(1), await here.start(2)
         leader.fleet.set_maintenance("madre", "a new disk")
-        await until(lambda: madre(other).maintenance == "a new disk")
+        await eventually(lambda: madre(other).maintenance == "a new disk")
         late = await here.start(3)
-        await until(lambda: madre(late).maintenance == "a new disk")
+        await eventually(lambda: madre(late).maintenance == "a new disk")
         await here.end(1)
         assert madre(other).health is Health.MAINTENANCE
         # The next leader knows of none: it ended while nobody led.
         await here.start(1)
-        await until(lambda: madre(other).health is madre(late).health is Health.UP)
+        await eventually(lambda: madre(other).health is madre(late).health is Health.UP)
 
 
 async def test_maintenance_may_be_planned_and_ended_through_any_of_them(
@@ -205,35 +199,35 @@ async def test_maintenance_may_be_planned_and_ended_through_any_of_them(
     await asyncio.to_thread(upgrade, url)
     async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port), url) as here:
         gateways = [await here.start(number) for number in (1, 2, 3)]
-        await until(lambda: {madre(gateway).health for gateway in gateways} == {Health.UP})
+        await eventually(lambda: {madre(gateway).health for gateway in gateways} == {Health.UP})
         window = b'{"services": ["madre"], "minutes": 60, "reason": "a new disk"}'
         planned = await ask(gateways[1], "/vx11/maintenance", "POST", window)
         assert planned.status == 201
-        await until(lambda: {madre(gateway).health for gateway in gateways} == {Health.MAINTENANCE})
+        await eventually(lambda: {madre(gateway).health for gateway in gateways} == {Health.MAINTENANCE})
         number = json.loads(planned.body)["id"]
         assert (await ask(gateways[2], f"/vx11/maintenance/{number}", "DELETE")).status == 200
-        await until(lambda: {madre(gateway).health for gateway in gateways} == {Health.UP})
+        await eventually(lambda: {madre(gateway).health for gateway in gateways} == {Health.UP})
 
 
 async def test_the_leaders_successor_probes_and_the_others_hear_it(tmp_path: Path) -> None:
     async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
         await here.start(1)
         other = await here.start(2)
-        await until(lambda: madre(other).health is Health.UP)
+        await eventually(lambda: madre(other).health is Health.UP)
         await here.end(1)
         assert madre(other).health is Health.UP, "what was known stays"
         assert (await ask(other, "/madre/x")).status == 200
         await here.start(1)
-        await until(lambda: madre(other).probes.ok == 2)
+        await eventually(lambda: madre(other).probes.ok == 2)
         assert probes(up) == 2
 
 
 async def test_incidents_are_shown_everywhere_and_opened_once(tmp_path: Path) -> None:
     async with upstream(answering(ok(b"", status=b"500 No"))) as up, crew(tmp_path, at(up.port)) as here:
         leader, other = await here.start(1), await here.start(2)
-        await until(lambda: here.members[2].shown())
+        await eventually(lambda: here.members[2].shown())
         late = await here.start(3)
-        await until(lambda: here.members[3].shown())
+        await eventually(lambda: here.members[3].shown())
         ((incident, _),) = leader.desk.books.shown()
         for gateway in (leader, other, late):
             page = (await ask(gateway, "/status")).body.decode()
@@ -286,10 +280,10 @@ async def test_orders_come_from_the_supervisor_and_its_end_is_one() -> None:
     colleagues.tell_ready()
     for message in (PING, STOP, STOP_NOW, b"\2what comes before it has joined is not taken"):
         line.send(message)
-    await until(lambda: len(orders) == 2 and told == [READY, PONG])
+    await eventually(lambda: len(orders) == 2 and told == [READY, PONG])
     with capture_logs() as logs:
         line.close()
-        await until(lambda: len(orders) == 3)
+        await eventually(lambda: len(orders) == 3)
     assert orders == ["stop", "hurry", "stop"]
     assert [entry["event"] for entry in logs] == ["the supervisor is gone"]
 
@@ -306,7 +300,7 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
         for number in range(500)
     ]
     colleagues._tell(Listed(incidents, ()))
-    await until(lambda: heard)
+    await eventually(lambda: heard)
     assert 10_000 < len(heard[0]) < LONGEST
     told = pickle.loads(heard[0][1:])
     assert [one.id for one, _ in told.incidents] == list(range(len(told.incidents)))

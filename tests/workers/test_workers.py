@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
 from tests.cli.test_main import end, modules, run, start, write_config
 from tests.support.gateway_process import TOKEN, Running, running_gateway
+from tests.support.waits import eventually
 from tests.support.wire import Reader, Upstream, Writer, ok, read_request, upstream
 
 WAIT = 30.0
@@ -59,13 +59,6 @@ def workers(gateway: Running) -> dict[int, int]:
     return {entry["worker"]: entry["pid"] for entry in entries(gateway) if entry["event"] == "worker started"}
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what only a file or the kernel tells."""
-    async with asyncio.timeout(WAIT):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 def is_there(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -82,7 +75,7 @@ async def get(gateway: Running, target: str) -> tuple[int, str]:
 
 
 async def ready(gateway: Running, times: int) -> None:
-    await until(lambda: sum(entry["event"] == "worker ready" for entry in entries(gateway)) == times)
+    await eventually(lambda: sum(entry["event"] == "worker ready" for entry in entries(gateway)) == times)
 
 
 async def spread(gateway: Running, target: str, events: str) -> list[Any]:
@@ -120,7 +113,7 @@ async def test_they_share_a_port_replace_each_other_and_stop_together(tmp_path: 
 
         # The leader dies; its successor probes in its place, and nobody has to wait for it.
         os.kill(pids[1], signal.SIGKILL)
-        await until(lambda: not is_there(pids[1]))
+        await eventually(lambda: not is_there(pids[1]))
         assert await get(gateway, "/madre/x") == (200, "as it should be")
         await ready(gateway, 3)
         await up.until(lambda: sum(request.target == "/health" for request in up.requests) == 2)
@@ -138,7 +131,7 @@ async def test_they_share_a_port_replace_each_other_and_stop_together(tmp_path: 
                 calls = [tasks.create_task(call()) for _ in range(40)]
                 await up.until(lambda: sum(request.target == "/madre/slow" for request in up.requests) == 40)
                 gateway.process.terminate()
-                await until(lambda: sum("in_flight" in entry for entry in entries(gateway)) == 2)
+                await eventually(lambda: sum("in_flight" in entry for entry in entries(gateway)) == 2)
                 await refused(gateway)
                 # As some do that stop a whole group of processes: it means no second, hurried stop.
                 for pid in successors.values():
@@ -173,7 +166,7 @@ async def test_without_their_supervisor_they_stop(tmp_path: Path) -> None:
         pids = workers(gateway)
         gateway.process.kill()
         await gateway.process.wait()
-        await until(lambda: not any(is_there(pid) for pid in pids.values()))
+        await eventually(lambda: not any(is_there(pid) for pid in pids.values()))
         with socket.create_server(("127.0.0.1", gateway.port)):
             pass
 
@@ -184,7 +177,7 @@ async def test_one_is_no_more_than_the_gateway_itself() -> None:
         assert await get(gateway, "/madre/x") == (200, "as it should be")
         assert Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text() == ""
         said = gateway.output.read_text(encoding="utf-8")
-        await until(lambda: any(entry["event"] == "request" for entry in entries(gateway)))
+        await eventually(lambda: any(entry["event"] == "request" for entry in entries(gateway)))
         assert "worker" not in said
         assert 'worker="' not in (await get(gateway, "/metrics"))[1]
 

@@ -10,7 +10,8 @@ from tentaculo.cli.truth import probe_all, report
 from tentaculo.config.reader import read
 from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.model.health import Health, ServiceView
-from tests.support.health import Serve, answer, by_path, fleet, free_port, says
+from tests.support.health import Serve, answer, by_path, fleet, says
+from tests.support.waits import free_port
 
 AT = datetime(2025, 12, 16, 9, 45, 7, tzinfo=UTC)
 

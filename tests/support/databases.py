@@ -1,0 +1,90 @@
+"""Databases for tests, of both kinds: empty ones, and migrated ones that are copies of one template."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from tentaculo.store import migrate
+from tests.support.postgresql import Server
+from tests.support.runtime_tables import SERVICES, opened, rows_of
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database. For SQLite the file does not exist yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'fleet.db'}"
+    else:
+        server: Server = request.getfixturevalue("postgresql")
+        with server.database() as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy from. No test may open it."""
+    path = tmp_path_factory.mktemp("template") / "fleet.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name], "the file alone is the whole database"
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path, migrated_file: Path) -> Path:
+    """A migrated SQLite file."""
+    return Path(shutil.copyfile(migrated_file, tmp_path / "fleet.db"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a migrated database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{request.getfixturevalue('file')}"
+    else:
+        server: Server = request.getfixturevalue("postgresql")
+        with server.database(server.template("migrated", migrate.upgrade)) as url:
+            yield url
+
+
+def sqlite(file: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{file}"
+
+
+def statuses(url: str) -> dict[str, str]:
+    """Service name → status in the runtime table."""
+    with opened(url) as connection:
+        return {row["service_name"]: row["status"] for row in rows_of(connection, SERVICES)}
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[sqlite3.Connection]:
+    """Another process's lock on the file, against readers too."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield other
+
+
+@contextmanager
+def statements() -> Iterator[list[int]]:
+    """The number of events that each INSERT of this process stores."""
+    found: list[int] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        if statement.startswith("INSERT INTO tentaculo_events"):
+            found.append(len(parameters) if many else 1)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)

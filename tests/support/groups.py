@@ -1,0 +1,75 @@
+"""Groups of slow tests: each has a marker. `--fast` leaves all of them out, `--slow` runs nothing else.
+
+A folder or a file joins a group here. One test joins by its own decorator, such as `@pytest.mark.soak`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+ROOT = "tests/"
+GROUPS = {
+    "migration": ("database migrations from every state, up and down", ("migrations/",)),
+    "command": ("the command line and worker processes, each test with a process of its own", ("cli/", "workers/")),
+    "browser": ("pages in Chromium", ("browser/",)),
+    "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),
+    "desync": (
+        "hundreds of ambiguous messages, to find request smuggling",
+        ("wire/test_desync.py", "wire/test_poisoning.py"),
+    ),
+    "package": ("the container image, the wheel and the installation", ("docker/", "packaging/")),
+    "soak": (
+        "memory that is not freed, and requests that slow down others",
+        ("wire/test_garbage.py", "wire/test_isolation.py", "wire/test_leaks.py", "wire/test_soak.py"),
+    ),
+    "conformance": ("suites of others for HTTP and WebSocket", ("conformance/",)),
+}
+"""Marker → what the group tests, and its files below tests/. In the order in which they run, the fast tests first."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--fast` and `--slow`."""
+    parser.addoption("--fast", action="store_true", help="leave out the slow groups, and list them at the end")
+    parser.addoption("--slow", action="store_true", help="run the slow groups only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    for name, (what, _) in GROUPS.items():
+        config.addinivalue_line("markers", f"{name}: {what} (slow)")
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """The slow group of a test; None for a fast one."""
+    file = item.nodeid.partition("::")[0].removeprefix(ROOT)
+    marked = (name for name in GROUPS if item.get_closest_marker(name))
+    by_file = (name for name, (_, places) in GROUPS.items() if file.startswith(places))
+    return next(marked, None) or next(by_file, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with its group, sort the fast ones to the front, and select what `--fast` or `--slow` asks for."""
+    ranks: dict[str | None, int] = {name: rank for rank, name in enumerate((None, *GROUPS))}
+    groups = {item: group_of(item) for item in items}
+    for item, group in groups.items():
+        if group is not None:
+            item.add_marker(group)
+    selected = [
+        item
+        for item, group in groups.items()
+        if not (config.getoption("fast") and group) and not (config.getoption("slow") and not group)
+    ]
+    if len(selected) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(selected)])
+    items[:] = sorted(selected, key=lambda item: ranks[groups[item]])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """List what `--fast` leaves out."""
+    if not config.getoption("fast"):
+        return
+    terminalreporter.section("left out by --fast")
+    for name, (what, _) in GROUPS.items():
+        terminalreporter.line(f"{name:<12} {what}")
+    terminalreporter.line("One group: make test ARGS='-m browser'. All groups: make test, and make conformance.")

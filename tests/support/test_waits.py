@@ -1,0 +1,26 @@
+"""A wait ends when its condition holds, and says what it waited for when it never does."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.support.waits import eventually, free_port
+
+
+async def test_it_ends_as_soon_as_the_condition_holds() -> None:
+    answers = iter([False, 0, "", [1]])
+    await eventually(lambda: next(answers))
+    assert list(answers) == []
+
+
+async def test_it_fails_by_name_at_the_deadline() -> None:
+    with pytest.raises(AssertionError, match=r"the moon did not become true within 0\.02 s"):
+        await eventually(lambda: False, "the moon", seconds=0.02)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_free_port_can_be_bound(host: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        server.bind((host, free_port(host)))
