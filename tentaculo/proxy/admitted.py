@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tentaculo.proxy.inbound_request import InboundRequest
+from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.proxy.route import CompiledRoute
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.proxy.inbound_request import InboundRequest
+from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.router import RouteTable
 from tentaculo.upstream.load_balancer import LoadBalancer

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.request_headers import RequestHeaders
+from tentaculo.net.response_headers import Line
 from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
-from tentaculo.proxy.inbound_request import InboundRequest
-from tentaculo.proxy.request_headers import count_down, header_block
+from tentaculo.proxy.header_rules import HeaderRules
 from tentaculo.proxy.route import CompiledRoute
 
 
@@ -33,8 +35,8 @@ def _own_lines(
     fields, client = inbound.fields, inbound.client
     fields.drop_named()
     arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
-    known = inbound.known
-    added = [forwarded_lines(*arguments) if known is None else trusted_forwarded_lines(known, *arguments)]
+    forwarded = inbound.forwarded_by_trusted
+    added = [forwarded_lines(*arguments) if forwarded is None else trusted_forwarded_lines(forwarded, *arguments)]
     added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
     if inbound.is_chunked:
         added.append(b"Transfer-Encoding: chunked\r\n")
@@ -56,3 +58,36 @@ def _own_lines(
             added.append(b"Authorization: %b\r\n" % fields.authorization)
         added.append(token_line)
     return b"".join(added)
+
+
+def header_block(fields: RequestHeaders, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
+    """The field lines that the upstream gets: Host, the client's fields, and then `added` and the route's own.
+
+    `added` are whole lines, which give way to the route's own.
+    """
+    parts = [b"Host: ", host, b"\r\n"]
+    extend = parts.extend
+    if rules:
+        for lower, name, value in fields.lines:
+            if not rules.removes(lower):
+                extend((name, b": ", value, b"\r\n"))
+        added = rules.filter(added)
+    else:
+        for _, name, value in fields.lines:
+            extend((name, b": ", value, b"\r\n"))
+    extend((added, rules.block))
+    return b"".join(parts)
+
+
+def count_down(lines: list[Line], method: str) -> list[Line]:
+    """`lines` with Max-Forwards one less, for the methods it is meant for (RFC 9110 section 7.6.2)."""
+    if method not in ("TRACE", "OPTIONS"):
+        return lines
+    return [
+        (lower, name, b"%d" % (int(value) - 1) if lower == b"max-forwards" and _is_count(value) else value)
+        for lower, name, value in lines
+    ]
+
+
+def _is_count(value: bytes) -> bool:
+    return value.isdigit() and len(value) < 10 and int(value) > 0

@@ -19,6 +19,7 @@ class CompiledRoute:
         "host",
         "idle",
         "is_lasting",
+        "is_native",
         "limits",
         "max_body",
         "needs_token",
@@ -28,6 +29,7 @@ class CompiledRoute:
         "rewrites",
         "route",
         "service",
+        "service_name",
         "token_line",
     )
 
@@ -36,6 +38,8 @@ class CompiledRoute:
     ) -> None:
         """`balancer` is None for a service that is off."""
         self.service = service
+        self.service_name: str | None = service.name
+        self.is_native = False
         self.route = route
         self.balancer = balancer
         self.limits = limits

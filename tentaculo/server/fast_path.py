@@ -23,8 +23,8 @@ MAX_LATER = 64 * 1024
 class ActiveRequest(Protocol):
     """A request that is being served."""
 
-    def leave(self) -> None:
-        """Its client has gone."""
+    def client_closed(self) -> None:
+        """The client has closed its connection."""
 
 
 TryServe = Callable[[BufferedRequest, Callable[[bool], None]], ActiveRequest | None]
@@ -79,7 +79,7 @@ class FastPathConnection(RequestReceiver):
         """The client has gone."""
         guest, self._guest, self._later = self._guest, None, b""
         if guest is not None:
-            guest.leave()
+            guest.client_closed()
         self._known = None
         super().connection_lost(exc)
 
