@@ -47,7 +47,7 @@ class ClientConnection(Protocol):
     def writing_paused(self) -> bool:
         """Whether the send buffer is full."""
 
-    async def drain(self) -> None:
+    async def wait_writable(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
 
     def set_parser(self, parser: Any) -> None:

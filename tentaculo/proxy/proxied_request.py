@@ -153,7 +153,7 @@ class ProxiedRequest:
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
-        await self._connection.drain()
+        await self._connection.wait_writable()
 
     def abort(self) -> None:
         """Break the connection off, so that a cut answer never looks whole."""

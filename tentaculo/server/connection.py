@@ -1,7 +1,6 @@
 """The server's side of one client connection: aiohttp's protocol, and the little that a proxy needs beyond it.
 
-This and `intake.py` are the places that know private names of aiohttp; `tests/server/test_connection.py` fails when one
-changes.
+What it uses of aiohttp's private names has a public one in `aiohttp_handler.py`.
 """
 
 from __future__ import annotations
@@ -138,13 +137,13 @@ class ClientConnection(FastPathConnection):
     def answered(self) -> None:
         """The front has answered one request; to be called once for each."""
         self._answered += 1
-        if self._answered == self._request_count and self._head_timer is None and self.has_begun:
+        if self._answered == self.request_count and self._head_timer is None and self.has_begun:
             # The next one began to arrive meanwhile, and its time had not begun.
             self._await_head()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self._request_count == self._answered:
+        if self.request_count == self._answered:
             self._turns.begin(self, data)
         else:
             self.receive(data)
@@ -153,7 +152,7 @@ class ClientConnection(FastPathConnection):
         """Bytes from the client, now that it is their turn."""
         before = self._answered
         super().data_received(data)
-        if self._request_count > self._answered or self._answered > before:
+        if self.request_count > self._answered or self._answered > before:
             self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
@@ -163,12 +162,8 @@ class ClientConnection(FastPathConnection):
         taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
         super().set_parser(taker, data_received_cb)
 
-    async def drain(self) -> None:
-        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
-        await self._drain_helper()
-
     def _await_head(self) -> None:
-        self._head_timer = self._loop.call_later(self._head_time, self._head_is_late)
+        self._head_timer = self.event_loop.call_later(self._head_time, self._head_is_late)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -186,7 +181,7 @@ class ClientConnection(FastPathConnection):
         self.close()
         if transport.can_write_eof():
             transport.write_eof()
-        self._head_timer = self._loop.call_later(LINGER, self.force_close)
+        self._head_timer = self.event_loop.call_later(LINGER, self.force_close)
 
     def _write_problem(self, transport: asyncio.Transport, problem: Problem, *, with_body: bool = True) -> None:
         name = transport.get_extra_info("peername")

@@ -339,7 +339,7 @@ async def test_draining_waits_until_the_client_takes_what_it_was_sent() -> None:
         assert connection.transport is not None
         connection.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + bytes(20_000_000))
         paused.append(connection.writing_paused)
-        await connection.drain()
+        await connection.wait_writable()
         paused.append(connection.writing_paused)
         return SENT_STAYS
 
