@@ -57,7 +57,7 @@ _CLOSE_WAIT = 0.5
 
 
 class Gateway:
-    """One gateway, as an asynchronous context manager: it takes requests from entering to leaving."""
+    """One gateway. It is an asynchronous context manager, and serves requests while its context is open."""
 
     def __init__(
         self,
@@ -65,22 +65,23 @@ class Gateway:
         hashes: Sequence[str],
         *,
         access_log: Callable[[RequestRecord], None] | None = None,
-        hurry: asyncio.Event | None = None,
+        stop_now: asyncio.Event | None = None,
         probes: bool = True,
-        at_once: bool = True,
-        colleagues: Coordination | None = None,
+        fast_path: bool = True,
+        coordination: Coordination | None = None,
     ) -> None:
-        """`hurry`, when set, ends the wait for requests in flight. `probes`: whether anything is probed and told of.
+        """`hashes` are the accepted tokens'. `access_log` takes the record of each finished request.
 
-        `at_once`: whether requests are served without a task where they can be; it changes nothing but their cost.
-        `colleagues` are the other workers of this gateway, where there are any.
+        `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
+        serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
+        gateway to the other workers on its port, if there are any.
         """
         self._config = config
-        self._hurry = hurry or asyncio.Event()
+        self._stop_now = stop_now or asyncio.Event()
         self._probes = probes
-        self._serves_at_once = at_once
-        self._colleagues = colleagues
-        self._name = colleagues.name if colleagues else f"tentaculo-link-{secrets.token_hex(4)}"
+        self._uses_fast_path = fast_path
+        self._coordination = coordination
+        self._name = coordination.name if coordination else f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
@@ -121,7 +122,7 @@ class Gateway:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        """Open what is below first: leaving closes in the opposite order."""
+        """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._recorder.close)
         await self._recorder.start()
         self._stack.push_async_callback(self._tasks.close)
@@ -142,44 +143,46 @@ class Gateway:
             max_head=self._config.limits.headers,
         )
         server.request_handler = dispatcher.handle
-        serve = dispatcher.try_serve if self._serves_at_once else None
+        serve = dispatcher.try_serve if self._uses_fast_path else None
         self._stack.push_async_callback(self.proxy.close)
         turns = RequestScheduler(asyncio.get_running_loop())
         await self._listeners.open(
             lambda: self._connection(server, serve, turns),
             self._config.server.addresses,
-            share=self._colleagues is not None,
+            share=self._coordination is not None,
         )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
             keep_alive(sock)
             limit_stall(sock, self._config.limits.stall)
         drain: TakeTallies = self.proxy.traffic.drain
-        if self._colleagues is not None:
-            drain = await self._stack.enter_async_context(self._colleagues.joined(self.fleet, self.desk.books, drain))
-        if self._colleagues is None or self._colleagues.leads:
+        if self._coordination is not None:
+            drain = await self._stack.enter_async_context(
+                self._coordination.sharing(self.fleet, self.desk.books, drain)
+            )
+        if self._coordination is None or self._coordination.is_leader:
             await self._lead(drain)
         self._phase = Phase.READY
 
     async def _lead(self, drain: TakeTallies) -> None:
-        """What one process does for all: keep what is met, probe, and tell of it."""
+        """Start what one process does for all workers: record history, probe, and send alerts."""
         await self._stack.enter_async_context(self.fleet.remembered(drain))
         if self._probes:
             await self._stack.enter_async_context(self.desk.attended())
             await self._stack.enter_async_context(self.fleet.watched())
 
     async def _drain(self) -> None:
-        """Take nothing new, part with those who only listen, and wait for the requests in flight."""
+        """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
         await self._listeners.close()
         if self._dispatcher is not None:
             self._dispatcher.stop_accepting()
-        self.proxy.drain()
+        self.proxy.stop_accepting()
         await self.hub.close()
         waits = TaskGroup("drain")
-        waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._hurry.wait(), "hurry")]
+        waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
         await asyncio.wait(waiting, timeout=self._config.server.grace, return_when=asyncio.FIRST_COMPLETED)
-        self.proxy.stop()
+        self.proxy.end_exchanges()
         await asyncio.wait(waiting[:1], timeout=_CLOSE_WAIT)
         await waits.close()
 
@@ -202,8 +205,8 @@ class Gateway:
         app = web.Application(client_max_size=config.limits.events_body)
         templating.setup(app)
         set_headers(app, self._cors)
-        others = self._colleagues
-        follows = others if others and not others.leads else None
+        coordination = self._coordination
+        follows = coordination if coordination and not coordination.is_leader else None
         listed = follows or self.desk.books
         page = status_page.StatusPage(
             snapshot=board.snapshot,
@@ -216,7 +219,7 @@ class Gateway:
             started_at=utc_now(),
             now=utc_now,
         )
-        worker, workers = (others.number, others.workers) if others else (1, 1)
+        worker, workers = (coordination.number, coordination.workers) if coordination else (1, 1)
         ids = EventIds(lambda: time.time_ns() // 1000, worker=worker, workers=workers)
         takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
@@ -236,7 +239,7 @@ class Gateway:
                 traffic=self.proxy.traffic.totals,
                 load=lambda: metrics.Load(self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())),
                 duty=lambda: metrics.AlertStats(*self.desk.numbers()),
-                worker=others.number if others else None,
+                worker=coordination.number if coordination else None,
             )
         )
         return app

@@ -73,7 +73,7 @@ class FastPath(ProxiedRequest):
         try:
             if judged is not None:
                 sent = self.prepare(judged)
-                if sent is None and self.admitted.plan.is_lasting:
+                if sent is None and self.admitted.plan.is_static:
                     request.remembered = self.admitted
             if sent is None and not self._send():
                 self._go_on()

@@ -62,18 +62,18 @@ class Proxy:
         if (member := self._members.get(upstream)) is not None:
             member.standing.note_probe(is_well=is_well)
 
-    def drain(self) -> None:
-        """From now on each answer closes its connection; tunnels and event streams, which have no end, end."""
+    def stop_accepting(self) -> None:
+        """From now on each response closes its connection. Tunnels and event streams are closed."""
         self._shared.drain()
 
-    def stop(self) -> None:
-        """End every exchange: who has had no answer yet is told that the gateway stops (503)."""
+    def end_exchanges(self) -> None:
+        """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""
         self._shared.stop()
 
     async def close(self) -> None:
         """End what is left, and close idle connections."""
-        self.drain()
-        self.stop()
+        self.stop_accepting()
+        self.end_exchanges()
         await self._shared.tasks.close()
         for balancer in self._balancers.values():
             for member in balancer.members:
