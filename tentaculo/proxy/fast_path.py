@@ -16,8 +16,8 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.downstream import Body, Request
 from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.proxy import relay
-from tentaculo.proxy.admitted import PreparedRequest
 from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest, finish_with
+from tentaculo.proxy.request_head import PreparedRequest
 from tentaculo.proxy.response_head import cached_head
 from tentaculo.proxy.retries import forward_with_retries, request_body
 from tentaculo.proxy.state import ProxyState

@@ -13,9 +13,8 @@ from tentaculo.net.downstream import Request
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.sent_response import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import reset
-from tentaculo.proxy.admitted import PreparedRequest
 from tentaculo.proxy.head_cache import CachedRequestHead
-from tentaculo.proxy.request_head import outbound_block, request_line
+from tentaculo.proxy.request_head import PreparedRequest, outbound_block, request_line
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState

@@ -1,4 +1,4 @@
-"""The head that an upstream gets for a request. Built, never changed: the inbound one stays as it came."""
+"""The request head that an upstream gets. It is built anew; the inbound request is never changed."""
 
 from __future__ import annotations
 
@@ -91,3 +91,28 @@ def count_down(lines: list[Line], method: str) -> list[Line]:
 
 def _is_count(value: bytes) -> bool:
     return value.isdigit() and len(value) < 10 and int(value) > 0
+
+
+class PreparedRequest:
+    """A request that may be forwarded, with its upstream head rendered but for the request id.
+
+    It is reused while the client repeats the same request.
+    """
+
+    __slots__ = ("_head", "cors_lines", "inbound", "plan")
+
+    def __init__(self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes) -> None:
+        """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
+        answer to this client's page."""
+        self.inbound = inbound
+        self.plan = plan
+        self.cors_lines = cors_lines
+        self._head = head
+
+    def __repr__(self) -> str:
+        return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
+
+    def head(self, id_line: bytes) -> bytes:
+        """The request's head as the upstream gets it; `id_line` is the request's id as a whole line."""
+        rules = self.plan.request_rules
+        return b"%b%b\r\n" % (self._head, rules.filter(id_line) if rules else id_line)

@@ -12,7 +12,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.downstream import Request
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.sent_response import SentResponse
-from tentaculo.proxy.plans import Router
+from tentaculo.proxy.router import Router
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.tasks import TaskGroup
