@@ -15,7 +15,7 @@ from tentaculo.model.failure import Problem
 from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, parse_head
 from tentaculo.net.request_headers import RequestHeaders, request_length
 from tentaculo.net.response_headers import ResponseHeaders
-from tentaculo.net.target import is_authority, parse_target, request_path
+from tentaculo.net.target import is_authority, parse_target
 from tentaculo.proxy.forwarded_headers import trusted_forwarded_lines
 from tentaculo.proxy.header_rules import HeaderRules
 from tentaculo.proxy.request_head import header_block
@@ -230,7 +230,6 @@ def target(data: bytes) -> None:
     """A target that is taken goes on as it came, and no reading of its path leaves its place."""
     choice, data = _split(data)
     raw, method = data.decode("utf-8", "surrogateescape"), METHODS[choice % 4]
-    request_path(method, raw)
     try:
         path, query, authority = parse_target(method, raw)
     except Problem:
