@@ -57,17 +57,6 @@ def parse_target(method: str, raw: str) -> Target:
     return Target(path, query, authority)
 
 
-def request_path(method: str, raw: str) -> str:
-    """The path of a raw target, also of one in absolute-form; what cannot be taken apart is returned as it is."""
-    if raw[:1] != "/":
-        try:
-            return parse_target(method, raw).path
-        except Problem:
-            return raw
-    mark = raw.find("?")
-    return raw if mark < 0 else raw[:mark]
-
-
 def check_path(path: str) -> None:
     """Raise `Problem` (400) if `path` holds a dot segment in any encoding, a backslash, NUL, `#` or a control byte."""
     if _REFUSED.search(path) is not None:
