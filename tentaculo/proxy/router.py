@@ -15,7 +15,8 @@ from tentaculo.proxy.route import CompiledRoute
 from tentaculo.upstream.load_balancer import LoadBalancer
 
 _PARAMETERS = re.compile(r";[^/]*")
-_SLASHES = re.compile(r"[/\\]+")
+_EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
+"""Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
 
 
 class Match(NamedTuple):
@@ -144,8 +145,8 @@ def _find(hosts: dict[str, _Prefixes], anywhere: _Prefixes, host: str, path: str
 
 
 def _read_loosely(path: str) -> str:
-    """A path as the least strict servers read it: unescaped, without parameters and empty segments, case folded."""
-    return _SLASHES.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
+    """A path as the least strict servers read it: unescaped, without parameters, empty and `.` segments, case folded."""
+    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
 
 
 class Router:
