@@ -67,6 +67,9 @@ class AuthSettings(Section, frozen=True):
     token_file: Annotated[
         Path | None, "File with one hash per line, made at the first start if no token is set. Default data/token."
     ] = None
+    share_token: Annotated[
+        bool, "Whether services are sent the plain token of the environment (TENTACULO_TOKEN). Default false."
+    ] = False
     open_websocket: Annotated[bool, "Whether /ws is open without a token. Default false."] = False
     open_status: Annotated[bool, "Whether /status is open without a token. Default true."] = True
 

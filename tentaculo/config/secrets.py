@@ -25,7 +25,9 @@ def resolve(
     `variables` says which values the environment set. Gives the plain token of the environment, if there is one.
     """
     plain = _from_environment(environ, PLAIN_TOKENS, faults)
-    fleet = _from_environment(environ, (FLEET_TOKEN,), faults) or plain
+    fleet = _from_environment(environ, (FLEET_TOKEN,), faults)
+    if fleet is None and _is_true(data, "auth", "share_token"):
+        fleet = plain
     for name, table in services_of(data):
         _resolve_token(("services", name), table, folder, fleet, faults)
         if ("services", name, "enabled") not in variables:
@@ -37,6 +39,12 @@ def resolve(
         auth["token_file"] = str(file)
     _check_hashes(file, faults)
     return None if plain is None else Secret(plain)
+
+
+def _is_true(data: Table, section: str, key: str) -> bool:
+    table = data.get(section)
+    value = table.get(key) if isinstance(table, dict) else None
+    return value is True or (isinstance(value, str) and value.lower() in _TRUE)
 
 
 def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: ConfigFaults) -> str | None:

@@ -64,6 +64,9 @@ class RouteSettings(Section, frozen=True):
         None
     )
     auth: Annotated[Literal["token", "none"], '"none" opens the route without a token. Default "token".'] = "token"
+    send_token: Annotated[
+        bool, "Whether the service's token is sent for callers without an accepted token too. Default false."
+    ] = False
     set_headers: Annotated[dict[HeaderName, HeaderValue], "Headers set on the request. Default none."] = {}
     remove_headers: Annotated[tuple[HeaderName, ...], "Headers removed from the request. Default none."] = ()
     set_response_headers: Annotated[dict[HeaderName, HeaderValue], "Headers set on the answer. Default none."] = {}
@@ -100,7 +103,7 @@ class ServiceSettings(Section, frozen=True):
     off_reason: Annotated[str, "Shown while it is off. Default: off on purpose."] = "off on purpose"
     token: Annotated[
         Token | None,
-        'Token sent to it as X-VX11-Token, "" for none. Default: TENTACULO_SERVICE_TOKEN, else the plain token.',
+        'Token sent to it as X-VX11-Token, "" for none. Default: TENTACULO_SERVICE_TOKEN.',
     ] = None
     token_file: Annotated[Path | None, "File that holds the token it is sent, in place of token. Default none."] = None
     health: Annotated[PathPrefixes, 'Health paths, tried in order until one answers well. Default ["/health"].'] = (
