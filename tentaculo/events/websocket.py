@@ -24,7 +24,7 @@ from tentaculo.events.ingest import NAME_LENGTH, is_name, listed
 from tentaculo.events.pipeline import EventPipeline
 from tentaculo.events.schemas import Schema, canonical_type, validate
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.security.origin import is_allowed
+from tentaculo.security.cors import is_allowed
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.proxy.inbound_request import InboundRequest
 from tentaculo.proxy.route import CompiledRoute
-from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.origin import is_allowed
+from tentaculo.security.cors import CorsPolicy, is_allowed
 from tentaculo.security.tokens import TokenCheck, Tokens
 
 
