@@ -46,7 +46,7 @@ from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_record import RequestRecord
-from tentaculo.web import heartbeat, history, incidents, metrics, status_page, vx11
+from tentaculo.web import heartbeat, history, incidents, liveness, metrics, status_page, vx11
 
 CannotListen = CannotListenError
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -277,15 +277,15 @@ class Gateway:
         app.add_routes(heartbeat.routes(callers, self.fleet.beat))
         app.add_routes(incidents.routes(self.desk.books, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
+        app.add_routes(liveness.routes(phase=lambda: self._phase, store_problem=lambda: recorder.problem))
         app.add_routes(
             metrics.routes(
-                phase=lambda: self._phase,
                 snapshot=board.snapshot,
                 store_problem=lambda: recorder.problem,
                 dropped=lambda: recorder.dropped,
                 traffic=self.proxy.traffic.totals,
                 load=lambda: metrics.Load(self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())),
-                duty=lambda: metrics.AlertStats(*self.desk.numbers()),
+                alert_stats=lambda: metrics.AlertStats(*self.desk.numbers()),
                 worker=others.number if others else None,
             )
         )
