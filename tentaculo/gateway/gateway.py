@@ -23,8 +23,9 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.ids import EventIds
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.health_service import HealthService, utc_now
+from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.model.clock import utc_now
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health, ProbeResult
 from tentaculo.net.target import request_path
