@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tentaculo.proxy.downstream import ClientConnection, RawHeaders
+from tentaculo.net.response_headers import RawHeaders
+from tentaculo.proxy.downstream import ClientConnection
 from tentaculo.proxy.request_headers import RequestHeaders
 
 MAX_REMEMBERED = 4096
