@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.origin import is_allowed
+from tentaculo.security.cors import CorsPolicy, is_allowed
 from tentaculo.security.tokens import TokenCheck, Tokens
 
 
