@@ -97,7 +97,7 @@ class Gateway:
         self.fleet = HealthService(config, self._recorder)
         self.desk = IncidentService(config, self.fleet, self._recorder, page=self._page)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
-        self.proxy = Proxy(config, self._proxy_needs())
+        self.proxy = Proxy(config, self.fleet.breakers, self._proxy_needs())
         self.fleet.on_probe.append(self._inform_proxy)
 
     def __repr__(self) -> str:
@@ -261,7 +261,6 @@ class Gateway:
             cors=self._cors,
             responses=self._responses,
             requests=self._requests,
-            breaker=self.fleet.breakers.of,
             health_path=self.fleet.board.health_path,
             why_off=self.fleet.why_off,
             why_open=self.fleet.why_open,
