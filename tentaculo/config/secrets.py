@@ -8,13 +8,10 @@ from pathlib import Path
 from tentaculo.config.cross_checks import Table, services_of
 from tentaculo.config.environment import FLEET_TOKEN, PLAIN_TOKENS, read
 from tentaculo.config.errors import ConfigFaults, KeyPath
-from tentaculo.config.types import Secret, is_hash, is_token
+from tentaculo.config.types import Secret, is_hash, is_token, parse_flag
 
 DEFAULT_TOKEN_FILE = Path("data/token")
 """Where accepted hashes are kept, relative to the configuration file, unless `auth.token_file` says otherwise."""
-
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
 
 
 def resolve(
@@ -73,12 +70,10 @@ def _resolve_enabled(place: KeyPath, table: Table, environ: Mapping[str, str], f
     found = read(environ, variable) if isinstance(variable, str) else None
     if found is None:
         return
-    if found[1].lower() in _TRUE:
-        table["enabled"] = True
-    elif found[1].lower() in _FALSE:
-        table["enabled"] = False
-    else:
-        faults.add((*place, "enabled_env"), f"{variable} must be true or false (or 1, yes, on, 0, no, off)")
+    try:
+        table["enabled"] = parse_flag(found[1])
+    except ValueError as error:
+        faults.add((*place, "enabled_env"), f"{variable} {error}")
 
 
 def _check_hashes(file: Path, faults: ConfigFaults) -> None:

@@ -31,6 +31,8 @@ _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_TRUE_WORDS = frozenset({"true", "t", "yes", "y", "on", "1"})
+_FALSE_WORDS = frozenset({"false", "f", "no", "n", "off", "0"})
 DATABASE_SCHEMES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "postgresql+pg8000")
 
 
@@ -236,6 +238,16 @@ def is_hash(value: str) -> bool:
 def is_service_name(value: str) -> bool:
     """Whether `value` can name a service or be an alias: letters, digits, _ and -, at most 64."""
     return _SERVICE_NAME.fullmatch(value) is not None
+
+
+def parse_flag(text: str) -> bool:
+    """The flag that a word in an environment variable means, in any case. Raises ValueError for every other word."""
+    word = text.lower()
+    if word in _TRUE_WORDS:
+        return True
+    if word in _FALSE_WORDS:
+        return False
+    raise ValueError("must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)")
 
 
 def _as_tuple(value: Any) -> Any:

@@ -144,7 +144,7 @@ def test_what_is_taken_and_how_it_is_kept(form: Any, data: object, value: object
         (int, WHOLE, map(E, ["", "x", "7.5", "8000.", "1e3", "0x10", "1__0", "٣", "nan", "9" * 5000])),
         (float, NUMBER, ["7", True, None, [], {}, date(2025, 12, 16), 10**400, E("x"), E(""), E("٣")]),
         (bool, FLAG, ["true", 1, 0, None, []]),
-        (bool, "must be true or false", map(E, ["", "2", "perhaps", "\udce9"])),
+        (bool, "must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)", map(E, ["", "2", "perhaps", "\udce9"])),
         (Path, TEXT, [7, None, []]),
         (AnySecret, TEXT, [7, None, []]),
         (Literal["a", "b", "c"], "must be one of 'a', 'b' or 'c'", ["", "A", None, [], 1, E("d")]),
