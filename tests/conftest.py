@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ async def living(
     config = Config.of(data)
     records: list[RequestRecord] = []
     async with Gateway(
-        config, [hash_token(TOKEN)], access_log=records.append, probes=probes, at_once=_at_once
+        config, [hash_token(TOKEN)], access_log=records.append, probes=probes, fast_path=_at_once
     ) as gateway:
         yield Live(gateway, gateway.running.addresses[0][1], records)
 
@@ -111,3 +112,11 @@ def only_warnings() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port at which nobody listens, and that nobody else can take meanwhile."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

@@ -60,19 +60,13 @@ SAME_STEM: dict[str, str] = {
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}
 TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
-    "proxy/access_control": "wire/test_application",
-    "proxy/admitted": "wire/test_target",
     "proxy/attempt": "wire/test_failures",
-    "proxy/client_info": "wire/test_forwarding",
-    "proxy/downstream": "wire/test_resources",
     "proxy/fast_path": "wire/test_state_machine",
     "proxy/handler": "wire/test_forwarding",
     "proxy/head_cache": "wire/test_cached_heads",
-    "proxy/inbound_request": "wire/test_framing",
-    "proxy/plans": "proxy/test_router",
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/relay": "wire/test_streaming",
-    "proxy/request_head": "proxy/test_request_headers",
+    "proxy/request_head": "net/test_request_headers",
     "proxy/retries": "wire/test_failures",
     "proxy/state": "wire/test_application",
     "proxy/tunnel": "wire/test_upgrades",

@@ -143,7 +143,7 @@ async def running(
     try:
         access_log = access_logger(config.log, writer, log, None)
         hashes = [hash_token(TOKEN)]
-        async with Gateway(config, hashes, access_log=access_log, probes=probes, at_once=fast) as gateway:
+        async with Gateway(config, hashes, access_log=access_log, probes=probes, fast_path=fast) as gateway:
             yield gateway.running.addresses[0][1]
     finally:
         writer.close()

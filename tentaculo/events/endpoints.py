@@ -37,12 +37,12 @@ def routes(
 
     `store` keeps an event and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
     they are stored: close them after the last request. `hub` is to be closed on shutdown, before the server waits for
-    its handlers. Tokens are the middleware's matter; the Origin of a WebSocket is checked here.
+    its handlers. The dispatcher checks tokens and the Origin of a WebSocket before these handlers run.
     """
     limits = config.limits
     cardinality = Cardinality(clock)
     intake = EventPipeline(hub, ids, store, tasks, cardinality, now)
-    sockets = EventSocketHandler(hub, intake, limit=limits.events_body, origins=config.cors.origins)
+    sockets = EventSocketHandler(hub, intake, limit=limits.events_body)
 
     async def report(request: web.Request) -> web.Response:
         counts = cardinality.counts()

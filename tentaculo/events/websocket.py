@@ -11,7 +11,6 @@ client (too slow, or the gateway stops), both are stopped wherever they wait, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -24,7 +23,6 @@ from tentaculo.events.ingest import NAME_LENGTH, is_name, listed
 from tentaculo.events.pipeline import EventPipeline
 from tentaculo.events.schemas import Schema, canonical_type, validate
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.security.origin import is_allowed
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -53,20 +51,15 @@ def _error(error: str, detail: str, **members: Any) -> bytes:
 
 
 class EventSocketHandler:
-    """The handler of /ws.
+    """The handler of /ws. `limit` is the most bytes one message may have. The dispatcher has checked the Origin."""
 
-    `limit` is the most bytes one message may have, `origins` the pages of other origins that may connect.
-    """
-
-    def __init__(self, hub: Hub, intake: EventPipeline, *, limit: int, origins: Collection[str]) -> None:
+    def __init__(self, hub: Hub, intake: EventPipeline, *, limit: int) -> None:
         self._hub = hub
         self._intake = intake
         self._limit = limit
-        self._origins = frozenset(origins)
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one client until either side ends it. Raises `Problem` instead of upgrading: 400, 403, 426, 503."""
-        self._check_origin(request)
+        """Serve one client until either side ends it. Raises `Problem` instead of upgrading: 400, 426, 503."""
         # Compression would cost a deflate per subscriber and event, and some 300 KB for each connection.
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=self._limit * REFUSABLE, timeout=CLOSE_SECONDS
@@ -89,12 +82,6 @@ class EventSocketHandler:
                     # Nothing is sent any more; but its heartbeat's timer would keep all of it for half a minute.
                     await socket.close()
         return socket
-
-    def _check_origin(self, request: web.Request) -> None:
-        origins = request.headers.getall(hdrs.ORIGIN, [])
-        host = request.headers.get(hdrs.HOST, "")
-        if len(origins) > 1 or not is_allowed(origins[0] if origins else None, host, self._origins):
-            raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins to let it connect.")
 
     async def _serve(self, socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
         loop, tasks = asyncio.get_running_loop(), TaskGroup("ws")

@@ -23,19 +23,19 @@ class Coordination(Protocol):
     """The name that all share, as `Via` has it."""
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this worker is the leader."""
 
-    def listen(self, *, on_stop: Callable[[], None], on_hurry: Callable[[], None]) -> None:
+    def listen(self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None]) -> None:
         """Receive messages from now on, in the running loop."""
 
-    def tell_ready(self) -> None:
+    def report_ready(self) -> None:
         """Report that this worker takes requests."""
 
     def close(self) -> None:
         """Receive and send nothing more."""
 
-    def joined(
+    def sharing(
         self, fleet: HealthService, books: IncidentRepository, drain: TakeTallies
     ) -> AbstractAsyncContextManager[TakeTallies]:
         """Share health while the context is open; gives the tallies of all workers where this one leads."""

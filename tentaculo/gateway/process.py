@@ -1,4 +1,4 @@
-"""A gateway as a process: its log, its signals, and its life from the start to the stop."""
+"""A gateway as a process: its log, its signals, its garbage collector."""
 
 from __future__ import annotations
 
@@ -32,35 +32,37 @@ async def serve(
     *,
     hashes: Sequence[str],
     ready: Callable[[ListeningAddresses], None] | None = None,
-    colleagues: Coordination | None = None,
+    coordination: Coordination | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
-    `hashes` are the accepted tokens. `ready` is called once requests are taken. Raises `CannotListen`. One worker of
-    several has `colleagues`: their supervisor stops it too, and it alone hurries it, since whoever signals every
-    process means one stop.
+    `hashes` are the accepted tokens'. `ready` is called once requests are accepted. Raises `CannotListenError`. One
+    worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
+    a signal to every process of the group means one stop, not two.
     """
     raise_descriptor_limit()
-    worker = None if colleagues is None else colleagues.number
+    worker = None if coordination is None else coordination.number
     writer = logging.set_up(config.log, worker=worker, shares=worker is not None)
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, stop_now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        (hurry if stop.is_set() and colleagues is None else stop).set()
+        (stop_now if stop.is_set() and coordination is None else stop).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
         access_log = access_logger(config.log, writer, sys.stderr, worker)
-        if colleagues is not None:
-            colleagues.listen(on_stop=stop.set, on_hurry=hurry.set)
-        async with Gateway(config, hashes, access_log=access_log, hurry=hurry, colleagues=colleagues) as gateway:
+        if coordination is not None:
+            coordination.listen(on_stop=stop.set, on_stop_now=stop_now.set)
+        async with Gateway(
+            config, hashes, access_log=access_log, stop_now=stop_now, coordination=coordination
+        ) as gateway:
             # What the start has made stays for good: a collection need not walk through it again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
-            if colleagues is not None:
-                colleagues.tell_ready()
+            if coordination is not None:
+                coordination.report_ready()
             if ready is not None:
                 ready(gateway.running)
             await stop.wait()
@@ -68,6 +70,6 @@ async def serve(
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-        if colleagues is not None:
-            colleagues.close()
+        if coordination is not None:
+            coordination.close()
         writer.close()

@@ -1,6 +1,6 @@
-"""Whole answers as bytes, for those who write to the client's socket themselves, and what they tell aiohttp's server.
+"""A whole response as bytes, for code that writes to the client's socket itself.
 
-Used by the proxied path and for requests that never became one; native handlers return aiohttp's own responses.
+The gateway writes its refusals and preflights this way; native handlers return aiohttp's own responses.
 """
 
 from __future__ import annotations
@@ -10,36 +10,6 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Protocol
-
-from tentaculo.model.failure import Problem
-
-
-class Rendered(Protocol):
-    """A problem in the form its caller asked for."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-
-    @property
-    def content_type(self) -> str:
-        """Of the body."""
-
-    @property
-    def body(self) -> bytes:
-        """The whole body."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Everything but Content-Type and Content-Length."""
-
-
-class Render(Protocol):
-    """Renders a problem for an Accept header's value."""
-
-    def __call__(self, problem: Problem, accept: bytes | None, *, request_id: str | None) -> Rendered:
-        """The answer."""
 
 
 def response_bytes(
@@ -51,10 +21,10 @@ def response_bytes(
     keep_alive: bool = False,
     with_body: bool = True,
 ) -> bytes:
-    """A whole HTTP/1.1 answer for a client of HTTP/1.`minor`.
+    """A whole HTTP/1.1 response for a client of HTTP/1.`minor`.
 
     `with_body` false is for HEAD: the length stays, the body goes. Raises ValueError where a header holds a line end
-    or NUL: some repeat what a client sent, and one answer must never become two.
+    or NUL: some repeat what a client sent, and one response must never become two.
     """
     lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n", f"Date: {_date(int(time.time()))}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]

@@ -24,7 +24,7 @@ HOP_BY_HOP = frozenset(
     )
 )
 _REWRITTEN = frozenset((b"location", b"set-cookie"))
-RESPONSE_SPECIAL = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"content-type", b"x-request-id"}
+RESPONSE_SPECIAL = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"content-type", b"x-correlation-id", b"x-request-id"}
 
 
 def split_list(value: bytes) -> list[bytes]:

@@ -1,7 +1,7 @@
 """The request target, taken apart without changing a byte of it (RFC 9112 section 3.2).
 
 Routing, authorisation and forwarding all use this one view. A path that another server might read as a different one
-(dot segments in any encoding, backslashes, NUL) is refused, so that nobody walks past a route's rules.
+(`..` in any encoding, backslashes, NUL) is refused, so that nobody walks past a route's rules.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _SEPARATOR = re.compile(
     r"/|%(?:2f|5c|c0%af|c1%9c|e0%80%af|e0%81%9c|f0%80%80%af|f0%80%81%9c|u002f|u005c)", re.IGNORECASE
 )
 _DOT = re.compile(r"%(?:2e|c0%ae|e0%80%ae|f0%80%80%ae|u002e)", re.IGNORECASE)
+# Between two slashes that every server reads as such, in the two spellings that RFC 3986 makes equal.
+_PLAIN_DOT = re.compile(r"(?<=/)(?:\.|%2e)(?=/|$)", re.IGNORECASE)
 _PARAMETERS = re.compile(r";|%3b", re.IGNORECASE)
 # No name is longer (RFC 1035 section 2.3.4), and what is remembered per host stays small.
 _AUTHORITY = re.compile(
@@ -57,22 +59,14 @@ def parse_target(method: str, raw: str) -> Target:
     return Target(path, query, authority)
 
 
-def request_path(method: str, raw: str) -> str:
-    """The path of a raw target, also of one in absolute-form; what cannot be taken apart is returned as it is."""
-    if raw[:1] != "/":
-        try:
-            return parse_target(method, raw).path
-        except Problem:
-            return raw
-    mark = raw.find("?")
-    return raw if mark < 0 else raw[:mark]
-
-
 def check_path(path: str) -> None:
-    """Raise `Problem` (400) if `path` holds a dot segment in any encoding, a backslash, NUL, `#` or a control byte."""
+    """Raise `Problem` (400) if `path` holds a `..` segment in any encoding, a backslash, NUL, `#` or a control byte.
+
+    A plain `.` segment passes: it leads nowhere, and apt asks for `/./Packages` (RFC 3986 section 6.2.2.3).
+    """
     if _REFUSED.search(path) is not None:
         raise Problem(Failure.BAD_TARGET, "The path holds a character that is not allowed there.")
-    for segment in _SEPARATOR.split(path):
+    for segment in _SEPARATOR.split(_PLAIN_DOT.sub("", path)):
         # `..;x` is a dot segment to servers that know path parameters.
         if _PARAMETERS.split(_DOT.sub(".", segment), maxsplit=1)[0] in (".", ".."):
             raise Problem(Failure.BAD_TARGET, "The path holds a dot segment.")

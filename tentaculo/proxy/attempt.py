@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from tentaculo.model.failure import Failure
+from tentaculo.net.downstream import Body
 from tentaculo.net.http1 import Head
 from tentaculo.net.response_headers import ResponseHeaders, split_list
 from tentaculo.proxy import relay
-from tentaculo.proxy.downstream import Body
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.upstream.connection import UpstreamConnection

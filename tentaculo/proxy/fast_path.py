@@ -13,13 +13,11 @@ from typing import Protocol
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.downstream import Body, Request
 from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.proxy import relay
-from tentaculo.proxy.admitted import PreparedRequest
-from tentaculo.proxy.client_info import ClientInfo
-from tentaculo.proxy.downstream import Body, Request
-from tentaculo.proxy.inbound_request import InboundRequest
-from tentaculo.proxy.proxied_request import ProxiedRequest, finish_with
+from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest, finish_with
+from tentaculo.proxy.request_head import PreparedRequest
 from tentaculo.proxy.response_head import cached_head
 from tentaculo.proxy.retries import forward_with_retries, request_body
 from tentaculo.proxy.state import ProxyState
@@ -36,22 +34,29 @@ class WholeRequest(Request, Protocol):
 
 
 class FastPath(ProxiedRequest):
-    """One request. `start` it once; `leave` when its client goes."""
+    """One request. `start` it once; `client_closed` when its client goes."""
 
     __slots__ = ("_body", "_done", "_has_left", "_member", "_size", "_task", "_ticket", "_upstream")
 
-    def __init__(self, shared: ProxyState, request: WholeRequest, done: Callable[[bool], None]) -> None:
-        """`done` is called when the answer is on its way, with whether the client's connection stays.
+    def __init__(
+        self, shared: ProxyState, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
+    ) -> None:
+        """`judged` is None for a request that repeats the last one of its connection. `done` is called when the answer is on its way, with whether the client's connection stays.
 
         It is not called for a client that has left.
         """
         known = request.remembered
         if type(known) is PreparedRequest:
-            super().__init__(shared, request, known.inbound)
+            inbound = known.inbound
+            record = shared.requests.begin(
+                inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
+            )
+            record.service = known.plan.service_name
+            super().__init__(shared, request, inbound, record)
             self.admitted = known
         else:
-            acquaintance = ClientInfo.of(request.protocol, shared.is_trusted)
-            super().__init__(shared, request, InboundRequest(request, acquaintance))
+            assert judged is not None
+            super().__init__(shared, request, judged.inbound, judged.record)
         self._done = done
         self._body: Body | None = None
         self._size = 0
@@ -61,17 +66,15 @@ class FastPath(ProxiedRequest):
         self._task: asyncio.Task[None] | None = None
         self._has_left = False
 
-    def start(self, request: WholeRequest) -> None:
+    def start(self, request: WholeRequest, judged: JudgedRequest | None) -> None:
         """Take all steps that can be taken at once."""
         self.shared.traffic.begin()
         sent: SentResponse | None = None
         try:
-            if request.remembered is None:
-                sent = self.admit()
-                if sent is None and self.admitted.plan.is_lasting:
+            if judged is not None:
+                sent = self.prepare(judged)
+                if sent is None and self.admitted.plan.is_static:
                     request.remembered = self.admitted
-            else:
-                self.record.service = self.admitted.plan.service.name
             if sent is None and not self._send():
                 self._go_on()
                 return
@@ -83,7 +86,7 @@ class FastPath(ProxiedRequest):
         if sent is not None:
             self._finish(sent)
 
-    def leave(self) -> None:
+    def client_closed(self) -> None:
         """The client has gone: so has the request."""
         if self._task is not None:
             # Behind its first step: a task that is cancelled before that never gives back what it was given.
@@ -92,8 +95,8 @@ class FastPath(ProxiedRequest):
             self._has_left = True
             self.record.received = self._size
             self._release(Outcome.NEUTRAL, "")
-            self.note_left()
-            self.end()
+            self.note_client_closed()
+            self.finish()
 
     def _send(self) -> bool:
         """Steps 4 and 5: put the request on an idle connection. False where something has to be waited for."""
@@ -133,7 +136,7 @@ class FastPath(ProxiedRequest):
             try:
                 sent = self._relay(upstream)
             except ConnectionError:
-                self.leave()
+                self.client_closed()
                 self._done(False)
                 return
             except Exception:  # noqa: BLE001 - logged there
@@ -158,7 +161,7 @@ class FastPath(ProxiedRequest):
         if known is not None and not plan.response_rules:
             keep_alive = known.keep_alive
             framed = relay.framed_whole(body) if known.is_chunked else body
-            self.write(b"%b%b%b\r\n%b" % (known.head, self.id_line, admitted.cors_lines, framed))
+            self.write(b"%b%b%b\r\n%b" % (known.head, self.id_lines, admitted.cors_lines, framed))
         else:
             writer = self.response_writer()
             writer.upstream = member.pool.upstream
@@ -200,11 +203,11 @@ class FastPath(ProxiedRequest):
         except ConnectionError:
             pass  # noted; what is left of the client's connection is closed
         finally:
-            self.end()
+            self.finish()
             # A cancelled task holds this, by its error's frames.
             self._task, self._has_left = None, True
         self._done(stays)
 
     def _finish(self, sent: SentResponse) -> None:
-        self.end()
+        self.shared.requests.finish(self.record)
         self._done(sent.keep_alive is True)

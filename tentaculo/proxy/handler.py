@@ -1,14 +1,14 @@
-"""The proxied path, from a raw request to a record of how it went.
+"""The proxied path, from a request that the server has judged to the end of its record.
 
-1. Read the request; refuse what must not be forwarded.
-2. Find the route (and answer a listed origin's preflight).
-3. Ask for the token, before a byte of the body is read.
-4. Choose an address whose breaker lets the request through.
+1. Judge the request, find its route, check its token (`server/dispatcher.py`, for native requests too).
+2. Refuse what must not be forwarded.
+3. Render the upstream's request head.
+4. Choose an endpoint whose circuit breaker lets the request through.
 5. Forward, or tunnel; repeat only what is safe to repeat.
-6. Report the outcome to the breaker, and write the record.
+6. Report the outcome to the breaker, and finish the record.
 
-`visit.py` has 1 to 3; `attempts.py` has 4 to 6 in a task, for everything that must be waited for; `express.py` has them
-without one, for the many requests where that is not so.
+`proxied_request.py` has 2 and 3. `fast_path.py` has 4 to 6 without a task, for requests that need not wait;
+`retries.py` has them in a task, for all others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Problem
+from tentaculo.net.downstream import Request
+from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.sent_response import SentResponse
-from tentaculo.proxy.client_info import ClientInfo
-from tentaculo.proxy.downstream import Request
 from tentaculo.proxy.fast_path import FastPath, WholeRequest
-from tentaculo.proxy.inbound_request import InboundRequest
-from tentaculo.proxy.proxied_request import ProxiedRequest, finish_with
+from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest, finish_with
 from tentaculo.proxy.retries import forward_with_retries, request_body
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
@@ -53,6 +51,8 @@ class Proxy:
         }
         self._shared = ProxyState(config, needs, self._balancers)
         self.traffic = self._shared.traffic
+        self.find = self._shared.plans.find
+        """`Router.find`, without a call in between: it is part of every request."""
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self._shared.plans)} routes, {self.traffic.in_flight} in flight>"
@@ -62,61 +62,48 @@ class Proxy:
         if (member := self._members.get(upstream)) is not None:
             member.standing.note_probe(is_well=is_well)
 
-    def drain(self) -> None:
-        """From now on each answer closes its connection; tunnels and event streams, which have no end, end."""
+    def stop_accepting(self) -> None:
+        """From now on each response closes its connection. Tunnels and event streams are closed."""
         self._shared.drain()
 
-    def stop(self) -> None:
-        """End every exchange: who has had no answer yet is told that the gateway stops (503)."""
+    def end_exchanges(self) -> None:
+        """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""
         self._shared.stop()
 
     async def close(self) -> None:
         """End what is left, and close idle connections."""
-        self.drain()
-        self.stop()
+        self.stop_accepting()
+        self.end_exchanges()
         await self._shared.tasks.close()
         for balancer in self._balancers.values():
             for member in balancer.members:
                 member.pool.close()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Steps 1 to 6 in the task of aiohttp's server. The answer has been sent when this returns."""
-        visit = self._visit(request)
+    def takes_asterisk(self, inbound: InboundRequest) -> bool:
+        """Whether a route takes `OPTIONS *`."""
+        return self._shared.plans.takes_asterisk(inbound)
+
+    async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
+        """Forward in the task of aiohttp's server. The response has been sent when this returns."""
+        visit = ProxiedRequest(self._shared, cast(Request, request), judged.inbound, judged.record)
         self.traffic.begin()
         try:
-            return await finish_with(visit, _serve(visit))
+            return await finish_with(visit, _serve(visit, judged))
         finally:
-            visit.end()
+            visit.finish()
 
-    def serve(self, request: WholeRequest, done: Callable[[bool], None]) -> FastPath:
-        """Steps 1 to 6 at once, as far as that goes, for a request whose body has arrived whole if it has one.
+    def serve(self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None) -> FastPath:
+        """Forward without a task, as far as that goes, a request whose body has arrived whole if it has one.
 
-        `done` is called when the answer has been sent, perhaps before this returns, with whether the client's
-        connection stays open. When the client leaves before that, tell what is returned here.
+        `judged` is None for a request that repeats the last one of its connection. `done` is called when the response
+        has been sent, perhaps before this returns, with whether the client's connection stays open. When the client
+        closes it before, call `client_closed` of what is returned here.
         """
-        express = FastPath(self._shared, request, done)
-        express.start(request)
+        express = FastPath(self._shared, request, done, judged)
+        express.start(request, judged)
         return express
 
-    def _visit(self, request: web.BaseRequest) -> ProxiedRequest:
-        arrived = cast(Request, request)
-        return ProxiedRequest(
-            self._shared, arrived, InboundRequest(arrived, ClientInfo.of(arrived.protocol, self._shared.is_trusted))
-        )
 
-    def screen(self, request: web.BaseRequest) -> web.StreamResponse | None:
-        """Judge a request for one of the gateway's own paths as strictly as any other: the refusal, or None."""
-        visit = self._visit(request)
-        try:
-            visit.inbound.read(self._shared.max_head)
-        except Problem as problem:
-            answer = visit.refuse(problem)
-            if self._shared.needs.log is not None:
-                self._shared.needs.log(visit.record)
-            return answer
-        return None
-
-
-async def _serve(visit: ProxiedRequest) -> SentResponse:
-    sent = visit.admit()
+async def _serve(visit: ProxiedRequest, judged: JudgedRequest) -> SentResponse:
+    sent = visit.prepare(judged)
     return await forward_with_retries(visit, request_body(visit)) if sent is None else sent

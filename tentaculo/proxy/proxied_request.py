@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
+from typing import Protocol
 
 import structlog
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.response_bytes import response_bytes
-from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS, SentResponse
+from tentaculo.net.downstream import Request
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.sent_response import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import reset
-from tentaculo.proxy.admitted import PreparedRequest
-from tentaculo.proxy.downstream import Request
 from tentaculo.proxy.head_cache import CachedRequestHead
-from tentaculo.proxy.inbound_request import InboundRequest
-from tentaculo.proxy.request_head import outbound_block, request_line
+from tentaculo.proxy.request_head import PreparedRequest, outbound_block, request_line
 from tentaculo.proxy.response_head import ResponseHeadBuilder
+from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
 
-_UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)
-"""Failures after which another server might see the end of the request elsewhere."""
+
+class JudgedRequest(Protocol):
+    """A request that the server has judged: it may be forwarded by a route."""
+
+    inbound: InboundRequest
+    record: RequestRecord
+    route: CompiledRoute
+    target: str
+    """The target that the upstream is to see."""
+    hides_authorization: bool
+    """Whether Authorization carried the gateway's own token, and must not be forwarded."""
+    is_foreign_preflight: bool
+    """Whether this is a preflight that carries no token."""
 
 
 class ProxiedRequest:
-    """Steps 1 to 3 of `handler.py`, the answers that the gateway makes itself, and the record.
+    """A request on its way to an upstream, its record, and the client's side of the exchange.
 
-    `admit`, then forward what was admitted; `refuse` or `fail` where it goes wrong; `end` in any case. It is also the
-    client's side of the exchange.
+    Call `prepare`, then forward what was prepared; `refuse` or `fail` on an error; `finish` in any case, once.
     """
 
     __slots__ = (
         "_connection",
-        "_started",
         "admitted",
         "has_written",
         "id_line",
+        "id_lines",
         "inbound",
         "keep_alive",
         "record",
@@ -50,8 +59,7 @@ class ProxiedRequest:
 
     admitted: PreparedRequest
 
-    def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest) -> None:
-        self._started = time.perf_counter()
+    def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
         self.shared = shared
         self.request = request
         self._connection = request.protocol
@@ -60,44 +68,57 @@ class ProxiedRequest:
         """Whether the client's connection is to take another request after this one."""
         self.has_written = False
         """Whether a byte of an answer is on its way."""
-        self.request_id = shared.ids.next(inbound.known)
-        self.id_line = f"X-Request-ID: {self.request_id}\r\n".encode()
-        self.record = RequestRecord(inbound.method, inbound.path, 0, 0.0, inbound.client.address, self.request_id)
+        self.record = record
+        self.request_id = request_id = record.request_id
+        value = request_id.encode()
+        self.id_line = b"X-Request-ID: %b\r\n" % value
+        """For the upstream."""
+        self.id_lines = b"%bX-Correlation-Id: %b\r\n" % (self.id_line, value)
+        """For the client."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.inbound.method} {self.request_id}>"
 
-    def admit(self) -> SentResponse | None:
-        """Judge the request: None where it is to be forwarded, else what became of it here. Raises `Problem`."""
-        inbound, shared, gate = self.inbound, self.shared, self.shared.gate
-        inbound.read(shared.max_head)  # 1
-        if inbound.target.path == "*" and not shared.plans.takes_asterisk(inbound):
-            # It asks about the server, not about a path: where nobody is behind all paths, that is the gateway.
-            return self._answer(200, {"X-Request-ID": self.request_id})
-        plan, path = shared.plans.find(inbound)  # 2
-        self.record.service = plan.service.name
+    def prepare(self, judged: JudgedRequest) -> SentResponse | None:
+        """Refuse what must not be forwarded, else render the upstream's request head.
+
+        None where the request is to be forwarded, else the response that was sent. Raises `Problem`.
+        """
+        inbound, shared, plan = self.inbound, self.shared, judged.route
         key = (plan, inbound.method, inbound.minor, inbound.host)
-        passed = inbound.fields.passed
-        if passed is None or passed.key != key:
-            is_preflight = False
-            if inbound.method == "OPTIONS":
-                if (headers := gate.preflight(inbound)) is not None:
-                    return self._answer(204, {**headers, "X-Request-ID": self.request_id})
-                # A browser can put no token on a preflight: that of an origin that is not listed is for the service.
-                is_preflight = inbound.is_preflight
-            hides_authorization = not is_preflight and gate.authorise(inbound, plan)  # 3
-            gate.check(inbound, plan)
+        cached = inbound.fields.cached_head
+        if type(cached) is not CachedRequestHead or cached.key != key:
+            self._check(plan)
             if inbound.is_last_hop:
-                headers = {"X-Request-ID": self.request_id, "Content-Type": "message/http"}
-                return self._answer(200, headers, inbound.trace())
-            # Who has not been asked who it is: the service is not told that it may trust the request.
-            token_line = b"" if is_preflight else plan.token_line
+                headers = {"Content-Type": "message/http"}
+                return shared.needs.responses.send(
+                    *(200, headers, self.request, inbound, self.record),
+                    keep_alive=self.keep_alive,
+                    body=inbound.trace(),
+                )
+            # The caller of a preflight is unknown: the service's own token, which vouches for it, is not added.
+            token_line = b"" if judged.is_foreign_preflight else plan.token_line
             block = outbound_block(
-                inbound, plan, via=shared.name, token_line=token_line, hides_authorization=hides_authorization
+                inbound, plan, via=shared.name, token_line=token_line, hides_authorization=judged.hides_authorization
             )
-            passed = inbound.fields.passed = CachedRequestHead(key, block, gate.cors_lines(inbound))
-        self.admitted = PreparedRequest(inbound, plan, request_line(inbound, path) + passed.block, passed.cors_lines)
+            cached = inbound.fields.cached_head = CachedRequestHead(
+                key, block, shared.needs.cors.header_lines(inbound.origin)
+            )
+        head = request_line(inbound, judged.target) + cached.block
+        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines)
         return None
+
+    def _check(self, plan: CompiledRoute) -> None:
+        """Raise `Problem` if the body is too large (413), the request came in a circle (508), the service is off (503)."""
+        inbound, shared = self.inbound, self.shared
+        if plan.max_body and inbound.length is not None and inbound.length > plan.max_body:
+            raise Problem(Failure.BODY_TOO_LARGE, f"The body is larger than {plan.max_body} bytes.")
+        via = inbound.fields.via
+        if via is not None and any(shared.name in value for value in via):
+            raise Problem(Failure.LOOP)
+        if plan.balancer is None:
+            name = plan.service.name
+            raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
 
     def response_writer(self) -> ResponseHeadBuilder:
         """Who builds the client's head for the upstream's answer."""
@@ -107,7 +128,7 @@ class ProxiedRequest:
             inbound.method,
             inbound.minor,
             keep_alive=self.keep_alive,
-            added=self.id_line + admitted.cors_lines,
+            added=self.id_lines + admitted.cors_lines,
             via=self.shared.name,
             replace_cors=bool(admitted.cors_lines),
             scheme=inbound.client.scheme,
@@ -131,7 +152,7 @@ class ProxiedRequest:
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
-        await self._connection.drain()
+        await self._connection.wait_writable()
 
     def abort(self) -> None:
         """Break the connection off, so that a cut answer never looks whole."""
@@ -154,32 +175,11 @@ class ProxiedRequest:
     # -- the ways to end ---------------------------------------------------------------------------------------
 
     def refuse(self, problem: Problem) -> SentResponse:
-        """Answer with `problem`."""
-        inbound, record, needs = self.inbound, self.record, self.shared.needs
-        record.status, record.error, record.detail = problem.status, problem.failure.error, problem.detail
-        rendered = needs.render(problem, inbound.accept, request_id=self.request_id)
-        # A body that nobody read is drained within a bound, and the connection is not used again.
-        keep_alive = self.keep_alive and inbound.is_framed and problem.failure not in _UNCERTAIN
-        keep_alive = keep_alive and self.request.content.is_eof()
-        headers = {
-            "Content-Type": rendered.content_type,
-            **rendered.headers,
-            **needs.cors.headers(inbound.origin),
-            "Proxy-Status": problem.proxy_status(needs.name),
-        }
-        if "Vary" in rendered.headers and inbound.origin is not None:
-            headers["Vary"] = "Accept, Origin"
-        self.write(
-            response_bytes(
-                rendered.status,
-                headers,
-                rendered.body,
-                minor=inbound.minor,
-                keep_alive=keep_alive,
-                with_body=inbound.method != "HEAD",
-            )
+        """Answer with `problem`. Raises `ConnectionError` once the client has gone."""
+        self.has_written = True
+        return self.shared.needs.responses.refuse(
+            problem, self.request, self.inbound, self.record, keep_alive=self.keep_alive
         )
-        return SENT_STAYS if keep_alive else self.close()
 
     def fail(self) -> SentResponse:
         """A fault of ours, which is being handled: it must neither reach the client nor end up as a second answer."""
@@ -190,25 +190,14 @@ class ProxiedRequest:
         self.record.status, self.record.error = Failure.INTERNAL.status, Failure.INTERNAL.error
         return SENT_CLOSES
 
-    def note_left(self) -> None:
+    def note_client_closed(self) -> None:
         """The client has gone."""
         if self.record.status != 101:  # a tunnel that its client ends has ended well
             self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Count and log the request. Called once, when its answer has been sent or it has gone."""
-        record, shared = self.record, self.shared
-        record.seconds = time.perf_counter() - self._started
-        shared.traffic.end(record)
-        if shared.needs.log is not None:
-            shared.needs.log(record)
-
-    def _answer(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> SentResponse:
-        inbound = self.inbound
-        record = self.record
-        record.status, record.sent, record.is_own = status, len(body), True
-        self.write(response_bytes(status, headers, body, minor=inbound.minor, keep_alive=self.keep_alive))
-        return SENT_STAYS if self.keep_alive else SENT_CLOSES
+        self.shared.requests.finish(self.record)
 
 
 async def finish_with(visit: ProxiedRequest, forwarding: Awaitable[SentResponse]) -> SentResponse:
@@ -221,7 +210,7 @@ async def finish_with(visit: ProxiedRequest, forwarding: Awaitable[SentResponse]
     except Problem as problem:
         return visit.refuse(problem)
     except (asyncio.CancelledError, ConnectionError):
-        visit.note_left()
+        visit.note_client_closed()
         raise
     except Exception:  # noqa: BLE001 - logged there
         return visit.fail()

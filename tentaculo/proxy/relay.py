@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tentaculo.model.failure import Failure
+from tentaculo.net.downstream import Body
 from tentaculo.net.http1 import Head
 from tentaculo.net.response_headers import ResponseHeaders
-from tentaculo.proxy.downstream import Body
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.tasks import TaskGroup
 from tentaculo.upstream.connection import UpstreamConnection

@@ -1,10 +1,12 @@
-"""The head that an upstream gets for a request. Built, never changed: the inbound one stays as it came."""
+"""The request head that an upstream gets. It is built anew; the inbound request is never changed."""
 
 from __future__ import annotations
 
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.request_headers import RequestHeaders
+from tentaculo.net.response_headers import Line
 from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
-from tentaculo.proxy.inbound_request import InboundRequest
-from tentaculo.proxy.request_headers import count_down, header_block
+from tentaculo.proxy.header_rules import HeaderRules
 from tentaculo.proxy.route import CompiledRoute
 
 
@@ -33,8 +35,8 @@ def _own_lines(
     fields, client = inbound.fields, inbound.client
     fields.drop_named()
     arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
-    known = inbound.known
-    added = [forwarded_lines(*arguments) if known is None else trusted_forwarded_lines(known, *arguments)]
+    forwarded = inbound.forwarded_by_trusted
+    added = [forwarded_lines(*arguments) if forwarded is None else trusted_forwarded_lines(forwarded, *arguments)]
     added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
     if inbound.is_chunked:
         added.append(b"Transfer-Encoding: chunked\r\n")
@@ -56,3 +58,61 @@ def _own_lines(
             added.append(b"Authorization: %b\r\n" % fields.authorization)
         added.append(token_line)
     return b"".join(added)
+
+
+def header_block(fields: RequestHeaders, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
+    """The field lines that the upstream gets: Host, the client's fields, and then `added` and the route's own.
+
+    `added` are whole lines, which give way to the route's own.
+    """
+    parts = [b"Host: ", host, b"\r\n"]
+    extend = parts.extend
+    if rules:
+        for lower, name, value in fields.lines:
+            if not rules.removes(lower):
+                extend((name, b": ", value, b"\r\n"))
+        added = rules.filter(added)
+    else:
+        for _, name, value in fields.lines:
+            extend((name, b": ", value, b"\r\n"))
+    extend((added, rules.block))
+    return b"".join(parts)
+
+
+def count_down(lines: list[Line], method: str) -> list[Line]:
+    """`lines` with Max-Forwards one less, for the methods it is meant for (RFC 9110 section 7.6.2)."""
+    if method not in ("TRACE", "OPTIONS"):
+        return lines
+    return [
+        (lower, name, b"%d" % (int(value) - 1) if lower == b"max-forwards" and _is_count(value) else value)
+        for lower, name, value in lines
+    ]
+
+
+def _is_count(value: bytes) -> bool:
+    return value.isdigit() and len(value) < 10 and int(value) > 0
+
+
+class PreparedRequest:
+    """A request that may be forwarded, with its upstream head rendered but for the request id.
+
+    It is reused while the client repeats the same request.
+    """
+
+    __slots__ = ("_head", "cors_lines", "inbound", "plan")
+
+    def __init__(self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes) -> None:
+        """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
+        answer to this client's page."""
+        self.inbound = inbound
+        self.plan = plan
+        self.cors_lines = cors_lines
+        self._head = head
+
+    def __repr__(self) -> str:
+        return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
+
+    def head(self, id_line: bytes) -> bytes:
+        """The request's head as the upstream gets it; `id_line` is the request's id as a whole line."""
+        rules = self.plan.request_rules
+        return b"%b%b\r\n" % (self._head, rules.filter(id_line) if rules else id_line)

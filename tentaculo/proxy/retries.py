@@ -6,10 +6,10 @@ import math
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Blame, Failure, Problem
+from tentaculo.net.downstream import Body
 from tentaculo.net.sent_response import SENT_STAYS, SentResponse
 from tentaculo.proxy import relay
 from tentaculo.proxy.attempt import UpstreamAttempt
-from tentaculo.proxy.downstream import Body
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.upstream.connection import UpstreamConnection

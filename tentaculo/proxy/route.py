@@ -18,7 +18,8 @@ class CompiledRoute:
         "first_byte",
         "host",
         "idle",
-        "is_lasting",
+        "is_native",
+        "is_static",
         "limits",
         "max_body",
         "needs_token",
@@ -28,6 +29,7 @@ class CompiledRoute:
         "rewrites",
         "route",
         "service",
+        "service_name",
         "token_line",
     )
 
@@ -36,10 +38,12 @@ class CompiledRoute:
     ) -> None:
         """`balancer` is None for a service that is off."""
         self.service = service
+        self.service_name: str | None = service.name
+        self.is_native = False
         self.route = route
         self.balancer = balancer
         self.limits = limits
-        self.is_lasting = True
+        self.is_static = True
         """Whether the same path leads to the same target as long as the gateway runs."""
         self.needs_token = route.auth == "token"
         self.connect = route.connect_timeout or limits.connect
@@ -66,7 +70,7 @@ class CompiledRoute:
         """The plan for `/<service>/health`, which is passed to the service's own health path."""
         route = RouteSettings(prefix=f"/{service.name}/health", to=service.health[0], timeout=service.probe.timeout)
         plan = cls(service, route, limits, balancer)
-        plan.is_lasting = False  # the service's own health path may become another one
+        plan.is_static = False  # the service's own health path may become another one
         return plan
 
     def __repr__(self) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.proxy.route import CompiledRoute
+from tentaculo.upstream.load_balancer import LoadBalancer
 
 _PARAMETERS = re.compile(r";[^/]*")
-_SLASHES = re.compile(r"[/\\]+")
+_EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
+"""Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
 
 
 class Match(NamedTuple):
@@ -140,5 +145,52 @@ def _find(hosts: dict[str, _Prefixes], anywhere: _Prefixes, host: str, path: str
 
 
 def _read_loosely(path: str) -> str:
-    """A path as the least strict servers read it: unescaped, without parameters and empty segments, case folded."""
-    return _SLASHES.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
+    """A path as the least strict servers read it: unescaped, without parameters, empty and `.` segments, case folded."""
+    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
+
+
+class Router:
+    """From a request to its compiled route. `GET|HEAD /<service>/health` is routed to the service's own health path."""
+
+    def __init__(
+        self, config: Config, balancers: Mapping[str, LoadBalancer], health_path: Callable[[str], str]
+    ) -> None:
+        """`balancers` are those of the services that are on; `health_path` gives a service's present health path."""
+        self._table = RouteTable(config)
+        self._routes = [
+            CompiledRoute(service, route, config.limits, balancers.get(service.name))
+            for service, route in self._table.routes
+        ]
+        self._health_path = health_path
+        self._health_names = {
+            f"/{name}/health": service.name
+            for service in config.services.values()
+            for name in (service.name, *service.aliases)
+        }
+        self._health = {
+            service.name: CompiledRoute.for_health(service, config.limits, balancers.get(service.name))
+            for service in config.services.values()
+        }
+
+    def __repr__(self) -> str:
+        return f"<Router: {len(self)} routes>"
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def takes_asterisk(self, inbound: InboundRequest) -> bool:
+        """Whether a route takes every path, and so `OPTIONS *`."""
+        return self._table.match(inbound.host_name, "*") is not None
+
+    def find(self, inbound: InboundRequest) -> tuple[CompiledRoute, str]:
+        """The route of a request, and the target that the upstream is to see.
+
+        Raises `Problem`: 404 where no route takes it, 400 for a path that could be read as another one.
+        """
+        path, query = inbound.target.path, inbound.target.query
+        if path.endswith("/health") and inbound.method in ("GET", "HEAD") and (name := self._health_names.get(path)):
+            return self._health[name], self._health_path(name) + query
+        match = self._table.match(inbound.host_name if self._table.knows_hosts else "", path)
+        if match is None:
+            raise Problem(Failure.NOT_FOUND)
+        return self._routes[match.position], match.upstream_path(path) + query

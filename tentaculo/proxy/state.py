@@ -4,32 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from tentaculo.config.schema import Config
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Failure
-from tentaculo.net.response_bytes import Render
-from tentaculo.proxy.access_control import AccessControl
-from tentaculo.proxy.plans import Router
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.downstream import Request
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.sent_response import SentResponse
+from tentaculo.proxy.router import Router
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.tokens import Tokens
-from tentaculo.security.trusted_proxies import trusted_proxy_matcher
 from tentaculo.tasks import TaskGroup
-from tentaculo.telemetry.request_ids import RequestIds
-from tentaculo.telemetry.request_record import LogRecord
-from tentaculo.telemetry.traffic import RequestStats
+from tentaculo.telemetry.request_log import RequestLog
+from tentaculo.telemetry.request_record import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.load_balancer import Breaker, LoadBalancer
+
+
+class Responses(Protocol):
+    """Writes the responses that the gateway makes itself; the server implements it."""
+
+    def refuse(
+        self, problem: Problem, request: Request, inbound: InboundRequest, record: RequestRecord, *, keep_alive: bool
+    ) -> SentResponse:
+        """Send `problem` and note it in `record`."""
+        ...
+
+    def send(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        request: Request,
+        inbound: InboundRequest,
+        record: RequestRecord,
+        *,
+        keep_alive: bool,
+        body: bytes = b"",
+    ) -> SentResponse:
+        """Send a response that is no refusal and note it in `record`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyDependencies:
     """What the proxy asks of the rest of the gateway."""
 
-    tokens: Tokens
     cors: CorsPolicy
+    responses: Responses
+    requests: RequestLog
     breaker: Callable[[Endpoint], Breaker]
     health_path: Callable[[str], str]
     """The path at which a service, by name, last answered a probe well, else the first it declares."""
@@ -37,8 +61,6 @@ class ProxyDependencies:
     """Why a service is off, in words."""
     why_open: Callable[[str], dict[str, object]]
     """For a service whose breakers are open: members for the problem, such as since when and why."""
-    render: Render
-    log: LogRecord | None
     name: str
     """This gateway in Via and Proxy-Status; unique, since a request that carries it has come in a circle."""
 
@@ -47,14 +69,11 @@ class ProxyState:
     """Routes, rules and counts, and what is under way."""
 
     __slots__ = (
-        "gate",
-        "ids",
         "is_draining",
-        "is_trusted",
-        "max_head",
         "name",
         "needs",
         "plans",
+        "requests",
         "streams",
         "tasks",
         "traffic",
@@ -67,12 +86,9 @@ class ProxyState:
         self.needs = needs
         self.name = needs.name.encode()
         self.plans = Router(config, balancers, needs.health_path)
-        self.gate = AccessControl(needs.tokens, needs.cors, needs.why_off, self.name)
-        self.is_trusted = trusted_proxy_matcher(config.server.trusted_proxies)
-        self.max_head = config.limits.headers
-        self.ids = RequestIds()
         self.tasks = TaskGroup("proxy")
-        self.traffic = RequestStats()
+        self.requests = needs.requests
+        self.traffic = needs.requests.stats
         self.is_draining = False
         self.tunnels: set[Tunnel] = set()
         self.streams: set[UpstreamConnection] = set()

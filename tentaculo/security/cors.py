@@ -36,6 +36,12 @@ class CorsPolicy:
             "Vary": "Origin",
         }
 
+    def header_lines(self, origin: str | None) -> bytes:
+        """`headers(origin)` as whole lines."""
+        if origin is None:
+            return b""
+        return "".join([f"{name}: {value}\r\n" for name, value in self.headers(origin).items()]).encode("latin-1")
+
     def preflight(self, origin: str | None, method: str | None, headers: str | None) -> Mapping[str, str] | None:
         """The headers of the answer (204) to a preflight, or None where this is none of ours.
 

@@ -1,13 +1,11 @@
 """The server's side of one client connection: aiohttp's protocol, and the little that a proxy needs beyond it.
 
-This and `intake.py` are the places that know private names of aiohttp; `tests/server/test_connection.py` fails when one
-changes.
+What it uses of aiohttp's private names has a public one in `aiohttp_handler.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,12 +16,13 @@ from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.response_bytes import Render, response_bytes
 from tentaculo.net.sent_response import SENT_CLOSES, SentResponse
 from tentaculo.server.connection_limits import ConnectionLimits
 from tentaculo.server.fast_path import FastPathConnection, TryServe
+from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.server.websocket_masking import MaskEnforcer
+from tentaculo.telemetry.request_log import RequestLog
 
 log = structlog.get_logger(__name__)
 
@@ -61,12 +60,12 @@ class ClientConnection(FastPathConnection):
         "_head_time",
         "_head_timer",
         "_limit",
-        "_name",
-        "_on_refused",
         "_peer",
-        "_render",
+        "_requests",
+        "_responses",
         "_turns",
-        "acquaintance",
+        "client_info",
+        "judged",
     )
 
     def __init__(
@@ -76,20 +75,16 @@ class ClientConnection(FastPathConnection):
         loop: asyncio.AbstractEventLoop,
         limits: LimitSettings,
         keepalive: float,
-        render: Render,
+        responses: GatewayResponses,
+        requests: RequestLog,
         admission: ConnectionLimits,
         turns: RequestScheduler,
-        name: str = "",
         serve: TryServe | None = None,
-        on_refused: Callable[[str, str, Problem], None] = lambda peer, request_id, problem: None,
     ) -> None:
-        """`keepalive` is in seconds; `admission` counts the server's connections, and `turns` are shared among them.
+        """`keepalive` is in seconds. `admission` and `turns` are shared by all connections of the server.
 
-        `name` is this gateway's own.
-
-        `serve` takes what can be served at once.
-
-        `on_refused` hears of each refusal that no handler made, with the client's address and the request id.
+        `responses` writes the refusals of what never became a request, `requests` records them. `serve` takes requests
+        that can be served without a task; None serves all of them in tasks.
         """
         max_head = limits.headers
         super().__init__(
@@ -105,16 +100,17 @@ class ClientConnection(FastPathConnection):
             max_headers=MAX_FIELDS,
         )
         self._limit = max_head
-        self._render = render
+        self._responses = responses
+        self._requests = requests
         self._admission = admission
         self._turns = turns
-        self._name = name
-        self._on_refused = on_refused
         self._peer: str | None = None
         self._head_time = limits.head_time
         self._head_timer: asyncio.TimerHandle | None = None
-        self.acquaintance: object | None = None
-        """For whoever reads requests to keep what they know of this client."""
+        self.client_info: object | None = None
+        """The `ClientInfo` of this connection, once a request has arrived."""
+        self.judged: object | None = None
+        """A native request that was judged already, for the task that serves it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: let it in, or say why not."""
@@ -141,13 +137,13 @@ class ClientConnection(FastPathConnection):
     def answered(self) -> None:
         """The front has answered one request; to be called once for each."""
         self._answered += 1
-        if self._answered == self._request_count and self._head_timer is None and self.has_begun:
+        if self._answered == self.request_count and self._head_timer is None and self.has_begun:
             # The next one began to arrive meanwhile, and its time had not begun.
             self._await_head()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self._request_count == self._answered:
+        if self.request_count == self._answered:
             self._turns.begin(self, data)
         else:
             self.receive(data)
@@ -156,7 +152,7 @@ class ClientConnection(FastPathConnection):
         """Bytes from the client, now that it is their turn."""
         before = self._answered
         super().data_received(data)
-        if self._request_count > self._answered or self._answered > before:
+        if self.request_count > self._answered or self._answered > before:
             self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
@@ -166,12 +162,8 @@ class ClientConnection(FastPathConnection):
         taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
         super().set_parser(taker, data_received_cb)
 
-    async def drain(self) -> None:
-        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
-        await self._drain_helper()
-
     def _await_head(self) -> None:
-        self._head_timer = self._loop.call_later(self._head_time, self._head_is_late)
+        self._head_timer = self.event_loop.call_later(self._head_time, self._head_is_late)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -189,19 +181,13 @@ class ClientConnection(FastPathConnection):
         self.close()
         if transport.can_write_eof():
             transport.write_eof()
-        self._head_timer = self._loop.call_later(LINGER, self.force_close)
+        self._head_timer = self.event_loop.call_later(LINGER, self.force_close)
 
     def _write_problem(self, transport: asyncio.Transport, problem: Problem, *, with_body: bool = True) -> None:
-        request_id = secrets.token_hex(8)
-        rendered = self._render(problem, None, request_id=request_id)
-        headers = {
-            "Content-Type": rendered.content_type,
-            **rendered.headers,
-            "Proxy-Status": problem.proxy_status(self._name),
-        }
-        transport.write(response_bytes(rendered.status, headers, rendered.body, with_body=with_body))
         name = transport.get_extra_info("peername")
-        self._on_refused(str(name[0]) if isinstance(name, tuple) else "", request_id, problem)
+        peer = str(name[0]) if isinstance(name, tuple) else ""
+        request_id = self._requests.refused(peer, problem.status, problem.failure.error, problem.detail)
+        transport.write(self._responses.problem_bytes(problem, request_id=request_id, with_body=with_body))
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -23,8 +23,8 @@ MAX_LATER = 64 * 1024
 class ActiveRequest(Protocol):
     """A request that is being served."""
 
-    def leave(self) -> None:
-        """Its client has gone."""
+    def client_closed(self) -> None:
+        """The client has closed its connection."""
 
 
 TryServe = Callable[[BufferedRequest, Callable[[bool], None]], ActiveRequest | None]
@@ -54,32 +54,32 @@ class FastPathConnection(RequestReceiver):
         if self._guest is not None:
             self._keep(data)
             return
-        waiter, serve = self._waiter, self._serve
-        if serve is None or waiter is None or waiter.done() or self._messages:
+        waiter, serve = self.request_waiter, self._serve
+        if serve is None or waiter is None or waiter.done() or self.messages:
             super().data_received(data)
             return
         is_start = self._seams.is_at_start and not self._held
-        if is_start and not self._close and self._known is not None:
+        if is_start and not self.close_requested and self._known is not None:
             arrival = self._known.read(data)
             if arrival is not None:
-                self._request_count += 1
+                self.request_count += 1
                 if self._start(serve, arrival):
                     return
-                self._request_count -= 1
+                self.request_count -= 1
         # aiohttp's task waits for a request, and is not to be woken for one that is served here.
-        self._waiter = None
+        self.request_waiter = None
         try:
             super().data_received(data)
         finally:
-            self._waiter = waiter
-        if self._messages and not self._offer(serve, data if is_start else b"") and not waiter.done():
+            self.request_waiter = waiter
+        if self.messages and not self._offer(serve, data if is_start else b"") and not waiter.done():
             waiter.set_result(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone."""
         guest, self._guest, self._later = self._guest, None, b""
         if guest is not None:
-            guest.leave()
+            guest.client_closed()
         self._known = None
         super().connection_lost(exc)
 
@@ -88,9 +88,9 @@ class FastPathConnection(RequestReceiver):
 
         False where it is to go the ordinary way.
         """
-        message, body = self._messages[0]
-        parser = self._parser
-        if len(self._messages) > 1 or not isinstance(message, RawRequestMessage) or message.upgrade:
+        message, body = self.messages[0]
+        parser = self.request_parser
+        if len(self.messages) > 1 or not isinstance(message, RawRequestMessage) or message.upgrade:
             return False
         if not body.is_eof() or body.exception() is not None or not self._seams.is_at_start or self._held:
             return False
@@ -102,7 +102,7 @@ class FastPathConnection(RequestReceiver):
         )
         if not self._start(serve, arrival):
             return False
-        self._messages.popleft()
+        self.messages.popleft()
         parser.message_consumed()
         self._known = None if message.chunked else RepeatedHead.learn(data, arrival, body.total_bytes)
         return True
@@ -125,7 +125,7 @@ class FastPathConnection(RequestReceiver):
             if self.transport is not None:
                 self.transport.close()
             return
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        self.keepalive_deadline = self.event_loop.time() + self.keepalive_seconds
         if self._later and self.transport is not None:
             later, self._later = self._later, b""
             if len(later) > MAX_LATER:
@@ -138,9 +138,7 @@ class FastPathConnection(RequestReceiver):
         if len(self._later) > MAX_LATER and self.transport is not None:
             self.transport.pause_reading()
 
-    def _process_keepalive(self) -> None:
-        if self._guest is None:
-            super()._process_keepalive()
-        else:
-            # aiohttp takes a connection whose task waits for idle, and would close it.
-            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being served without a task."""
+        return self._guest is not None

@@ -1,7 +1,4 @@
-"""How a `Problem` is shown: problem+json for programs (RFC 9457), a small page where a browser asks for it.
-
-Nothing here knows aiohttp's Request: the proxied path renders its own answers through the same function.
-"""
+"""The two forms of a `Problem`: problem+json for programs (RFC 9457), a small page where a browser asks for it. Pure."""
 
 from __future__ import annotations
 
@@ -69,9 +66,10 @@ def render(problem: Problem, accept: bytes | str | None, *, request_id: str | No
         "Vary": "Accept",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": _plain_policy(),
     }
     if request_id is not None:
-        headers["X-Request-ID"] = request_id
+        headers["X-Request-ID"] = headers["X-Correlation-Id"] = request_id
     if problem.status == 401:
         headers["WWW-Authenticate"] = _CHALLENGE
     if prefers_html(accept):
@@ -126,6 +124,11 @@ def _detail(problem: Problem) -> str | None:
     if service is None or (text is not None and text.startswith(f"{service}: ")):
         return text
     return f"{service}: {text}" if text else service
+
+
+@functools.cache
+def _plain_policy() -> str:
+    return templating.content_security_policy()
 
 
 @functools.cache

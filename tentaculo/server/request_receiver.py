@@ -1,7 +1,6 @@
 """From a client's bytes to requests: aiohttp's protocol and parser, and what a proxy needs to be surer of.
 
-This and `connection.py` are the places that know private names of aiohttp; `tests/server/test_connection.py` fails when one
-changes.
+What it uses of aiohttp's private names has a public one in `aiohttp_handler.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import _ErrInfo
 
 from tentaculo.model.failure import Problem
+from tentaculo.server.aiohttp_handler import AiohttpHandler, ParserError, parser_error
 from tentaculo.server.message_boundaries import HEAD_END, MessageBoundaries
 from tentaculo.server.request_line import RequestLine, is_unfinished, is_usual
 
@@ -23,7 +22,7 @@ MAX_CHUNK_EXCESS = 16 * 1024
 """Bytes of chunk extensions and trailers beyond that, else 400 (RFC 9112 section 7.1.1 asks for a limit)."""
 
 
-class RequestReceiver(web.RequestHandler):
+class RequestReceiver(AiohttpHandler):
     """The receiving half of a client's connection.
 
     - Any method token and UTF-8 in the target are taken, however the line is cut on its way.
@@ -78,12 +77,12 @@ class RequestReceiver(web.RequestHandler):
 
     def _take_head(self, data: bytes) -> bool:
         """What most segments are: one head in usual words and no body. False where it is not, and nothing is done."""
-        if self._held or self._buffer_paused or self._reading_paused or not is_usual(data):
+        if self._held or self.is_buffer_paused or self.is_reading_paused or not is_usual(data):
             return False
-        waiting = len(self._messages)
+        waiting = len(self.messages)
         super().data_received(data)
-        if len(self._messages) == waiting + 1:
-            message, body = self._messages[-1]
+        if len(self.messages) == waiting + 1:
+            message, body = self.messages[-1]
             if body is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage) and not message.upgrade:
                 self._body = body
             else:
@@ -92,7 +91,7 @@ class RequestReceiver(web.RequestHandler):
 
     def _can_begin(self, data: bytes, position: int) -> bool:
         """Whether the request at `position` may go to the parser: it would keep back what it cannot take yet."""
-        if len(self._messages) >= self._max_msg_queue_size or (self._body is not None and not self._body.is_eof()):
+        if len(self.messages) >= self.max_queued_messages or (self._body is not None and not self._body.is_eof()):
             return False
         # An odd line is only seen for one when it is whole.
         return not is_unfinished(data, position) or len(data) - position > self._max_line
@@ -106,15 +105,15 @@ class RequestReceiver(web.RequestHandler):
                 return
             if line is not None:
                 piece = line.plain + piece[line.length :]
-        body, waiting = self._body, len(self._messages)
+        body, waiting = self._body, len(self.messages)
         before = body.total_bytes if body is not None else 0
         super().data_received(piece)
-        if len(self._messages) > waiting:
+        if len(self.messages) > waiting:
             # Nothing can follow a body that has not ended but the report of its framing error.
             if body is not None and not body.is_eof():
                 body.set_exception(web.RequestPayloadError("the body's framing is broken"))
             self._begin(waiting, piece)
-        elif body is None or self._payload_parser is not None:
+        elif body is None or self.payload_parser is not None:
             self._seams.went_on(piece)
         elif self._is_chunked and body.is_eof():
             self._is_chunked = False
@@ -127,20 +126,20 @@ class RequestReceiver(web.RequestHandler):
     def _refuse(self, problem: Problem) -> None:
         """Let the parser fail, as it does at what no request begins with, and say why."""
         super().data_received(b"\0")
-        self._messages[-1] = (_ErrInfo(problem.status, problem, ""), EMPTY_PAYLOAD)
+        self.messages[-1] = parser_error(problem.status, problem)
         self._seams.lost()
 
     def _begin(self, position: int, piece: bytes) -> None:
         """A request's head was complete with `piece`: its message is at `position`, or the last of several."""
         line, self._odd_line = self._odd_line, None
-        message, body = self._messages[position]
+        message, body = self.messages[position]
         if line is not None and isinstance(message, RawRequestMessage):
             # What the client really said.
-            self._messages[position] = (message._replace(method=line.method, path=line.target), body)
-        message, body = self._messages[-1]
+            self.messages[position] = (message._replace(method=line.method, path=line.target), body)
+        message, body = self.messages[-1]
         self._body, self._is_chunked, self._chunk_excess = body, False, 0
         seams = self._seams
-        if isinstance(message, _ErrInfo):
+        if isinstance(message, ParserError):
             # aiohttp's frames in it hold the error itself, and this connection.
             message.exc.__traceback__ = None
         if not piece or not isinstance(message, RawRequestMessage):
@@ -148,22 +147,22 @@ class RequestReceiver(web.RequestHandler):
         elif body.is_eof():
             seams.ended(piece)
             # aiohttp keeps what follows for a websocket only; it parses the rest, or loses it.
-            self._upgraded = self._upgraded or message.upgrade
+            self.is_upgraded = self.is_upgraded or message.upgrade
         elif message.chunked:
             self._is_chunked = True
             seams.began(None)
             if message.upgrade:
-                self._messages[-1] = (message._replace(should_close=True), body)  # what follows is lost
+                self.messages[-1] = (message._replace(should_close=True), body)  # what follows is lost
         elif (length := message.headers.get("Content-Length")) is not None:
             seams.began(int(length) - body.total_bytes)
         else:
             seams.lost()
-        if self._upgraded:
+        if self.is_upgraded:
             seams.lost()
 
     def _weigh(self, body: StreamReader, size: int, payload: int) -> None:
         """Cut a chunked body of which `size` bytes brought only `payload`, time and again."""
         self._chunk_excess += size - CHUNK_COST * payload
-        if self._chunk_excess > MAX_CHUNK_EXCESS and not self._reading_paused:
+        if self._chunk_excess > MAX_CHUNK_EXCESS and not self.is_reading_paused:
             body.set_exception(web.RequestPayloadError("the body is mostly chunk extensions or trailers"))
             self.close()  # nothing more is parsed, or this body would have an end

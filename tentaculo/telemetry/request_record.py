@@ -28,6 +28,8 @@ class RequestRecord:
     """Bytes of the answer's body."""
     is_own: bool = False
     """Whether the gateway answered in the service's place, without any failure: a preflight, a trace."""
+    started: float = 0.0
+    """Time of `time.perf_counter` at which the request arrived."""
 
 
 LogRecord = Callable[[RequestRecord], None]

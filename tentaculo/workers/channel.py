@@ -1,4 +1,4 @@
-"""A line between the supervisor and one worker: whole messages, both ways, and neither end ever waits for the other."""
+"""A message channel between the supervisor and one worker: whole messages both ways; neither end waits for the other."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ log = structlog.get_logger(__name__)
 LONGEST = 64 * 1024
 """Bytes of a message at most; about 200 KB is what the kernel would take."""
 MOST_WAITING = 1024
-"""Messages that wait for the other end before new ones are lost."""
+"""Messages queued for the other end before new ones are dropped."""
 _MOST_AT_ONCE = 64
 
 ALL = b"\0"
-"""Begins a message for every other worker; a byte from 1 on begins one for the worker of that number."""
+"""First byte of a message for every other worker. A byte from 1 on is the number of the one recipient."""
 READY = b"\xffready"
-"""From a worker: it takes requests."""
+"""From a worker: it accepts requests."""
 STOP = b"\xffstop"
 """To a worker: finish what is in flight, and end."""
 STOP_NOW = b"\xffhurry"
-"""To a worker that stops: wait for nothing any more."""
+"""To a worker that is stopping: end without waiting for requests in flight."""
 PING, PONG = b"\xffping", b"\xffpong"
-"""To a worker: does its event loop turn? From it: yes."""
+"""To a worker: is its event loop running? From it: yes."""
 
 
 def recipients(message: bytes, sender: int, workers: Iterable[int]) -> list[int]:
-    """To which of `workers` a message of `sender` goes."""
+    """The workers, of `workers`, that get a message of `sender`."""
     if message.startswith(ALL):
         return [number for number in workers if number != sender]
     return [number for number in workers if number == message[0]]
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """The two sockets of a new line. Their kind keeps messages whole, and tells when the other end is gone."""
+    """The two sockets of a new channel. SOCK_SEQPACKET keeps messages whole and reports a closed other end."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 class WorkerChannel:
-    """One end of a line. `on_message` gets each message, `on_end` is called once, when the other end is gone."""
+    """One end of a channel. `on_message` gets each message, `on_end` is called once, when the other end is closed."""
 
     def __init__(self, sock: socket.socket, *, on_message: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
-        """`sock` is closed with the line. Needs a running loop."""
+        """`sock` is closed with the channel. Needs a running loop."""
         self._sock = sock
         self._on_message = on_message
         self._on_end = on_end
@@ -57,7 +57,7 @@ class WorkerChannel:
         self._loop.add_reader(sock, self._read)
 
     def __repr__(self) -> str:
-        return f"<Line: {len(self._waiting)} waiting>" if self._is_open else "<Line: closed>"
+        return f"<WorkerChannel: {len(self._waiting)} waiting>" if self._is_open else "<WorkerChannel: closed>"
 
     def send(self, message: bytes) -> None:
         """Send `message`, not empty, soon; it is lost where too much waits, or the other end is gone."""

@@ -1,9 +1,7 @@
-"""The other workers, as one of them sees them. The first one leads.
+"""How the workers on one port share health state. Worker 1 is the leader, the others are followers.
 
-what the leader's probes find, and what is in maintenance → the boards of the others
-its incidents, and what maintenance is planned → the pages of the others
-whom their requests make them suspect, and heartbeats that came to them → the leader's watch
-what their requests met → the leader's history
+leader → followers: probe results, maintenance, incidents, planned windows
+followers → leader: suspected endpoints, heartbeats, tallies of their requests
 """
 
 from __future__ import annotations
@@ -45,34 +43,34 @@ T = TypeVar("T")
 LEADER = 1
 """The worker that probes, alerts and writes history and the table. Its successor is the leader in its place."""
 REPORT_EVERY = 2.0
-"""Seconds after which the leader hears what the requests of another worker met."""
+"""Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0
-"""Seconds between looks at whether the leader's page shows anything new beside the services."""
+"""Seconds between two checks for new incidents and windows on the leader."""
 _SUSPICION_GAP = 1.0
-"""Seconds between two suspicions of one address that the leader hears of; it probes no more often than that."""
+"""Least seconds between two reports of one suspected endpoint: the leader probes it no more often."""
 _RESULTS = 20
 _REASONS = 50
 _TALLIES = 10
-"""How many go into one message, which is to stay well below what a line takes."""
+"""Items in one message, which stays well below the channel's limit."""
 
 
 class SharesIncidents(Protocol):
-    """What the leader knows of incidents and maintenance, in memory."""
+    """The leader's incidents and maintenance windows, in memory."""
 
     def shown(self) -> Sequence[ShownIncident]:
-        """The incidents on the page, with their notes."""
+        """The incidents of the status page, with their notes."""
         ...
 
     def planned(self) -> Sequence[MaintenanceWindow]:
-        """The maintenance that holds or is to come."""
+        """The open and planned maintenance windows."""
         ...
 
 
 class WorkerCoordination:
-    """One worker's line to the others, and what goes over it."""
+    """One worker's channel to the other workers."""
 
     def __init__(self, number: int, workers: int, name: str, sock: socket.socket) -> None:
-        """`number` counts from 1; `name` is the one that all share; `sock` leads to the supervisor."""
+        """`number` counts from 1; `name` is the gateway's, the same for all; `sock` is connected to the supervisor."""
         self.number = number
         self.workers = workers
         self.name = name
@@ -81,26 +79,26 @@ class WorkerCoordination:
         self._fleet: HealthService | None = None
         self._met: dict[str, Tally] = {}
         self._listed = Listed((), ())
-        self._tells_soon = False
+        self._will_send_maintenance = False
         self._suspected: dict[Endpoint, float] = {}
         self._probed: dict[Endpoint, datetime] = {}
 
     def __repr__(self) -> str:
-        return f"<Colleagues of worker {self.number}, {self.workers} in all>"
+        return f"<WorkerCoordination of worker {self.number}, {self.workers} in all>"
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this worker is the leader."""
         return self.number == LEADER
 
-    def listen(self, *, on_stop: Callable[[], None], on_hurry: Callable[[], None]) -> None:
-        """Hear the others from now on, in the running loop. Without its supervisor a worker stops."""
+    def listen(self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None]) -> None:
+        """Receive messages from now on, in the running loop. `on_stop` is also called when the supervisor is gone."""
 
         def hear(message: bytes) -> None:
             if message == STOP:
                 on_stop()
             elif message == STOP_NOW:
-                on_hurry()
+                on_stop_now()
             elif message == PING:
                 line.send(PONG)
             elif self._fleet is not None:
@@ -113,112 +111,113 @@ class WorkerCoordination:
         line = self._line = WorkerChannel(self._sock, on_message=hear, on_end=end)
 
     def close(self) -> None:
-        """Hear and tell nothing more."""
+        """Receive and send nothing more."""
         if self._line is not None:
             self._line.close()
 
-    def tell_ready(self) -> None:
-        """Tell the supervisor that this worker takes requests."""
+    def report_ready(self) -> None:
+        """Report to the supervisor that this worker accepts requests."""
         if self._line is not None:
             self._line.send(READY)
 
     @asynccontextmanager
-    async def joined(
+    async def sharing(
         self, fleet: HealthService, books: SharesIncidents, drain: TakeTallies
     ) -> AsyncIterator[TakeTallies]:
-        """Share health from entering to leaving. `drain` gives what requests met here; gives the same of all workers.
+        """Share health while the context is open.
 
-        The leader's history asks for that. The others must not: they tell the leader, every `REPORT_EVERY` seconds.
+        `drain` takes the request tallies of this worker. The context gives a function that takes those of all workers,
+        for the leader's history; followers send theirs to the leader every `REPORT_EVERY` seconds.
         """
         self._fleet = fleet
-        tasks = TaskGroup("colleagues")
-        if self.leads:
-            fleet.on_probe.append(lambda result: self._tell(Probed([result])))
+        tasks = TaskGroup("coordination")
+        if self.is_leader:
+            fleet.on_probe.append(lambda result: self._send(Probed([result])))
             fleet.on_transition.append(self._note_transition)
-            self._tell_maintained()
+            self._send_maintenance()
             tasks.start(self._list(books), "list")
         else:
             fleet.follow(self)
-            self._tell(Asked(self.number), LEADER)
+            self._send(Asked(self.number), LEADER)
             tasks.start(self._report(drain), "report")
         try:
-            yield lambda: self._all_met(drain)
+            yield lambda: self._take_all_tallies(drain)
         finally:
             self._fleet = None
             await tasks.close()
-            if not self.leads:
-                self._tell_met(drain)
+            if not self.is_leader:
+                self._send_tallies(drain)
 
     def shown(self) -> Sequence[ShownIncident]:
-        """The leader's incidents, as it last told of them."""
+        """The leader's incidents, as last received."""
         return self._listed.incidents
 
     def planned(self) -> Sequence[MaintenanceWindow]:
-        """The maintenance that holds or is to come, likewise."""
+        """The open and planned maintenance windows, as last received."""
         return self._listed.windows
 
     def untold(self) -> int:
-        """How many more of them are open."""
+        """How many open incidents `shown` leaves out."""
         return self._listed.untold
 
-    # -- what a follower tells the leader ----------------------------------------------------------------------
+    # -- from a follower to the leader --------------------------------------------------------------------------
 
     def suspect(self, upstream: Endpoint) -> None:
-        """Have the leader probe an address now."""
+        """Have the leader probe an endpoint now."""
         moment = asyncio.get_running_loop().time()
         if moment >= self._suspected.get(upstream, float("-inf")) + _SUSPICION_GAP:
             self._suspected[upstream] = moment
-            self._tell(Suspected(upstream), LEADER)
+            self._send(Suspected(upstream), LEADER)
 
     def beat(self, service: str, said: bytes) -> None:
-        """Tell the leader that a service has called."""
-        self._tell(Beaten(service, said), LEADER)
+        """Report a service's heartbeat to the leader."""
+        self._send(Beaten(service, said), LEADER)
 
     async def _report(self, drain: TakeTallies) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            self._tell_met(drain)
+            self._send_tallies(drain)
 
-    def _tell_met(self, drain: TakeTallies) -> None:
+    def _send_tallies(self, drain: TakeTallies) -> None:
         for some in _batches(list(drain().items()), _TALLIES):
-            self._tell(Met(dict(some)), LEADER)
+            self._send(Met(dict(some)), LEADER)
 
-    # -- what the leader tells the others ----------------------------------------------------------------------
+    # -- from the leader to the followers ----------------------------------------------------------------------
 
     def _note_transition(self, transition: Transition, _: ServiceView) -> None:
-        # A window of every service makes a thousand changes at once, and they are told of together.
-        if Health.MAINTENANCE in (transition.before, transition.after) and not self._tells_soon:
-            self._tells_soon = True
-            asyncio.get_running_loop().call_soon(self._tell_maintained)
+        # A window of every service makes a thousand transitions at once; they are sent together.
+        if Health.MAINTENANCE in (transition.before, transition.after) and not self._will_send_maintenance:
+            self._will_send_maintenance = True
+            asyncio.get_running_loop().call_soon(self._send_maintenance)
 
-    def _tell_maintained(self, number: int | None = None) -> None:
-        self._tells_soon = False
+    def _send_maintenance(self, number: int | None = None) -> None:
+        self._will_send_maintenance = False
         views = () if self._fleet is None else self._fleet.board.snapshot()
         for some in _batches(views, _REASONS):
-            self._tell(Maintained({view.name: view.maintenance for view in some}), number)
+            self._send(Maintained({view.name: view.maintenance for view in some}), number)
 
     async def _list(self, books: SharesIncidents) -> None:
         while True:
             listed = Listed(books.shown(), books.planned())
             if listed != self._listed:
                 self._listed = listed
-                self._tell(listed)
+                self._send(listed)
             await asyncio.sleep(LIST_EVERY)
 
     def _answer(self, fleet: HealthService, number: int) -> None:
-        """Tell a worker that has just begun what is known."""
+        """Send the current state to a worker that has just started."""
         for some in _batches(list(fleet.board.results()), _RESULTS):
-            self._tell(Probed(some), number)
-        self._tell_maintained(number)
-        self._tell(self._listed, number)
+            self._send(Probed(some), number)
+        self._send_maintenance(number)
+        self._send(self._listed, number)
 
-    def _all_met(self, drain: TakeTallies) -> dict[str, Tally]:
+    def _take_all_tallies(self, drain: TakeTallies) -> dict[str, Tally]:
         met, self._met = self._met, {}
         for service, tally in drain().items():
             met.setdefault(service, Tally()).merge(tally)
         return met
 
-    # -- what is heard -----------------------------------------------------------------------------------------
+    # -- received ----------------------------------------------------------------------------------------------
 
     def _take(self, fleet: HealthService, message: bytes) -> None:
         match pickle.loads(message[1:]):  # noqa: S301 - from a worker of the same supervisor
@@ -242,13 +241,13 @@ class WorkerCoordination:
                 self._answer(fleet, number)
 
     def _take_result(self, fleet: HealthService, result: ProbeResult) -> None:
-        # What the leader answers a new worker may cross what it tells everybody.
+        # The state sent to a new worker may arrive after a newer result sent to all.
         known = self._probed.get(result.upstream)
         if known is None or result.checked_at > known:
             self._probed[result.upstream] = result.checked_at
             fleet.take(result)
 
-    def _tell(self, message: object, number: int | None = None) -> None:
+    def _send(self, message: object, number: int | None = None) -> None:
         if self._line is None:
             return
         text = pickle.dumps(message)

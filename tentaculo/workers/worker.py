@@ -25,10 +25,10 @@ def work(number: int, descriptor: int, line: int) -> int:
     os.close(descriptor)
     # The one that was handed down stays open until the process ends, which is how the supervisor learns of that.
     os.set_inheritable(line, False)
-    colleagues = WorkerCoordination(number, job.workers, job.name, socket.socket(fileno=os.dup(line)))
+    coordination = WorkerCoordination(number, job.workers, job.name, socket.socket(fileno=os.dup(line)))
     widen_lookups()
     try:
-        uvloop.run(process.serve(job.config, hashes=job.hashes, colleagues=colleagues))
+        uvloop.run(process.serve(job.config, hashes=job.hashes, coordination=coordination))
     except CannotListen as error:
         click.echo(f"Error: worker {number} cannot listen on {error.address}: {error.strerror}", err=True)
         return 1

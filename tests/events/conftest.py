@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tentaculo.events.ids import EventIds
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
+from tests.support.server import NativeServer, serving_application
 
 DEADLINE = 5.0
 
@@ -40,39 +42,25 @@ class Ledger:
         self.events.append(event)
 
 
-@web.middleware
-async def render_problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except Problem as problem:
-        return web.Response(
-            status=problem.status,
-            body=problem.to_json(),
-            headers={**problem.headers, "Content-Type": "application/problem+json"},
-        )
-
-
 class Gateway:
     """What a test needs of the running room."""
 
-    def __init__(self, session: ClientSession, hub: Hub, ledger: Ledger, runner: web.AppRunner) -> None:
-        self.runner = runner
+    def __init__(self, session: ClientSession, hub: Hub, ledger: Ledger, served: NativeServer) -> None:
+        self.server = served.server
+        self.stop = served.stop
         self.session = session
         self.raw: list[socket.socket] = []
         """Plain sockets of the test, closed when it ends."""
         self.hub = hub
         self.ledger = ledger
-        self.port = runner.addresses[0][1]
+        self.port = served.port
         self.url = f"http://127.0.0.1:{self.port}"
         self.ws_url = f"ws://127.0.0.1:{self.port}/ws"
 
     @property
     def connections(self) -> int:
         """Connections that the server holds."""
-        assert self.runner.server is not None
-        return len(self.runner.server.connections)
+        return len(self.server.connections)
 
     async def ingest(self, body: Any) -> tuple[int, dict[str, Any]]:
         async with self.session.post(f"{self.url}/events/ingest", json=body) as answer:
@@ -105,7 +93,8 @@ async def silent_for(client: ClientWebSocketResponse, marker: str = '{"marker":1
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
     """Starts a gateway; keyword arguments are limits of the configuration."""
-    running: list[tuple[Gateway, TaskGroup]] = []
+    running: list[Gateway] = []
+    stack = AsyncExitStack()
 
     async def _start(*, origins: tuple[str, ...] | None = None, **limits: int) -> Gateway:
         settings: dict[str, Any] = {"limits": limits}
@@ -114,30 +103,25 @@ async def start() -> AsyncIterator[Start]:
         config = Config.of(settings)
         hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ledger, tasks = Ledger(), TaskGroup("events")
-        app = web.Application(middlewares=[render_problems])
+        app = web.Application()
         app.add_routes(routes(config, hub, EventIds(lambda: time.time_ns() // 1000), ledger, tasks))
 
         async def part(_: web.Application) -> None:
             await hub.close()
 
         app.on_shutdown.append(part)
-        runner = web.AppRunner(
-            app, handler_cancellation=True, auto_decompress=False, shutdown_timeout=5, access_log=None
-        )
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        session = ClientSession(cookie_jar=DummyCookieJar())
-        gateway = Gateway(session, hub, ledger, runner)
-        running.append((gateway, tasks))
+        stack.push_async_callback(tasks.close)
+        served = await stack.enter_async_context(serving_application(app, cors=config.cors, shutdown=5))
+        session = await stack.enter_async_context(ClientSession(cookie_jar=DummyCookieJar()))
+        gateway = Gateway(session, hub, ledger, served)
+        running.append(gateway)
         return gateway
 
     yield _start
-    for gateway, tasks in running:
+    for gateway in running:
         for client in gateway.raw:
             client.close()
-        await gateway.session.close()
-        await gateway.runner.cleanup()
-        await tasks.close()
+    await stack.aclose()
 
 
 @pytest.fixture

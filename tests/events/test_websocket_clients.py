@@ -205,7 +205,7 @@ async def test_on_shutdown_every_client_is_told_and_a_stalled_one_does_not_hold_
         assert message.type is WSMsgType.CLOSE
         return message.data, message.extra
 
-    first, second, _ = await asyncio.gather(*map(close_of, clients), gateway.runner.cleanup())
+    first, second, _ = await asyncio.gather(*map(close_of, clients), gateway.stop())
     assert first == second == (1001, "the gateway is stopping")
     assert time.monotonic() - began < 4
     assert len(gateway.hub) == 0

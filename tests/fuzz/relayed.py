@@ -13,15 +13,16 @@ from urllib.parse import unquote_to_bytes
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import Problem
 from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, parse_head
+from tentaculo.net.request_headers import RequestHeaders, request_length
 from tentaculo.net.response_headers import ResponseHeaders
-from tentaculo.net.target import is_authority, parse_target, request_path
+from tentaculo.net.target import is_authority, parse_target
 from tentaculo.proxy.forwarded_headers import trusted_forwarded_lines
 from tentaculo.proxy.header_rules import HeaderRules
-from tentaculo.proxy.request_headers import RequestHeaders, header_block, request_length
+from tentaculo.proxy.request_head import header_block
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.server.request_line import RequestLine
-from tentaculo.telemetry.request_ids import RequestIds
+from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.upstream.response_head_cache import ResponseHeadCache
 from tentaculo.upstream.response_reader import ResponseReader
 from tests.wire.readers import FIELD, BrokenError, IncompleteError, Message, read_chunks, read_head
@@ -222,14 +223,13 @@ def provenance(data: bytes) -> None:
     message = _strict_head(b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
     assert message.values(b"x-forwarded-for")[0].endswith(b"10.0.0.1")
     assert len(lines) <= 2 * len(data) + 500
-    assert re.fullmatch(r"[A-Za-z0-9_.:+/=-]{1,128}", RequestIds().next(known))
+    assert re.fullmatch(r"[A-Za-z0-9_.:+/=-]{1,128}", RequestLog(None).begin("GET", "/", "", known).request_id)
 
 
 def target(data: bytes) -> None:
     """A target that is taken goes on as it came, and no reading of its path leaves its place."""
     choice, data = _split(data)
     raw, method = data.decode("utf-8", "surrogateescape"), METHODS[choice % 4]
-    request_path(method, raw)
     try:
         path, query, authority = parse_target(method, raw)
     except Problem:

@@ -66,7 +66,7 @@ async def leaving(gateway: Gateway) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def entered(
-    services: dict[str, Any], tmp_path: Path, hurry: asyncio.Event | None = None, **server: Any
+    services: dict[str, Any], tmp_path: Path, stop_now: asyncio.Event | None = None, **server: Any
 ) -> Gateway:
     """A gateway that takes requests, which the test itself makes leave."""
     data = {
@@ -74,7 +74,7 @@ async def entered(
         "database": {"url": f"sqlite:///{tmp_path}/none/tentaculo.db"},
         "services": services,
     }
-    gateway = Gateway(Config.of(data), [hash_token(TOKEN)], hurry=hurry, probes=False)
+    gateway = Gateway(Config.of(data), [hash_token(TOKEN)], stop_now=stop_now, probes=False)
     await gateway.__aenter__()
     return gateway
 
@@ -338,17 +338,17 @@ async def test_listeners_and_tunnels_are_parted_with_at_once(tmp_path: Path) -> 
                 await task
 
 
-@pytest.mark.parametrize("how", ["hurry", "grace"])
+@pytest.mark.parametrize("how", ["stop_now", "grace"])
 async def test_a_request_that_hangs_is_cut_when_nobody_waits_any_longer(tmp_path: Path, how: str) -> None:
-    slow, hurry = Slow(), asyncio.Event()
+    slow, stop_now = Slow(), asyncio.Event()
     async with upstream(slow.script) as up:
-        gateway = await entered(services(up.port), tmp_path, hurry, grace=60 if how == "hurry" else 0.1)
+        gateway = await entered(services(up.port), tmp_path, stop_now, grace=60 if how == "stop_now" else 0.1)
         async with dial(port_of(gateway)) as wire:
             await wire.send(b"GET /madre/x HTTP/1.1\r\nHost: h\r\n\r\n")
             await slow.asked.wait()
             async with leaving(gateway) as task, asyncio.timeout(TIMEOUT):
-                if how == "hurry":
-                    hurry.set()
+                if how == "stop_now":
+                    stop_now.set()
                 await task
             response = await wire.response()
             assert (response.status, json.loads(response.body)["error"]) == (503, "stopping")

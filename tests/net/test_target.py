@@ -15,8 +15,8 @@ def refusal(target: str, method: str = "GET") -> Failure:
     return caught.value.failure
 
 
-DOTS = [".", "..", "%2e", "%2E", "%2e%2E", ".%2e", "%2e."]
-OVERLONG_DOTS = ["%c0%ae", "%C0%AE.", "%c0%ae%c0%ae", "%e0%80%ae%2e", "%f0%80%80%ae.", "%u002e%u002E"]
+DOTS = ["..", "%2e%2E", ".%2e", "%2e."]
+OVERLONG_DOTS = ["%C0%AE.", "%c0%ae%c0%ae", "%e0%80%ae%2e", "%f0%80%80%ae.", "%u002e%u002E"]
 AROUND = ["/{}", "/{}/", "/a/{}", "/a/{}/b", "//{}//", "/a%2f{}", "/a/{}%2fb", "/a%2F{}%2Fb", "/%5c{}", "/{}%5Cb"]
 BEHIND = ["", ";", ";x=y", "%3bx", "%3B", ";/x", ";%2f"]
 
@@ -24,10 +24,28 @@ BEHIND = ["", ";", ";x=y", "%3bx", "%3B", ";/x", ";%2f"]
 @pytest.mark.parametrize("dots", DOTS + OVERLONG_DOTS)
 @pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("behind", BEHIND)
-def test_dot_segments_are_refused_in_every_encoding(dots: str, around: str, behind: str) -> None:
+def test_segments_that_lead_up_are_refused_in_every_encoding(dots: str, around: str, behind: str) -> None:
     assert refusal(around.format(dots + behind)) is Failure.BAD_TARGET
     assert refusal(around.format(dots + behind) + "?q=1") is Failure.BAD_TARGET
     assert refusal("http://h" + around.format(dots + behind)) is Failure.BAD_TARGET
+
+
+@pytest.mark.parametrize("dot", [".", "%2e", "%2E"])
+@pytest.mark.parametrize("around", ["/{}", "/{}/", "/a/{}", "/a/{}/b", "//{}//", "/a/{}/{}/b", "/{}/..a/{}"])
+def test_a_single_dot_leads_nowhere_and_passes_as_it_came(dot: str, around: str) -> None:
+    path = around.format(dot, dot)
+    assert parse_target("GET", path + "?q=./x") == Target(path, "?q=./x", None)
+
+
+@pytest.mark.parametrize("dot", [".", "%2e", "%c0%ae", "%u002e"])
+@pytest.mark.parametrize("around", ["/a%2f{}", "/a/{}%2Fb", "/%5c{}", "/{}%5Cb", "/a/{};x", "/{}%3b"])
+def test_a_single_dot_beside_what_may_be_a_separator_is_refused(dot: str, around: str) -> None:
+    assert refusal(around.format(dot)) is Failure.BAD_TARGET
+
+
+@pytest.mark.parametrize("dot", ["%c0%ae", "%e0%80%ae", "%f0%80%80%ae", "%u002e"])
+def test_a_single_dot_that_no_client_writes_so_is_refused(dot: str) -> None:
+    assert refusal(f"/a/{dot}/b") is Failure.BAD_TARGET
 
 
 @pytest.mark.parametrize(

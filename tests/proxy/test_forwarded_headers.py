@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tentaculo.net.request_headers import RequestHeaders
 from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
-from tentaculo.proxy.request_headers import RequestHeaders
 from tentaculo.security.trusted_proxies import trusted_proxy_matcher
-from tentaculo.telemetry.request_ids import RequestIds
 
 
 def lines(block: bytes) -> dict[str, str]:
@@ -128,21 +127,3 @@ class TestTrust:
 
     def test_nobody_by_default(self) -> None:
         assert not trusted_proxy_matcher([])("127.0.0.1")
-
-
-class TestRequestIds:
-    def test_each_is_new(self) -> None:
-        ids = RequestIds()
-        assert len({ids.next(None) for _ in range(100)} | {RequestIds().next(None)}) == 101
-
-    def test_a_trusted_peers_is_taken(self) -> None:
-        assert RequestIds().next({b"x-request-id": b"A-1_2.3:4+5/6="}) == "A-1_2.3:4+5/6="
-
-    @pytest.mark.parametrize(
-        "given_id", [b"", b"a b", b"a,b", b"a\tb", b"a\xff", b"\x1b[0m", b'a"b', b"a" * 129, b"a, a"]
-    )
-    def test_but_only_a_plain_one(self, given_id: bytes) -> None:
-        ids = RequestIds()
-        made = ids.next({b"x-request-id": given_id})
-        assert made.encode() != given_id
-        assert made != ids.next({b"x-request-id": given_id})

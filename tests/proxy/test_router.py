@@ -154,6 +154,9 @@ class TestDisguise:
             "/ADMIN",
             "/%5cadmin",
             "///%41dmin;a/x",
+            "/./admin",
+            "/././/%2e/admin/",
+            "/.//admin/.",
         ],
     )
     def test_refused(self, path: str) -> None:
@@ -169,6 +172,8 @@ class TestDisguise:
             "/administrator",
             "/a;admin",
             "/x//y",
+            "/x/./admin",
+            "/.admin",
             "/%C3%A9",
             "/\udcff",
             "/admin/help/%41",

@@ -13,13 +13,15 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from structlog.testing import capture_logs
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.schema import CorsSettings, LimitSettings
 from tentaculo.net.sent_response import SENT_STAYS
-from tentaculo.server import problems
+from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.connection import MAX_FIELDS, ClientConnection
 from tentaculo.server.connection_limits import ConnectionLimits
+from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.tasks import TaskGroup
+from tentaculo.telemetry.request_log import RequestLog
 from tests.support.server import GET, MAX_HEAD, fine, serving
 from tests.support.wire import TIMEOUT, Response, Wire, dial
 
@@ -337,7 +339,7 @@ async def test_draining_waits_until_the_client_takes_what_it_was_sent() -> None:
         assert connection.transport is not None
         connection.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + bytes(20_000_000))
         paused.append(connection.writing_paused)
-        await connection.drain()
+        await connection.wait_writable()
         paused.append(connection.writing_paused)
         return SENT_STAYS
 
@@ -424,7 +426,14 @@ async def error_of(data: bytes) -> BaseException:
 
     def connect() -> Watched:
         return Watched(
-            server, loop=loop, limits=limits, keepalive=75, render=problems.render, admission=admission, turns=turns
+            server,
+            loop=loop,
+            limits=limits,
+            keepalive=75,
+            responses=GatewayResponses("front", CorsPolicy(CorsSettings())),
+            requests=RequestLog(None),
+            admission=admission,
+            turns=turns,
         )
 
     listener = await loop.create_server(connect, "127.0.0.1", 0)

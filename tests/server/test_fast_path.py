@@ -27,7 +27,7 @@ class Visit:
     done: Done
     has_left: bool = False
 
-    def leave(self) -> None:
+    def client_closed(self) -> None:
         self.has_left = True
 
     def answer(self, body: bytes = b"", *, stays: bool = True) -> None:

@@ -21,11 +21,10 @@ from tentaculo.model.health import EndpointView, Health, ServiceView
 from tentaculo.model.histogram import Histogram, bucket
 from tentaculo.model.history import HOUR, HistorySummary, Period, Tally
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.tokens import Tokens, hash_token
-from tentaculo.server import middleware, templating
+from tentaculo.server import templating
 from tentaculo.server.lifecycle import Phase
 from tentaculo.web import history, incidents, metrics, status_page, vx11
+from tests.support.server import serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
@@ -198,7 +197,7 @@ class Gateway:
     client: ClientSession
 
 
-def application(state: State, auth: schema.AuthSettings) -> web.Application:
+def application(state: State) -> web.Application:
     app = web.Application()
     templating.setup(app)
     page = status_page.StatusPage(
@@ -251,29 +250,18 @@ def application(state: State, auth: schema.AuthSettings) -> web.Application:
             web.get("/ws", ingest),
         ]
     )
-    middleware.install(
-        app,
-        tokens=Tokens([hash_token(TOKEN)]),
-        cors=CorsPolicy(schema.CorsSettings(origins=(ORIGIN,))),
-        open_paths=middleware.open_paths(auth),
-    )
     return app
 
 
 @asynccontextmanager
 async def running(state: State, auth: schema.AuthSettings | None = None) -> AsyncIterator[Gateway]:
     """Serve it as production does, on a free port of the loopback."""
-    runner = web.AppRunner(
-        application(state, auth or schema.AuthSettings()), handler_cancellation=True, access_log=None
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        async with ClientSession(f"http://{host}:{port}") as client:
-            yield Gateway(state, host, port, client)
-    finally:
-        await runner.cleanup()
+    cors = schema.CorsSettings(origins=(ORIGIN,))
+    async with (
+        serving_application(application(state), token=TOKEN, auth=auth, cors=cors) as served,
+        ClientSession(f"http://{served.host}:{served.port}") as client,
+    ):
+        yield Gateway(state, served.host, served.port, client)
 
 
 @pytest.fixture

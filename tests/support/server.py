@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import NamedTuple, cast
 
 from aiohttp import web
 
 from tentaculo.config.reader import read
-from tentaculo.config.schema import LimitSettings
-from tentaculo.server import problems
+from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
+from tentaculo.proxy.handler import Proxy
+from tentaculo.proxy.state import ProxyDependencies
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tokens import Tokens, hash_token
+from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.connection_limits import ConnectionLimits
+from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
+from tentaculo.server.gateway_responses import GatewayResponses
+from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.request_scheduler import RequestScheduler
+from tentaculo.telemetry.request_log import RequestLog
 
 MAX_HEAD = 4096
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n"
@@ -60,6 +68,7 @@ async def serving(
 
     server = web.Server(front, handler_cancellation=True)
     turns = RequestScheduler(loop)
+    responses, requests = GatewayResponses("front", CorsPolicy(CorsSettings())), RequestLog(None)
 
     def connect() -> ClientConnection:
         connection = ClientConnection(
@@ -67,10 +76,10 @@ async def serving(
             loop=loop,
             limits=bounds,
             keepalive=keepalive,
-            render=problems.render,
+            responses=responses,
+            requests=requests,
             admission=admission,
             turns=turns,
-            name="front",
             serve=serve,
         )
         served.connections.append(connection)
@@ -83,3 +92,84 @@ async def serving(
     finally:
         listener.close()
         await server.shutdown(1)
+
+
+class NativeServer(NamedTuple):
+    """A native application that is being served."""
+
+    host: str
+    port: int
+    server: web.Server
+    stop: Callable[[], Awaitable[None]]
+    """Stops it before its context ends."""
+
+
+@asynccontextmanager
+async def serving_application(
+    app: web.Application,
+    *,
+    token: str = "",
+    auth: AuthSettings | None = None,
+    cors: CorsSettings | None = None,
+    shutdown: float = 1,
+) -> AsyncIterator[NativeServer]:
+    """The native application `app` behind the dispatcher of production, and no service.
+
+    With an empty `token` every request is allowed.
+    """
+    loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
+    access = AccessControl(Tokens([hash_token(token)], enabled=bool(token)), policy)
+    requests, responses = RequestLog(None), GatewayResponses("front", policy)
+    set_headers(app, policy)
+    runner = web.AppRunner(
+        app, handler_cancellation=True, access_log=None, auto_decompress=False, shutdown_timeout=shutdown
+    )
+    await runner.setup()
+    server = cast(web.Server, runner.server)
+    proxy = Proxy(
+        config,
+        ProxyDependencies(
+            cors=policy,
+            responses=responses,
+            requests=requests,
+            breaker=lambda endpoint: None,  # type: ignore[arg-type, return-value]
+            health_path=str,
+            why_off=str,
+            why_open=lambda name: {},
+            name="front",
+        ),
+    )
+    dispatcher = Dispatcher(
+        server.request_handler,
+        NativeRoutes(app, open_paths(auth or AuthSettings())),
+        proxy,
+        access=access,
+        responses=responses,
+        requests=requests,
+        is_trusted=lambda peer: False,
+        max_head=config.limits.headers,
+    )
+    server.request_handler = dispatcher.handle
+    admission, turns = ConnectionLimits(0, 0), RequestScheduler(loop)
+    listener = await loop.create_server(
+        lambda: ClientConnection(
+            server,
+            loop=loop,
+            limits=config.limits,
+            keepalive=75,
+            responses=responses,
+            requests=requests,
+            admission=admission,
+            turns=turns,
+            serve=dispatcher.try_serve,
+        ),
+        "127.0.0.1",
+        0,
+    )
+    try:
+        host, port = listener.sockets[0].getsockname()[:2]
+        yield NativeServer(host, port, server, runner.cleanup)
+    finally:
+        listener.close()
+        await proxy.close()
+        await runner.cleanup()

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientSession, web
 
-from tentaculo.config import schema
-from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.tokens import Tokens, hash_token
-from tentaculo.server import middleware, templating
+from tentaculo.server import templating
 from tentaculo.web import heartbeat
+from tests.support.server import serving_application
 
 TOKEN = "right-token"
 JSON = {"Content-Type": "application/json"}
@@ -30,19 +28,12 @@ async def client(heard: Heard) -> AsyncIterator[ClientSession]:
     templating.setup(app)
     names = {"cron": "cron", "night-job": "cron"}
     app.add_routes(heartbeat.routes(names, lambda service, said: heard.append((service, said))))
-    middleware.install(
-        app,
-        tokens=Tokens([hash_token(TOKEN)]),
-        cors=CorsPolicy(schema.CorsSettings()),
-        open_paths=middleware.open_paths(schema.AuthSettings()),
-    )
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    async with ClientSession(f"http://{host}:{port}", headers={"X-VX11-Token": TOKEN}) as session:
+    headers = {"X-VX11-Token": TOKEN}
+    async with (
+        serving_application(app, token=TOKEN) as served,
+        ClientSession(f"http://{served.host}:{served.port}", headers=headers) as session,
+    ):
         yield session
-    await runner.cleanup()
 
 
 @pytest.mark.parametrize("name", ["cron", "night-job"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,11 +24,3 @@ def service() -> Service:
         }
 
     return service
-
-
-@pytest.fixture
-def refusing_port() -> Iterator[int]:
-    """A port at which nobody listens, and that nobody else can take meanwhile."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]

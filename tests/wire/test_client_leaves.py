@@ -26,7 +26,7 @@ async def test_before_the_task_of_its_request_has_begun(
         if arrival.raw_path == "/s/leaves":
             guest, self._guest = self._guest, None
             assert guest is not None
-            guest.leave()
+            guest.client_closed()
             left.append(guest)
         return taken
 

@@ -116,7 +116,7 @@ async def test_a_stop_ends_event_streams_and_closes_behind_other_answers(start: 
             await listener.reader.readuntil(b"data: 1\n\n")
             await caller.send(b"GET /s/slow HTTP/1.1\r\nHost: h\r\n\r\n")
             await up.until(lambda: len(up.requests) == 2)
-            live.gateway.proxy.drain()
+            live.gateway.proxy.stop_accepting()
             assert not (await listener.rest()).endswith(b"0\r\n\r\n")
             go.set()
             response = await caller.response()

@@ -43,7 +43,7 @@ async def test_the_target_goes_through_byte_for_byte(start: Start, service: Serv
         "/s/%2e%2e/x",
         "/s/.%2E/x",
         "/s/..;a=b/x",
-        "/s/./x",
+        "/s/a%2f./x",
         "/s/a%2f../x",
         "/s/%2e%2e%5cx",
         "/s\\x",
@@ -58,6 +58,16 @@ async def test_a_path_that_could_be_read_in_two_ways_is_refused(start: Start, se
         async with dial(live.port) as wire:
             assert (await ask(wire, target)).status == 400
     assert up.connections == 0
+
+
+@pytest.mark.parametrize("target", ["/./Release", "/dists/./InRelease", "/%2e/x", "/."])
+async def test_a_single_dot_passes_as_it_came(start: Start, service: Service, target: str) -> None:
+    """apt asks for `/./Packages` in a flat repository (`deb URL ./`)."""
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            assert (await ask(wire, f"/s{target}")).status == 200
+    assert up.requests[0].target == target
 
 
 async def test_absolute_form_wins_over_host(start: Start, service: Service) -> None:

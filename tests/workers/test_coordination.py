@@ -68,9 +68,9 @@ class Crew:
             ours, on_message=lambda message: self._pass_on(message, number), on_end=gone.set
         )
         self.members[number] = colleagues = WorkerCoordination(number, 3, "tentaculo-link-shared", theirs)
-        colleagues.listen(on_stop=lambda: None, on_hurry=heard.set)
+        colleagues.listen(on_stop=lambda: None, on_stop_now=heard.set)
         stack = self._gateways[number] = await self._stack.enter_async_context(AsyncExitStack())
-        return await stack.enter_async_context(Gateway(self._config, [hash_token(TOKEN)], colleagues=colleagues))
+        return await stack.enter_async_context(Gateway(self._config, [hash_token(TOKEN)], coordination=colleagues))
 
     async def end(self, number: int) -> None:
         """What it told at its end is on its way to the others then."""
@@ -276,8 +276,8 @@ async def test_orders_come_from_the_supervisor_and_its_end_is_one() -> None:
     line = WorkerChannel(ours, on_message=told.append, on_end=lambda: None)
     orders: list[str] = []
     colleagues = WorkerCoordination(2, 2, "x", theirs)
-    colleagues.listen(on_stop=lambda: orders.append("stop"), on_hurry=lambda: orders.append("hurry"))
-    colleagues.tell_ready()
+    colleagues.listen(on_stop=lambda: orders.append("stop"), on_stop_now=lambda: orders.append("hurry"))
+    colleagues.report_ready()
     for message in (PING, STOP, STOP_NOW, b"\2what comes before it has joined is not taken"):
         line.send(message)
     await eventually(lambda: len(orders) == 2 and told == [READY, PONG])
@@ -293,13 +293,13 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
     heard: list[bytes] = []
     line = WorkerChannel(ours, on_message=heard.append, on_end=lambda: None)
     colleagues = WorkerCoordination(1, 2, "x", theirs)
-    colleagues.listen(on_stop=lambda: None, on_hurry=lambda: None)
+    colleagues.listen(on_stop=lambda: None, on_stop_now=lambda: None)
     now = datetime.now(UTC)
     incidents = [
         (Incident(number, "madre", ("madre",) * 50, Health.DOWN, "r" * 500, started_at=now, seen_at=now), ())
         for number in range(500)
     ]
-    colleagues._tell(Listed(incidents, ()))
+    colleagues._send(Listed(incidents, ()))
     await eventually(lambda: heard)
     assert 10_000 < len(heard[0]) < LONGEST
     told = pickle.loads(heard[0][1:])

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.downstream import ClientConnection, RawHeaders, Request
+from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, request_length
 from tentaculo.net.response_headers import split_list
 from tentaculo.net.target import Target, is_authority, parse_target
-from tentaculo.proxy.client_info import ClientInfo
-from tentaculo.proxy.downstream import Request
-from tentaculo.proxy.forwarded_headers import ForwardedFields
-from tentaculo.proxy.request_headers import request_length
 
 _ASCII_DIGITS = frozenset("0123456789")
+MAX_REMEMBERED = 4096
+"""Bytes of header fields that are remembered for each client connection."""
+_ALTERED = frozenset(("TRACE", "OPTIONS"))
+"""Methods whose fields are changed on their way (Max-Forwards), so that they are read anew each time."""
+
+
+class ClientInfo:
+    """One client's connection, and the fields of its last request: most send the very same again."""
+
+    __slots__ = ("_fields", "_raw", "address", "is_trusted", "port", "scheme")
+
+    def __init__(self, connection: ClientConnection, is_trusted: Callable[[str], bool]) -> None:
+        peer, local = connection.peername, connection.sockname
+        self.address: str = peer[0] if isinstance(peer, tuple) else ""
+        self.port: int = local[1] if isinstance(local, tuple) else 0
+        """The gateway's own."""
+        self.scheme = "https" if connection.ssl_context is not None else "http"
+        self.is_trusted = is_trusted(self.address)
+        """Whether what it says of where its requests come from is believed."""
+        self._raw: RawHeaders | None = None
+        self._fields: RequestHeaders | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientInfo {self.address}, {self.scheme}>"
+
+    @classmethod
+    def of(cls, connection: ClientConnection, is_trusted: Callable[[str], bool]) -> ClientInfo:
+        """That of `connection`, which keeps it; made at its first request."""
+        known = connection.client_info
+        if type(known) is cls:
+            return known
+        made = connection.client_info = cls(connection, is_trusted)
+        return made
+
+    def read(self, method: str, raw: RawHeaders) -> RequestHeaders:
+        """The fields of a request; those of the last one where they are the same."""
+        if (raw is self._raw or raw == self._raw) and self._fields is not None and method not in _ALTERED:
+            return self._fields
+        fields = RequestHeaders(raw)
+        if fields.size <= MAX_REMEMBERED and method not in _ALTERED:
+            self._raw, self._fields = raw, fields
+        else:
+            self._raw = self._fields = None
+        return fields
 
 
 class InboundRequest:
@@ -53,7 +97,7 @@ class InboundRequest:
         return f"<Inbound {self.method} {self.path!r}>"
 
     @property
-    def known(self) -> ForwardedFields | None:
+    def forwarded_by_trusted(self) -> ForwardedFields | None:
         """What a trusted peer says of where the request came from; None for any other."""
         return (self.fields.provenance or {}) if self.client.is_trusted else None
 
@@ -94,7 +138,7 @@ class InboundRequest:
     @property
     def public_host(self) -> str:
         """The host and port that the client's user sees: a trusted peer may know better than Host."""
-        said = self.known.get(b"x-forwarded-host") if self.known is not None else None
+        said = self.forwarded_by_trusted.get(b"x-forwarded-host") if self.forwarded_by_trusted is not None else None
         return (self.host if said is None else said).decode("latin-1")
 
     @property
@@ -139,10 +183,10 @@ class InboundRequest:
             if self.minor == 1:
                 raise Problem(Failure.BAD_REQUEST, "The Host header is missing.")
             host = b""
-        elif host != self.fields.good_host:
+        elif host != self.fields.valid_host:
             if host and not is_authority(host.decode("utf-8", "surrogateescape")):
                 raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
-            self.fields.good_host = host
+            self.fields.valid_host = host
         if self.target.authority is not None:
             # RFC 9112 section 3.2.2: the target's authority replaces what Host says.
             return self.target.authority.encode("utf-8", "surrogateescape")

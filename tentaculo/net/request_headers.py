@@ -1,7 +1,8 @@
-"""What happens to each header, both ways. Pure: the inbound head is read, never changed; an outbound one is built.
+"""The header fields of a request, classified once. Pure.
 
-Field lines pass as the bytes that came. Hop-by-hop fields, and whatever Connection names, are gone before ours are
-added, so that a client cannot name ours (RFC 9110 section 7.6.1). `docs/headers.md` tells the same story for users.
+Field lines are forwarded as the received bytes. Hop-by-hop fields and the fields that Connection names are removed
+before the gateway adds its own, so that a client cannot name those (RFC 9110 section 7.6.1). `docs/headers.md` is the
+same table for users.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.http1 import Http1Error, parse_length
 from tentaculo.net.response_headers import HOP_BY_HOP, Line, RawHeaders, joined_lists, split_list
-from tentaculo.proxy.head_cache import CachedRequestHead
-from tentaculo.proxy.header_rules import HeaderRules
-from tentaculo.security.tokens import TokenCheck
 
-# What says where a request came from is the gateway's to say.
+ForwardedFields = dict[bytes, bytes]
+"""The fields that say where a request came from, by name in lower case."""
+
+# The gateway writes these itself: they say where a request came from.
 _PROVENANCE = frozenset(
     (
         b"forwarded",
@@ -45,7 +46,7 @@ _REQUEST_REPLACED = frozenset((b"host", b"content-length", b"expect", b"x-vx11-t
 
 
 class RequestHeaders:
-    """The fields of a request: the lines that pass, and what the gateway needs to know.
+    """The fields of a request: the lines that are forwarded, and the values that the gateway reads.
 
     Values are raw bytes without surrounding blanks, None where absent.
     """
@@ -53,29 +54,29 @@ class RequestHeaders:
     __slots__ = (
         "accept",
         "authorization",
+        "cached_head",
         "codings",
         "expect",
         "framing",
-        "good_host",
         "host",
         "length",
         "lines",
         "max_forwards",
         "named",
         "origin",
-        "passed",
         "provenance",
         "size",
         "te_trailers",
         "token",
+        "token_check",
         "upgrade",
-        "verdict",
+        "valid_host",
         "via",
         "wants_upgrade",
     )
 
     def __init__(self, raw: RawHeaders) -> None:
-        """Read `raw` once. Which fields pass is decided here; which are added, in `outbound.py`."""
+        """Read `raw` once. This decides which fields are forwarded; `proxy/request_head.py` adds the gateway's own."""
         self.lines: list[Line] = []
         self.size = 0
         self.accept: bytes | None = None
@@ -93,14 +94,14 @@ class RequestHeaders:
         self.provenance: dict[bytes, bytes] | None = None
         self.te_trailers = False
         self.wants_upgrade = False
-        self.verdict: TokenCheck | None = None
-        """What became of the tokens in these fields, once that was asked."""
+        self.token_check: object | None = None
+        """The result of the last token check of these fields, kept by the access control."""
         self.framing: tuple[int, int | None, bool] | None = None
-        """Minor version, length and coding, once they were judged."""
-        self.good_host: bytes | None = None
-        """The host, once it was judged."""
-        self.passed: CachedRequestHead | None = None
-        """How these fields last went to an upstream; who keeps it knows whether it fits again."""
+        """Minor version, Content-Length and whether the body is chunked, once validated."""
+        self.valid_host: bytes | None = None
+        """The Host value, once validated."""
+        self.cached_head: object | None = None
+        """The upstream's request head made from these fields, kept by the proxy."""
         lines = self.lines
         size = 0
         for name, value in raw:
@@ -187,36 +188,3 @@ def request_length(fields: RequestHeaders, minor: int) -> tuple[int | None, bool
         return parse_length([fields.length]), False
     except Http1Error:
         raise Problem(Failure.BAD_REQUEST, "The Content-Length is not valid.") from None
-
-
-def header_block(fields: RequestHeaders, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
-    """The field lines that the upstream gets: Host, the client's fields, and then `added` and the route's own.
-
-    `added` are whole lines, which give way to the route's own.
-    """
-    parts = [b"Host: ", host, b"\r\n"]
-    extend = parts.extend
-    if rules:
-        for lower, name, value in fields.lines:
-            if not rules.removes(lower):
-                extend((name, b": ", value, b"\r\n"))
-        added = rules.filter(added)
-    else:
-        for _, name, value in fields.lines:
-            extend((name, b": ", value, b"\r\n"))
-    extend((added, rules.block))
-    return b"".join(parts)
-
-
-def count_down(lines: list[Line], method: str) -> list[Line]:
-    """`lines` with Max-Forwards one less, for the methods it is meant for (RFC 9110 section 7.6.2)."""
-    if method not in ("TRACE", "OPTIONS"):
-        return lines
-    return [
-        (lower, name, b"%d" % (int(value) - 1) if lower == b"max-forwards" and _is_count(value) else value)
-        for lower, name, value in lines
-    ]
-
-
-def _is_count(value: bytes) -> bool:
-    return value.isdigit() and len(value) < 10 and int(value) > 0

@@ -1,4 +1,4 @@
-"""What stands around the native handlers: tokens, CORS, problems, safe headers."""
+"""Native routes behind the dispatcher: tokens, CORS, problems, safe headers."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ async def test_the_configuration_opens_and_closes_paths() -> None:
             assert answer.status == 201
 
 
-async def test_an_encoded_path_is_judged_as_the_route_it_reaches(gateway: Gateway) -> None:
-    assert await raw(gateway, b"GET /vx11/%6fverview HTTP/1.1\r\nHost: x\r\n\r\n") == b"HTTP/1.1 401 Unauthorized\r\n"
+async def test_an_encoded_path_is_no_native_one(gateway: Gateway) -> None:
+    assert await raw(gateway, b"GET /vx11/%6fverview HTTP/1.1\r\nHost: x\r\n\r\n") == b"HTTP/1.1 404 Not Found\r\n"
 
 
 async def test_a_refusal_does_not_wait_for_the_body(gateway: Gateway) -> None:

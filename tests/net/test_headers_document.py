@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.net import response_headers
+from tentaculo.net import request_headers, response_headers
+from tentaculo.net.request_headers import RequestHeaders
 from tentaculo.net.response_headers import ResponseHeaders
-from tentaculo.proxy import request_headers
-from tentaculo.proxy.request_headers import RequestHeaders
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "headers.md").read_text(encoding="utf-8")
 _, REQUEST, RESPONSE = TEXT.split("\n## ")

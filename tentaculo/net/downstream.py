@@ -24,10 +24,10 @@ class Body(Protocol):
 
 
 class ClientConnection(Protocol):
-    """What the server's own protocol offers; `web/connection.py` has it."""
+    """What the server's own protocol offers; `server/connection.py` implements it."""
 
-    acquaintance: object | None
-    """For the proxy to keep what it knows of this client."""
+    client_info: object | None
+    """The `ClientInfo` of this connection, once a request has arrived."""
     transport: asyncio.Transport | None
     """None once the client has gone."""
 
@@ -47,7 +47,7 @@ class ClientConnection(Protocol):
     def writing_paused(self) -> bool:
         """Whether the send buffer is full."""
 
-    async def drain(self) -> None:
+    async def wait_writable(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
 
     def set_parser(self, parser: Any) -> None:

@@ -1,0 +1,55 @@
+"""The rules for every request, native or proxied: CORS preflights, tokens, and the Origin of a WebSocket. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.origin import is_allowed
+from tentaculo.security.tokens import TokenCheck, Tokens
+
+
+class AccessControl:
+    """Decides on a request whose route is known, before a byte of its body is read."""
+
+    def __init__(self, tokens: Tokens, cors: CorsPolicy) -> None:
+        self._tokens = tokens
+        self._cors = cors
+
+    def __repr__(self) -> str:
+        return f"<AccessControl: {self._tokens!r}, {self._cors!r}>"
+
+    def preflight(self, inbound: InboundRequest) -> Mapping[str, str] | None:
+        """The headers of the response (204) to a listed origin's preflight, None for every other request."""
+        if inbound.method != "OPTIONS" or inbound.origin is None:
+            return None
+        return self._cors.preflight(
+            inbound.origin,
+            inbound.first(b"access-control-request-method"),
+            inbound.first(b"access-control-request-headers"),
+        )
+
+    def authorise(self, inbound: InboundRequest) -> bool:
+        """Check the request's token. Raises `Problem` (401, 403).
+
+        True if the token came in `Authorization`, which must then not be forwarded.
+        """
+        fields = inbound.fields
+        check = fields.token_check
+        if check is None:
+            check = fields.token_check = self._tokens.check(fields.token, fields.authorization)
+        if check is TokenCheck.MISSING:
+            raise Problem(Failure.AUTH_REQUIRED)
+        if check is TokenCheck.WRONG:
+            raise Problem(Failure.FORBIDDEN)
+        return check is TokenCheck.BY_BEARER
+
+    def check_origin(self, inbound: InboundRequest) -> None:
+        """Raise `Problem` (403) if a page of another origin, which is not listed, asks for a WebSocket.
+
+        A browser sends no token with a WebSocket, but it sends the user's cookies to whatever page opens it.
+        """
+        if not is_allowed(inbound.origin, inbound.public_host, self._cors.origins):
+            raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins to let it connect.")

@@ -1,0 +1,95 @@
+"""The only module that knows private names of aiohttp. `PRIVATE_NAMES` lists them, and a test fails for each that changes.
+
+An attribute of aiohttp's `RequestHandler` is a slot; its slot descriptor is given a public name here, so that reading it
+costs no call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
+
+PRIVATE_NAMES = (
+    "_buffer_paused",
+    "_close",
+    "_drain_helper",
+    "_keepalive_handle",
+    "_keepalive_timeout",
+    "_loop",
+    "_max_msg_queue_size",
+    "_messages",
+    "_next_keepalive_close_time",
+    "_parser",
+    "_payload_parser",
+    "_process_keepalive",
+    "_reading_paused",
+    "_request_count",
+    "_upgraded",
+    "_waiter",
+)
+"""Private names of `aiohttp.web.RequestHandler`. The other private name is `aiohttp.web_protocol._ErrInfo`."""
+
+ParserError = _ErrInfo
+"""The message that stands in the queue for a request that could not be parsed."""
+
+
+def parser_error(status: int, error: BaseException) -> tuple[_ErrInfo, StreamReader]:
+    """An entry of the message queue for a request that is refused with `error`."""
+    return _ErrInfo(status, error, ""), EMPTY_PAYLOAD
+
+
+class AiohttpHandler(web.RequestHandler):
+    """aiohttp's protocol of one client connection, with public names for what its subclasses use."""
+
+    if TYPE_CHECKING:
+        close_requested: bool
+        event_loop: asyncio.AbstractEventLoop
+        is_buffer_paused: bool
+        is_reading_paused: bool
+        is_upgraded: bool
+        keepalive_deadline: float
+        keepalive_seconds: float
+        max_queued_messages: int
+        messages: deque[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
+        payload_parser: Any
+        request_count: int
+        request_parser: Any
+        request_waiter: asyncio.Future[Any] | None
+    else:
+        # mypy would not let a name be assigned that is not in these.
+        __slots__ = ()
+        close_requested = web.RequestHandler._close
+        event_loop = web.RequestHandler._loop
+        is_buffer_paused = web.RequestHandler._buffer_paused
+        is_reading_paused = web.RequestHandler._reading_paused
+        is_upgraded = web.RequestHandler._upgraded
+        keepalive_deadline = web.RequestHandler._next_keepalive_close_time
+        keepalive_seconds = web.RequestHandler._keepalive_timeout
+        max_queued_messages = web.RequestHandler._max_msg_queue_size
+        messages = web.RequestHandler._messages
+        payload_parser = web.RequestHandler._payload_parser
+        request_count = web.RequestHandler._request_count
+        request_parser = web.RequestHandler._parser
+        request_waiter = web.RequestHandler._waiter
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being served without aiohttp's task, which looks idle then."""
+        return False
+
+    async def wait_writable(self) -> None:
+        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
+        await self._drain_helper()
+
+    def _process_keepalive(self) -> None:
+        if self.is_busy:
+            # aiohttp closes a connection whose task waits.
+            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
+        else:
+            super()._process_keepalive()

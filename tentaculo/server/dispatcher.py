@@ -1,0 +1,292 @@
+"""The one place where a request is judged, native or proxied: in this order, by this code.
+
+1. Open its record: request id, client, start.
+2. Validate the head.
+3. Find its route; native routes come before proxied ones.
+4. Answer a listed origin's preflight.
+5. Check the token, if the route needs one, and the Origin of a WebSocket.
+6. Call the native handler, or the proxy.
+
+    bytes ─▶ connection ─▶ try_serve ──▶ proxy, in the same call
+                               └──────▶ handle, in a task ─▶ native handler or proxy
+
+A refusal is written by `GatewayResponses`, whichever step it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
+
+import structlog
+from aiohttp import web
+
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.downstream import Request
+from tentaculo.net.inbound_request import ClientInfo, InboundRequest
+from tentaculo.net.sent_response import SentResponse
+from tentaculo.server.access_control import AccessControl
+from tentaculo.server.buffered_request import BufferedRequest
+from tentaculo.server.connection import ClientConnection
+from tentaculo.server.fast_path import ActiveRequest
+from tentaculo.server.gateway_responses import GatewayResponses
+from tentaculo.server.native_routes import REQUEST_ID, STARTED, NativeRoutes, from_http
+from tentaculo.telemetry.request_log import RequestLog
+from tentaculo.telemetry.request_record import RequestRecord
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class JudgedRequest:
+    """A request on its way through the steps, and what they found."""
+
+    __slots__ = (
+        "hides_authorization",
+        "inbound",
+        "is_foreign_preflight",
+        "keep_alive",
+        "record",
+        "response",
+        "route",
+        "target",
+    )
+
+    def __init__(self, inbound: InboundRequest, record: RequestRecord, *, keep_alive: bool) -> None:
+        self.inbound = inbound
+        self.record = record
+        self.keep_alive = keep_alive
+        """Whether the client's connection is to stay open after the response."""
+        self.route: Any = None
+        """The entry of the route table, once it is found."""
+        self.target = ""
+        """The target that an upstream is to see."""
+        self.hides_authorization = False
+        """Whether Authorization carried the gateway's token."""
+        self.is_foreign_preflight = False
+        """Whether this is the preflight of an origin that is not listed: it carries no token and is the service's."""
+        self.response: SentResponse | None = None
+        """The response, if the dispatcher has sent it."""
+
+    def __repr__(self) -> str:
+        return f"<JudgedRequest {self.inbound.method} {self.record.request_id}>"
+
+
+class Route(Protocol):
+    """An entry of the route table."""
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether its requests need the gateway's token."""
+
+    @property
+    def service_name(self) -> str | None:
+        """The service for the record; None for a native route."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether a native handler serves it."""
+
+
+class ProxyHandler(Protocol):
+    """What the dispatcher asks of the proxy."""
+
+    @property
+    def find(self) -> Callable[[InboundRequest], tuple[Route, str]]:
+        """Finds the route of a request and the target that its upstream is to see. Raises `Problem` (400, 404)."""
+
+    def takes_asterisk(self, inbound: InboundRequest) -> bool:
+        """Whether a route takes `OPTIONS *`."""
+
+    def serve(
+        self, request: BufferedRequest, done: Callable[[bool], None], judged: JudgedRequest | None
+    ) -> ActiveRequest:
+        """Serve without a task. `judged` is None for a request that repeats the last one of its connection."""
+
+    async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
+        """Serve in the task of aiohttp's server."""
+
+
+class _Finished:
+    """A request that was answered while it was judged."""
+
+    def client_closed(self) -> None:
+        """Nothing is left to end."""
+
+
+_FINISHED = _Finished()
+
+
+class Dispatcher:
+    """Judges every request and hands it to its handler."""
+
+    def __init__(
+        self,
+        native: Handler,
+        routes: NativeRoutes,
+        proxy: ProxyHandler,
+        *,
+        access: AccessControl,
+        responses: GatewayResponses,
+        requests: RequestLog,
+        is_trusted: Callable[[str], bool],
+        max_head: int,
+    ) -> None:
+        """`native` is the native application's handler and `routes` its routes.
+
+        `is_trusted` tells whether the forwarding fields of a peer, by address, are believed; `max_head` is the most
+        bytes of a request's head.
+        """
+        self._native = native
+        self._routes = routes
+        self._proxy = proxy
+        self._access = access
+        self._responses = responses
+        self._requests = requests
+        self._is_trusted = is_trusted
+        self._max_head = max_head
+        self._is_draining = False
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher: {self._routes!r}, {self._proxy!r}>"
+
+    def stop_accepting(self) -> None:
+        """From now on each response closes its connection."""
+        self._is_draining = True
+
+    def try_serve(self, request: BufferedRequest, done: Callable[[bool], None]) -> ActiveRequest | None:
+        """Serve a buffered request without a task; None for a native one, which `handle` serves in a task.
+
+        `done` is called when the response has been sent, with whether the connection stays open.
+        """
+        if request.remembered is not None:
+            return self._proxy.serve(request, done, None)
+        connection: ClientConnection = request.protocol
+        if connection.judged is not None:
+            return None
+        judged = self._judge(request)
+        response = judged.response
+        if response is not None:
+            done(response.keep_alive is True)
+            return _FINISHED
+        if judged.route.is_native:
+            connection.judged = judged
+            return None
+        return self._proxy.serve(request, done, judged)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve a request in the task of aiohttp's server."""
+        connection = cast(ClientConnection, request.protocol)
+        try:
+            judged, connection.judged = cast("JudgedRequest | None", connection.judged), None
+            if judged is None:
+                judged = self._judge(cast(Request, request))
+                if judged.response is not None:
+                    return judged.response
+            if judged.route.is_native:
+                return await self._serve_native(judged, request)
+            return await self._proxy.handle(request, judged)
+        finally:
+            connection.answered()
+
+    def _judge(self, request: Request) -> JudgedRequest:
+        """Steps 1 to 5. The result has a response if the request was answered here."""
+        inbound = InboundRequest(request, ClientInfo.of(request.protocol, self._is_trusted))
+        client = inbound.client
+        record = self._requests.begin(inbound.method, inbound.path, client.address, inbound.forwarded_by_trusted)  # 1
+        judged = JudgedRequest(inbound, record, keep_alive=inbound.keep_alive and not self._is_draining)
+        try:
+            judged.response = self._decide(judged, request)
+            if judged.response is None:
+                return judged
+        except Problem as problem:
+            judged.response = self._refuse(judged, request, problem)
+        except Exception:
+            # The boundary of these steps: what comes out here is a defect, to be logged and answered with 500.
+            log.exception("request could not be judged", request_id=record.request_id)
+            judged.response = self._refuse(judged, request, Problem(Failure.INTERNAL))
+        is_native = judged.route is not None and judged.route.is_native
+        if not is_native:
+            self._requests.stats.begin()
+        self._requests.finish(record, is_counted=not is_native)
+        return judged
+
+    def _decide(self, judged: JudgedRequest, request: Request) -> SentResponse | None:
+        inbound, access = judged.inbound, self._access
+        inbound.read(self._max_head)  # 2
+        path = inbound.target.path
+        if path == "*" and not self._proxy.takes_asterisk(inbound):
+            # The request is about the server, not about a path, and no service is behind all paths.
+            return self._send(judged, request, 200, {})
+        route: Route | None = self._routes.find(path)  # 3
+        if route is None:
+            route, judged.target = self._proxy.find(inbound)
+        judged.route = route
+        judged.record.service = route.service_name
+        if inbound.method == "OPTIONS":  # 4
+            headers = access.preflight(inbound)
+            if headers is not None:
+                return self._send(judged, request, 204, headers)
+            judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
+        if route.needs_token and not judged.is_foreign_preflight:  # 5
+            judged.hides_authorization = access.authorise(inbound)
+        # A native handler reads Upgrade itself, and less strictly than `wants_upgrade` does.
+        if inbound.fields.upgrade is not None and (route.is_native or inbound.wants_upgrade):
+            access.check_origin(inbound)
+        return None
+
+    def _send(self, judged: JudgedRequest, request: Request, status: int, headers: Any) -> SentResponse:
+        return self._responses.send(
+            status, headers, request, judged.inbound, judged.record, keep_alive=judged.keep_alive
+        )
+
+    def _refuse(self, judged: JudgedRequest, request: Request, problem: Problem) -> SentResponse:
+        return self._responses.refuse(problem, request, judged.inbound, judged.record, keep_alive=judged.keep_alive)
+
+    async def _serve_native(self, judged: JudgedRequest, request: web.BaseRequest) -> web.StreamResponse:
+        """Step 6, native."""
+        record = judged.record
+        record.status = Failure.CLIENT_LEFT.status
+        if not request.path:
+            # `http://host` names the root (RFC 9110 section 4.2.3), which aiohttp's router does not know.
+            request = request.clone(rel_url="/")
+        native = cast(web.Request, request)
+        native[REQUEST_ID] = record.request_id
+        try:
+            response = await self._call_native(judged, native)
+            if self._is_draining and not isinstance(response, SentResponse):
+                response.force_close()
+            return response
+        finally:
+            record.received = request.content.total_bytes
+            self._requests.finish(record, is_counted=False)
+
+    async def _call_native(self, judged: JudgedRequest, request: web.Request) -> web.StreamResponse:
+        record = judged.record
+        try:
+            response = await self._native(request)
+        except Problem as problem:
+            found = problem
+            if request.get(STARTED):
+                raise
+        except web.HTTPException as error:
+            record.status = error.status
+            if error.status < 400 or request.get(STARTED):
+                raise
+            found = from_http(error)
+        except Exception as error:
+            # The boundary of every native handler: what comes out here is a defect, to be logged and answered with 500.
+            has_left = request.transport is None or request.transport.is_closing()
+            if request.get(STARTED) or (isinstance(error, ConnectionError) and has_left):
+                raise
+            log.exception(
+                "native handler failed", request_id=record.request_id, method=request.method, path=request.path
+            )
+            found = Problem(Failure.INTERNAL, "The failure was logged under this request's id.")
+        else:
+            record.status = response.status
+            if isinstance(response, web.Response) and isinstance(response.body, bytes):
+                record.sent = len(response.body)
+            return response
+        return self._refuse(judged, cast(Request, request), found)

@@ -1,0 +1,118 @@
+"""The gateway's own paths: which they are, which need a token, and the headers of their responses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from tentaculo.config import schema
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.server import templating
+
+REQUEST_ID = web.RequestKey("request_id", str)
+"""The request's id, set before the handler runs."""
+STARTED = web.RequestKey("started", bool)
+"""Set once the head of the response is being sent: nothing else can be the response then."""
+
+_ALWAYS_OPEN = ("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics")
+_BY_STATUS = {
+    400: Failure.BAD_REQUEST,
+    403: Failure.FORBIDDEN,
+    404: Failure.NOT_FOUND,
+    405: Failure.METHOD_NOT_ALLOWED,
+    408: Failure.REQUEST_TIMEOUT,
+    413: Failure.BODY_TOO_LARGE,
+    414: Failure.TARGET_TOO_LONG,
+    415: Failure.UNSUPPORTED_MEDIA_TYPE,
+    431: Failure.HEADERS_TOO_LARGE,
+    501: Failure.NOT_IMPLEMENTED,
+}
+_PARAMETER = re.compile(r"\{[^{}]+\}")
+
+
+def open_paths(auth: schema.AuthSettings) -> frozenset[str]:
+    """The native paths that need no token, as their routes are written."""
+    return frozenset(
+        (*_ALWAYS_OPEN, *(["/status"] if auth.open_status else []), *(["/ws"] if auth.open_websocket else []))
+    )
+
+
+class NativeRoute(NamedTuple):
+    """An entry of the route table that a native handler serves."""
+
+    needs_token: bool
+    service_name: None = None
+    is_native: bool = True
+
+
+class NativeRoutes:
+    """The native routes of an application, by the raw path of a request.
+
+    They are found before any proxied route. A path below a route's changing part is native too: below `/a/{id}` that is
+    all of `/a/`.
+    """
+
+    def __init__(self, app: web.Application, open_paths: Collection[str]) -> None:
+        """`open_paths` need no token; they are written as the application's routes are."""
+        written = {resource.canonical for resource in app.router.resources()}
+        changing = {path for path in written if "{" in path}
+        self._exact = {path: NativeRoute(path not in open_paths) for path in written - changing}
+        self._trees = tuple({path[: path.index("{")] for path in changing})
+        self._patterns = [(_pattern(path), NativeRoute(path not in open_paths)) for path in changing]
+
+    def __repr__(self) -> str:
+        return f"<NativeRoutes: {len(self._exact) + len(self._patterns)}>"
+
+    def find(self, path: str) -> NativeRoute | None:
+        """The native route of `path`, None where the path is not native. Raises `Problem` (404) for one that is none of
+        the routes in its tree."""
+        route = self._exact.get(path)
+        if route is not None or not path.startswith(self._trees):
+            return route
+        for pattern, found in self._patterns:
+            if pattern.fullmatch(path):
+                return found
+        raise Problem(Failure.NOT_FOUND)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile("[^{}/]+".join(map(re.escape, _PARAMETER.split(path))))
+
+
+def set_headers(app: web.Application, cors: CorsPolicy) -> None:
+    """Add the gateway's headers to every response of `app`: request id, CORS, and those that keep pages safe.
+
+    They are added when a response is prepared, so that streams carry them too. To be called once, before `app` starts.
+    """
+    policy = templating.content_security_policy()
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        request[STARTED] = True
+        headers = response.headers
+        headers["X-Request-ID"] = headers["X-Correlation-Id"] = request[REQUEST_ID]
+        headers[hdrs.SERVER] = "Tentaculo-Link"  # aiohttp would name its version and Python's
+        vary = headers.get(hdrs.VARY, "")
+        if "origin" not in vary.lower():
+            headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
+        allowed = cors.headers(request.headers.get(hdrs.ORIGIN))
+        headers.update({name: value for name, value in allowed.items() if name != hdrs.VARY})
+        if response.status == 101:
+            return
+        headers.setdefault("X-Content-Type-Options", "nosniff")
+        headers.setdefault("Referrer-Policy", "no-referrer")
+        headers.setdefault("Content-Security-Policy", policy)
+        headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+
+    app.on_response_prepare.append(prepare)
+
+
+def from_http(error: web.HTTPException) -> Problem:
+    """aiohttp's own refusal as a problem of the same status. Its text is dropped, the allowed methods are kept."""
+    failure = _BY_STATUS.get(error.status) or (Failure.BAD_REQUEST if error.status < 500 else Failure.INTERNAL)
+    allow = error.headers.get(hdrs.ALLOW)
+    detail = f"This path takes {allow.replace(',', ', ')}." if allow else None
+    return Problem(failure, detail, headers={hdrs.ALLOW: allow} if allow else {})

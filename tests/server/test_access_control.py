@@ -1,0 +1,67 @@
+"""The rules for every request, asked directly. tests/server/test_dispatcher.py asks them on real sockets."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from tentaculo.config.schema import CorsSettings
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.downstream import ClientConnection, Request
+from tentaculo.net.inbound_request import ClientInfo, InboundRequest
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tokens import Tokens, hash_token
+from tentaculo.server.access_control import AccessControl
+
+ACCESS = AccessControl(Tokens([hash_token("right")]), CorsPolicy(CorsSettings(origins=("http://mine.example",))))
+ASKED = ("Access-Control-Request-Method", "PUT")
+
+
+def inbound(*fields: tuple[str, str], method: str = "GET", is_trusted: bool = False) -> InboundRequest:
+    connection = SimpleNamespace(
+        peername=("10.0.0.1", 1), sockname=("10.0.0.2", 80), ssl_context=None, client_info=None
+    )
+    headers = [(name.encode(), value.encode()) for name, value in (("Host", "gate"), *fields)]
+    request = SimpleNamespace(
+        method=method, raw_path="/", version=(1, 1), keep_alive=True, raw_headers=headers, protocol=connection
+    )
+    client = ClientInfo(cast(ClientConnection, connection), lambda peer: is_trusted)
+    made = InboundRequest(cast(Request, request), client)
+    made.read(8192)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ([], Failure.AUTH_REQUIRED),
+        ([("X-VX11-Token", "wrong")], Failure.FORBIDDEN),
+        ([("Authorization", "Bearer wrong")], Failure.FORBIDDEN),
+    ],
+)
+def test_a_missing_and_a_wrong_token(fields: list[tuple[str, str]], failure: Failure) -> None:
+    with pytest.raises(Problem) as caught:
+        ACCESS.authorise(inbound(*fields))
+    assert caught.value.failure is failure
+
+
+def test_only_authorization_that_carried_the_token_is_hidden() -> None:
+    assert ACCESS.authorise(inbound(("Authorization", "Bearer right")))
+    assert not ACCESS.authorise(inbound(("X-VX11-Token", "right"), ("Authorization", "Bearer for-the-service")))
+
+
+def test_a_preflight_is_answered_for_listed_origins_only() -> None:
+    assert ACCESS.preflight(inbound(("Origin", "http://mine.example"), ASKED, method="OPTIONS"))
+    assert ACCESS.preflight(inbound(("Origin", "http://other.example"), ASKED, method="OPTIONS")) is None
+    assert ACCESS.preflight(inbound(("Origin", "http://mine.example"), method="OPTIONS")) is None
+    assert ACCESS.preflight(inbound(("Origin", "http://mine.example"), ASKED)) is None
+
+
+def test_the_forwarded_host_counts_only_from_a_trusted_peer() -> None:
+    fields = (("Origin", "https://public.example"), ("X-Forwarded-Host", "public.example"))
+    ACCESS.check_origin(inbound(*fields, is_trusted=True))
+    with pytest.raises(Problem) as caught:
+        ACCESS.check_origin(inbound(*fields))
+    assert caught.value.failure is Failure.ORIGIN_DENIED

@@ -1,0 +1,196 @@
+"""One door: what is judged of every request, over native and proxied paths, with and without a task."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.conftest import TOKEN, Live, Start
+from tests.support.wire import Response, answering, dial, ok, upstream
+
+pytestmark = pytest.mark.usefixtures("both_ways")
+
+ORIGIN = b"http://localhost:8020"
+TRUSTED = {"port": 0, "grace": 1, "trusted_proxies": ["127.0.0.0/8"]}
+WEBSOCKET = (
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+AUTH = b"X-VX11-Token: " + TOKEN.encode()
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"X-Correlation-Id: the-services\r\n\r\n"
+)
+
+
+def services(port: int, **route: Any) -> dict[str, Any]:
+    return {"madre": {"url": f"http://127.0.0.1:{port}", "routes": [{"prefix": "/madre", "auth": "none", **route}]}}
+
+
+async def ask(live: Live, target: str, *lines: bytes, method: str = "GET") -> Response:
+    """The response to one request on a connection of its own."""
+    head = f"{method} {target} HTTP/1.1\r\nHost: gateway\r\n".encode() + b"".join(line + b"\r\n" for line in lines)
+    async with dial(live.port) as wire:
+        await wire.send(head + b"\r\n")
+        return await wire.response(method)
+
+
+def assert_ids(response: Response) -> str:
+    """Both ids are there once, and are the same one."""
+    assert len(response.all("x-request-id")) == 1
+    assert response.all("x-correlation-id") == response.all("x-request-id")
+    return response.all("x-request-id")[0]
+
+
+@pytest.mark.parametrize("target", ["/livez", "/vx11/overview", "/madre/x", "/nothing"])
+async def test_a_trusted_proxys_request_id_is_kept_everywhere(start: Start, target: str) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(services(up.port), server=TRUSTED)
+        response = await ask(live, target, b"X-Request-ID: from-the-front")
+        assert assert_ids(response) == "from-the-front"
+        assert [record.request_id for record in live.records] == ["from-the-front"]
+
+
+@pytest.mark.parametrize("target", ["/livez", "/madre/x"])
+async def test_any_other_peers_request_id_is_replaced_everywhere(start: Start, target: str) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(services(up.port))
+        assert assert_ids(await ask(live, target, b"X-Request-ID: forged")) != "forged"
+
+
+@pytest.mark.parametrize("target", ["/ws", "/madre/socket"])
+@pytest.mark.parametrize(
+    ("origin", "status"), [(b"https://public.example", 101), (b"https://evil.example", 403), (b"http://gateway", 403)]
+)
+async def test_the_origin_is_compared_with_what_a_trusted_proxy_says_of_the_host(
+    start: Start, target: str, origin: bytes, status: int
+) -> None:
+    async with upstream(answering(SWITCHING)) as up:
+        live = await start(services(up.port), server=TRUSTED)
+        lines = (*WEBSOCKET, AUTH, b"Origin: " + origin, b"X-Forwarded-Host: public.example")
+        response = await ask(live, target, *lines)
+        assert response.status == status
+        assert_ids(response)
+
+
+@pytest.mark.parametrize("target", ["/ws", "/madre/socket"])
+async def test_a_forged_forwarded_host_opens_no_websocket(start: Start, target: str) -> None:
+    async with upstream(answering(SWITCHING)) as up:
+        live = await start(services(up.port))
+        lines = (*WEBSOCKET, AUTH, b"Origin: https://evil.example", b"X-Forwarded-Host: evil.example")
+        assert (await ask(live, target, *lines)).status == 403
+
+
+async def test_a_second_upgrade_does_not_hide_a_native_websocket_from_the_origin_check(start: Start) -> None:
+    live = await start({})
+    lines = (*WEBSOCKET, b"Upgrade: h2c", AUTH, b"Origin: https://evil.example")
+    assert (await ask(live, "/ws", *lines)).status == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "lines", "status"),
+    [
+        ("GET", "/vx11/overview", [], 401),
+        ("GET", "/vx11/overview", [b"X-VX11-Token: wrong"], 403),
+        ("DELETE", "/health", [], 405),
+        ("GET", "/ws", [AUTH], 426),
+        ("GET", "/ws", [AUTH, *WEBSOCKET, b"Origin: http://evil.example"], 403),
+        ("POST", "/events/ingest", [AUTH, b"Content-Length: 0"], 415),
+        ("GET", "/vx11/incidents/1/nothing", [AUTH], 404),
+        ("GET", "/vx11/../health", [], 400),
+        ("GET", "/nothing", [], 404),
+        ("GET", "/closed", [], 401),
+        ("GET", "/closed", [b"X-VX11-Token: wrong"], 403),
+        ("GET", "/madre/socket", [*WEBSOCKET, b"Origin: http://evil.example"], 403),
+        ("GET", "/madre/%2e%2e/x", [], 400),
+        ("POST", "/madre", [b"Content-Length: 9"], 413),
+        ("GET", "/madre", [b"Bad name: x"], 400),
+        ("GET", "/refusing", [], 502),
+        ("HEAD", "/nothing", [], 404),
+        ("HEAD", "/vx11/overview", [], 401),
+    ],
+)
+async def test_every_refusal_says_whose_it_is_and_which_request_it_answers(
+    start: Start, refusing_port: int, method: str, target: str, lines: list[bytes], status: int
+) -> None:
+    async with upstream(answering(ok())) as up:
+        table = services(up.port, max_body=4)
+        table["closed"] = {"url": f"http://127.0.0.1:{up.port}", "routes": [{"prefix": "/closed"}]}
+        url = f"http://127.0.0.1:{refusing_port}"
+        table["refusing"] = {"url": url, "routes": [{"prefix": "/refusing", "auth": "none"}]}
+        live = await start(table)
+        response = await ask(live, target, *lines, method=method)
+        assert response.status == status
+        assert len(response.all("proxy-status")) == 1
+        assert re.fullmatch(r"tentaculo-link-\w+; error=\w+", response.all("proxy-status")[0])
+        request_id = assert_ids(response)
+        assert [(record.request_id, record.status) for record in live.records] == [(request_id, status)]
+        assert live.records[0].error
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "lines", "status"),
+    [
+        ("GET", "/health", [], 200),
+        ("GET", "/status", [], 200),
+        ("GET", "/", [], 302),
+        ("OPTIONS", "*", [], 200),
+        ("OPTIONS", "/events/ingest", [b"Origin: " + ORIGIN, b"Access-Control-Request-Method: POST"], 204),
+        ("OPTIONS", "/madre", [b"Origin: " + ORIGIN, b"Access-Control-Request-Method: POST"], 204),
+        ("TRACE", "/madre", [b"Max-Forwards: 0"], 200),
+        ("GET", "/madre", [], 200),
+        ("GET", "/madre", [b"Expect: 100-continue"], 200),
+        ("GET", "/ws", [AUTH, *WEBSOCKET], 101),
+    ],
+)
+async def test_every_answer_carries_both_ids(
+    start: Start, method: str, target: str, lines: list[bytes], status: int
+) -> None:
+    async with upstream(answering(ok(b"x", b"X-Correlation-Id: the-services", b"X_Correlation_Id: as-well"))) as up:
+        live = await start(services(up.port))
+        response = await ask(live, target, *lines, method=method)
+        assert response.status == status
+        assert assert_ids(response) not in ("the-services", "")
+        assert response.all("x_correlation_id") == []
+        assert response.all("proxy-status") == []
+
+
+async def test_both_ids_stand_once_in_answers_that_repeat_a_head(start: Start) -> None:
+    async with upstream(answering(ok(b"x", b"X-Correlation-Id: the-services"))) as up:
+        live = await start(services(up.port))
+        async with dial(live.port) as wire:
+            seen = set()
+            for _ in range(3):
+                await wire.send(b"GET /madre HTTP/1.1\r\nHost: gateway\r\n\r\n")
+                seen.add(assert_ids(await wire.response()))
+        assert len(seen) == 3
+        assert seen == {request.get("x-request-id") for request in up.requests}
+
+
+async def test_native_and_proxied_requests_of_one_connection_are_each_recorded_once(start: Start) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(services(up.port))
+        async with dial(live.port) as wire:
+            for target in ("/madre", "/livez", "/madre", "/livez", "/vx11/overview", "/madre", "/nothing", "/livez"):
+                await wire.send(f"GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+                response = await wire.response()
+                record = live.records[-1]
+                assert (record.target, record.status, record.request_id) == (
+                    target,
+                    response.status,
+                    assert_ids(response),
+                )
+        assert len(live.records) == 8
+
+
+async def test_a_path_beside_the_routes_of_a_native_tree_is_404_and_goes_to_no_service(start: Start) -> None:
+    async with upstream(answering(ok(b"upstream"))) as up:
+        live = await start(services(up.port, prefix="/"))
+        assert (await ask(live, "/vx11/incidents/7/anything")).status == 404
+        assert (await ask(live, "/vx11/incidents/7")).status == 401
+        assert (await ask(live, "/vx11/incidentsx")).body == b"upstream"
+        assert (await ask(live, "/vx11")).body == b"upstream"
