@@ -12,10 +12,11 @@ from typing import Any
 
 from tentaculo.config.environment import variable_name
 from tentaculo.config.errors import ConfigFaults, KeyPath, did_you_mean, dotted
-from tentaculo.config.maintenance import EVERY
 from tentaculo.config.types import is_service_name
+from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
+from tentaculo.model.incident_input import EVERY
 
-GATEWAY_NAMES = frozenset({"tentaculo_link", "gateway"})
+_RESERVED = frozenset({GATEWAY_NAME, GATEWAY_ALIAS})
 
 Table = dict[str, Any]
 
@@ -68,7 +69,7 @@ def _check_names(data: Table, faults: ConfigFaults) -> None:
         place: KeyPath = ("services", name)
         if not is_service_name(name):
             faults.add(place, "a service's name has letters, digits, _ and - only, at most 64")
-        elif _folded(name) in GATEWAY_NAMES:
+        elif _folded(name) in _RESERVED:
             faults.add(place, "is a name of the gateway itself; choose another")
         elif (other := taken.get(_folded(name))) is not None:
             shared = variable_name("services", name)
@@ -91,7 +92,7 @@ def _check_aliases(data: Table, faults: ConfigFaults) -> None:
             owner, first = taken.setdefault(folded, (name, place))
             if not is_service_name(alias):
                 faults.add(place, "an alias has letters, digits, _ and - only, at most 64")
-            elif folded in GATEWAY_NAMES:
+            elif folded in _RESERVED:
                 faults.add(place, "is a name of the gateway itself; choose another")
             elif alias == name:
                 faults.add(place, "is the service's own name")

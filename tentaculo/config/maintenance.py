@@ -10,8 +10,6 @@ from zoneinfo import ZoneInfo
 from tentaculo.config.constraints import NOT_EMPTY, Check, Parse, at_most_long
 from tentaculo.config.section import Doc, Section
 
-EVERY: Final = "*"
-"""Stands for every service."""
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """In the order of `date.weekday()`."""
 _TIMES = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")

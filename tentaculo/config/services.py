@@ -13,6 +13,7 @@ from tentaculo.config.constraints import at_least, more_than
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.section import INTERNAL, Doc, Section
 from tentaculo.config.types import (
+    DEFAULT_PORTS,
     Bytes,
     HeaderName,
     HeaderValue,
@@ -197,6 +198,5 @@ class ServiceSettings(Section, frozen=True):
         """The addresses, taken apart."""
         parts = [urlsplit(url) for url in self.addresses]
         return tuple(
-            Endpoint(self.name, p.hostname or "", p.port or (443 if p.scheme == "https" else 80), p.scheme == "https")
-            for p in parts
+            Endpoint(self.name, p.hostname or "", p.port or DEFAULT_PORTS[p.scheme], p.scheme == "https") for p in parts
         )
