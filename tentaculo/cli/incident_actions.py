@@ -26,6 +26,7 @@ from tentaculo.incidents.alert_message import Message, format_duration, trial_me
 from tentaculo.incidents.delivery_queue import Channel, Delivery
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.model import incident_input
+from tentaculo.model.clock import utc_now
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.incident_input import EVERY, InvalidInputError
 from tentaculo.net.tcp import local_url
@@ -43,7 +44,7 @@ _MOST = 500
 def show_incidents(file: Path | None, *, number: int | None, is_open: bool | None, limit: int, as_json: bool) -> None:
     """Print incidents, or one of them with its notes. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
-    now = datetime.now(UTC)
+    now = utc_now()
     if number is None:
         found: list[Incident] = _ask(config, partial(store.newest, limit=limit, is_open=is_open))
         if as_json:
@@ -68,7 +69,7 @@ def add_note(file: Path | None, number: int, author: str, text: str) -> None:
     def add(connection: Connection) -> Incident | None:
         incident = store.find(connection, number)
         if incident is not None:
-            store.add_note(connection, number, author, text, datetime.now(UTC))
+            store.add_note(connection, number, author, text, utc_now())
         return incident
 
     _there(number, _ask(config, add))
@@ -87,7 +88,7 @@ def add_window(
 ) -> None:
     """Plan a maintenance. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
-    now = datetime.now(UTC)
+    now = utc_now()
     window = _entered(
         lambda: incident_input.window(
             services,
@@ -106,7 +107,7 @@ def add_window(
 def show_windows(file: Path | None, *, as_json: bool) -> None:
     """Print the maintenance that holds or is to come. Raises ConfigError and StartError."""
     config = load(file).config
-    now = datetime.now(UTC)
+    now = utc_now()
     calendar = MaintenanceCalendar(config.maintenance, config.services)
     calendar.take(_ask(config, partial(maintenance.windows, after=now, limit=_MOST)))
     found = calendar.windows(now)
@@ -120,7 +121,7 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
 
 def end_window(file: Path | None, number: int) -> None:
     """End a maintenance now, or take it back. Raises ConfigError, FaultError and StartError."""
-    window = _ask(load(file).config, partial(maintenance.end_window, number=number, now=datetime.now(UTC)))
+    window = _ask(load(file).config, partial(maintenance.end_window, number=number, now=utc_now()))
     if window is None:
         raise FaultError(f"there is no maintenance {number} that holds or is to come")
     click.echo(f"Maintenance {number} of {_services(window)} is over.")
@@ -138,7 +139,7 @@ def try_alerts(file: Path | None) -> bool:
     if not found:
         raise FaultError("there is nobody to tell: no alerts.webhooks and no alerts.apprise are configured")
     page = f"{config.alerts.page or local_url(*config.server.addresses[0])}/status"
-    message = trial_message(f"msg_{secrets.token_hex(12)}", page, datetime.now(UTC))
+    message = trial_message(f"msg_{secrets.token_hex(12)}", page, utc_now())
     return all(uvloop.run(_send(found, message)))
 
 

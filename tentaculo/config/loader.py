@@ -92,6 +92,18 @@ def _warnings(config: Config) -> list[str]:
         beyond = [host for host, _ in config.server.addresses if host not in _LOOPBACK]
         if beyond:
             found.append(f"auth.enabled is false: anyone who reaches {beyond[0]} may call every service")
+        unsent = [
+            service.name
+            for service in config.services.values()
+            if service.token is not None and service.routes and not any(route.send_token for route in service.routes)
+        ]
+        if unsent:
+            found.append(
+                f"auth.enabled is false, so every caller is anonymous: only probes carry the token of {', '.join(unsent)};"
+                " set send_token on a route to send it with requests"
+            )
+    if config.auth.share_token and config.plain_token is not None:
+        found.append("auth.share_token is true: services receive the token that opens the gateway")
     # Without services it is the demonstration, which is one process.
     if config.server.workers > 1 and config.services:
         found.append(

@@ -94,6 +94,9 @@ class AuthSettings(Section, frozen=True):
             example="data/token",
         ),
     ] = None
+    share_token: Annotated[
+        bool, Doc("Whether the gateway sends its own token (TENTACULO_TOKEN) to services without a token of their own.")
+    ] = False
     open_websocket: Annotated[bool, Doc("Whether /ws needs no token.")] = False
     open_status: Annotated[bool, Doc("Whether /status needs no token.")] = True
 

@@ -23,7 +23,9 @@ def resolve(
     environment, None if there is none.
     """
     plain = _from_environment(environ, PLAIN_TOKENS, faults)
-    fleet = _from_environment(environ, (FLEET_TOKEN,), faults) or plain
+    fleet = _from_environment(environ, (FLEET_TOKEN,), faults)
+    if fleet is None and _is_true(data, "auth", "share_token"):
+        fleet = plain
     for name, table in services_of(data):
         _resolve_token(("services", name), table, folder, fleet, faults)
         if ("services", name, "enabled") not in variables:
@@ -48,6 +50,15 @@ def _resolve_keys(place: KeyPath, webhook: Table, folder: Path, faults: ConfigFa
     if text is not None:
         lines = [line.strip() for line in text.splitlines()]
         webhook["secrets"] = [line for line in lines if line and not line.startswith("#")]
+
+
+def _is_true(data: Table, section: str, key: str) -> bool:
+    table = data.get(section)
+    value = table.get(key) if isinstance(table, dict) else None
+    try:
+        return value is True or (isinstance(value, str) and parse_flag(value))
+    except ValueError:  # the reader reports it
+        return False
 
 
 def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: ConfigFaults) -> str | None:

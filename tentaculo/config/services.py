@@ -95,6 +95,9 @@ class RouteSettings(Section, frozen=True):
         Doc("Size of a request body.", unit="bytes", zero="unlimited", default="limits.body", example=0),
     ] = None
     auth: Annotated[Literal["token", "none"], Doc('Whether requests need a token; "none" needs no token.')] = "token"
+    send_token: Annotated[
+        bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
+    ] = False
     set_headers: Annotated[
         dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
     ] = {}
@@ -158,7 +161,7 @@ class ServiceSettings(Section, frozen=True):
         Token | None,
         Doc(
             'Token that the gateway sends to it as X-VX11-Token; "" sends none.',
-            default="TENTACULO_SERVICE_TOKEN, else TENTACULO_TOKEN",
+            default="TENTACULO_SERVICE_TOKEN",
             variant="a-token-of-its-own",
         ),
     ] = None

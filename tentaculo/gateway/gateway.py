@@ -23,8 +23,9 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.ids import EventIds
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.health_service import HealthService, utc_now
+from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.model.clock import utc_now
 from tentaculo.model.health import Health, ProbeResult
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.proxy.handler import Proxy
@@ -48,7 +49,7 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.telemetry.request_record import RequestRecord
-from tentaculo.web import heartbeat, history, incidents, metrics, status_page, vx11
+from tentaculo.web import heartbeat, history, incidents, liveness, metrics, status_page, vx11
 
 CannotListen = CannotListenError
 
@@ -230,15 +231,15 @@ class Gateway:
         app.add_routes(heartbeat.routes(callers, self.fleet.beat))
         app.add_routes(incidents.routes(self.desk.books, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
+        app.add_routes(liveness.routes(phase=lambda: self._phase, store_problem=lambda: recorder.problem))
         app.add_routes(
             metrics.routes(
-                phase=lambda: self._phase,
                 snapshot=board.snapshot,
                 store_problem=lambda: recorder.problem,
                 dropped=lambda: recorder.dropped,
                 traffic=self.proxy.traffic.totals,
                 load=lambda: metrics.Load(self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())),
-                duty=lambda: metrics.AlertStats(*self.desk.numbers()),
+                alert_stats=lambda: metrics.AlertStats(*self.desk.numbers()),
                 worker=coordination.number if coordination else None,
             )
         )

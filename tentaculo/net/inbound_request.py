@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import ClientConnection, RawHeaders, Request
+from tentaculo.net.downstream import ClientConnection, Request
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, request_length
-from tentaculo.net.response_headers import split_list
+from tentaculo.net.response_headers import RawHeaders, split_list
 from tentaculo.net.target import Target, is_authority, parse_target
 
 _ASCII_DIGITS = frozenset("0123456789")

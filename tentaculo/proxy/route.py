@@ -28,6 +28,7 @@ class CompiledRoute:
         "response_rules",
         "rewrites",
         "route",
+        "sends_token",
         "service",
         "service_name",
         "token_line",
@@ -54,6 +55,8 @@ class CompiledRoute:
         self.default_host = service.upstreams[0].authority.encode()
         """For a client of HTTP/1.0 that names no host."""
         token = service.token.reveal() if service.token is not None else ""
+        self.sends_token = route.send_token
+        """Whether anonymous requests carry the service's token too."""
         self.token_line = f"X-VX11-Token: {token}\r\n".encode() if token else b""
         self.request_rules = HeaderRules(route.set_headers, route.remove_headers)
         self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)

@@ -296,12 +296,16 @@ async def test_serve_makes_a_token_once_migrates_and_stops_when_told(tmp_path: P
         assert (await get(f"{gateway.url}/madre/x", token))[0] == 200
 
 
-async def test_a_plain_token_is_accepted_sent_on_and_never_shown(tmp_path: Path, upstream: str) -> None:
+@pytest.mark.parametrize("shares", [False, True])
+async def test_a_plain_token_is_accepted_shared_only_on_request_and_never_shown(
+    tmp_path: Path, upstream: str, shares: bool
+) -> None:
     write_config(tmp_path, fleet(upstream))
-    async with serving(tmp_path, "serve", VX11_GATEWAY_TOKEN=SECRET) as gateway:
+    variables = {"TENTACULO_AUTH_SHARE_TOKEN": "true"} if shares else {}
+    async with serving(tmp_path, "serve", VX11_GATEWAY_TOKEN=SECRET, **variables) as gateway:
         status, body = await get(f"{gateway.url}/madre/x", SECRET)
         assert status == 200
-        assert SECRET.encode() in body
+        assert (SECRET.encode() in body) is shares
         done = await gateway.stop()
     assert SECRET not in done.out + done.err
     assert not (tmp_path / "data/token").exists()

@@ -31,10 +31,10 @@ def test_the_first_plain_token_that_is_set_counts(
 ) -> None:
     plain = load_text(ONE, environ).config.plain_token
     assert (None if plain is None else plain.reveal()) == expected
-    assert token_of(load_text, ONE, environ) == expected
+    assert token_of(load_text, "auth.share_token = true\n" + ONE, environ) == expected
 
 
-def test_a_service_is_sent_its_own_token_else_the_fleets_else_the_plain_one(
+def test_a_service_is_sent_its_own_token_else_the_fleets_else_a_shared_plain_one(
     load_text: LoadText, tmp_path: Path
 ) -> None:
     (tmp_path / "madre.token").write_text("from-file\n")
@@ -42,7 +42,11 @@ def test_a_service_is_sent_its_own_token_else_the_fleets_else_the_plain_one(
     assert token_of(load_text, ONE + "token = 'own'", both) == "own"
     assert token_of(load_text, ONE + "token_file = 'madre.token'", both) == "from-file"
     assert token_of(load_text, ONE, both) == "fleet"
-    assert token_of(load_text, ONE, {"TENTACULO_TOKEN": "plain"}) == "plain"
+    plain = {"TENTACULO_TOKEN": "plain"}
+    assert token_of(load_text, ONE, plain) is None
+    for shares, expected in (("true", "plain"), ("false", None)):
+        assert token_of(load_text, f"auth.share_token = {shares}\n{ONE}", plain) == expected
+        assert token_of(load_text, ONE, {**plain, "TENTACULO_AUTH_SHARE_TOKEN": shares}) == expected
     assert token_of(load_text, ONE, {}) is None
     assert token_of(load_text, ONE + "token = ''", both) is None
 

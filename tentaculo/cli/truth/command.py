@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tentaculo.config.database_url import database_url
 from tentaculo.config.environment import widen_lookups
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
+from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import GATEWAY_NAME
 from tentaculo.model.health import ServiceView
 from tentaculo.store.database import write_services
@@ -40,7 +41,7 @@ def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Pa
     against = None if compose is None else _compare(loaded.config, compose)
     widen_lookups()
     results = uvloop.run(health.probe_all(loaded.config, lambda view: click.echo(report.line(view), err=as_json)))
-    now = datetime.now(UTC)
+    now = utc_now()
     _write(output, report.report(results, now, against))
     written = _bring_up_to_date(loaded.config, results, now)
     if as_json:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.prober import Prober
+from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.tasks import TaskGroup
@@ -31,7 +31,7 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
     first, then the order of the configuration. The gateway is left out where its port is not known (0).
     """
     fleet = with_gateway(config)
-    board = Board(fleet, now=_utc_now)
+    board = Board(fleet, now=utc_now)
     tasks = TaskGroup("truth")
 
     async def examine(service: ServiceSettings, prober: Prober) -> None:
@@ -74,7 +74,3 @@ def _own_address(server: ServerSettings) -> str | None:
     if address.is_unspecified:
         address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
     return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
