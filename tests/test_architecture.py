@@ -89,7 +89,6 @@ TESTED_IN: dict[str, str] = {
     "incidents/alert_message": "incidents/test_alert_policy",
     "incidents/availability": "incidents/test_tracker",
     "incidents/delivery_queue": "incidents/test_notifier",
-    "store/address": "store/test_database",
     "store/events": "store/test_client",
     "store/history_rollup": "store/test_history",
     "store/maintenance": "store/test_incidents",

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from tentaculo.config.alerts import AlertSettings
 from tentaculo.config.loader import Loaded
-from tentaculo.config.maintenance import DAYS, EVERY, MaintenanceSettings
+from tentaculo.config.maintenance import DAYS, MaintenanceSettings
 from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.model.incident_input import EVERY
 
 
 def summarise(loaded: Loaded) -> Iterator[str]:

@@ -125,6 +125,29 @@ def init(file: Path) -> None:
     click.echo(f"Wrote {file}. Put your services in, then: tentaculo check -c {file}")
 
 
+@cli.group("config")
+def config_group() -> None:
+    """The form of the configuration.
+
+    \b
+    Example:
+      tentaculo config schema > tentaculo.schema.json
+    """
+
+
+@config_group.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration. Editors use it to complete and to validate TOML.
+
+    \b
+    Example:
+      tentaculo config schema > tentaculo.schema.json
+    """
+    from tentaculo.config import json_schema
+
+    click.echo(json_schema.text(), nl=False)
+
+
 @cli.command()
 @config_option
 def check(file: Path | None) -> None:

@@ -30,7 +30,10 @@ _FRAMING_HEADERS = frozenset(
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""Port of a URL without one, by scheme."""
+_TRUE_WORDS = frozenset({"true", "t", "yes", "y", "on", "1"})
+_FALSE_WORDS = frozenset({"false", "f", "no", "n", "off", "0"})
 DATABASE_SCHEMES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "postgresql+pg8000")
 
 
@@ -189,11 +192,11 @@ def _check_origin(value: str) -> str:
         host, port = split_host_port(authority)
     except ValueError:
         separator = ""
-    if not separator or scheme not in _DEFAULT_PORTS:
+    if not separator or scheme not in DEFAULT_PORTS:
         raise ValueError("must be an origin such as http://localhost:8020, without a path")
     # Browsers leave the scheme's own port out of the Origin header.
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{shown}:{port}"
+    return f"{scheme}://{shown}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{shown}:{port}"
 
 
 def _check_hash(value: str) -> str:
@@ -238,6 +241,16 @@ def is_service_name(value: str) -> bool:
     return _SERVICE_NAME.fullmatch(value) is not None
 
 
+def parse_flag(text: str) -> bool:
+    """The flag that a word in an environment variable means, in any case. Raises ValueError for every other word."""
+    word = text.lower()
+    if word in _TRUE_WORDS:
+        return True
+    if word in _FALSE_WORDS:
+        return False
+    raise ValueError("must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)")
+
+
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -247,20 +260,20 @@ Share = Annotated[float, at_least(0), at_most(1)]
 Pause = Annotated[float, at_least(0), at_most(_YEAR)]
 Bytes = Annotated[int, at_least(0)]
 Port = Annotated[int, at_least(0), at_most(65535)]
-PathPrefix = Annotated[str, Check(_check_prefix)]
-PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple), NOT_EMPTY]
-HeaderName = Annotated[str, Check(_check_header_name)]
+PathPrefix = Annotated[str, Check(_check_prefix, {"pattern": "^/"})]
+PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple, {"type": "string", "pattern": "^/"}), NOT_EMPTY]
+HeaderName = Annotated[str, Check(_check_header_name, {"pattern": f"^{_HEADER_NAME.pattern}$"})]
 HeaderValue = Annotated[str, Check(_check_header_value)]
 HostHeader = Annotated[str, Check(_check_host_header)]
 RouteHost = Annotated[str, Check(_check_route_host)]
 ListenHost = Annotated[str, Check(_check_listen_host)]
 Listen = Annotated[str, Check(_check_listen)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-TrustedNetwork = Annotated[Network, Parse(_as_network)]
-Origin = Annotated[str, Check(_check_origin)]
-HttpAddress = Annotated[str, Check(_check_address)]
-TokenHash = Annotated[str, Check(_check_hash)]
-AnySecret = Annotated[Secret, Parse(_as_secret)]
+TrustedNetwork = Annotated[Network, Parse(_as_network, {"type": "string"})]
+Origin = Annotated[str, Check(_check_origin, {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})]
+HttpAddress = Annotated[str, Check(_check_address, {"pattern": "^https?://"})]
+TokenHash = Annotated[str, Check(_check_hash, {"pattern": f"^{_HASH.pattern}$"})]
+AnySecret = Annotated[Secret, Parse(_as_secret, {"type": "string"})]
 Token = Annotated[AnySecret, Check(_check_token)]
 DatabaseUrl = Annotated[AnySecret, Check(_check_database)]
-VariableName = Annotated[str, Check(_check_variable)]
+VariableName = Annotated[str, Check(_check_variable, {"pattern": f"^{_VARIABLE.pattern}$"})]

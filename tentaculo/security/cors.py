@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from tentaculo.config.schema import CorsSettings
+from tentaculo.config.types import DEFAULT_PORTS
 
 _MAX_AGE = 600
 """Seconds for which a browser may cache the response to a preflight."""
 _NO_HEADERS: Mapping[str, str] = {}
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 # urlsplit accepts text that no browser sends: control characters, user information, a path.
 _ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f]+", re.IGNORECASE)
 
@@ -81,7 +81,7 @@ def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
         return False
     try:
         page, gateway = urlsplit(origin), urlsplit(f"//{host}")
-        default = _DEFAULT_PORTS[page.scheme]
+        default = DEFAULT_PORTS[page.scheme]
         same_port = (page.port or default) == (gateway.port or default)
     except (ValueError, KeyError):
         return False

@@ -143,7 +143,7 @@ def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
         'services.madre.routes[3].set_headers."bad name": is not a header name',
         "services.madre.token: must be visible ASCII characters only",
         "services.madre.url: must not hold a user name or a password; a route's set_headers can send them",
-        "services.switch.enabled_env: SWITCH_ENABLED must be true or false (or 1, yes, on, 0, no, off)",
+        "services.switch.enabled_env: SWITCH_ENABLED must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)",
         "services.switch.routes[0].prefix: is taken already by services.madre.routes[2]",
         "services.switch.token_file: cannot be read: No such file or directory",
         "services.switch: needs either url or urls",

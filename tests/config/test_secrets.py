@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tentaculo.config.errors import ConfigError
 from tests.support.config import SECRET, FaultsOf, LoadText
 
 ONE = "[services.madre]\nurl = 'http://h'\n"
@@ -96,6 +97,17 @@ def test_a_variable_decides_whether_a_service_is_on(load_text: LoadText, value: 
         assert load_text(opposite, {"SHUB_ENABLED": value}).config.services["madre"].enabled is enabled
 
 
+@pytest.mark.parametrize("word", ["true", "T", "yes", "y", "on", "1", "false", "F", "no", "n", "off", "0", "perhaps"])
+def test_both_variables_accept_and_refuse_the_same_words(load_text: LoadText, word: str) -> None:
+    def enabled_by(name: str) -> bool | None:
+        try:
+            return load_text(SHUB, {name: word}).config.services["madre"].enabled
+        except ConfigError:
+            return None
+
+    assert enabled_by("SHUB_ENABLED") is enabled_by("TENTACULO_SERVICES_MADRE_ENABLED")
+
+
 def test_the_keys_own_name_wins_over_that_variable(load_text: LoadText) -> None:
     environ = {"SHUB_ENABLED": "true", "TENTACULO_SERVICES_MADRE_ENABLED": "false"}
     assert load_text(SHUB, environ).config.services["madre"].enabled is False
@@ -103,7 +115,7 @@ def test_the_keys_own_name_wins_over_that_variable(load_text: LoadText) -> None:
 
 def test_that_variable_must_be_true_or_false(faults_of: FaultsOf) -> None:
     assert faults_of(SHUB, {"SHUB_ENABLED": SECRET}) == [
-        "services.madre.enabled_env: SHUB_ENABLED must be true or false (or 1, yes, on, 0, no, off)"
+        "services.madre.enabled_env: SHUB_ENABLED must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)"
     ]
     assert faults_of(ONE + "enabled_env = 'A B'") == [
         "services.madre.enabled_env: is not the name of an environment variable"

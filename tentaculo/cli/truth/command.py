@@ -19,6 +19,7 @@ from tentaculo.config.environment import widen_lookups
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
 from tentaculo.model.clock import utc_now
+from tentaculo.model.endpoint import GATEWAY_NAME
 from tentaculo.model.health import ServiceView
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
@@ -76,7 +77,7 @@ def _compare(config: Config, file: Path) -> report.Comparison:
     except (compose_file.ComposeError, ValueError, RecursionError) as error:
         reason = error if isinstance(error, compose_file.ComposeError) else "it holds what YAML has no value for"
         raise FaultError(f"{file} is not a compose file: {reason}") from None
-    return report.Comparison(str(file), drift.compare(health.with_gateway(config), declared, own=health.GATEWAY))
+    return report.Comparison(str(file), drift.compare(health.with_gateway(config), declared, own=GATEWAY_NAME))
 
 
 def _write(output: Path, text: str) -> None:

@@ -11,11 +11,10 @@ from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.prober import Prober
 from tentaculo.model.clock import utc_now
+from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.tasks import TaskGroup
 
-GATEWAY = "tentaculo_link"
-"""The gateway's own name in the fleet."""
 PATH_TIMEOUT = 3.0
 """Seconds that each health path may take."""
 
@@ -54,10 +53,10 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
 def with_gateway(config: Config) -> Config:
     """`config` with the gateway itself as the first of its services, where its port is known."""
     address = _own_address(config.server)
-    if address is None or GATEWAY in config.services:
+    if address is None or GATEWAY_NAME in config.services:
         return config
-    gateway = ServiceSettings(name=GATEWAY, aliases=("gateway",), url=address)
-    return config.replace(services={GATEWAY: gateway, **config.services})
+    gateway = ServiceSettings(name=GATEWAY_NAME, aliases=(GATEWAY_ALIAS,), url=address)
+    return config.replace(services={GATEWAY_NAME: gateway, **config.services})
 
 
 def _own_address(server: ServerSettings) -> str | None:
