@@ -113,7 +113,7 @@ def row(place: int, view: ServiceView, now: datetime) -> Row:
         is_tripped=view.breaker.state is not BreakerState.CLOSED,
         requests=wording.counted(view.traffic, "request"),
         root=wording.cut(view.root or "", 80),
-        reason="" if state is wording.UP else wording.cut(_reason(view, state), 160),
+        reason="" if state.key == "up" else wording.cut(_reason(view, state), 160),
         snippet=wording.cut(view.snippet or "", 120),
     )
 

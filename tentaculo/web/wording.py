@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import Health, ServiceView, words_of
 
 
 class State(NamedTuple):
@@ -24,16 +24,7 @@ class State(NamedTuple):
 
 NOTHING = "\N{EN DASH}"
 """Shown where there is no number."""
-UP = State("up", "Up", "well")
 CIRCUIT_OPEN = State("circuit", "Circuit open", "cut off by its breaker")
-_STATES = {
-    Health.UP: UP,
-    Health.DEGRADED: State("degraded", "Degraded", "degraded"),
-    Health.DOWN: State("down", "Down", "down"),
-    Health.MAINTENANCE: State("maintenance", "Maintenance", "in maintenance"),
-    Health.OFF: State("off", "Off", "off on purpose"),
-    Health.UNKNOWN: State("unknown", "Unknown", "not checked yet"),
-}
 _GRAVEST_FIRST = ("down", "circuit", "degraded", "maintenance")
 
 
@@ -44,7 +35,12 @@ def state(view: ServiceView) -> State:
     """
     if view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN):
         return CIRCUIT_OPEN
-    return _STATES[view.health]
+    return _state_of(view.health)
+
+
+def _state_of(health: Health) -> State:
+    words = words_of(health)
+    return State(health.value, words.label, words.phrase)
 
 
 def is_well(view: ServiceView) -> bool:
@@ -159,7 +155,7 @@ def mood(services: Iterable[ServiceView]) -> State:
     for key in _GRAVEST_FIRST:
         if key in keys:
             return keys[key]
-    return UP if "up" in keys else _STATES[Health.UNKNOWN]
+    return keys.get("up") or _state_of(Health.UNKNOWN)
 
 
 def troubled(services: Iterable[ServiceView]) -> list[ServiceView]:

@@ -106,7 +106,7 @@ def test_the_gravest_comes_first() -> None:
     assert [view.name for view in wording.troubled(fleet())] == ["hermes", "mcp", "switch", "spawner"]
     assert wording.mood(fleet()).key == "down"
     assert wording.mood([view("a"), view("b", health=Health.DEGRADED)]).key == "degraded"
-    assert wording.mood([view("a"), view("b", health=Health.OFF)]) == wording.UP
+    assert wording.mood([view("a"), view("b", health=Health.OFF)]) == wording.state(view("a"))
     assert wording.mood([]).key == "unknown"
 
 
