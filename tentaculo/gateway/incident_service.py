@@ -69,7 +69,7 @@ class IncidentService:
         return f"<Desk: {self._incidents!r}, {self._calendar!r}>"
 
     @asynccontextmanager
-    async def attended(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Keep everything up to date from entering to leaving; what is left is then told and stored, if it can be."""
         self._apply_calendar()
         await self.books.open()

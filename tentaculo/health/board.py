@@ -31,6 +31,26 @@ def _no_traffic(_: Endpoint) -> TrafficView:
     return TrafficView()
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeUpdate:
+    """Everything that follows from one probe result. `Board.accept_result` returns it."""
+
+    result: ProbeResult
+    transitions: tuple[Transition, ...]
+    """Changes of this service, then of the services that depend on it; empty where nothing changed."""
+    view: ServiceView
+    """The service of the probed endpoint, with the result included."""
+    is_failing: bool
+    """Whether the endpoint is down by its thresholds, or by this result alone."""
+    probe_soon: bool
+    """Whether the endpoint is to be probed again after `probe.recheck` seconds instead of a whole interval."""
+    probe_now: tuple[str, ...]
+    """Services to probe at once: the parents of a service whose failure is not confirmed yet.
+
+    One of them may be the cause. The sooner that is known, the fewer services raise an incident of their own.
+    """
+
+
 @dataclass(slots=True)
 class _Address:
     """What is remembered of one address."""
@@ -112,20 +132,32 @@ class Board:
         well = sum(entry.health.is_healthy for entry in self._entries.values())
         return f"<Board: {well} of {len(self._entries)} services healthy>"
 
-    def record_probe(self, result: ProbeResult) -> tuple[Transition, ...]:
-        """Take what a probe found; returns what it changed. A service that is off stays off."""
-        entry = self._entries[result.upstream.service]
-        if not entry.service.enabled:
-            return ()
-        address = entry.addresses[result.upstream]
-        address.streak.take(result)
-        if result.health.is_healthy:
-            entry.last_seen_well = result.checked_at
-            entry.good_path = result.endpoint or entry.good_path
-        return self._weigh(entry, result.upstream, result.checked_at)
+    def accept_result(self, result: ProbeResult) -> ProbeUpdate:
+        """Record one probe result and return everything that follows from it.
 
-    def record_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
-        """Weigh anew what requests met at an address, without waiting for a probe; returns what that changed."""
+        A service that is off stays off and ignores the result. Raises KeyError for an endpoint that is not configured.
+        """
+        entry, upstream = self._entries[result.upstream.service], result.upstream
+        streak = entry.addresses[upstream].streak
+        transitions: tuple[Transition, ...] = ()
+        if entry.service.enabled:
+            streak.add(result)
+            if result.health.is_healthy:
+                entry.last_seen_well = result.checked_at
+                entry.good_path = result.endpoint or entry.good_path
+            transitions = self._weigh(entry, upstream, result.checked_at)
+        is_down = result.health is Health.DOWN
+        return ProbeUpdate(
+            result,
+            transitions,
+            self._view(entry),
+            is_failing=entry.service.enabled and (is_down or streak.health is Health.DOWN),
+            probe_soon=not streak.is_settled or self._has_just_opened(upstream),
+            probe_now=self.parents(entry.service.name) if is_down and not streak.is_settled else (),
+        )
+
+    def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
+        """Evaluate the requests of one endpoint without waiting for its next probe. Returns what changed."""
         entry = self._entries[upstream.service]
         if not entry.service.enabled or entry.addresses[upstream].finding is None:
             return ()
@@ -155,35 +187,12 @@ class Board:
         """The latest probe of each address that has been probed."""
         return (result for entry in self._entries.values() for result in entry.results)
 
-    def health(self, service: str) -> Health:
-        """The health of one service by its canonical name; KeyError for any other."""
-        return self._entries[service].health
-
-    def is_settled(self, upstream: Endpoint) -> bool:
-        """Whether the latest probe of an address found what is believed."""
-        return self._entries[upstream.service].addresses[upstream].streak.is_settled
-
-    def is_urgent(self, upstream: Endpoint) -> bool:
-        """Whether the next probe of an address should come soon: a belief, or a breaker that has opened, hangs on it.
-
-        The latter for a minute only: a fleet that is down for long must not be asked ten times as often for it.
-        """
-        if not self.is_settled(upstream):
-            return True
-        opened = self._breaker_view(upstream).opened_at
-        return opened is not None and self._now() - opened < _URGENT_FOR
-
-    def is_doubted(self, upstream: Endpoint) -> bool:
-        """Whether probes find an address down, or the latest did."""
-        streak = self._entries[upstream.service].addresses[upstream].streak
-        return streak.health is Health.DOWN or (streak.last is not None and streak.last.health is Health.DOWN)
-
-    def is_contradicted(self, upstream: Endpoint, *, is_well: bool) -> bool:
-        """Whether a request that went well, or did not, speaks against what is believed of an address."""
+    def is_contradicted(self, upstream: Endpoint, *, is_success: bool) -> bool:
+        """Whether the outcome of one request contradicts the current health of its endpoint."""
         finding = self._entries[upstream.service].addresses[upstream].finding
         if finding is None:
             return False
-        if is_well:
+        if is_success:
             return finding.health is Health.DOWN or finding.by_traffic
         return finding.health is Health.UP
 
@@ -195,6 +204,15 @@ class Board:
         """The health path that last answered well, else the first configured one; KeyError for an unknown name."""
         entry = self._entries[service]
         return entry.good_path or entry.service.health[0]
+
+    def _has_just_opened(self, upstream: Endpoint) -> bool:
+        """Whether the endpoint's breaker opened within the last minute.
+
+        Requests wait for the endpoint to recover. After that minute the usual interval is enough: services that are
+        down for long would otherwise be probed ten times as often.
+        """
+        opened = self._breaker_view(upstream).opened_at
+        return opened is not None and self._now() - opened < _URGENT_FOR
 
     def _weigh(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         address = entry.addresses[upstream]

@@ -14,18 +14,18 @@ _LATE = 0.05
 class HeartbeatMonitor:
     """The last heartbeat of each service whose probe is of that kind.
 
-    `on_news` is called with a service's name when it has called, and when it has been silent for too long. `clock` is
+    `on_change` is called with a service's name when it has called, and when it has been silent for too long. `clock` is
     monotonic, in seconds. Services that never called are given `probe.silence` seconds from the start.
     """
 
-    def __init__(self, config: Config, *, clock: Callable[[], float], on_news: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, *, clock: Callable[[], float], on_change: Callable[[str], None]) -> None:
         self._silences = {
             name: service.probe.silence
             for name, service in config.services.items()
             if service.enabled and service.probe.kind == "heartbeat"
         }
         self._clock = clock
-        self._on_news = on_news
+        self._on_change = on_change
         self._start = clock()
         self._last: dict[str, tuple[float, bytes]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -56,7 +56,7 @@ class HeartbeatMonitor:
         self._last[service] = self._clock(), said
         if service in self._timers:
             self._wait(service)
-        self._on_news(service)
+        self._on_change(service)
 
     def last(self, service: str) -> tuple[float, bytes] | None:
         """Seconds since the last heartbeat, and what it said; None while the first one may still come."""
@@ -68,4 +68,4 @@ class HeartbeatMonitor:
         if (timer := self._timers.get(service)) is not None:
             timer.cancel()
         loop = asyncio.get_running_loop()
-        self._timers[service] = loop.call_later(self._silences[service] + _LATE, self._on_news, service)
+        self._timers[service] = loop.call_later(self._silences[service] + _LATE, self._on_change, service)

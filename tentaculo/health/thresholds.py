@@ -50,10 +50,10 @@ class ConsecutiveThreshold:
         count, needed = (self._worse, self._failures) if self._worse else (self._better, self._successes)
         return f"{self._last.reason} ({count} of {needed} in a row before it counts as {self._last.health})"
 
-    def take(self, result: ProbeResult) -> None:
-        """Take what the next probe found. One that could not be sent is in no count."""
-        is_well, is_down = result.health.is_healthy, result.health is Health.DOWN
-        self.counts = Counts(self.counts.ok + is_well, self.counts.failed + is_down)
+    def add(self, result: ProbeResult) -> None:
+        """Record the next result. A probe that the gateway could not send counts as neither success nor failure."""
+        is_healthy, is_down = result.health.is_healthy, result.health is Health.DOWN
+        self.counts = Counts(self.counts.ok + is_healthy, self.counts.failed + is_down)
         difference = _ORDER.index(result.health) - _ORDER.index(self.health)
         is_first = self.health is Health.UNKNOWN
         self._last = result

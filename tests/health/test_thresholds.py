@@ -16,7 +16,7 @@ def take(streak: ConsecutiveThreshold, letters: str) -> str:
     told = ""
     for letter in letters:
         health = LETTERS[letter]
-        streak.take(ProbeResult(UPSTREAM, health, f"found {health}", Clock().now()))
+        streak.add(ProbeResult(UPSTREAM, health, f"found {health}", Clock().now()))
         told += next(one for one, known in LETTERS.items() if known is streak.health)
     return told
 
