@@ -17,6 +17,7 @@ from tentaculo.health.expectations import complaints
 from tentaculo.health.probes.attempt import ProbeAttempt
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.text import printable
 
 SNIPPET = 200
 """Characters of a body that are kept to be shown."""
@@ -62,8 +63,7 @@ def snippet(body: bytes, secret: str = "") -> str | None:
     text = body[: 16 * SNIPPET].decode(errors="replace")
     if secret:
         text = text.replace(secret, "[token]")
-    line = " ".join("".join(c if c.isprintable() else " " if c.isspace() else "" for c in text).split())
-    return line[:SNIPPET] or None
+    return printable(text)[:SNIPPET] or None
 
 
 def evaluate(

@@ -21,6 +21,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
 from tentaculo.web import charts, incident_rows, wording
 from tentaculo.web.history_row import history_row
@@ -97,24 +98,24 @@ def row(place: int, view: ServiceView, now: datetime) -> Row:
     state = wording.state(view)
     return Row(
         anchor=_anchor(place),
-        name=wording.cut(view.name, 80),
+        name=printable(view.name, 80),
         addresses=_addresses(view),
         state=state,
         since=view.since,
-        held=wording.format_duration((now - view.since).total_seconds()),
+        held=format_duration((now - view.since).total_seconds(), units=1),
         port=view.port,
         latency_ms=view.latency_ms,
         checked_at=view.checked_at,
         checked=wording.ago(view.checked_at, now),
-        endpoint=wording.cut(view.endpoint or "", 60),
+        endpoint=printable(view.endpoint or "", 60),
         code=view.code,
         breaker=wording.breaker(view.breaker),
         probes=wording.counted(view.probes, "probe"),
         is_tripped=view.breaker.state is not BreakerState.CLOSED,
         requests=wording.counted(view.traffic, "request"),
-        root=wording.cut(view.root or "", 80),
-        reason="" if state.key == "up" else wording.cut(_reason(view, state), 160),
-        snippet=wording.cut(view.snippet or "", 120),
+        root=printable(view.root or "", 80),
+        reason="" if state.key == "up" else printable(_reason(view, state), 160),
+        snippet=printable(view.snippet or "", 120),
     )
 
 
@@ -130,19 +131,19 @@ def _addresses(view: ServiceView) -> str:
     if len(view.upstreams) < 2:
         return ""
     usable = sum(one.health.is_healthy and one.breaker.state is not BreakerState.OPEN for one in view.upstreams)
-    return f"{usable} of {len(view.upstreams)} addresses well"
+    return f"{usable} of {len(view.upstreams)} addresses healthy"
 
 
 def event_row(event: Event, now: datetime) -> EventRow:
     """`event` in words, with everything that came from outside cut to size."""
     severity = event.payload.get("severity")
     return EventRow(
-        type=wording.cut(event.type, 60),
-        source=wording.cut(event.source, 60),
-        severity=wording.cut(severity, 20) if isinstance(severity, str) else "",
+        type=printable(event.type, 60),
+        source=printable(event.source, 60),
+        severity=printable(severity, 20) if isinstance(severity, str) else "",
         received_at=event.received_at,
         received=wording.ago(event.received_at, now),
-        payload=wording.cut(json.dumps(event.payload, ensure_ascii=False, default=str), 160),
+        payload=printable(json.dumps(event.payload, ensure_ascii=False, default=str), 160),
     )
 
 
@@ -225,7 +226,7 @@ class StatusPage:
             "style": self._style.text,
             "script": self._script.text,
             "icon": icon(mood),
-            "title": f"{wording.cut(headline.rstrip('.'), 80)} · Tentáculo Link",
+            "title": f"{printable(headline.rstrip('.'), 80)} · Tentáculo Link",
             "at": f"{now:%H:%M:%S} UTC",
             "mood": mood,
             "headline": headline,
@@ -245,7 +246,7 @@ class StatusPage:
             "no_events": no_events,
             "database": self._store_problem(),
             "version": __version__,
-            "uptime": wording.format_duration((now - self._started_at).total_seconds()),
+            "uptime": format_duration((now - self._started_at).total_seconds(), units=1),
         }
 
     def _duty(self, now: datetime) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts
 from tentaculo.model.health import Health, ServiceView, words_of
+from tentaculo.model.text import format_duration, format_time, printable
 
 
 class State(NamedTuple):
@@ -43,22 +44,9 @@ def _state_of(health: Health) -> State:
     return State(health.value, words.label, words.phrase)
 
 
-def is_well(view: ServiceView) -> bool:
+def is_usable(view: ServiceView) -> bool:
     """Whether callers can use the service."""
     return view.health.is_healthy and view.breaker.state is not BreakerState.OPEN
-
-
-def format_duration(seconds: float) -> str:
-    """A duration with one unit: `8 s`, `12 min`, `3 h`, `2 days`."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    if whole < 86400:
-        return f"{whole // 3600} h"
-    days = whole // 86400
-    return "1 day" if days == 1 else f"{days} days"
 
 
 def ago(then: datetime | None, now: datetime) -> str:
@@ -66,16 +54,7 @@ def ago(then: datetime | None, now: datetime) -> str:
     if then is None:
         return "never"
     seconds = (now - then).total_seconds()
-    return "just now" if seconds < 2 else f"{format_duration(seconds)} ago"
-
-
-def at(then: datetime, now: datetime) -> str:
-    """A moment in UTC, with the day where it is not today: `14:02`, `3 Mar 14:02`."""
-    then, now = then.astimezone(UTC), now.astimezone(UTC)
-    if then.date() == now.date():
-        return f"{then:%H:%M}"
-    year = "" if then.year == now.year else f" {then.year}"
-    return f"{then.day} {then:%b}{year} {then:%H:%M}"
+    return "just now" if seconds < 2 else f"{format_duration(seconds, units=1)} ago"
 
 
 def share(part: float | None) -> str:
@@ -102,7 +81,7 @@ def breaker(view: BreakerView) -> str:
     """A breaker in words."""
     if view.state is BreakerState.OPEN:
         return (
-            f"Open, next try in {format_duration(view.retry_after + 0.999)}"
+            f"Open, next try in {format_duration(view.retry_after + 0.999, units=1)}"
             if view.retry_after > 0
             else "Open, next try is due"
         )
@@ -122,13 +101,6 @@ def counted(counts: Counts, noun: str) -> str:
     return f"{total:,} {noun}{'' if total == 1 else 's'}{failed}"
 
 
-def cut(text: str, most: int) -> str:
-    """`text` on one line, at most `most` characters, without control, direction or other unprintable characters."""
-    # Twice the room is enough: what falls away is white space and the unprintable.
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: most * 2]).split())
-    return line if len(line) <= most and len(text) <= most * 2 else line[: most - 1].rstrip() + "…"
-
-
 def headline(services: Sequence[ServiceView]) -> str:
     """The fleet in one sentence."""
     counted = [view for view in services if view.health.is_counted]
@@ -137,16 +109,18 @@ def headline(services: Sequence[ServiceView]) -> str:
     if not counted:
         return "Every service is off on purpose."
     total = len(counted)
-    well = sum(map(is_well, counted))
+    well = sum(map(is_usable, counted))
     if well == total:
-        return f"{counted[0].name} is well." if total == 1 else f"All {total} services are well."
+        return f"{counted[0].name} is healthy." if total == 1 else f"All {total} services are healthy."
     if all(view.health is Health.UNKNOWN for view in counted):
         return f"Waiting for the first check of {'1 service' if total == 1 else f'{total} services'}."
     if well == 0:
         return (
-            f"{counted[0].name} is {state(counted[0]).phrase}." if total == 1 else f"None of {total} services is well."
+            f"{counted[0].name} is {state(counted[0]).phrase}."
+            if total == 1
+            else f"None of {total} services is healthy."
         )
-    return f"{well} of {total} services {'is' if well == 1 else 'are'} well."
+    return f"{well} of {total} services {'is' if well == 1 else 'are'} healthy."
 
 
 def mood(services: Iterable[ServiceView]) -> State:
@@ -169,8 +143,8 @@ def trouble(view: ServiceView, now: datetime) -> str:
     """What is wrong with a service, as the end of a sentence that starts with its name."""
     what = state(view)
     reason = view.breaker.reason if what is CIRCUIT_OPEN else view.full_reason
-    since = "" if what is CIRCUIT_OPEN else f" since {at(view.since, now)} UTC"
-    return f"is {what.phrase}{since}{': ' + cut(reason, 160) if reason else ''}"
+    since = "" if what is CIRCUIT_OPEN else f" since {format_time(view.since, now)}"
+    return f"is {what.phrase}{since}{': ' + printable(reason, 160) if reason else ''}"
 
 
 def tally(services: Iterable[ServiceView]) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.incidents import alert_message, alert_policy
-from tentaculo.incidents.alert_message import MessageContext, format_duration, trial_message
+from tentaculo.incidents.alert_message import MessageContext, trial_message
 from tentaculo.incidents.alert_policy import AlertPolicy, NotificationKind
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import Health
@@ -300,23 +300,6 @@ def test_a_test_says_that_it_is_one() -> None:
     message = trial_message("msg_1", PAGE, NOW)
     assert message.kind is NotificationKind.TEST
     assert "Nothing is wrong" in message.text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-3, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min"),
-        (3599, "59 min"),
-        (3600, "1 h"),
-        (11100, "3 h 5 min"),
-        (86400, "1 day"),
-        (2 * 86400 + 4 * 3600, "2 days 4 h"),
-    ],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert format_duration(seconds) == words
 
 
 def test_what_is_told_stands_in_the_incident() -> None:

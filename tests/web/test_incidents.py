@@ -256,7 +256,7 @@ async def test_the_page_shows_incidents_and_maintenance_in_words(gateway: Gatewa
     assert "Incidents that are over Over mcp from 14:44 UTC , for 5 min" in said
     assert "It is well again: answered 200 in 4 ms" in said
     assert "Planned maintenance Now spawner until 16:09 UTC a new disk" in said
-    assert "To come every service from 15 Mar 15:09 UTC to 15 Mar 16:09 UTC moving house" in said
+    assert "To come every service from 2026-03-15 15:09 UTC to 2026-03-15 16:09 UTC moving house" in said
     assert f'id="incident-{HERMES.id}"' in text, "where an alert's link leads"
 
 
