@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from tentaculo import __version__
 from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.event import Event
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
@@ -52,7 +52,6 @@ _ICONS = {
     "up": ("#0a7548", _TICK),
     "degraded": ("#a86b00", _MARK),
     "down": ("#b3221b", _CROSS),
-    "circuit": ("#b3221b", _CROSS),
 }
 
 
@@ -114,7 +113,7 @@ def row(place: int, view: ServiceView, now: datetime) -> Row:
         is_tripped=view.breaker.state is not BreakerState.CLOSED,
         requests=wording.counted(view.traffic, "request"),
         root=printable(view.root or "", 80),
-        reason="" if state.key == "up" else printable(_reason(view, state), 160),
+        reason=printable(_reason(view), 160),
         snippet=printable(view.snippet or "", 120),
     )
 
@@ -123,8 +122,10 @@ def _anchor(place: int) -> str:
     return f"service-{place}"
 
 
-def _reason(view: ServiceView, state: wording.State) -> str:
-    return (view.breaker.reason if state is wording.CIRCUIT_OPEN else None) or view.reason
+def _reason(view: ServiceView) -> str:
+    if wording.is_cut_off(view):
+        return view.breaker.reason or view.reason
+    return "" if view.health is Health.UP else view.reason
 
 
 def _addresses(view: ServiceView) -> str:

@@ -25,23 +25,29 @@ class State(NamedTuple):
 
 NOTHING = "\N{EN DASH}"
 """Shown where there is no number."""
-CIRCUIT_OPEN = State("circuit", "Circuit open", "cut off by its breaker")
-_GRAVEST_FIRST = ("down", "circuit", "degraded", "maintenance")
+_RANKS = {Health.DOWN: 0, Health.DEGRADED: 2, Health.MAINTENANCE: 3}
+_CUT_OFF_RANK = 1
+"""Services to look at, the most severe first: an open breaker comes after down and before degraded."""
 
 
 def state(view: ServiceView) -> State:
-    """The state a person should see.
-
-    An open breaker shows only where the probes find nothing wrong: a service that is down is first of all down.
-    """
-    if view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN):
-        return CIRCUIT_OPEN
+    """How the health of a service is shown: the same health that metrics and log events name."""
     return _state_of(view.health)
 
 
 def _state_of(health: Health) -> State:
     words = words_of(health)
     return State(health.value, words.label, words.phrase)
+
+
+def is_cut_off(view: ServiceView) -> bool:
+    """Whether an open breaker refuses the requests of a service that nothing else keeps from them."""
+    return view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
+
+
+def phrase(view: ServiceView) -> str:
+    """The state of a service as the predicate of `is ...`, with its breaker where that is open."""
+    return state(view).phrase + (" with an open circuit breaker" if is_cut_off(view) else "")
 
 
 def is_usable(view: ServiceView) -> bool:
@@ -115,36 +121,31 @@ def headline(services: Sequence[ServiceView]) -> str:
     if all(view.health is Health.UNKNOWN for view in counted):
         return f"Waiting for the first check of {'1 service' if total == 1 else f'{total} services'}."
     if well == 0:
-        return (
-            f"{counted[0].name} is {state(counted[0]).phrase}."
-            if total == 1
-            else f"None of {total} services is healthy."
-        )
+        return f"{counted[0].name} is {phrase(counted[0])}." if total == 1 else f"None of {total} services is healthy."
     return f"{well} of {total} services {'is' if well == 1 else 'are'} healthy."
 
 
 def mood(services: Iterable[ServiceView]) -> State:
-    """The gravest state among the services that count, for the symbol beside the headline."""
-    keys = {state(view).key: state(view) for view in services if view.health.is_counted}
-    for key in _GRAVEST_FIRST:
-        if key in keys:
-            return keys[key]
-    return keys.get("up") or _state_of(Health.UNKNOWN)
+    """The most severe state among the services that count, for the symbol beside the headline."""
+    counted = [view for view in services if view.health.is_counted]
+    shown = {Health.DEGRADED if is_cut_off(view) else view.health for view in counted}
+    ranked = sorted(shown & _RANKS.keys(), key=_RANKS.__getitem__)
+    return _state_of(ranked[0] if ranked else Health.UP if Health.UP in shown else Health.UNKNOWN)
 
 
 def troubled(services: Iterable[ServiceView]) -> list[ServiceView]:
-    """The services that a person should look at: the gravest first, and after them whom another one's failure affects."""
-    order = {key: place for place, key in enumerate(_GRAVEST_FIRST)}
-    found = [view for view in services if state(view).key in order]
-    return sorted(found, key=lambda view: (view.root is not None, order[state(view).key]))
+    """The services that a person should look at: the most severe first, those that another one affects last."""
+    found = [view for view in services if is_cut_off(view) or view.health in _RANKS]
+    return sorted(
+        found, key=lambda view: (view.root is not None, _CUT_OFF_RANK if is_cut_off(view) else _RANKS[view.health])
+    )
 
 
 def trouble(view: ServiceView, now: datetime) -> str:
     """What is wrong with a service, as the end of a sentence that starts with its name."""
-    what = state(view)
-    reason = view.breaker.reason if what is CIRCUIT_OPEN else view.full_reason
-    since = "" if what is CIRCUIT_OPEN else f" since {format_time(view.since, now)}"
-    return f"is {what.phrase}{since}{': ' + printable(reason, 160) if reason else ''}"
+    reason = view.breaker.reason if is_cut_off(view) else view.full_reason
+    since = "" if is_cut_off(view) else f" since {format_time(view.since, now)}"
+    return f"is {phrase(view)}{since}{': ' + printable(reason, 160) if reason else ''}"
 
 
 def tally(services: Iterable[ServiceView]) -> str:

@@ -58,14 +58,14 @@ async def test_the_page_says_it_in_words(gateway: Gateway) -> None:
     said = words(await page(gateway))
     assert "2 of 6 services are healthy." in said
     assert "hermes is down since 12:09 UTC: connection refused" in said
-    assert "mcp is cut off by its breaker: connection refused 5 times in a row" in said
+    assert "mcp is up with an open circuit breaker: connection refused 5 times in a row" in said
     assert "switch is degraded since 12:09 UTC: slow: 1840 ms" in said
-    for state in ("Up", "Degraded", "Down", "Circuit open", "Off", "Maintenance", "Unknown"):
+    for state in ("Up", "Degraded", "Down", "Off", "Maintenance", "Unknown"):
         assert f" {state} for 3 h" in said
     assert "Open, next try in 6 s" in said
     assert "madre Up for 3 h 8001 4 ms 3 s ago /health answered 200 Closed" in said
     assert "system.alert madre critical 20 s ago" in said
-    assert "Version 8.0.0 Running for 2 days Database well" in said
+    assert "Version 8.0.0 Running for 2 days Database connected" in said
 
 
 async def test_times_are_there_for_machines_too(gateway: Gateway) -> None:

@@ -79,7 +79,13 @@ def test_the_gravest_comes_first() -> None:
 
 def test_a_service_that_is_down_is_down_first_of_all() -> None:
     assert wording.state(view("a", health=Health.DOWN, breaker=OPEN)).key == "down"
-    assert wording.state(view("a", health=Health.UP, breaker=OPEN)) == wording.CIRCUIT_OPEN
+    assert not wording.is_cut_off(view("a", health=Health.DOWN, breaker=OPEN))
+    assert wording.phrase(view("a", health=Health.UP, breaker=OPEN)) == "up with an open circuit breaker"
+
+
+@pytest.mark.parametrize("health", Health)
+def test_an_open_breaker_is_no_state_of_its_own(health: Health) -> None:
+    assert wording.state(view("a", health=health, breaker=OPEN)).key == health.value
 
 
 def test_every_health_has_its_word() -> None:
