@@ -223,7 +223,7 @@ class HealthService:
             try:
                 listener(transition, view)
             except Exception:  # the other listeners must still be called
-                log.exception("a listener failed", service=transition.service)
+                log.exception("health listener failed", service=transition.service)
 
 
 def _log_transition(transition: Transition, _: ServiceView) -> None:

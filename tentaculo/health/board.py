@@ -1,6 +1,6 @@
 """The board: what the gateway believes of each service, since when and why. Pure; the clock is passed in.
 
-probe result → streak (of its address) → weighed against what requests met → fused over the addresses
+probe result → threshold (of its address) → weighed against what requests met → fused over the addresses
     → covered by maintenance, explained by what the service depends on → transitions
 """
 
@@ -14,7 +14,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.aggregation import NOT_PROBED, aggregate
 from tentaculo.health.dependencies import Dependencies
-from tentaculo.health.passive import Finding, weigh
+from tentaculo.health.passive import Finding, combine
 from tentaculo.health.thresholds import ConsecutiveThreshold
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
 from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView, Transition
@@ -55,7 +55,7 @@ class ProbeUpdate:
 class _Address:
     """What is remembered of one address."""
 
-    streak: ConsecutiveThreshold
+    threshold: ConsecutiveThreshold
     finding: Finding | None = None
 
 
@@ -70,13 +70,13 @@ class _Entry:
     since: datetime
     maintenance: str | None = None
     explained_by: str | None = None
-    good_path: str | None = None
+    healthy_path: str | None = None
     last_seen_well: datetime | None = None
-    told: tuple[Health, str | None] = field(init=False)
+    published: tuple[Health, str | None] = field(init=False)
     """Health and root as they were told last."""
 
     def __post_init__(self) -> None:
-        self.told = (self.health, self.root)
+        self.published = (self.health, self.root)
 
     @property
     def health(self) -> Health:
@@ -93,7 +93,7 @@ class _Entry:
 
     @property
     def results(self) -> list[ProbeResult]:
-        return [address.streak.last for address in self.addresses.values() if address.streak.last is not None]
+        return [address.threshold.last for address in self.addresses.values() if address.threshold.last is not None]
 
     def health_of(self, upstream: Endpoint) -> Health:
         if not self.service.enabled:
@@ -138,22 +138,22 @@ class Board:
         A service that is off stays off and ignores the result. Raises KeyError for an endpoint that is not configured.
         """
         entry, upstream = self._entries[result.upstream.service], result.upstream
-        streak = entry.addresses[upstream].streak
+        threshold = entry.addresses[upstream].threshold
         transitions: tuple[Transition, ...] = ()
         if entry.service.enabled:
-            streak.add(result)
+            threshold.add(result)
             if result.health.is_healthy:
                 entry.last_seen_well = result.checked_at
-                entry.good_path = result.endpoint or entry.good_path
-            transitions = self._weigh(entry, upstream, result.checked_at)
+                entry.healthy_path = result.endpoint or entry.healthy_path
+            transitions = self._evaluate(entry, upstream, result.checked_at)
         is_down = result.health is Health.DOWN
         return ProbeUpdate(
             result,
             transitions,
             self._view(entry),
-            is_failing=entry.service.enabled and (is_down or streak.health is Health.DOWN),
-            probe_soon=not streak.is_settled or self._has_just_opened(upstream),
-            probe_now=self.parents(entry.service.name) if is_down and not streak.is_settled else (),
+            is_failing=entry.service.enabled and (is_down or threshold.health is Health.DOWN),
+            probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
+            probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
         )
 
     def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
@@ -161,7 +161,7 @@ class Board:
         entry = self._entries[upstream.service]
         if not entry.service.enabled or entry.addresses[upstream].finding is None:
             return ()
-        return self._weigh(entry, upstream, self._now())
+        return self._evaluate(entry, upstream, self._now())
 
     def set_maintenance(self, service: str, reason: str | None) -> tuple[Transition, ...]:
         """Put a service into maintenance, `reason` in words, or take it out with None; returns what that changed.
@@ -173,7 +173,7 @@ class Board:
         if not entry.service.enabled:
             return ()
         entry.maintenance = reason
-        return self._tell(entry, self._now(), is_found_anew=False)
+        return self._publish(entry, self._now(), has_new_health=False)
 
     def service(self, name: str) -> ServiceView:
         """One service by its canonical name; KeyError for any other."""
@@ -203,7 +203,7 @@ class Board:
     def health_path(self, service: str) -> str:
         """The health path that last answered well, else the first configured one; KeyError for an unknown name."""
         entry = self._entries[service]
-        return entry.good_path or entry.service.health[0]
+        return entry.healthy_path or entry.service.health[0]
 
     def _has_just_opened(self, upstream: Endpoint) -> bool:
         """Whether the endpoint's breaker opened within the last minute.
@@ -214,22 +214,22 @@ class Board:
         opened = self._breaker_view(upstream).opened_at
         return opened is not None and self._now() - opened < _URGENT_FOR
 
-    def _weigh(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
+    def _evaluate(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         address = entry.addresses[upstream]
-        address.finding = weigh(
-            Finding(address.streak.health, address.streak.reason),
+        address.finding = combine(
+            Finding(address.threshold.health, address.threshold.reason),
             self._traffic_view(upstream),
             self._breaker_view(upstream),
             entry.service.breaker,
             address.finding or NOT_PROBED,
         )
         before, entry.found = entry.found, aggregate([one.finding for one in entry.addresses.values()])
-        return self._tell(entry, at, is_found_anew=entry.found.health is not before.health)
+        return self._publish(entry, at, has_new_health=entry.found.health is not before.health)
 
-    def _tell(self, entry: _Entry, at: datetime, *, is_found_anew: bool) -> tuple[Transition, ...]:
+    def _publish(self, entry: _Entry, at: datetime, *, has_new_health: bool) -> tuple[Transition, ...]:
         """What has changed: for `entry`, and where its found health is new, for those that depend on it."""
         touched: Iterable[_Entry] = (entry,)
-        if self._dependencies and is_found_anew:
+        if self._dependencies and has_new_health:
             roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
             for name, one in self._entries.items():
                 one.explained_by = roots.get(name)
@@ -237,9 +237,9 @@ class Board:
             touched = (entry, *(one for one in self._entries.values() if one is not entry))
         changed = []
         for one in touched:
-            before, now = one.told, (one.health, one.root)
+            before, now = one.published, (one.health, one.root)
             if now != before:
-                one.told = now
+                one.published = now
                 if now[0] is not before[0]:
                     one.since = at
                 changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root))
@@ -258,7 +258,7 @@ class Board:
             upstreams=upstreams,
             aliases=service.aliases,
             host=first.host,
-            health_url=service.addresses[0].rstrip("/") + (entry.good_path or service.health[0]),
+            health_url=service.addresses[0].rstrip("/") + (entry.healthy_path or service.health[0]),
             checked_at=max((result.checked_at for result in entry.results), default=None),
             code=shown.code if shown else None,
             latency_ms=shown.latency_ms if shown else None,
@@ -274,7 +274,7 @@ class Board:
             upstream,
             entry.health_of(upstream),
             self._breaker_view(upstream),
-            entry.addresses[upstream].streak.counts,
+            entry.addresses[upstream].threshold.counts,
             self._traffic_view(upstream).total,
         )
 

@@ -81,7 +81,7 @@ def evaluate(
     if shown.is_answered:
         health, reason = _answered(shown, probe, checked_at)
     else:
-        health = Health.UNKNOWN if attempts[-1].is_ours else Health.DOWN
+        health = Health.UNKNOWN if attempts[-1].is_gateway_fault else Health.DOWN
         reason = _failed(attempts)
     return ProbeResult(
         upstream,

@@ -1,4 +1,4 @@
-"""The watch: when each upstream is probed, and who hears of it."""
+"""Decides when each endpoint is probed, and passes on each result."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from tentaculo.model.health import ProbeResult
 from tentaculo.tasks import TaskGroup
 
 _FIRST_ROUND = 1.0
-"""Seconds in which every upstream is probed for the first time, so that the page is soon worth reading."""
+"""Seconds within which every endpoint is probed for the first time, so that the status page is soon useful."""
 _GAP = 0.001
-"""Seconds between two starts: after a pause of the whole machine everything is due at once."""
+"""Seconds between two starts: after a pause of the whole machine every probe is due at once."""
 _REQUEST_GAP = 1.0
 """Least seconds between two probes of one endpoint that `probe_now` asks for."""
 _SLOW = 1.0
-"""Seconds after which a probe was slow: the next one of its upstream waits among the slow for its slot."""
+"""Seconds after which a probe was slow: the next probe of that endpoint takes a slot for slow endpoints."""
 
 
 class Probes(Protocol):
-    """What the watch needs of a prober."""
+    """What the scheduler needs from a prober."""
 
     async def probe(self, upstream: Endpoint) -> ProbeResult:
-        """Ask `upstream` for its health; never raises for anything that it does."""
+        """Probe `upstream`. Raises nothing for anything that the endpoint does."""
         ...
 
 
 class ProbeScheduler:
     """Probes each upstream of the enabled services at its own cadence: `probe.interval` seconds, give or take `jitter`.
 
-    A probe that contradicts what is believed is repeated after `probe.recheck` seconds, until it is believed or not; so
-    is any probe in the first minute in which the address's breaker is not closed: requests wait for it to be well.
+    A probe that contradicts the current health is repeated after `probe.recheck` seconds until the health is confirmed
+    or changes. The same holds for the first minute after the endpoint's breaker has opened: requests wait for recovery.
     `probe_now` asks for a probe before the next one is due.
 
     At most one probe of an endpoint runs at a time, and at most `limits.probes` in all; `probe_slots.py` explains why a
@@ -68,9 +68,9 @@ class ProbeScheduler:
         self._tasks = TaskGroup("watch")
         self._slots = ProbeSlots(config.limits.probes)
         self._slow: set[Endpoint] = set()
-        # Those whose next probe is not yet due; who is missing here has one due or under way.
+        # Endpoints whose next probe is not due yet. Any other endpoint has a probe that is due or running.
         self._timers: dict[Endpoint, asyncio.TimerHandle] = {}
-        # When they are due; a timer of uvloop's that is due at once does not tell.
+        # When they are due: a uvloop timer that is due at once does not say.
         self._dues: dict[Endpoint, float] = {}
         self._starts: dict[Endpoint, asyncio.TimerHandle] = {}
         self._requested: dict[Endpoint, float] = {}
@@ -78,10 +78,10 @@ class ProbeScheduler:
         self._next_start = 0.0
 
     def __repr__(self) -> str:
-        return f"<Watch: {len(self._cadences)} upstreams, {len(self._tasks)} probes under way>"
+        return f"<ProbeScheduler: {len(self._cadences)} endpoints, {len(self._tasks)} probes running>"
 
     async def run(self) -> None:
-        """Watch until cancelled; no probe is left under way then."""
+        """Schedule probes until cancelled. No probe is running afterwards."""
         self._is_running = True
         forever = asyncio.get_running_loop().create_future()
         for place, (upstream, cadence) in enumerate(self._cadences.items()):
@@ -130,7 +130,7 @@ class ProbeScheduler:
         """Start the probe as soon as there is a slot, and the starts before it leave room."""
         del self._timers[upstream]
         is_slow = upstream in self._slow
-        self._slots.take(partial(self._space_out, upstream, pause, is_slow), is_slow=is_slow)
+        self._slots.acquire(partial(self._space_out, upstream, pause, is_slow), is_slow=is_slow)
 
     def _space_out(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
         loop = asyncio.get_running_loop()

@@ -55,14 +55,14 @@ class AlertPolicy:
         self._wait = timedelta(seconds=wait)
         self._remind = timedelta(seconds=remind)
         self._settle = timedelta(seconds=settle)
-        self._under_way: set[int] = set()
+        self._in_progress: set[int] = set()
 
     def __repr__(self) -> str:
-        return f"<Alerts: {len(self._under_way)} incidents under way>"
+        return f"<AlertPolicy: {len(self._in_progress)} incidents in progress>"
 
     def due(self, incidents: Iterable[Incident], now: datetime) -> list[Notification]:
         """The messages that are due at `now`; each of their incidents is left alone until `done` says how it went."""
-        known = [one for one in incidents if one.part_of is None and one.id not in self._under_way]
+        known = [one for one in incidents if one.part_of is None and one.id not in self._in_progress]
         found: list[Notification] = []
         new = [one for one in known if one.told is NotificationState.NOTHING and self._is_live(one, now)]
         if any(now - one.started_at >= self._wait for one in new):
@@ -79,12 +79,12 @@ class AlertPolicy:
                     Notification(kind, self._with_the_others(ripe, told) if kind is NotificationKind.REMINDER else ripe)
                 )
                 told = [one for one in told if one not in ripe]
-        self._under_way.update(one.id for telling in found for one in telling.incidents)
+        self._in_progress.update(one.id for notification in found for one in notification.incidents)
         return found
 
-    def done(self, telling: Notification) -> None:
+    def done(self, notification: Notification) -> None:
         """The message has been delivered, or given up."""
-        self._under_way.difference_update(one.id for one in telling.incidents)
+        self._in_progress.difference_update(one.id for one in notification.incidents)
 
     def _is_live(self, incident: Incident, now: datetime) -> bool:
         """Whether it goes on. One that comes and goes does, also in the moments in between."""

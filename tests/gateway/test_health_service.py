@@ -34,7 +34,7 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
     ((transition, view),) = heard
     assert (transition.service, transition.before, transition.after) == ("madre", Health.UNKNOWN, Health.MAINTENANCE)
     assert (view.health, view.reason) == (Health.MAINTENANCE, "a new disk")
-    assert [entry["event"] for entry in logs] == ["health changed", "a listener failed"]
+    assert [entry["event"] for entry in logs] == ["health changed", "health listener failed"]
 
 
 def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:

@@ -20,7 +20,7 @@ def test_who_is_to_call() -> None:
     assert [name for name in CONFIG.services if heartbeats.expects(name)] == ["cron"]
     with pytest.raises(KeyError):
         heartbeats.beat("madre", b"")
-    assert repr(heartbeats) == "<Heartbeats: 0 of 1 services have called>"
+    assert repr(heartbeats) == "<HeartbeatMonitor: 0 of 1 services have sent one>"
 
 
 def test_the_first_one_is_waited_for_and_each_later_one_counts() -> None:

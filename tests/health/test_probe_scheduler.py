@@ -204,7 +204,7 @@ async def test_stopping_leaves_nothing_under_way() -> None:
 async def test_an_empty_fleet() -> None:
     config, ears = fleet(), Ears()
     watch = ProbeScheduler(config, Still(), Board(config, now=now), on_update=ears.hear)
-    assert repr(watch) == "<Watch: 0 upstreams, 0 probes under way>"
+    assert repr(watch) == "<ProbeScheduler: 0 endpoints, 0 probes running>"
     tasks = TaskGroup("test")
     task = tasks.start(watch.run(), "watch")
     await asyncio.sleep(0)
@@ -230,7 +230,7 @@ class TestSuspicion:
             await eventually(lambda: len(ears.results) == 2)
             for _ in range(100):
                 watch.probe_now(upstream)
-            assert repr(watch) == "<Watch: 1 upstreams, 0 probes under way>"
+            assert repr(watch) == "<ProbeScheduler: 1 endpoints, 0 probes running>"
             # The suspicion is not forgotten, though nobody repeats it: there may be no more requests to fail.
             await eventually(lambda: len(ears.results) == 3)
         first, second = (moment for _, moment in prober.starts[1:])
@@ -244,13 +244,13 @@ class TestSuspicion:
             await eventually(lambda: len(prober.starts) == 1)
             watch.probe_now(upstream)
             await asyncio.sleep(0)
-            assert repr(watch) == "<Watch: 1 upstreams, 1 probes under way>"
+            assert repr(watch) == "<ProbeScheduler: 1 endpoints, 1 probes running>"
 
     async def test_one_that_is_not_watched_is_passed_over(self) -> None:
         config = fleet(off={"url": "http://h:80", "enabled": False})
         async with watching(config, Still(), Ears()) as (_, watch):
             watch.probe_now(config.services["off"].upstreams[0])
-            assert repr(watch) == "<Watch: 0 upstreams, 0 probes under way>"
+            assert repr(watch) == "<ProbeScheduler: 0 endpoints, 0 probes running>"
 
 
 async def test_a_probe_that_contradicts_is_repeated_soon() -> None:

@@ -48,12 +48,12 @@ class Desk:
             self.now += timedelta(seconds=1)
             for name in failing:
                 self.sees(name)
-            for telling in self.alerts.due(self.incidents.tellable, self.now):
-                self.said.append((telling.kind, tuple(one.root for one in telling.incidents)))
+            for notification in self.alerts.due(self.incidents.notifiable, self.now):
+                self.said.append((notification.kind, tuple(one.root for one in notification.incidents)))
                 if deliver:
-                    self.alerts.done(telling)
-                    for one in telling.incidents:
-                        self.incidents.note_told(one.id, telling.told, self.now, len(one.services))
+                    self.alerts.done(notification)
+                    for one in notification.incidents:
+                        self.incidents.note_told(one.id, notification.told, self.now, len(one.services))
         return self
 
     def heard(self) -> list[tuple[NotificationKind, tuple[str, ...]]]:
@@ -211,9 +211,9 @@ def said(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
         (NotificationKind.OPENED, {}, "hermes is down"),
         (NotificationKind.OPENED, {"severity": Health.DEGRADED}, "hermes is degraded"),
         (NotificationKind.OPENED, {"services": ("hermes", "a", "b")}, "hermes is down, and 2 with it"),
-        (NotificationKind.OPENED, {"reopened": 3}, "hermes fails again and again (4 times)"),
+        (NotificationKind.OPENED, {"reopened": 3}, "hermes keeps failing (4 times)"),
         (NotificationKind.REMINDER, {}, "hermes is still down"),
-        (NotificationKind.REMINDER, {"reopened": 3}, "hermes goes on to fail again and again (4 times)"),
+        (NotificationKind.REMINDER, {"reopened": 3}, "hermes still keeps failing (4 times)"),
         (
             NotificationKind.CHANGED,
             {"services": ("hermes", "a", "b"), "told_services": 1},
@@ -248,10 +248,10 @@ def test_a_message_says_what_since_when_why_what_it_depends_on_and_where_to_look
 
 
 def test_the_end_says_how_long_it_was_and_how_it_ended() -> None:
-    over = incident(ended_at=START + timedelta(minutes=12), ending="It is well again: answered 200 in 4 ms")
+    over = incident(ended_at=START + timedelta(minutes=12), ending="It is healthy again: answered 200 in 4 ms")
     assert said(NotificationKind.ENDED, over)[1] == (
         "hermes was down from 15:09 UTC for 12 min.\n"
-        "It is well again: answered 200 in 4 ms\n"
+        "It is healthy again: answered 200 in 4 ms\n"
         "It failed because: connection refused\n"
         "See https://status.example.org/status#incident-1773500966000"
     )

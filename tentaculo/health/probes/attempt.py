@@ -17,7 +17,7 @@ from tentaculo.model.endpoint import Endpoint
 
 @dataclass(slots=True)
 class ProbeAttempt:
-    """One question of a probe, filled in as it proceeds: one health path, where there are any."""
+    """One attempt of a probe, at one health path where the kind has any. The probe fills it in as it proceeds."""
 
     path: str
     connected: bool = False
@@ -31,9 +31,9 @@ class ProbeAttempt:
     """In words, why the answer did not come whole."""
     is_final: bool = False
     """Whether another path of the same address would fare no better."""
-    is_ours: bool = False
+    is_gateway_fault: bool = False
     """Whether the gateway itself could not ask, which says nothing of the service."""
-    did: str | None = None
+    success: str | None = None
     """In words, what went well, where that is another thing than an answer with a status that was expected."""
     statuses: tuple[tuple[int, int], ...] = ((200, 200),)
     """The statuses, first and last of each range, that were expected."""
@@ -48,12 +48,14 @@ class ProbeAttempt:
         if self.problem is not None:
             return False
         code = self.code
-        return self.did is not None or (code is not None and any(low <= code <= high for low, high in self.statuses))
+        return self.success is not None or (
+            code is not None and any(low <= code <= high for low, high in self.statuses)
+        )
 
     @property
     def words(self) -> str:
         """What happened, in words, without the path."""
-        return self.problem or self.did or f"answered {self.code}"
+        return self.problem or self.success or f"answered {self.code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class ProbeTarget:
         return headers
 
 
-Ask = Callable[[ProbeTarget, ProbeAttempt], Awaitable[None]]
+ProbeFunction = Callable[[ProbeTarget, ProbeAttempt], Awaitable[None]]
 
 
 def milliseconds_since(start: float) -> int:
