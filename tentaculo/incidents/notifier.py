@@ -1,4 +1,4 @@
-"""Notices: from incidents to messages on every channel, and back: what was told stands in the incident."""
+"""Sends the alerts that are due on every channel, and reports each delivery."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tentaculo.tasks import TaskGroup
 log = structlog.get_logger(__name__)
 
 LAST_WAIT = 2.0
-"""Seconds that the channels get to deliver what waits when the gateway stops."""
+"""Seconds that the channels have to deliver pending messages when the gateway stops."""
 
 CHANNELS: Mapping[str, Callable[[Config], Iterable[Channel]]] = {
     "webhooks": lambda config: (WebhookChannel(name, one) for name, one in config.alerts.webhooks.items()),
@@ -49,8 +49,8 @@ class _Sent:
 class Notifier:
     """Sends what is due on every channel, each at its own pace.
 
-    A message counts as told as soon as one channel has delivered it, or all have given it up; `on_notified` then hears
-    of it. Until then its incidents are not spoken of again, so a channel that works is never told twice.
+    A message is complete as soon as one channel has delivered it, or all have given it up. `on_notified` is called
+    then. Until then its incidents cause no further message, so a channel that works gets no message twice.
     """
 
     def __init__(
