@@ -1,7 +1,7 @@
 # Needs python3 (3.11 or newer) and make. tools/bootstrap.sh installs everything else into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-flaky conformance soak check bench faults
+.PHONY: help run docs test test-fast test-flaky conformance soak check bench faults
 
 help:
 	@echo "make run           start the gateway with tentaculo.toml, or the demonstration if there is no such file"
@@ -11,6 +11,7 @@ help:
 	@echo "make conformance   run the HTTP and WebSocket suites of other projects, in a few minutes"
 	@echo "make soak          send a million mixed requests and check that memory is flat, in about ten minutes; REQUESTS=200000 takes two"
 	@echo "make check         lint, format, types"
+	@echo "make docs          write the files that are made of the configuration keys: the example, the schema, two tables"
 	@echo "make bench         compare with other proxies on this machine, in an hour; CASES=quick PEERS=ours,nginx takes less"
 	@echo "make faults        break endpoints behind this gateway, HAProxy and nginx, in forty minutes; ARGS=--quick takes half a minute"
 	@echo
@@ -51,6 +52,10 @@ conformance:
 soak:
 	@tools/bootstrap.sh dev
 	@.venv/bin/python -m tests.soak $(if $(REQUESTS),--requests $(REQUESTS)) $(ARGS)
+
+docs:
+	@tools/bootstrap.sh run
+	@.venv/bin/python -m tools.render_docs
 
 check:
 	@tools/bootstrap.sh dev

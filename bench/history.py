@@ -21,8 +21,7 @@ from bench.stats import Spread
 from tentaculo.model.histogram import Histogram, merged
 from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
 from tentaculo.store import migrate, tables
-from tentaculo.store.address import parse
-from tentaculo.store.database import connect
+from tentaculo.store.database import connect, parse_url
 from tentaculo.store.history import HistoryRow, history_row, read_history, read_past
 
 DAYS = 90
@@ -111,7 +110,7 @@ def main() -> int:
         file = Path(folder) / "history.db"
         url = f"sqlite:///{file}"
         migrate.upgrade(url)
-        with connect(parse(url)) as connection:
+        with connect(parse_url(url)) as connection:
             with connection.begin():
                 write(connection, names)
             print(f"{len(names)} services, {DAYS} days: {file.stat().st_size / 1e6:.1f} MB")

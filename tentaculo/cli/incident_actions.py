@@ -1,4 +1,4 @@
-"""What the commands about incidents, notes, maintenance and alerts do, beside a gateway that may be running.
+"""What the commands for incidents, notes, maintenance and alerts do. A gateway may run at the same time.
 
 They read and write the gateway's database, so that they need no token and work while the gateway is down; one that runs
 notices within a few seconds. Alerts are tried from here, with the configuration's channels.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +26,7 @@ from tentaculo.incidents.alert_message import Message, trial_message
 from tentaculo.incidents.delivery_queue import Channel, Delivery
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.model import incident_input
+from tentaculo.model.clock import utc_now
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.incident_input import EVERY, InvalidInputError
 from tentaculo.model.text import format_duration, format_time, printable
@@ -44,7 +45,7 @@ _MOST = 500
 def show_incidents(file: Path | None, *, number: int | None, is_open: bool | None, limit: int, as_json: bool) -> None:
     """Print incidents, or one of them with its notes. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
-    now = datetime.now(UTC)
+    now = utc_now()
     if number is None:
         found: list[Incident] = _ask(config, partial(store.newest, limit=limit, is_open=is_open))
         if as_json:
@@ -62,18 +63,18 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
 
 
 def add_note(file: Path | None, number: int, author: str, text: str) -> None:
-    """Note something about an incident. Raises ConfigError, FaultError and StartError."""
+    """Add a note to an incident. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
     author, text = _entered(lambda: incident_input.note(author, text))
 
     def add(connection: Connection) -> Incident | None:
         incident = store.find(connection, number)
         if incident is not None:
-            store.add_note(connection, number, author, text, datetime.now(UTC))
+            store.add_note(connection, number, author, text, utc_now())
         return incident
 
     _there(number, _ask(config, add))
-    click.echo(f"Noted on incident {number}.")
+    click.echo(f"The note was added to incident {number}.")
 
 
 def add_window(
@@ -86,9 +87,9 @@ def add_window(
     minutes: float | None,
     author: str,
 ) -> None:
-    """Plan a maintenance. Raises ConfigError, FaultError and StartError."""
+    """Plan a maintenance window. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
-    now = datetime.now(UTC)
+    now = utc_now()
     window = _entered(
         lambda: incident_input.window(
             services,
@@ -105,9 +106,9 @@ def add_window(
 
 
 def show_windows(file: Path | None, *, as_json: bool) -> None:
-    """Print the maintenance that holds or is to come. Raises ConfigError and StartError."""
+    """Print current and planned maintenance windows. Raises ConfigError and StartError."""
     config = load(file).config
-    now = datetime.now(UTC)
+    now = utc_now()
     calendar = MaintenanceCalendar(config.maintenance, config.services)
     calendar.take(_ask(config, partial(maintenance.windows, after=now, limit=_MOST)))
     found = calendar.windows(now)
@@ -116,19 +117,19 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
     elif found:
         _print(_plan(window, now) for window in found)
     else:
-        click.echo("No maintenance is planned.")
+        click.echo("There are no maintenance windows.")
 
 
 def end_window(file: Path | None, number: int) -> None:
-    """End a maintenance now, or take it back. Raises ConfigError, FaultError and StartError."""
-    window = _ask(load(file).config, partial(maintenance.end_window, number=number, now=datetime.now(UTC)))
+    """End or cancel a maintenance window. Raises ConfigError, FaultError and StartError."""
+    window = _ask(load(file).config, partial(maintenance.end_window, number=number, now=utc_now()))
     if window is None:
-        raise FaultError(f"there is no maintenance {number} that holds or is to come")
+        raise FaultError(f"there is no current or planned maintenance window {number}")
     click.echo(f"Maintenance {number} of {_services(window)} is over.")
 
 
 def try_alerts(file: Path | None) -> bool:
-    """Send a test message on every channel, once; whether all were delivered. Raises ConfigError and FaultError."""
+    """Send one test message on every channel; return whether all were delivered. Raises ConfigError and FaultError."""
     # The other commands need no event loop and no HTTP client.
     import uvloop
 
@@ -137,9 +138,9 @@ def try_alerts(file: Path | None) -> bool:
     config = load(file).config
     found = channels(config)
     if not found:
-        raise FaultError("there is nobody to tell: no alerts.webhooks and no alerts.apprise are configured")
+        raise FaultError("there are no alert channels: neither alerts.webhooks nor alerts.apprise is configured")
     page = f"{config.alerts.page or local_url(*config.server.addresses[0])}/status"
-    message = trial_message(f"msg_{secrets.token_hex(12)}", page, datetime.now(UTC))
+    message = trial_message(f"msg_{secrets.token_hex(12)}", page, utc_now())
     return all(uvloop.run(_send(found, message)))
 
 

@@ -1,4 +1,4 @@
-"""The form of `[incidents]` and `[alerts]`: what counts as one incident, and who is told of it."""
+"""The tables `[incidents]` and `[alerts]`: what counts as one incident, and where it is notified."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from tentaculo.config.constraints import NOT_EMPTY, Check, at_least, at_most
-from tentaculo.config.section import Section
+from tentaculo.config.section import Doc, Section
 from tentaculo.config.types import AnySecret, Origin, Pause, Seconds, Secret
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins
@@ -57,68 +57,98 @@ def _check_apprise(value: Secret) -> Secret:
 
 def _check_channel_name(value: str) -> str:
     if not _CHANNEL_NAME.fullmatch(value):
-        raise ValueError("a channel's name has letters, digits, _ and - only, at most 64")
+        raise ValueError("must have only letters, digits, _ and -, at most 64")
     return value
 
 
-ChannelName = Annotated[str, Check(_check_channel_name)]
-WebhookSecret = Annotated[AnySecret, Check(_check_secret)]
-WebhookUrl = Annotated[AnySecret, Check(_check_webhook)]
-AppriseUrl = Annotated[AnySecret, Check(_check_apprise)]
+ChannelName = Annotated[str, Check(_check_channel_name, {"pattern": f"^{_CHANNEL_NAME.pattern}$"})]
+WebhookSecret = Annotated[AnySecret, Check(_check_secret, {"pattern": f"^{SECRET_PREFIX}"})]
+WebhookUrl = Annotated[AnySecret, Check(_check_webhook, {"pattern": "^https?://"})]
+AppriseUrl = Annotated[AnySecret, Check(_check_apprise, {"pattern": f"^{_APPRISE_SCHEME.pattern}$"})]
 
 
 class IncidentSettings(Section, frozen=True):
-    """[incidents]: what counts as one."""
+    """[incidents]: what counts as one incident."""
 
     settle: Annotated[
         Seconds,
-        "Seconds after its end in which a new failure of the same service continues the same incident, and"
-        " after which its end is told. Default 60.",
+        Doc(
+            "How long a failure after the end of an incident continues the same incident. The end is notified after"
+            " this time.",
+            unit="seconds",
+        ),
     ] = 60
-    degraded: Annotated[bool, "Whether a service that is only degraded is an incident too. Default false."] = False
+    degraded: Annotated[bool, Doc("Whether a degraded service is an incident too.")] = False
     keep: Annotated[
         int,
         at_least(1),
         at_most(36500),
-        "Days that an incident is kept after its end, with its notes. Default 730.",
+        Doc("How long an incident and its notes are kept after its end.", unit="days"),
     ] = 730
 
 
 class WebhookSettings(Section, frozen=True):
     """[alerts.webhooks.<name>]: one receiver, as https://www.standardwebhooks.com describes them."""
 
-    url: Annotated[WebhookUrl, "Where messages are posted, http:// or https://. Required."]
+    url: Annotated[
+        WebhookUrl,
+        Doc(
+            "URL to which messages are posted, http:// or https://.",
+            example="https://example.org/hooks/tentaculo",
+            variant="https://example.org/archive",
+        ),
+    ]
     secrets: Annotated[
         Annotated[tuple[WebhookSecret, ...], NOT_EMPTY] | None,
-        'Keys that sign, "whsec_…"; several while one replaces another. `tentaculo alerts secret` makes one.'
-        " Required, or secrets_file.",
+        Doc(
+            "Keys that sign the messages, each beginning with whsec_. Two keys are valid while one replaces the other."
+            " `tentaculo alerts secret` makes a key. Required unless secrets_file is set.",
+            example=["whsec_" + 32 * "A"],
+        ),
     ] = None
-    secrets_file: Annotated[Path | None, "File with one such key a line, in place of secrets. Default none."] = None
-    timeout: Annotated[Seconds, "Seconds that one attempt may take. Default 10."] = 10
+    secrets_file: Annotated[
+        Path | None, Doc("File with one key a line, in place of secrets.", variant="archive.secret")
+    ] = None
+    timeout: Annotated[Seconds, Doc("How long one attempt may take.", unit="seconds")] = 10
 
 
 class AlertSettings(Section, frozen=True):
-    """[alerts]: who is told of incidents, and when."""
+    """[alerts]: where and when incidents are notified."""
 
     wait: Annotated[
         Pause,
-        "Seconds that a new incident waits before it is told: one message tells of what falls together, and"
-        " what is over by then is not told. Default 15.",
+        Doc(
+            "How long a new incident waits before it is notified. Incidents that open in this time share one message;"
+            " one that ends in this time is not notified.",
+            unit="seconds",
+        ),
     ] = 15
-    remind: Annotated[
-        Pause, "Seconds between reminders of incidents that are still open; 0 for none. Default 14400."
-    ] = 14400
+    remind: Annotated[Pause, Doc("Time between reminders of open incidents.", unit="seconds", zero="no reminders")] = (
+        14400
+    )
     attempts: Annotated[
-        int,
-        at_least(1),
-        at_most(100),
-        "How often a message is tried on a channel before it is given up. Default 10.",
+        int, at_least(1), at_most(100), Doc("Attempts to deliver one message on a channel.", unit="attempts")
     ] = 10
     page: Annotated[
-        Origin | None, "Where people reach this gateway, for links: https://status.example.org. Default: as it listens."
+        Origin | None,
+        Doc(
+            "Public origin of this gateway, for links in messages.",
+            default="the address it listens on",
+            example="https://status.example.org",
+        ),
     ] = None
-    webhooks: Annotated[dict[ChannelName, WebhookSettings], "Receivers of signed webhooks, by name. Default none."] = {}
+    webhooks: Annotated[
+        dict[ChannelName, WebhookSettings],
+        Doc(
+            "Receivers of signed webhooks, one table each.",
+            names=("primary", "archive"),
+            variant="A receiver whose keys are in a file.",
+        ),
+    ] = {}
     apprise: Annotated[
         dict[ChannelName, AppriseUrl],
-        "Apprise addresses by name, for a hundred other channels; needs tentaculo-link[alerts]. Default none.",
+        Doc(
+            "Apprise URLs by channel name. They need the package tentaculo-link[alerts].",
+            example={"phone": "tgram://a-token/a-chat"},
+        ),
     ] = {}

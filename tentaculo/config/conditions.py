@@ -28,7 +28,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _COMPARISON = re.compile(r"\s*(==|!=|<=|>=|<|>)\s*(.*)\Z", re.DOTALL)
-_MOST = 500
+MAX_LENGTH = 500
 """Characters of a condition."""
 _SHOWN = 40
 """Characters of a value that are shown."""
@@ -99,8 +99,8 @@ class Condition:
 
 def parse(text: str) -> Condition:
     """Take a condition apart. Raises ValueError, which says what is wrong in words."""
-    if len(text) > _MOST:
-        raise ValueError(f"has more than {_MOST} characters")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"has more than {MAX_LENGTH} characters")
     path: list[str | int] = []
     place = 0
     while match := _TOKEN.match(text, place):

@@ -1,51 +1,63 @@
-"""What may stand beside a type, in `Annotated`, to say more of a value than its type does.
+"""Constraints that stand beside a type in `Annotated`.
 
-A function here gets a value and gives it back, as it is to be kept, or raises ValueError, which says what is wrong in
-words that do not repeat the value.
+The function of a constraint receives a value and returns the value to use, or raises ValueError. The error text names
+the fault and never repeats the value. `schema` holds the JSON Schema keywords that say the same to an editor.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+JsonSchema = dict[str, Any]
+
+
+def _keywords() -> JsonSchema:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """`function` makes the value of whatever the file holds, of any type; what it gives is not looked at again."""
+    """`function` makes the value of what the file holds, of any type. The declared type is not checked."""
 
     function: Callable[[Any], Any]
+    schema: JsonSchema = field(default_factory=_keywords, compare=False)
+    """Schema of what the file holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """`function` is shown what the file holds, of any type, before its type is looked at."""
+    """`function` changes what the file holds, of any type, before its type is checked."""
 
     function: Callable[[Any], Any]
+    schema: JsonSchema = field(default_factory=_keywords, compare=False)
+    """Schema of what a file may hold instead of the declared type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`function` is shown the value, once it has its type."""
+    """`function` checks the value after its type is checked."""
 
     function: Callable[[Any], Any]
+    schema: JsonSchema = field(default_factory=_keywords, compare=False)
+    """Keywords that are added to the schema of the type."""
 
 
 def at_least(bound: float) -> Check:
-    """A number from `bound` on."""
-    return _bounded(operator.ge, bound, "at least")
+    """A number that is at least `bound`."""
+    return _bounded(operator.ge, bound, "at least", "minimum")
 
 
 def at_most(bound: float) -> Check:
-    """A number up to `bound`."""
-    return _bounded(operator.le, bound, "at most")
+    """A number that is at most `bound`."""
+    return _bounded(operator.le, bound, "at most", "maximum")
 
 
 def more_than(bound: float) -> Check:
-    """A number above `bound`."""
-    return _bounded(operator.gt, bound, "more than")
+    """A number that is more than `bound`."""
+    return _bounded(operator.gt, bound, "more than", "exclusiveMinimum")
 
 
 def at_most_long(length: int) -> Check:
@@ -56,7 +68,7 @@ def at_most_long(length: int) -> Check:
             raise ValueError(f"has more than {length} characters")
         return value
 
-    return Check(check)
+    return Check(check, {"maxLength": length})
 
 
 def _not_empty(value: Any) -> Any:
@@ -65,15 +77,15 @@ def _not_empty(value: Any) -> Any:
     return value
 
 
-NOT_EMPTY = Check(_not_empty)
-"""Text or a list with something in it."""
+NOT_EMPTY = Check(_not_empty, {"minLength": 1, "minItems": 1})
+"""Text with at least one character, or a list with at least one item."""
 
 
-def _bounded(holds: Callable[[float, float], bool], bound: float, words: str) -> Check:
+def _bounded(holds: Callable[[float, float], bool], bound: float, words: str, keyword: str) -> Check:
     def check(value: float) -> float:
-        # Not-a-number holds nothing, and so is within no bound.
+        # Every comparison with NaN is false, so NaN is within no bound.
         if not holds(value, bound):
             raise ValueError(f"must be {words} {bound:.12g}")
         return value
 
-    return Check(check)
+    return Check(check, {keyword: bound})

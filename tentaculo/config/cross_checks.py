@@ -13,8 +13,10 @@ from typing import Any
 from tentaculo.config.environment import variable_name
 from tentaculo.config.errors import ConfigFaults, KeyPath, did_you_mean, dotted
 from tentaculo.config.types import is_service_name
+from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
+from tentaculo.model.incident_input import EVERY
 
-GATEWAY_NAMES = frozenset({"tentaculo_link", "gateway"})
+_RESERVED = frozenset({GATEWAY_NAME, GATEWAY_ALIAS})
 
 Table = dict[str, Any]
 
@@ -26,12 +28,24 @@ def services_of(data: Table) -> Iterator[tuple[str, Table]]:
         yield from ((str(name), table) for name, table in services.items() if isinstance(table, dict))
 
 
+def webhooks_of(data: Table) -> Iterator[tuple[KeyPath, Table]]:
+    """The webhooks that are tables, each with its place."""
+    alerts = data.get("alerts")
+    webhooks = alerts.get("webhooks") if isinstance(alerts, dict) else None
+    if isinstance(webhooks, dict):
+        for name, table in webhooks.items():
+            if isinstance(table, dict):
+                yield ("alerts", "webhooks", str(name)), table
+
+
 def check(data: Table, faults: ConfigFaults) -> None:
-    """Note every contradiction in `data`."""
+    """Add every contradiction in `data` to `faults`."""
     _check_names(data, faults)
     _check_aliases(data, faults)
     _check_routes(data, faults)
     _check_dependencies(data, faults)
+    _check_maintenance(data, faults)
+    _check_channels(data, faults)
     for name, table in services_of(data):
         place: KeyPath = ("services", name)
         if ("url" in table) == bool(table.get("urls")):
@@ -54,9 +68,9 @@ def _check_names(data: Table, faults: ConfigFaults) -> None:
     for name, _ in services_of(data):
         place: KeyPath = ("services", name)
         if not is_service_name(name):
-            faults.add(place, "a service's name has letters, digits, _ and - only, at most 64")
-        elif _folded(name) in GATEWAY_NAMES:
-            faults.add(place, "is a name of the gateway itself; choose another")
+            faults.add(place, "must have only letters, digits, _ and -, at most 64")
+        elif _folded(name) in _RESERVED:
+            faults.add(place, "is reserved for the gateway; choose another name")
         elif (other := taken.get(_folded(name))) is not None:
             shared = variable_name("services", name)
             faults.add(
@@ -77,9 +91,9 @@ def _check_aliases(data: Table, faults: ConfigFaults) -> None:
             folded = _folded(alias)
             owner, first = taken.setdefault(folded, (name, place))
             if not is_service_name(alias):
-                faults.add(place, "an alias has letters, digits, _ and - only, at most 64")
-            elif folded in GATEWAY_NAMES:
-                faults.add(place, "is a name of the gateway itself; choose another")
+                faults.add(place, "must have only letters, digits, _ and -, at most 64")
+            elif folded in _RESERVED:
+                faults.add(place, "is reserved for the gateway; choose another name")
             elif alias == name:
                 faults.add(place, "is the service's own name")
             elif names.get(folded, name) != name:
@@ -120,7 +134,35 @@ def _check_dependencies(data: Table, faults: ConfigFaults) -> None:
     except CycleError as error:
         # The circle is told from child to parent, and begins with the service that the fault is put at.
         circle = [*reversed(error.args[1])]
-        faults.add(("services", circle[0], "depends_on"), f"goes in a circle: {' → '.join(circle)}")
+        faults.add(("services", circle[0], "depends_on"), f"is a circular dependency: {' → '.join(circle)}")
+
+
+def _check_maintenance(data: Table, faults: ConfigFaults) -> None:
+    known = {EVERY}
+    for name, table in services_of(data):
+        known |= {name, *(alias for alias in _list(table, "aliases") if isinstance(alias, str))}
+    for index, plan in enumerate(_list(data, "maintenance")):
+        if not isinstance(plan, dict):
+            continue
+        if ("at" in plan) == ("starts" in plan or "ends" in plan):
+            faults.add(("maintenance", index), "needs either starts and ends, or at")
+        for number, name in enumerate(_list(plan, "services")):
+            if isinstance(name, str) and name not in known:
+                place: KeyPath = ("maintenance", index, "services", number)
+                faults.add(place, f"is not a service{did_you_mean(name, known)}")
+
+
+def _check_channels(data: Table, faults: ConfigFaults) -> None:
+    for place, webhook in webhooks_of(data):
+        if ("secrets" in webhook) == ("secrets_file" in webhook):
+            faults.add(place, "needs either secrets or secrets_file; `tentaculo alerts secret` makes one")
+    alerts = data.get("alerts")
+    if isinstance(alerts, dict):
+        named = {kind: alerts.get(kind) for kind in ("webhooks", "apprise")}
+        channels = {kind: table if isinstance(table, dict) else {} for kind, table in named.items()}
+        for name in channels["apprise"]:
+            if name in channels["webhooks"]:
+                faults.add(("alerts", "apprise", name), f"is taken already by {dotted(('alerts', 'webhooks', name))}")
 
 
 def _routes(table: Table) -> Iterator[tuple[int, Table]]:

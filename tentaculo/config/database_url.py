@@ -1,27 +1,45 @@
-"""Where the database is, resolved: what the gateway, `db upgrade` and alembic/env.py all open."""
+"""What a database URL means: its driver, its file, and its defaults. The gateway, the commands and Alembic use it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tentaculo.config.schema import Config
 
-_POSTGRESQL_DRIVER = "postgresql+pg8000://"
+_DRIVERS = {
+    "postgres": "postgresql+pg8000",
+    "postgresql": "postgresql+pg8000",
+    "postgresql+asyncpg": "postgresql+pg8000",
+    "sqlite+pysqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+}
+"""Schemes that get one of the two drivers that the gateway is shipped with. Other schemes stay."""
 
 
 def database_url(config: Config) -> str:
-    """The SQLAlchemy address with every default filled in. It may hold a password: never log or show it.
+    """The SQLAlchemy URL with its driver. It may contain a password: never log or show it.
 
-    A relative SQLite path becomes absolute, from the configuration file's folder. `postgresql://` and `postgres://`
-    get the one driver this project ships with, pg8000.
+    A relative SQLite path becomes absolute, from the folder of the configuration file.
     """
-    url = config.database.url.reveal()
-    for scheme in ("postgresql://", "postgres://"):
-        if url.startswith(scheme):
-            return _POSTGRESQL_DRIVER + url.removeprefix(scheme)
-    split = _split_sqlite(url)
-    if split is None:
+    url = with_driver(config.database.url.reveal())
+    file = _configured_file(config)
+    if file is None:
         return url
-    path, query = split
-    return f"sqlite:///{(config.folder / path).absolute()}{query}"
+    _, mark, query = url.partition("?")
+    return f"sqlite:///{file}{mark}{query}"
+
+
+def with_driver(url: str) -> str:
+    """`url` with a driver of the gateway in place of a general or an asynchronous one."""
+    scheme, separator, rest = url.partition("://")
+    return f"{_DRIVERS.get(scheme, scheme)}{separator}{rest}"
+
+
+def sqlite_file(database: str | None) -> Path | None:
+    """The file of a SQLite database, from the path in its URL; None for memory and for SQLite's own `file:` form."""
+    if not database or database == ":memory:" or database.startswith("file:"):
+        return None
+    return Path(database)
 
 
 def is_sqlite(config: Config) -> bool:
@@ -31,18 +49,12 @@ def is_sqlite(config: Config) -> bool:
 
 def make_database_folder(config: Config) -> None:
     """Make the folder of the SQLite file, if it is a file and the folder is missing. Raises OSError."""
-    split = _split_sqlite(config.database.url.reveal())
-    if split is not None:
-        (config.folder / split[0]).absolute().parent.mkdir(parents=True, exist_ok=True)
+    file = _configured_file(config)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _split_sqlite(url: str) -> tuple[str, str] | None:
-    """Path and query (with its `?`) of a SQLite file, None for anything that is not a plain file."""
-    scheme, separator, rest = url.partition(":///")
-    if not separator or scheme not in ("sqlite", "sqlite+pysqlite"):
-        return None
-    path, mark, query = rest.partition("?")
-    # SQLite's own URI form names memory or a file in its own way, and is passed on as it is.
-    if not path or path == ":memory:" or path.startswith("file:"):
-        return None
-    return path, mark + query
+def _configured_file(config: Config) -> Path | None:
+    scheme, _, rest = with_driver(config.database.url.reveal()).partition(":///")
+    file = sqlite_file(rest.partition("?")[0]) if scheme == "sqlite" else None
+    return None if file is None else (config.folder / file).absolute()

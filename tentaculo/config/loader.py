@@ -1,4 +1,4 @@
-"""From a TOML file and the environment to one frozen Config, or to every fault at once."""
+"""Loads a TOML file and the environment into one frozen Config, or reports every fault at once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import copy
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tentaculo.config.cross_checks import Table, check
-from tentaculo.config.duty_checks import check_duty, duty_oddities, resolve_secrets
 from tentaculo.config.environment import CONFIG, lay_over, process_environment, read
 from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults
 from tentaculo.config.reader import REFUSED, reader_for
@@ -18,6 +19,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.secrets import resolve
 
 DEFAULT_NAME = "tentaculo.toml"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Loaded:
 
     config: Config
     warnings: tuple[str, ...]
-    """What is odd but no fault, a sentence each."""
+    """What is suspicious but valid, one sentence each."""
     path: Path | None
     """The file it came from, absolute; None where there is none."""
 
@@ -59,8 +61,6 @@ def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path
     data = overlay.data
     faults = ConfigFaults(overlay.variables)
     check(data, faults)
-    check_duty(data, faults)
-    resolve_secrets(data, folder, faults)
     warnings = list(overlay.warnings)
     resolved = resolve(data, environ, folder, overlay.variables, faults)
     config = reader_for(Config)(data, (), faults.add)
@@ -68,7 +68,7 @@ def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path
     if config is REFUSED or found:
         raise ConfigError(found, path)
     whole: Config = config.with_names().replace(folder=folder.absolute(), plain_token=resolved)
-    return Loaded(whole, (*warnings, *_oddities(whole)), path)
+    return Loaded(whole, (*warnings, *_warnings(whole)), path)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -86,16 +86,41 @@ def _read_file(path: Path) -> dict[str, Any]:
     raise ConfigError([ConfigFault(str(path), message)], path.absolute())
 
 
-def _oddities(config: Config) -> list[str]:
+def _warnings(config: Config) -> list[str]:
     found = []
     if not config.auth.enabled:
-        beyond = [host for host, _ in config.server.addresses if host not in ("127.0.0.1", "::1", "localhost")]
+        beyond = [host for host, _ in config.server.addresses if host not in _LOOPBACK]
         if beyond:
-            found.append(f"auth.enabled is false: anyone who reaches {beyond[0]} may call every service")
+            found.append(f"auth.enabled is false: every client that reaches {beyond[0]} may call every service")
+        unsent = [
+            service.name
+            for service in config.services.values()
+            if service.token is not None and service.routes and not any(route.send_token for route in service.routes)
+        ]
+        if unsent:
+            found.append(
+                f"auth.enabled is false, so every caller is anonymous: only probes carry the token of {', '.join(unsent)};"
+                " set send_token on a route to send it with requests"
+            )
+    if config.auth.share_token and config.plain_token is not None:
+        found.append("auth.share_token is true: services receive the token that opens the gateway")
     # Without services it is the demonstration, which is one process.
     if config.server.workers > 1 and config.services:
         found.append(
             f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
-            " subscribers, so an event reaches only those who listen to the worker that took it"
+            " subscribers. An event reaches only the subscribers of the worker that received it"
         )
-    return found + duty_oddities(config)
+    return found + _alert_warnings(config)
+
+
+def _alert_warnings(config: Config) -> list[str]:
+    found = []
+    for name, webhook in config.alerts.webhooks.items():
+        address = urlsplit(webhook.url.reveal())
+        if address.scheme == "http" and address.hostname not in _LOOPBACK:
+            found.append(f"alerts.webhooks.{name} is not https://: others on the network can read its messages")
+    if (config.alerts.webhooks or config.alerts.apprise) and config.alerts.page is None:
+        found.append("alerts.page is not set: the links in alerts work on this machine only")
+    if config.alerts.apprise and find_spec("apprise") is None:
+        found.append("alerts.apprise needs a package that is not installed: pip install 'tentaculo-link[alerts]'")
+    return found

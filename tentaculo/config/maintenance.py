@@ -1,17 +1,15 @@
-"""The form of `[[maintenance]]`: when services are worked on by plan, once or again and again."""
+"""The tables `[[maintenance]]`: maintenance windows that happen once or repeat."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from tentaculo.config.constraints import NOT_EMPTY, Check, Parse, at_most_long
-from tentaculo.config.section import Section
+from tentaculo.config.section import Doc, Section
 
-EVERY: Final = "*"
-"""Stands for every service."""
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """In the order of `date.weekday()`."""
 _TIMES = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
@@ -21,7 +19,7 @@ def _check_times(value: str) -> str:
     if (found := _TIMES.fullmatch(value)) is None:
         raise ValueError('must be two times of day such as "02:00-04:30"')
     if found[1] + found[2] == found[3] + found[4]:
-        raise ValueError("begins when it ends")
+        raise ValueError("starts and ends at the same time")
     return value
 
 
@@ -50,7 +48,7 @@ def _check_reason(value: str) -> str:
     return value
 
 
-Moment = Annotated[datetime, Parse(_as_moment)]
+Moment = Annotated[datetime, Parse(_as_moment, {"type": "string"})]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Reason = Annotated[str, at_most_long(200), Check(_check_reason)]
 
@@ -59,26 +57,35 @@ class MaintenanceSettings(Section, frozen=True):
     """[[maintenance]]: one plan. Either `starts` and `ends`, or `at`."""
 
     services: Annotated[
-        tuple[str, ...], NOT_EMPTY, 'Names of the services that are worked on; ["*"] is every one. Required.'
+        tuple[str, ...],
+        NOT_EMPTY,
+        Doc('Names of the services; ["*"] is every service.', example=["example"], variant=["*"]),
     ]
-    reason: Annotated[Reason, "Why, in words that are shown. Default: planned maintenance."] = "planned maintenance"
+    reason: Annotated[Reason, Doc("Reason, as people see it.", example="a new disk")] = "planned maintenance"
     starts: Annotated[
-        Moment | None, "When it begins, if once: 2026-12-01T02:00:00Z; without an offset it is in zone. Default none."
+        Moment | None,
+        Doc(
+            "Start of a window that happens once. Without an offset it is in zone.",
+            example=datetime(2026, 12, 1, 2, tzinfo=UTC),
+        ),
     ] = None
-    ends: Annotated[Moment | None, "When it ends, if once. Default none."] = None
+    ends: Annotated[
+        Moment | None, Doc("End of a window that happens once.", example=datetime(2026, 12, 1, 4, 30, tzinfo=UTC))
+    ] = None
     at: Annotated[
-        Annotated[str, Check(_check_times)] | None,
-        'Times of day, if again and again: "02:00-04:30"; an end before the start is on the next day. Default none.',
+        Annotated[str, Check(_check_times, {"pattern": f"^({_TIMES.pattern})$"})] | None,
+        Doc(
+            "Start and end of a window that repeats, as times of day. An end before the start is on the next day.",
+            variant="02:00-04:30",
+        ),
     ] = None
     days: Annotated[
         tuple[Day, ...],
         NOT_EMPTY,
-        'Days of the week on which at begins: ["sat", "sun"]. Default: every day.',
+        Doc("Days of the week on which a window that repeats begins.", default="every day", variant=["sat", "sun"]),
     ] = DAYS
     zone: Annotated[
-        str,
-        Check(_check_zone),
-        'Time zone of starts, ends, at and days, "Europe/Madrid" say. Default "UTC".',
+        str, Check(_check_zone), Doc("Time zone of starts, ends, at and days.", variant="Europe/Madrid")
     ] = "UTC"
 
     def check(self) -> None:

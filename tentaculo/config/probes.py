@@ -1,4 +1,4 @@
-"""The form of `[services.<name>.probe]`: how a service is asked for its health, and what is expected of its answer."""
+"""The table `[services.<name>.probe]`: how a service is probed, and which responses are healthy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from tentaculo.config import conditions
 from tentaculo.config.conditions import Condition
 from tentaculo.config.constraints import NOT_EMPTY, Parse, at_least, at_most, at_most_long
-from tentaculo.config.section import Section
+from tentaculo.config.section import Doc, Section
 from tentaculo.config.types import Seconds, Share
 
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
@@ -75,12 +75,20 @@ def _as_statuses(value: Any) -> tuple[int, int]:
         raise ValueError('must be a status such as 204, or a range such as "200-299"')
     low, high = int(match[1]), int(match[2] or match[1])
     if low > high:
-        raise ValueError("is a range that ends before it begins")
+        raise ValueError("is a range whose end is before its start")
     return low, high
 
 
-Statuses = Annotated[tuple[int, int], Parse(_as_statuses)]
-Conditions = tuple[Annotated[Condition, Parse(_as_condition)], ...]
+_STATUS_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 100, "maximum": 599},
+        {"type": "string", "pattern": f"^{_STATUS.pattern}$"},
+    ]
+}
+Statuses = Annotated[tuple[int, int], Parse(_as_statuses, _STATUS_SCHEMA)]
+Conditions = tuple[
+    Annotated[Condition, Parse(_as_condition, {"type": "string", "maxLength": conditions.MAX_LENGTH})], ...
+]
 
 _OF_ANSWERS = ("contains", "matches", "require", "prefer")
 _OF_KIND = {
@@ -93,55 +101,65 @@ _OF_KIND = {
 
 
 class ProbeSettings(Section, frozen=True):
-    """How a service is asked for its health."""
+    """How the health of a service is probed."""
 
     kind: Annotated[
         Literal["http", "tcp", "tls", "websocket", "heartbeat"],
-        "http, websocket (a handshake), tls (the certificate), tcp (a connection) or heartbeat (the service"
-        " calls POST /vx11/heartbeat/NAME). Default http.",
+        Doc(
+            "Kind of the probe: http (a request), websocket (a handshake), tls (the certificate), tcp (a connection) or"
+            " heartbeat (the service sends POST /vx11/heartbeat/NAME)."
+        ),
     ] = "http"
-    interval: Annotated[Seconds, "Seconds between probes. Default 10."] = 10
+    interval: Annotated[Seconds, Doc("Time between probes.", unit="seconds")] = 10
     jitter: Annotated[
-        Share, at_most(0.5), "Share of the interval by which it varies at random, up to 0.5. Default 0.1."
+        Share, at_most(0.5), Doc("Share of the interval by which it varies at random, from 0 to 0.5.")
     ] = 0.1
     recheck: Annotated[
-        Seconds, "Seconds to the next probe while the last one contradicts what is believed. Default 1."
+        Seconds,
+        Doc("Time to the next probe while the last result contradicts the current state.", unit="seconds"),
     ] = 1
-    timeout: Annotated[Seconds, "Seconds one probe may take. Default 3."] = 3
+    timeout: Annotated[Seconds, Doc("How long one probe may take.", unit="seconds")] = 3
     failures: Annotated[
-        int, at_least(1), "Probes in a row that must find it worse before that is believed. Default 3."
+        int, at_least(1), Doc("Worse results in a row after which the state becomes worse.", unit="probes")
     ] = 3
     successes: Annotated[
-        int, at_least(1), "Probes in a row that must find it better before that is believed. Default 2."
+        int, at_least(1), Doc("Better results in a row after which the state becomes better.", unit="probes")
     ] = 2
-    method: Annotated[
-        Literal["GET", "HEAD", "POST", "OPTIONS"], "Method of the request: GET, HEAD, POST or OPTIONS. Default GET."
-    ] = "GET"
+    method: Annotated[Literal["GET", "HEAD", "POST", "OPTIONS"], Doc("Method of the request.")] = "GET"
     status: Annotated[
         tuple[Statuses, ...],
         NOT_EMPTY,
-        'Statuses of the answer, and ranges of them, that are well: [200, "300-399"]. Default [200].',
+        Doc('Statuses, and ranges of them, of a healthy response: [200, "300-399"].', default="[200]", example=[200]),
     ] = ((200, 200),)
     contains: Annotated[
-        Annotated[str, NOT_EMPTY, at_most_long(_MOST)] | None, "Text that the answer's body must contain. Default none."
+        Annotated[str, NOT_EMPTY, at_most_long(_MOST)] | None,
+        Doc("Text that the response body must contain.", example="ready"),
     ] = None
     matches: Annotated[
-        Annotated[Pattern, Parse(_as_pattern)] | None,
-        "Regular expression that must match within the answer's body. Default none.",
+        Annotated[Pattern, Parse(_as_pattern, {"type": "string", "maxLength": _MOST})] | None,
+        Doc("Regular expression (RE2) that must match within the response body.", example="version [2-9]"),
     ] = None
     require: Annotated[
-        Conditions, "Conditions of the answer's JSON without which it is down, such as 'db.ok == true'. Default none."
+        Conditions,
+        Doc("Conditions of the JSON response. The service is down if one is false.", example=["db.ok == true"]),
     ] = ()
     prefer: Annotated[
-        Conditions, "Conditions without which it is degraded, such as 'queue.depth < 100'. Default none."
+        Conditions,
+        Doc(
+            "Conditions of the JSON response. The service is degraded if one is false.",
+            example=["queue.depth < 100", "workers[0].alive"],
+        ),
     ] = ()
-    slow: Annotated[Seconds | None, "Seconds after which an answer is degraded. Default none."] = None
+    slow: Annotated[
+        Seconds | None,
+        Doc("Response time above which the service is degraded.", unit="seconds", example=1),
+    ] = None
     certificate_days: Annotated[
         int,
         at_least(0),
-        "Days that the certificate of an https address must still hold, else degraded. Default 14.",
+        Doc("The service is degraded if its certificate is valid for fewer days than this.", unit="days"),
     ] = 14
-    silence: Annotated[Seconds, "Seconds without a heartbeat after which it is down. Default 60."] = 60
+    silence: Annotated[Seconds, Doc("Time without a heartbeat after which the service is down.", unit="seconds")] = 60
 
     def check(self) -> None:
         """Raises ValueError where it has keys that its kind or its method does not know."""

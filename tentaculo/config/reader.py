@@ -18,11 +18,12 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 from tentaculo.config.constraints import Check, Parse, Prepare
 from tentaculo.config.errors import ConfigError, ConfigFaults, KeyPath, did_you_mean
 from tentaculo.config.section import Section, keys_of
+from tentaculo.config.types import parse_flag
 
 Note = Callable[[KeyPath, str], None]
-"""Told of each fault: where, and what in a sentence."""
+"""Receives each fault: its path and a message."""
 Reader = Callable[[Any, KeyPath, Note], Any]
-"""Gives the value of what stands at a place, or notes its faults and gives REFUSED."""
+"""Returns the value for the data at a path, or reports its faults and returns REFUSED."""
 
 REFUSED: Final = object()
 """In place of a value that has a fault."""
@@ -32,8 +33,6 @@ AnySection = TypeVar("AnySection", bound=Section)
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?")
 _MOST_DIGITS = 1000
 """Python itself reads no number of more than some thousands."""
-_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
-_FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 
 
 class EnvironmentText(str):
@@ -52,7 +51,7 @@ def read(section: type[AnySection], data: Mapping[str, Any]) -> AnySection:
 
 @cache
 def reader_for(form: Any) -> Reader:
-    """What reads values of `form`. Raises TypeError for a type that is no form."""
+    """The reader for values of `form`. Raises TypeError for an unsupported type."""
     origin, args = get_origin(form), get_args(form)
     if origin is Annotated:
         return _marked(args[0], args[1:])
@@ -237,11 +236,7 @@ def _whole_number(data: Any) -> int:
 
 def _flag(data: Any) -> bool:
     if isinstance(data, EnvironmentText):
-        if data.lower() in _TRUE:
-            return True
-        if data.lower() in _FALSE:
-            return False
-        raise ValueError("must be true or false")
+        return parse_flag(data)
     # `enabled = "no"` must not be taken for a switch, in whichever direction.
     if not isinstance(data, bool):
         raise ValueError("must be true or false, without quotes")

@@ -1,7 +1,7 @@
-"""The form of the configuration: frozen values with unit and default on every key.
+"""The declarations of the configuration: every table with its keys, defaults and documentation.
 
-`load.py` reads the file and the environment into these; rooms receive them and never read either. An unknown key is a
-fault. Durations are seconds and sizes are bytes unless a description says otherwise.
+`loader.py` reads the file and the environment into these frozen values. An unknown key is a fault. Durations are in
+seconds and sizes in bytes unless the unit of a key says otherwise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tentaculo.config.alerts import AlertSettings, IncidentSettings
 from tentaculo.config.constraints import at_least, at_most
 from tentaculo.config.maintenance import MaintenanceSettings
 from tentaculo.config.reader import read
-from tentaculo.config.section import INTERNAL, Section
+from tentaculo.config.section import INTERNAL, Doc, Section
 from tentaculo.config.services import ServiceSettings
 from tentaculo.config.types import (
     Bytes,
@@ -35,21 +35,40 @@ class ServerSettings(Section, frozen=True):
     """[server]: where the gateway listens."""
 
     host: Annotated[
-        ListenHost, 'Address to listen on. Default "127.0.0.1"; "0.0.0.0" for all, "::" for all of IPv6.'
+        ListenHost,
+        Doc('Address to listen on: "0.0.0.0" for all IPv4 addresses, "::" for all IPv6 addresses.', active=True),
     ] = "127.0.0.1"
-    port: Annotated[Port, "Port to listen on. Default 8000; 0 takes any free port."] = 8000
+    port: Annotated[Port, Doc("Port to listen on.", zero="any free port", active=True)] = 8000
     listen: Annotated[
         tuple[Listen, ...],
-        'Several addresses in place of host and port: ["127.0.0.1:8000", "[::1]:8000"]. Default none.',
+        Doc("Several addresses to listen on, in place of host and port.", example=["127.0.0.1:8000", "[::1]:8000"]),
     ] = ()
     trusted_proxies: Annotated[
-        tuple[TrustedNetwork, ...], "Networks whose X-Forwarded-* and Forwarded headers are believed. Default none."
+        tuple[TrustedNetwork, ...],
+        Doc("Networks of proxies whose X-Forwarded-* and Forwarded headers are trusted.", example=["10.0.0.0/8"]),
     ] = ()
     workers: Annotated[
-        int, at_least(1), at_most(64), "Processes that share the addresses; more than one are supervised. Default 1."
+        int,
+        at_least(1),
+        at_most(64),
+        Doc("Worker processes that share the addresses. With more than one, a supervisor restarts them."),
     ] = 1
-    keepalive: Annotated[Seconds, "Seconds an idle client connection is kept. Default 75."] = 75
-    grace: Annotated[Seconds, "Seconds that requests in flight get when the gateway stops. Default 10."] = 10
+    keepalive: Annotated[
+        Seconds,
+        Doc(
+            "How long an idle client connection stays open.",
+            unit="seconds",
+            beyond="an idle client connection closes",
+        ),
+    ] = 75
+    grace: Annotated[
+        Seconds,
+        Doc(
+            "How long active requests may take to finish when the gateway stops.",
+            unit="seconds",
+            beyond="an active request when the gateway stops: 503 `stopping`, or a cut response",
+        ),
+    ] = 10
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -62,20 +81,35 @@ class ServerSettings(Section, frozen=True):
 class AuthSettings(Section, frozen=True):
     """[auth]: who may call."""
 
-    enabled: Annotated[bool, "Whether a token is asked for. Default true."] = True
-    tokens: Annotated[tuple[TokenHash, ...], 'Hashes of accepted tokens, "sha256:<64 hex digits>". Default none.'] = ()
+    enabled: Annotated[bool, Doc("Whether a request needs a token.", active=True)] = True
+    tokens: Annotated[
+        tuple[TokenHash, ...],
+        Doc("Hashes of accepted tokens, each sha256: and 64 hex digits.", example=["sha256:" + 64 * "0"]),
+    ] = ()
     token_file: Annotated[
-        Path | None, "File with one hash per line, made at the first start if no token is set. Default data/token."
+        Path | None,
+        Doc(
+            "File with one token hash a line. The first start makes it if there is no token.",
+            default="data/token",
+            example="data/token",
+        ),
     ] = None
-    open_websocket: Annotated[bool, "Whether /ws is open without a token. Default false."] = False
-    open_status: Annotated[bool, "Whether /status is open without a token. Default true."] = True
+    share_token: Annotated[
+        bool, Doc("Whether the gateway sends its own token (TENTACULO_TOKEN) to services without a token of their own.")
+    ] = False
+    open_websocket: Annotated[bool, Doc("Whether /ws needs no token.")] = False
+    open_status: Annotated[bool, Doc("Whether /status needs no token.")] = True
 
 
 class CorsSettings(Section, frozen=True):
     """[cors]: which web pages may call."""
 
     origins: Annotated[
-        tuple[Origin, ...], "Origins that may call with credentials and open WebSockets. Default: the Operator's six."
+        tuple[Origin, ...],
+        Doc(
+            "Origins of web pages that may send requests with credentials and open WebSockets.",
+            default="the six origins of the Operator",
+        ),
     ] = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173))
 
 
@@ -84,105 +118,246 @@ class DatabaseSettings(Section, frozen=True):
 
     url: Annotated[
         DatabaseUrl,
-        "SQLAlchemy address. A relative SQLite path is relative to this file. Default sqlite:///data/tentaculo.db.",
+        Doc(
+            "Database URL: sqlite:/// or postgresql://. A relative SQLite path starts at the folder of this file.",
+            active=True,
+        ),
     ] = Secret("sqlite:///data/tentaculo.db")
     auto_upgrade: Annotated[
-        bool | None, "Whether `serve` brings the schema up to date. Default: yes for SQLite, no for PostgreSQL."
+        bool | None,
+        Doc(
+            "Whether `tentaculo serve` brings the database schema up to date.",
+            default="true for SQLite, false for PostgreSQL",
+            example=True,
+        ),
     ] = None
 
 
 class HistorySettings(Section, frozen=True):
-    """[history]: how long what was met is kept, in the database."""
+    """[history]: how long counts and latencies are kept in the database."""
 
-    hours_of_minutes: Annotated[int, at_least(3), at_most(8760), "Hours for which each minute is kept. Default 48."] = (
-        48
-    )
-    days_of_hours: Annotated[int, at_least(2), at_most(3660), "Days for which each hour is kept. Default 90."] = 90
-    years_of_days: Annotated[int, at_least(1), at_most(100), "Years for which each day is kept. Default 2."] = 2
+    hours_of_minutes: Annotated[
+        int, at_least(3), at_most(8760), Doc("How long the values of each minute are kept.", unit="hours")
+    ] = 48
+    days_of_hours: Annotated[
+        int, at_least(2), at_most(3660), Doc("How long the values of each hour are kept.", unit="days")
+    ] = 90
+    years_of_days: Annotated[
+        int, at_least(1), at_most(100), Doc("How long the values of each day are kept.", unit="years")
+    ] = 2
 
 
 class LimitSettings(Section, frozen=True):
-    """[limits]: how long and how much, where a route says nothing else."""
+    """[limits]: time and size limits, unless a route has its own."""
 
-    connect: Annotated[Seconds, "Seconds to connect to an upstream, else 504. Default 5."] = 5
+    connect: Annotated[
+        Seconds,
+        Doc(
+            "How long connecting to an endpoint may take.",
+            unit="seconds",
+            beyond="504 `connect_timeout` (a route's `connect_timeout`)",
+        ),
+    ] = 5
     first_byte: Annotated[
-        Seconds, "Seconds from the request sent whole to the first byte of the answer, else 504. Default 30."
+        Seconds,
+        Doc(
+            "How long the first byte of the response may take after the request was sent completely.",
+            unit="seconds",
+            beyond="504 `upstream_timeout` (a route's `timeout`)",
+        ),
     ] = 30
     idle: Annotated[
-        Seconds, "Seconds of silence within an answer, then it is cut. Not for event streams or upgrades. Default 60."
+        Seconds,
+        Doc(
+            "How long a response may pause. Not for event streams and upgraded connections.",
+            unit="seconds",
+            beyond="the response is cut, logged as `upstream_idle`; a request body that pauses: 408; a request body"
+            " that the service stops reading: 504 (a route's `timeout`)",
+        ),
     ] = 60
     stall: Annotated[
         Seconds,
         at_most(1_000_000),
-        "Seconds that a client, or a service after an upgrade, may take nothing of what it is sent; then"
-        " its connection ends. Default 60.",
+        Doc(
+            "How long a client, or a service after an upgrade, may read nothing of what it is sent.",
+            unit="seconds",
+            beyond="the connection closes",
+        ),
     ] = 60
     headers: Annotated[
         int,
         at_least(1024),
         at_most(1024 * 1024),
-        "Bytes of a request's or an answer's head, else 431 or 502. Default 32768.",
+        Doc(
+            "Size of the head of a request or a response.",
+            unit="bytes",
+            beyond="414 `target_too_long` for the request line, 431 `headers_too_large` for the head; the head of a"
+            " response: 502 `response_head_too_large`",
+        ),
     ] = 32 * 1024
-    body: Annotated[Bytes, "Bytes of a request's body, else 413; 0 is unlimited. Default 0."] = 0
-    head_time: Annotated[Seconds, "Seconds a request's head may take to arrive, else 408. Default 10."] = 10
+    body: Annotated[
+        Bytes,
+        Doc(
+            "Size of a request body.",
+            unit="bytes",
+            zero="unlimited",
+            beyond="413 `body_too_large`, before a byte is read if Content-Length says so (a route's `max_body`)",
+        ),
+    ] = 0
+    head_time: Annotated[
+        Seconds,
+        Doc("How long the head of a request may take to arrive.", unit="seconds", beyond="408 `request_timeout`"),
+    ] = 10
     body_rate: Annotated[
-        Bytes, "Bytes a second that a request's body must reach, else 408; 0 asks for none. Default 500."
+        Bytes,
+        Doc(
+            "Slowest rate at which a request body may arrive.",
+            unit="bytes a second",
+            zero="no minimum",
+            beyond="408 `request_timeout`, after `limits.body_grace`; only the time that the gateway waits for the"
+            " client counts",
+        ),
     ] = 500
-    body_grace: Annotated[Seconds, "Seconds of waiting for a body before its rate counts. Default 10."] = 10
+    body_grace: Annotated[
+        Seconds,
+        Doc(
+            "How long the gateway waits for a request body before its rate counts.",
+            unit="seconds",
+            beyond="`limits.body_rate` applies",
+        ),
+    ] = 10
     connections: Annotated[
-        int, "Client connections at once, else 503; 0 takes what the descriptor limit allows. Default 0."
+        int,
+        Doc(
+            "Client connections at once.",
+            unit="connections",
+            zero="as many as the descriptor limit allows",
+            beyond="503 `overloaded` with Retry-After, and the connection closes",
+        ),
     ] = 0
     connections_per_address: Annotated[
-        int, "Client connections at once from one address, else 503; 0 is unlimited. Default 0."
+        int,
+        Doc(
+            "Client connections at once from one address.",
+            unit="connections",
+            zero="unlimited",
+            beyond="503 `overloaded` with Retry-After, and the connection closes",
+        ),
     ] = 0
     in_flight: Annotated[
         int,
         at_least(1),
-        "Requests at once on one upstream address, tunnels not counted; more wait. Default 4096.",
+        Doc(
+            "Requests at once to one endpoint. Upgraded connections do not count.",
+            unit="requests",
+            beyond="the next request waits in the queue of its service",
+        ),
     ] = 4096
-    queue: Annotated[int, "Requests that wait for one service, connect seconds at most, else 503. Default 1024."] = 1024
+    queue: Annotated[
+        int,
+        Doc(
+            "Requests that wait for one service, each for at most limits.connect seconds.",
+            unit="requests",
+            beyond="503 `overloaded` with Retry-After",
+        ),
+    ] = 1024
     events_body: Annotated[
         int,
         at_least(1024),
-        "Bytes of one event by ingest or WebSocket, else 413 or an error frame. Default 65536.",
+        Doc("Size of one event.", unit="bytes", beyond="413 `body_too_large`, or an error frame on `/ws`"),
     ] = 65536
-    subscribers: Annotated[int, at_least(1), "WebSocket subscribers at once, else 503. Default 1024."] = 1024
+    subscribers: Annotated[
+        int, at_least(1), Doc("WebSocket subscribers at once.", unit="subscribers", beyond="503 `overloaded`")
+    ] = 1024
     subscriber_queue: Annotated[
-        int, at_least(1), "Events that wait for one slow subscriber before it is cut off. Default 256."
+        int,
+        at_least(1),
+        Doc("Events that wait for one subscriber.", unit="events", beyond="the connection of this subscriber closes"),
     ] = 256
     probes: Annotated[
         int,
         at_least(4),
-        "Probes at once; a quarter of them for addresses whose last one took over a second. Default 256.",
+        Doc(
+            "Probes at once. A quarter of them is for endpoints whose last probe took more than a second.",
+            unit="probes",
+            beyond="the next probe waits",
+        ),
     ] = 256
-    resolve: Annotated[Seconds, "Seconds an upstream's looked-up name is believed. Default 30."] = 30
-    pool: Annotated[int, at_least(0), "Idle connections kept per upstream. Default 4096."] = 4096
+    resolve: Annotated[
+        Seconds,
+        Doc(
+            "How long the addresses of a host name are used.",
+            unit="seconds",
+            beyond="the host name of the endpoint is looked up again",
+        ),
+    ] = 30
+    pool: Annotated[
+        int,
+        at_least(0),
+        Doc("Idle connections to one endpoint.", unit="connections", beyond="the oldest idle connection closes"),
+    ] = 4096
 
 
 class LogSettings(Section, frozen=True):
     """[log]: what is written to standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], "Least level written. Default info."] = "info"
-    format: Annotated[Literal["auto", "json", "console"], "auto is console on a terminal, else json. Default auto."] = (
-        "auto"
-    )
-    access: Annotated[bool, "Whether each request is logged in one line. Default true."] = True
+    level: Annotated[Literal["debug", "info", "warning", "error"], Doc("Lowest level that is logged.")] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"], Doc("Format of a log line. auto is console on a terminal, else json.")
+    ] = "auto"
+    access: Annotated[bool, Doc("Whether each request is logged in one line.")] = True
 
 
 class Config(Section, frozen=True):
     """The whole configuration."""
 
-    server: ServerSettings = ServerSettings()
-    auth: AuthSettings = AuthSettings()
-    cors: CorsSettings = CorsSettings()
-    database: DatabaseSettings = DatabaseSettings()
-    history: HistorySettings = HistorySettings()
-    limits: LimitSettings = LimitSettings()
-    log: LogSettings = LogSettings()
-    incidents: IncidentSettings = IncidentSettings()
-    alerts: AlertSettings = AlertSettings()
-    maintenance: Annotated[tuple[MaintenanceSettings, ...], "Planned maintenance, one table each. Default none."] = ()
-    services: Annotated[dict[str, ServiceSettings], "The fleet, by name."] = {}
+    server: Annotated[ServerSettings, Doc("Where the gateway listens.", active=True)] = ServerSettings()
+    auth: Annotated[
+        AuthSettings,
+        Doc(
+            "Which tokens are accepted. A client sends a token as X-VX11-Token or as Authorization: Bearer."
+            " `tentaculo token new` makes one. The token in TENTACULO_TOKEN is accepted too. If there is no token,"
+            " the first start makes one and prints it.",
+            active=True,
+        ),
+    ] = AuthSettings()
+    cors: Annotated[CorsSettings, Doc("Which web pages may send requests.", active=True)] = CorsSettings()
+    database: Annotated[
+        DatabaseSettings,
+        Doc("Where health, history, incidents and events are stored. The proxy works without it.", active=True),
+    ] = DatabaseSettings()
+    history: Annotated[
+        HistorySettings,
+        Doc("How long the counts and latencies of requests and probes are kept in the database.", active=True),
+    ] = HistorySettings()
+    limits: Annotated[
+        LimitSettings, Doc("Time and size limits. Keys of a route override them for that route.", active=True)
+    ] = LimitSettings()
+    log: Annotated[LogSettings, Doc("What is written to standard error.", active=True)] = LogSettings()
+    incidents: Annotated[
+        IncidentSettings,
+        Doc("What counts as one incident. An incident opens when a service becomes unusable.", active=True),
+    ] = IncidentSettings()
+    alerts: Annotated[
+        AlertSettings,
+        Doc(
+            "When and where incidents are notified. `tentaculo alerts test` sends a test message on every channel.",
+            active=True,
+        ),
+    ] = AlertSettings()
+    maintenance: Annotated[
+        tuple[MaintenanceSettings, ...],
+        Doc("Maintenance windows, one table each.", variant="A maintenance window that repeats."),
+    ] = ()
+    services: Annotated[
+        dict[str, ServiceSettings],
+        Doc(
+            "The services, one table each. This one is an example: change its name and its URL.",
+            active=True,
+            names=("example", "workers"),
+            variant="A service with several endpoints and its own token.",
+        ),
+    ] = {}
 
     # Resolved by load.py; not keys of the file.
     folder: Annotated[Path, INTERNAL] = Path()

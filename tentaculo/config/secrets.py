@@ -1,35 +1,37 @@
-"""Tokens and files that a configuration only names: read once, at load, into the tables that are then checked."""
+"""Reads the tokens and files that a configuration names, into the tables that are validated afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from tentaculo.config.cross_checks import Table, services_of
+from tentaculo.config.cross_checks import Table, services_of, webhooks_of
 from tentaculo.config.environment import FLEET_TOKEN, PLAIN_TOKENS, read
 from tentaculo.config.errors import ConfigFaults, KeyPath
-from tentaculo.config.types import Secret, is_hash, is_token
+from tentaculo.config.types import Secret, is_hash, is_token, parse_flag
 
 DEFAULT_TOKEN_FILE = Path("data/token")
 """Where accepted hashes are kept, relative to the configuration file, unless `auth.token_file` says otherwise."""
-
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
 
 
 def resolve(
     data: Table, environ: Mapping[str, str], folder: Path, variables: Mapping[KeyPath, str], faults: ConfigFaults
 ) -> Secret | None:
-    """Put every service's token and whether it is enabled into `data`, and make paths of files absolute.
+    """Read the tokens, keys and variables that `data` names, and put their values into it.
 
-    `variables` says which values the environment set. Gives the plain token of the environment, if there is one.
+    Paths of files become absolute. `variables` has the values that the environment set. Returns the token of the
+    environment, None if there is none.
     """
     plain = _from_environment(environ, PLAIN_TOKENS, faults)
-    fleet = _from_environment(environ, (FLEET_TOKEN,), faults) or plain
+    fleet = _from_environment(environ, (FLEET_TOKEN,), faults)
+    if fleet is None and _is_true(data, "auth", "share_token"):
+        fleet = plain
     for name, table in services_of(data):
         _resolve_token(("services", name), table, folder, fleet, faults)
         if ("services", name, "enabled") not in variables:
             _resolve_enabled(("services", name), table, environ, faults)
+    for place, webhook in webhooks_of(data):
+        _resolve_keys(place, webhook, folder, faults)
     auth = data.get("auth")
     file = folder / DEFAULT_TOKEN_FILE
     if isinstance(auth, dict) and isinstance(auth.get("token_file"), str):
@@ -37,6 +39,26 @@ def resolve(
         auth["token_file"] = str(file)
     _check_hashes(file, faults)
     return None if plain is None else Secret(plain)
+
+
+def _resolve_keys(place: KeyPath, webhook: Table, folder: Path, faults: ConfigFaults) -> None:
+    if not isinstance(webhook.get("secrets_file"), str) or "secrets" in webhook:
+        return
+    file = folder / webhook["secrets_file"]
+    webhook["secrets_file"] = str(file)
+    text = _read(file, (*place, "secrets_file"), faults)
+    if text is not None:
+        lines = [line.strip() for line in text.splitlines()]
+        webhook["secrets"] = [line for line in lines if line and not line.startswith("#")]
+
+
+def _is_true(data: Table, section: str, key: str) -> bool:
+    table = data.get(section)
+    value = table.get(key) if isinstance(table, dict) else None
+    try:
+        return value is True or (isinstance(value, str) and parse_flag(value))
+    except ValueError:  # the reader reports it
+        return False
 
 
 def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: ConfigFaults) -> str | None:
@@ -73,12 +95,10 @@ def _resolve_enabled(place: KeyPath, table: Table, environ: Mapping[str, str], f
     found = read(environ, variable) if isinstance(variable, str) else None
     if found is None:
         return
-    if found[1].lower() in _TRUE:
-        table["enabled"] = True
-    elif found[1].lower() in _FALSE:
-        table["enabled"] = False
-    else:
-        faults.add((*place, "enabled_env"), f"{variable} must be true or false (or 1, yes, on, 0, no, off)")
+    try:
+        table["enabled"] = parse_flag(found[1])
+    except ValueError as error:
+        faults.add((*place, "enabled_env"), f"{variable} {error}")
 
 
 def _check_hashes(file: Path, faults: ConfigFaults) -> None:

@@ -1,7 +1,4 @@
-"""The form of `[services.<name>]`: where a service is, how it is asked for its health, and which paths lead to it.
-
-The same rules as in `schema.py`: frozen, unit and default on every key, an unknown key is a fault.
-"""
+"""The table `[services.<name>]`: the endpoints of a service, its health probe and its routes."""
 
 from __future__ import annotations
 
@@ -11,8 +8,9 @@ from urllib.parse import urlsplit
 
 from tentaculo.config.constraints import at_least, more_than
 from tentaculo.config.probes import ProbeSettings
-from tentaculo.config.section import INTERNAL, Section
+from tentaculo.config.section import INTERNAL, Doc, Section
 from tentaculo.config.types import (
+    DEFAULT_PORTS,
     Bytes,
     HeaderName,
     HeaderValue,
@@ -24,50 +22,100 @@ from tentaculo.config.types import (
     Seconds,
     Share,
     Token,
+    Upgrade,
     VariableName,
 )
 from tentaculo.model.endpoint import Endpoint
 
 
 class BreakerSettings(Section, frozen=True):
-    """When a failing upstream is given a rest."""
+    """When the circuit breaker of an endpoint opens."""
 
-    failures: Annotated[int, at_least(1), "Failures in a row that open it. Default 5."] = 5
-    rate: Annotated[Share, more_than(0), "Share of failing requests, from 0 to 1, that opens it too. Default 0.5."] = (
-        0.5
-    )
+    failures: Annotated[int, at_least(1), Doc("Failures in a row that open it.", unit="requests")] = 5
+    rate: Annotated[
+        Share, more_than(0), Doc("Share of failed requests within the window that opens it, from 0 to 1.")
+    ] = 0.5
     requests: Annotated[
-        int, at_least(1), "Requests within the window below which the share opens nothing. Default 20."
+        int,
+        at_least(1),
+        Doc("Requests within the window that are needed before the share counts.", unit="requests"),
     ] = 20
-    window: Annotated[Seconds, "Seconds of which the requests are counted. Default 10."] = 10
+    window: Annotated[Seconds, Doc("Time in which requests are counted.", unit="seconds")] = 10
     degraded_rate: Annotated[
-        Share, "Share of failing requests, at least 5 of them, that is shown as degraded. Default 0.1."
+        Share,
+        Doc("Share of failed requests, with at least 5 failures, above which the service is degraded."),
     ] = 0.1
-    open_for: Annotated[Seconds, "Seconds it stays open before one trial. Default 10."] = 10
+    open_for: Annotated[Seconds, Doc("How long it stays open before it lets one request through.", unit="seconds")] = 10
 
 
 class RouteSettings(Section, frozen=True):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
-    prefix: Annotated[PathPrefix, 'Path prefix, "/" for everything that no other route takes. Required.']
+    prefix: Annotated[
+        PathPrefix,
+        Doc(
+            'Path prefix. The longest one wins; "/" takes every path that no other route takes.',
+            example="/example",
+            variant="/example/v1",
+            active=True,
+        ),
+    ]
     host: Annotated[
-        RouteHost | None, "Only for this Host (without port); it then goes before routes without one. Default any."
+        RouteHost | None,
+        Doc(
+            "Only requests with this Host, without a port. Such a route goes before routes without host.",
+            default="any",
+            example="example.org",
+        ),
     ] = None
-    strip: Annotated[bool, "Whether the prefix is removed before forwarding. Default false."] = False
-    to: Annotated[PathPrefix | None, "Replaces the prefix before forwarding. Default: the prefix is kept."] = None
+    strip: Annotated[bool, Doc("Whether the prefix is removed from the forwarded path.", example=True, active=True)] = (
+        False
+    )
+    to: Annotated[
+        PathPrefix | None,
+        Doc("Replaces the prefix in the forwarded path.", default="the prefix stays", variant="/v2"),
+    ] = None
     timeout: Annotated[
         Seconds | None,
-        "Seconds the upstream may stay silent, before the first byte and between bytes. Default [limits].",
+        Doc(
+            "How long the service may send nothing, before the first byte and between bytes.",
+            unit="seconds",
+            default="limits.first_byte and limits.idle",
+            example=60,
+        ),
     ] = None
-    connect_timeout: Annotated[Seconds | None, "Seconds to connect. Default limits.connect."] = None
-    max_body: Annotated[Bytes | None, "Bytes of a request's body, else 413; 0 is unlimited. Default limits.body."] = (
-        None
-    )
-    auth: Annotated[Literal["token", "none"], '"none" opens the route without a token. Default "token".'] = "token"
-    set_headers: Annotated[dict[HeaderName, HeaderValue], "Headers set on the request. Default none."] = {}
-    remove_headers: Annotated[tuple[HeaderName, ...], "Headers removed from the request. Default none."] = ()
-    set_response_headers: Annotated[dict[HeaderName, HeaderValue], "Headers set on the answer. Default none."] = {}
-    remove_response_headers: Annotated[tuple[HeaderName, ...], "Headers removed from the answer. Default none."] = ()
+    connect_timeout: Annotated[
+        Seconds | None,
+        Doc("How long connecting may take.", unit="seconds", default="limits.connect", example=5),
+    ] = None
+    max_body: Annotated[
+        Bytes | None,
+        Doc("Size of a request body.", unit="bytes", zero="unlimited", default="limits.body", example=0),
+    ] = None
+    auth: Annotated[Literal["token", "none"], Doc('Whether requests need a token; "none" needs no token.')] = "token"
+    send_token: Annotated[
+        bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
+    ] = False
+    upgrades: Annotated[
+        tuple[Upgrade, ...] | None,
+        Doc(
+            "Protocols that a request may switch to; with the key set, by any method.",
+            default='["websocket"], by GET',
+            example=["websocket", "tcp"],
+        ),
+    ] = None
+    set_headers: Annotated[
+        dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
+    ] = {}
+    remove_headers: Annotated[
+        tuple[HeaderName, ...], Doc("Headers to remove from the request.", example=["X-Debug"])
+    ] = ()
+    set_response_headers: Annotated[
+        dict[HeaderName, HeaderValue], Doc("Headers to set in the response.", example={"Cache-Control": "no-store"})
+    ] = {}
+    remove_response_headers: Annotated[
+        tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
+    ] = ()
 
     def check(self) -> None:
         """Raises ValueError where it says in two ways what becomes of the prefix."""
@@ -86,31 +134,63 @@ class ServiceSettings(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
     name: Annotated[str, INTERNAL] = ""
-    url: Annotated[HttpAddress | None, "Its address, http:// or https://, without a path. Required, or urls."] = None
-    urls: Annotated[tuple[HttpAddress, ...], "Several addresses in place of url, used in turn. Default none."] = ()
-    host: Annotated[HostHeader | None, "Host header for the upstream. Default: the client's own."] = None
-    aliases: Annotated[tuple[str, ...], "Other names it is known by. Default none."] = ()
-    depends_on: Annotated[
-        tuple[str, ...], "Services without which it cannot work: their failure explains its own. Default none."
-    ] = ()
-    enabled: Annotated[bool, "false: off on purpose, answered 503 and never a failure. Default true."] = True
-    enabled_env: Annotated[
-        VariableName | None, "Environment variable that, when set to true or false, decides enabled. Default none."
+    url: Annotated[
+        HttpAddress | None,
+        Doc(
+            "URL of its endpoint, http:// or https://, without a path. Required unless urls is set.",
+            example="http://127.0.0.1:9000",
+            active=True,
+        ),
     ] = None
-    off_reason: Annotated[str, "Shown while it is off. Default: off on purpose."] = "off on purpose"
+    urls: Annotated[
+        tuple[HttpAddress, ...],
+        Doc("URLs of several endpoints, in place of url.", variant=["http://127.0.0.1:9001", "http://127.0.0.1:9002"]),
+    ] = ()
+    host: Annotated[
+        HostHeader | None,
+        Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
+    ] = None
+    aliases: Annotated[tuple[str, ...], Doc("Other names of the service.", example=["sample"])] = ()
+    depends_on: Annotated[
+        tuple[str, ...],
+        Doc("Services that this one cannot work without. Their failure explains its own.", example=["workers"]),
+    ] = ()
+    enabled: Annotated[
+        bool, Doc("Whether the service is on. A service that is off answers 503 and never counts as a failure.")
+    ] = True
+    enabled_env: Annotated[
+        VariableName | None,
+        Doc("Environment variable with true or false that decides enabled.", example="EXAMPLE_ENABLED"),
+    ] = None
+    off_reason: Annotated[str, Doc("Reason that is shown while the service is off.")] = "off on purpose"
     token: Annotated[
         Token | None,
-        'Token sent to it as X-VX11-Token, "" for none. Default: TENTACULO_SERVICE_TOKEN, else the plain token.',
+        Doc(
+            'Token that the gateway sends to it as X-VX11-Token; "" sends none.',
+            default="TENTACULO_SERVICE_TOKEN",
+            variant="a-token-of-its-own",
+        ),
     ] = None
-    token_file: Annotated[Path | None, "File that holds the token it is sent, in place of token. Default none."] = None
-    health: Annotated[PathPrefixes, 'Health paths, tried in order until one answers well. Default ["/health"].'] = (
-        "/health",
-    )
+    token_file: Annotated[
+        Path | None,
+        Doc("File with the token that the gateway sends to it, in place of token.", example="example.token"),
+    ] = None
+    health: Annotated[
+        PathPrefixes,
+        Doc("Health paths. They are tried in order until one response is healthy.", active=True),
+    ] = ("/health",)
     routes: Annotated[
-        tuple[RouteSettings, ...], "Its routes. Default none: its health is watched, and nothing is forwarded."
+        tuple[RouteSettings, ...],
+        Doc(
+            "Its routes, one table each. Without a route the service is probed, and nothing is forwarded.",
+            active=True,
+            variant="A route that replaces its prefix.",
+        ),
     ] = ()
-    breaker: Annotated[BreakerSettings, "When a failing address of it is given a rest."] = BreakerSettings()
-    probe: Annotated[ProbeSettings, "How it is asked for its health."] = ProbeSettings()
+    breaker: Annotated[BreakerSettings, Doc("When the circuit breaker of an endpoint opens.", active=True)] = (
+        BreakerSettings()
+    )
+    probe: Annotated[ProbeSettings, Doc("How the health of the service is probed.", active=True)] = ProbeSettings()
 
     def check(self) -> None:
         """Raises ValueError where it has no address, or both forms of them."""
@@ -127,6 +207,5 @@ class ServiceSettings(Section, frozen=True):
         """The addresses, taken apart."""
         parts = [urlsplit(url) for url in self.addresses]
         return tuple(
-            Endpoint(self.name, p.hostname or "", p.port or (443 if p.scheme == "https" else 80), p.scheme == "https")
-            for p in parts
+            Endpoint(self.name, p.hostname or "", p.port or DEFAULT_PORTS[p.scheme], p.scheme == "https") for p in parts
         )

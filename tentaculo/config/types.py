@@ -1,4 +1,4 @@
-"""The forms that single values of the configuration may take.
+"""The types of single values in the configuration.
 
 No message repeats the value it refuses: it may be a token, or an address that holds a password.
 """
@@ -24,18 +24,24 @@ _YEAR = 366 * 24 * 3600
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# A protocol, perhaps with its version (RFC 9110 section 7.8).
+_UPGRADE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+_CARRIES_HTTP = re.compile(r"h2|http|tls", re.IGNORECASE)
 _FRAMING_HEADERS = frozenset(
     ("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""Port of a URL without one, by scheme."""
+_TRUE_WORDS = frozenset({"true", "t", "yes", "y", "on", "1"})
+_FALSE_WORDS = frozenset({"false", "f", "no", "n", "off", "0"})
 DATABASE_SCHEMES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "postgresql+pg8000")
 
 
 class Secret:
-    """Text that nothing shows by accident."""
+    """Secret text. repr() and logs do not show it."""
 
     __slots__ = ("_text",)
 
@@ -78,8 +84,18 @@ def _check_header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("is not a header name")
     if value.lower() in _FRAMING_HEADERS:
-        raise ValueError("is about the connection, which is the gateway's; a service's Host is set by its key `host`")
+        raise ValueError(
+            "belongs to the connection, which the gateway manages; the key `host` of a service sets its Host"
+        )
     return value
+
+
+def _check_upgrade(value: str) -> str:
+    if not _UPGRADE.fullmatch(value):
+        raise ValueError("is not a protocol's name")
+    if _CARRIES_HTTP.match(value):
+        raise ValueError("carries HTTP again, and would lead past routes and tokens")
+    return value.lower()
 
 
 def _check_header_value(value: str) -> str:
@@ -189,11 +205,11 @@ def _check_origin(value: str) -> str:
         host, port = split_host_port(authority)
     except ValueError:
         separator = ""
-    if not separator or scheme not in _DEFAULT_PORTS:
+    if not separator or scheme not in DEFAULT_PORTS:
         raise ValueError("must be an origin such as http://localhost:8020, without a path")
     # Browsers leave the scheme's own port out of the Origin header.
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{shown}:{port}"
+    return f"{scheme}://{shown}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{shown}:{port}"
 
 
 def _check_hash(value: str) -> str:
@@ -238,6 +254,16 @@ def is_service_name(value: str) -> bool:
     return _SERVICE_NAME.fullmatch(value) is not None
 
 
+def parse_flag(text: str) -> bool:
+    """The flag that a word in an environment variable means, in any case. Raises ValueError for every other word."""
+    word = text.lower()
+    if word in _TRUE_WORDS:
+        return True
+    if word in _FALSE_WORDS:
+        return False
+    raise ValueError("must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)")
+
+
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -247,20 +273,21 @@ Share = Annotated[float, at_least(0), at_most(1)]
 Pause = Annotated[float, at_least(0), at_most(_YEAR)]
 Bytes = Annotated[int, at_least(0)]
 Port = Annotated[int, at_least(0), at_most(65535)]
-PathPrefix = Annotated[str, Check(_check_prefix)]
-PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple), NOT_EMPTY]
-HeaderName = Annotated[str, Check(_check_header_name)]
+PathPrefix = Annotated[str, Check(_check_prefix, {"pattern": "^/"})]
+PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple, {"type": "string", "pattern": "^/"}), NOT_EMPTY]
+HeaderName = Annotated[str, Check(_check_header_name, {"pattern": f"^{_HEADER_NAME.pattern}$"})]
 HeaderValue = Annotated[str, Check(_check_header_value)]
+Upgrade = Annotated[str, Check(_check_upgrade)]
 HostHeader = Annotated[str, Check(_check_host_header)]
 RouteHost = Annotated[str, Check(_check_route_host)]
 ListenHost = Annotated[str, Check(_check_listen_host)]
 Listen = Annotated[str, Check(_check_listen)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-TrustedNetwork = Annotated[Network, Parse(_as_network)]
-Origin = Annotated[str, Check(_check_origin)]
-HttpAddress = Annotated[str, Check(_check_address)]
-TokenHash = Annotated[str, Check(_check_hash)]
-AnySecret = Annotated[Secret, Parse(_as_secret)]
+TrustedNetwork = Annotated[Network, Parse(_as_network, {"type": "string"})]
+Origin = Annotated[str, Check(_check_origin, {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})]
+HttpAddress = Annotated[str, Check(_check_address, {"pattern": "^https?://"})]
+TokenHash = Annotated[str, Check(_check_hash, {"pattern": f"^{_HASH.pattern}$"})]
+AnySecret = Annotated[Secret, Parse(_as_secret, {"type": "string"})]
 Token = Annotated[AnySecret, Check(_check_token)]
 DatabaseUrl = Annotated[AnySecret, Check(_check_database)]
-VariableName = Annotated[str, Check(_check_variable)]
+VariableName = Annotated[str, Check(_check_variable, {"pattern": f"^{_VARIABLE.pattern}$"})]

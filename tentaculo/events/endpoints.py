@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 from aiohttp import web
@@ -13,14 +13,12 @@ from tentaculo.config.schema import Config
 from tentaculo.events.cardinality import Cardinality
 from tentaculo.events.hub import Hub
 from tentaculo.events.ids import EventIds
-from tentaculo.events.ingest import Ingest, expect_later
+from tentaculo.events.ingest import Ingest
 from tentaculo.events.pipeline import EventPipeline, Store
 from tentaculo.events.websocket import EventSocketHandler
+from tentaculo.model.clock import utc_now
+from tentaculo.server.request_body import expect_later
 from tentaculo.tasks import TaskGroup
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def routes(
@@ -30,7 +28,7 @@ def routes(
     store: Store,
     tasks: TaskGroup,
     *,
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[web.RouteDef]:
     """`POST /events/ingest`, `/ws` and `GET /debug/events/cardinality`.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 
 from tentaculo.events import json_codec
 from tentaculo.events.pipeline import EventPipeline
@@ -21,13 +20,12 @@ from tentaculo.events.schemas import (
     validate,
 )
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.request_body import check_uncompressed, read_body
 
 log = structlog.get_logger(__name__)
 
 NAME_LENGTH = 128
 """Characters that a source, a type or a client id may have."""
-READ_SECONDS = 10.0
-"""How long the body of one event may take to arrive."""
 
 
 class Envelope(NamedTuple):
@@ -101,7 +99,7 @@ def _rejection(faults: Sequence[FieldError]) -> Problem:
 def check_media_type(request: web.Request) -> None:
     """Raise `Problem` (415) unless the body says it is JSON and is not compressed.
 
-    A body without a media type is refused as well: a web page can send such a one across origins without asking.
+    A body without a media type is refused too: a web page can send it to another origin without a CORS preflight.
     """
     if hdrs.CONTENT_TYPE not in request.headers:
         detail = "The request has no Content-Type; send application/json."
@@ -110,39 +108,7 @@ def check_media_type(request: web.Request) -> None:
     if major != "application" or not (minor == "json" or minor.endswith("+json")):
         detail = "Events are application/json; with curl add -H 'Content-Type: application/json'."
         raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept": "application/json"})
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
-        detail = "Events are taken uncompressed."
-        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
-
-
-async def expect_later(request: web.Request) -> None:
-    """Leave `Expect: 100-continue` to `read_body`, so that a refusal spares the client the upload."""
-
-
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes.
-
-    Raises `Problem`: 413 as soon as it is known to be larger, 408 if it takes longer than `READ_SECONDS`, 400 if its
-    framing is broken.
-    """
-    too_large = Problem(Failure.BODY_TOO_LARGE, f"An event may have {limit} bytes.")
-    if request.content_length is not None and request.content_length > limit:
-        raise too_large
-    if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    body = bytearray()
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise too_large
-    except TimeoutError:
-        raise Problem(Failure.REQUEST_TIMEOUT, f"The event took longer than {READ_SECONDS:g} s to arrive.") from None
-    except web.RequestPayloadError:
-        raise Problem(Failure.BAD_REQUEST, "The body's framing is broken.") from None
-    return bytes(body)
+    check_uncompressed(request)
 
 
 class Ingest:

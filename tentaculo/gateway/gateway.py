@@ -23,8 +23,9 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.ids import EventIds
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.health_service import HealthService, utc_now
+from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.model.clock import utc_now
 from tentaculo.model.health import Health, ProbeResult
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.proxy.handler import Proxy
@@ -48,7 +49,7 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.telemetry.request_record import RequestRecord
-from tentaculo.web import heartbeat, history, incidents, metrics, status_page, vx11
+from tentaculo.web import heartbeat, history, incidents, liveness, metrics, status_page, vx11
 
 CannotListen = CannotListenError
 
@@ -96,7 +97,7 @@ class Gateway:
         self.fleet = HealthService(config, self._recorder)
         self.desk = IncidentService(config, self.fleet, self._recorder, page=self._page)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
-        self.proxy = Proxy(config, self._proxy_needs())
+        self.proxy = Proxy(config, self.fleet.breakers, self._proxy_needs())
         self.fleet.on_probe.append(self._inform_proxy)
 
     def __repr__(self) -> str:
@@ -230,15 +231,15 @@ class Gateway:
         app.add_routes(heartbeat.routes(callers, self.fleet.beat))
         app.add_routes(incidents.routes(self.desk.books, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
+        app.add_routes(liveness.routes(phase=lambda: self._phase, store_problem=lambda: recorder.problem))
         app.add_routes(
             metrics.routes(
-                phase=lambda: self._phase,
                 snapshot=board.snapshot,
                 store_problem=lambda: recorder.problem,
                 dropped=lambda: recorder.dropped,
                 traffic=self.proxy.traffic.totals,
                 load=lambda: metrics.Load(self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())),
-                duty=lambda: metrics.AlertStats(*self.desk.numbers()),
+                alert_stats=lambda: metrics.AlertStats(*self.desk.numbers()),
                 worker=coordination.number if coordination else None,
             )
         )
@@ -260,7 +261,6 @@ class Gateway:
             cors=self._cors,
             responses=self._responses,
             requests=self._requests,
-            breaker=self.fleet.breakers.of,
             health_path=self.fleet.board.health_path,
             why_off=self.fleet.why_off,
             why_open=self.fleet.why_open,

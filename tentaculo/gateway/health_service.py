@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
@@ -16,6 +15,7 @@ from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
+from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
@@ -31,11 +31,6 @@ _WRITING_GAP = 0.5
 """Seconds during which changed rows are collected before one write. One write per probe would cost as much as the probe."""
 _EVALUATION_GAP = 0.1
 """Least seconds between two evaluations of one endpoint's requests."""
-
-
-def utc_now() -> datetime:
-    """The time of day."""
-    return datetime.now(UTC)
 
 
 Listener = Callable[[Transition, ServiceView], None]

@@ -16,7 +16,7 @@ from itertools import islice
 import structlog
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.health_service import HealthService, utc_now
+from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.incidents.alert_message import MessageContext
 from tentaculo.incidents.alert_policy import Notification
@@ -24,6 +24,7 @@ from tentaculo.incidents.error_rate import ErrorRates
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
+from tentaculo.model.clock import utc_now
 from tentaculo.model.health import ServiceView, Transition
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup

@@ -73,7 +73,7 @@ class _Entry:
     healthy_path: str | None = None
     last_seen_well: datetime | None = None
     published: tuple[Health, str | None] = field(init=False)
-    """Health and root as they were told last."""
+    """Health and root in the last transition."""
 
     def __post_init__(self) -> None:
         self.published = (self.health, self.root)
@@ -129,8 +129,8 @@ class Board:
         self._entries = {name: _entry(service, start) for name, service in config.services.items()}
 
     def __repr__(self) -> str:
-        well = sum(entry.health.is_healthy for entry in self._entries.values())
-        return f"<Board: {well} of {len(self._entries)} services healthy>"
+        healthy = sum(entry.health.is_healthy for entry in self._entries.values())
+        return f"<Board: {healthy} of {len(self._entries)} services healthy>"
 
     def accept_result(self, result: ProbeResult) -> ProbeUpdate:
         """Record one probe result and return everything that follows from it.
@@ -201,7 +201,7 @@ class Board:
         return self._dependencies.parents(service)
 
     def health_path(self, service: str) -> str:
-        """The health path that last answered well, else the first configured one; KeyError for an unknown name."""
+        """The health path of the last healthy probe, else the first configured one; KeyError for an unknown name."""
         entry = self._entries[service]
         return entry.healthy_path or entry.service.health[0]
 
@@ -233,7 +233,7 @@ class Board:
             roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
             for name, one in self._entries.items():
                 one.explained_by = roots.get(name)
-            # The one that changed comes first: who hears of all knows the root before those whom it explains.
+            # The service that changed comes first: a listener sees the root before the services it explains.
             touched = (entry, *(one for one in self._entries.values() if one is not entry))
         changed = []
         for one in touched:

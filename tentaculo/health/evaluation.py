@@ -73,7 +73,7 @@ def evaluate(
     secret: str = "",
     probe: ProbeSettings = _PLAIN,
 ) -> ProbeResult:
-    """The result of a probe from its attempts, in order; only the last one can have been answered well.
+    """The result of a probe from its attempts, in order; only the last one can be a success.
 
     `probe` says what is expected of that answer besides.
     """
@@ -118,9 +118,9 @@ def _failed(attempts: Sequence[ProbeAttempt]) -> str:
     paths: dict[str, list[str]] = {}
     for attempt in attempts:
         paths.setdefault(attempt.words, []).append(attempt.path)
-    told = [f"{words} at {_listed(where)}" for words, where in paths.items()]
-    told += dict.fromkeys(_HINTS[attempt.code] for attempt in attempts if attempt.code in _HINTS)
-    return "; ".join(told)
+    parts = [f"{words} at {_listed(where)}" for words, where in paths.items()]
+    parts += dict.fromkeys(_HINTS[attempt.code] for attempt in attempts if attempt.code in _HINTS)
+    return "; ".join(parts)
 
 
 def _listed(items: Iterable[str]) -> str:

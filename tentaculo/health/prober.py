@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Self
 
@@ -19,6 +19,7 @@ from tentaculo.health.probes import KINDS
 from tentaculo.health.probes.attempt import ProbeAttempt, ProbeFunction, ProbeTarget
 from tentaculo.health.probes.failure_reasons import note_failure, note_timeout
 from tentaculo.health.probes.http import MAX_BODY, Response
+from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import ProbeResult
 
@@ -33,10 +34,6 @@ MAX_HEADERS = 100
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _BY_PATH = ("http", "websocket")
 """Kinds that probe health paths. The others probe the endpoint itself."""
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Prober:
@@ -56,7 +53,7 @@ class Prober:
         *,
         path_timeout: float | None = None,
         last_heartbeat: Callable[[str], tuple[float, bytes] | None] | None = None,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._services = config.services
         self._name_ttl = config.limits.resolve

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+GATEWAY_NAME = "tentaculo_link"
+"""Name of the gateway among the services, in VX11's own answers and in its database table."""
+GATEWAY_ALIAS = "gateway"
+"""Second name of the gateway. No service may have either name."""
+
 
 class BreakerState(StrEnum):
     """The three states of a circuit breaker."""
@@ -52,7 +57,7 @@ class BreakerView:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How often something went well, and how often it failed."""
+    """Number of successes and of failures."""
 
     ok: int = 0
     failed: int = 0

@@ -159,4 +159,4 @@ class Transition:
     """In words, why it is `after` now."""
     at: datetime
     root: str | None = None
-    """The service whose failure explains this one's; None where it is its own, and where it is well."""
+    """The service whose failure explains this one's; None where it is its own root, and where it is healthy."""

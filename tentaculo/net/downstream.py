@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from ssl import SSLContext
 from typing import Any, Protocol
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
+from tentaculo.net.response_headers import RawHeaders
 
 
 class Body(Protocol):

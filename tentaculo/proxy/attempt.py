@@ -13,7 +13,7 @@ from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
+from tentaculo.upstream.load_balancer import Lease
 from tentaculo.upstream.pool import Pool
 
 
@@ -22,10 +22,9 @@ class UpstreamAttempt:
 
     __slots__ = (
         "_answer",
-        "_balancer",
         "_call",
         "_connection",
-        "_member",
+        "_lease",
         "_shared",
         "_tunnel",
         "_visit",
@@ -33,8 +32,7 @@ class UpstreamAttempt:
         "error",
     )
 
-    _balancer: LoadBalancer
-    _member: EndpointState
+    _lease: Lease
     _connection: UpstreamConnection
 
     def __init__(self, visit: ProxiedRequest, body: Body | None) -> None:
@@ -86,32 +84,29 @@ class UpstreamAttempt:
         """The answer was cut: the client must not take it for whole."""
         self._visit.abort()
 
-    async def run(self, balancer: LoadBalancer, member: EndpointState, begun: UpstreamConnection | None = None) -> None:
-        """Forward to one address, on which the request has been counted; tunnels are not.
+    async def run(self, lease: Lease, begun: UpstreamConnection | None = None) -> None:
+        """Forward to the endpoint of `lease`, which counts the request, unless it is a tunnel, and is not released.
 
         `begun` is a connection of it on which the request has been sent already. A stale keep-alive
         connection is replaced by a new one where that is safe. Raises `ExchangeError`, or `ConnectionError` when the
         client has gone.
         """
         self.error = None
-        call, pool = self._call, member.pool
+        call, pool = self._call, lease.endpoint.pool
         self._writer.upstream = pool.upstream
-        self._balancer, self._member = balancer, member
+        self._lease = lease
         if begun is not None and call.body is not None:
             call.sent = len(call.body.read_nowait())
-        try:
-            connection = begun or pool.take_idle(repeatable=call.is_repeatable)
-            if connection is not None:
-                try:
-                    await self._run_on(connection, pool, is_sent=connection is begun)
-                    return
-                except UpstreamError as error:
-                    is_stale = error.untouched and error.failure is Failure.CONNECTION_LOST
-                    if not is_stale or not call.is_replayable:
-                        raise
-            await self._run_on(await pool.connect(call.plan.connect), pool)
-        finally:
-            balancer.leave(member)
+        connection = begun or pool.take_idle(repeatable=call.is_repeatable)
+        if connection is not None:
+            try:
+                await self._run_on(connection, pool, is_sent=connection is begun)
+                return
+            except UpstreamError as error:
+                is_stale = error.untouched and error.failure is Failure.CONNECTION_LOST
+                if not is_stale or not call.is_replayable:
+                    raise
+        await self._run_on(await pool.connect(call.plan.connect), pool)
 
     async def _run_on(self, connection: UpstreamConnection, pool: Pool, *, is_sent: bool = False) -> None:
         upload: asyncio.Task[None] | None = None
@@ -138,8 +133,10 @@ class UpstreamAttempt:
         assert head is not None
         assert fields is not None
         inbound, client = self._visit.inbound, self._visit.request.protocol
-        chosen, offered = split_list(fields.upgrade or b""), split_list(inbound.fields.upgrade or b"")
-        if not inbound.wants_upgrade or not chosen or not set(chosen) <= set(offered):
+        plan = self._visit.admitted.plan
+        chosen = set(split_list(fields.upgrade or b""))
+        offered = inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)
+        if not chosen or not chosen <= {protocol.lower() for protocol in offered}:
             self._answer.status = 0
             raise UpstreamError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
         upstream, early = connection.upgrade(self._visit.admitted.plan.limits.stall)
@@ -153,11 +150,10 @@ class UpstreamAttempt:
         client.set_parser(tunnel)
         tunnel.open(early)
         self._shared.tunnels.add(tunnel)
-        self._balancer.leave(self._member)
+        self._lease.stop_counting()
         try:
             await tunnel.wait()
         finally:
-            self._balancer.enter(self._member)
             self._shared.tunnels.discard(tunnel)
 
     def _make_call(self, body: Body | None) -> relay.UpstreamRequest:

@@ -23,7 +23,7 @@ from tentaculo.proxy.retries import forward_with_retries, request_body
 from tentaculo.proxy.state import ProxyState
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import outcome_of
-from tentaculo.upstream.load_balancer import EndpointState
+from tentaculo.upstream.load_balancer import Lease
 
 
 class WholeRequest(Request, Protocol):
@@ -36,7 +36,7 @@ class WholeRequest(Request, Protocol):
 class FastPath(ProxiedRequest):
     """One request. `start` it once; `client_closed` when its client goes."""
 
-    __slots__ = ("_body", "_done", "_has_left", "_member", "_size", "_task", "_ticket", "_upstream")
+    __slots__ = ("_body", "_done", "_has_left", "_lease", "_size", "_task", "_upstream")
 
     def __init__(
         self, shared: ProxyState, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -60,8 +60,7 @@ class FastPath(ProxiedRequest):
         self._done = done
         self._body: Body | None = None
         self._size = 0
-        self._member: EndpointState | None = None
-        self._ticket = 0
+        self._lease: Lease | None = None
         self._upstream: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_left = False
@@ -105,13 +104,10 @@ class FastPath(ProxiedRequest):
         body = self._body = request_body(self)
         if balancer is None or balancer.has_queue or inbound.is_chunked or inbound.fields.expect is not None:
             return False
-        member = self._member = balancer.choose()
-        if member is None:
+        lease = self._lease = balancer.acquire()
+        if lease is None:
             return False
-        self._ticket = member.ticket
-        # Counted before anything is waited for: until then the next request would be let through as well.
-        balancer.enter(member)
-        upstream = member.pool.take_idle(repeatable=inbound.method in relay.IDEMPOTENT)
+        upstream = lease.endpoint.pool.take_idle(repeatable=inbound.method in relay.IDEMPOTENT)
         if upstream is None:
             return False
         self._upstream = upstream
@@ -149,11 +145,11 @@ class FastPath(ProxiedRequest):
     def _relay(self, upstream: UpstreamConnection) -> SentResponse:
         """The whole answer in one write, and the connection back to its pool."""
         inbound, admitted, answer = self.inbound, self.admitted, upstream.answer
-        plan, member, record = admitted.plan, self._member, self.record
+        plan, lease, record = admitted.plan, self._lease, self.record
         head, fields = answer.head, answer.fields
         assert head is not None
         assert fields is not None
-        assert member is not None
+        assert lease is not None
         body = b"".join(upstream.take())
         closes = self.shared.is_draining
         keep_alive = self.keep_alive and not closes
@@ -164,7 +160,7 @@ class FastPath(ProxiedRequest):
             self.write(b"%b%b%b\r\n%b" % (known.head, self.id_lines, admitted.cors_lines, framed))
         else:
             writer = self.response_writer()
-            writer.upstream = member.pool.upstream
+            writer.upstream = lease.endpoint.pool.upstream
             block, is_chunked = writer.final(head, fields, closes)
             keep_alive = writer.keep_alive
             self.write(block + (relay.framed_whole(body) if is_chunked else body))
@@ -178,15 +174,12 @@ class FastPath(ProxiedRequest):
         if upstream is not None:
             upstream.on_progress = None
             self.shared.under_way.discard(upstream)
-        member, self._member = self._member, None
-        if member is None:
+        lease, self._lease = self._lease, None
+        if lease is None:
             return
         if upstream is not None:
-            member.pool.give_back(upstream)
-        balancer = self.admitted.plan.balancer
-        assert balancer is not None
-        balancer.leave(member)
-        member.breaker.record(self._ticket, outcome, reason)
+            lease.endpoint.pool.give_back(upstream)
+        lease.release(outcome, reason)
 
     def _go_on(self) -> None:
         """From here on in a task."""
@@ -198,7 +191,7 @@ class FastPath(ProxiedRequest):
     async def _forward(self, begun: UpstreamConnection | None) -> None:
         stays = False
         try:
-            sent = await finish_with(self, forward_with_retries(self, self._body, self._member, self._ticket, begun))
+            sent = await finish_with(self, forward_with_retries(self, self._body, self._lease, begun))
             stays = sent.keep_alive is True
         except ConnectionError:
             pass  # noted; what is left of the client's connection is closed

@@ -27,6 +27,7 @@ from tentaculo.proxy.fast_path import FastPath, WholeRequest
 from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest, finish_with
 from tentaculo.proxy.retries import forward_with_retries, request_body
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
+from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
@@ -34,11 +35,12 @@ from tentaculo.upstream.pool import Pool
 class Proxy:
     """Forwards whatever a route takes."""
 
-    def __init__(self, config: Config, needs: ProxyDependencies) -> None:
+    def __init__(self, config: Config, breakers: CircuitBreakers, needs: ProxyDependencies) -> None:
+        """`breakers` has the circuit breaker of each configured endpoint."""
         self._balancers = {
             service.name: LoadBalancer(
                 [
-                    EndpointState(Pool(upstream, config.limits), needs.breaker(upstream), config.limits.in_flight)
+                    EndpointState(Pool(upstream, config.limits), breakers.of(upstream), config.limits.in_flight)
                     for upstream in service.upstreams
                 ],
                 config.limits.queue,
@@ -46,8 +48,8 @@ class Proxy:
             for service in config.services.values()
             if service.enabled
         }
-        self._members = {
-            member.pool.upstream: member for balancer in self._balancers.values() for member in balancer.members
+        self._endpoints = {
+            state.pool.upstream: state for balancer in self._balancers.values() for state in balancer.endpoints
         }
         self._shared = ProxyState(config, needs, self._balancers)
         self.traffic = self._shared.traffic
@@ -59,8 +61,8 @@ class Proxy:
 
     def note_probe(self, upstream: Endpoint, *, is_well: bool) -> None:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
-        if (member := self._members.get(upstream)) is not None:
-            member.standing.note_probe(is_well=is_well)
+        if (state := self._endpoints.get(upstream)) is not None:
+            state.outliers.note_probe(is_well=is_well)
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection. Tunnels and event streams are closed."""
@@ -75,9 +77,8 @@ class Proxy:
         self.stop_accepting()
         self.end_exchanges()
         await self._shared.tasks.close()
-        for balancer in self._balancers.values():
-            for member in balancer.members:
-                member.pool.close()
+        for state in self._endpoints.values():
+            state.pool.close()
 
     def takes_asterisk(self, inbound: InboundRequest) -> bool:
         """Whether a route takes `OPTIONS *`."""

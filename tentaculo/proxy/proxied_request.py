@@ -33,8 +33,8 @@ class JudgedRequest(Protocol):
     """The target that the upstream is to see."""
     hides_authorization: bool
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
-    is_foreign_preflight: bool
-    """Whether this is a preflight that carries no token."""
+    is_authenticated: bool
+    """Whether the caller sent an accepted token."""
 
 
 class ProxiedRequest:
@@ -96,8 +96,8 @@ class ProxiedRequest:
                     keep_alive=self.keep_alive,
                     body=inbound.trace(),
                 )
-            # The caller of a preflight is unknown: the service's own token, which vouches for it, is not added.
-            token_line = b"" if judged.is_foreign_preflight else plan.token_line
+            # The service's own token vouches for the caller, so an anonymous one does not get it added.
+            token_line = plan.token_line if judged.is_authenticated or plan.sends_token else b""
             block = outbound_block(
                 inbound, plan, via=shared.name, token_line=token_line, hides_authorization=judged.hides_authorization
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
 from tentaculo.net.response_headers import ResponseHeaders
@@ -14,7 +15,6 @@ from tentaculo.proxy.router import reverse_path
 _COOKIE_PATH = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.IGNORECASE)
 _CORS = b"access-control-"
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def cached_head(
@@ -215,4 +215,4 @@ class ResponseHeadBuilder:
 
 def _plain(scheme: str, authority: str) -> str:
     """An authority in the form that compares: in lower case, without the scheme's own port."""
-    return authority.lower().removesuffix(_DEFAULT_PORTS[scheme])
+    return authority.lower().removesuffix(f":{DEFAULT_PORTS[scheme]}")

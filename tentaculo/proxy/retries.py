@@ -14,7 +14,7 @@ from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError, outcome_of
-from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
+from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
 
 
 def request_body(visit: ProxiedRequest) -> Body | None:
@@ -28,18 +28,16 @@ def request_body(visit: ProxiedRequest) -> Body | None:
 async def forward_with_retries(
     visit: ProxiedRequest,
     body: Body | None,
-    member: EndpointState | None = None,
-    ticket: int = 0,
+    lease: Lease | None = None,
     begun: UpstreamConnection | None = None,
 ) -> SentResponse:
     """Forward an admitted request. Raises `Problem` while the client has not been answered.
 
-    `member` is an address that was chosen before, on which the request is counted, with its breaker's `ticket`, and
-    `begun` a connection to it on which the request is already.
+    `lease` is that of an endpoint that was chosen before, and `begun` a connection to it on which the request was sent.
     """
     exchange, record = UpstreamAttempt(visit, body), visit.record
     try:
-        await _forward(exchange, visit, member, ticket, begun)
+        await _forward(exchange, visit, lease, begun)
     finally:
         record.status, record.sent, record.received = exchange.status, exchange.sent, exchange.received
         if exchange.error is not None:
@@ -50,8 +48,7 @@ async def forward_with_retries(
 async def _forward(
     exchange: UpstreamAttempt,
     visit: ProxiedRequest,
-    member: EndpointState | None,
-    ticket: int,
+    lease: Lease | None,
     begun: UpstreamConnection | None,
 ) -> None:
     plan, balancer = visit.admitted.plan, visit.admitted.plan.balancer
@@ -59,16 +56,14 @@ async def _forward(
     tried: list[EndpointState] = []
     failed: UpstreamError | None = None
     while True:
-        if member is None:
-            member = await _choose(plan, balancer, tried)  # 4
-            if member is None:
-                raise _no_member(visit, plan, balancer) if failed is None else _failed(plan, failed)
-            ticket = member.ticket
-            balancer.enter(member)
-        tried.append(member)
+        if lease is None:
+            lease = await _acquire(plan, balancer, tried)  # 4
+            if lease is None:
+                raise _no_endpoint(visit, plan, balancer) if failed is None else _failed(plan, failed)
+        tried.append(lease.endpoint)
         outcome, reason = Outcome.NEUTRAL, ""
         try:
-            await exchange.run(balancer, member, begun)  # 5
+            await exchange.run(lease, begun)  # 5
             outcome, reason = outcome_of(exchange.status)
             return
         except UpstreamError as error:
@@ -81,24 +76,24 @@ async def _forward(
             if not exchange.may_repeat(error):
                 raise _failed(plan, error) from None
         finally:
-            member.breaker.record(ticket, outcome, reason)  # 6
-        member, begun = None, None
+            lease.release(outcome, reason)  # 6
+        lease, begun = None, None
 
 
-async def _choose(plan: CompiledRoute, balancer: LoadBalancer, tried: list[EndpointState]) -> EndpointState | None:
-    """An address, waited for where only room is missing; None where more than that is. Raises `Problem`."""
-    member = None if balancer.has_queue else balancer.choose(tried)
-    while member is None and (balancer.has_queue or balancer.is_full(tried)):
-        if not await balancer.room(plan.connect):
+async def _acquire(plan: CompiledRoute, balancer: LoadBalancer, tried: list[EndpointState]) -> Lease | None:
+    """A lease, waited for if only room is missing; None if more than that is. Raises `Problem`."""
+    lease = None if balancer.has_queue else balancer.acquire(tried)
+    while lease is None and (balancer.has_queue or balancer.is_full(tried)):
+        if not await balancer.wait_for_room(plan.connect):
             raise Problem(Failure.OVERLOADED, None, {"service": plan.service.name}, {"Retry-After": "1"})
-        member = balancer.choose(tried)
-        if member is None and not balancer.is_full(tried):
-            balancer.wake()
+        lease = balancer.acquire(tried)
+        if lease is None and not balancer.is_full(tried):
+            balancer.wake_next()
             break
-    return member
+    return lease
 
 
-def _no_member(visit: ProxiedRequest, plan: CompiledRoute, balancer: LoadBalancer) -> Problem:
+def _no_endpoint(visit: ProxiedRequest, plan: CompiledRoute, balancer: LoadBalancer) -> Problem:
     seconds = max(1, math.ceil(balancer.retry_after()))
     known = visit.shared.needs.why_open(plan.service.name)
     extra = {"service": plan.service.name, "retry_after": seconds, **known}

@@ -28,9 +28,12 @@ class CompiledRoute:
         "response_rules",
         "rewrites",
         "route",
+        "sends_token",
         "service",
         "service_name",
         "token_line",
+        "upgrade_methods",
+        "upgrades",
     )
 
     def __init__(
@@ -54,12 +57,18 @@ class CompiledRoute:
         self.default_host = service.upstreams[0].authority.encode()
         """For a client of HTTP/1.0 that names no host."""
         token = service.token.reveal() if service.token is not None else ""
+        self.sends_token = route.send_token
+        """Whether anonymous requests carry the service's token too."""
         self.token_line = f"X-VX11-Token: {token}\r\n".encode() if token else b""
         self.request_rules = HeaderRules(route.set_headers, route.remove_headers)
         self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)
         outside = route.prefix.rstrip("/")
         self.rewrites = route.replacement != outside
         """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
+        self.upgrades = frozenset(name.encode() for name in route.upgrades or ("websocket",))
+        """Protocols that a request may switch to, in lower case."""
+        self.upgrade_methods = None if route.upgrades else ("GET",)
+        """Methods that may; None for any."""
         self.public_prefix = outside if self.rewrites else ""
         """For X-Forwarded-Prefix."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tentaculo.config.schema import Config
-from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.downstream import Request
 from tentaculo.net.inbound_request import InboundRequest
@@ -20,7 +19,7 @@ from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.telemetry.request_record import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.load_balancer import Breaker, LoadBalancer
+from tentaculo.upstream.load_balancer import LoadBalancer
 
 
 class Responses(Protocol):
@@ -54,7 +53,6 @@ class ProxyDependencies:
     cors: CorsPolicy
     responses: Responses
     requests: RequestLog
-    breaker: Callable[[Endpoint], Breaker]
     health_path: Callable[[str], str]
     """The path at which a service, by name, last answered a probe well, else the first it declares."""
     why_off: Callable[[str], str]

@@ -1,18 +1,23 @@
-"""Which web pages may call (the Fetch standard's CORS protocol). Pure; used for proxied and native paths alike."""
+"""Which web pages may call the gateway: the Fetch standard's CORS protocol, and the Origin check of a WebSocket."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
 
 from tentaculo.config.schema import CorsSettings
+from tentaculo.config.types import DEFAULT_PORTS
 
 _MAX_AGE = 600
-"""Seconds a browser may remember a preflight's answer."""
-_NOTHING: Mapping[str, str] = {}
+"""Seconds for which a browser may cache the response to a preflight."""
+_NO_HEADERS: Mapping[str, str] = {}
+# urlsplit accepts text that no browser sends: control characters, user information, a path.
+_ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f]+", re.IGNORECASE)
 
 
 class CorsPolicy:
-    """Answers for the listed origins, with credentials; every other origin gets nothing from us."""
+    """CORS response headers for the listed origins, with credentials. Other origins get no CORS header."""
 
     def __init__(self, config: CorsSettings) -> None:
         self.origins = frozenset(config.origins)
@@ -26,9 +31,9 @@ class CorsPolicy:
         return origin is not None and origin in self.origins
 
     def headers(self, origin: str | None) -> Mapping[str, str]:
-        """What an answer to `origin` carries; nothing where it is not listed."""
+        """The CORS headers of a response to `origin`; empty when the origin is not listed."""
         if origin is None or origin not in self.origins:
-            return _NOTHING
+            return _NO_HEADERS
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
@@ -43,14 +48,14 @@ class CorsPolicy:
         return "".join([f"{name}: {value}\r\n" for name, value in self.headers(origin).items()]).encode("latin-1")
 
     def preflight(self, origin: str | None, method: str | None, headers: str | None) -> Mapping[str, str] | None:
-        """The headers of the answer (204) to a preflight, or None where this is none of ours.
+        """The headers of the 204 response to a preflight, or None when the request is not a preflight of a listed origin.
 
         `method` and `headers` are the values of Access-Control-Request-Method and -Headers. Both are echoed: a list
-        would have to name every header of every service, and credentials rule out `*`.
+        would have to name every header of every service, and `*` is not allowed with credentials.
         """
         if origin is None or method is None or origin not in self.origins:
             return None
-        answer = {
+        response_headers = {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
             "Access-Control-Allow-Methods": method,
@@ -58,5 +63,26 @@ class CorsPolicy:
             "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
         }
         if headers:
-            answer["Access-Control-Allow-Headers"] = headers
-        return answer
+            response_headers["Access-Control-Allow-Headers"] = headers
+        return response_headers
+
+
+def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
+    """Whether a page from `origin` may call a gateway that was addressed as `host`.
+
+    None means that the request has no `Origin` header: it does not come from a browser and is allowed. Otherwise the
+    origin must be one of `origins`, or have the host and port of `host`, the `Host` header. `null` is never allowed.
+    """
+    if origin is None:
+        return True
+    if origin.lower() in {allowed.lower().rstrip("/") for allowed in origins}:
+        return True
+    if _ORIGIN.fullmatch(origin) is None:
+        return False
+    try:
+        page, gateway = urlsplit(origin), urlsplit(f"//{host}")
+        default = DEFAULT_PORTS[page.scheme]
+        same_port = (page.port or default) == (gateway.port or default)
+    except (ValueError, KeyError):
+        return False
+    return bool(page.hostname) and page.hostname == gateway.hostname and same_port

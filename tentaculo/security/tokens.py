@@ -20,10 +20,10 @@ def hash_token(token: str) -> str:
 
 
 class TokenCheck(Enum):
-    """The answer to a token check."""
+    """What a token check found."""
 
     OPEN = "open"
-    """No token is asked for."""
+    """Authentication is off: every caller is anonymous."""
     BY_HEADER = "by_header"
     """`X-VX11-Token` authenticated."""
     BY_BEARER = "by_bearer"
@@ -32,9 +32,9 @@ class TokenCheck(Enum):
     WRONG = "wrong"
 
     @property
-    def is_allowed(self) -> bool:
-        """Whether the request may go on."""
-        return self in (TokenCheck.OPEN, TokenCheck.BY_HEADER, TokenCheck.BY_BEARER)
+    def is_authenticated(self) -> bool:
+        """Whether an accepted token was sent."""
+        return self is TokenCheck.BY_HEADER or self is TokenCheck.BY_BEARER
 
 
 class Tokens:
@@ -61,12 +61,14 @@ class Tokens:
     def check(self, header: bytes | None, authorization: bytes | None) -> TokenCheck:
         """Judge a request by its `X-VX11-Token` and `Authorization` values (raw bytes, None where absent).
 
-        `X-VX11-Token` decides when both are there.
+        `X-VX11-Token` decides when both are there. An empty token is a missing one.
         """
         if not self._enabled:
             return TokenCheck.OPEN
-        if header is not None:
+        if header is not None and header.strip():
             return TokenCheck.BY_HEADER if self.accepts(header) else TokenCheck.WRONG
         if authorization is not None and authorization[:7].lower() == b"bearer ":
-            return TokenCheck.BY_BEARER if self.accepts(authorization[7:].strip()) else TokenCheck.WRONG
+            token = authorization[7:].strip()
+            if token:
+                return TokenCheck.BY_BEARER if self.accepts(token) else TokenCheck.WRONG
         return TokenCheck.MISSING

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.origin import is_allowed
+from tentaculo.security.cors import CorsPolicy, is_allowed
 from tentaculo.security.tokens import TokenCheck, Tokens
 
 
@@ -31,20 +30,20 @@ class AccessControl:
             inbound.first(b"access-control-request-headers"),
         )
 
-    def authorise(self, inbound: InboundRequest) -> bool:
-        """Check the request's token. Raises `Problem` (401, 403).
+    def authenticate(self, inbound: InboundRequest, *, needs_token: bool) -> TokenCheck:
+        """Check the request's token. Raises `Problem` (401, 403) if it `needs_token` and none is accepted.
 
-        True if the token came in `Authorization`, which must then not be forwarded.
+        On an open route an unknown token is no error: it may be the service's own affair.
         """
         fields = inbound.fields
         check = fields.token_check
-        if check is None:
+        if not isinstance(check, TokenCheck):
             check = fields.token_check = self._tokens.check(fields.token, fields.authorization)
-        if check is TokenCheck.MISSING:
+        if needs_token and check is TokenCheck.MISSING:
             raise Problem(Failure.AUTH_REQUIRED)
-        if check is TokenCheck.WRONG:
+        if needs_token and check is TokenCheck.WRONG:
             raise Problem(Failure.FORBIDDEN)
-        return check is TokenCheck.BY_BEARER
+        return check
 
     def check_origin(self, inbound: InboundRequest) -> None:
         """Raise `Problem` (403) if a page of another origin, which is not listed, asks for a WebSocket.

@@ -7,16 +7,15 @@ connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import StreamReader
 from aiohttp.http import HttpVersion
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from tentaculo.net.response_headers import RawHeaders
 from tentaculo.server.message_boundaries import HEAD_END
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
 MAX_REMEMBERED = 4096
 """Bytes of the last request's head that are remembered for each connection."""
 # Not OPTIONS and TRACE, whose fields are changed on their way, nor what is no path.

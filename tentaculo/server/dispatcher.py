@@ -25,6 +25,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.downstream import Request
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest
 from tentaculo.net.sent_response import SentResponse
+from tentaculo.security.tokens import TokenCheck
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.buffered_request import BufferedRequest
 from tentaculo.server.connection import ClientConnection
@@ -45,6 +46,7 @@ class JudgedRequest:
     __slots__ = (
         "hides_authorization",
         "inbound",
+        "is_authenticated",
         "is_foreign_preflight",
         "keep_alive",
         "record",
@@ -64,6 +66,8 @@ class JudgedRequest:
         """The target that an upstream is to see."""
         self.hides_authorization = False
         """Whether Authorization carried the gateway's token."""
+        self.is_authenticated = False
+        """Whether the caller sent an accepted token."""
         self.is_foreign_preflight = False
         """Whether this is the preflight of an origin that is not listed: it carries no token and is the service's."""
         self.response: SentResponse | None = None
@@ -229,8 +233,10 @@ class Dispatcher:
             if headers is not None:
                 return self._send(judged, request, 204, headers)
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
-        if route.needs_token and not judged.is_foreign_preflight:  # 5
-            judged.hides_authorization = access.authorise(inbound)
+        if not judged.is_foreign_preflight:  # 5
+            check = access.authenticate(inbound, needs_token=route.needs_token)
+            judged.is_authenticated = check.is_authenticated
+            judged.hides_authorization = check is TokenCheck.BY_BEARER
         # A native handler reads Upgrade itself, and less strictly than `wants_upgrade` does.
         if inbound.fields.upgrade is not None and (route.is_native or inbound.wants_upgrade):
             access.check_origin(inbound)

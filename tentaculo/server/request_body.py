@@ -1,4 +1,4 @@
-"""The JSON body of an admin call: asked for by its media type, bounded, and judged whole."""
+"""Bounded bodies of native requests, and their decoding as JSON."""
 
 from __future__ import annotations
 
@@ -6,47 +6,77 @@ import asyncio
 from typing import TypeVar
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
 
 READ_SECONDS = 10.0
 """How long a body may take to arrive."""
-MOST_BYTES = 64 * 1024
+MAX_JSON_BYTES = 64 * 1024
+"""Largest body that `read_json_body` accepts."""
 
 T = TypeVar("T")
 
 
-async def read_json_body(request: web.Request, shape: type[T]) -> T:
-    """The body as `shape`, a msgspec Struct that forbids unknown fields.
+async def expect_later(request: web.Request) -> None:
+    """The `expect_handler` of a route whose handler calls `read_body`.
 
-    Raises `Problem`: 415 unless it says it is plain `application/json` (a web page cannot send that to another origin
-    without asking), 413 where it is too large, 408 where it takes too long, 400 where it does not fit.
+    `read_body` sends `100 Continue` itself, so that a refused request does not upload its body first.
     """
-    if request.content_type != "application/json" or hdrs.CONTENT_TYPE not in request.headers:
-        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, "Send application/json.", headers={"Accept": "application/json"})
+
+
+def check_uncompressed(request: web.Request) -> None:
+    """Raise `Problem` (415) when the body has a content coding."""
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
-        detail = "The body is taken uncompressed."
+        detail = "The body must not be compressed."
         raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes. The route must have `expect_later` as its `expect_handler`.
+
+    Raises `Problem`: 413 as soon as the body is known to be larger, 408 when it takes longer than `READ_SECONDS`, 400
+    when its framing is broken.
+    """
+    too_large = Problem(Failure.BODY_TOO_LARGE, f"The body may have at most {limit} bytes.")
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large
+    if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     body = bytearray()
     try:
         async with asyncio.timeout(READ_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > MOST_BYTES:
-                    raise Problem(Failure.BODY_TOO_LARGE, f"The body may have {MOST_BYTES} bytes.")
+                if len(body) > limit:
+                    raise too_large
     except TimeoutError:
         raise Problem(Failure.REQUEST_TIMEOUT, f"The body took longer than {READ_SECONDS:g} s to arrive.") from None
     except web.RequestPayloadError:
         raise Problem(Failure.BAD_REQUEST, "The body's framing is broken.") from None
+    return bytes(body)
+
+
+async def read_json_body(request: web.Request, shape: type[T]) -> T:
+    """The body decoded as `shape`, a msgspec Struct that forbids unknown fields.
+
+    Raises `Problem`: 415 unless the media type is `application/json` (a web page cannot send that to another origin
+    without a CORS preflight) and the body is uncompressed, 400 when it does not match `shape`, and as `read_body` does
+    with the limit `MAX_JSON_BYTES`.
+    """
+    if request.content_type != "application/json" or hdrs.CONTENT_TYPE not in request.headers:
+        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, "Send application/json.", headers={"Accept": "application/json"})
+    check_uncompressed(request)
+    body = await read_body(request, MAX_JSON_BYTES)
     try:
-        return msgspec.json.decode(bytes(body), type=shape)
+        return msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Problem(Failure.BAD_REQUEST, f"The body does not fit: {_words(error)}") from None
+        raise Problem(Failure.BAD_REQUEST, f"The body does not fit: {_reason(error)}") from None
 
 
-def _words(error: Exception) -> str:
-    # The library's words name the member and what it should be, and at most a few characters of what came.
+def _reason(error: Exception) -> str:
+    # msgspec names the field and the expected type, and quotes at most a few characters of the body.
     if isinstance(error, msgspec.ValidationError):
         text = str(error).replace("`$.", "`")
         return "".join(c if c.isprintable() else " " for c in text)[:200] + "."

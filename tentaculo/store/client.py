@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
+from tentaculo.model.clock import utc_now
 from tentaculo.model.event import Event
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period
@@ -36,10 +37,6 @@ CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class StoreClient:
     """Stores events, history and the services' rows through one writer thread behind a bounded queue.
 
@@ -51,7 +48,7 @@ class StoreClient:
         self,
         url: str,
         *,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
         max_events: int = 1024,
         max_services: int = 4096,
         max_history: int = 4096,

@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, literal_column, select, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    inspect,
+    literal_column,
+    make_url,
+    select,
+    update,
+)
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from tentaculo.config.database_url import sqlite_file, with_driver
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
-from tentaculo.store.address import database_file, parse
 from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable, describe
 from tentaculo.store.history import HistoryRow, add_history
 from tentaculo.store.history_rollup import RollUpRequest, roll_up_history
@@ -34,6 +45,16 @@ _CACHE = 512
 """KiB of the file that SQLite keeps in memory for itself, where its default is 2000: the system caches the file too."""
 
 
+def parse_url(url: str) -> URL:
+    """Parse a database URL and set its driver. Raises `sqlalchemy.exc.ArgumentError` for text that is no URL."""
+    return make_url(with_driver(url))
+
+
+def database_file(url: URL) -> Path | None:
+    """The SQLite file of `url`; None for a server and for a database in memory."""
+    return sqlite_file(url.database) if url.get_backend_name() == "sqlite" else None
+
+
 class Database:
     """The recorder's connection: opened when first needed, checked before each use.
 
@@ -43,7 +64,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none."""
-        self.url = parse(url)
+        self.url = parse_url(url)
         self._file = database_file(self.url)
         self._file_id: tuple[int, int] | None = None
         self._connection: Connection | None = None
@@ -143,7 +164,7 @@ def once(url: str, work: Callable[[Connection], T]) -> T:
     """What `work` gives in a transaction of its own on the database at `url`. Raises `StoreUnavailable`."""
     address = URL.create("sqlite")
     try:
-        address = parse(url)
+        address = parse_url(url)
         with closing(connect(address)) as connection, connection.begin():
             return work(connection)
     # A driver may raise its own errors, the system's, or none that is documented: each means the same here.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from tentaculo.config.database_url import sqlite_file
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.store.address import database_file
 
 NOT_MIGRATED = "The database lacks the gateway's tables: run `tentaculo db upgrade`."
 
@@ -75,7 +75,7 @@ def is_data_error(error: BaseException) -> bool:
 
 
 def _describe_sqlite(error: BaseException, url: URL) -> str:
-    path = database_file(url)
+    path = sqlite_file(url.database)
     file = f"The database file {path.name}" if path else "The database"
     if "no such table" in str(error) or "no column named" in str(error) or "no such column" in str(error):
         return NOT_MIGRATED

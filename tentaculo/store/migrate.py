@@ -17,8 +17,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 import tentaculo
-from tentaculo.store.address import database_file, parse
-from tentaculo.store.database import connect
+from tentaculo.store.database import connect, database_file, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
 
 
@@ -101,7 +100,7 @@ def _address(url: str) -> Iterator[URL]:
     """Take `url` apart, and put whatever goes wrong with that database into words."""
     address = URL.create("sqlite")
     try:
-        address = parse(url)
+        address = parse_url(url)
         yield address
     except CommandError as error:
         raise StoreUnavailable(str(error)) from error

@@ -1,4 +1,4 @@
-"""Which of a service's addresses takes the next request."""
+"""Which of a service's endpoints takes the next request, and what that request holds there until it ends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from tentaculo.model.endpoint import BreakerState, BreakerView, Outcome
+from tentaculo.model.endpoint import BreakerState, Outcome
+from tentaculo.upstream.circuit_breaker import CircuitBreaker
 from tentaculo.upstream.outlier_detection import OutlierDetector
 from tentaculo.upstream.pool import Pool
 
@@ -16,154 +16,145 @@ from tentaculo.upstream.pool import Pool
 _SUCCESS = Outcome.SUCCESS
 
 
-class Breaker(Protocol):
-    """What the proxy asks of a circuit breaker, one per address."""
-
-    def try_acquire(self) -> int:
-        """A ticket if a request may go there now, else 0. A half-open breaker gives one at a time."""
-
-    def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
-        """How the request that was let through with `ticket` went."""
-
-    def view(self) -> BreakerView:
-        """The breaker at this moment."""
-
-
-class _Observed:
-    """A breaker whose records are also noted in the standing of its address."""
-
-    __slots__ = ("_others", "_record", "_standing", "try_acquire", "view")
-
-    def __init__(self, breaker: Breaker, standing: OutlierDetector, others: Sequence[OutlierDetector]) -> None:
-        # Bound once: a method that only passes on would cost as much as what it calls.
-        self.try_acquire = breaker.try_acquire
-        self.view = breaker.view
-        self._record = breaker.record
-        self._standing = standing
-        self._others = others
-
-    def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
-        standing = self._standing
-        if outcome is _SUCCESS and not standing.failing and not standing.is_ill:
-            standing.has_worked = True
-        else:
-            standing.note_outcome(outcome, self._others)
-        self._record(ticket, outcome, reason)
-
-
 class EndpointState:
-    """One address: its connections, its breaker, its standing, and how many requests are on it."""
+    """One endpoint: its connections, circuit breaker, outlier detector, and the number of requests on it."""
 
-    __slots__ = ("_limit", "breaker", "in_flight", "pool", "standing", "ticket", "turn")
+    __slots__ = ("breaker", "in_flight", "last_chosen", "limit", "others", "outliers", "pool")
 
     def __init__(
-        self, pool: Pool, breaker: Breaker, limit: int, *, clock: Callable[[], float] = time.monotonic
+        self, pool: Pool, breaker: CircuitBreaker, limit: int, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`limit` bounds the requests at once; `clock` is monotonic, in seconds."""
+        """`limit` bounds the requests in flight; `clock` is monotonic, in seconds."""
         self.pool = pool
         self.breaker = breaker
-        self.standing = OutlierDetector(clock)
+        self.outliers = OutlierDetector(clock)
+        self.others: tuple[OutlierDetector, ...] = ()
+        """The outlier detectors of the service's other endpoints. A single endpoint is compared with none."""
         self.in_flight = 0
-        self.turn = 0
-        """When it was chosen last, counted in choices of its balancer."""
-        self.ticket = 0
-        """The breaker's, for the request that chose this address last: it takes it before the next one can choose."""
-        self._limit = limit
+        self.last_chosen = 0
+        """When it was last chosen, counted in choices of its load balancer."""
+        self.limit = limit
 
     def __repr__(self) -> str:
-        return f"<Member {self.pool.upstream}: {self.in_flight} of {self._limit} in flight>"
+        return f"<EndpointState {self.pool.upstream}: {self.in_flight} of {self.limit} in flight>"
 
     @property
     def is_full(self) -> bool:
         """Whether it takes no more requests now."""
-        return self.in_flight >= self._limit
+        return self.in_flight >= self.limit
+
+
+class Lease:
+    """One request's place at an endpoint. `release` it once, in any case."""
+
+    __slots__ = ("_balancer", "_is_counted", "_ticket", "endpoint")
+
+    def __init__(self, balancer: LoadBalancer, endpoint: EndpointState, ticket: int) -> None:
+        """`ticket` is what the circuit breaker gave for this request."""
+        self.endpoint = endpoint
+        self._balancer = balancer
+        self._ticket = ticket
+        self._is_counted = True
+        # Counted before anything is waited for: until then the next request would be let through as well.
+        endpoint.in_flight += 1
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.endpoint!r}>"
+
+    def stop_counting(self) -> None:
+        """Make room for another request while this one, a tunnel, goes on. The second call does nothing."""
+        if self._is_counted:
+            self._is_counted = False
+            self.endpoint.in_flight -= 1
+            if self._balancer.has_queue:
+                self._balancer.wake_next()
+
+    def release(self, outcome: Outcome, reason: str = "") -> None:
+        """End the request and report its outcome to the circuit breaker and the outlier detector.
+
+        `reason` says in words why it failed.
+        """
+        self.stop_counting()
+        endpoint = self.endpoint
+        if endpoint.others:
+            outliers = endpoint.outliers
+            if outcome is _SUCCESS and not outliers.failing and not outliers.probe_failing:
+                outliers.has_worked = True
+            else:
+                outliers.note_outcome(outcome, endpoint.others)
+        endpoint.breaker.record(self._ticket, outcome, reason)
 
 
 class LoadBalancer:
-    """Which address is asked, of those that have room and whose breaker lets a request through.
+    """Chooses among the endpoints that have room and whose circuit breaker lets a request through.
 
-    1. The one with the fewest requests in flight, in turn where several have as few: so one that hangs or is slow gets
-       next to nothing long before a probe or a time limit says why. One whose breaker is due for its trial has none.
-    2. One that stands badly (`standing.py`) is passed over while another stands well; so no request is the trial of an
-       address that its probes find down, while there is a choice.
-    3. Where none stands well, all are tried by the first rule.
+    1. The endpoint with the fewest requests in flight; among equals the one that was chosen longest ago. One that hangs
+       or is slow then gets almost no requests, long before a probe or a time limit says why. One whose breaker is due
+       for its trial has none in flight.
+    2. An ejected endpoint (`outlier_detection.py`) is passed over while another is preferred, so no request is the
+       trial of an endpoint that its probes find down while there is a choice.
+    3. If none is preferred, all are tried by the first rule.
 
-    Where only room is missing, requests wait in turn, `queue` of them at most.
+    If only room is missing, requests wait in the order of their arrival, at most `queue` of them.
     """
 
-    __slots__ = ("_queue", "_turn", "_waiting", "members")
+    __slots__ = ("_choices", "_queue", "_waiting", "endpoints")
 
-    def __init__(self, members: Sequence[EndpointState], queue: int) -> None:
-        self.members = tuple(members)
-        if len(self.members) > 1:
-            self._compare()
-        self._turn = 0
+    def __init__(self, endpoints: Sequence[EndpointState], queue: int) -> None:
+        self.endpoints = tuple(endpoints)
+        for endpoint in self.endpoints:
+            endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
+        self._choices = 0
         self._queue = queue
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Balancer: {len(self.members)} addresses, {len(self._waiting)} requests wait>"
+        return f"<LoadBalancer: {len(self.endpoints)} endpoints, {len(self._waiting)} requests wait>"
 
-    def choose(self, tried: Sequence[EndpointState] = ()) -> EndpointState | None:
-        """The next address that may be asked and is not in `tried`, or None.
-
-        The caller must take its `ticket` at once, `enter` it, report the outcome to its breaker with that, and
-        `leave` it.
-        """
-        members = self.members
-        if len(members) == 1:
-            only = members[0]
-            if tried or only.is_full:
+    def acquire(self, tried: Sequence[EndpointState] = ()) -> Lease | None:
+        """A place at the next endpoint that is not in `tried`, or None if none takes a request now."""
+        endpoints = self.endpoints
+        if len(endpoints) == 1:
+            only = endpoints[0]
+            if tried or only.in_flight >= only.limit:
                 return None
-            only.ticket = only.breaker.try_acquire()
-            return only if only.ticket else None
+            ticket = only.breaker.try_acquire()
+            return Lease(self, only, ticket) if ticket else None
         best = None
-        for member in members:
+        for endpoint in endpoints:
             if best is not None and (
-                member.in_flight > best.in_flight or (member.in_flight == best.in_flight and member.turn >= best.turn)
+                endpoint.in_flight > best.in_flight
+                or (endpoint.in_flight == best.in_flight and endpoint.last_chosen >= best.last_chosen)
             ):
                 continue
-            if (member.standing.is_good or member.standing.look()) and not member.is_full and member not in tried:
-                best = member
-        # The second look is for when a breaker refuses, or none stands well.
+            outliers = endpoint.outliers
+            if (outliers.is_preferred or outliers.refresh()) and not endpoint.is_full and endpoint not in tried:
+                best = endpoint
+        # The second look is for when a breaker refuses, or none is preferred.
         return (best and self._take(best)) or self._try_each(tried)
 
-    def _compare(self) -> None:
-        for member in self.members:
-            others = tuple(other.standing for other in self.members if other is not member)
-            member.breaker = _Observed(member.breaker, member.standing, others)
-
-    def _try_each(self, tried: Sequence[EndpointState]) -> EndpointState | None:
+    def _try_each(self, tried: Sequence[EndpointState]) -> Lease | None:
         """By all rules, until a breaker lets the request through."""
-        for member in sorted(self.members, key=_rank):
-            if not member.is_full and member not in tried and self._take(member):
-                return member
+        for endpoint in sorted(self.endpoints, key=_rank):
+            if not endpoint.is_full and endpoint not in tried and (lease := self._take(endpoint)):
+                return lease
         return None
 
-    def _take(self, member: EndpointState) -> EndpointState | None:
-        member.ticket = member.breaker.try_acquire()
-        if not member.ticket:
+    def _take(self, endpoint: EndpointState) -> Lease | None:
+        ticket = endpoint.breaker.try_acquire()
+        if not ticket:
             return None
-        self._turn += 1
-        member.turn = self._turn
-        return member
-
-    def enter(self, member: EndpointState) -> None:
-        """A request goes to `member`."""
-        member.in_flight += 1
-
-    def leave(self, member: EndpointState) -> None:
-        """A request has left `member`: whoever has waited longest may try."""
-        member.in_flight -= 1
-        self.wake()
+        self._choices += 1
+        endpoint.last_chosen = self._choices
+        return Lease(self, endpoint, ticket)
 
     @property
     def has_queue(self) -> bool:
-        """Whether requests wait for room; newcomers queue behind them."""
+        """Whether requests wait for room; new ones queue behind them."""
         return bool(self._waiting)
 
-    def wake(self) -> None:
-        """Let the one that has waited longest look again."""
+    def wake_next(self) -> None:
+        """Let the request that has waited longest try again."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -171,14 +162,14 @@ class LoadBalancer:
                 return
 
     def is_full(self, tried: Sequence[EndpointState]) -> bool:
-        """Whether an address that has not been tried lacks nothing but room."""
+        """Whether an endpoint that has not been tried lacks nothing but room."""
         return any(
-            member.is_full and member not in tried and member.breaker.view().state is not BreakerState.OPEN
-            for member in self.members
+            endpoint.is_full and endpoint not in tried and endpoint.breaker.view().state is not BreakerState.OPEN
+            for endpoint in self.endpoints
         )
 
-    async def room(self, seconds: float) -> bool:
-        """Wait for room. False if there is none in `seconds`, or too many wait already."""
+    async def wait_for_room(self, seconds: float) -> bool:
+        """Wait for room. False if there is none in `seconds`, or the queue is full."""
         if len(self._waiting) >= self._queue:
             return False
         waiter = asyncio.get_running_loop().create_future()
@@ -190,16 +181,16 @@ class LoadBalancer:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif not waiter.cancelled():
-                self.wake()  # it was this one's turn, and it leaves: the next must not sleep through it
+                self.wake_next()  # this one was woken, and gives up: the next must not sleep through it
             if isinstance(error, TimeoutError):
                 return False
             raise
         return True
 
     def retry_after(self) -> float:
-        """Seconds until the first of the addresses may be tried again."""
-        return min(member.breaker.view().retry_after for member in self.members)
+        """Seconds until the first of the endpoints may be tried again."""
+        return min(endpoint.breaker.view().retry_after for endpoint in self.endpoints)
 
 
-def _rank(member: EndpointState) -> tuple[bool, int, int]:
-    return not member.standing.is_good, member.in_flight, member.turn
+def _rank(endpoint: EndpointState) -> tuple[bool, int, int]:
+    return not endpoint.outliers.is_preferred, endpoint.in_flight, endpoint.last_chosen

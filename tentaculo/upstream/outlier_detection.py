@@ -34,7 +34,7 @@ _FAILURE = Outcome.FAILURE
 class OutlierDetector:
     """The standing of one address. `clock` is monotonic, in seconds; it is not read while all is well."""
 
-    __slots__ = ("_bad_since", "_clock", "_until", "failing", "has_worked", "is_good", "is_ill")
+    __slots__ = ("_bad_since", "_clock", "_until", "failing", "has_worked", "is_preferred", "probe_failing")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -45,13 +45,13 @@ class OutlierDetector:
         """Share of failures among its latest requests, from 0 to 1, the latest counting most."""
         self.has_worked = False
         """Whether a request has gone well since the last probe."""
-        self.is_ill = False
+        self.probe_failing = False
         """Whether its probes find it down, and no request has shown the opposite since."""
-        self.is_good = True
-        """Whether there was nothing against it at the last look; `look` again where there was."""
+        self.is_preferred = True
+        """Whether there was nothing against it at the last look; `refresh` it where there was."""
 
     def __repr__(self) -> str:
-        ill = ", ill by its probes" if self.is_ill else ""
+        ill = ", ill by its probes" if self.probe_failing else ""
         rests = f", rests for {self._until - self._clock():.1f} s" if self._until else ""
         return f"<Standing: {self.failing:.0%} fail{ill}{rests}>"
 
@@ -59,7 +59,7 @@ class OutlierDetector:
         """A request has ended here; `others` are the standings of the service's other addresses."""
         if outcome is _SUCCESS:
             self.has_worked = True
-            if self.failing or self.is_ill:
+            if self.failing or self.probe_failing:
                 self._succeed()
         elif outcome is _FAILURE:
             self.failing += (1 - self.failing) * _WEIGHT
@@ -67,26 +67,26 @@ class OutlierDetector:
                 moment = self._clock()
                 self._bad_since = self._bad_since or moment
                 self._until = moment + min(max(_REST, (moment - self._bad_since) * _PART), _LONGEST_REST)
-                self.is_good = False
+                self.is_preferred = False
 
     def note_probe(self, *, is_well: bool) -> None:
         """A probe has ended. One that fails counts only if no request has gone well since the probe before."""
-        self.is_ill = not is_well and not self.has_worked
+        self.probe_failing = not is_well and not self.has_worked
         self.has_worked = False
-        self.is_good = not self.is_ill and not self._until
+        self.is_preferred = not self.probe_failing and not self._until
 
-    def look(self) -> bool:
+    def refresh(self) -> bool:
         """Whether there is nothing against it now: its rest may be over."""
         if self._until and self._clock() >= self._until:
             self._until = 0.0
             self.failing = min(self.failing, _PROBATION)
-        self.is_good = not self.is_ill and not self._until
-        return self.is_good
+        self.is_preferred = not self.probe_failing and not self._until
+        return self.is_preferred
 
     def _succeed(self) -> None:
         self.failing -= self.failing * _WEIGHT
         if self.failing < _FORGIVEN:
             self.failing, self._bad_since = 0.0, 0.0
-        if self.is_ill:
-            self.is_ill = False
-            self.is_good = not self._until
+        if self.probe_failing:
+            self.probe_failing = False
+            self.is_preferred = not self._until

@@ -1,4 +1,4 @@
-"""Where services call that are known by their heartbeats: `POST /vx11/heartbeat/<service>`."""
+"""Receives the heartbeats of services: `POST /vx11/heartbeat/<service>`."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.request_body import expect_later, read_body
 
-MOST = 4096
-"""Bytes of what a heartbeat may say."""
-_FORM = 'A heartbeat may say {"status": "ok", "message": "…"} and more, one JSON object, or nothing.'
+MAX_BYTES = 4096
+"""Largest body of a heartbeat, in bytes."""
+_EXPECTED = 'A heartbeat may say {"status": "ok", "message": "…"} and more, one JSON object, or nothing.'
 
 
-class _Said(msgspec.Struct):
+class _HeartbeatBody(msgspec.Struct):
     status: str | None = None
     message: str | None = None
 
 
 def routes(names: Mapping[str, str], beat: Callable[[str, bytes], None]) -> list[web.RouteDef]:
-    """A route for each of `names`: a service's own and its aliases, to its own.
+    """One route for each key of `names`, which maps a service's name and its aliases to its name.
 
-    `beat` takes a service's name and what it said: a JSON object, or nothing.
+    `beat` receives the service's name and the body: a JSON object, or empty.
     """
 
     def handler(service: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def take(request: web.Request) -> web.Response:
-            beat(service, await _said(request))
-            answer: dict[str, Any] = {"status": "received", "service": service}
-            return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+            beat(service, await _read_status(request))
+            response: dict[str, Any] = {"status": "received", "service": service}
+            return web.Response(body=msgspec.json.encode(response), content_type="application/json")
 
         return take
 
-    return [web.post(f"/vx11/heartbeat/{name}", handler(service)) for name, service in names.items()]
+    return [
+        web.post(f"/vx11/heartbeat/{name}", handler(service), expect_handler=expect_later)
+        for name, service in names.items()
+    ]
 
 
-async def _said(request: web.Request) -> bytes:
-    """What the service said. Raises `Problem` for anything but nothing and a small JSON object."""
-    body = await request.read()
+async def _read_status(request: web.Request) -> bytes:
+    """The body of a heartbeat. Raises `Problem` unless it is empty or a small JSON object."""
+    body = await read_body(request, MAX_BYTES)
     if not body:
         return b""
     if request.content_type != "application/json":
-        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, f"{_FORM} Its media type is application/json.")
-    if len(body) > MOST:
-        raise Problem(Failure.BODY_TOO_LARGE, f"A heartbeat may have {MOST} bytes.")
+        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, f"{_EXPECTED} Its media type is application/json.")
     try:
-        msgspec.json.decode(body, type=_Said)
+        msgspec.json.decode(body, type=_HeartbeatBody)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise Problem(Failure.BAD_REQUEST, _FORM) from None
+        raise Problem(Failure.BAD_REQUEST, _EXPECTED) from None
     return body

@@ -13,7 +13,7 @@ from tentaculo.model import incident_input
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.incident_input import InvalidInputError
-from tentaculo.server.request_body import read_json_body
+from tentaculo.server.request_body import expect_later, read_json_body
 from tentaculo.web.incident_json import incident_shape, note_shape, window_shape
 
 PAGE, MOST = 50, 200
@@ -137,9 +137,9 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
     return [
         web.get("/vx11/incidents", find),
         web.get("/vx11/incidents/{id}", get),
-        web.post("/vx11/incidents/{id}/notes", add_note),
+        web.post("/vx11/incidents/{id}/notes", add_note, expect_handler=expect_later),
         web.get("/vx11/maintenance", windows),
-        web.post("/vx11/maintenance", add_window),
+        web.post("/vx11/maintenance", add_window, expect_handler=expect_later),
         web.delete("/vx11/maintenance/{id}", end_window),
     ]
 

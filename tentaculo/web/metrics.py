@@ -1,4 +1,4 @@
-"""What the machinery around the gateway asks: is the process alive, is it ready, and how is everything in numbers."""
+"""The endpoint `/metrics`: the gateway's own metrics in the Prometheus and OpenMetrics text formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-import msgspec
 from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -16,15 +15,14 @@ from prometheus_client.registry import Collector
 from tentaculo import __version__
 from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.health import Health, ServiceView
-from tentaculo.server.lifecycle import Phase
 
-_KEPT = 1.0
-"""Seconds for which one scrape's text serves the next, which bounds what a flood can cost."""
-_MOST_FORMATS = 4
+_CACHE_SECONDS = 1.0
+"""How long the text of one scrape is reused. It limits the cost of frequent cache."""
+_MAX_FORMATS = 4
 
 
 class Load(NamedTuple):
-    """What is under way at this moment."""
+    """What the gateway is serving at this moment."""
 
     connections: int
     """Client connections."""
@@ -35,11 +33,11 @@ class Load(NamedTuple):
 
 
 class AlertStats(NamedTuple):
-    """What the operator is told of."""
+    """Open incidents, and alerts by channel."""
 
     open_incidents: int
     alerts: Mapping[str, tuple[int, int, int]]
-    """By channel: messages delivered, given up, and dropped because too many waited or the receiver wants none."""
+    """By channel: messages delivered, failed after every attempt, and dropped (queue full, or channel closed by its receiver)."""
 
 
 class Traffic(Protocol):
@@ -50,7 +48,7 @@ class Traffic(Protocol):
 
 
 class GatewayCollector(Collector):
-    """The gateway's own metrics, read at the moment of the scrape; nothing is counted twice or kept here."""
+    """The gateway's own metrics, read when they are scraped. This class stores no value."""
 
     def __init__(
         self,
@@ -60,14 +58,14 @@ class GatewayCollector(Collector):
         dropped: Callable[[], int],
         traffic: Traffic,
         load: Callable[[], Load],
-        duty: Callable[[], AlertStats],
+        alert_stats: Callable[[], AlertStats],
     ) -> None:
         self._snapshot = snapshot
         self._store_problem = store_problem
         self._dropped = dropped
         self._traffic = traffic
         self._load = load
-        self._duty = duty
+        self._alert_stats = alert_stats
 
     def collect(self) -> Iterator[Metric]:
         """The metric families, for the registry."""
@@ -80,8 +78,8 @@ class GatewayCollector(Collector):
             "tentaculo_store_dropped", "Rows that were not written to the database.", value=self._dropped()
         )
         yield from self._requests()
-        yield from self._under_way()
-        yield from self._told()
+        yield from self._load_metrics()
+        yield from self._alert_metrics()
 
     def _services(self) -> Iterator[Metric]:
         health = GaugeMetricFamily(
@@ -103,23 +101,23 @@ class GatewayCollector(Collector):
         probes = CounterMetricFamily(
             "tentaculo_probes", "Probes of the service, by what they found.", labels=("service", "result")
         )
-        met = CounterMetricFamily(
+        upstream_requests = CounterMetricFamily(
             "tentaculo_upstream_requests",
             "Requests that the service was asked and that its breaker counted.",
             labels=("service", "result"),
         )
         for view in self._snapshot():
-            for family, counts in ((probes, view.probes), (met, view.traffic)):
+            for family, counts in ((probes, view.probes), (upstream_requests, view.traffic)):
                 family.add_metric((view.name, "ok"), counts.ok)
                 family.add_metric((view.name, "failed"), counts.failed)
             if view.root is not None:
                 affected.add_metric((view.name, view.root), 1.0)
-            for one in Health:
-                health.add_metric((view.name, one.value), float(view.health is one))
+            for state in Health:
+                health.add_metric((view.name, state.value), float(view.health is state))
             if view.latency_ms is not None:
                 latency.add_metric((view.name,), view.latency_ms)
             opened.add_metric((view.name,), float(view.breaker.state is BreakerState.OPEN))
-        yield from (health, latency, opened, affected, probes, met)
+        yield from (health, latency, opened, affected, probes, upstream_requests)
 
     def _requests(self) -> Iterator[Metric]:
         labels = ("service", "status_class")
@@ -132,7 +130,7 @@ class GatewayCollector(Collector):
             seconds.add_metric((service, status_class), total)
         yield from (requests, seconds)
 
-    def _under_way(self) -> Iterator[Metric]:
+    def _load_metrics(self) -> Iterator[Metric]:
         load = self._load()
         yield GaugeMetricFamily("tentaculo_connections_open", "Client connections.", value=load.connections)
         yield GaugeMetricFamily(
@@ -146,9 +144,9 @@ class GatewayCollector(Collector):
             value=load.tasks,
         )
 
-    def _told(self) -> Iterator[Metric]:
-        duty = self._duty()
-        yield GaugeMetricFamily("tentaculo_incidents_open", "Incidents that go on.", value=duty.open_incidents)
+    def _alert_metrics(self) -> Iterator[Metric]:
+        alert_stats = self._alert_stats()
+        yield GaugeMetricFamily("tentaculo_incidents_open", "Incidents that go on.", value=alert_stats.open_incidents)
         sent = CounterMetricFamily("tentaculo_alerts_sent", "Alerts that were delivered.", labels=("channel",))
         failed = CounterMetricFamily(
             "tentaculo_alerts_failed", "Alerts that were given up after every attempt.", labels=("channel",)
@@ -158,14 +156,14 @@ class GatewayCollector(Collector):
             "Alerts never tried: too many waited, or the receiver wants no more.",
             labels=("channel",),
         )
-        for channel, counts in duty.alerts.items():
+        for channel, counts in alert_stats.alerts.items():
             for family, count in zip((sent, failed, dropped), counts, strict=True):
                 family.add_metric((channel,), count)
         yield from (sent, failed, dropped)
 
 
-class OfWorker(Collector):
-    """The metrics of a registry, each labelled with the worker whose they are: the next scrape may meet another one."""
+class WorkerLabelCollector(Collector):
+    """The metrics of a registry, with a `worker` label: the next scrape may reach another worker."""
 
     def __init__(self, registry: Collector, worker: int) -> None:
         self._registry = registry
@@ -179,23 +177,23 @@ class OfWorker(Collector):
 
 
 class MetricsCache:
-    """The text of `/metrics`, made at most once a second in each format, and in a few formats at most."""
+    """The text of `/metrics`, rendered at most once a second in each format, for a limited number of formats."""
 
     def __init__(self, registry: Collector, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._clock = clock
         self._texts: dict[str, bytes] = {}
-        self._made = float("-inf")
+        self._rendered_at = float("-inf")
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their content type, in the format that the Accept value asks for."""
         now = self._clock()
-        if now - self._made >= _KEPT:
+        if now - self._rendered_at >= _CACHE_SECONDS:
             self._texts.clear()
-            self._made = now
+            self._rendered_at = now
         encode, content_type = _encoder(accept)
-        if content_type not in self._texts and len(self._texts) >= _MOST_FORMATS:
-            # The asker names the version, so there is no end to the formats that could be asked for.
+        if content_type not in self._texts and len(self._texts) >= _MAX_FORMATS:
+            # The client names the version, so the number of possible formats has no limit.
             encode, content_type = choose_encoder("")
         if content_type not in self._texts:
             self._texts[content_type] = encode(self._registry)
@@ -206,51 +204,42 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):
-        # The library compares version numbers and trips over one that is none.
+        # The library fails on a version that is not a number.
         return choose_encoder("")
     return (encode, content_type) if content_type.isascii() and content_type.isprintable() else choose_encoder("")
 
 
 def routes(
     *,
-    phase: Callable[[], Phase],
     snapshot: Callable[[], Sequence[ServiceView]],
     store_problem: Callable[[], str | None],
     dropped: Callable[[], int],
     traffic: Traffic,
     load: Callable[[], Load],
-    duty: Callable[[], AlertStats],
+    alert_stats: Callable[[], AlertStats],
     worker: int | None = None,
 ) -> list[web.RouteDef]:
-    """The routes `/livez`, `/readyz` and `/metrics`.
+    """The route `/metrics`.
 
-    `store_problem` is None while the database is well, `dropped` counts what was not written to it. `worker` is this
-    process's number where there are several.
+    `store_problem` returns None while the database can be written, else the reason why not. `dropped` counts the rows
+    that were not written. `worker` is the number of this process when there are several.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(
         GatewayCollector(
-            snapshot=snapshot, store_problem=store_problem, dropped=dropped, traffic=traffic, load=load, duty=duty
+            snapshot=snapshot,
+            store_problem=store_problem,
+            dropped=dropped,
+            traffic=traffic,
+            load=load,
+            alert_stats=alert_stats,
         )
     )
-    scrapes = MetricsCache(registry if worker is None else OfWorker(registry, worker))
-
-    async def livez(request: web.Request) -> web.Response:
-        return _json({"status": "alive"}, 200)
-
-    async def readyz(request: web.Request) -> web.Response:
-        now, problem = phase(), store_problem()
-        database = {"status": "ok"} if problem is None else {"status": "failed", "problem": problem}
-        checks = {"process": {"status": "ok" if now is Phase.READY else now.value}, "database": database}
-        return _json({"status": now.value, "checks": checks}, 200 if now is Phase.READY else 503)
+    cache = MetricsCache(registry if worker is None else WorkerLabelCollector(registry, worker))
 
     async def metrics(request: web.Request) -> web.Response:
-        text, content_type = scrapes.text(request.headers.get(hdrs.ACCEPT, ""))
+        text, content_type = cache.text(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
 
-    return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
-
-
-def _json(shape: object, status: int) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(shape), content_type="application/json")
+    return [web.get("/metrics", metrics)]

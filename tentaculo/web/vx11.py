@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.endpoint import GATEWAY_NAME, BreakerState
 from tentaculo.model.health import Health, ServiceView, words_of
 
-MODULE = "tentaculo_link"
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
 
@@ -60,7 +59,7 @@ def module_in_full(view: ServiceView) -> dict[str, Any]:
 
 def health_shape() -> dict[str, str]:
     """`/health`: three keys and no more, so that old checks pass."""
-    return {"status": "ok", "module": MODULE, "version": VERSION}
+    return {"status": "ok", "module": GATEWAY_NAME, "version": VERSION}
 
 
 def status_shape(services: Sequence[ServiceView], port: int, now: datetime) -> dict[str, Any]:
@@ -70,10 +69,10 @@ def status_shape(services: Sequence[ServiceView], port: int, now: datetime) -> d
     return {
         "ok": ok,
         "status": "ok" if ok else "error",
-        "module": MODULE,
+        "module": GATEWAY_NAME,
         "version": VERSION,
         "timestamp": now,
-        "ports": {MODULE: port, **{view.name: view.port for view in services}},
+        "ports": {GATEWAY_NAME: port, **{view.name: view.port for view in services}},
         "modules": {view.name: module(view) for view in services},
         "summary": {"healthy_modules": healthy, "total_modules": total, "all_healthy": ok},
     }
@@ -84,7 +83,7 @@ def overview_shape(services: Sequence[ServiceView]) -> dict[str, Any]:
     healthy, total = _count(services)
     return {
         "status": "ok" if healthy == total else "error",
-        "gateway": MODULE,
+        "gateway": GATEWAY_NAME,
         "version": VERSION,
         "modules_health": {view.name: module_in_full(view) for view in services},
         "summary": {"total_modules": total, "healthy": healthy, "unhealthy": total - healthy},

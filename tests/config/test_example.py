@@ -11,10 +11,9 @@ from tentaculo.config import example
 from tentaculo.config.key_reference import ANY, Key, walk
 from tentaculo.config.loader import load_tables
 
-ROOT = Path(__file__).resolve().parents[2]
-# `#key = value` and `#[table]` are offers; `# …` is prose.
+# `#key = value` and `#[table]` are settings in a comment; `# …` is prose; `#:schema` is for editors.
 TABLES_BY_NAME = (("services",), ("alerts", "webhooks"))
-UNCOMMENTED = re.sub(r"(?m)^#(?! |$)", "", example.text())
+UNCOMMENTED = re.sub(r"(?m)^#(?![ :]|$)", "", example.text())
 
 
 def named_in(tables: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
@@ -29,8 +28,8 @@ def named_in(tables: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
     return found
 
 
-def test_the_example_at_the_root_is_what_init_writes() -> None:
-    assert (ROOT / "tentaculo.example.toml").read_text(encoding="utf-8") == example.text()
+def test_its_first_line_names_the_schema_for_editors() -> None:
+    assert example.text("docs/a.json").splitlines()[0] == "#:schema docs/a.json"
 
 
 def test_it_loads_as_it_is_and_means_the_defaults(tmp_path: Path) -> None:

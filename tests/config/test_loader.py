@@ -130,7 +130,7 @@ def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
         'server.prot: unknown key; did you mean "port"?',
         "server.trusted_proxies[0]: has bits set beyond its mask; the network is 10.0.0.0/8",
         'server.trusted_proxies[1]: must be a network in quotes, such as "10.0.0.0/8"',
-        "services.gateway: is a name of the gateway itself; choose another",
+        "services.gateway: is reserved for the gateway; choose another name",
         "services.madre.aliases[0]: is the name of another service, switch",
         "services.madre.breaker.failures: must be at least 1 (set by TENTACULO_SERVICES_MADRE_BREAKER_FAILURES)",
         "services.madre.name: unknown key",
@@ -143,7 +143,7 @@ def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
         'services.madre.routes[3].set_headers."bad name": is not a header name',
         "services.madre.token: must be visible ASCII characters only",
         "services.madre.url: must not hold a user name or a password; a route's set_headers can send them",
-        "services.switch.enabled_env: SWITCH_ENABLED must be true or false (or 1, yes, on, 0, no, off)",
+        "services.switch.enabled_env: SWITCH_ENABLED must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)",
         "services.switch.routes[0].prefix: is taken already by services.madre.routes[2]",
         "services.switch.token_file: cannot be read: No such file or directory",
         "services.switch: needs either url or urls",
@@ -222,7 +222,7 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
 
 def test_the_tables_that_are_loaded_stay_as_they_are(tmp_path: Path) -> None:
     tables = {"services": {"madre": {"url": "http://h"}}}
-    loaded = load_tables(tables, {"TENTACULO_TOKEN": "t", "TENTACULO_SERVER_PORT": "1"}, folder=tmp_path)
+    loaded = load_tables(tables, {"TENTACULO_SERVICE_TOKEN": "t", "TENTACULO_SERVER_PORT": "1"}, folder=tmp_path)
     assert loaded.config.services["madre"].token is not None
     assert tables == {"services": {"madre": {"url": "http://h"}}}
 
@@ -231,6 +231,20 @@ def test_an_open_gateway_beyond_this_machine_is_warned_of(load_text: LoadText) -
     (warning,) = load_text('[auth]\nenabled = false\n[server]\nhost = "0.0.0.0"').warnings
     assert "0.0.0.0" in warning
     assert load_text("[auth]\nenabled = false").warnings == ()
+
+
+def test_a_token_that_only_probes_carry_is_warned_of(load_text: LoadText) -> None:
+    text = "auth.enabled = false\n[services.madre]\nurl = 'http://h'\ntoken = 't'\nroutes = [{ prefix = '/madre'%s }]"
+    (warning,) = load_text(text % "").warnings
+    assert "only probes carry the token of madre" in warning
+    assert load_text(text % ", send_token = true").warnings == ()
+    assert load_text((text % "").replace("false", "true")).warnings == ()
+
+
+def test_a_token_that_is_shared_is_warned_of(load_text: LoadText) -> None:
+    (warning,) = load_text("auth.share_token = true", {"TENTACULO_TOKEN": "t"}).warnings
+    assert warning.startswith("auth.share_token is true")
+    assert load_text("auth.share_token = true").warnings == ()
 
 
 def test_nothing_shown_of_a_configuration_holds_a_secret(load_text: LoadText) -> None:

@@ -25,7 +25,7 @@ from tentaculo.config.constraints import (
 )
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.reader import REFUSED, EnvironmentText, read, reader_for
-from tentaculo.config.section import INTERNAL, Section, keys_of
+from tentaculo.config.section import INTERNAL, UNSET, Doc, Section, keys_of
 from tentaculo.config.types import AnySecret, Secret
 from tests.config.test_any_input import VALUES
 
@@ -50,16 +50,16 @@ def wrap(value: Any) -> Any:
 
 
 class Wheel(Section, frozen=True):
-    size: Annotated[int, at_least(1), "Inches. Required."]
-    spokes: Annotated[int, "How many. Default 36."] = 36
+    size: Annotated[int, at_least(1), Doc("Size.", unit="inches")]
+    spokes: Annotated[int, Doc("Number of spokes.")] = 36
 
 
 class Bicycle(Section, frozen=True):
-    wheels: Annotated[tuple[Wheel, ...], "Required."]
-    front: Annotated[Wheel | None, "Default none."] = None
-    low: Annotated[float, "Least. Default 1."] = 1
-    high: Annotated[float, "Most. Default 9."] = 9
-    names: Annotated[dict[str, Wheel], "By name. Default none."] = {}
+    wheels: Annotated[tuple[Wheel, ...], Doc("Wheels.")]
+    front: Annotated[Wheel | None, Doc("Front wheel.")] = None
+    low: Annotated[float, Doc("Lowest gear.")] = 1
+    high: Annotated[float, Doc("Highest gear.")] = 9
+    names: Annotated[dict[str, Wheel], Doc("Wheels by name.")] = {}
     owner: Annotated[str, INTERNAL] = "nobody yet"
 
     def check(self) -> None:
@@ -144,7 +144,7 @@ def test_what_is_taken_and_how_it_is_kept(form: Any, data: object, value: object
         (int, WHOLE, map(E, ["", "x", "7.5", "8000.", "1e3", "0x10", "1__0", "٣", "nan", "9" * 5000])),
         (float, NUMBER, ["7", True, None, [], {}, date(2025, 12, 16), 10**400, E("x"), E(""), E("٣")]),
         (bool, FLAG, ["true", 1, 0, None, []]),
-        (bool, "must be true or false", map(E, ["", "2", "perhaps", "\udce9"])),
+        (bool, "must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)", map(E, ["", "2", "perhaps", "\udce9"])),
         (Path, TEXT, [7, None, []]),
         (AnySecret, TEXT, [7, None, []]),
         (Literal["a", "b", "c"], "must be one of 'a', 'b' or 'c'", ["", "A", None, [], 1, E("d")]),
@@ -233,7 +233,16 @@ def test_what_a_section_declares() -> None:
     keys = keys_of(Bicycle)
     assert list(keys) == ["wheels", "front", "low", "high", "names"]
     assert [name for name, key in keys.items() if key.is_required] == ["wheels"]
-    assert keys["low"].description == "Least. Default 1."
+    assert keys["low"].doc.meaning == "Lowest gear."
+    assert (keys["wheels"].default, keys["low"].default, keys["names"].default) == (UNSET, 1, {})
+
+
+def test_a_key_needs_documentation() -> None:
+    class Undocumented(Section, frozen=True):
+        size: Annotated[int, at_least(1)] = 1
+
+    with pytest.raises(TypeError, match=r"Undocumented\.size has no Doc"):
+        keys_of(Undocumented)
 
 
 def sections() -> list[type[Section]]:

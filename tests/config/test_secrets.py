@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tentaculo.config.errors import ConfigError
 from tests.support.config import SECRET, FaultsOf, LoadText
 
 ONE = "[services.madre]\nurl = 'http://h'\n"
@@ -30,10 +31,10 @@ def test_the_first_plain_token_that_is_set_counts(
 ) -> None:
     plain = load_text(ONE, environ).config.plain_token
     assert (None if plain is None else plain.reveal()) == expected
-    assert token_of(load_text, ONE, environ) == expected
+    assert token_of(load_text, "auth.share_token = true\n" + ONE, environ) == expected
 
 
-def test_a_service_is_sent_its_own_token_else_the_fleets_else_the_plain_one(
+def test_a_service_is_sent_its_own_token_else_the_fleets_else_a_shared_plain_one(
     load_text: LoadText, tmp_path: Path
 ) -> None:
     (tmp_path / "madre.token").write_text("from-file\n")
@@ -41,7 +42,11 @@ def test_a_service_is_sent_its_own_token_else_the_fleets_else_the_plain_one(
     assert token_of(load_text, ONE + "token = 'own'", both) == "own"
     assert token_of(load_text, ONE + "token_file = 'madre.token'", both) == "from-file"
     assert token_of(load_text, ONE, both) == "fleet"
-    assert token_of(load_text, ONE, {"TENTACULO_TOKEN": "plain"}) == "plain"
+    plain = {"TENTACULO_TOKEN": "plain"}
+    assert token_of(load_text, ONE, plain) is None
+    for shares, expected in (("true", "plain"), ("false", None)):
+        assert token_of(load_text, f"auth.share_token = {shares}\n{ONE}", plain) == expected
+        assert token_of(load_text, ONE, {**plain, "TENTACULO_AUTH_SHARE_TOKEN": shares}) == expected
     assert token_of(load_text, ONE, {}) is None
     assert token_of(load_text, ONE + "token = ''", both) is None
 
@@ -92,6 +97,17 @@ def test_a_variable_decides_whether_a_service_is_on(load_text: LoadText, value: 
         assert load_text(opposite, {"SHUB_ENABLED": value}).config.services["madre"].enabled is enabled
 
 
+@pytest.mark.parametrize("word", ["true", "T", "yes", "y", "on", "1", "false", "F", "no", "n", "off", "0", "perhaps"])
+def test_both_variables_accept_and_refuse_the_same_words(load_text: LoadText, word: str) -> None:
+    def enabled_by(name: str) -> bool | None:
+        try:
+            return load_text(SHUB, {name: word}).config.services["madre"].enabled
+        except ConfigError:
+            return None
+
+    assert enabled_by("SHUB_ENABLED") is enabled_by("TENTACULO_SERVICES_MADRE_ENABLED")
+
+
 def test_the_keys_own_name_wins_over_that_variable(load_text: LoadText) -> None:
     environ = {"SHUB_ENABLED": "true", "TENTACULO_SERVICES_MADRE_ENABLED": "false"}
     assert load_text(SHUB, environ).config.services["madre"].enabled is False
@@ -99,7 +115,7 @@ def test_the_keys_own_name_wins_over_that_variable(load_text: LoadText) -> None:
 
 def test_that_variable_must_be_true_or_false(faults_of: FaultsOf) -> None:
     assert faults_of(SHUB, {"SHUB_ENABLED": SECRET}) == [
-        "services.madre.enabled_env: SHUB_ENABLED must be true or false (or 1, yes, on, 0, no, off)"
+        "services.madre.enabled_env: SHUB_ENABLED must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)"
     ]
     assert faults_of(ONE + "enabled_env = 'A B'") == [
         "services.madre.enabled_env: is not the name of an environment variable"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.events import ingest
+from tentaculo.server import request_body
 from tests.events.conftest import Gateway, Start, silent_for
 from tests.support.waits import eventually
 
@@ -236,7 +236,7 @@ async def test_expect_100_continue_is_answered_by_the_decision(gateway: Gateway)
 
 
 async def test_a_body_that_does_not_come_is_408(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(request_body, "READ_SECONDS", 0.05)
     line, _, writer = await raw(gateway, "Content-Length: 10\r\n", b"{")
     assert line.startswith(b"HTTP/1.1 408 ")
     writer.close()

@@ -17,7 +17,7 @@ from tentaculo.events import schemas
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.target import is_authority
-from tentaculo.security.origin import is_allowed
+from tentaculo.security.cors import is_allowed
 from tentaculo.server.problems import prefers_html, render
 
 

@@ -8,7 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.health_service import HealthService, utc_now
+from tentaculo.gateway.health_service import HealthService
+from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint, Outcome
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.store.client import StoreClient

@@ -62,7 +62,7 @@ async def test_the_wheel_holds_what_the_program_reads_and_no_more(wheel: Path) -
     with ZipFile(wheel) as archive:
         names = set(archive.namelist())
     ours = {name.partition("/")[2] for name in names if name.startswith("tentaculo/")}
-    assert {"templates/status.html", "migrations/env.py", "demo/vx11.toml", "config/starter.toml"} <= ours
+    assert {"templates/status.html", "migrations/env.py", "demo/vx11.toml"} <= ours
     assert any(name.startswith("migrations/versions/") and name.endswith(".py") for name in ours)
     tops = {name.partition("/")[0] for name in names}
     assert sorted(top for top in tops if not top.endswith(".dist-info")) == ["tentaculo"]

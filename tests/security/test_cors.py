@@ -1,11 +1,11 @@
-"""Which pages may call: what a listed origin is told, and that any other is told nothing."""
+"""CORS response headers for listed and other origins, and the Origin check of a WebSocket."""
 
 from __future__ import annotations
 
 import pytest
 
 from tentaculo.config.schema import CorsSettings
-from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.cors import CorsPolicy, is_allowed
 
 LISTED = "http://localhost:8020"
 POLICY = CorsPolicy(CorsSettings(origins=(LISTED, "https://panel.example.org")))
@@ -76,3 +76,50 @@ def test_a_wildcard_is_never_sent() -> None:
 
 def test_its_repr_counts() -> None:
     assert repr(POLICY) == "<CorsPolicy: 2 origins>"
+
+
+WEBSOCKET_ORIGINS = ("http://localhost:8020", "https://operator.example/")
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (None, "gateway:8000"),
+        ("http://localhost:8020", "127.0.0.1:8000"),
+        ("HTTP://LOCALHOST:8020", "127.0.0.1:8000"),
+        ("https://operator.example", "127.0.0.1:8000"),
+        ("http://gateway:8000", "gateway:8000"),
+        ("http://Gateway", "gateway:80"),
+        ("https://gateway", "gateway"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_allowed(origin: str | None, host: str) -> None:
+    assert is_allowed(origin, host, WEBSOCKET_ORIGINS)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("null", "gateway:8000"),
+        ("", "gateway:8000"),
+        ("", ""),
+        ("http://", ""),
+        ("http://evil.example", "gateway:8000"),
+        ("http://gateway:8001", "gateway:8000"),
+        ("http://gateway", "gateway:8000"),
+        ("http://localhost:8020.evil.example", "gateway:8000"),
+        ("http://localhost:80200", "gateway:8000"),
+        ("file://", "gateway:8000"),
+        ("http://[::1", "[::1"),
+        ("http://gateway:99999", "gateway:99999"),
+        ("\0http://gateway", "gateway"),
+        (" http://gateway", "gateway"),
+        ("ht\ttp://gateway", "gateway"),
+        ("http://evil@gateway", "gateway"),
+        ("http://gateway/path", "gateway"),
+        ("http://gateway?", "gateway"),
+    ],
+)
+def test_denied(origin: str, host: str) -> None:
+    assert not is_allowed(origin, host, WEBSOCKET_ORIGINS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -12,7 +13,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.downstream import ClientConnection, Request
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.tokens import Tokens, hash_token
+from tentaculo.security.tokens import TokenCheck, Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
 
 ACCESS = AccessControl(Tokens([hash_token("right")]), CorsPolicy(CorsSettings(origins=("http://mine.example",))))
@@ -43,13 +44,16 @@ def inbound(*fields: tuple[str, str], method: str = "GET", is_trusted: bool = Fa
 )
 def test_a_missing_and_a_wrong_token(fields: list[tuple[str, str]], failure: Failure) -> None:
     with pytest.raises(Problem) as caught:
-        ACCESS.authorise(inbound(*fields))
+        ACCESS.authenticate(inbound(*fields), needs_token=True)
     assert caught.value.failure is failure
+    assert not ACCESS.authenticate(inbound(*fields), needs_token=False).is_authenticated
 
 
 def test_only_authorization_that_carried_the_token_is_hidden() -> None:
-    assert ACCESS.authorise(inbound(("Authorization", "Bearer right")))
-    assert not ACCESS.authorise(inbound(("X-VX11-Token", "right"), ("Authorization", "Bearer for-the-service")))
+    check = partial(ACCESS.authenticate, needs_token=True)
+    assert check(inbound(("Authorization", "Bearer right"))) is TokenCheck.BY_BEARER
+    both = inbound(("X-VX11-Token", "right"), ("Authorization", "Bearer for-the-service"))
+    assert check(both) is TokenCheck.BY_HEADER
 
 
 def test_a_preflight_is_answered_for_listed_origins_only() -> None:

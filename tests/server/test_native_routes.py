@@ -41,7 +41,7 @@ async def test_open_paths_ask_for_nothing(gateway: Gateway, path: str, headers: 
         ({}, 401, "auth_required"),
         ({"Authorization": "Basic dXNlcjpw"}, 401, "auth_required"),
         ({"X-VX11-Token": WRONG}, 403, "forbidden"),
-        ({"X-VX11-Token": ""}, 403, "forbidden"),
+        ({"X-VX11-Token": ""}, 401, "auth_required"),
         ({"Authorization": f"Bearer {WRONG}"}, 403, "forbidden"),
         ({"X-VX11-Token": WRONG, "Authorization": f"Bearer {RIGHT}"}, 403, "forbidden"),
         ({"X-VX11-Token": RIGHT}, 0, ""),

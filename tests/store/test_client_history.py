@@ -17,9 +17,8 @@ from structlog.testing import capture_logs
 from tentaculo.model.histogram import Histogram
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
 from tentaculo.store import history_rollup
-from tentaculo.store.address import parse
 from tentaculo.store.client import StoreClient
-from tentaculo.store.database import Database, connect
+from tentaculo.store.database import Database, connect, parse_url
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import history_row, read_history
 from tentaculo.store.history_rollup import Retention
@@ -236,5 +235,5 @@ async def test_an_hour_that_is_refused_stops_nothing(file: Path, recorder_on: Re
 
 def test_sqlite_keeps_little_of_the_file_for_itself(file: Path) -> None:
     """Reading a quarter of history would otherwise add 2 MB to an idle gateway, and is no faster for it."""
-    with closing(connect(parse(sqlite(file)))) as connection:
+    with closing(connect(parse_url(sqlite(file)))) as connection:
         assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -512

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import ArgumentError
 
-from tentaculo.store.address import database_file, parse
+from tentaculo.store.database import database_file, parse_url
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,12 @@ from tentaculo.store.address import database_file, parse
     ],
 )
 def test_the_driver_is_the_one_we_are_shipped_with_unless_one_is_named(url: str, driver: str) -> None:
-    assert parse(url).drivername == driver
+    assert parse_url(url).drivername == driver
 
 
 def test_a_password_survives() -> None:
     url = "postgresql+pg8000://ana:p%40ss%25@db/fleet?unix_sock=%2Frun%2Fx"
-    assert parse(parse(url).render_as_string(hide_password=False)).password == "p@ss%"
+    assert parse_url(parse_url(url).render_as_string(hide_password=False)).password == "p@ss%"
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_a_password_survives() -> None:
     ],
 )
 def test_the_file_behind_an_address(url: str, file: Path | None) -> None:
-    assert database_file(parse(url)) == file
+    assert database_file(parse_url(url)) == file
 
 
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(ArgumentError):
-        parse("fleet.db")
+        parse_url("fleet.db")

@@ -10,11 +10,11 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.store.address import parse
+from tentaculo.store.database import parse_url
 from tentaculo.store.errors import StoreUnavailable, describe, is_data_error
 
-SQLITE = parse("sqlite:////srv/secret-folder/fleet.db")
-POSTGRESQL = parse("postgresql://ana:geheim@db.internal/fleet")
+SQLITE = parse_url("sqlite:////srv/secret-folder/fleet.db")
+POSTGRESQL = parse_url("postgresql://ana:geheim@db.internal/fleet")
 
 
 class ServerError(Exception):

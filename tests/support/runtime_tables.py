@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-from tentaculo.store.address import parse
+from tentaculo.store.database import parse_url
 
 SERVICES = "copilot_runtime_services"
 OURS = {
@@ -140,7 +140,7 @@ def make_foreign(connection: Connection, tables: int = 50) -> None:
 @contextmanager
 def opened(url: str) -> Iterator[Connection]:
     """A plain connection in one transaction, which makes a SQLite file where there is none."""
-    address = parse(url)
+    address = parse_url(url)
     # On a Unix socket there is nothing to encrypt, and the driver would read the system's certificates each time.
     arguments = {} if address.get_backend_name() == "sqlite" else {"ssl_context": False}
     engine = create_engine(address, poolclass=NullPool, connect_args=arguments)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
+from tentaculo.model.clock import utc_now
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
@@ -24,6 +25,7 @@ from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.telemetry.request_log import RequestLog
+from tentaculo.upstream.circuit_breaker import CircuitBreakers
 
 MAX_HEAD = 4096
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n"
@@ -128,11 +130,11 @@ async def serving_application(
     server = cast(web.Server, runner.server)
     proxy = Proxy(
         config,
+        CircuitBreakers(config, loop.time, utc_now),
         ProxyDependencies(
             cors=policy,
             responses=responses,
             requests=requests,
-            breaker=lambda endpoint: None,  # type: ignore[arg-type, return-value]
             health_path=str,
             why_off=str,
             why_open=lambda name: {},

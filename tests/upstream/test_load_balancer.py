@@ -5,20 +5,25 @@ import asyncio
 import pytest
 
 from tentaculo.config.schema import LimitSettings
+from tentaculo.config.services import BreakerSettings
+from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, Outcome
 from tentaculo.tasks import TaskGroup
-from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
+from tentaculo.upstream.circuit_breaker import CircuitBreaker
+from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
 
-class Fuse:
-    """A breaker that is as it is told to be, and remembers whether it was asked."""
+class Fuse(CircuitBreaker):
+    """A breaker whose state the test sets, and which counts how often it was asked."""
 
     def __init__(self, *, is_open: bool = False, retry_after: float = 0.0) -> None:
+        super().__init__(Endpoint("s", "h", 1), BreakerSettings(), clock=lambda: 0.0, now=utc_now)
         self.is_open = is_open
         self.retry_after = retry_after
         self.asked = 0
         self.outcomes: list[Outcome] = []
+        self.tickets: list[int] = []
 
     def try_acquire(self) -> int:
         self.asked += 1
@@ -26,6 +31,7 @@ class Fuse:
 
     def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
         self.outcomes.append(outcome)
+        self.tickets.append(ticket)
 
     def view(self) -> BreakerView:
         state = BreakerState.OPEN if self.is_open else BreakerState.CLOSED
@@ -51,8 +57,19 @@ def balancer(*fuses: Fuse, limit: int = 100, queue: int = 10, clock: Clock | Non
 
 
 def ports(of: LoadBalancer, count: int) -> list[int | None]:
-    members = [of.choose() for _ in range(count)]
-    return [member.pool.upstream.port if member else None for member in members]
+    """The ports of `count` requests, one after the other."""
+    found: list[int | None] = []
+    for _ in range(count):
+        lease = of.acquire()
+        found.append(None if lease is None else lease.endpoint.pool.upstream.port)
+        if lease is not None:
+            lease.stop_counting()
+    return found
+
+
+def busy(of: LoadBalancer, number: int) -> Lease:
+    """One more request in flight at the endpoint of that number."""
+    return Lease(of, of.endpoints[number], 1)
 
 
 class TestChoosing:
@@ -74,11 +91,11 @@ class TestChoosing:
     def test_none_is_tried_twice(self) -> None:
         of = balancer(Fuse(), Fuse(), Fuse())
         tried: list[EndpointState] = []
-        while (member := of.choose(tried)) is not None:
-            tried.append(member)
-        assert sorted(member.pool.upstream.port for member in tried) == [1, 2, 3]
+        while (lease := of.acquire(tried)) is not None:
+            tried.append(lease.endpoint)
+        assert sorted(endpoint.pool.upstream.port for endpoint in tried) == [1, 2, 3]
         only = balancer(Fuse())
-        assert only.choose(only.members) is None
+        assert only.acquire(only.endpoints) is None
 
     @pytest.mark.parametrize("count", [1, 3])
     def test_a_breaker_that_is_asked_is_used(self, count: int) -> None:
@@ -86,9 +103,11 @@ class TestChoosing:
         fuses = [Fuse() for _ in range(count)]
         of = balancer(*fuses)
         for number in range(1, 5):
-            chosen = of.choose()
-            assert chosen is not None
-            assert chosen.ticket == fuses[of.members.index(chosen)].asked
+            lease = of.acquire()
+            assert lease is not None
+            lease.release(Outcome.NEUTRAL)
+            fuse = fuses[of.endpoints.index(lease.endpoint)]
+            assert fuse.tickets[-1] == fuse.asked
             assert sum(fuse.asked for fuse in fuses) == number
 
     def test_until_when_to_wait(self) -> None:
@@ -99,58 +118,58 @@ class TestChoosing:
 class TestPreferring:
     def test_the_fewest_in_flight(self) -> None:
         of = balancer(Fuse(), Fuse(), Fuse())
-        first, second, third = of.members
-        of.enter(first)
+        busy(of, 0)
         assert ports(of, 4) == [2, 3, 2, 3]
-        of.enter(second)
-        of.enter(third)
-        of.enter(third)
+        busy(of, 1)
+        busy(of, 2)
+        busy(of, 2)
         assert ports(of, 4) == [1, 2, 1, 2]
 
     def test_one_that_hangs_gets_one_request(self) -> None:
         of = balancer(Fuse(), Fuse())
         for _ in range(100):
-            member = of.choose()
-            assert member is not None
-            of.enter(member)
-            if member is of.members[1]:
-                of.leave(member)
-        assert of.members[0].in_flight == 1
+            lease = of.acquire()
+            assert lease is not None
+            if lease.endpoint is of.endpoints[1]:
+                lease.release(Outcome.SUCCESS)
+        assert of.endpoints[0].in_flight == 1
 
     def test_one_that_often_fails_is_passed_over_for_a_while(self) -> None:
         clock = Clock()
         of = balancer(Fuse(), Fuse(), clock=clock)
-        bad, good = of.members
         for _ in range(10):
-            bad.breaker.record(1, Outcome.FAILURE)
-            good.breaker.record(1, Outcome.SUCCESS)
+            busy(of, 0).release(Outcome.FAILURE)
+            busy(of, 1).release(Outcome.SUCCESS)
         assert ports(of, 3) == [2, 2, 2]
-        assert "rests for 1.0 s" in repr(bad.standing)
+        assert "rests for 1.0 s" in repr(of.endpoints[0].outliers)
         clock.moment += 1
         assert ports(of, 3) == [1, 2, 1]
 
     def test_one_that_is_ill_by_its_probes_too(self) -> None:
         of = balancer(Fuse(), Fuse())
-        of.members[0].standing.note_probe(is_well=False)
+        of.endpoints[0].outliers.note_probe(is_well=False)
         assert ports(of, 3) == [2, 2, 2]
-        of.members[0].standing.note_probe(is_well=True)
+        of.endpoints[0].outliers.note_probe(is_well=True)
         assert ports(of, 3) == [1, 2, 1]
 
     def test_where_none_stands_well_all_are_tried(self) -> None:
         of = balancer(Fuse(), Fuse(), Fuse(is_open=True))
-        for member in of.members:
-            member.standing.note_probe(is_well=False)
+        for member in of.endpoints:
+            member.outliers.note_probe(is_well=False)
         assert ports(of, 3) == [1, 2, 1]
-        of.enter(of.members[0])
+        busy(of, 0)
         assert ports(of, 2) == [2, 2]
 
     def test_where_those_that_stand_well_are_full_or_tried_the_others_serve(self) -> None:
         of = balancer(Fuse(), Fuse(), limit=1)
-        ill, well = of.members
-        ill.standing.note_probe(is_well=False)
-        assert of.choose([well]) is ill
-        of.enter(well)
-        assert of.choose() is ill
+        failing, preferred = of.endpoints
+        failing.outliers.note_probe(is_well=False)
+        lease = of.acquire([preferred])
+        assert lease is not None
+        assert lease.endpoint is failing
+        lease.release(Outcome.NEUTRAL)
+        busy(of, 1)
+        assert ports(of, 1) == [1]
 
     def test_a_trial_goes_first(self) -> None:
         fuses = Fuse(), Fuse(is_open=True)
@@ -162,24 +181,24 @@ class TestPreferring:
     def test_no_trial_where_probes_say_that_it_would_fail(self) -> None:
         fuses = Fuse(), Fuse()
         of = balancer(*fuses)
-        of.members[1].standing.note_probe(is_well=False)
+        of.endpoints[1].outliers.note_probe(is_well=False)
         assert ports(of, 3) == [1, 1, 1]
         assert fuses[1].asked == 0
-        of.members[0].standing.note_probe(is_well=False)
+        of.endpoints[0].outliers.note_probe(is_well=False)
         assert 2 in ports(of, 2), "but where none stands well it may be the one that has recovered"
 
-    def test_breakers_hear_what_standings_note(self) -> None:
+    def test_an_outcome_is_reported_to_the_breaker_and_the_outlier_detector(self) -> None:
         fuses = Fuse(), Fuse()
         of = balancer(*fuses)
-        of.members[0].breaker.record(7, Outcome.FAILURE)
+        busy(of, 0).release(Outcome.FAILURE)
         assert (fuses[0].outcomes, fuses[1].outcomes) == ([Outcome.FAILURE], [])
-        assert of.members[0].standing.failing > of.members[1].standing.failing == 0
+        assert of.endpoints[0].outliers.failing > of.endpoints[1].outliers.failing == 0
 
     def test_the_only_one_is_judged_by_its_breaker_alone(self) -> None:
-        fuse = Fuse()
-        of = balancer(fuse)
-        assert of.members[0].breaker is fuse
-        of.members[0].standing.note_probe(is_well=False)
+        of = balancer(Fuse())
+        busy(of, 0).release(Outcome.FAILURE)
+        assert of.endpoints[0].outliers.failing == 0
+        of.endpoints[0].outliers.note_probe(is_well=False)
         assert ports(of, 2) == [1, 1]
 
 
@@ -187,75 +206,85 @@ class TestRoom:
     def test_a_full_one_is_passed_over_and_its_breaker_is_not_asked(self) -> None:
         fuses = Fuse(), Fuse()
         of = balancer(*fuses, limit=1)
-        first, second = of.members
-        of.enter(first)
+        first, second = of.endpoints
+        lease = busy(of, 0)
         assert first.is_full
         assert ports(of, 2) == [2, 2]
         assert fuses[0].asked == 0
-        of.enter(second)
+        busy(of, 1)
         assert ports(of, 1) == [None]
         assert of.is_full([])
         assert of.is_full([first])
         assert not of.is_full([first, second])
-        of.leave(first)
+        lease.release(Outcome.NEUTRAL)
         assert ports(of, 1) == [1]
         assert not of.is_full([second])
 
     def test_the_only_one(self) -> None:
         of = balancer(Fuse(), limit=1)
-        of.enter(of.members[0])
-        assert of.choose() is None
-        of.leave(of.members[0])
-        assert of.choose() is of.members[0]
+        lease = busy(of, 0)
+        assert ports(of, 1) == [None]
+        lease.release(Outcome.NEUTRAL)
+        assert ports(of, 1) == [1]
+
+    def test_a_tunnel_leaves_its_room_and_still_reports_its_outcome(self) -> None:
+        fuse = Fuse()
+        of = balancer(fuse, limit=1)
+        lease = busy(of, 0)
+        lease.stop_counting()
+        assert of.endpoints[0].in_flight == 0
+        assert ports(of, 1) == [1]
+        lease.release(Outcome.SUCCESS)
+        assert (of.endpoints[0].in_flight, fuse.outcomes) == (0, [Outcome.SUCCESS])
 
     async def test_who_leaves_wakes_who_has_waited_longest(self) -> None:
         of, order, tasks = balancer(Fuse(), limit=1), list[int](), TaskGroup("test")
-        of.enter(of.members[0])
+        lease = busy(of, 0)
 
         async def wait(number: int) -> None:
-            assert await of.room(5)
+            assert await of.wait_for_room(5)
             order.append(number)
-            of.leave(of.members[0])
+            of.wake_next()
 
         waiting = [tasks.start(wait(number), str(number)) for number in range(3)]
         while "3 requests wait" not in repr(of):
             await asyncio.sleep(0)
-        of.leave(of.members[0])
+        lease.release(Outcome.NEUTRAL)
         await asyncio.gather(*waiting)
         assert order == [0, 1, 2]
         await tasks.close()
 
     async def test_no_room_in_time(self) -> None:
         of = balancer(Fuse(), limit=1)
-        of.enter(of.members[0])
-        assert not await of.room(0.01)
+        busy(of, 0)
+        assert not await of.wait_for_room(0.01)
         assert "0 requests wait" in repr(of)
 
     async def test_the_queue_is_bounded(self) -> None:
         of, tasks = balancer(Fuse(), limit=1, queue=1), TaskGroup("test")
-        of.enter(of.members[0])
-        first = tasks.start(of.room(5), "first")
+        lease = busy(of, 0)
+        first = tasks.start(of.wait_for_room(5), "first")
         await asyncio.sleep(0)
-        assert not await of.room(5)
-        of.leave(of.members[0])
+        assert not await of.wait_for_room(5)
+        lease.release(Outcome.NEUTRAL)
         assert await first
 
     async def test_who_gives_up_at_the_moment_of_being_woken_wakes_the_next(self) -> None:
         of, tasks = balancer(Fuse(), limit=1), TaskGroup("test")
-        of.enter(of.members[0])
-        first, second = tasks.start(of.room(5), "first"), tasks.start(of.room(5), "second")
+        lease = busy(of, 0)
+        first, second = tasks.start(of.wait_for_room(5), "first"), tasks.start(of.wait_for_room(5), "second")
         await asyncio.sleep(0)
-        of.leave(of.members[0])
+        lease.release(Outcome.NEUTRAL)
         first.cancel()
         assert await second
         assert first.cancelled()
 
     async def test_who_has_given_up_is_not_woken(self) -> None:
         of, tasks = balancer(Fuse(), limit=1), TaskGroup("test")
-        of.enter(of.members[0])
-        first, second = tasks.start(of.room(5), "first"), tasks.start(of.room(5), "second")
+        lease = busy(of, 0)
+        first, second = tasks.start(of.wait_for_room(5), "first"), tasks.start(of.wait_for_room(5), "second")
         await asyncio.sleep(0)
         first.cancel()
-        of.leave(of.members[0])
+        lease.release(Outcome.NEUTRAL)
         assert await second
         assert "0 requests wait" in repr(of)

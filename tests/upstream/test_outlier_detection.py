@@ -38,7 +38,7 @@ class Two:
     def fail(self) -> int:
         """Let it fail until it rests; how many failures that took."""
         count = 0
-        while self.one.is_good:
+        while self.one.is_preferred:
             self.note(FAILURE)
             count += 1
         return count
@@ -46,7 +46,7 @@ class Two:
     def rest(self) -> float:
         """Wait until its rest is over; how long that took."""
         begun = self.clock.moment
-        while not self.one.look():
+        while not self.one.refresh():
             self.clock.moment += 0.5
         return self.clock.moment - begun
 
@@ -60,15 +60,15 @@ class TestFailing:
     def test_a_few_failures_in_a_row_are_left_to_the_breaker(self) -> None:
         two = Two()
         two.note(*[FAILURE] * 5)
-        assert two.one.is_good
+        assert two.one.is_preferred
         two.note(FAILURE)
-        assert not two.one.is_good
+        assert not two.one.is_preferred
 
     @pytest.mark.parametrize(("share", "rests"), [(0.02, False), (0.05, False), (0.3, True), (0.6, True)])
     def test_it_rests_if_it_fails_often(self, share: float, rests: bool) -> None:
         two = Two()
         two.note(*mixed(share, 1000))
-        assert two.one.is_good is not rests
+        assert two.one.is_preferred is not rests
 
     @pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
     def test_one_that_fails_no_more_than_the_others_does_not(self, share: float) -> None:
@@ -77,14 +77,14 @@ class TestFailing:
             two.other.note_outcome(outcome, (two.one,))
             two.note(outcome)
         assert two.other.failing == two.one.failing > 0.15
-        assert two.other.is_good
-        assert two.one.is_good
+        assert two.other.is_preferred
+        assert two.one.is_preferred
 
     def test_what_judges_nobody_changes_nothing(self) -> None:
         two = Two()
         two.note(*[NEUTRAL] * 50)
         assert two.one.failing == 0
-        assert two.one.is_good
+        assert two.one.is_preferred
 
     def test_no_clock_is_read_while_all_is_well(self) -> None:
         two = Two()
@@ -127,10 +127,10 @@ class TestProbes:
         two = Two()
         two.note(SUCCESS)
         two.one.note_probe(is_well=False)
-        assert two.one.is_good
+        assert two.one.is_preferred
         two.one.note_probe(is_well=False)
-        assert two.one.is_ill
-        assert not two.one.is_good
+        assert two.one.probe_failing
+        assert not two.one.is_preferred
 
     @pytest.mark.parametrize("how", ["a probe", "a request"])
     def test_what_shows_that_it_works_ends_it(self, how: str) -> None:
@@ -140,21 +140,21 @@ class TestProbes:
             two.one.note_probe(is_well=True)
         else:
             two.note(SUCCESS)
-        assert two.one.is_good
-        assert not two.one.is_ill
+        assert two.one.is_preferred
+        assert not two.one.probe_failing
 
     def test_a_health_path_that_lies_costs_nothing_while_requests_pass(self) -> None:
         two = Two()
         for _ in range(10):
             two.note(SUCCESS)
             two.one.note_probe(is_well=False)
-            assert two.one.is_good
+            assert two.one.is_preferred
 
     def test_being_well_by_its_probes_ends_no_rest(self) -> None:
         two = Two()
         two.fail()
         two.one.note_probe(is_well=True)
-        assert not two.one.is_good
+        assert not two.one.is_preferred
         assert two.rest() == 1
 
 
@@ -168,9 +168,9 @@ def test_whatever_happens_it_comes_back(steps: list[Outcome | bool | float]) -> 
             two.one.note_probe(is_well=step)
         else:
             two.clock.moment += step
-            two.one.look()
+            two.one.refresh()
         assert 0 <= two.one.failing < 1
-        assert two.one.is_good or two.one.is_ill or "rests" in repr(two.one)
+        assert two.one.is_preferred or two.one.probe_failing or "rests" in repr(two.one)
     two.one.note_probe(is_well=True)
     two.clock.moment += 30
-    assert two.one.look()
+    assert two.one.refresh()

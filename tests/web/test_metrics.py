@@ -1,4 +1,4 @@
-"""Alive, ready, and the numbers."""
+"""The text of `/metrics`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tentaculo.model.endpoint import Counts, Endpoint
 from tentaculo.model.health import EndpointView, Health
-from tentaculo.server.lifecycle import Phase
 from tentaculo.web.metrics import AlertStats, GatewayCollector, Load, MetricsCache
 from tests.support.native_gateway import CLOSED, Gateway, view
 
@@ -103,7 +102,7 @@ def test_a_flood_of_scrapes_costs_one_a_second() -> None:
 
     registry = CollectorRegistry()
     fleet = GatewayCollector(
-        snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, duty=nobody
+        snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, alert_stats=nobody
     )
     registry.register(fleet)
     scrapes, read = MetricsCache(registry, clock=lambda: now), 0
@@ -126,7 +125,7 @@ def test_a_flood_of_formats_is_bounded_too() -> None:
 
     registry.register(
         GatewayCollector(
-            snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, duty=nobody
+            snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, alert_stats=nobody
         )
     )
     scrapes, made = MetricsCache(registry, clock=lambda: 100.0), 0
@@ -134,33 +133,3 @@ def test_a_flood_of_formats_is_bounded_too() -> None:
         text, content_type = scrapes.text(f"application/openmetrics-text;version=1.0.{number}")
         assert text.endswith(b"# EOF\n") is content_type.startswith("application/openmetrics-text")
     assert made <= 5
-
-
-async def test_livez(gateway: Gateway) -> None:
-    gateway.state.phase, gateway.state.lost = Phase.DRAINING, "The database file x.db is read-only."
-    async with gateway.client.get("/livez") as answer:
-        assert (answer.status, await answer.json()) == (200, {"status": "alive"})
-
-
-@pytest.mark.parametrize(("phase", "status"), [(Phase.STARTING, 503), (Phase.READY, 200), (Phase.DRAINING, 503)])
-async def test_readyz_follows_the_process(gateway: Gateway, phase: Phase, status: int) -> None:
-    gateway.state.phase = phase
-    async with gateway.client.get("/readyz") as answer:
-        assert answer.status == status
-        assert await answer.json() == {
-            "status": phase.value,
-            "checks": {
-                "process": {"status": "ok" if phase is Phase.READY else phase.value},
-                "database": {"status": "ok"},
-            },
-        }
-
-
-async def test_a_lost_database_is_named_and_leaves_it_ready(gateway: Gateway) -> None:
-    gateway.state.lost = "The database file x.db is read-only."
-    async with gateway.client.get("/readyz") as answer:
-        assert answer.status == 200
-        assert (await answer.json())["checks"]["database"] == {
-            "status": "failed",
-            "problem": "The database file x.db is read-only.",
-        }

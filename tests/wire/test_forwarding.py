@@ -222,7 +222,7 @@ async def test_connection_cannot_name_what_the_gateway_says(start: Start, servic
         b"Forwarded, X-Request-ID, Via, X-VX11-Token, X-Tenant"
     )
     async with upstream(answering(ok())) as up:
-        services = service(up.port, set_headers={"X-Tenant": "one"})
+        services = service(up.port, set_headers={"X-Tenant": "one"}, send_token=True)
         services["s"]["token"] = "the-services-own"
         live = await start(services)
         async with dial(live.port) as wire:

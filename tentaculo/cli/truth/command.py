@@ -1,9 +1,9 @@
-"""What `tentaculo truth` does: the fleet asked once, a report written, the database's table brought up to date."""
+"""What `tentaculo truth` does: probe the services once, write a report, update the database table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,18 @@ from tentaculo.config.database_url import database_url
 from tentaculo.config.environment import widen_lookups
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
+from tentaculo.model.clock import utc_now
+from tentaculo.model.endpoint import GATEWAY_NAME
 from tentaculo.model.health import ServiceView
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
 
 _MOST_COMPOSE = 1024 * 1024
-"""Bytes of a compose file; the largest there are have a tenth of it."""
+"""Bytes of a compose file, ten times as many as large ones have."""
 
 
 def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Path | None = None) -> bool:
-    """Whether all that should be on is well, and is in the table. Raises ConfigError and FaultError.
+    """Return whether every enabled service is healthy and the table was updated. Raises ConfigError and FaultError.
 
     With `as_json` standard output has one JSON object and nothing else; the rest goes to standard error.
     """
@@ -35,11 +37,11 @@ def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Pa
     for warning in loaded.warnings:
         warn(warning)
     if not loaded.config.services:
-        raise FaultError("there is no fleet to ask: no services are configured")
+        raise FaultError("there is nothing to probe: no services are configured")
     against = None if compose is None else _compare(loaded.config, compose)
     widen_lookups()
     results = uvloop.run(health.probe_all(loaded.config, lambda view: click.echo(report.line(view), err=as_json)))
-    now = datetime.now(UTC)
+    now = utc_now()
     _write(output, report.report(results, now, against))
     written = _bring_up_to_date(loaded.config, results, now)
     if as_json:
@@ -75,7 +77,7 @@ def _compare(config: Config, file: Path) -> report.Comparison:
     except (compose_file.ComposeError, ValueError, RecursionError) as error:
         reason = error if isinstance(error, compose_file.ComposeError) else "it holds what YAML has no value for"
         raise FaultError(f"{file} is not a compose file: {reason}") from None
-    return report.Comparison(str(file), drift.compare(health.with_gateway(config), declared, own=health.GATEWAY))
+    return report.Comparison(str(file), drift.compare(health.with_gateway(config), declared, own=GATEWAY_NAME))
 
 
 def _write(output: Path, text: str) -> None:

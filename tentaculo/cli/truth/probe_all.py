@@ -1,23 +1,22 @@
-"""Runtime truth: every service asked once, now, all at the same time."""
+"""Probes every service once, all at the same time, for `tentaculo truth`."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.prober import Prober
+from tentaculo.model.clock import utc_now
+from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.tasks import TaskGroup
 
-GATEWAY = "tentaculo_link"
-"""The gateway's own name in the fleet."""
 PATH_TIMEOUT = 3.0
-"""Seconds that each health path may take."""
+"""Seconds that a probe of one health path may take."""
 
 
 def is_failure(view: ServiceView) -> bool:
@@ -26,13 +25,13 @@ def is_failure(view: ServiceView) -> bool:
 
 
 async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) -> list[ServiceView]:
-    """Ask the gateway and every service once, all at the same time.
+    """Probe the gateway and every service once, all at the same time.
 
     `on_result` gets each service as soon as all its addresses have answered or failed. The list has the gateway
     first, then the order of the configuration. The gateway is left out where its port is not known (0).
     """
     fleet = with_gateway(config)
-    board = Board(fleet, now=_utc_now)
+    board = Board(fleet, now=utc_now)
     tasks = TaskGroup("truth")
 
     async def examine(service: ServiceSettings, prober: Prober) -> None:
@@ -54,10 +53,10 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
 def with_gateway(config: Config) -> Config:
     """`config` with the gateway itself as the first of its services, where its port is known."""
     address = _own_address(config.server)
-    if address is None or GATEWAY in config.services:
+    if address is None or GATEWAY_NAME in config.services:
         return config
-    gateway = ServiceSettings(name=GATEWAY, aliases=("gateway",), url=address)
-    return config.replace(services={GATEWAY: gateway, **config.services})
+    gateway = ServiceSettings(name=GATEWAY_NAME, aliases=(GATEWAY_ALIAS,), url=address)
+    return config.replace(services={GATEWAY_NAME: gateway, **config.services})
 
 
 def _own_address(server: ServerSettings) -> str | None:
@@ -75,7 +74,3 @@ def _own_address(server: ServerSettings) -> str | None:
     if address.is_unspecified:
         address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
     return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)

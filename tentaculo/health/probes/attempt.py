@@ -34,7 +34,7 @@ class ProbeAttempt:
     is_gateway_fault: bool = False
     """Whether the gateway itself could not ask, which says nothing of the service."""
     success: str | None = None
-    """In words, what went well, where that is another thing than an answer with a status that was expected."""
+    """What succeeded, in words, where that is not a response with an expected status."""
     statuses: tuple[tuple[int, int], ...] = ((200, 200),)
     """The statuses, first and last of each range, that were expected."""
     is_cut: bool = False
@@ -44,7 +44,7 @@ class ProbeAttempt:
 
     @property
     def is_answered(self) -> bool:
-        """Whether all went well: a whole answer with a status that was expected."""
+        """Whether the attempt succeeded: a whole response with an expected status, or `success`."""
         if self.problem is not None:
             return False
         code = self.code
@@ -70,7 +70,7 @@ class ProbeTarget:
     tls: ssl.SSLContext | None
     """For connections that are not the session's; None where no address of the fleet is for TLS."""
     last_heartbeat: Callable[[str], tuple[float, bytes] | None] | None
-    """Seconds since a service's last heartbeat and what it said; None where nobody listens."""
+    """Seconds since a service's last heartbeat and its body; None where this process receives none."""
 
     @property
     def headers(self) -> dict[str, str]:

@@ -41,7 +41,7 @@ def note_timeout(attempt: ProbeAttempt, seconds: float) -> None:
 
 
 def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) -> None:
-    """Write into `attempt` why it failed. What nobody thought of is logged."""
+    """Write into `attempt` why it failed. An unexpected error is logged."""
     os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = os_error.errno if isinstance(os_error, OSError) else None
     attempt.is_final = attempt.is_final or isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)

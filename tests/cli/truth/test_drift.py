@@ -8,13 +8,14 @@ import yaml
 from tentaculo.cli.truth import compose_file, drift, probe_all
 from tentaculo.cli.truth.drift import Drift
 from tentaculo.config.loader import load
+from tentaculo.model.endpoint import GATEWAY_NAME
 from tests.support.gateway_process import ROOT
 from tests.support.health import fleet
 
 
 def found(compose_text: str, **services: dict[str, Any]) -> dict[str, Drift]:
     declared = compose_file.read({"services": yaml.safe_load(compose_text) or {}})
-    drifts = drift.compare(fleet(**services), declared, own=probe_all.GATEWAY)
+    drifts = drift.compare(fleet(**services), declared, own=GATEWAY_NAME)
     return {one.service: one for one in drifts}
 
 
@@ -107,7 +108,7 @@ def test_ports_are_shown_as_the_host_has_them_and_then_what_it_has_not() -> None
 def test_the_projects_own_files_agree() -> None:
     config = load(ROOT / "docker" / "vx11.toml", {}).config
     declared = compose_file.read(yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text()))
-    drifts = drift.compare(probe_all.with_gateway(config), declared, own=probe_all.GATEWAY)
-    assert [one.service for one in drifts] == [probe_all.GATEWAY, *config.services]
+    drifts = drift.compare(probe_all.with_gateway(config), declared, own=GATEWAY_NAME)
+    assert [one.service for one in drifts] == [GATEWAY_NAME, *config.services]
     assert {one.service: one.differences for one in drifts if one.differences} == {}
     assert all(one.compose_check == f":{one.ports[0]}/health" for one in drifts[1:])
