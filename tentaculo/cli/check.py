@@ -1,4 +1,4 @@
-"""A configuration that is fine, in a few lines for people: what `tentaculo check` prints. It shows no secret."""
+"""What `tentaculo check` prints of a valid configuration. It shows no secret."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tentaculo.model.incident_input import EVERY
 
 
 def summarise(loaded: Loaded) -> Iterator[str]:
-    """One line for the whole, then each service with its routes, then the warnings."""
+    """The lines: a summary, each service with its routes, maintenance and alert channels, warnings."""
     services = loaded.config.services.values()
     routes = sum(len(service.routes) for service in services)
-    yield f"{loaded.path or 'The environment'} is fine: {_count(len(services), 'service')}, {_count(routes, 'route')}"
+    yield f"{loaded.path or 'The environment'} is valid: {_count(len(services), 'service')}, {_count(routes, 'route')}"
     for service in services:
         yield ""
         yield _service(service)

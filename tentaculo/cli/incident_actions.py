@@ -1,4 +1,4 @@
-"""What the commands about incidents, notes, maintenance and alerts do, beside a gateway that may be running.
+"""What the commands for incidents, notes, maintenance and alerts do. A gateway may run at the same time.
 
 They read and write the gateway's database, so that they need no token and work while the gateway is down; one that runs
 notices within a few seconds. Alerts are tried from here, with the configuration's channels.
@@ -62,7 +62,7 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
 
 
 def add_note(file: Path | None, number: int, author: str, text: str) -> None:
-    """Note something about an incident. Raises ConfigError, FaultError and StartError."""
+    """Add a note to an incident. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
     author, text = _entered(lambda: incident_input.note(author, text))
 
@@ -73,7 +73,7 @@ def add_note(file: Path | None, number: int, author: str, text: str) -> None:
         return incident
 
     _there(number, _ask(config, add))
-    click.echo(f"Noted on incident {number}.")
+    click.echo(f"The note was added to incident {number}.")
 
 
 def add_window(
@@ -86,7 +86,7 @@ def add_window(
     minutes: float | None,
     author: str,
 ) -> None:
-    """Plan a maintenance. Raises ConfigError, FaultError and StartError."""
+    """Plan a maintenance window. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
     now = utc_now()
     window = _entered(
@@ -105,7 +105,7 @@ def add_window(
 
 
 def show_windows(file: Path | None, *, as_json: bool) -> None:
-    """Print the maintenance that holds or is to come. Raises ConfigError and StartError."""
+    """Print current and planned maintenance windows. Raises ConfigError and StartError."""
     config = load(file).config
     now = utc_now()
     calendar = MaintenanceCalendar(config.maintenance, config.services)
@@ -116,19 +116,19 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
     elif found:
         _print(_plan(window, now) for window in found)
     else:
-        click.echo("No maintenance is planned.")
+        click.echo("There are no maintenance windows.")
 
 
 def end_window(file: Path | None, number: int) -> None:
-    """End a maintenance now, or take it back. Raises ConfigError, FaultError and StartError."""
+    """End or cancel a maintenance window. Raises ConfigError, FaultError and StartError."""
     window = _ask(load(file).config, partial(maintenance.end_window, number=number, now=utc_now()))
     if window is None:
-        raise FaultError(f"there is no maintenance {number} that holds or is to come")
+        raise FaultError(f"there is no current or planned maintenance window {number}")
     click.echo(f"Maintenance {number} of {_services(window)} is over.")
 
 
 def try_alerts(file: Path | None) -> bool:
-    """Send a test message on every channel, once; whether all were delivered. Raises ConfigError and FaultError."""
+    """Send one test message on every channel; return whether all were delivered. Raises ConfigError and FaultError."""
     # The other commands need no event loop and no HTTP client.
     import uvloop
 
@@ -137,7 +137,7 @@ def try_alerts(file: Path | None) -> bool:
     config = load(file).config
     found = channels(config)
     if not found:
-        raise FaultError("there is nobody to tell: no alerts.webhooks and no alerts.apprise are configured")
+        raise FaultError("there are no alert channels: neither alerts.webhooks nor alerts.apprise is configured")
     page = f"{config.alerts.page or local_url(*config.server.addresses[0])}/status"
     message = trial_message(f"msg_{secrets.token_hex(12)}", page, utc_now())
     return all(uvloop.run(_send(found, message)))

@@ -1,4 +1,4 @@
-"""The commands of whoever is on duty: incidents, note, maintenance, alerts. What they need is imported when they run."""
+"""The commands incidents, note, maintenance and alerts. A command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tentaculo.cli.output import EXIT_FINDING, config_option, report_config_erro
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 
-_author_option = click.option("--author", default="", metavar="NAME", help="Who says so. Default: nobody is named.")
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in the form that the API has.")
+_author_option = click.option("--author", default="", metavar="NAME", help="Name of the author. Default: none.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in the form of the API.")
 
 
 class _Duration(click.ParamType[float]):
@@ -45,13 +45,13 @@ class _Moment(click.ParamType[datetime]):
 @click.command()
 @config_option
 @click.argument("number", metavar="[ID]", type=click.IntRange(min=0), required=False)
-@click.option("--open", "is_open", is_flag=True, help="Only those that go on.")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="How many, the newest first.")
+@click.option("--open", "is_open", is_flag=True, help="Only open incidents.")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="Number of incidents.")
 @_json_option
 def incidents(file: Path | None, number: int | None, is_open: bool, limit: int, as_json: bool) -> None:
-    """Show incidents, the newest first, or the one with that ID, with its notes.
+    """Show incidents, the newest first, or the incident with this ID and its notes.
 
-    They are read from the database, whether the gateway runs or not.
+    The command reads the database. The gateway does not need to run.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ def incidents(file: Path | None, number: int | None, is_open: bool, limit: int, 
 @click.argument("text")
 @_author_option
 def note(file: Path | None, number: int, text: str, author: str) -> None:
-    """Note TEXT on the incident with that ID, in the database; the page and the API show it within ten seconds.
+    """Add the note TEXT to the incident with this ID. The status page and the API show it within ten seconds.
 
     \b
     Example:
@@ -84,10 +84,10 @@ def note(file: Path | None, number: int, text: str, author: str) -> None:
 
 @click.group()
 def maintenance() -> None:
-    """Planned maintenance: while it holds, its services are shown so, and nothing alerts of them.
+    """Maintenance windows. During a window its services are shown in maintenance, and they cause no alerts.
 
-    It is kept in the database; a gateway that runs notices within ten seconds. The configuration can say what comes
-    again and again, [[maintenance]].
+    Windows are stored in the database. A running gateway applies a change within ten seconds. Windows that repeat are
+    configured with [[maintenance]].
     """
 
 
@@ -95,10 +95,10 @@ def maintenance() -> None:
 @config_option
 @click.argument("services", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every service.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why, in words that are shown.")
-@click.option("--for", "seconds", type=_Duration(), metavar="2h", help="How long: 90s, 30m, 2h or 1d.")
-@click.option("--from", "starts_at", type=_Moment(), metavar="TIME", help="When it begins. Default: now.")
-@click.option("--until", "ends_at", type=_Moment(), metavar="TIME", help="When it ends, in place of --for.")
+@click.option("--reason", required=True, metavar="TEXT", help="Reason, as people see it.")
+@click.option("--for", "seconds", type=_Duration(), metavar="2h", help="Duration: 90s, 30m, 2h or 1d.")
+@click.option("--from", "starts_at", type=_Moment(), metavar="TIME", help="Start. Default: now.")
+@click.option("--until", "ends_at", type=_Moment(), metavar="TIME", help="End, in place of --for.")
 @_author_option
 def add_window(
     file: Path | None,
@@ -110,7 +110,7 @@ def add_window(
     ends_at: datetime | None,
     author: str,
 ) -> None:
-    """Plan a maintenance of SERVICES, from now or later on.
+    """Plan a maintenance window for SERVICES.
 
     \b
     Examples:
@@ -139,7 +139,7 @@ def add_window(
 @config_option
 @_json_option
 def list_windows(file: Path | None, as_json: bool) -> None:
-    """Show what holds and what is to come, the configuration's plans included.
+    """Show current and planned maintenance windows, including those of the configuration.
 
     \b
     Example:
@@ -155,7 +155,7 @@ def list_windows(file: Path | None, as_json: bool) -> None:
 @config_option
 @click.argument("number", metavar="ID", type=click.IntRange(min=0, max=2**31 - 1))
 def end_window(file: Path | None, number: int) -> None:
-    """End the maintenance with that ID now; one that has not begun is taken back.
+    """End the maintenance window with this ID now. A window that has not begun is cancelled.
 
     \b
     Example:
@@ -169,15 +169,15 @@ def end_window(file: Path | None, number: int) -> None:
 
 @click.group()
 def alerts() -> None:
-    """Who is told of incidents."""
+    """Alert channels."""
 
 
 @alerts.command("test")
 @config_option
 def test_alerts(file: Path | None) -> None:
-    """Send a test message on every configured channel, once, and say how it went.
+    """Send one test message on every configured channel and print the results.
 
-    Ends with 1 where one was not delivered.
+    The exit code is 1 if a message was not delivered.
 
     \b
     Example:
@@ -191,7 +191,7 @@ def test_alerts(file: Path | None) -> None:
 
 @alerts.command("secret")
 def new_secret() -> None:
-    """Make a key that signs webhooks. The receiver needs the same.
+    """Make a key that signs webhooks. The receiver needs the same key.
 
     \b
     Example:
@@ -205,4 +205,4 @@ def new_secret() -> None:
 
 
 COMMANDS = (incidents, note, maintenance, alerts)
-"""What the command line has besides."""
+"""The commands of this module, for `main.cli`."""

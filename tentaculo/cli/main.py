@@ -1,4 +1,4 @@
-"""The command line: argv → command. What a command needs beyond the configuration is imported when it runs.
+"""The command line. A command imports what it needs when it runs.
 
 `serve` never imports Alembic, and `check` and `db` never import aiohttp's server.
 """
@@ -22,20 +22,20 @@ from tentaculo.cli.output import (
     report_config_errors,
 )
 
-HELP = """Tentáculo Link: the front door of a self-hosted fleet of HTTP services.
+HELP = """Tentáculo Link: a gateway for self-hosted HTTP services.
 
 \b
 Examples:
-  tentaculo serve                      the gateway, with ./tentaculo.toml
+  tentaculo serve                      run the gateway with ./tentaculo.toml
   tentaculo init                       write a commented tentaculo.toml
-  tentaculo check -c docker/vx11.toml  say everything that is wrong with it
+  tentaculo check -c docker/vx11.toml  show every fault of a configuration
 
 \b
 Exit codes:
-  0  fine
-  1  check or truth found something, or a test alert was not delivered
-  2  wrong usage, or a configuration with faults
-  3  could not start: an address is taken, or the database
+  0  success
+  1  check or truth found a problem, or a test alert was not delivered
+  2  wrong usage, or a faulty configuration
+  3  the gateway or the command could not start: the address is in use, or the database is unavailable
 """
 
 
@@ -52,14 +52,16 @@ def _host(_context: click.Context, _parameter: click.Parameter, value: str | Non
 
 _host_option = click.option("--host", callback=_host, help="Address to listen on, in place of the configured one.")
 _port_option = click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port to listen on, in place of the configured one; 0 takes any."
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on, in place of the configured one; 0 means any free port.",
 )
 
 
 @click.group(help=HELP, commands=incident_commands.COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tentaculo")
 def cli() -> None:
-    """All commands; the help text is HELP."""
+    """All commands. The help text is HELP."""
 
 
 @cli.command()
@@ -67,9 +69,9 @@ def cli() -> None:
 @_host_option
 @_port_option
 def serve(file: Path | None, host: str | None, port: int | None) -> None:
-    """Run the gateway until it is told to stop (SIGTERM, Ctrl-C).
+    """Run the gateway until it receives SIGTERM or SIGINT (Ctrl-C).
 
-    Where there is no configuration at all, it serves the built-in demonstration fleet, and says so.
+    Without a configuration it runs the built-in demonstration.
 
     \b
     Examples:
@@ -86,9 +88,9 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 @_host_option
 @_port_option
 def demo(host: str | None, port: int | None) -> None:
-    """Run the gateway before a built-in fleet of nine small services.
+    """Run the gateway with nine small built-in services.
 
-    Nothing is read or kept: no file, a database that goes with it, a fresh token at each start.
+    It reads no file and keeps nothing: it makes a new token and a temporary database at each start.
 
     \b
     Examples:
@@ -104,9 +106,9 @@ def demo(host: str | None, port: int | None) -> None:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), default=Path("tentaculo.toml"))
 def init(file: Path) -> None:
-    """Write a starter configuration, with a comment on every key, to FILE (default tentaculo.toml).
+    """Write a configuration with a comment on every key to FILE (default tentaculo.toml).
 
-    A file that is there already is left as it is.
+    An existing file is not changed.
 
     \b
     Examples:
@@ -119,10 +121,10 @@ def init(file: Path) -> None:
         with file.open("x", encoding="utf-8") as target:
             target.write(example.text())
     except FileExistsError:
-        raise FaultError(f"{file} is there already; nothing was changed") from None
+        raise FaultError(f"{file} already exists and was not changed") from None
     except OSError as error:
         raise FaultError(f"{file} cannot be written: {error.strerror}") from None
-    click.echo(f"Wrote {file}. Put your services in, then: tentaculo check -c {file}")
+    click.echo(f"Wrote {file}. Add your services to it, then run: tentaculo check -c {file}")
 
 
 @cli.group("config")
@@ -151,7 +153,7 @@ def config_schema() -> None:
 @cli.command()
 @config_option
 def check(file: Path | None) -> None:
-    """Validate the configuration: every fault with its dotted path, or what will be served.
+    """Validate the configuration. Print every fault with its key, or what the gateway will serve.
 
     \b
     Examples:
@@ -169,7 +171,7 @@ def check(file: Path | None) -> None:
             click.echo(str(fault))
         sys.exit(EXIT_FINDING)
     if loaded.path is None and not loaded.config.services:
-        click.echo("there is no tentaculo.toml here to check; `tentaculo init` writes one")
+        click.echo("there is no tentaculo.toml in this folder; `tentaculo init` writes one")
         sys.exit(EXIT_FINDING)
     for line in summarise(loaded):
         click.echo(line)
@@ -194,10 +196,10 @@ def check(file: Path | None) -> None:
     help="Also compare the services with a compose file: ports and health checks.",
 )
 def truth(file: Path | None, output: Path, as_json: bool, compose_file: Path | None) -> None:
-    """Ask every service for its health once, now; write a report and bring the database's table up to date.
+    """Probe every service once, write a report, and update the database table copilot_runtime_services.
 
-    Ends with 1 where a service that should be on is broken, or the table could not be written. A compose file that says
-    otherwise than the configuration is told of, and changes no exit code.
+    The exit code is 1 if an enabled service is broken, or if the table could not be written. Differences between a
+    compose file and the configuration are printed and do not change the exit code.
 
     \b
     Examples:
@@ -220,7 +222,7 @@ def token() -> None:
 
 @token.command("new")
 def token_new() -> None:
-    """Make a token. It is shown once; the configuration holds only its hash.
+    """Make a token and print it once. The configuration contains only its hash.
 
     \b
     Example:
@@ -230,7 +232,7 @@ def token_new() -> None:
     from tentaculo.security.tokens import hash_token
 
     made = make_token()
-    click.echo(f"The token, shown this once:\n\n  {made}\n")
+    click.echo(f"The token, shown only once:\n\n  {made}\n")
     click.echo(f'For tentaculo.toml, below [auth]:\n\n  tokens = ["{hash_token(made)}"]')
 
 
@@ -248,7 +250,7 @@ def db() -> None:
 @db.command()
 @config_option
 def upgrade(file: Path | None) -> None:
-    """Bring the database up to date; an existing table of an older VX11 is adopted as it is.
+    """Bring the database schema up to date. The existing table of an older VX11 stays as it is.
 
     \b
     Example:
@@ -266,9 +268,9 @@ def upgrade(file: Path | None) -> None:
 @config_option
 @click.argument("revision")
 def downgrade(file: Path | None, revision: str) -> None:
-    """Bring the database back to REVISION; `base` is before the first, `-1` one step.
+    """Bring the database schema back to REVISION. `base` is before the first revision, `-1` is one step.
 
-    Only what the revisions added is removed, with what is in it.
+    Tables and columns that the later revisions added are removed with their content.
 
     \b
     Example:
@@ -284,7 +286,7 @@ def downgrade(file: Path | None, revision: str) -> None:
 @db.command()
 @config_option
 def current(file: Path | None) -> None:
-    """Show the database's revision.
+    """Print the revision of the database schema.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""How commands speak and end: the option they share, exit codes, the errors that end one, lines on standard error."""
+"""What all commands share: the option for the configuration, exit codes, errors and warnings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import click
 from tentaculo.config.errors import ConfigError
 
 EXIT_FINDING = 1
-"""`check` or `truth` found something."""
+"""`check` or `truth` found a problem, or a test alert was not delivered."""
 EXIT_USAGE = 2
-"""Wrong usage, or a configuration with faults."""
+"""Wrong usage, or a faulty configuration."""
 EXIT_START = 3
-"""Could not start: an address is taken, or the database."""
+"""The command could not start: the address is in use, or the database is unavailable."""
 
 config_option = click.option(
     "-c",
@@ -23,30 +23,30 @@ config_option = click.option(
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The configuration. Default: what TENTACULO_CONFIG names, else ./tentaculo.toml.",
+    help="Configuration file. Default: the file that TENTACULO_CONFIG names, else ./tentaculo.toml.",
 )
 
 
 class FaultError(click.ClickException):
-    """Ends the command with FAULTY and what is wrong on standard error."""
+    """Ends the command with EXIT_USAGE and prints the fault to standard error."""
 
     exit_code = EXIT_USAGE
 
 
 class StartError(click.ClickException):
-    """Ends the command with FAILED and the reason on standard error."""
+    """Ends the command with EXIT_START and prints the reason to standard error."""
 
     exit_code = EXIT_START
 
 
 def warn(message: str) -> None:
-    """One line that does not end the command."""
+    """Print a warning to standard error."""
     click.echo(f"Warning: {message}", err=True)
 
 
 @contextmanager
 def report_config_errors() -> Iterator[None]:
-    """List every fault of a configuration that cannot be used, and end with FAULTY."""
+    """Print every fault of a faulty configuration and end the command with EXIT_USAGE."""
     try:
         yield
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""From a command to a running gateway: token, database, the demonstration's fleet; then the event loop."""
+"""Starts the gateway: prepares the token and the database, or the demonstration, then runs the event loop."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from tentaculo.demo.process import Demo
 
 MIGRATION_TIMEOUT = 60.0
-"""Seconds that the start waits for the database to be brought up to date."""
+"""Seconds that the start waits for the update of the database schema."""
 _DEMO_PATH = "/madre/tasks"
 
 
 def serve(file: Path | None, host: str | None, port: int | None) -> None:
-    """Run the gateway until it is told to stop; without any configuration, the demonstration.
+    """Run the gateway until a signal stops it. Without a configuration, run the demonstration.
 
     Raises ConfigError and StartError.
     """
     loaded = load(file)
     if loaded.path is None and not loaded.config.services:
-        click.echo("There is no tentaculo.toml here, so this is the built-in demonstration fleet.")
-        click.echo("`tentaculo init` writes a configuration to start from.")
+        click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
+        click.echo("`tentaculo init` writes a configuration.")
         _serve_demo(loaded, host, port)
         return
     config = _listening(loaded, host, port)
@@ -58,7 +58,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
 
 def demo(host: str | None, port: int | None) -> None:
-    """Run the gateway before the demonstration's fleet, whatever configuration lies here."""
+    """Run the gateway with the services of the demonstration. No configuration file is read."""
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
 
 
@@ -124,7 +124,7 @@ def _report_listen_errors() -> Iterator[None]:
 
 
 def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
-    """The configuration with the command line's address, after its warnings."""
+    """Print the warnings; return the configuration with the address of the command line."""
     for warning in loaded.warnings:
         warn(warning)
     server = loaded.config.server
@@ -135,7 +135,7 @@ def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
 
 
 def _accepted_tokens(config: Config) -> tuple[list[str], str | None]:
-    """The accepted hashes, and the token that was made because there was none."""
+    """The accepted hashes, and the new token if there was none."""
     hashes = accepted_hashes(config)
     if hashes or not config.auth.enabled:
         return hashes, None
@@ -145,15 +145,15 @@ def _accepted_tokens(config: Config) -> tuple[list[str], str | None]:
         keep_hash(file, hash_token(token))
         aside = f"; its hash is kept in {file}"
     except OSError as error:
-        warn(f"{file} cannot be written ({error.strerror}): this token serves until the gateway stops")
+        warn(f"{file} cannot be written ({error.strerror}): this token is valid until the gateway stops")
         aside = ""
-    click.echo(f"There was no token, so this one was made. It is shown this once{aside}.")
+    click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")
     return [hash_token(token)], token
 
 
 def _migrate(config: Config, file: Path | None) -> None:
-    """Bring the database up to date in a process of its own, since this one is never to load Alembic."""
+    """Update the database schema in a child process, so that this one never loads Alembic."""
     wanted = config.database.auto_upgrade
     if not (is_sqlite(config) if wanted is None else wanted):
         return

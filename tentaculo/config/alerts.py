@@ -1,4 +1,4 @@
-"""The form of `[incidents]` and `[alerts]`: what counts as one incident, and who is told of it."""
+"""The tables `[incidents]` and `[alerts]`: what counts as one incident, and where it is notified."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _check_apprise(value: Secret) -> Secret:
 
 def _check_channel_name(value: str) -> str:
     if not _CHANNEL_NAME.fullmatch(value):
-        raise ValueError("a channel's name has letters, digits, _ and - only, at most 64")
+        raise ValueError("must have only letters, digits, _ and -, at most 64")
     return value
 
 
@@ -68,7 +68,7 @@ AppriseUrl = Annotated[AnySecret, Check(_check_apprise, {"pattern": f"^{_APPRISE
 
 
 class IncidentSettings(Section, frozen=True):
-    """[incidents]: what counts as one."""
+    """[incidents]: what counts as one incident."""
 
     settle: Annotated[
         Seconds,
@@ -113,7 +113,7 @@ class WebhookSettings(Section, frozen=True):
 
 
 class AlertSettings(Section, frozen=True):
-    """[alerts]: who is told of incidents, and when."""
+    """[alerts]: where and when incidents are notified."""
 
     wait: Annotated[
         Pause,

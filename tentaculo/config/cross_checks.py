@@ -39,7 +39,7 @@ def webhooks_of(data: Table) -> Iterator[tuple[KeyPath, Table]]:
 
 
 def check(data: Table, faults: ConfigFaults) -> None:
-    """Note every contradiction in `data`."""
+    """Add every contradiction in `data` to `faults`."""
     _check_names(data, faults)
     _check_aliases(data, faults)
     _check_routes(data, faults)
@@ -68,9 +68,9 @@ def _check_names(data: Table, faults: ConfigFaults) -> None:
     for name, _ in services_of(data):
         place: KeyPath = ("services", name)
         if not is_service_name(name):
-            faults.add(place, "a service's name has letters, digits, _ and - only, at most 64")
+            faults.add(place, "must have only letters, digits, _ and -, at most 64")
         elif _folded(name) in _RESERVED:
-            faults.add(place, "is a name of the gateway itself; choose another")
+            faults.add(place, "is reserved for the gateway; choose another name")
         elif (other := taken.get(_folded(name))) is not None:
             shared = variable_name("services", name)
             faults.add(
@@ -91,9 +91,9 @@ def _check_aliases(data: Table, faults: ConfigFaults) -> None:
             folded = _folded(alias)
             owner, first = taken.setdefault(folded, (name, place))
             if not is_service_name(alias):
-                faults.add(place, "an alias has letters, digits, _ and - only, at most 64")
+                faults.add(place, "must have only letters, digits, _ and -, at most 64")
             elif folded in _RESERVED:
-                faults.add(place, "is a name of the gateway itself; choose another")
+                faults.add(place, "is reserved for the gateway; choose another name")
             elif alias == name:
                 faults.add(place, "is the service's own name")
             elif names.get(folded, name) != name:
@@ -134,7 +134,7 @@ def _check_dependencies(data: Table, faults: ConfigFaults) -> None:
     except CycleError as error:
         # The circle is told from child to parent, and begins with the service that the fault is put at.
         circle = [*reversed(error.args[1])]
-        faults.add(("services", circle[0], "depends_on"), f"goes in a circle: {' → '.join(circle)}")
+        faults.add(("services", circle[0], "depends_on"), f"is a circular dependency: {' → '.join(circle)}")
 
 
 def _check_maintenance(data: Table, faults: ConfigFaults) -> None:

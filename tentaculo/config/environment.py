@@ -1,6 +1,6 @@
-"""The environment's share of the configuration: TENTACULO_* names laid over the file, and the tokens of the contract.
+"""Environment variables of the configuration: TENTACULO_* override keys of the file, and tokens.
 
-The only module that knows os.environ: `load` takes its mapping from here where it is given none.
+No other module reads os.environ.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PLAIN_TOKENS = ("TENTACULO_TOKEN", "VX11_TENTACULO_LINK_TOKEN", "VX11_GATEWAY_TO
 
 _LOOKUP_THREADS = "UV_THREADPOOL_SIZE"
 LOOKUPS = 16
-"""Names that are looked up at once."""
+"""Host names that are looked up at once."""
 
 _OTHERS = (CONFIG, FLEET_TOKEN, PLAIN_TOKENS[0])
 # Of two keys that mean the same thing the one that the environment sets must not collide with the other in the file.
@@ -96,7 +96,7 @@ def lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> Overlay:
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             hint = did_you_mean(name, known, cutoff=0.85)
-            overlay.warnings.append(f"{name} is not a name of the configuration and is ignored{hint}")
+            overlay.warnings.append(f"{name} is not the name of a key and is ignored{hint}")
     return overlay
 
 
@@ -124,7 +124,7 @@ def _service_keys() -> Iterator[Key]:
 def _put(overlay: Overlay, place: tuple[str, ...], kind: KeyKind, name: str, text: str) -> None:
     value: Any = EnvironmentText(text)
     if kind is KeyKind.SCALAR and place[-1] == "port" and _KUBERNETES.match(text):
-        overlay.warnings.append(f"{name} looks like one that Kubernetes makes for a Service, and is ignored")
+        overlay.warnings.append(f"{name} looks like a variable that Kubernetes makes for a Service, and is ignored")
         return
     if kind is not KeyKind.SCALAR:
         try:

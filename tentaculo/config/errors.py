@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: each fault with its place and a sentence, never with the value it refuses."""
+"""Faults of a configuration. Each has a path and a message; neither contains the refused value."""
 
 from __future__ import annotations
 

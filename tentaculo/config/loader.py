@@ -1,4 +1,4 @@
-"""From a TOML file and the environment to one frozen Config, or to every fault at once."""
+"""Loads a TOML file and the environment into one frozen Config, or reports every fault at once."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _warnings(config: Config) -> list[str]:
     if not config.auth.enabled:
         beyond = [host for host, _ in config.server.addresses if host not in _LOOPBACK]
         if beyond:
-            found.append(f"auth.enabled is false: anyone who reaches {beyond[0]} may call every service")
+            found.append(f"auth.enabled is false: every client that reaches {beyond[0]} may call every service")
         unsent = [
             service.name
             for service in config.services.values()
@@ -108,7 +108,7 @@ def _warnings(config: Config) -> list[str]:
     if config.server.workers > 1 and config.services:
         found.append(
             f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
-            " subscribers, so an event reaches only those who listen to the worker that took it"
+            " subscribers. An event reaches only the subscribers of the worker that received it"
         )
     return found + _alert_warnings(config)
 
@@ -118,9 +118,9 @@ def _alert_warnings(config: Config) -> list[str]:
     for name, webhook in config.alerts.webhooks.items():
         address = urlsplit(webhook.url.reveal())
         if address.scheme == "http" and address.hostname not in _LOOPBACK:
-            found.append(f"alerts.webhooks.{name} is not https://: what it is told can be read on the way")
+            found.append(f"alerts.webhooks.{name} is not https://: others on the network can read its messages")
     if (config.alerts.webhooks or config.alerts.apprise) and config.alerts.page is None:
-        found.append("alerts.page is not set: what alerts link to can be reached from this machine only")
+        found.append("alerts.page is not set: the links in alerts work on this machine only")
     if config.alerts.apprise and find_spec("apprise") is None:
         found.append("alerts.apprise needs a package that is not installed: pip install 'tentaculo-link[alerts]'")
     return found

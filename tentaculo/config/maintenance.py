@@ -1,4 +1,4 @@
-"""The form of `[[maintenance]]`: when services are worked on by plan, once or again and again."""
+"""The tables `[[maintenance]]`: maintenance windows that happen once or repeat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _check_times(value: str) -> str:
     if (found := _TIMES.fullmatch(value)) is None:
         raise ValueError('must be two times of day such as "02:00-04:30"')
     if found[1] + found[2] == found[3] + found[4]:
-        raise ValueError("begins when it ends")
+        raise ValueError("starts and ends at the same time")
     return value
 
 

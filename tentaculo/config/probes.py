@@ -1,4 +1,4 @@
-"""The form of `[services.<name>.probe]`: how a service is asked for its health, and what is expected of its answer."""
+"""The table `[services.<name>.probe]`: how a service is probed, and which responses are healthy."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _as_statuses(value: Any) -> tuple[int, int]:
         raise ValueError('must be a status such as 204, or a range such as "200-299"')
     low, high = int(match[1]), int(match[2] or match[1])
     if low > high:
-        raise ValueError("is a range that ends before it begins")
+        raise ValueError("is a range whose end is before its start")
     return low, high
 
 
@@ -101,7 +101,7 @@ _OF_KIND = {
 
 
 class ProbeSettings(Section, frozen=True):
-    """How a service is asked for its health."""
+    """How the health of a service is probed."""
 
     kind: Annotated[
         Literal["http", "tcp", "tls", "websocket", "heartbeat"],

@@ -21,9 +21,9 @@ from tentaculo.config.section import Section, keys_of
 from tentaculo.config.types import parse_flag
 
 Note = Callable[[KeyPath, str], None]
-"""Told of each fault: where, and what in a sentence."""
+"""Receives each fault: its path and a message."""
 Reader = Callable[[Any, KeyPath, Note], Any]
-"""Gives the value of what stands at a place, or notes its faults and gives REFUSED."""
+"""Returns the value for the data at a path, or reports its faults and returns REFUSED."""
 
 REFUSED: Final = object()
 """In place of a value that has a fault."""
@@ -51,7 +51,7 @@ def read(section: type[AnySection], data: Mapping[str, Any]) -> AnySection:
 
 @cache
 def reader_for(form: Any) -> Reader:
-    """What reads values of `form`. Raises TypeError for a type that is no form."""
+    """The reader for values of `form`. Raises TypeError for an unsupported type."""
     origin, args = get_origin(form), get_args(form)
     if origin is Annotated:
         return _marked(args[0], args[1:])

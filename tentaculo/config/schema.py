@@ -1,7 +1,7 @@
-"""The form of the configuration: frozen values with unit and default on every key.
+"""The declarations of the configuration: every table with its keys, defaults and documentation.
 
-`load.py` reads the file and the environment into these; rooms receive them and never read either. An unknown key is a
-fault. Durations are seconds and sizes are bytes unless a description says otherwise.
+`loader.py` reads the file and the environment into these frozen values. An unknown key is a fault. Durations are in
+seconds and sizes in bytes unless the unit of a key says otherwise.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class DatabaseSettings(Section, frozen=True):
 
 
 class HistorySettings(Section, frozen=True):
-    """[history]: how long what was met is kept, in the database."""
+    """[history]: how long counts and latencies are kept in the database."""
 
     hours_of_minutes: Annotated[
         int, at_least(3), at_most(8760), Doc("How long the values of each minute are kept.", unit="hours")
@@ -148,7 +148,7 @@ class HistorySettings(Section, frozen=True):
 
 
 class LimitSettings(Section, frozen=True):
-    """[limits]: how long and how much, where a route says nothing else."""
+    """[limits]: time and size limits, unless a route has its own."""
 
     connect: Annotated[
         Seconds,

@@ -1,7 +1,4 @@
-"""The form of `[services.<name>]`: where a service is, how it is asked for its health, and which paths lead to it.
-
-The same rules as in `schema.py`: frozen, unit and default on every key, an unknown key is a fault.
-"""
+"""The table `[services.<name>]`: the endpoints of a service, its health probe and its routes."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ from tentaculo.model.endpoint import Endpoint
 
 
 class BreakerSettings(Section, frozen=True):
-    """When a failing upstream is given a rest."""
+    """When the circuit breaker of an endpoint opens."""
 
     failures: Annotated[int, at_least(1), Doc("Failures in a row that open it.", unit="requests")] = 5
     rate: Annotated[

@@ -1,4 +1,4 @@
-"""The forms that single values of the configuration may take.
+"""The types of single values in the configuration.
 
 No message repeats the value it refuses: it may be a token, or an address that holds a password.
 """
@@ -38,7 +38,7 @@ DATABASE_SCHEMES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "post
 
 
 class Secret:
-    """Text that nothing shows by accident."""
+    """Secret text. repr() and logs do not show it."""
 
     __slots__ = ("_text",)
 
@@ -81,7 +81,9 @@ def _check_header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("is not a header name")
     if value.lower() in _FRAMING_HEADERS:
-        raise ValueError("is about the connection, which is the gateway's; a service's Host is set by its key `host`")
+        raise ValueError(
+            "belongs to the connection, which the gateway manages; the key `host` of a service sets its Host"
+        )
     return value
 
 

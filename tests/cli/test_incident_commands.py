@@ -82,7 +82,7 @@ def test_incidents_are_listed_the_newest_first(run: Run, url: str) -> None:
 
 def test_one_incident_with_its_notes(run: Run, url: str) -> None:
     assert run("note", "1790000000002", "made room\nand more", "--author", "ana").output == (
-        "Noted on incident 1790000000002.\n"
+        "The note was added to incident 1790000000002.\n"
     )
     shown = run("incidents", "1790000000002").output
     for words in (
@@ -120,8 +120,8 @@ def test_one_incident_with_its_notes(run: Run, url: str) -> None:
         (("maintenance", "add", "mcp", "--until", "2001-01-01T00:00:00Z", "--reason", "x"), "must be later than"),
         (("maintenance", "add", "mcp", "--until", "2001-01-01T00:00:00", "--reason", "x"), "must say its offset"),
         (("maintenance", "add", "mcp", "--until", "9999-12-31T23:59:59-12:00", "--reason", "x"), "is out of range"),
-        (("maintenance", "end", "7"), "there is no maintenance 7 that holds or is to come"),
-        (("alerts", "test"), "there is nobody to tell"),
+        (("maintenance", "end", "7"), "there is no current or planned maintenance window 7"),
+        (("alerts", "test"), "there are no alert channels"),
     ],
 )
 def test_what_cannot_be_is_said(run: Run, url: str, words: tuple[str, ...], fault: str) -> None:

@@ -209,9 +209,9 @@ async def test_check_prints_every_fault_and_no_secret(tmp_path: Path) -> None:
 async def test_check_says_what_will_be_served(tmp_path: Path) -> None:
     done = await run(tmp_path, "check", "-c", str(ROOT / "docker/vx11.toml"), TENTACULO_TOKEN=SECRET, TENTACULO_X="1")
     assert done.code == 0
-    assert "is fine: 9 services, 41 routes" in done.out
+    assert "is valid: 9 services, 41 routes" in done.out
     assert re.search(r"(?m)^  /madre/tasks +as /tasks$", done.out)
-    assert "warning: TENTACULO_X is not a name" in done.out
+    assert "warning: TENTACULO_X is not the name of a key" in done.out
     assert SECRET not in done.out + done.err
     assert list(tmp_path.iterdir()) == [], "check makes nothing"
 
@@ -232,7 +232,7 @@ async def test_init_writes_the_starter_once(tmp_path: Path) -> None:
     file.write_text("# mine")
     done = await run(tmp_path, "init")
     assert done.code == 2
-    assert "is there already" in done.err
+    assert "already exists" in done.err
     assert file.read_text() == "# mine"
     done = await run(tmp_path, "init", "nowhere/x.toml")
     assert done.code == 2
@@ -318,8 +318,8 @@ async def test_a_token_that_cannot_be_kept_serves_until_the_stop(tmp_path: Path,
         assert found
         assert (await get(f"{gateway.url}/madre/x", found[1]))[0] == 200
         done = await gateway.stop()
-    assert "this token serves until the gateway stops" in done.err
-    assert "It is shown this once.\n" in done.out
+    assert "this token is valid until the gateway stops" in done.err
+    assert "It is shown only once.\n" in done.out
     assert "serves 1 service." in done.out
 
 

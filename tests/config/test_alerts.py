@@ -19,7 +19,7 @@ KEY = "whsec_" + base64.b64encode(bytes(range(24))).decode()
     [
         ('at = "2:00-4:00"', 'maintenance[0].at: must be two times of day such as "02:00-04:30"'),
         ('at = "02:00-24:00"', 'maintenance[0].at: must be two times of day such as "02:00-04:30"'),
-        ('at = "02:00-02:00"', "maintenance[0].at: begins when it ends"),
+        ('at = "02:00-02:00"', "maintenance[0].at: starts and ends at the same time"),
         ('at = "02:00-04:00"\ndays = []', "maintenance[0].days: must not be empty"),
         (
             'at = "02:00-04:00"\ndays = ["Monday"]',
@@ -141,7 +141,7 @@ def test_plans_by_environment(load_text: LoadText) -> None:
         ),
         (
             f'[alerts.webhooks."on duty"]\nurl = "https://a.example"\nsecrets = ["{KEY}"]',
-            'alerts.webhooks."on duty": a channel\'s name has letters, digits, _ and - only, at most 64',
+            'alerts.webhooks."on duty": must have only letters, digits, _ and -, at most 64',
         ),
         (
             f'[alerts]\napprise = {{ phone = "{SECRET}" }}',
@@ -165,8 +165,8 @@ def test_keys_come_from_a_file_as_well_and_are_never_shown(load_text: LoadText, 
     assert duty.secrets is not None
     assert [secret_bytes(one.reveal()) for one in duty.secrets] == [bytes(range(24))] * 2
     assert loaded.warnings == (
-        "alerts.webhooks.duty is not https://: what it is told can be read on the way",
-        "alerts.page is not set: what alerts link to can be reached from this machine only",
+        "alerts.webhooks.duty is not https://: others on the network can read its messages",
+        "alerts.page is not set: the links in alerts work on this machine only",
     )
     shown = repr(loaded.config) + str(loaded.config) + " ".join(loaded.warnings)
     assert KEY not in shown

@@ -7,7 +7,7 @@ from tests.support.config import FaultsOf, LoadText
 
 @pytest.mark.parametrize("name", ["tentaculo_link", "tentaculo-link", "Gateway"])
 def test_no_service_is_called_as_the_gateway_is(faults_of: FaultsOf, name: str) -> None:
-    sentence = "is a name of the gateway itself; choose another"
+    sentence = "is reserved for the gateway; choose another name"
     assert faults_of(f"[services.{name}]\nurl = 'http://h'") == [f"services.{name}: {sentence}"]
     assert faults_of(f"[services.a]\nurl = 'http://h'\naliases = ['{name}']") == [f"services.a.aliases[0]: {sentence}"]
 
@@ -15,9 +15,9 @@ def test_no_service_is_called_as_the_gateway_is(faults_of: FaultsOf, name: str) 
 @pytest.mark.parametrize("name", ["a b", "a/b", "á", "", "-a", "a" * 65])
 def test_a_name_that_cannot_stand_in_a_path_is_a_fault(faults_of: FaultsOf, name: str) -> None:
     (fault,) = faults_of(f"[services.'{name}']\nurl = 'http://h'")
-    assert "letters, digits, _ and - only" in fault
+    assert "must have only letters, digits, _ and -" in fault
     (fault,) = faults_of(f"[services.a]\nurl = 'http://h'\naliases = ['{name}']")
-    assert fault.startswith("services.a.aliases[0]: an alias has letters")
+    assert fault.startswith("services.a.aliases[0]: must have only letters")
 
 
 def test_names_that_are_one_in_the_environment_are_a_fault(faults_of: FaultsOf) -> None:
@@ -105,7 +105,7 @@ def test_no_service_depends_on_itself_in_a_circle(faults_of: FaultsOf, load_text
         url = "http://4"
     """
     (fault,) = faults_of(text.format(circle='"a"'))
-    where, circle = fault.split(": goes in a circle: ")
+    where, circle = fault.split(": is a circular dependency: ")
     names = circle.split(" → ")
     assert where == f"services.{names[0]}.depends_on"
     assert circle in ("a → b → c → a", "b → c → a → b", "c → a → b → c")

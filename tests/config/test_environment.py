@@ -81,8 +81,8 @@ def test_an_unknown_name_is_a_warning_with_a_hint(load_text: LoadText) -> None:
     first, second = load_text(
         FILE, {"TENTACULO_SERVER_PROT": "1", "TENTACULO_PORT_8000_TCP": "x", "OTHER": "y"}
     ).warnings
-    assert first == "TENTACULO_PORT_8000_TCP is not a name of the configuration and is ignored"
-    assert second.startswith("TENTACULO_SERVER_PROT is not a name of the configuration and is ignored")
+    assert first == "TENTACULO_PORT_8000_TCP is not the name of a key and is ignored"
+    assert second.startswith("TENTACULO_SERVER_PROT is not the name of a key and is ignored")
     assert second.endswith('; did you mean "TENTACULO_SERVER_PORT"?')
 
 

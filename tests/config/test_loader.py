@@ -130,7 +130,7 @@ def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
         'server.prot: unknown key; did you mean "port"?',
         "server.trusted_proxies[0]: has bits set beyond its mask; the network is 10.0.0.0/8",
         'server.trusted_proxies[1]: must be a network in quotes, such as "10.0.0.0/8"',
-        "services.gateway: is a name of the gateway itself; choose another",
+        "services.gateway: is reserved for the gateway; choose another name",
         "services.madre.aliases[0]: is the name of another service, switch",
         "services.madre.breaker.failures: must be at least 1 (set by TENTACULO_SERVICES_MADRE_BREAKER_FAILURES)",
         "services.madre.name: unknown key",

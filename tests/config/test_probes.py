@@ -34,7 +34,7 @@ def test_what_is_expected_of_an_answer(load_text: LoadText) -> None:
         ("method = 'DELETE'", "method: must be one of 'GET', 'HEAD', 'POST' or 'OPTIONS'"),
         ("status = [true]", 'status[0]: must be a status such as 204, or a range such as "200-299"'),
         ("status = [99]", 'status[0]: must be a status such as 204, or a range such as "200-299"'),
-        ("status = ['299-200']", "status[0]: is a range that ends before it begins"),
+        ("status = ['299-200']", "status[0]: is a range whose end is before its start"),
         ("status = []", "status: must not be empty"),
         ("status = 200", "status: must be a list"),
         ("matches = '('", "matches: is not a regular expression without look-around and back-references"),

@@ -1,4 +1,4 @@
-"""What `tentaculo truth` does: the fleet asked once, a report written, the database's table brought up to date."""
+"""What `tentaculo truth` does: probe the services once, write a report, update the database table."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
 
 _MOST_COMPOSE = 1024 * 1024
-"""Bytes of a compose file; the largest there are have a tenth of it."""
+"""Bytes of a compose file, ten times as many as large ones have."""
 
 
 def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Path | None = None) -> bool:
-    """Whether all that should be on is well, and is in the table. Raises ConfigError and FaultError.
+    """Return whether every enabled service is healthy and the table was updated. Raises ConfigError and FaultError.
 
     With `as_json` standard output has one JSON object and nothing else; the rest goes to standard error.
     """
@@ -37,7 +37,7 @@ def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Pa
     for warning in loaded.warnings:
         warn(warning)
     if not loaded.config.services:
-        raise FaultError("there is no fleet to ask: no services are configured")
+        raise FaultError("there is nothing to probe: no services are configured")
     against = None if compose is None else _compare(loaded.config, compose)
     widen_lookups()
     results = uvloop.run(health.probe_all(loaded.config, lambda view: click.echo(report.line(view), err=as_json)))

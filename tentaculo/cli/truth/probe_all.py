@@ -1,4 +1,4 @@
-"""Runtime truth: every service asked once, now, all at the same time."""
+"""Probes every service once, all at the same time, for `tentaculo truth`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tentaculo.model.health import Health, ServiceView
 from tentaculo.tasks import TaskGroup
 
 PATH_TIMEOUT = 3.0
-"""Seconds that each health path may take."""
+"""Seconds that a probe of one health path may take."""
 
 
 def is_failure(view: ServiceView) -> bool:
@@ -25,7 +25,7 @@ def is_failure(view: ServiceView) -> bool:
 
 
 async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) -> list[ServiceView]:
-    """Ask the gateway and every service once, all at the same time.
+    """Probe the gateway and every service once, all at the same time.
 
     `on_result` gets each service as soon as all its addresses have answered or failed. The list has the gateway
     first, then the order of the configuration. The gateway is left out where its port is not known (0).
