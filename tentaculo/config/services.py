@@ -22,6 +22,7 @@ from tentaculo.config.types import (
     Seconds,
     Share,
     Token,
+    Upgrade,
     VariableName,
 )
 from tentaculo.model.endpoint import Endpoint
@@ -95,6 +96,14 @@ class RouteSettings(Section, frozen=True):
     send_token: Annotated[
         bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
     ] = False
+    upgrades: Annotated[
+        tuple[Upgrade, ...] | None,
+        Doc(
+            "Protocols that a request may switch to; with the key set, by any method.",
+            default='["websocket"], by GET',
+            example=["websocket", "tcp"],
+        ),
+    ] = None
     set_headers: Annotated[
         dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
     ] = {}

@@ -24,6 +24,9 @@ _YEAR = 366 * 24 * 3600
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# A protocol, perhaps with its version (RFC 9110 section 7.8).
+_UPGRADE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+_CARRIES_HTTP = re.compile(r"h2|http|tls", re.IGNORECASE)
 _FRAMING_HEADERS = frozenset(
     ("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
@@ -85,6 +88,14 @@ def _check_header_name(value: str) -> str:
             "belongs to the connection, which the gateway manages; the key `host` of a service sets its Host"
         )
     return value
+
+
+def _check_upgrade(value: str) -> str:
+    if not _UPGRADE.fullmatch(value):
+        raise ValueError("is not a protocol's name")
+    if _CARRIES_HTTP.match(value):
+        raise ValueError("carries HTTP again, and would lead past routes and tokens")
+    return value.lower()
 
 
 def _check_header_value(value: str) -> str:
@@ -266,6 +277,7 @@ PathPrefix = Annotated[str, Check(_check_prefix, {"pattern": "^/"})]
 PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple, {"type": "string", "pattern": "^/"}), NOT_EMPTY]
 HeaderName = Annotated[str, Check(_check_header_name, {"pattern": f"^{_HEADER_NAME.pattern}$"})]
 HeaderValue = Annotated[str, Check(_check_header_value)]
+Upgrade = Annotated[str, Check(_check_upgrade)]
 HostHeader = Annotated[str, Check(_check_host_header)]
 RouteHost = Annotated[str, Check(_check_route_host)]
 ListenHost = Annotated[str, Check(_check_listen_host)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.downstream import ClientConnection, Request
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, request_length
-from tentaculo.net.response_headers import RawHeaders, split_list
+from tentaculo.net.response_headers import RawHeaders
 from tentaculo.net.target import Target, is_authority, parse_target
 
 _ASCII_DIGITS = frozenset("0123456789")
@@ -114,14 +114,19 @@ class InboundRequest:
 
     @property
     def wants_upgrade(self) -> bool:
-        """Whether this asks for another protocol, in the only form that may be tunnelled (RFC 9110 section 7.8).
+        """Whether this asks for another protocol in a form that may be tunnelled (RFC 9110 section 7.8)."""
+        return self.fields.wants_upgrade and self.fields.upgrade is not None and self.minor == 1
 
-        Another version of HTTP is none: through such a tunnel any path could be asked for, past routes and tokens.
+    def offered_upgrades(self, allowed: frozenset[bytes], methods: Sequence[str] | None) -> list[bytes]:
+        """The protocols of its Upgrade header that are in `allowed` (lower case), as they came.
+
+        None of any other: a tunnel that carries HTTP again leads past routes and tokens. `methods` are those that may
+        upgrade, None for any.
         """
-        fields = self.fields
-        if not fields.wants_upgrade or fields.upgrade is None or self.method != "GET" or self.minor != 1:
-            return False
-        return not any(protocol.startswith((b"h2", b"http")) for protocol in split_list(fields.upgrade))
+        if not self.wants_upgrade or (methods is not None and self.method not in methods):
+            return []
+        offered = [protocol.strip() for protocol in (self.fields.upgrade or b"").split(b",")]
+        return [protocol for protocol in offered if protocol.lower() in allowed]
 
     @property
     def is_preflight(self) -> bool:

@@ -133,8 +133,10 @@ class UpstreamAttempt:
         assert head is not None
         assert fields is not None
         inbound, client = self._visit.inbound, self._visit.request.protocol
-        chosen, offered = split_list(fields.upgrade or b""), split_list(inbound.fields.upgrade or b"")
-        if not inbound.wants_upgrade or not chosen or not set(chosen) <= set(offered):
+        plan = self._visit.admitted.plan
+        chosen = set(split_list(fields.upgrade or b""))
+        offered = inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)
+        if not chosen or not chosen <= {protocol.lower() for protocol in offered}:
             self._answer.status = 0
             raise UpstreamError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
         upstream, early = connection.upgrade(self._visit.admitted.plan.limits.stall)

@@ -46,8 +46,8 @@ def _own_lines(
         added.append(b"Expect: %b\r\n" % fields.expect)
     if fields.max_forwards is not None:
         fields.lines = count_down(fields.lines, inbound.method)
-    if inbound.wants_upgrade:
-        added.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (fields.upgrade or b""))
+    if inbound.wants_upgrade and (offered := inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)):
+        added.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % b", ".join(offered))
     if fields.te_trailers:
         added.append(b"Connection: TE\r\nTE: trailers\r\n")
     if inbound.method == "TRACE":

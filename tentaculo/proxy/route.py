@@ -32,6 +32,8 @@ class CompiledRoute:
         "service",
         "service_name",
         "token_line",
+        "upgrade_methods",
+        "upgrades",
     )
 
     def __init__(
@@ -63,6 +65,10 @@ class CompiledRoute:
         outside = route.prefix.rstrip("/")
         self.rewrites = route.replacement != outside
         """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
+        self.upgrades = frozenset(name.encode() for name in route.upgrades or ("websocket",))
+        """Protocols that a request may switch to, in lower case."""
+        self.upgrade_methods = None if route.upgrades else ("GET",)
+        """Methods that may; None for any."""
         self.public_prefix = outside if self.rewrites else ""
         """For X-Forwarded-Prefix."""
 

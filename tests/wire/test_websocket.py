@@ -69,19 +69,19 @@ async def test_the_clients_close_reaches_the_upstream(start: Start, service: Ser
         assert await asyncio.wait_for(closed, 5) == (4000, "done")
 
 
-async def test_any_protocol_passes_once_upgraded_and_early_bytes_are_kept(start: Start, service: Service) -> None:
+async def test_a_listed_protocol_passes_once_upgraded_and_early_bytes_are_kept(start: Start, service: Service) -> None:
     async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        assert b"Upgrade: tls/9" in head
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: tls/9\r\nConnection: upgrade\r\n\r\nearly")
+        assert b"Upgrade: chat/9" in head
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat/9\r\nConnection: upgrade\r\n\r\nearly")
         while data := await reader.read(1000):
             writer.write(data.upper())
 
     async with upstream(script) as up:
-        live = await start(service(up.port))
+        live = await start(service(up.port, upgrades=["chat/9"]))
         async with dial(live.port) as wire:
-            await wire.send(HANDSHAKE.replace(b"websocket\r\n", b"tls/9\r\n", 1))
-            assert (await wire.head()).get("upgrade") == "tls/9"
+            await wire.send(HANDSHAKE.replace(b"websocket\r\n", b"chat/9\r\n", 1))
+            assert (await wire.head()).get("upgrade") == "chat/9"
             assert await wire.reader.readexactly(5) == b"early"
             await wire.send(b"GET / HTTP/1.1\r\n\r\n")
             assert await wire.reader.readexactly(18) == b"GET / HTTP/1.1\r\n\r\n"
