@@ -1,7 +1,7 @@
-"""Faults that no single value shows: two places that contradict each other.
+"""Finds contradictions between keys.
 
-These look at the tables as they were read, not at the frozen values, so that they are found together with the faults
-of single values. What has the wrong type is passed over here, since it is a fault already.
+The checks read the TOML tables and not the frozen values, so that their faults are reported together with the faults
+of single values. A value of the wrong type is skipped, because the reader reports it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def services_of(data: Table) -> Iterator[tuple[str, Table]]:
 
 
 def webhooks_of(data: Table) -> Iterator[tuple[KeyPath, Table]]:
-    """The webhooks that are tables, each with its place."""
+    """The webhooks that are tables, each with its path."""
     alerts = data.get("alerts")
     webhooks = alerts.get("webhooks") if isinstance(alerts, dict) else None
     if isinstance(webhooks, dict):
@@ -64,7 +64,7 @@ def check(data: Table, faults: ConfigFaults) -> None:
 
 def _check_names(data: Table, faults: ConfigFaults) -> None:
     taken: dict[str, KeyPath] = {}
-    # In names of the environment - and _ are the same, and so is case.
+    # An environment variable has _ for -, and upper case.
     for name, _ in services_of(data):
         place: KeyPath = ("services", name)
         if not is_service_name(name):
@@ -132,7 +132,7 @@ def _check_dependencies(data: Table, faults: ConfigFaults) -> None:
     try:
         TopologicalSorter(parents).prepare()
     except CycleError as error:
-        # The circle is told from child to parent, and begins with the service that the fault is put at.
+        # The error lists the cycle from parent to child. The fault lists it from child to parent.
         circle = [*reversed(error.args[1])]
         faults.add(("services", circle[0], "depends_on"), f"is a circular dependency: {' → '.join(circle)}")
 

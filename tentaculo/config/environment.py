@@ -21,9 +21,9 @@ from tentaculo.config.schema import Config
 PREFIX = "TENTACULO_"
 CONFIG = "TENTACULO_CONFIG"
 FLEET_TOKEN = "TENTACULO_SERVICE_TOKEN"  # noqa: S105 - the name of a variable
-"""Name of the token that services are sent which have none of their own."""
+"""Variable of the token that is sent to services without a token of their own."""
 PLAIN_TOKENS = ("TENTACULO_TOKEN", "VX11_TENTACULO_LINK_TOKEN", "VX11_GATEWAY_TOKEN")
-"""Names of the gateway's own token; the first that is set wins."""
+"""Variables of the token that the gateway accepts; the first that is set wins."""
 
 _LOOKUP_THREADS = "UV_THREADPOOL_SIZE"
 LOOKUPS = 16
@@ -39,7 +39,7 @@ _KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
 
 @dataclass
 class Overlay:
-    """What the environment made of the file's tables."""
+    """The tables of the file with the values of the environment."""
 
     data: dict[str, Any]
     variables: dict[KeyPath, str] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def child_environment(config: Config) -> dict[str, str]:
 
 
 def read(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
-    """Name and value of the first of `names` that is set. Spaces around a value go; an empty one is not set."""
+    """Name and stripped value of the first variable of `names` that is set. An empty variable counts as unset."""
     for name in names:
         if value := environ.get(name, "").strip():
             return name, value
@@ -81,7 +81,7 @@ def variable_name(*path: str) -> str:
 
 
 def lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> Overlay:
-    """Put the environment's values over those of the file. `data` is changed in place."""
+    """Override values of the file with those of the environment. `data` is changed in place."""
     overlay = Overlay(data)
     services = variable_name("services")
     if (found := read(environ, services)) is not None:
@@ -101,7 +101,7 @@ def lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> Overlay:
 
 
 def _names(services: Any) -> dict[str, tuple[tuple[str, ...], KeyKind]]:
-    """Every environment name that means something, for the services there are."""
+    """Every valid variable name, with its path and kind."""
     names: dict[str, tuple[tuple[str, ...], KeyKind]] = {}
     # The longest service name is put in last and wins, should one name read as another service's key.
     present = sorted((str(name) for name in services), key=len) if isinstance(services, dict) else []
@@ -137,7 +137,7 @@ def _put(overlay: Overlay, place: tuple[str, ...], kind: KeyKind, name: str, tex
     for step in place[:-1]:
         table = table.setdefault(step, {})
         if not isinstance(table, dict):
-            return  # The file has something else where a table belongs, and that is a fault of its own.
+            return  # The file has another type where a table belongs; the reader reports it.
     table[place[-1]] = value
     overlay.variables[place] = name
     others = _LISTEN if place[0] == "server" else _ALTERNATIVES

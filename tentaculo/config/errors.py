@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands: ("services", "madre", "routes", 0, "prefix")."""
+"""Path of a value: ("services", "madre", "routes", 0, "prefix")."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -26,7 +26,7 @@ class ConfigFault:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used, with every fault that was found."""
+    """The configuration is invalid. Carries every fault."""
 
     def __init__(self, faults: Sequence[ConfigFault], path: Path | None = None) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
@@ -36,14 +36,14 @@ class ConfigError(Exception):
 
 
 class ConfigFaults:
-    """Faults as they are found. A fault of a value that the environment set says so."""
+    """Collects faults. A fault of a value from the environment names the variable."""
 
     def __init__(self, variables: Mapping[KeyPath, str]) -> None:
         self._variables = variables
         self._found: dict[ConfigFault, None] = {}
 
     def __repr__(self) -> str:
-        return f"<Faults: {len(self._found)}>"
+        return f"<ConfigFaults: {len(self._found)}>"
 
     def __iter__(self) -> Iterator[ConfigFault]:
         return iter(self._found)
@@ -52,7 +52,7 @@ class ConfigFaults:
         return len(self._found)
 
     def add(self, place: KeyPath, message: str) -> None:
-        """Note a fault at `place`; a second one with the same words is the same fault."""
+        """Add a fault at `place`. An equal fault is added once."""
         variable = next((v for n in range(len(place), 0, -1) if (v := self._variables.get(place[:n]))), None)
         self._found[ConfigFault(dotted(place), f"{message} (set by {variable})" if variable else message)] = None
 
@@ -70,6 +70,6 @@ def dotted(place: KeyPath) -> str:
 
 
 def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
-    """`; did you mean "prefix"?` where something known is close to `word`, else an empty string."""
+    """A hint such as `; did you mean "prefix"?` if a known word is similar to `word`, else an empty string."""
     close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)
     return f'; did you mean "{close[0]}"?' if close else ""

@@ -24,7 +24,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used."""
+    """A valid configuration."""
 
     config: Config
     warnings: tuple[str, ...]
@@ -73,7 +73,7 @@ def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        # A file saved by Notepad begins with a byte order mark, which TOML does not know.
+        # A file saved by Notepad begins with a byte order mark, which is not valid TOML.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"

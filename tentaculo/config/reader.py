@@ -1,8 +1,8 @@
-"""From what a file holds to the value of a declared form, or to every fault at its place.
+"""Reads the values of declared types from TOML data, and reports every fault with its path.
 
-A form is a type, with marks beside it where `Annotated`: text, numbers, flags, paths, one of some words, a list
-`tuple[X, ...]`, a table of one's own names `dict[str, X]`, a Section, and each of these `| None`. No fault repeats the
-value it refuses. Text that comes from the environment is `EnvironmentText`, and may stand for a number or a flag.
+A form is a declared type, with constraints beside it if it is `Annotated`: text, number, flag, path, `Literal`, a list
+`tuple[X, ...]`, a table with free names `dict[str, X]`, a Section, and each of these `| None`. No fault repeats the
+refused value. A scalar of the environment is `EnvironmentText`, which may contain a number or a flag.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?")
 _MOST_DIGITS = 1000
-"""Python itself reads no number of more than some thousands."""
+"""Python refuses to convert numbers with more than a few thousand digits."""
 
 
 class EnvironmentText(str):
-    """A scalar from the environment, where numbers, true and false can only be text."""
+    """A scalar from the environment. Numbers and flags are text there."""
 
 
 def read(section: type[AnySection], data: Mapping[str, Any]) -> AnySection:
-    """The section that `data` means, tables as TOML has them; raises ConfigError with every fault."""
+    """Read a section from TOML tables. Raises ConfigError with every fault."""
     faults = ConfigFaults({})
     value = reader_for(section)(data, (), faults.add)
     if value is REFUSED:
@@ -67,7 +67,7 @@ def reader_for(form: Any) -> Reader:
         return _section(form)
     if form in _SCALARS:
         return _calling(_SCALARS[form])
-    raise TypeError(f"{form} is no form of the configuration")
+    raise TypeError(f"{form} is not a supported type of a configuration key")
 
 
 def _calling(function: Callable[[Any], Any]) -> Reader:
@@ -144,13 +144,13 @@ def _names(key_form: Any, form: Any) -> Reader:
             note(place, "must be a table")
             return REFUSED
         values = {}
-        is_well = True
+        is_valid = True
         for key, item in data.items():
             here = (*place, str(key))
-            kept, value = name(key, here, note), inner(item, here, note)
-            is_well = is_well and kept is not REFUSED and value is not REFUSED
-            values[kept] = value
-        return values if is_well else REFUSED
+            read_key, value = name(key, here, note), inner(item, here, note)
+            is_valid = is_valid and read_key is not REFUSED and value is not REFUSED
+            values[read_key] = value
+        return values if is_valid else REFUSED
 
     return read_names
 
@@ -167,20 +167,20 @@ def _section(section: type[Section]) -> Reader:
             note(place, "must be a table")
             return REFUSED
         values = {}
-        is_well = True
+        is_valid = True
         for name, item in data.items():
             here = (*place, str(name))
             if name not in readers:
                 note(here, "unknown key" + did_you_mean(str(name), keys))
-                is_well = False
+                is_valid = False
                 continue
             values[name] = value = readers[name](item, here, note)
-            is_well = is_well and value is not REFUSED
+            is_valid = is_valid and value is not REFUSED
         for name in required:
             if name not in data:
                 note((*place, name), "is required")
-                is_well = False
-        return _checked(section(**values), place, note) if is_well else REFUSED
+                is_valid = False
+        return _checked(section(**values), place, note) if is_valid else REFUSED
 
     return read_section
 
@@ -198,20 +198,20 @@ def _text(data: Any) -> str:
         raise ValueError("must be text")
     try:
         data.encode()
-    except UnicodeEncodeError:  # half of a pair, from JSON or from bytes of the environment that are no UTF-8
+    except UnicodeEncodeError:  # a lone surrogate, from JSON or from an environment variable that is not UTF-8
         raise ValueError("must be text") from None
     return str(data)
 
 
 def _path(data: Any) -> Path:
-    # Names of files need not be UTF-8.
+    # A file name may contain bytes that are not UTF-8.
     if not isinstance(data, str | Path):
         raise ValueError("must be text")
     return Path(data)
 
 
 def _number(data: Any) -> float:
-    # bool is an int in Python, and `port = true` would be port 1; a quoted number in the file is a mistake to tell of.
+    # bool is an int in Python, and `port = true` would be port 1; a quoted number in a file is a fault.
     if isinstance(data, bool) or not isinstance(data, int | float | EnvironmentText):
         raise ValueError("must be a number")
     try:
@@ -227,7 +227,7 @@ def _whole_number(data: Any) -> int:
         is_whole = len(data) <= _MOST_DIGITS and _WHOLE.fullmatch(data) is not None
         data = data.partition(".")[0]
     else:
-        # Infinity and not-a-number leave something other than 0.
+        # The remainder of infinity and of NaN is NaN, which is not 0.
         is_whole = isinstance(data, int | float) and data % 1 == 0
     if not is_whole:
         raise ValueError("must be a whole number")
@@ -237,7 +237,7 @@ def _whole_number(data: Any) -> int:
 def _flag(data: Any) -> bool:
     if isinstance(data, EnvironmentText):
         return parse_flag(data)
-    # `enabled = "no"` must not be taken for a switch, in whichever direction.
+    # `enabled = "no"` is ambiguous, so it is a fault.
     if not isinstance(data, bool):
         raise ValueError("must be true or false, without quotes")
     return data

@@ -79,7 +79,7 @@ class ServerSettings(Section, frozen=True):
 
 
 class AuthSettings(Section, frozen=True):
-    """[auth]: who may call."""
+    """[auth]: which tokens are accepted."""
 
     enabled: Annotated[bool, Doc("Whether a request needs a token.", active=True)] = True
     tokens: Annotated[
@@ -102,7 +102,7 @@ class AuthSettings(Section, frozen=True):
 
 
 class CorsSettings(Section, frozen=True):
-    """[cors]: which web pages may call."""
+    """[cors]: which web pages may send requests."""
 
     origins: Annotated[
         tuple[Origin, ...],
@@ -359,7 +359,7 @@ class Config(Section, frozen=True):
         ),
     ] = {}
 
-    # Resolved by load.py; not keys of the file.
+    # The loader sets these; they are not keys of the file.
     folder: Annotated[Path, INTERNAL] = Path()
     """Where relative paths start: the configuration file's folder, else the working directory."""
     plain_token: Annotated[Secret | None, INTERNAL] = None
@@ -367,17 +367,17 @@ class Config(Section, frozen=True):
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> Config:
-        """The configuration that `tables` mean, as TOML has them, and nothing else; raises ConfigError.
+        """Read a configuration from TOML tables only. Raises ConfigError.
 
-        `load.py` looks for more than this: contradictions between tables, files and the environment.
+        `loader.load` also checks contradictions between keys, and reads files and the environment.
         """
         return read(cls, tables).with_names()
 
     def with_names(self) -> Config:
-        """The same, with each service told the name of its table."""
+        """A copy in which each service has the name of its table."""
         return self.replace(services={name: one.replace(name=name) for name, one in self.services.items()})
 
     @property
     def names(self) -> dict[str, str]:
-        """Every name of a service, aliases included → the one that it goes by."""
+        """Maps every name and alias to the name of its service."""
         return {name: one.name for one in self.services.values() for name in (one.name, *one.aliases)}

@@ -11,7 +11,7 @@ from tentaculo.config.errors import ConfigFaults, KeyPath
 from tentaculo.config.types import Secret, is_hash, is_token, parse_flag
 
 DEFAULT_TOKEN_FILE = Path("data/token")
-"""Where accepted hashes are kept, relative to the configuration file, unless `auth.token_file` says otherwise."""
+"""Default of `auth.token_file`, relative to the folder of the configuration file."""
 
 
 def resolve(
@@ -102,7 +102,7 @@ def _resolve_enabled(place: KeyPath, table: Table, environ: Mapping[str, str], f
 
 
 def _check_hashes(file: Path, faults: ConfigFaults) -> None:
-    # A missing file is no fault: the first start makes it.
+    # A missing file is not a fault: the first start makes it.
     text = _read(file, ("auth", "token_file"), faults, missing="")
     for number, line in enumerate((text or "").splitlines(), 1):
         line = line.strip()
@@ -111,7 +111,7 @@ def _check_hashes(file: Path, faults: ConfigFaults) -> None:
 
 
 def _read(file: Path, place: KeyPath, faults: ConfigFaults, *, missing: str | None = None) -> str | None:
-    """The file's text; None, and a fault, where it cannot be read; `missing`, if given, where there is no file."""
+    """The text of a file. An unreadable file gives a fault and None; a missing file gives `missing`, if set."""
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:

@@ -175,9 +175,9 @@ def test_what_is_refused_and_in_which_words(form: Any, message: str, wrong: Any)
         assert told(form, data) == [(("here",), message)], data
 
 
-def test_a_type_that_is_no_form_is_told_of_when_its_reader_is_made() -> None:
+def test_an_unsupported_type_is_an_error_when_its_reader_is_made() -> None:
     for form in (bytes, list[int], tuple[int, str], int | str, set[int]):
-        with pytest.raises(TypeError, match="is no form of the configuration"):
+        with pytest.raises(TypeError, match="is not a supported type of a configuration key"):
             reader_for(form)
 
 
