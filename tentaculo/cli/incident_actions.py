@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,13 +22,14 @@ from tentaculo.cli.output import FaultError, StartError
 from tentaculo.config.database_url import database_url
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
-from tentaculo.incidents.alert_message import Message, format_duration, trial_message
+from tentaculo.incidents.alert_message import Message, trial_message
 from tentaculo.incidents.delivery_queue import Channel, Delivery
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.model import incident_input
 from tentaculo.model.clock import utc_now
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.incident_input import EVERY, InvalidInputError
+from tentaculo.model.text import format_duration, format_time, printable
 from tentaculo.net.tcp import local_url
 from tentaculo.store import incidents as store
 from tentaculo.store import maintenance
@@ -187,7 +188,7 @@ def _line(incident: Incident, now: datetime) -> str:
     state = "open " if incident.is_open else "ended"
     others = f" +{len(incident.affected)}" if incident.affected else ""
     lasted = format_duration(((incident.ended_at or now) - incident.started_at).total_seconds())
-    return f"{incident.id}  {state}  {_at(incident.started_at)}  {lasted:>12}  {incident.root}{others}: {_printable(incident.reason)}"
+    return f"{incident.id}  {state}  {format_time(incident.started_at)}  {lasted:>12}  {incident.root}{others}: {printable(incident.reason)}"
 
 
 def _details(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterator[str]:
@@ -199,29 +200,20 @@ def _details(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterat
     if incident.peak_error_rate is not None:
         yield f"  at worst {incident.peak_error_rate:.0%} of its calls and probes failed"
     if incident.ended_at is not None:
-        yield f"  ended {_at(incident.ended_at)}: {_printable(incident.ending)}"
+        yield f"  ended {format_time(incident.ended_at)}: {printable(incident.ending)}"
     for note in notes:
-        author = f" {_printable(note.author)}" if note.author else ""
+        author = f" {printable(note.author)}" if note.author else ""
         first, *rest = note.text.splitlines() or [""]
-        yield f"  {_at(note.at)}{author}: {_printable(first)}"
-        yield from (f"    {_printable(line)}" for line in rest)
+        yield f"  {format_time(note.at)}{author}: {printable(first)}"
+        yield from (f"    {printable(line)}" for line in rest)
 
 
 def _plan(window: MaintenanceWindow, now: datetime) -> str:
     number = "configured" if window.id is None else str(window.id)
     state = "holds" if window.holds(now) else "is to come"
-    span_words = f"{_at(window.starts_at)} to {_at(window.ends_at)}"
-    return f"{number:<10}  {state:<10}  {span_words}  {_services(window)}: {_printable(window.reason)}"
+    span_words = f"{format_time(window.starts_at)} to {format_time(window.ends_at)}"
+    return f"{number:<10}  {state:<10}  {span_words}  {_services(window)}: {printable(window.reason)}"
 
 
 def _services(window: MaintenanceWindow) -> str:
     return ", ".join(window.services) or f"every service ({EVERY})"
-
-
-def _at(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _printable(text: str) -> str:
-    """`text` without what could move the cursor: some of it comes from services."""
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -167,10 +167,10 @@ class Gateway:
 
     async def _lead(self, drain: TakeTallies) -> None:
         """Start what one process does for all workers: record history, probe, and send alerts."""
-        await self._stack.enter_async_context(self.fleet.remembered(drain))
+        await self._stack.enter_async_context(self.fleet.recording(drain))
         if self._probes:
-            await self._stack.enter_async_context(self.desk.attended())
-            await self._stack.enter_async_context(self.fleet.watched())
+            await self._stack.enter_async_context(self.desk.running())
+            await self._stack.enter_async_context(self.fleet.probing())
 
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""

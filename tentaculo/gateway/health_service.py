@@ -1,4 +1,4 @@
-"""The fleet's health, joined: watch → probe → board → recorder; history; and what the proxy asks of all that."""
+"""Wires the health of all services: scheduler → prober → board → store and history. The proxy reads it here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from tentaculo.config.schema import Config
-from tentaculo.health.board import Board
+from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
@@ -28,36 +28,36 @@ from tentaculo.upstream.circuit_breaker import CircuitBreakers
 log = structlog.get_logger(__name__)
 
 _WRITING_GAP = 0.5
-"""Seconds in which the rows of services are gathered that were probed: a row at a time would cost as much as probing."""
-_WEIGHING_GAP = 0.1
-"""Seconds between two looks at what requests met at an address, where many speak against what is believed of it."""
+"""Seconds during which changed rows are collected before one write. One write per probe would cost as much as the probe."""
+_EVALUATION_GAP = 0.1
+"""Least seconds between two evaluations of one endpoint's requests."""
 
 
 Listener = Callable[[Transition, ServiceView], None]
 
 
 class Leader(Protocol):
-    """Another process that probes for this one, and keeps what is met."""
+    """Another process that probes and records for this one."""
 
-    def suspect(self, upstream: Endpoint) -> None:
-        """Have it probe an address now. Never waits."""
+    def probe_now(self, upstream: Endpoint) -> None:
+        """Ask it to probe an endpoint now. Never blocks."""
 
     def beat(self, service: str, said: bytes) -> None:
-        """Have it hear that a service has called. Never waits."""
+        """Pass it the heartbeat of a service. Never blocks."""
 
 
 class HealthService:
-    """What is believed of the services, and who keeps it up to date."""
+    """The health of all services, and everything that keeps it current."""
 
-    def __init__(self, config: Config, recorder: StoreClient) -> None:
+    def __init__(self, config: Config, store: StoreClient) -> None:
         self._config = config
-        self._recorder = recorder
+        self._store = store
         self.breakers = CircuitBreakers(config, time.monotonic, utc_now, self._note_request)
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
-        self.heartbeats = HeartbeatMonitor(config, clock=time.monotonic, on_news=self.suspect)
-        self._watch: ProbeScheduler | None = None
+        self.heartbeats = HeartbeatMonitor(config, clock=time.monotonic, on_change=self.probe_now)
+        self._scheduler: ProbeScheduler | None = None
         self._leader: Leader | None = None
-        self._weighed: dict[Endpoint, float] = {}
+        self._evaluated: dict[Endpoint, float] = {}
         self._unwritten: set[str] = set()
         self._writing: asyncio.TimerHandle | None = None
         kept = Retention(
@@ -66,45 +66,43 @@ class HealthService:
             config.history.years_of_days * 365 * DAY,
         )
         self.history = HistoryCollector(
-            record=recorder.record_history,
-            tend=lambda now, may_delete: recorder.tend_history(now, kept if may_delete else None),
+            record=store.record_history,
+            tend=lambda now, may_delete: store.tend_history(now, kept if may_delete else None),
             pace=self._pace,
             now=time.time,
             clock=time.monotonic,
         )
         self.on_transition: list[Listener] = [_log_transition]
-        """Who hears of each change, with the service as it is then: in the event loop, so they must not wait.
+        """Called with each transition and the service's current view, in the event loop, so they must not block.
 
-        Only where this process probes: whoever else does tells of it as well.
+        Not called in a follower: the leader calls its own listeners.
         """
         self.on_probe: list[Callable[[ProbeResult], None]] = []
-        """Who hears of each probe, likewise."""
+        """Called with each probe result, in the event loop; in a follower too."""
 
     def __repr__(self) -> str:
-        return f"<Fleet: {self.board!r}>"
+        return f"<HealthService: {self.board!r}>"
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Probe every service from entering to leaving."""
+    async def probing(self) -> AsyncIterator[None]:
+        """Probe every service while the context is open."""
         async with Prober(self._config, last_heartbeat=self.heartbeats.last) as prober:
-            self._watch = ProbeScheduler(
-                self._config, prober, self.board, on_result=self._note_result, on_transition=self._note_transition
-            )
+            self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
             tasks = TaskGroup("fleet")
-            tasks.start(self._watch.run(), "watch")
+            tasks.start(self._scheduler.run(), "watch")
             self.heartbeats.start()
             try:
                 yield
             finally:
                 self.heartbeats.stop()
-                self._watch = None
+                self._scheduler = None
                 await tasks.close()
                 self._write()
 
     @asynccontextmanager
-    async def remembered(self, drain: TakeTallies) -> AsyncIterator[None]:
-        """Keep what is met from entering to leaving; `drain` gives what requests met since its last call."""
-        self.history.drain_from(drain)
+    async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:
+        """Record the history while the context is open; `take_tallies` returns the request counts since its last call."""
+        self.history.drain_from(take_tallies)
         tasks = TaskGroup("history")
         tasks.start(self.history.run(), "minutes")
         try:
@@ -114,42 +112,39 @@ class HealthService:
             self.history.flush()
 
     def follow(self, leader: Leader) -> None:
-        """Leave it to another process to probe, to keep what is met and to tell of it; `take` believes what it found."""
+        """Let another process probe, record and notify. Its results come in through `accept_result`."""
         self._leader = leader
 
-    def take(self, result: ProbeResult) -> None:
-        """Believe a probe of the leader's as one of this process's own."""
-        changed = self.board.record_probe(result)
-        self._note_result(result)
-        for transition in changed:
-            self._note_transition(transition)
+    def accept_result(self, result: ProbeResult) -> None:
+        """Record a probe result of the leader as if this process had probed."""
+        self._apply(self.board.accept_result(result))
 
     def beat(self, service: str, said: bytes) -> None:
-        """A service has called, and said `said`, JSON or nothing. KeyError for one that is not to call."""
+        """Record the heartbeat of a service; `said` is its JSON or empty. Raises KeyError for a service without heartbeats."""
         (self._leader or self.heartbeats).beat(service, said)
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
-        """Put a service into maintenance, `reason` in words, or take it out with None. KeyError for an unknown name."""
+        """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""
         for transition in self.board.set_maintenance(service, reason):
             self._note_transition(transition)
             self._write_now(service)
 
-    def suspect(self, service: str) -> None:
-        """Have a service probed now: somebody has a reason to. KeyError for an unknown name."""
+    def probe_now(self, service: str) -> None:
+        """Probe all endpoints of a service now, wherever probes run. Raises KeyError for an unknown name."""
         for upstream in self._config.services[service].upstreams:
-            self.suspect_address(upstream)
+            self.probe_endpoint_now(upstream)
 
-    def suspect_address(self, upstream: Endpoint) -> None:
-        """Have one configured address probed now."""
-        if (prober := self._leader or self._watch) is not None:
-            prober.suspect(upstream)
+    def probe_endpoint_now(self, upstream: Endpoint) -> None:
+        """Probe one configured endpoint now."""
+        if (prober := self._leader or self._scheduler) is not None:
+            prober.probe_now(upstream)
 
     def why_off(self, name: str) -> str:
-        """Why a service is off, in words."""
+        """The reason why a service is off."""
         return self.board.service(name).reason
 
     def why_open(self, name: str) -> dict[str, object]:
-        """For a service whose breakers are open: why, since when, and when it was last well."""
+        """For a service whose breakers are open: the reason, since when, the last failure, and when it was last healthy."""
         view = self.board.service(name)
         breaker = view.breaker
         known = {
@@ -161,44 +156,39 @@ class HealthService:
         return {key: value for key, value in known.items() if value}
 
     def _pace(self, service: str) -> float:
-        """The seconds that lie at least between two probes of an address that nobody suspects, and some grace."""
+        """Least seconds between two scheduled probes of one endpoint, with 20 % tolerance."""
         probe = self._config.services[service].probe
         return 0.8 * probe.interval * (1 - probe.jitter)
 
-    def _note_request(self, upstream: Endpoint, is_well: bool) -> None:
-        """Where a request speaks against what is believed, its address is asked now, and what requests met weighed anew.
+    def _note_request(self, upstream: Endpoint, is_success: bool) -> None:
+        """Probe an endpoint now, and evaluate its requests, where the outcome of one contradicts its health.
 
-        The latter at most every `_WEIGHING_GAP` seconds, but always where the breaker has opened: it may be the last
-        request to tell of it.
+        The evaluation runs at most every `_EVALUATION_GAP` seconds. It always runs where the breaker has opened, since
+        no other request may follow that could start it.
         """
-        if not self.board.is_contradicted(upstream, is_well=is_well):
+        if not self.board.is_contradicted(upstream, is_success=is_success):
             return
-        self.suspect_address(upstream)
+        self.probe_endpoint_now(upstream)
         moment = time.monotonic()
-        if self.breakers.of(upstream).is_closed and moment < self._weighed.get(upstream, 0.0) + _WEIGHING_GAP:
+        if self.breakers.of(upstream).is_closed and moment < self._evaluated.get(upstream, 0.0) + _EVALUATION_GAP:
             return
-        self._weighed[upstream] = moment
-        for transition in self.board.record_traffic(upstream):
+        self._evaluated[upstream] = moment
+        for transition in self.board.evaluate_traffic(upstream):
             self._note_transition(transition)
             self._write_now(transition.service)
 
-    def _note_result(self, result: ProbeResult) -> None:
-        upstream = result.upstream
-        is_doubted, is_well = self.board.is_doubted(upstream), result.health.is_healthy
-        self.breakers.of(upstream).doubt(is_doubted=is_doubted, is_well=is_well)
+    def _apply(self, update: ProbeUpdate) -> None:
+        result = update.result
+        self.breakers.of(result.upstream).note_probe(is_failing=update.is_failing, is_healthy=result.health.is_healthy)
         if self._leader is None:
-            self._keep(result)
+            for parent in update.probe_now:
+                self.probe_now(parent)
+            self._write_soon(update.view.name)
+            self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
-
-    def _keep(self, result: ProbeResult) -> None:
-        upstream = result.upstream
-        if result.health is Health.DOWN and not self.board.is_settled(upstream):
-            # It may be a parent's failure: that is soon known, so that only the root makes a noise.
-            for parent in self.board.parents(upstream.service):
-                self.suspect(parent)
-        self._write_soon(upstream.service)
-        self.history.note_probe(result, self.board.health(upstream.service))
+        for transition in update.transitions:
+            self._note_transition(transition)
 
     def _write_soon(self, service: str) -> None:
         self._unwritten.add(service)
@@ -206,18 +196,18 @@ class HealthService:
             self._writing = asyncio.get_running_loop().call_later(_WRITING_GAP, self._write)
 
     def _write_now(self, service: str) -> None:
-        """What no probe changed may be long in being probed."""
+        """Write a change that no probe made at once: the next probe may be far away."""
         if self._leader is None:
             self._unwritten.add(service)
             self._write()
 
     def _write(self) -> None:
-        """Bring the rows up to date of what has been probed, or has changed."""
+        """Write the rows of all services that were probed or have changed."""
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
         if self._unwritten:
-            self._recorder.record_services([self.board.service(name) for name in self._unwritten])
+            self._store.record_services([self.board.service(name) for name in self._unwritten])
             self._unwritten.clear()
 
     def _note_transition(self, transition: Transition) -> None:
@@ -227,8 +217,8 @@ class HealthService:
         for listener in self.on_transition:
             try:
                 listener(transition, view)
-            except Exception:  # one listener's fault must not keep the news from the others
-                log.exception("a listener failed", service=transition.service)
+            except Exception:  # the other listeners must still be called
+                log.exception("health listener failed", service=transition.service)
 
 
 def _log_transition(transition: Transition, _: ServiceView) -> None:

@@ -176,7 +176,7 @@ class IncidentRepository:
             try:
                 await self._visit()
             except Exception:  # one bad visit must not end them
-                log.exception("a visit to the database failed")
+                log.exception("incident storage failed")
             await asyncio.sleep(PAUSE)
             try:
                 async with asyncio.timeout(VISIT_EVERY - PAUSE):

@@ -1,7 +1,8 @@
-"""The desk: incidents, maintenance and alerts, joined.
+"""Connects incidents, maintenance and alerts with the health of the services.
 
-a change of health, or the clock → look → incidents → books, notices → channels
-the configuration's plans and the books' windows → calendar → the board's maintenance
+health transition, or timer → tracker → repository → database
+                                      → notifier   → alert channels
+planned windows of the configuration and of the database → calendar → maintenance on the board
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from tentaculo.tasks import TaskGroup
 log = structlog.get_logger(__name__)
 
 TICK = 1.0
-"""Seconds between looks at a part of the services, at the calendar, and at what is to be told."""
+"""Seconds between two updates: of a part of the services, of the calendar, and of the alerts that are due."""
 ROUND = 5
-"""Ticks in which every service is looked at once, a part of them in each: what no change of health told of, such as a
-breaker, is seen then. All at once would hold requests up where there are a thousand."""
+"""Ticks in which every service is observed once, a part of them in each. This finds changes without a transition, such
+as those of a breaker. Observing a thousand services in one tick would delay requests."""
 
 
 class IncidentService:
-    """What is known of incidents and maintenance, and who keeps it up to date."""
+    """Keeps incidents and maintenance current, stores them and sends alerts."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class IncidentService:
         page: Callable[[], str],
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`page` gives the status page's address, for links."""
+        """`page` returns the URL of the status page, for links."""
         self._names = tuple(config.services)
         self._fleet = fleet
         self._page = page
@@ -60,24 +61,24 @@ class IncidentService:
             config, recorder, self._incidents, self._calendar, on_windows=self._apply_calendar, now=now
         )
         self._rates = ErrorRates()
-        self._notices = Notifier(config, self._surroundings, on_told=self._note_told, now=now)
+        self._notifier = Notifier(config, self._message_context, on_notified=self._note_told, now=now)
         self._in_maintenance: dict[str, str] = {}
         self._logged: dict[int, str] = {}
         self._rounds: Iterator[str] = iter(())
         fleet.on_transition.append(self._note_transition)
 
     def __repr__(self) -> str:
-        return f"<Desk: {self._incidents!r}, {self._calendar!r}>"
+        return f"<IncidentService: {self._incidents!r}, {self._calendar!r}>"
 
     @asynccontextmanager
-    async def attended(self) -> AsyncIterator[None]:
-        """Keep everything up to date from entering to leaving; what is left is then told and stored, if it can be."""
+    async def running(self) -> AsyncIterator[None]:
+        """Run while the context is open. On leaving, pending alerts are sent and changes stored, as far as possible."""
         self._apply_calendar()
         await self.books.open()
-        tasks = TaskGroup("desk")
+        tasks = TaskGroup("incidents")
         try:
-            async with self._notices.delivered():
-                tasks.start(self._attend(), "clock")
+            async with self._notifier.delivered():
+                tasks.start(self._run(), "clock")
                 tasks.start(self.books.keep(), "books")
                 try:
                     yield
@@ -87,8 +88,8 @@ class IncidentService:
             await self.books.save()
 
     def numbers(self) -> tuple[int, dict[str, tuple[int, int, int]]]:
-        """For the metrics: how many incidents are open, and of each channel the alerts sent, given up and dropped."""
-        counts = {name: (one.sent, one.failed, one.dropped) for name, one in self._notices.counts.items()}
+        """For the metrics: the number of open incidents, and per channel the alerts sent, given up and dropped."""
+        counts = {name: (one.sent, one.failed, one.dropped) for name, one in self._notifier.counts.items()}
         return len(self._incidents.open), counts
 
     def _note_transition(self, transition: Transition, view: ServiceView) -> None:
@@ -96,12 +97,12 @@ class IncidentService:
         if self._incidents.has_changed:
             self.books.note_change()
 
-    async def _attend(self) -> None:
+    async def _run(self) -> None:
         while True:
             try:
                 self._tick()
-            except Exception:  # one bad round must not end the watch
-                log.exception("the desk failed")
+            except Exception:  # an error in one update must not stop the next ones
+                log.exception("incident update failed")
             await asyncio.sleep(TICK)
 
     def _tick(self) -> None:
@@ -110,20 +111,20 @@ class IncidentService:
         for name in self._next_part():
             view = board.service(name)
             self._incidents.observe(view, now)
-            if (rate := self._rates.look(view, now)) is not None:
+            if (rate := self._rates.update(view, now)) is not None:
                 self._incidents.note_error_rate(name, rate)
-        self._notices.look(self._incidents.tellable)
+        self._notifier.send_due(self._incidents.notifiable)
         self._note_changes()
 
     def _next_part(self) -> list[str]:
-        """The services whose turn it is."""
+        """The services to observe in this tick."""
         part = list(islice(self._rounds, -(-len(self._names) // ROUND)))
         if not part:
             self._rounds = iter(self._names)
         return part
 
     def _apply_calendar(self) -> None:
-        """Put services into maintenance, and take them out of it, as the calendar says."""
+        """Start and end the maintenance of services as the calendar says."""
         reasons = self._calendar.reasons(self._now())
         before, self._in_maintenance = self._in_maintenance, reasons
         for name in reasons.keys() | before.keys():
@@ -131,7 +132,7 @@ class IncidentService:
                 self._fleet.set_maintenance(name, reasons.get(name))
 
     def _note_changes(self) -> None:
-        """What is new goes to the log now, and to the books soon."""
+        """Log what is new now, and let the repository store it soon."""
         if not self._incidents.has_changed:
             return
         self.books.note_change()
@@ -149,14 +150,14 @@ class IncidentService:
             )
         self._logged = {number: one.root for number, one in now_open.items()}
 
-    def _surroundings(self) -> MessageContext:
+    def _message_context(self) -> MessageContext:
         return MessageContext(self._page(), self._depends_on)
 
     def _depends_on(self, name: str) -> list[tuple[str, str]]:
         board = self._fleet.board
         return [(parent, board.service(parent).health.value) for parent in board.parents(name)]
 
-    def _note_told(self, telling: Notification, at: datetime) -> None:
-        for one in telling.incidents:
-            self._incidents.note_told(one.id, telling.told, at, len(one.services))
+    def _note_told(self, notification: Notification, at: datetime) -> None:
+        for one in notification.incidents:
+            self._incidents.note_told(one.id, notification.told, at, len(one.services))
         self.books.note_change()

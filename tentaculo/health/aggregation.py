@@ -1,4 +1,4 @@
-"""One health of a service from those of its addresses. Pure."""
+"""The health of a service from those of its endpoints. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ NOT_PROBED = Finding(Health.UNKNOWN, "not probed yet")
 
 
 def aggregate(findings: Sequence[Finding | None]) -> Finding:
-    """One health and its reason from what is believed of each address of a service, None where nothing is yet.
+    """One health and its reason from the finding of each endpoint, None for an endpoint without a probe yet.
 
-    A service is down when all its addresses are, and degraded when only some are well. While not every address is
-    known and none is well, it is unknown: nothing is claimed too early.
+    A service is down when all its endpoints are down, and degraded when only some are up. While no endpoint is healthy
+    and not all are known, the service is unknown.
     """
     known = [finding for finding in findings if finding is not None]
     if not known:

@@ -1,6 +1,6 @@
 """The board: what the gateway believes of each service, since when and why. Pure; the clock is passed in.
 
-probe result → streak (of its address) → weighed against what requests met → fused over the addresses
+probe result → threshold (of its address) → weighed against what requests met → fused over the addresses
     → covered by maintenance, explained by what the service depends on → transitions
 """
 
@@ -14,7 +14,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.aggregation import NOT_PROBED, aggregate
 from tentaculo.health.dependencies import Dependencies
-from tentaculo.health.passive import Finding, weigh
+from tentaculo.health.passive import Finding, combine
 from tentaculo.health.thresholds import ConsecutiveThreshold
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
 from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView, Transition
@@ -31,11 +31,31 @@ def _no_traffic(_: Endpoint) -> TrafficView:
     return TrafficView()
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeUpdate:
+    """Everything that follows from one probe result. `Board.accept_result` returns it."""
+
+    result: ProbeResult
+    transitions: tuple[Transition, ...]
+    """Changes of this service, then of the services that depend on it; empty where nothing changed."""
+    view: ServiceView
+    """The service of the probed endpoint, with the result included."""
+    is_failing: bool
+    """Whether the endpoint is down by its thresholds, or by this result alone."""
+    probe_soon: bool
+    """Whether the endpoint is to be probed again after `probe.recheck` seconds instead of a whole interval."""
+    probe_now: tuple[str, ...]
+    """Services to probe at once: the parents of a service whose failure is not confirmed yet.
+
+    One of them may be the cause. The sooner that is known, the fewer services raise an incident of their own.
+    """
+
+
 @dataclass(slots=True)
 class _Address:
     """What is remembered of one address."""
 
-    streak: ConsecutiveThreshold
+    threshold: ConsecutiveThreshold
     finding: Finding | None = None
 
 
@@ -50,13 +70,13 @@ class _Entry:
     since: datetime
     maintenance: str | None = None
     explained_by: str | None = None
-    good_path: str | None = None
+    healthy_path: str | None = None
     last_seen_well: datetime | None = None
-    told: tuple[Health, str | None] = field(init=False)
-    """Health and root as they were told last."""
+    published: tuple[Health, str | None] = field(init=False)
+    """Health and root in the last transition."""
 
     def __post_init__(self) -> None:
-        self.told = (self.health, self.root)
+        self.published = (self.health, self.root)
 
     @property
     def health(self) -> Health:
@@ -73,7 +93,7 @@ class _Entry:
 
     @property
     def results(self) -> list[ProbeResult]:
-        return [address.streak.last for address in self.addresses.values() if address.streak.last is not None]
+        return [address.threshold.last for address in self.addresses.values() if address.threshold.last is not None]
 
     def health_of(self, upstream: Endpoint) -> Health:
         if not self.service.enabled:
@@ -109,27 +129,39 @@ class Board:
         self._entries = {name: _entry(service, start) for name, service in config.services.items()}
 
     def __repr__(self) -> str:
-        well = sum(entry.health.is_healthy for entry in self._entries.values())
-        return f"<Board: {well} of {len(self._entries)} services healthy>"
+        healthy = sum(entry.health.is_healthy for entry in self._entries.values())
+        return f"<Board: {healthy} of {len(self._entries)} services healthy>"
 
-    def record_probe(self, result: ProbeResult) -> tuple[Transition, ...]:
-        """Take what a probe found; returns what it changed. A service that is off stays off."""
-        entry = self._entries[result.upstream.service]
-        if not entry.service.enabled:
-            return ()
-        address = entry.addresses[result.upstream]
-        address.streak.take(result)
-        if result.health.is_healthy:
-            entry.last_seen_well = result.checked_at
-            entry.good_path = result.endpoint or entry.good_path
-        return self._weigh(entry, result.upstream, result.checked_at)
+    def accept_result(self, result: ProbeResult) -> ProbeUpdate:
+        """Record one probe result and return everything that follows from it.
 
-    def record_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
-        """Weigh anew what requests met at an address, without waiting for a probe; returns what that changed."""
+        A service that is off stays off and ignores the result. Raises KeyError for an endpoint that is not configured.
+        """
+        entry, upstream = self._entries[result.upstream.service], result.upstream
+        threshold = entry.addresses[upstream].threshold
+        transitions: tuple[Transition, ...] = ()
+        if entry.service.enabled:
+            threshold.add(result)
+            if result.health.is_healthy:
+                entry.last_seen_well = result.checked_at
+                entry.healthy_path = result.endpoint or entry.healthy_path
+            transitions = self._evaluate(entry, upstream, result.checked_at)
+        is_down = result.health is Health.DOWN
+        return ProbeUpdate(
+            result,
+            transitions,
+            self._view(entry),
+            is_failing=entry.service.enabled and (is_down or threshold.health is Health.DOWN),
+            probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
+            probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
+        )
+
+    def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
+        """Evaluate the requests of one endpoint without waiting for its next probe. Returns what changed."""
         entry = self._entries[upstream.service]
         if not entry.service.enabled or entry.addresses[upstream].finding is None:
             return ()
-        return self._weigh(entry, upstream, self._now())
+        return self._evaluate(entry, upstream, self._now())
 
     def set_maintenance(self, service: str, reason: str | None) -> tuple[Transition, ...]:
         """Put a service into maintenance, `reason` in words, or take it out with None; returns what that changed.
@@ -141,7 +173,7 @@ class Board:
         if not entry.service.enabled:
             return ()
         entry.maintenance = reason
-        return self._tell(entry, self._now(), is_found_anew=False)
+        return self._publish(entry, self._now(), has_new_health=False)
 
     def service(self, name: str) -> ServiceView:
         """One service by its canonical name; KeyError for any other."""
@@ -155,35 +187,12 @@ class Board:
         """The latest probe of each address that has been probed."""
         return (result for entry in self._entries.values() for result in entry.results)
 
-    def health(self, service: str) -> Health:
-        """The health of one service by its canonical name; KeyError for any other."""
-        return self._entries[service].health
-
-    def is_settled(self, upstream: Endpoint) -> bool:
-        """Whether the latest probe of an address found what is believed."""
-        return self._entries[upstream.service].addresses[upstream].streak.is_settled
-
-    def is_urgent(self, upstream: Endpoint) -> bool:
-        """Whether the next probe of an address should come soon: a belief, or a breaker that has opened, hangs on it.
-
-        The latter for a minute only: a fleet that is down for long must not be asked ten times as often for it.
-        """
-        if not self.is_settled(upstream):
-            return True
-        opened = self._breaker_view(upstream).opened_at
-        return opened is not None and self._now() - opened < _URGENT_FOR
-
-    def is_doubted(self, upstream: Endpoint) -> bool:
-        """Whether probes find an address down, or the latest did."""
-        streak = self._entries[upstream.service].addresses[upstream].streak
-        return streak.health is Health.DOWN or (streak.last is not None and streak.last.health is Health.DOWN)
-
-    def is_contradicted(self, upstream: Endpoint, *, is_well: bool) -> bool:
-        """Whether a request that went well, or did not, speaks against what is believed of an address."""
+    def is_contradicted(self, upstream: Endpoint, *, is_success: bool) -> bool:
+        """Whether the outcome of one request contradicts the current health of its endpoint."""
         finding = self._entries[upstream.service].addresses[upstream].finding
         if finding is None:
             return False
-        if is_well:
+        if is_success:
             return finding.health is Health.DOWN or finding.by_traffic
         return finding.health is Health.UP
 
@@ -192,36 +201,45 @@ class Board:
         return self._dependencies.parents(service)
 
     def health_path(self, service: str) -> str:
-        """The health path that last answered well, else the first configured one; KeyError for an unknown name."""
+        """The health path of the last healthy probe, else the first configured one; KeyError for an unknown name."""
         entry = self._entries[service]
-        return entry.good_path or entry.service.health[0]
+        return entry.healthy_path or entry.service.health[0]
 
-    def _weigh(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
+    def _has_just_opened(self, upstream: Endpoint) -> bool:
+        """Whether the endpoint's breaker opened within the last minute.
+
+        Requests wait for the endpoint to recover. After that minute the usual interval is enough: services that are
+        down for long would otherwise be probed ten times as often.
+        """
+        opened = self._breaker_view(upstream).opened_at
+        return opened is not None and self._now() - opened < _URGENT_FOR
+
+    def _evaluate(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         address = entry.addresses[upstream]
-        address.finding = weigh(
-            Finding(address.streak.health, address.streak.reason),
+        address.finding = combine(
+            Finding(address.threshold.health, address.threshold.reason),
             self._traffic_view(upstream),
             self._breaker_view(upstream),
             entry.service.breaker,
             address.finding or NOT_PROBED,
         )
         before, entry.found = entry.found, aggregate([one.finding for one in entry.addresses.values()])
-        return self._tell(entry, at, is_found_anew=entry.found.health is not before.health)
+        return self._publish(entry, at, has_new_health=entry.found.health is not before.health)
 
-    def _tell(self, entry: _Entry, at: datetime, *, is_found_anew: bool) -> tuple[Transition, ...]:
+    def _publish(self, entry: _Entry, at: datetime, *, has_new_health: bool) -> tuple[Transition, ...]:
         """What has changed: for `entry`, and where its found health is new, for those that depend on it."""
         touched: Iterable[_Entry] = (entry,)
-        if self._dependencies and is_found_anew:
+        if self._dependencies and has_new_health:
             roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
             for name, one in self._entries.items():
                 one.explained_by = roots.get(name)
-            # The one that changed comes first: who hears of all knows the root before those whom it explains.
+            # The service that changed comes first: a listener sees the root before the services it explains.
             touched = (entry, *(one for one in self._entries.values() if one is not entry))
         changed = []
         for one in touched:
-            before, now = one.told, (one.health, one.root)
+            before, now = one.published, (one.health, one.root)
             if now != before:
-                one.told = now
+                one.published = now
                 if now[0] is not before[0]:
                     one.since = at
                 changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root))
@@ -240,7 +258,7 @@ class Board:
             upstreams=upstreams,
             aliases=service.aliases,
             host=first.host,
-            health_url=service.addresses[0].rstrip("/") + (entry.good_path or service.health[0]),
+            health_url=service.addresses[0].rstrip("/") + (entry.healthy_path or service.health[0]),
             checked_at=max((result.checked_at for result in entry.results), default=None),
             code=shown.code if shown else None,
             latency_ms=shown.latency_ms if shown else None,
@@ -256,7 +274,7 @@ class Board:
             upstream,
             entry.health_of(upstream),
             self._breaker_view(upstream),
-            entry.addresses[upstream].streak.counts,
+            entry.addresses[upstream].threshold.counts,
             self._traffic_view(upstream).total,
         )
 

@@ -1,4 +1,4 @@
-"""Which failure is behind which: a service that is not well below a parent that is down. Pure."""
+"""Finds the root cause: a service fails because a service that it depends on is down. Pure."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Dependencies:
         return self._parents.get(service, ())
 
     def roots(self, found: Mapping[str, Health]) -> dict[str, str]:
-        """For each service whose failure another explains: that one. `found` is the health of every service.
+        """For each service whose failure another one explains, the name of that root. `found` has every health.
 
         A service that is down or degraded is explained by the first of its parents that is down, or that is itself
-        explained by one; the root is the end of that chain. One whose parents are well stands for itself.
+        explained by one; the root is the end of that chain. A service whose parents are healthy is its own root and is not listed.
         """
         roots: dict[str, str] = {}
         for name in self._order:

@@ -17,6 +17,7 @@ from tentaculo.health.expectations import complaints
 from tentaculo.health.probes.attempt import ProbeAttempt
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.text import printable
 
 SNIPPET = 200
 """Characters of a body that are kept to be shown."""
@@ -62,8 +63,7 @@ def snippet(body: bytes, secret: str = "") -> str | None:
     text = body[: 16 * SNIPPET].decode(errors="replace")
     if secret:
         text = text.replace(secret, "[token]")
-    line = " ".join("".join(c if c.isprintable() else " " if c.isspace() else "" for c in text).split())
-    return line[:SNIPPET] or None
+    return printable(text)[:SNIPPET] or None
 
 
 def evaluate(
@@ -73,7 +73,7 @@ def evaluate(
     secret: str = "",
     probe: ProbeSettings = _PLAIN,
 ) -> ProbeResult:
-    """The result of a probe from its attempts, in order; only the last one can have been answered well.
+    """The result of a probe from its attempts, in order; only the last one can be a success.
 
     `probe` says what is expected of that answer besides.
     """
@@ -81,7 +81,7 @@ def evaluate(
     if shown.is_answered:
         health, reason = _answered(shown, probe, checked_at)
     else:
-        health = Health.UNKNOWN if attempts[-1].is_ours else Health.DOWN
+        health = Health.UNKNOWN if attempts[-1].is_gateway_fault else Health.DOWN
         reason = _failed(attempts)
     return ProbeResult(
         upstream,
@@ -118,9 +118,9 @@ def _failed(attempts: Sequence[ProbeAttempt]) -> str:
     paths: dict[str, list[str]] = {}
     for attempt in attempts:
         paths.setdefault(attempt.words, []).append(attempt.path)
-    told = [f"{words} at {_listed(where)}" for words, where in paths.items()]
-    told += dict.fromkeys(_HINTS[attempt.code] for attempt in attempts if attempt.code in _HINTS)
-    return "; ".join(told)
+    parts = [f"{words} at {_listed(where)}" for words, where in paths.items()]
+    parts += dict.fromkeys(_HINTS[attempt.code] for attempt in attempts if attempt.code in _HINTS)
+    return "; ".join(parts)
 
 
 def _listed(items: Iterable[str]) -> str:

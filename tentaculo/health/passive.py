@@ -1,8 +1,8 @@
-"""What real requests say beside the probes: where the two disagree, neither is simply right. Pure.
+"""Passive health checks: combines the outcome of real requests with that of the probes. Pure.
 
-A health path can lie in both directions. It answers well while requests fail: then the service is degraded, and the
-breaker decides whether it gets a rest. Or it fails while requests pass: then the service is no less use for that, and
-is degraded rather than down.
+A health path can be wrong in both directions. Where probes pass and requests fail, the service is degraded, and its
+breaker decides whether it gets requests. Where probes fail and requests pass, the service still works, so it is
+degraded and not down.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, TrafficV
 from tentaculo.model.health import Health
 
 _ENOUGH = 5
-"""Requests within the window that say something; one or two may be chance."""
+"""Least requests within the window that count as evidence; one or two may be chance."""
 
 
 class Finding(NamedTuple):
@@ -23,16 +23,16 @@ class Finding(NamedTuple):
     health: Health
     reason: str
     by_traffic: bool = False
-    """Whether requests made it another than the probes'."""
+    """Whether requests, not probes, decided the health."""
 
 
-def weigh(
+def combine(
     probed: Finding, traffic: TrafficView, breaker: BreakerView, rules: BreakerSettings, before: Finding
 ) -> Finding:
-    """What is believed of an address, from what probes settled and what requests met.
+    """The health of an endpoint, from its probes after their thresholds and from its requests.
 
-    `before` is what this returned the last time: where requests have once shown that a service works, a few less of
-    them will do, so that it does not flap with the traffic.
+    `before` is the previous return value: once requests have shown that a service works, one successful request is
+    enough to keep that result, so that the health does not flap with the traffic.
     """
     recent = traffic.recent
     if probed.health.is_healthy:
@@ -47,7 +47,7 @@ def weigh(
 
 
 def _failing(recent: Counts, breaker: BreakerView, rules: BreakerSettings) -> str:
-    """In words, that requests fail; empty where they do not, or where they are too few to tell."""
+    """Why requests fail; empty where they do not, or where there are too few."""
     if breaker.state is not BreakerState.CLOSED:
         return f"requests failed ({breaker.reason})"
     if recent.failed >= _ENOUGH and recent.failed >= rules.degraded_rate * _total(recent):

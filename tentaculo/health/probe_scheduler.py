@@ -1,4 +1,4 @@
-"""The watch: when each upstream is probed, and who hears of it."""
+"""Decides when each endpoint is probed, and passes on each result."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import Protocol
 
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.schema import Config
-from tentaculo.health.board import Board
+from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_slots import ProbeSlots
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import ProbeResult, Transition
+from tentaculo.model.health import ProbeResult
 from tentaculo.tasks import TaskGroup
 
 _FIRST_ROUND = 1.0
-"""Seconds in which every upstream is probed for the first time, so that the page is soon worth reading."""
+"""Seconds within which every endpoint is probed for the first time, so that the status page is soon useful."""
 _GAP = 0.001
-"""Seconds between two starts: after a pause of the whole machine everything is due at once."""
-_SUSPICION_GAP = 1.0
-"""Seconds between two probes of an upstream that suspicions ask for."""
+"""Seconds between two starts: after a pause of the whole machine every probe is due at once."""
+_REQUEST_GAP = 1.0
+"""Least seconds between two probes of one endpoint that `probe_now` asks for."""
 _SLOW = 1.0
-"""Seconds after which a probe was slow: the next one of its upstream waits among the slow for its slot."""
+"""Seconds after which a probe was slow: the next probe of that endpoint takes a slot for slow endpoints."""
 
 
 class Probes(Protocol):
-    """What the watch needs of a prober."""
+    """What the scheduler needs from a prober."""
 
     async def probe(self, upstream: Endpoint) -> ProbeResult:
-        """Ask `upstream` for its health; never raises for anything that it does."""
+        """Probe `upstream`. Raises nothing for anything that the endpoint does."""
         ...
 
 
 class ProbeScheduler:
     """Probes each upstream of the enabled services at its own cadence: `probe.interval` seconds, give or take `jitter`.
 
-    A probe that contradicts what is believed is repeated after `probe.recheck` seconds, until it is believed or not; so
-    is any probe in the first minute in which the address's breaker is not closed: requests wait for it to be well.
-    Who learns something of an upstream in another way can `suspect` it: then it is probed now.
+    A probe that contradicts the current health is repeated after `probe.recheck` seconds until the health is confirmed
+    or changes. The same holds for the first minute after the endpoint's breaker has opened: requests wait for recovery.
+    `probe_now` asks for a probe before the next one is due.
 
-    At most one probe of an upstream is under way, and at most `limits.probes` in all; how a hung one costs its own
-    slot only is told in `slots.py`. A waiting upstream is one timer of the event loop, not a task.
+    At most one probe of an endpoint runs at a time, and at most `limits.probes` in all; `probe_slots.py` explains why a
+    probe that hangs blocks its own slot only. A waiting endpoint is one timer of the event loop, not a task.
 
-    `on_result` hears of each probe, `on_transition` of each change that it made; both are called in the event loop and
-    must not wait.
+    `on_update` is called with the result of each probe and what follows from it. It runs in the event loop and must not
+    block.
     """
 
     def __init__(
@@ -54,8 +54,7 @@ class ProbeScheduler:
         prober: Probes,
         board: Board,
         *,
-        on_result: Callable[[ProbeResult], None],
-        on_transition: Callable[[Transition], None],
+        on_update: Callable[[ProbeUpdate], None],
     ) -> None:
         self._cadences: dict[Endpoint, ProbeSettings] = {
             upstream: service.probe
@@ -65,25 +64,24 @@ class ProbeScheduler:
         }
         self._prober = prober
         self._board = board
-        self._on_result = on_result
-        self._on_transition = on_transition
+        self._on_update = on_update
         self._tasks = TaskGroup("watch")
         self._slots = ProbeSlots(config.limits.probes)
         self._slow: set[Endpoint] = set()
-        # Those whose next probe is not yet due; who is missing here has one due or under way.
+        # Endpoints whose next probe is not due yet. Any other endpoint has a probe that is due or running.
         self._timers: dict[Endpoint, asyncio.TimerHandle] = {}
-        # When they are due; a timer of uvloop's that is due at once does not tell.
+        # When they are due: a uvloop timer that is due at once does not say.
         self._dues: dict[Endpoint, float] = {}
         self._starts: dict[Endpoint, asyncio.TimerHandle] = {}
-        self._suspected: dict[Endpoint, float] = {}
+        self._requested: dict[Endpoint, float] = {}
         self._is_running = False
         self._next_start = 0.0
 
     def __repr__(self) -> str:
-        return f"<Watch: {len(self._cadences)} upstreams, {len(self._tasks)} probes under way>"
+        return f"<ProbeScheduler: {len(self._cadences)} endpoints, {len(self._tasks)} probes running>"
 
     async def run(self) -> None:
-        """Watch until cancelled; no probe is left under way then."""
+        """Schedule probes until cancelled. No probe is running afterwards."""
         self._is_running = True
         forever = asyncio.get_running_loop().create_future()
         for place, (upstream, cadence) in enumerate(self._cadences.items()):
@@ -102,19 +100,19 @@ class ProbeScheduler:
             self._slots.clear()
             await self._tasks.close()
 
-    def suspect(self, upstream: Endpoint) -> None:
-        """Probe `upstream` now, or when a second has passed since a suspicion last asked for that.
+    def probe_now(self, upstream: Endpoint) -> None:
+        """Probe `upstream` now, but no sooner than one second after the last probe that was asked for in this way.
 
-        Nothing is done where a probe is due sooner, or under way.
+        Does nothing where a probe is due sooner or is running.
         """
         timer = self._timers.get(upstream)
         if timer is None:
             return
         moment = asyncio.get_running_loop().time()
-        due = max(moment, self._suspected.get(upstream, float("-inf")) + _SUSPICION_GAP)
+        due = max(moment, self._requested.get(upstream, float("-inf")) + _REQUEST_GAP)
         if self._dues[upstream] <= due:
             return
-        self._suspected[upstream] = due
+        self._requested[upstream] = due
         timer.cancel()
         self._schedule(upstream, due - moment, self._pause(upstream))
 
@@ -132,7 +130,7 @@ class ProbeScheduler:
         """Start the probe as soon as there is a slot, and the starts before it leave room."""
         del self._timers[upstream]
         is_slow = upstream in self._slow
-        self._slots.take(partial(self._space_out, upstream, pause, is_slow), is_slow=is_slow)
+        self._slots.acquire(partial(self._space_out, upstream, pause, is_slow), is_slow=is_slow)
 
     def _space_out(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -154,17 +152,12 @@ class ProbeScheduler:
         try:
             result = await self._prober.probe(upstream)
             (self._slow.add if loop.time() - start >= _SLOW else self._slow.discard)(upstream)
-            self._publish(result)
+            update = self._board.accept_result(result)
+            if update.probe_soon:
+                pause = min(pause, self._cadences[upstream].recheck)
+            self._on_update(update)
         finally:
-            # Also after a failure of whoever listens: that is logged, and must not end the watch of this upstream.
+            # Also after an error in `on_update`: it is logged, and the endpoint is still probed again.
             self._slots.release(is_slow=is_slow)
             if self._is_running:
-                if self._board.is_urgent(upstream):
-                    pause = min(pause, self._cadences[upstream].recheck)
                 self._schedule(upstream, start + pause - loop.time(), self._pause(upstream))
-
-    def _publish(self, result: ProbeResult) -> None:
-        changed = self._board.record_probe(result)
-        self._on_result(result)
-        for transition in changed:
-            self._on_transition(transition)

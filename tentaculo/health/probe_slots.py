@@ -1,4 +1,4 @@
-"""How many probes are under way at once, so that those which hang never keep others waiting. Pure."""
+"""Limits concurrent probes, so that probes that hang never delay the others. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _SLOW_SHARE = 4
-"""One slot in so many is for the slow."""
+"""One slot of this many is for slow endpoints."""
 
 Start = Callable[[], None]
 
@@ -19,11 +19,10 @@ class _Lane:
 
 
 class ProbeSlots:
-    """`limit` slots, a quarter of them for what was slow the last time, the others for everything else.
+    """`limit` slots: a quarter for endpoints whose last probe was slow, the others for all other endpoints.
 
-    Whatever hangs is found out in one of the many and is from then on among its like: two hundred hung services share
-    a quarter of the slots and are asked a little less often, while every other service is asked on time. Within each
-    part, who comes first is served first.
+    An endpoint that hangs takes a normal slot once and a slow slot from then on. Two hundred of them share a quarter of
+    the slots and are probed less often, while all other endpoints are probed on time. Each part is first in, first out.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,10 +31,10 @@ class ProbeSlots:
 
     def __repr__(self) -> str:
         parts = (f"{lane.free} free, {len(lane.waiting)} wait" for lane in (self._lanes[False], self._lanes[True]))
-        return f"<Slots: {'; slow: '.join(parts)}>"
+        return f"<ProbeSlots: {'; slow: '.join(parts)}>"
 
-    def take(self, start: Start, *, is_slow: bool) -> None:
-        """Call `start` now, or as soon as there is a slot. Whoever was started gives it back with `release`."""
+    def acquire(self, start: Start, *, is_slow: bool) -> None:
+        """Call `start` now, or as soon as a slot is free. Call `release` when the probe has ended."""
         lane = self._lanes[is_slow]
         if lane.free:
             lane.free -= 1
@@ -44,7 +43,7 @@ class ProbeSlots:
             lane.waiting.append(start)
 
     def release(self, *, is_slow: bool) -> None:
-        """Give a slot back, of the part that it was taken from; who waits longest gets it."""
+        """Free a slot of the same part. The probe that has waited longest gets it."""
         lane = self._lanes[is_slow]
         if lane.waiting:
             lane.waiting.popleft()()
@@ -52,6 +51,6 @@ class ProbeSlots:
             lane.free += 1
 
     def clear(self) -> None:
-        """Start nothing more of what waits."""
+        """Discard every waiting probe."""
         for lane in self._lanes.values():
             lane.waiting.clear()

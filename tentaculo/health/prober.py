@@ -1,4 +1,4 @@
-"""Probes: one question to one upstream, answered by a value, whatever the upstream does."""
+"""Runs one probe of one endpoint. The outcome is always a value, whatever the endpoint does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.evaluation import evaluate
 from tentaculo.health.probes import KINDS
-from tentaculo.health.probes.attempt import Ask, ProbeAttempt, ProbeTarget
+from tentaculo.health.probes.attempt import ProbeAttempt, ProbeFunction, ProbeTarget
 from tentaculo.health.probes.failure_reasons import note_failure, note_timeout
 from tentaculo.health.probes.http import MAX_BODY, Response
 from tentaculo.model.clock import utc_now
@@ -30,21 +30,21 @@ MAX_HEADER = 8190
 MAX_HEADERS = 100
 """Headers of one answer."""
 
-# asyncio and the operating system are waited for by our own time limit only, so that the reason can say how far it got.
+# Only our own time limit applies, so that the reason can say how far the probe got.
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _BY_PATH = ("http", "websocket")
-"""Kinds that ask at a path; the others ask the address itself."""
+"""Kinds that probe health paths. The others probe the endpoint itself."""
 
 
 class Prober:
-    """Asks upstreams for their health. Use it as an async context manager: it owns its connections.
+    """Probes endpoints. Use it as an async context manager: it owns its connections.
 
-    Every probe connects anew, since connecting is part of what it tests. It follows no redirect, keeps no cookie and
+    Every probe opens a new connection, since connecting is part of the test. A probe follows no redirect, keeps no cookie and
     uses no proxy from the environment.
 
     A probe may take `probe.timeout` seconds of its service for all health paths together; with `path_timeout` each
-    path has that many seconds of its own instead. `last_heartbeat` says when a service called last and what it said,
-    where somebody listens for that. `now` gives the time of day in UTC.
+    path has that many seconds of its own instead. `last_heartbeat` returns the seconds since a service's last heartbeat
+    and its body; None where this process receives no heartbeats. `now` gives the time of day in UTC.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Prober:
             timeout=_NO_TIMEOUT,
             headers={"User-Agent": f"tentaculo-link/{__version__}", "Accept-Encoding": "identity"},
             response_class=Response,
-            # What is encoded all the same is not decoded: a few bytes could become gigabytes.
+            # A body that is encoded anyway is not decoded: a few bytes could become gigabytes.
             auto_decompress=False,
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
@@ -90,38 +90,39 @@ class Prober:
             await self._session.close()
 
     async def probe(self, upstream: Endpoint) -> ProbeResult:
-        """Ask `upstream` in the way of its service, at its health paths in order until one answers well.
+        """Probe one endpoint in the way its service is configured: its health paths in order, until one succeeds.
 
-        Never raises for anything that the upstream does; only cancellation passes.
+        Raises nothing for anything that the endpoint does. Cancellation passes through. Raises RuntimeError outside the
+        context manager.
         """
         if self._session is None:
             raise RuntimeError("the prober is not open")
         service = self._services[upstream.service]
         secret = service.token.reveal() if service.token else ""
-        question = ProbeTarget(upstream, service, secret, self._session, self._tls, self._last_heartbeat)
+        target = ProbeTarget(upstream, service, secret, self._session, self._tls, self._last_heartbeat)
         kind = service.probe.kind
         attempts: list[ProbeAttempt] = []
         try:
             async with asyncio.timeout(None if self._path_timeout else service.probe.timeout):
                 for path in service.health if kind in _BY_PATH else ("",):
                     attempts.append(attempt := ProbeAttempt(path))
-                    await self._ask(KINDS[kind], question, attempt)
+                    await self._attempt(KINDS[kind], target, attempt)
                     if attempt.is_final or attempt.is_answered:
                         break
         except TimeoutError:
             note_timeout(attempts[-1], service.probe.timeout)
         return evaluate(upstream, attempts, self._now(), secret, service.probe)
 
-    async def _ask(self, ask: Ask, question: ProbeTarget, attempt: ProbeAttempt) -> None:
-        """One question; what came of it is in `attempt`."""
+    async def _attempt(self, run: ProbeFunction, target: ProbeTarget, attempt: ProbeAttempt) -> None:
+        """Run one attempt. Its outcome is in `attempt`."""
         try:
             async with asyncio.timeout(self._path_timeout):
-                await ask(question, attempt)
+                await run(target, attempt)
         except TimeoutError:
-            note_timeout(attempt, self._path_timeout or question.service.probe.timeout)
-        # The boundary to whatever an upstream, a resolver or a configured value can do: a probe returns a value.
+            note_timeout(attempt, self._path_timeout or target.service.probe.timeout)
+        # An endpoint, a resolver or a configured value can cause any error here, and a probe must return a value.
         except Exception as error:  # noqa: BLE001
-            note_failure(attempt, question.upstream, error)
+            note_failure(attempt, target.upstream, error)
 
 
 def _is_secure(service: ServiceSettings) -> bool:

@@ -1,19 +1,19 @@
-"""What probes have shown of one address: it changes only after several of them in a row agree. Pure."""
+"""Rise and fall thresholds of one endpoint: its health changes after several equal probes in a row. Pure."""
 
 from __future__ import annotations
 
 from tentaculo.model.endpoint import Counts
 from tentaculo.model.health import Health, ProbeResult
 
-# From bad to good. That the gateway could not ask is the least that can be known.
+# From worst to best. UNKNOWN, a probe that the gateway could not send, is below all others.
 _ORDER = (Health.UNKNOWN, Health.DOWN, Health.DEGRADED, Health.UP)
 
 
 class ConsecutiveThreshold:
-    """The settled health of one address, and how far probes are from changing it.
+    """The confirmed health of one endpoint, and how many probes contradict it.
 
-    The first probe settles at once, so that nothing is told late. After that it takes `failures` probes in a row that
-    find it worse than settled, or `successes` that find it better; the last of them then is what is believed.
+    The first probe counts at once. After that the health changes after `failures` probes in a row with a worse result,
+    or `successes` with a better one, and becomes that of the last of them.
     """
 
     __slots__ = ("_better", "_failures", "_last", "_successes", "_worse", "counts", "health")
@@ -28,7 +28,7 @@ class ConsecutiveThreshold:
         self.counts = Counts()
 
     def __repr__(self) -> str:
-        return f"<Streak {self.health}, {self._worse} worse, {self._better} better>"
+        return f"<ConsecutiveThreshold {self.health}, {self._worse} worse, {self._better} better>"
 
     @property
     def last(self) -> ProbeResult | None:
@@ -37,12 +37,12 @@ class ConsecutiveThreshold:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the latest probe found what is believed."""
+        """Whether the latest probe agrees with the confirmed health."""
         return not self._worse and not self._better
 
     @property
     def reason(self) -> str:
-        """What the latest probe found, and where it is not believed yet, what that takes."""
+        """The reason of the latest probe, and how many more are needed where it is not confirmed yet."""
         if self._last is None:
             return "not probed yet"
         if self.is_settled:
@@ -50,10 +50,10 @@ class ConsecutiveThreshold:
         count, needed = (self._worse, self._failures) if self._worse else (self._better, self._successes)
         return f"{self._last.reason} ({count} of {needed} in a row before it counts as {self._last.health})"
 
-    def take(self, result: ProbeResult) -> None:
-        """Take what the next probe found. One that could not be sent is in no count."""
-        is_well, is_down = result.health.is_healthy, result.health is Health.DOWN
-        self.counts = Counts(self.counts.ok + is_well, self.counts.failed + is_down)
+    def add(self, result: ProbeResult) -> None:
+        """Record the next result. A probe that the gateway could not send counts as neither success nor failure."""
+        is_healthy, is_down = result.health.is_healthy, result.health is Health.DOWN
+        self.counts = Counts(self.counts.ok + is_healthy, self.counts.failed + is_down)
         difference = _ORDER.index(result.health) - _ORDER.index(self.health)
         is_first = self.health is Health.UNKNOWN
         self._last = result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,12 +12,12 @@ import msgspec
 from tentaculo.incidents.alert_policy import Notification, NotificationKind
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
+from tentaculo.model.text import format_duration, format_time, join_names
 
 MOST_TOLD = 20
 """Incidents that one message describes; of the others it says how many there are."""
 MOST_SERVICES = 100
 """Services that are named of one incident, in the JSON; in the text they are fewer."""
-_MOST_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,18 @@ class MessageContext:
     """What a service depends on: names, each with its state in words."""
 
 
-def message(number: str, telling: Notification, around: MessageContext, now: datetime) -> Message:
-    """The words of `telling`; `number` becomes the message's id."""
-    told = telling.incidents[:MOST_TOLD]
-    title = _title(telling.kind, telling.incidents, now)
-    parts = [_paragraph(telling.kind, incident, around, now) for incident in told]
-    if more := len(telling.incidents) - len(told):
-        parts.append(f"And {more} more: {around.page}")
+def message(number: str, notification: Notification, context: MessageContext, now: datetime) -> Message:
+    """The words of `notification`; `number` becomes the message's id."""
+    told = notification.incidents[:MOST_TOLD]
+    title = _title(notification.kind, notification.incidents, now)
+    parts = [_paragraph(notification.kind, incident, context, now) for incident in told]
+    if more := len(notification.incidents) - len(told):
+        parts.append(f"And {more} more: {context.page}")
     data = {
-        "incidents": [_shape(incident, around) for incident in told],
+        "incidents": [_shape(incident, context) for incident in told],
         "more_incidents": more,
     }
-    return _message(number, telling.kind, title, "\n\n".join(parts), around.page, data, now)
+    return _message(number, notification.kind, title, "\n\n".join(parts), context.page, data, now)
 
 
 def trial_message(number: str, page: str, now: datetime) -> Message:
@@ -76,7 +76,7 @@ def _message(
 
 def _title(kind: NotificationKind, incidents: Sequence[Incident], now: datetime) -> str:
     first, count = incidents[0], len(incidents)
-    names = _names([one.root for one in incidents], most=3)
+    names = join_names([one.root for one in incidents], most=3)
     if kind is NotificationKind.ENDED:
         return (
             f"{first.root}: over after {_lasted(first, now)}" if count == 1 else f"{count} incidents are over: {names}"
@@ -93,23 +93,21 @@ def _title(kind: NotificationKind, incidents: Sequence[Incident], now: datetime)
     return f"{count} services are {still}{down}: {names}"
 
 
-def _paragraph(kind: NotificationKind, incident: Incident, around: MessageContext, now: datetime) -> str:
+def _paragraph(kind: NotificationKind, incident: Incident, context: MessageContext, now: datetime) -> str:
     if kind is NotificationKind.ENDED:
-        first = (
-            f"{incident.root} was {_was(incident)} from {_at(incident.started_at, now)} for {_lasted(incident, now)}."
-        )
+        first = f"{incident.root} was {_was(incident)} from {format_time(incident.started_at, now)} for {_lasted(incident, now)}."
         lines = [first, incident.ending, f"It failed because: {incident.reason}"]
     else:
-        since = f"{_at(incident.started_at, now)} ({_lasted(incident, now)})"
+        since = f"{format_time(incident.started_at, now)} ({_lasted(incident, now)})"
         lines = [f"{incident.root} {_state(incident)} since {since}: {incident.reason}"]
-        if depends := list(around.depends_on(incident.root)):
-            lines.append(f"It depends on {_names([f'{name} ({state})' for name, state in depends])}.")
+        if depends := list(context.depends_on(incident.root)):
+            lines.append(f"It depends on {join_names([f'{name} ({state})' for name, state in depends])}.")
     if incident.affected:
         word = "Also affected" if incident.is_open else "It also affected"
-        lines.append(f"{word}: {_names(incident.affected)}.")
+        lines.append(f"{word}: {join_names(incident.affected)}.")
     if incident.peak_error_rate is not None:
         lines.append(f"At worst {incident.peak_error_rate:.0%} of its calls and probes failed.")
-    lines.append(f"See {link(around.page, incident.id)}")
+    lines.append(f"See {link(context.page, incident.id)}")
     return "\n".join(lines)
 
 
@@ -120,7 +118,7 @@ def link(page: str, number: int) -> str:
 
 def _state(incident: Incident, still: str = "") -> str:
     if incident.reopened:
-        return f"{'goes on to fail' if still else 'fails'} again and again ({incident.reopened + 1} times)"
+        return f"{still}keeps failing ({incident.reopened + 1} times)"
     return f"is {still}{_was(incident)}"
 
 
@@ -132,30 +130,7 @@ def _lasted(incident: Incident, now: datetime) -> str:
     return format_duration(((incident.ended_at or now) - incident.started_at).total_seconds())
 
 
-def format_duration(seconds: float) -> str:
-    """A duration in its two greatest units: `48 s`, `12 min`, `3 h 5 min`, `2 days 4 h`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if hours == 0:
-        return f"{minutes} min"
-    if days == 0:
-        return f"{hours} h" + (f" {minutes % 60} min" if minutes % 60 else "")
-    return f"{days} {'day' if days == 1 else 'days'}" + (f" {hours % 24} h" if hours % 24 else "")
-
-
-def _at(moment: datetime, now: datetime) -> str:
-    moment = moment.astimezone(UTC)
-    return f"{moment:%H:%M} UTC" if moment.date() == now.astimezone(UTC).date() else f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _names(names: Sequence[str], most: int = _MOST_NAMES) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _shape(incident: Incident, around: MessageContext) -> dict[str, Any]:
+def _shape(incident: Incident, context: MessageContext) -> dict[str, Any]:
     return {
         "id": incident.id,
         "root": incident.root,
@@ -168,6 +143,6 @@ def _shape(incident: Incident, around: MessageContext) -> dict[str, Any]:
         "ending": incident.ending,
         "reopened": incident.reopened,
         "peak_error_rate": incident.peak_error_rate,
-        "depends_on": dict(around.depends_on(incident.root)),
-        "url": link(around.page, incident.id),
+        "depends_on": dict(context.depends_on(incident.root)),
+        "url": link(context.page, incident.id),
     }

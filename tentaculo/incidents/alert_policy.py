@@ -1,12 +1,12 @@
-"""Who is to be told of what, and when: from the incidents as they are now to the messages that are due. Pure.
+"""Decides which alerts are due, from the incidents as they are now. Pure.
 
-Nothing is remembered here but which incidents a message is under way for. What has been told of an incident stands in
-the incident itself, is stored with it, and so outlives a restart.
+The only state here is which incidents have an alert in progress. What was notified is a field of the incident, is
+stored with it, and so survives a restart.
 
-    opened     it has gone on for `wait` seconds; all that fell by then are in one message
-    changed    more services are affected than were told, at most every five minutes
-    ended      it was told, and has not come back for a settle time
-    reminder   it is still open, `remind` seconds after it was last told
+    opened     the incident has lasted `wait` seconds; one message names all incidents of that time
+    changed    more services are affected than the last message named; at most every five minutes
+    ended      it was notified, and has not reopened for a settle time
+    reminder   it is still open, `remind` seconds after its last message
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from enum import StrEnum
 from tentaculo.model.incident import Incident, NotificationState
 
 CHANGES_EVERY = timedelta(minutes=5)
-"""How often at most it is told that more services are affected by the same incident."""
+"""Least time between two messages that more services are affected by one incident."""
 
 STALE = timedelta(days=1)
-"""An end that could not be told for so long, since nobody was there to tell or to be told, is no news any more."""
+"""An incident that ended longer ago is not notified any more: the gateway or the channels were down meanwhile."""
 
 
 class NotificationKind(StrEnum):
-    """What a message tells."""
+    """The kind of a message."""
 
     OPENED = "incident.opened"
     CHANGED = "incident.changed"
@@ -37,14 +37,14 @@ class NotificationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One message that is due: incidents of which the same thing is to be told."""
+    """One message that is due, with all incidents it is about."""
 
     kind: NotificationKind
     incidents: tuple[Incident, ...]
 
     @property
     def told(self) -> NotificationState:
-        """What has been told of each once this is delivered."""
+        """The notification state of each incident after delivery."""
         return NotificationState.ENDED if self.kind is NotificationKind.ENDED else NotificationState.OPEN
 
 
@@ -55,14 +55,14 @@ class AlertPolicy:
         self._wait = timedelta(seconds=wait)
         self._remind = timedelta(seconds=remind)
         self._settle = timedelta(seconds=settle)
-        self._under_way: set[int] = set()
+        self._in_progress: set[int] = set()
 
     def __repr__(self) -> str:
-        return f"<Alerts: {len(self._under_way)} incidents under way>"
+        return f"<AlertPolicy: {len(self._in_progress)} incidents in progress>"
 
     def due(self, incidents: Iterable[Incident], now: datetime) -> list[Notification]:
-        """The messages that are due at `now`; each of their incidents is left alone until `done` says how it went."""
-        known = [one for one in incidents if one.part_of is None and one.id not in self._under_way]
+        """The messages that are due at `now`. Their incidents get no further message until `done` is called."""
+        known = [one for one in incidents if one.part_of is None and one.id not in self._in_progress]
         found: list[Notification] = []
         new = [one for one in known if one.told is NotificationState.NOTHING and self._is_live(one, now)]
         if any(now - one.started_at >= self._wait for one in new):
@@ -79,15 +79,15 @@ class AlertPolicy:
                     Notification(kind, self._with_the_others(ripe, told) if kind is NotificationKind.REMINDER else ripe)
                 )
                 told = [one for one in told if one not in ripe]
-        self._under_way.update(one.id for telling in found for one in telling.incidents)
+        self._in_progress.update(one.id for notification in found for one in notification.incidents)
         return found
 
-    def done(self, telling: Notification) -> None:
-        """The message has been delivered, or given up."""
-        self._under_way.difference_update(one.id for one in telling.incidents)
+    def done(self, notification: Notification) -> None:
+        """Record that the message was delivered or given up."""
+        self._in_progress.difference_update(one.id for one in notification.incidents)
 
     def _is_live(self, incident: Incident, now: datetime) -> bool:
-        """Whether it goes on. One that comes and goes does, also in the moments in between."""
+        """Whether the incident is open, or reopened before and ended less than a settle time ago."""
         return incident.is_open or (incident.reopened > 0 and not self._has_settled(incident, now))
 
     def _is_over(self, incident: Incident, now: datetime) -> bool:
@@ -108,6 +108,6 @@ class AlertPolicy:
 
     @staticmethod
     def _with_the_others(ripe: Iterable[Incident], told: Iterable[Incident]) -> tuple[Incident, ...]:
-        """A reminder names everything that is open, so that several do not each come at an hour of their own."""
+        """A reminder names every open incident, so that each does not cause a reminder of its own."""
         first = list(ripe)
         return (*first, *(one for one in told if one.is_open and one not in first))

@@ -1,4 +1,4 @@
-"""Whether callers can use a service, as far as is known: what is an incident follows from that. Pure."""
+"""Whether clients can use a service. Incidents open and end by this. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ REASON_LENGTH = 300
 
 
 class Availability(Enum):
-    """What one look at a service says."""
+    """The availability of a service at one moment."""
 
     FAILS = "fails"
-    WELL = "well"
+    USABLE = "usable"
     SET_ASIDE = "set aside"
-    """By somebody's intention."""
+    """Off or in maintenance, on purpose."""
     UNDECIDED = "undecided"
-    """Nothing is claimed: whatever was believed stays."""
+    """Not known now: the previous state stays."""
 
 
 def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability, Health]:
-    """What `view` says, and how bad it is where it fails. `degraded`: whether being degraded is failing.
+    """The availability of a service, and the severity of its failure. `degraded`: whether degraded counts as failing.
 
-    A service that callers cannot use fails, even where its health path says otherwise: so does one whose breaker is
-    open. While the breaker waits for its next trial, or tries, nobody knows.
+    A service whose breaker is open fails, even where its probes pass. While the breaker is half-open, or its next
+    request may close it, the availability is undecided.
     """
     if view.health in (Health.OFF, Health.MAINTENANCE):
         return Availability.SET_ASIDE, view.health
@@ -41,11 +41,11 @@ def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability,
         return Availability.UNDECIDED, view.health
     if view.health is Health.DEGRADED and degraded:
         return Availability.FAILS, Health.DEGRADED
-    return Availability.WELL, view.health
+    return Availability.USABLE, view.health
 
 
 def failure_reason(view: ServiceView) -> str:
-    """Why a service fails, in words."""
+    """The reason why a service fails."""
     breaker = view.breaker
     is_cut_off = view.health is not Health.DOWN and breaker.state is not BreakerState.CLOSED
     return ((breaker.reason if is_cut_off else None) or view.reason)[:REASON_LENGTH]

@@ -15,7 +15,7 @@ STEP = timedelta(seconds=10)
 
 
 class ErrorRates:
-    """Remembers each service's counters over a minute. Probes and requests count alike here: one of each is one."""
+    """Keeps each service's counters of the last minute. A probe counts as much as a request."""
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[datetime, Counts]]] = {}
@@ -23,8 +23,8 @@ class ErrorRates:
     def __repr__(self) -> str:
         return f"<ErrorRates of {len(self._kept)} services>"
 
-    def look(self, view: ServiceView, at: datetime) -> float | None:
-        """The share, from 0 to 1, of what failed since a minute before `at`; None where nothing was met."""
+    def update(self, view: ServiceView, at: datetime) -> float | None:
+        """The share, 0 to 1, of probes and requests that failed in the minute before `at`; None where there were none."""
         now = view.probes + view.traffic
         kept = self._kept.setdefault(view.name, deque())
         while len(kept) > 1 and kept[1][0] <= at - SPAN:

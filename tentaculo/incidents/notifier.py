@@ -1,4 +1,4 @@
-"""Notices: from incidents to messages on every channel, and back: what was told stands in the incident."""
+"""Sends the alerts that are due on every channel, and reports each delivery."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tentaculo.tasks import TaskGroup
 log = structlog.get_logger(__name__)
 
 LAST_WAIT = 2.0
-"""Seconds that the channels get to deliver what waits when the gateway stops."""
+"""Seconds that the channels have to deliver pending messages when the gateway stops."""
 
 CHANNELS: Mapping[str, Callable[[Config], Iterable[Channel]]] = {
     "webhooks": lambda config: (WebhookChannel(name, one) for name, one in config.alerts.webhooks.items()),
@@ -41,7 +41,7 @@ def channels(config: Config) -> list[Channel]:
 class _Sent:
     """A message under way."""
 
-    telling: Notification
+    notification: Notification
     waiting: int
     """Channels that have neither delivered it nor given it up."""
 
@@ -49,68 +49,68 @@ class _Sent:
 class Notifier:
     """Sends what is due on every channel, each at its own pace.
 
-    A message counts as told as soon as one channel has delivered it, or all have given it up; `on_told` then hears
-    of it. Until then its incidents are not spoken of again, so a channel that works is never told twice.
+    A message is complete as soon as one channel has delivered it, or all have given it up. `on_notified` is called
+    then. Until then its incidents cause no further message, so a channel that works gets no message twice.
     """
 
     def __init__(
         self,
         config: Config,
-        around: Callable[[], MessageContext],
+        context: Callable[[], MessageContext],
         *,
-        on_told: Callable[[Notification, datetime], None],
+        on_notified: Callable[[Notification, datetime], None],
         now: Callable[[], datetime],
     ) -> None:
         self._alerts = AlertPolicy(wait=config.alerts.wait, remind=config.alerts.remind, settle=config.incidents.settle)
-        self._around = around
-        self._on_told = on_told
+        self._context = context
+        self._on_notified = on_notified
         self._now = now
-        self._couriers = [
+        self._queues = [
             DeliveryQueue(channel, attempts=config.alerts.attempts, on_done=self._note_done)
             for channel in channels(config)
         ]
         self._sent: dict[str, _Sent] = {}
 
     def __repr__(self) -> str:
-        return f"<Notices on {len(self._couriers)} channels, {len(self._sent)} messages under way>"
+        return f"<Notifier: {len(self._queues)} channels, {len(self._sent)} messages in progress>"
 
     @property
     def counts(self) -> dict[str, DeliveryStats]:
         """What has become of the messages, by channel."""
-        return {courier.channel.name: courier.counts for courier in self._couriers}
+        return {queue.channel.name: queue.counts for queue in self._queues}
 
-    def look(self, incidents: Iterable[Incident]) -> None:
+    def send_due(self, incidents: Iterable[Incident]) -> None:
         """Send what is due of `incidents` now. Never waits.
 
         While no channel is free none is made: the next one tells in one what is true when somebody can take it.
         """
-        if not any(courier.is_free for courier in self._couriers):
+        if not any(queue.is_free for queue in self._queues):
             return
         now = self._now()
-        for telling in self._alerts.due(incidents, now):
-            made = message(f"msg_{secrets.token_hex(12)}", telling, self._around(), now)
-            self._sent[made.id] = _Sent(telling, len(self._couriers))
-            for courier in self._couriers:
-                courier.put(made)
+        for notification in self._alerts.due(incidents, now):
+            made = message(f"msg_{secrets.token_hex(12)}", notification, self._context(), now)
+            self._sent[made.id] = _Sent(notification, len(self._queues))
+            for queue in self._queues:
+                queue.put(made)
 
     @asynccontextmanager
     async def delivered(self) -> AsyncIterator[None]:
         """Bring messages to their channels from entering to leaving, and a moment longer."""
         tasks = TaskGroup("alerts")
-        for courier in self._couriers:
-            tasks.start(courier.run(), courier.channel.name)
+        for queue in self._queues:
+            tasks.start(queue.run(), queue.channel.name)
         try:
             yield
         finally:
             try:
                 async with asyncio.timeout(LAST_WAIT):
-                    for courier in self._couriers:
-                        await courier.idle()
+                    for queue in self._queues:
+                        await queue.idle()
             except TimeoutError:
                 log.warning("alerts left undelivered", messages=len(self._sent))
             await tasks.close()
-            for courier in self._couriers:
-                await courier.channel.close()
+            for queue in self._queues:
+                await queue.channel.close()
 
     def _note_done(self, made: Message, is_delivered: bool) -> None:
         sent = self._sent.get(made.id)
@@ -119,5 +119,5 @@ class Notifier:
         sent.waiting -= 1
         if is_delivered or sent.waiting == 0:
             del self._sent[made.id]
-            self._alerts.done(sent.telling)
-            self._on_told(sent.telling, self._now())
+            self._alerts.done(sent.notification)
+            self._on_notified(sent.notification, self._now())

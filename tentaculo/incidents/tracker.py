@@ -1,12 +1,12 @@
-"""Incidents: when one opens, who belongs to it, and when it is over. Pure; the time is passed in.
+"""The incident state machine: when an incident opens, which services belong to it, and when it ends. Pure.
 
-Everything follows from looks at single services. A look may come from a change of health or from the clock, and a look
-that finds nothing new changes nothing, so that neither a missed change nor a restart leaves an incident that is wrong.
+Its only input is the observation of one service at a time, after a transition or by the timer. An observation without
+news changes nothing, so a missed transition or a restart leaves no wrong incident. The time is passed in.
 
-    fails by itself      opens an incident, or continues its own where that ended within the settle time
-    fails by a parent    joins the parent's incident
-    root is well         ends the incident; who still fails a settle time later gets an incident of its own
-    root is set aside    ends it: maintenance and off are somebody's intention
+    service fails by itself     opens an incident, or continues its own where that ended within the settle time
+    service fails by a parent   joins the parent's incident
+    root is usable              ends the incident; a service that fails a settle time later opens one of its own
+    root is set aside           ends the incident: maintenance and off are intended
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.incident import Incident, NotificationState
 
 SEEN_EVERY = timedelta(minutes=1)
-"""How exactly `seen_at` is kept: each step is written to the database."""
+"""Resolution of `seen_at`: each step is written to the database."""
 MOST_ENDED = 200
-"""Incidents that have ended are kept in memory, the newest of them."""
+"""Ended incidents kept in memory, the newest ones."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class _Member:
-    """A service that fails, or did when it was last known."""
+    """A service that fails, or failed when its state was last known."""
 
     incident: int
     unexplained_since: datetime | None = None
@@ -72,7 +72,7 @@ class IncidentTracker:
         return tuple(sorted(self._ended.values(), key=lambda one: one.ended_at or _LONG_AGO, reverse=True))
 
     @property
-    def tellable(self) -> tuple[Incident, ...]:
+    def notifiable(self) -> tuple[Incident, ...]:
         """What may be spoken of: all but what an earlier process left and this one has not yet seen for itself."""
         return tuple(one for one in (*self.open, *self.ended) if one.id not in self._restored)
 
@@ -128,7 +128,7 @@ class IncidentTracker:
             self._fails(view, severity, at, member)
         elif member is None:
             return
-        elif use is Availability.WELL:
+        elif use is Availability.USABLE:
             self._leaves(view.name, at, self._recovery(view, member))
         elif use is Availability.SET_ASIDE:
             kind = "Planned maintenance began" if view.health is Health.MAINTENANCE else "It was switched off"
@@ -144,7 +144,7 @@ class IncidentTracker:
             self._put(replace(incident, peak_error_rate=rate))
 
     def note_told(self, number: int, told: NotificationState, at: datetime, services: int) -> None:
-        """An alert has told of an incident, with `services` of its services."""
+        """Record that an alert about an incident was delivered; it named `services` services."""
         if (incident := self.get(number)) is None:
             return
         self._put(replace(incident, told=told, told_at=at, told_services=services))
@@ -178,20 +178,20 @@ class IncidentTracker:
                 self._begin(view, severity, since, at)
 
     def _undecided(self, view: ServiceView, at: datetime, member: _Member) -> None:
-        """Its breaker waits for a request to try it with. Where none comes, the probes have the last word."""
+        """The breaker waits for a trial request. Where none comes within the settle time, the probes decide."""
         member.undecided_since = member.undecided_since or at
         if at - member.undecided_since >= self._settle:
-            self._leaves(view.name, at, f"Its probes are well and nobody has called it since: {view.reason}")
+            self._leaves(view.name, at, f"Its probes pass, and no request has reached it since: {view.reason}")
 
     def _recovery(self, view: ServiceView, member: _Member) -> str:
         incident = self._open.get(member.incident)
         if incident is not None and incident.id in self._restored:
             seen = f"{incident.seen_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-            return f"Found well when the gateway came back; last seen to fail at {seen}, and not watched in between."
-        return f"It is well again: {view.reason}"
+            return f"Healthy when the gateway started; last seen failing at {seen}, not monitored in between."
+        return f"It is healthy again: {view.reason}"
 
     def _leaves(self, name: str, at: datetime, ending: str) -> None:
-        """A service no longer fails; where it was the root, the incident is over."""
+        """A service no longer fails. Where it is the root, its incident ends."""
         member = self._members.pop(name)
         incident = self._open.get(member.incident)
         if incident is None or incident.root != name:

@@ -57,7 +57,7 @@ class BreakerView:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How often something went well, and how often it failed."""
+    """Number of successes and of failures."""
 
     ok: int = 0
     failed: int = 0

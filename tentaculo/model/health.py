@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple, assert_never
 
 from tentaculo.model.endpoint import NOTHING, BreakerState, BreakerView, Counts, Endpoint
 
@@ -34,6 +35,40 @@ class Health(StrEnum):
     def is_counted(self) -> bool:
         """Whether the service counts in totals; one that is off on purpose does not."""
         return self is not Health.OFF
+
+
+class HealthWords(NamedTuple):
+    """Every word that stands for one health where the plain value of `Health` does not."""
+
+    label: str
+    """Heading and badge of the status page."""
+    phrase: str
+    """Predicate of a sentence whose subject is the service: `is ...`."""
+    vx11: str
+    """`status` of a module in VX11 7.0's own answers."""
+    truth: str
+    """OK, BROKEN or UNKNOWN: column `status` of `copilot_runtime_services`, and what `tentaculo truth` writes."""
+    mark: str
+    """One character before the line that `tentaculo truth` prints."""
+
+
+def words_of(health: Health) -> HealthWords:
+    """The words for `health`. A new member of `Health` fails type checking here until it has words."""
+    match health:
+        case Health.UP:
+            return HealthWords("Up", "up", "ok", "OK", "✓")
+        case Health.DEGRADED:
+            return HealthWords("Degraded", "degraded", "degraded", "OK", "⚠")
+        case Health.DOWN:
+            return HealthWords("Down", "down", "error", "BROKEN", "✗")
+        case Health.MAINTENANCE:
+            return HealthWords("Maintenance", "in maintenance", "maintenance", "UNKNOWN", "?")
+        case Health.OFF:
+            return HealthWords("Off", "off on purpose", "off", "UNKNOWN", "-")
+        case Health.UNKNOWN:
+            return HealthWords("Unknown", "not checked yet", "unknown", "UNKNOWN", "?")
+        case _:
+            assert_never(health)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +159,4 @@ class Transition:
     """In words, why it is `after` now."""
     at: datetime
     root: str | None = None
-    """The service whose failure explains this one's; None where it is its own, and where it is well."""
+    """The service whose failure explains this one's; None where it is its own root, and where it is healthy."""

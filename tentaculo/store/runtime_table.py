@@ -17,7 +17,7 @@ from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.types import TypeEngine
 
 from tentaculo.model.endpoint import BreakerState
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import Health, ServiceView, words_of
 from tentaculo.store import tables
 from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable
 from tentaculo.store.sql_values import dialect_module, naive_utc, storable
@@ -29,13 +29,12 @@ _FINDINGS = ("http_code", "latency_ms", "endpoint_ok", "snippet", "last_check", 
 
 
 def word_of(view: ServiceView) -> str:
-    """The 7.0 gateway's word for a service's state: OK, BROKEN or UNKNOWN."""
-    if view.health in (Health.OFF, Health.MAINTENANCE):
-        return "UNKNOWN"
-    # A service without addresses has no breaker to ask.
-    if view.health is Health.DOWN or (view.upstreams and view.breaker.state is BreakerState.OPEN):
-        return "BROKEN"
-    return "OK" if view.health.is_healthy else "UNKNOWN"
+    """The word of VX11 7.0 for a service's state: OK, BROKEN or UNKNOWN. A service whose breaker is open is BROKEN."""
+    # A service without endpoints has no breaker.
+    is_open = bool(view.upstreams) and view.breaker.state is BreakerState.OPEN
+    if is_open and view.health not in (Health.OFF, Health.MAINTENANCE):
+        return words_of(Health.DOWN).truth
+    return words_of(view.health).truth
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class CircuitBreaker:
         "_clock",
         "_count",
         "_failed",
-        "_is_doubted",
+        "_is_failing",
         "_is_watchful",
         "_last_failure",
         "_now",
@@ -100,7 +100,7 @@ class CircuitBreaker:
         # When the next trial may go, unless closed.
         self._until = 0.0
         # Whether probes find it down, or did at the last look.
-        self._is_doubted = False
+        self._is_failing = False
         # Whether a success is more than one more: anything but closed, failures in a row, or doubts.
         self._is_watchful = False
         self._opened_at: datetime | None = None
@@ -143,17 +143,17 @@ class CircuitBreaker:
         elif self._state is BreakerState.HALF_OPEN and ticket == self._ticket:
             self._until = self._clock()
 
-    def doubt(self, *, is_doubted: bool, is_well: bool) -> None:
-        """What probes make of the address, and the latest of them. They open and close nothing, but give a hint.
+    def note_probe(self, *, is_failing: bool, is_healthy: bool) -> None:
+        """Take a hint from the probes of the endpoint: whether they find it down, and whether the latest was healthy.
 
-        While they doubt, successes are watched, since those contradict them. When one finds an address well that they
-        had found down, a breaker need not wait to try for itself, nor for a trial that may have been swallowed.
+        Probes neither open nor close the breaker. While they fail, every success of a request is signalled, because it
+        contradicts them. The first healthy probe after that ends the waiting time of an open breaker.
         """
-        if self._is_doubted and is_well and self._state is not _CLOSED:
+        if self._is_failing and is_healthy and self._state is not _CLOSED:
             self._until = min(self._until, self._clock())
-        if is_doubted and not self._is_doubted:
+        if is_failing and not self._is_failing:
             self._window.mark(self._clock(), self._ok)
-        self._is_doubted = is_doubted
+        self._is_failing = is_failing
         self._watch()
 
     def view(self) -> BreakerView:
@@ -169,7 +169,7 @@ class CircuitBreaker:
         return TrafficView(Counts(self._ok, self._failed), self._window.counts(self._clock(), self._ok))
 
     def _watch(self) -> None:
-        self._is_watchful = self._is_doubted or self._count > 0 or self._state is not _CLOSED
+        self._is_watchful = self._is_failing or self._count > 0 or self._state is not _CLOSED
 
     def _succeed(self, ticket: int) -> None:
         if ticket == self._ticket and self._state is not BreakerState.OPEN:
@@ -177,7 +177,7 @@ class CircuitBreaker:
                 self._state, self._opened_at = _CLOSED, None
                 self._window.clear()
             self._count = 0
-        if self._is_doubted:
+        if self._is_failing:
             self._window.mark(self._clock(), self._ok - 1)
         self._watch()
         self._signal(self.upstream, True)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
-from tentaculo.web import wording
+from tentaculo.model.text import format_time
 
 _MOST = {"hours": 31 * 24, "days": 3660}
 _MINUTES_UP_TO = 3
@@ -94,7 +94,7 @@ def known_since(past: HistorySummary, now: datetime) -> str:
     """The date since which history is known, empty where that is the whole quarter."""
     if past.since is None or now.timestamp() - past.since >= 89 * DAY:
         return ""
-    return f"since {wording.at(_time(past.since), now)}"
+    return f"since {format_time(_time(past.since), now)}"
 
 
 def total_of(periods: Sequence[Period]) -> Period:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tentaculo.model.history import HOUR, HistorySummary
+from tentaculo.model.text import printable
 from tentaculo.web import charts, wording
 from tentaculo.web.history import known_since, probe_tally, request_tally, total_of
 
@@ -33,7 +34,7 @@ def history_row(name: str, past: HistorySummary, now: datetime) -> HistoryRow:
     p50, p95 = latency(total).latency.percentiles(0.5, 0.95)
     last = int(now.timestamp()) // HOUR * HOUR
     return HistoryRow(
-        name=wording.cut(name, 80),
+        name=printable(name, 80),
         day=wording.share(total.probes.share_ok),
         quarter=wording.share(past.quarter.share_ok),
         since=known_since(past, now),

@@ -8,11 +8,10 @@ from datetime import datetime
 
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.web import wording
+from tentaculo.model.text import format_duration, format_time, join_names, printable
 
 MOST_OPEN, MOST_NOTES, MOST_WINDOWS = 20, 5, 10
 """What the page shows of each: open incidents, the newest notes of one, and windows."""
-_MOST_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,13 @@ def incident_row(incident: Incident, notes: Sequence[Note], now: datetime) -> In
         is_open=incident.is_open,
         key=("down" if is_down else "degraded") if incident.is_open else "up",
         state=("Down" if is_down else "Degraded") if incident.is_open else "Over",
-        root=wording.cut(incident.root, 80),
+        root=printable(incident.root, 80),
         started_at=incident.started_at,
-        started=f"{wording.at(incident.started_at, now)} UTC",
-        lasted=wording.format_duration(((ended_at or now) - incident.started_at).total_seconds()),
-        reason=wording.cut(incident.reason, 200),
-        ending=wording.cut(incident.ending, 200),
-        affected=_names(incident.affected),
+        started=format_time(incident.started_at, now),
+        lasted=format_duration(((ended_at or now) - incident.started_at).total_seconds(), units=1),
+        reason=printable(incident.reason, 200),
+        ending=printable(incident.ending, 200),
+        affected=join_names([printable(name, 80) for name in incident.affected]),
         more=" ".join(_more(incident)),
         notes=tuple(_note_row(note, now) for note in notes[-MOST_NOTES:]),
     )
@@ -84,19 +83,17 @@ def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
     """`window` in words."""
     return WindowRow(
         holds=window.holds(now),
-        services=_names(window.services) or "every service",
-        reason=wording.cut(window.reason, 200),
+        services=join_names([printable(name, 80) for name in window.services]) or "every service",
+        reason=printable(window.reason, 200),
         starts_at=window.starts_at,
-        starts=f"{wording.at(window.starts_at, now)} UTC",
+        starts=format_time(window.starts_at, now),
         ends_at=window.ends_at,
-        ends=f"{wording.at(window.ends_at, now)} UTC",
+        ends=format_time(window.ends_at, now),
     )
 
 
 def _note_row(note: Note, now: datetime) -> NoteRow:
-    return NoteRow(
-        note.at, f"{wording.at(note.at, now)} UTC", wording.cut(note.author, 80), wording.cut(note.text, 400)
-    )
+    return NoteRow(note.at, format_time(note.at, now), printable(note.author, 80), printable(note.text, 400))
 
 
 def _more(incident: Incident) -> Iterable[str]:
@@ -104,8 +101,3 @@ def _more(incident: Incident) -> Iterable[str]:
         yield f"At worst {incident.peak_error_rate:.0%} of its calls and probes failed."
     if incident.reopened:
         yield f"It came back {'once' if incident.reopened == 1 else f'{incident.reopened} times'}."
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(wording.cut(name, 80) for name in names[:_MOST_NAMES])
-    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"

@@ -18,9 +18,10 @@ from aiohttp import hdrs, web
 from tentaculo import __version__
 from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.event import Event
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
 from tentaculo.web import charts, incident_rows, wording
 from tentaculo.web.history_row import history_row
@@ -51,7 +52,6 @@ _ICONS = {
     "up": ("#0a7548", _TICK),
     "degraded": ("#a86b00", _MARK),
     "down": ("#b3221b", _CROSS),
-    "circuit": ("#b3221b", _CROSS),
 }
 
 
@@ -97,24 +97,24 @@ def row(place: int, view: ServiceView, now: datetime) -> Row:
     state = wording.state(view)
     return Row(
         anchor=_anchor(place),
-        name=wording.cut(view.name, 80),
+        name=printable(view.name, 80),
         addresses=_addresses(view),
         state=state,
         since=view.since,
-        held=wording.format_duration((now - view.since).total_seconds()),
+        held=format_duration((now - view.since).total_seconds(), units=1),
         port=view.port,
         latency_ms=view.latency_ms,
         checked_at=view.checked_at,
         checked=wording.ago(view.checked_at, now),
-        endpoint=wording.cut(view.endpoint or "", 60),
+        endpoint=printable(view.endpoint or "", 60),
         code=view.code,
         breaker=wording.breaker(view.breaker),
         probes=wording.counted(view.probes, "probe"),
         is_tripped=view.breaker.state is not BreakerState.CLOSED,
         requests=wording.counted(view.traffic, "request"),
-        root=wording.cut(view.root or "", 80),
-        reason="" if state is wording.UP else wording.cut(_reason(view, state), 160),
-        snippet=wording.cut(view.snippet or "", 120),
+        root=printable(view.root or "", 80),
+        reason=printable(_reason(view), 160),
+        snippet=printable(view.snippet or "", 120),
     )
 
 
@@ -122,27 +122,29 @@ def _anchor(place: int) -> str:
     return f"service-{place}"
 
 
-def _reason(view: ServiceView, state: wording.State) -> str:
-    return (view.breaker.reason if state is wording.CIRCUIT_OPEN else None) or view.reason
+def _reason(view: ServiceView) -> str:
+    if wording.is_cut_off(view):
+        return view.breaker.reason or view.reason
+    return "" if view.health is Health.UP else view.reason
 
 
 def _addresses(view: ServiceView) -> str:
     if len(view.upstreams) < 2:
         return ""
     usable = sum(one.health.is_healthy and one.breaker.state is not BreakerState.OPEN for one in view.upstreams)
-    return f"{usable} of {len(view.upstreams)} addresses well"
+    return f"{usable} of {len(view.upstreams)} addresses healthy"
 
 
 def event_row(event: Event, now: datetime) -> EventRow:
     """`event` in words, with everything that came from outside cut to size."""
     severity = event.payload.get("severity")
     return EventRow(
-        type=wording.cut(event.type, 60),
-        source=wording.cut(event.source, 60),
-        severity=wording.cut(severity, 20) if isinstance(severity, str) else "",
+        type=printable(event.type, 60),
+        source=printable(event.source, 60),
+        severity=printable(severity, 20) if isinstance(severity, str) else "",
         received_at=event.received_at,
         received=wording.ago(event.received_at, now),
-        payload=wording.cut(json.dumps(event.payload, ensure_ascii=False, default=str), 160),
+        payload=printable(json.dumps(event.payload, ensure_ascii=False, default=str), 160),
     )
 
 
@@ -225,7 +227,7 @@ class StatusPage:
             "style": self._style.text,
             "script": self._script.text,
             "icon": icon(mood),
-            "title": f"{wording.cut(headline.rstrip('.'), 80)} · Tentáculo Link",
+            "title": f"{printable(headline.rstrip('.'), 80)} · Tentáculo Link",
             "at": f"{now:%H:%M:%S} UTC",
             "mood": mood,
             "headline": headline,
@@ -245,7 +247,7 @@ class StatusPage:
             "no_events": no_events,
             "database": self._store_problem(),
             "version": __version__,
-            "uptime": wording.format_duration((now - self._started_at).total_seconds()),
+            "uptime": format_duration((now - self._started_at).total_seconds(), units=1),
         }
 
     def _duty(self, now: datetime) -> dict[str, Any]:

@@ -13,28 +13,20 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.endpoint import GATEWAY_NAME, BreakerState
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import Health, ServiceView, words_of
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
 
-_WORDS = {
-    Health.UP: "ok",
-    Health.DEGRADED: "degraded",
-    Health.DOWN: "error",
-    Health.MAINTENANCE: "maintenance",
-    Health.OFF: "off",
-    Health.UNKNOWN: "unknown",
-}
 _HEALTHY = frozenset({"ok", "degraded"})
 _FAILED = frozenset({"error", "circuit_open"})
 
 
 def word(view: ServiceView) -> str:
-    """A service's status in the seed's words. What is somebody's intention outranks an open breaker."""
+    """A service's status in the words of VX11 7.0. `off` and `maintenance` take precedence over an open breaker."""
     if view.breaker.state is BreakerState.OPEN and view.health not in (Health.OFF, Health.MAINTENANCE):
         return "circuit_open"
-    return _WORDS[view.health]
+    return words_of(view.health).vx11
 
 
 def module(view: ServiceView) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import Health, ServiceView, words_of
+from tentaculo.model.text import format_duration, format_time, printable
 
 
 class State(NamedTuple):
@@ -24,45 +25,34 @@ class State(NamedTuple):
 
 NOTHING = "\N{EN DASH}"
 """Shown where there is no number."""
-UP = State("up", "Up", "well")
-CIRCUIT_OPEN = State("circuit", "Circuit open", "cut off by its breaker")
-_STATES = {
-    Health.UP: UP,
-    Health.DEGRADED: State("degraded", "Degraded", "degraded"),
-    Health.DOWN: State("down", "Down", "down"),
-    Health.MAINTENANCE: State("maintenance", "Maintenance", "in maintenance"),
-    Health.OFF: State("off", "Off", "off on purpose"),
-    Health.UNKNOWN: State("unknown", "Unknown", "not checked yet"),
-}
-_GRAVEST_FIRST = ("down", "circuit", "degraded", "maintenance")
+_RANKS = {Health.DOWN: 0, Health.DEGRADED: 2, Health.MAINTENANCE: 3}
+_CUT_OFF_RANK = 1
+"""Services to look at, the most severe first: an open breaker comes after down and before degraded."""
 
 
 def state(view: ServiceView) -> State:
-    """The state a person should see.
-
-    An open breaker shows only where the probes find nothing wrong: a service that is down is first of all down.
-    """
-    if view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN):
-        return CIRCUIT_OPEN
-    return _STATES[view.health]
+    """How the health of a service is shown: the same health that metrics and log events name."""
+    return _state_of(view.health)
 
 
-def is_well(view: ServiceView) -> bool:
+def _state_of(health: Health) -> State:
+    words = words_of(health)
+    return State(health.value, words.label, words.phrase)
+
+
+def is_cut_off(view: ServiceView) -> bool:
+    """Whether an open breaker refuses the requests of a service that nothing else keeps from them."""
+    return view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
+
+
+def phrase(view: ServiceView) -> str:
+    """The state of a service as the predicate of `is ...`, with its breaker where that is open."""
+    return state(view).phrase + (" with an open circuit breaker" if is_cut_off(view) else "")
+
+
+def is_usable(view: ServiceView) -> bool:
     """Whether callers can use the service."""
     return view.health.is_healthy and view.breaker.state is not BreakerState.OPEN
-
-
-def format_duration(seconds: float) -> str:
-    """A duration with one unit: `8 s`, `12 min`, `3 h`, `2 days`."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    if whole < 86400:
-        return f"{whole // 3600} h"
-    days = whole // 86400
-    return "1 day" if days == 1 else f"{days} days"
 
 
 def ago(then: datetime | None, now: datetime) -> str:
@@ -70,16 +60,7 @@ def ago(then: datetime | None, now: datetime) -> str:
     if then is None:
         return "never"
     seconds = (now - then).total_seconds()
-    return "just now" if seconds < 2 else f"{format_duration(seconds)} ago"
-
-
-def at(then: datetime, now: datetime) -> str:
-    """A moment in UTC, with the day where it is not today: `14:02`, `3 Mar 14:02`."""
-    then, now = then.astimezone(UTC), now.astimezone(UTC)
-    if then.date() == now.date():
-        return f"{then:%H:%M}"
-    year = "" if then.year == now.year else f" {then.year}"
-    return f"{then.day} {then:%b}{year} {then:%H:%M}"
+    return "just now" if seconds < 2 else f"{format_duration(seconds, units=1)} ago"
 
 
 def share(part: float | None) -> str:
@@ -106,7 +87,7 @@ def breaker(view: BreakerView) -> str:
     """A breaker in words."""
     if view.state is BreakerState.OPEN:
         return (
-            f"Open, next try in {format_duration(view.retry_after + 0.999)}"
+            f"Open, next try in {format_duration(view.retry_after + 0.999, units=1)}"
             if view.retry_after > 0
             else "Open, next try is due"
         )
@@ -126,13 +107,6 @@ def counted(counts: Counts, noun: str) -> str:
     return f"{total:,} {noun}{'' if total == 1 else 's'}{failed}"
 
 
-def cut(text: str, most: int) -> str:
-    """`text` on one line, at most `most` characters, without control, direction or other unprintable characters."""
-    # Twice the room is enough: what falls away is white space and the unprintable.
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: most * 2]).split())
-    return line if len(line) <= most and len(text) <= most * 2 else line[: most - 1].rstrip() + "…"
-
-
 def headline(services: Sequence[ServiceView]) -> str:
     """The fleet in one sentence."""
     counted = [view for view in services if view.health.is_counted]
@@ -141,40 +115,37 @@ def headline(services: Sequence[ServiceView]) -> str:
     if not counted:
         return "Every service is off on purpose."
     total = len(counted)
-    well = sum(map(is_well, counted))
+    well = sum(map(is_usable, counted))
     if well == total:
-        return f"{counted[0].name} is well." if total == 1 else f"All {total} services are well."
+        return f"{counted[0].name} is healthy." if total == 1 else f"All {total} services are healthy."
     if all(view.health is Health.UNKNOWN for view in counted):
         return f"Waiting for the first check of {'1 service' if total == 1 else f'{total} services'}."
     if well == 0:
-        return (
-            f"{counted[0].name} is {state(counted[0]).phrase}." if total == 1 else f"None of {total} services is well."
-        )
-    return f"{well} of {total} services {'is' if well == 1 else 'are'} well."
+        return f"{counted[0].name} is {phrase(counted[0])}." if total == 1 else f"None of {total} services is healthy."
+    return f"{well} of {total} services {'is' if well == 1 else 'are'} healthy."
 
 
 def mood(services: Iterable[ServiceView]) -> State:
-    """The gravest state among the services that count, for the symbol beside the headline."""
-    keys = {state(view).key: state(view) for view in services if view.health.is_counted}
-    for key in _GRAVEST_FIRST:
-        if key in keys:
-            return keys[key]
-    return UP if "up" in keys else _STATES[Health.UNKNOWN]
+    """The most severe state among the services that count, for the symbol beside the headline."""
+    counted = [view for view in services if view.health.is_counted]
+    shown = {Health.DEGRADED if is_cut_off(view) else view.health for view in counted}
+    ranked = sorted(shown & _RANKS.keys(), key=_RANKS.__getitem__)
+    return _state_of(ranked[0] if ranked else Health.UP if Health.UP in shown else Health.UNKNOWN)
 
 
 def troubled(services: Iterable[ServiceView]) -> list[ServiceView]:
-    """The services that a person should look at: the gravest first, and after them whom another one's failure affects."""
-    order = {key: place for place, key in enumerate(_GRAVEST_FIRST)}
-    found = [view for view in services if state(view).key in order]
-    return sorted(found, key=lambda view: (view.root is not None, order[state(view).key]))
+    """The services that a person should look at: the most severe first, those that another one affects last."""
+    found = [view for view in services if is_cut_off(view) or view.health in _RANKS]
+    return sorted(
+        found, key=lambda view: (view.root is not None, _CUT_OFF_RANK if is_cut_off(view) else _RANKS[view.health])
+    )
 
 
 def trouble(view: ServiceView, now: datetime) -> str:
     """What is wrong with a service, as the end of a sentence that starts with its name."""
-    what = state(view)
-    reason = view.breaker.reason if what is CIRCUIT_OPEN else view.full_reason
-    since = "" if what is CIRCUIT_OPEN else f" since {at(view.since, now)} UTC"
-    return f"is {what.phrase}{since}{': ' + cut(reason, 160) if reason else ''}"
+    reason = view.breaker.reason if is_cut_off(view) else view.full_reason
+    since = "" if is_cut_off(view) else f" since {format_time(view.since, now)}"
+    return f"is {phrase(view)}{since}{': ' + printable(reason, 160) if reason else ''}"
 
 
 def tally(services: Iterable[ServiceView]) -> str:

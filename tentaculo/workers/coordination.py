@@ -162,7 +162,7 @@ class WorkerCoordination:
 
     # -- from a follower to the leader --------------------------------------------------------------------------
 
-    def suspect(self, upstream: Endpoint) -> None:
+    def probe_now(self, upstream: Endpoint) -> None:
         """Have the leader probe an endpoint now."""
         moment = asyncio.get_running_loop().time()
         if moment >= self._suspected.get(upstream, float("-inf")) + _SUSPICION_GAP:
@@ -231,7 +231,7 @@ class WorkerCoordination:
             case Listed() as listed:
                 self._listed = listed
             case Suspected(upstream):
-                fleet.suspect_address(upstream)
+                fleet.probe_endpoint_now(upstream)
             case Beaten(service, said):
                 fleet.beat(service, said)
             case Met(tallies):
@@ -245,7 +245,7 @@ class WorkerCoordination:
         known = self._probed.get(result.upstream)
         if known is None or result.checked_at > known:
             self._probed[result.upstream] = result.checked_at
-            fleet.take(result)
+            fleet.accept_result(result)
 
     def _send(self, message: object, number: int | None = None) -> None:
         if self._line is None:

@@ -138,7 +138,7 @@ async def test_every_text_has_contrast_enough(state: State, scheme: Literal["lig
 
 async def test_it_works_without_javascript(state: State) -> None:
     async with opened(state, javascript=False) as (page, complaints):
-        assert await page.locator("h1").inner_text() == "4 of 8 services are well."
+        assert await page.locator("h1").inner_text() == "4 of 8 services are healthy."
         assert await page.locator("tbody tr").count() == len(state.services) + 2 + len(state.events)
         assert await page.locator('meta[http-equiv="refresh"]').get_attribute("content") == "10"
         assert complaints == []
@@ -159,8 +159,8 @@ async def test_it_follows_the_fleet_by_itself(state: State) -> None:
         state.services = (view("madre"), view("switch"), state.services[2])
         state.clock += 10
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        await page.get_by_role("heading", name="2 of 3 services are well.").wait_for(timeout=5000)
-        assert await page.title() == "2 of 3 services are well · Tentáculo Link"
+        await page.get_by_role("heading", name="2 of 3 services are healthy.").wait_for(timeout=5000)
+        assert await page.title() == "2 of 3 services are healthy · Tentáculo Link"
         assert await page.evaluate("document.activeElement.textContent") == "hermes"
         assert complaints == []
 
@@ -179,7 +179,7 @@ async def test_a_gateway_that_stopped_answering_is_said(state: State) -> None:
 
 async def test_what_services_send_stays_text(state: State) -> None:
     async with opened(state) as (page, complaints):
-        assert await page.title() == "4 of 8 services are well · Tentáculo Link"
+        assert await page.title() == "4 of 8 services are healthy · Tentáculo Link"
         assert await page.locator("img").count() == 0
         assert "<script>document.title" in await page.locator("#service-8").inner_text()
         assert complaints == []

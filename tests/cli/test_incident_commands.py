@@ -38,7 +38,7 @@ OPEN = Incident(
     reopened=2,
 )
 ENDED = replace(
-    OPEN, id=1790000000001, root="mcp", services=("mcp",), ended_at=NOW, ending="It is well again: answered 200"
+    OPEN, id=1790000000001, root="mcp", services=("mcp",), ended_at=NOW, ending="It is healthy again: answered 200"
 )
 
 
@@ -73,7 +73,7 @@ def run(folder: Path) -> Run:
 def test_incidents_are_listed_the_newest_first(run: Run, url: str) -> None:
     first, second = run("incidents").output.splitlines()
     assert first.startswith("1790000000002  open ")
-    assert " min  hermes +1: connection refused [2J" in first
+    assert " min  hermes +1: connection refused[2J" in first
     assert second.startswith("1790000000001  ended")
     assert len(run("incidents", "--open").output.splitlines()) == 1
     assert len(run("incidents", "--limit", "1").output.splitlines()) == 1

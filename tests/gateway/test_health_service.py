@@ -35,7 +35,7 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
     ((transition, view),) = heard
     assert (transition.service, transition.before, transition.after) == ("madre", Health.UNKNOWN, Health.MAINTENANCE)
     assert (view.health, view.reason) == (Health.MAINTENANCE, "a new disk")
-    assert [entry["event"] for entry in logs] == ["health changed", "a listener failed"]
+    assert [entry["event"] for entry in logs] == ["health changed", "health listener failed"]
 
 
 def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
@@ -59,7 +59,7 @@ class TestRequests:
     @staticmethod
     def found(fleet: HealthService, health: Health) -> CircuitBreaker:
         (upstream,) = (view.upstream for view in fleet.board.service("madre").upstreams)
-        fleet.board.record_probe(ProbeResult(upstream, health, "as found", utc_now(), "/health", 200))
+        fleet.board.accept_result(ProbeResult(upstream, health, "as found", utc_now(), "/health", 200))
         return fleet.breakers.of(upstream)
 
     def test_an_opening_breaker_is_shown_at_once(self, fleet: HealthService) -> None:
@@ -72,7 +72,7 @@ class TestRequests:
 
     def test_so_is_a_service_that_works_whatever_its_health_path_says(self, fleet: HealthService) -> None:
         breaker, heard = self.found(fleet, Health.DOWN), self.heard(fleet)
-        breaker.doubt(is_doubted=True, is_well=False)
+        breaker.note_probe(is_failing=True, is_healthy=False)
         deadline = time.monotonic() + 20
         while not heard and time.monotonic() < deadline:
             breaker.record(breaker.try_acquire(), Outcome.SUCCESS)
@@ -84,7 +84,7 @@ class TestRequests:
         for _ in range(5):
             breaker.record(breaker.try_acquire(), Outcome.FAILURE, "answered 500")
         assert heard == []
-        assert fleet.board.record_traffic(breaker.upstream) == ()
+        assert fleet.board.evaluate_traffic(breaker.upstream) == ()
 
 
 class TestFollowing:
@@ -94,7 +94,7 @@ class TestFollowing:
         def __init__(self) -> None:
             self.told: list[object] = []
 
-        def suspect(self, upstream: Endpoint) -> None:
+        def probe_now(self, upstream: Endpoint) -> None:
             self.told.append(upstream)
 
         def beat(self, service: str, said: bytes) -> None:
@@ -109,7 +109,7 @@ class TestFollowing:
         (upstream,) = (view.upstream for view in fleet.board.service("madre").upstreams)
         with capture_logs() as logs:
             for health in (Health.DOWN, Health.UP, Health.UP):
-                fleet.take(ProbeResult(upstream, health, "as found", utc_now(), "/health", 200))
+                fleet.accept_result(ProbeResult(upstream, health, "as found", utc_now(), "/health", 200))
             fleet.set_maintenance("madre", "a new disk")
         assert fleet.board.service("madre").health is Health.MAINTENANCE
         assert [result.health for result in heard] == [Health.DOWN, Health.UP, Health.UP], "the router hears of it"

@@ -154,7 +154,7 @@ async def test_a_failure_is_an_incident_is_told_is_noted_and_ends(services: Serv
         await client.open_roots()
         await receiver.has(2)
         over = await client.get(path)
-        assert over["ending"].startswith("It is well again: answered 200")
+        assert over["ending"].startswith("It is healthy again: answered 200")
         assert [one["text"] for one in over["notes"]] == ["The disk is full.\nI am on it."]
         assert 0 < over["peak_error_rate"] <= 1
         assert over["alerted_at"] is not None
@@ -255,7 +255,7 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
         assert after["hermes"]["id"] == before["hermes"]["id"]
         assert after["hermes"]["started_at"] == before["hermes"]["started_at"]
         assert after["mcp"]["id"] == before["mcp"]["id"]
-        assert after["mcp"]["ending"].startswith("Found well when the gateway came back; last seen to fail at ")
+        assert after["mcp"]["ending"].startswith("Healthy when the gateway started; last seen failing at ")
         await receiver.has(1)
     assert told_before in (1, 2)
     assert [kind for kind, _ in told(receiver)] == ["incident.ended"], "that they opened was told before"

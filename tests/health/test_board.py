@@ -54,15 +54,15 @@ def test_before_the_first_probe_nothing_is_known(board: Board, clock: Clock) -> 
 
 
 def test_only_a_flip_is_reported_and_moves_since(board: Board, clock: Clock) -> None:
-    assert changed(board.record_probe(found(clock, MADRE, Health.UP))) == [("madre", Health.UP)]
+    assert changed(board.accept_result(found(clock, MADRE, Health.UP)).transitions) == [("madre", Health.UP)]
     start = clock.now()
     clock.seconds += 10
-    assert board.record_probe(found(clock, MADRE, Health.UP)) == ()
+    assert board.accept_result(found(clock, MADRE, Health.UP)).transitions == ()
     view = board.service("madre")
     assert (view.since, view.checked_at, view.last_seen_well) == (start, clock.now(), clock.now())
     well = clock.now()
     clock.seconds += 10
-    (transition,) = board.record_probe(found(clock, MADRE, Health.DOWN))
+    (transition,) = board.accept_result(found(clock, MADRE, Health.DOWN)).transitions
     assert transition == Transition("madre", Health.UP, Health.DOWN, "connection refused", clock.now())
     view = board.service("madre")
     assert (view.health, view.reason, view.code) == (Health.DOWN, "connection refused", None)
@@ -70,16 +70,16 @@ def test_only_a_flip_is_reported_and_moves_since(board: Board, clock: Clock) -> 
 
 
 def test_the_reason_follows_every_probe(board: Board, clock: Clock) -> None:
-    board.record_probe(found(clock, MADRE, Health.DOWN))
+    board.accept_result(found(clock, MADRE, Health.DOWN))
     slow = ProbeResult(MADRE, Health.DOWN, "no answer within 3 s at /health", clock.now())
-    assert board.record_probe(slow) == ()
+    assert board.accept_result(slow).transitions == ()
     assert board.service("madre").reason == "no answer within 3 s at /health"
 
 
 def test_the_last_good_health_path_is_kept(board: Board, clock: Clock) -> None:
     assert board.health_path("madre") == "/health"
-    board.record_probe(found(clock, MADRE, Health.UP, "/healthz"))
-    board.record_probe(found(clock, MADRE, Health.DOWN, "/health"))
+    board.accept_result(found(clock, MADRE, Health.UP, "/healthz"))
+    board.accept_result(found(clock, MADRE, Health.DOWN, "/health"))
     assert board.health_path("madre") == "/healthz"
     assert board.service("madre").health_url == "http://127.0.0.1:8001/healthz"
     with pytest.raises(KeyError):
@@ -92,17 +92,17 @@ def test_off_on_purpose_stays_off(board: Board, clock: Clock) -> None:
         assert (view.health, view.reason) == (Health.OFF, "off unless SHUB_ENABLED=true")
         assert (view.port, view.checked_at) == (8007, None)
         assert [part.health for part in view.upstreams] == [Health.OFF]
-        assert board.record_probe(found(clock, SHUB, Health.DOWN)) == ()
+        assert board.accept_result(found(clock, SHUB, Health.DOWN)).transitions == ()
 
 
 def test_maintenance_covers_what_is_found_meanwhile(board: Board, clock: Clock) -> None:
-    board.record_probe(found(clock, MADRE, Health.UP))
+    board.accept_result(found(clock, MADRE, Health.UP))
     clock.seconds += 10
     (entered,) = board.set_maintenance("madre", "a new disk")
     assert entered == Transition("madre", Health.UP, Health.MAINTENANCE, "a new disk", clock.now())
     start = clock.now()
     clock.seconds += 10
-    assert board.record_probe(found(clock, MADRE, Health.DOWN)) == ()
+    assert board.accept_result(found(clock, MADRE, Health.DOWN)).transitions == ()
     view = board.service("madre")
     assert (view.health, view.reason, view.since) == (Health.MAINTENANCE, "a new disk", start)
     assert (view.maintenance, view.checked_at) == ("a new disk", clock.now())
@@ -156,16 +156,16 @@ def test_a_service_with_several_addresses(
     letters = {"u": Health.UP, "w": Health.DEGRADED, "d": Health.DOWN}
     for upstream, letter in zip((A, B, C), healths, strict=True):
         if letter != ".":
-            board.record_probe(found(clock, upstream, letters[letter]))
+            board.accept_result(found(clock, upstream, letters[letter]))
     view = board.service("switch")
     assert (view.health, view.reason) == (expected, reason)
     assert [part.health for part in view.upstreams] == [letters.get(letter, Health.UNKNOWN) for letter in healths]
 
 
 def test_the_details_are_those_of_a_healthy_address(board: Board, clock: Clock) -> None:
-    board.record_probe(found(clock, A, Health.UP))
+    board.accept_result(found(clock, A, Health.UP))
     clock.seconds += 1
-    board.record_probe(found(clock, B, Health.DOWN))
+    board.accept_result(found(clock, B, Health.DOWN))
     view = board.service("switch")
     assert (view.code, view.latency_ms, view.checked_at) == (200, 4, clock.now())
 
@@ -173,14 +173,14 @@ def test_the_details_are_those_of_a_healthy_address(board: Board, clock: Clock) 
 def test_the_same_address_twice_counts_once(clock: Clock) -> None:
     config = fleet(madre={"urls": ["http://a:1", "http://a:1/"]})
     board = Board(config, now=clock.now)
-    board.record_probe(found(clock, config.services["madre"].upstreams[0], Health.DOWN))
+    board.accept_result(found(clock, config.services["madre"].upstreams[0], Health.DOWN))
     assert board.service("madre").health is Health.DOWN
 
 
 def test_an_open_breaker_is_shown_and_what_requests_met_can_be_weighed_at_once(clock: Clock) -> None:
     breakers = CircuitBreakers(CONFIG, clock, clock.now)
     board = Board(CONFIG, now=clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
-    board.record_probe(found(clock, A, Health.UP))
+    board.accept_result(found(clock, A, Health.UP))
     breaker = breakers.of(A)
     for _ in range(5):
         breaker.record(breaker.try_acquire(), Outcome.FAILURE, "reset")
@@ -190,12 +190,8 @@ def test_an_open_breaker_is_shown_and_what_requests_met_can_be_weighed_at_once(c
     assert view.breaker.state is BreakerState.CLOSED, "two addresses still take traffic"
     assert view.health is Health.UP
     assert (view.probes, view.traffic) == (Counts(1, 0), Counts(0, 5)), "they are counted apart"
-    assert board.is_settled(A)
-    assert board.is_urgent(A), "requests wait for it to be well again"
-    clock.seconds += 60
-    assert not board.is_urgent(A), "but not for ever"
-    assert changed(board.record_traffic(A)) == [("switch", Health.DEGRADED)]
-    assert changed(board.record_traffic(A)) == []
+    assert changed(board.evaluate_traffic(A)) == [("switch", Health.DEGRADED)]
+    assert changed(board.evaluate_traffic(A)) == []
     assert "requests failed (5 failures in a row: reset), though its probes pass" in board.service("switch").reason
 
 
@@ -203,11 +199,40 @@ def test_probes_never_touch_a_breaker(clock: Clock) -> None:
     breakers = CircuitBreakers(CONFIG, clock, clock.now)
     board = Board(CONFIG, now=clock.now, breaker_view=breakers.view)
     for _ in range(50):
-        board.record_probe(found(clock, MADRE, Health.DOWN))
+        board.accept_result(found(clock, MADRE, Health.DOWN))
     assert board.service("madre").breaker.state is BreakerState.CLOSED
     assert breakers.of(MADRE).is_closed
 
 
 def test_repr(board: Board, clock: Clock) -> None:
-    board.record_probe(found(clock, MADRE, Health.UP))
+    board.accept_result(found(clock, MADRE, Health.UP))
     assert repr(board) == "<Board: 1 of 3 services healthy>"
+
+
+def test_an_update_says_everything_that_follows_from_a_result(clock: Clock) -> None:
+    config = fleet(
+        root={"url": "http://127.0.0.1:8001"},
+        leaf={"url": "http://127.0.0.1:8002", "depends_on": ["root"], "probe": {"failures": 2}},
+    )
+    board = Board(config, now=clock.now)
+    (leaf,) = config.services["leaf"].upstreams
+    up = board.accept_result(found(clock, leaf, Health.UP))
+    assert (up.view.health, up.is_failing, up.probe_soon, up.probe_now) == (Health.UP, False, False, ())
+    unsure = board.accept_result(found(clock, leaf, Health.DOWN))
+    assert (unsure.transitions, unsure.view.health) == ((), Health.UP)
+    assert (unsure.is_failing, unsure.probe_soon, unsure.probe_now) == (True, True, ("root",))
+    down = board.accept_result(found(clock, leaf, Health.DOWN))
+    assert changed(down.transitions) == [("leaf", Health.DOWN)]
+    assert (down.view.health, down.is_failing, down.probe_soon, down.probe_now) == (Health.DOWN, True, False, ())
+
+
+def test_an_endpoint_is_probed_soon_for_a_minute_after_its_breaker_opened(clock: Clock) -> None:
+    breakers = CircuitBreakers(CONFIG, clock, clock.now)
+    board = Board(CONFIG, now=clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
+    assert not board.accept_result(found(clock, A, Health.UP)).probe_soon
+    breaker = breakers.of(A)
+    for _ in range(5):
+        breaker.record(breaker.try_acquire(), Outcome.FAILURE, "reset")
+    assert board.accept_result(found(clock, A, Health.UP)).probe_soon
+    clock.seconds += 60
+    assert not board.accept_result(found(clock, A, Health.UP)).probe_soon

@@ -53,7 +53,7 @@ class Model(RuleBasedStateMachine):
         for _ in range(times):
             self.clock.seconds += 1
             result = ProbeResult(upstream, health, f"found {health}", self.clock.now(), "/health")
-            self.hear(self.board.record_probe(result))
+            self.hear(self.board.accept_result(result).transitions)
 
     @rule(upstream=st.sampled_from(UPSTREAMS), outcome=st.sampled_from(Outcome), times=st.integers(1, 12))
     def ask(self, upstream: Endpoint, outcome: Outcome, times: int) -> None:
@@ -61,7 +61,7 @@ class Model(RuleBasedStateMachine):
         for _ in range(times):
             if ticket := breaker.try_acquire():
                 breaker.record(ticket, outcome, "answered 500")
-        self.hear(self.board.record_traffic(upstream))
+        self.hear(self.board.evaluate_traffic(upstream))
 
     @rule(service=st.sampled_from(sorted(CONFIG.services)), reason=st.sampled_from(["a new disk", None]))
     def maintain(self, service: str, reason: str | None) -> None:

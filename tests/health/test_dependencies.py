@@ -92,7 +92,7 @@ class TestBoard:
     def find(board: Board, clock: Clock, name: str, health: Health) -> list[Transition]:
         upstream = board.service(name).upstreams[0].upstream
         clock.seconds += 1
-        return list(board.record_probe(ProbeResult(upstream, health, f"found {health}", clock.now())))
+        return list(board.accept_result(ProbeResult(upstream, health, f"found {health}", clock.now())).transitions)
 
     def test_a_child_that_falls_after_its_parent(self, board: Board, clock: Clock) -> None:
         (parent,) = self.find(board, clock, "switch", Health.DOWN)

@@ -136,6 +136,6 @@ def test_an_address_that_fails_needs_no_path() -> None:
 
 def test_the_gateways_own_trouble_is_not_the_services() -> None:
     result = verdict(
-        ProbeAttempt("/health", problem="the gateway is out of file descriptors", is_final=True, is_ours=True)
+        ProbeAttempt("/health", problem="the gateway is out of file descriptors", is_final=True, is_gateway_fault=True)
     )
     assert result.health is Health.UNKNOWN

@@ -16,17 +16,17 @@ CONFIG = fleet(
 
 
 def test_who_is_to_call() -> None:
-    heartbeats = HeartbeatMonitor(CONFIG, clock=Clock(), on_news=lambda _: None)
+    heartbeats = HeartbeatMonitor(CONFIG, clock=Clock(), on_change=lambda _: None)
     assert [name for name in CONFIG.services if heartbeats.expects(name)] == ["cron"]
     with pytest.raises(KeyError):
         heartbeats.beat("madre", b"")
-    assert repr(heartbeats) == "<Heartbeats: 0 of 1 services have called>"
+    assert repr(heartbeats) == "<HeartbeatMonitor: 0 of 1 services have sent one>"
 
 
 def test_the_first_one_is_waited_for_and_each_later_one_counts() -> None:
     clock = Clock()
     news: list[str] = []
-    heartbeats = HeartbeatMonitor(CONFIG, clock=clock, on_news=news.append)
+    heartbeats = HeartbeatMonitor(CONFIG, clock=clock, on_change=news.append)
     clock.seconds += 59
     assert heartbeats.last("cron") is None
     clock.seconds += 1
@@ -44,11 +44,11 @@ async def test_a_silence_is_news_when_it_has_lasted_too_long() -> None:
     config = fleet(cron={"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 0.2}})
     told: list[tuple[float, bool]] = []
 
-    def on_news(service: str) -> None:
+    def on_change(service: str) -> None:
         last = heartbeats.last(service)
         told.append((loop.time(), last is not None and last[0] >= 0.2))
 
-    heartbeats = HeartbeatMonitor(config, clock=loop.time, on_news=on_news)
+    heartbeats = HeartbeatMonitor(config, clock=loop.time, on_change=on_change)
     start = loop.time()
     heartbeats.start()
     await eventually(lambda: len(told) == 1)

@@ -4,7 +4,7 @@ import pytest
 
 from tentaculo.config.services import BreakerSettings
 from tentaculo.health.aggregation import NOT_PROBED
-from tentaculo.health.passive import Finding, weigh
+from tentaculo.health.passive import Finding, combine
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, TrafficView
 from tentaculo.model.health import Health
 
@@ -19,7 +19,7 @@ BY_TRAFFIC = Finding(Health.DEGRADED, "said before", True)
 def weighed(
     probed: Finding, ok: int, failed: int, breaker: BreakerView = CLOSED, before: Finding = NOT_PROBED
 ) -> Finding:
-    return weigh(probed, TrafficView(recent=Counts(ok, failed)), breaker, RULES, before)
+    return combine(probed, TrafficView(recent=Counts(ok, failed)), breaker, RULES, before)
 
 
 @pytest.mark.parametrize("probed", [UP, WEAK, DOWN, NOT_PROBED])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
-from tentaculo.health.board import Board
+from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_scheduler import Probes, ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.model.endpoint import Endpoint
@@ -32,6 +32,10 @@ class Ears:
     def __init__(self) -> None:
         self.results: list[ProbeResult] = []
         self.changes: list[Transition] = []
+
+    def hear(self, update: ProbeUpdate) -> None:
+        self.results.append(update.result)
+        self.changes += update.transitions
 
     def of(self, service: str) -> list[ProbeResult]:
         return [result for result in self.results if result.upstream.service == service]
@@ -67,7 +71,7 @@ class Still:
 @asynccontextmanager
 async def watching(config: Config, prober: Probes, ears: Ears) -> AsyncIterator[tuple[Board, ProbeScheduler]]:
     board = Board(config, now=now)
-    watch = ProbeScheduler(config, prober, board, on_result=ears.results.append, on_transition=ears.changes.append)
+    watch = ProbeScheduler(config, prober, board, on_update=ears.hear)
     tasks = TaskGroup("test")
     tasks.start(watch.run(), "watch")
     try:
@@ -170,13 +174,13 @@ async def test_a_listener_that_fails_does_not_end_the_watch() -> None:
     config = fleet(madre={"url": "http://h:80", "probe": {"interval": 0.02}})
     prober, calls = Still(), 0
 
-    def broken(_: ProbeResult) -> None:
+    def broken(_: ProbeUpdate) -> None:
         nonlocal calls
         calls += 1
         raise ValueError("a listener's fault")
 
     board = Board(config, now=now)
-    watch = ProbeScheduler(config, prober, board, on_result=broken, on_transition=lambda _: None)
+    watch = ProbeScheduler(config, prober, board, on_update=broken)
     tasks = TaskGroup("test")
     with capture_logs() as logs:
         tasks.start(watch.run(), "watch")
@@ -199,10 +203,8 @@ async def test_stopping_leaves_nothing_under_way() -> None:
 
 async def test_an_empty_fleet() -> None:
     config, ears = fleet(), Ears()
-    watch = ProbeScheduler(
-        config, Still(), Board(config, now=now), on_result=ears.results.append, on_transition=ears.changes.append
-    )
-    assert repr(watch) == "<Watch: 0 upstreams, 0 probes under way>"
+    watch = ProbeScheduler(config, Still(), Board(config, now=now), on_update=ears.hear)
+    assert repr(watch) == "<ProbeScheduler: 0 endpoints, 0 probes running>"
     tasks = TaskGroup("test")
     task = tasks.start(watch.run(), "watch")
     await asyncio.sleep(0)
@@ -224,11 +226,11 @@ class TestSuspicion:
         async with watching(config, prober, ears) as (_, watch):
             await eventually(lambda: len(ears.results) == 1)
             for _ in range(100):
-                watch.suspect(upstream)
+                watch.probe_now(upstream)
             await eventually(lambda: len(ears.results) == 2)
             for _ in range(100):
-                watch.suspect(upstream)
-            assert repr(watch) == "<Watch: 1 upstreams, 0 probes under way>"
+                watch.probe_now(upstream)
+            assert repr(watch) == "<ProbeScheduler: 1 endpoints, 0 probes running>"
             # The suspicion is not forgotten, though nobody repeats it: there may be no more requests to fail.
             await eventually(lambda: len(ears.results) == 3)
         first, second = (moment for _, moment in prober.starts[1:])
@@ -240,15 +242,15 @@ class TestSuspicion:
         (upstream,) = config.services["madre"].upstreams
         async with watching(config, prober, ears) as (_, watch):
             await eventually(lambda: len(prober.starts) == 1)
-            watch.suspect(upstream)
+            watch.probe_now(upstream)
             await asyncio.sleep(0)
-            assert repr(watch) == "<Watch: 1 upstreams, 1 probes under way>"
+            assert repr(watch) == "<ProbeScheduler: 1 endpoints, 1 probes running>"
 
     async def test_one_that_is_not_watched_is_passed_over(self) -> None:
         config = fleet(off={"url": "http://h:80", "enabled": False})
         async with watching(config, Still(), Ears()) as (_, watch):
-            watch.suspect(config.services["off"].upstreams[0])
-            assert repr(watch) == "<Watch: 0 upstreams, 0 probes under way>"
+            watch.probe_now(config.services["off"].upstreams[0])
+            assert repr(watch) == "<ProbeScheduler: 0 endpoints, 0 probes running>"
 
 
 async def test_a_probe_that_contradicts_is_repeated_soon() -> None:
@@ -259,13 +261,13 @@ async def test_a_probe_that_contradicts_is_repeated_soon() -> None:
     async with watching(config, prober, ears) as (_, watch):
         await eventually(lambda: len(ears.results) == 1)
         prober.health = Health.DOWN
-        watch.suspect(upstream)
+        watch.probe_now(upstream)
         await eventually(lambda: ears.flips("madre") == [Health.UP, Health.DOWN])
         assert len(ears.results) == 4, "three in a row"
         prober.health = Health.UP
 
         def recovered() -> bool:
-            watch.suspect(upstream)
+            watch.probe_now(upstream)
             return ears.flips("madre") == [Health.UP, Health.DOWN, Health.UP]
 
         await eventually(recovered)

@@ -12,7 +12,7 @@ class Starts:
         self.names: list[str] = []
 
     def ask(self, name: str, *, is_slow: bool = False) -> None:
-        self.slots.take(lambda: self.names.append(name), is_slow=is_slow)
+        self.slots.acquire(lambda: self.names.append(name), is_slow=is_slow)
 
 
 def test_one_that_waits_gets_the_slot_that_becomes_free() -> None:
@@ -24,7 +24,7 @@ def test_one_that_waits_gets_the_slot_that_becomes_free() -> None:
     assert starts.names == ["a", "b", "c", "d"]
     for _ in range(4):
         starts.slots.release(is_slow=False)
-    assert repr(starts.slots) == "<Slots: 3 free, 0 wait; slow: 1 free, 0 wait>"
+    assert repr(starts.slots) == "<ProbeSlots: 3 free, 0 wait; slow: 1 free, 0 wait>"
 
 
 def test_two_hundred_that_hang_leave_the_others_their_slots() -> None:
@@ -62,7 +62,7 @@ def test_never_more_than_the_limit_and_nobody_is_forgotten(steps: list[tuple[boo
             slots.release(is_slow=is_slow)
         elif not is_release:
             asked[is_slow] += 1
-            slots.take(lambda is_slow=is_slow: start(is_slow), is_slow=is_slow)  # type: ignore[misc]
+            slots.acquire(lambda is_slow=is_slow: start(is_slow), is_slow=is_slow)  # type: ignore[misc]
         assert sum(under_way.values()) <= limit
         quarter = max(1, limit // 4)
         assert under_way[True] == min(asked[True], quarter)

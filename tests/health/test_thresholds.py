@@ -16,7 +16,7 @@ def take(streak: ConsecutiveThreshold, letters: str) -> str:
     told = ""
     for letter in letters:
         health = LETTERS[letter]
-        streak.take(ProbeResult(UPSTREAM, health, f"found {health}", Clock().now()))
+        streak.add(ProbeResult(UPSTREAM, health, f"found {health}", Clock().now()))
         told += next(one for one, known in LETTERS.items() if known is streak.health)
     return told
 
@@ -74,4 +74,4 @@ def test_the_reason_says_how_far_it_is() -> None:
     take(streak, "u")
     assert streak.reason == "found up (1 of 2 in a row before it counts as up)"
     assert streak.counts == Counts(2, 3)
-    assert repr(streak) == "<Streak down, 0 worse, 1 better>"
+    assert repr(streak) == "<ConsecutiveThreshold down, 0 worse, 1 better>"

@@ -25,18 +25,18 @@ def at(seconds: float) -> datetime:
 
 def test_it_looks_back_a_minute() -> None:
     rates = ErrorRates()
-    assert rates.look(met(1000, 500), at(0)) is None, "what was met before nobody knows when"
-    assert rates.look(met(1003, 501), at(5)) == 0.25
-    assert rates.look(met(1003, 501), at(40)) == 0.25
-    assert rates.look(met(1003, 505), at(61)) == 0.625
-    assert rates.look(met(1003, 505), at(101)) == 1.0, "since the second 40"
-    assert rates.look(met(1003, 505), at(300)) is None
+    assert rates.update(met(1000, 500), at(0)) is None, "what was met before nobody knows when"
+    assert rates.update(met(1003, 501), at(5)) == 0.25
+    assert rates.update(met(1003, 501), at(40)) == 0.25
+    assert rates.update(met(1003, 505), at(61)) == 0.625
+    assert rates.update(met(1003, 505), at(101)) == 1.0, "since the second 40"
+    assert rates.update(met(1003, 505), at(300)) is None
 
 
 def test_probes_and_requests_count_alike() -> None:
     rates = ErrorRates()
-    rates.look(met(0, 0), at(0))
-    assert rates.look(met(1, 1, Counts(0, 2)), at(5)) == 0.75
+    rates.update(met(0, 0), at(0))
+    assert rates.update(met(1, 1, Counts(0, 2)), at(5)) == 0.75
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 90)), max_size=60))
@@ -47,7 +47,7 @@ def test_a_failure_within_the_last_minute_always_shows_and_memory_is_bounded(
     failures: list[float] = []
     for number, (good, bad, pause) in enumerate(steps):
         now, ok, failed = now + pause, ok + good, failed + bad
-        found = rates.look(met(ok, failed), at(now))
+        found = rates.update(met(ok, failed), at(now))
         if bad and number:
             failures.append(now)
         if any(now - moment < SPAN.total_seconds() - 1 for moment in failures):

@@ -45,7 +45,7 @@ async def told_to(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tupl
     made = Notifier(
         config,
         lambda: MessageContext("http://127.0.0.1:8000/status", lambda _: []),
-        on_told=lambda telling, _: told.append(telling),
+        on_notified=lambda notification, _: told.append(notification),
         now=lambda: NOW,
     )
     async with made.delivered():
@@ -58,13 +58,13 @@ def titles(receiver: Receiver) -> list[str]:
 
 async def test_while_nobody_can_take_a_message_none_is_made_and_then_one_tells_all() -> None:
     async with receiving("wait") as receiver, told_to(receiver) as (made, told):
-        made.look(fallen("hermes"))
+        made.send_due(fallen("hermes"))
         await receiver.has(1)
         for names in (("hermes", "mcp"), ("hermes", "mcp", "madre"), ("hermes", "madre")):
-            made.look(fallen(*names))
+            made.send_due(fallen(*names))
         receiver.gate.set()
         await eventually(lambda: told)
-        made.look(fallen("hermes", "madre", "switch")[1:])
+        made.send_due(fallen("hermes", "madre", "switch")[1:])
         await eventually(lambda: len(told) == 2)
         assert titles(receiver) == ["hermes is down", "2 services are down: madre, switch"]
 
@@ -74,10 +74,10 @@ async def test_a_channel_that_hangs_delays_no_other_and_what_one_delivered_is_to
 ) -> None:
     monkeypatch.setattr(notifier, "LAST_WAIT", 0.05)
     async with receiving("hang") as stuck, receiving() as fine, told_to(stuck, fine) as (made, told):
-        made.look(fallen("hermes"))
+        made.send_due(fallen("hermes"))
         await eventually(lambda: told)
         await stuck.has(1)
-        made.look(fallen("mcp"))
+        made.send_due(fallen("mcp"))
         await eventually(lambda: len(told) == 2)
         assert titles(fine) == ["hermes is down", "mcp is down"]
         assert {name: one.sent for name, one in made.counts.items()} == {"duty0": 0, "duty1": 2}
@@ -85,31 +85,31 @@ async def test_a_channel_that_hangs_delays_no_other_and_what_one_delivered_is_to
 
 async def test_what_every_channel_gave_up_counts_as_told_so_that_it_is_not_made_for_ever() -> None:
     async with receiving(*[500] * 3) as one, receiving(410) as other, told_to(one, other) as (made, told):
-        made.look(fallen("hermes"))
+        made.send_due(fallen("hermes"))
         await eventually(lambda: told)
         assert (len(one.posts), len(other.posts)) == (3, 1)
         counts = made.counts
         assert (counts["duty0"].failed, counts["duty1"].dropped) == (1, 1)
-        made.look(fallen("hermes", "mcp"))
+        made.send_due(fallen("hermes", "mcp"))
         await eventually(lambda: len(told) == 2)
         assert len(other.posts) == 1, "it wants no more"
 
 
 async def test_without_a_channel_nothing_is_told() -> None:
     async with told_to() as (made, told):
-        made.look(fallen("hermes"))
+        made.send_due(fallen("hermes"))
         assert (told, made.counts) == ([], {})
 
 
 async def test_at_the_end_a_channel_gets_a_moment_to_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving() as receiver:
         async with told_to(receiver) as (made, told):
-            made.look(fallen("hermes"))
+            made.send_due(fallen("hermes"))
         assert (titles(receiver), len(told)) == (["hermes is down"], 1)
     monkeypatch.setattr(notifier, "LAST_WAIT", 0.05)
     async with receiving("hang") as receiver:
         async with told_to(receiver) as (made, told):
-            made.look(fallen("hermes"))
+            made.send_due(fallen("hermes"))
             await receiver.has(1)
         assert told == [], "it is told by the next process"
 

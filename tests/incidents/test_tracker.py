@@ -69,8 +69,8 @@ class Bench:
 @pytest.mark.parametrize(
     ("health", "breaker", "degraded", "found"),
     [
-        (Health.UP, CLOSED, False, Availability.WELL),
-        (Health.DEGRADED, CLOSED, False, Availability.WELL),
+        (Health.UP, CLOSED, False, Availability.USABLE),
+        (Health.DEGRADED, CLOSED, False, Availability.USABLE),
         (Health.DEGRADED, CLOSED, True, Availability.FAILS),
         (Health.DOWN, CLOSED, False, Availability.FAILS),
         (Health.DOWN, OPEN, False, Availability.FAILS),
@@ -97,7 +97,7 @@ def test_it_opens_when_a_service_fails_and_ends_when_it_is_well() -> None:
     assert opened.id == int(bench.now.timestamp() * 1000)
     bench.after(90).well("hermes")
     assert bench.open == []
-    assert bench.last == replace(opened, ended_at=bench.now, ending="It is well again: answered 200 in 4 ms")
+    assert bench.last == replace(opened, ended_at=bench.now, ending="It is healthy again: answered 200 in 4 ms")
 
 
 def test_a_breaker_that_opens_is_an_incident_though_the_health_path_says_otherwise() -> None:
@@ -115,7 +115,7 @@ def test_a_breaker_that_nobody_tries_leaves_the_last_word_to_the_probes() -> Non
     assert bench.open == [("hermes",)]
     bench.after(1).sees("hermes", Health.UP, DUE)
     assert bench.open == []
-    assert bench.last.ending.startswith("Its probes are well and nobody has called it since")
+    assert bench.last.ending.startswith("Its probes pass, and no request has reached it since")
 
 
 def test_a_second_look_that_finds_nothing_new_changes_nothing() -> None:
@@ -280,14 +280,14 @@ def test_an_open_incident_survives_a_restart() -> None:
     assert new.only == old.only
     new.sees("hermes", Health.UNKNOWN).after(1).sees("hermes").after(5).well("hermes")
     assert new.last.id == old.only.id
-    assert new.last.ending == "It is well again: answered 200 in 4 ms", "it was seen to go on, so nothing is unsure"
+    assert new.last.ending == "It is healthy again: answered 200 in 4 ms", "it was seen to go on, so nothing is unsure"
 
 
 def test_one_that_is_over_when_the_gateway_comes_back_ends_then_and_says_what_is_not_known() -> None:
     new = restarted(Bench().sees("hermes")).after(1).well("hermes")
     assert new.last.ended_at == new.now
     assert new.last.ending == (
-        "Found well when the gateway came back; last seen to fail at 2026-03-14 15:09 UTC, and not watched in between."
+        "Healthy when the gateway started; last seen failing at 2026-03-14 15:09 UTC, not monitored in between."
     )
 
 
@@ -311,7 +311,7 @@ def test_what_was_opened_before_the_database_answered_is_taken_up_by_what_was_st
     new.incidents.restore(old.incidents.open, ("hermes", "mcp"), new.now)
     assert len(new.incidents.ended) == 1, "reading it back twice changes nothing"
     new.after(5).well("hermes", "mcp")
-    assert new.last.ending == "It is well again: answered 200 in 4 ms"
+    assert new.last.ending == "It is healthy again: answered 200 in 4 ms"
 
 
 def test_children_are_still_members_after_a_restart() -> None:
@@ -374,7 +374,10 @@ def test_whatever_is_seen_the_books_are_in_order(looks: list[Any], restarts: boo
             assert before is None or set(before.services) <= set(one.services), "nobody is forgotten"
             known[one.id] = one
         # Whoever can be used, or is set aside, has no open incident of its own.
-        if availability_of(view(name, now, breaker), degraded=False)[0] in (Availability.WELL, Availability.SET_ASIDE):
+        if availability_of(view(name, now, breaker), degraded=False)[0] in (
+            Availability.USABLE,
+            Availability.SET_ASIDE,
+        ):
             assert name not in roots
         if now is Health.DOWN and root is None:
             assert name in roots or any(name in one.services for one in in_the_books)

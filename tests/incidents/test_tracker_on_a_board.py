@@ -39,7 +39,9 @@ class Duty:
 
     def probe(self, name: str, health: Health) -> None:
         upstream = self.config.services[name].upstreams[0]
-        self.hears(self.board.record_probe(ProbeResult(upstream, health, f"it is {health}", self.clock.now())))
+        self.hears(
+            self.board.accept_result(ProbeResult(upstream, health, f"it is {health}", self.clock.now())).transitions
+        )
 
     def maintenance(self, name: str, *, begins: bool) -> None:
         self.hears(self.board.set_maintenance(name, "by plan" if begins else None))

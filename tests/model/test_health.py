@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from mypy import api
 
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, Outcome
 from tentaculo.model.event import Event
-from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView
+from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView, words_of
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 
@@ -91,3 +94,33 @@ def test_an_event_has_metadata_of_its_own() -> None:
     one, other = Event(1, "madre", "x", {}, NOW), Event(2, "madre", "x", {}, NOW)
     assert one.metadata == {}
     assert one.metadata is not other.metadata
+
+
+@pytest.mark.parametrize("health", Health)
+def test_every_health_has_words(health: Health) -> None:
+    words = words_of(health)
+    assert all(words)
+    assert words.label == health.value.capitalize()
+    assert words.truth in ("OK", "BROKEN", "UNKNOWN")
+    assert (words.truth == "OK") is health.is_healthy
+
+
+def test_words_of_vx11_are_unchanged() -> None:
+    assert {health.value: words_of(health).vx11 for health in Health} == {
+        "unknown": "unknown",
+        "up": "ok",
+        "degraded": "degraded",
+        "down": "error",
+        "maintenance": "maintenance",
+        "off": "off",
+    }
+
+
+def test_a_health_without_words_fails_type_checking(tmp_path: Path) -> None:
+    source = Path(inspect.getfile(Health)).read_text("utf-8")
+    assert '    OFF = "off"\n' in source
+    patched = tmp_path / "patched_health.py"
+    patched.write_text(source.replace('    OFF = "off"\n', '    OFF = "off"\n    PAUSED = "paused"\n'), "utf-8")
+    found, _, _ = api.run(["--strict", "--no-incremental", "--follow-imports=silent", "--config-file=", str(patched)])
+    assert 'Argument 1 to "assert_never"' in found
+    assert "Health.PAUSED" in found

@@ -29,7 +29,7 @@ def incident(number: int, **changes: object) -> Incident:
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
-ENDED = {"ended_at": NOW + MINUTE, "ending": "It is well again: answered 200 in 4 ms"}
+ENDED = {"ended_at": NOW + MINUTE, "ending": "It is healthy again: answered 200 in 4 ms"}
 
 
 async def test_an_incident_is_read_as_it_was_saved(url: str, recorder_on: Callable[..., StoreClient]) -> None:

@@ -288,7 +288,7 @@ def test_success_reads_no_clock() -> None:
     ticket = breaker.try_acquire()
     breaker.record(ticket, Outcome.SUCCESS)
     breaker.record(ticket, Outcome.NEUTRAL)
-    breaker.doubt(is_doubted=False, is_well=True)
+    breaker.note_probe(is_failing=False, is_healthy=True)
     breaker.record(ticket, Outcome.SUCCESS)
     assert breaker.is_closed
 
@@ -311,9 +311,9 @@ class TestSignals:
         assert heard == [False, False, True]
 
     def test_every_success_while_probes_doubt(self, breaker: CircuitBreaker, heard: list[bool]) -> None:
-        breaker.doubt(is_doubted=True, is_well=False)
+        breaker.note_probe(is_failing=True, is_healthy=False)
         succeed(breaker, 2)
-        breaker.doubt(is_doubted=False, is_well=True)
+        breaker.note_probe(is_failing=False, is_healthy=True)
         succeed(breaker, 2)
         assert heard == [True, True]
 
@@ -335,18 +335,18 @@ class TestSignals:
 class TestDoubt:
     def test_probes_that_find_it_well_again_let_the_trial_go_at_once(self, breaker: CircuitBreaker) -> None:
         fail(breaker)
-        breaker.doubt(is_doubted=True, is_well=False)
+        breaker.note_probe(is_failing=True, is_healthy=False)
         assert not breaker.try_acquire()
-        breaker.doubt(is_doubted=False, is_well=True)
+        breaker.note_probe(is_failing=False, is_healthy=True)
         assert breaker.view().state is BreakerState.HALF_OPEN
         assert breaker.try_acquire()
         assert not breaker.try_acquire()
 
     def test_the_first_that_finds_it_well_is_enough(self, breaker: CircuitBreaker) -> None:
         fail(breaker)
-        breaker.doubt(is_doubted=True, is_well=False)
+        breaker.note_probe(is_failing=True, is_healthy=False)
         assert not breaker.try_acquire()
-        breaker.doubt(is_doubted=True, is_well=True)
+        breaker.note_probe(is_failing=True, is_healthy=True)
         assert breaker.try_acquire()
         assert not breaker.try_acquire()
 
@@ -354,26 +354,26 @@ class TestDoubt:
         fail(breaker)
         clock.seconds += OPEN_FOR
         assert breaker.try_acquire()
-        breaker.doubt(is_doubted=True, is_well=False)
+        breaker.note_probe(is_failing=True, is_healthy=False)
         assert not breaker.try_acquire()
-        breaker.doubt(is_doubted=False, is_well=True)
+        breaker.note_probe(is_failing=False, is_healthy=True)
         assert breaker.try_acquire()
 
     def test_probes_that_found_nothing_wrong_let_nothing_go(self, breaker: CircuitBreaker) -> None:
         fail(breaker)
         for _ in range(5):
-            breaker.doubt(is_doubted=False, is_well=True)
+            breaker.note_probe(is_failing=False, is_healthy=True)
         assert not breaker.try_acquire()
 
     def test_it_opens_nothing(self, breaker: CircuitBreaker) -> None:
         for _ in range(50):
-            breaker.doubt(is_doubted=True, is_well=False)
+            breaker.note_probe(is_failing=True, is_healthy=False)
         assert breaker.is_closed
 
     def test_what_passes_meanwhile_is_counted(self, breaker: CircuitBreaker, clock: Clock) -> None:
         succeed(breaker, 100)
         assert breaker.traffic() == TrafficView(Counts(100, 0), Counts())
-        breaker.doubt(is_doubted=True, is_well=False)
+        breaker.note_probe(is_failing=True, is_healthy=False)
         for _ in range(4):
             succeed(breaker, 3)
             clock.seconds += 1

@@ -37,7 +37,7 @@ MCP = replace(
     root="mcp",
     services=("mcp",),
     ended_at=NOW - 20 * MINUTE,
-    ending="It is well again: answered 200 in 4 ms",
+    ending="It is healthy again: answered 200 in 4 ms",
     peak_error_rate=None,
     reopened=0,
 )
@@ -91,7 +91,7 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
         "part_of": None,
         "alerted_at": None,
     }
-    assert found["incidents"][1]["ending"] == "It is well again: answered 200 in 4 ms"
+    assert found["incidents"][1]["ending"] == "It is healthy again: answered 200 in 4 ms"
     await get(gateway, "/vx11/incidents?open=true&limit=1&before=1773500966001")
     assert gateway.state.books.asked == [
         {"limit": 50, "before": None, "is_open": None},
@@ -254,9 +254,9 @@ async def test_the_page_shows_incidents_and_maintenance_in_words(gateway: Gatewa
     assert "15:07 UTC ana: The disk is full." in said
     assert "At worst 96% of its calls and probes failed. It came back 2 times. Incident 1773500966000" in said
     assert "Incidents that are over Over mcp from 14:44 UTC , for 5 min" in said
-    assert "It is well again: answered 200 in 4 ms" in said
+    assert "It is healthy again: answered 200 in 4 ms" in said
     assert "Planned maintenance Now spawner until 16:09 UTC a new disk" in said
-    assert "To come every service from 15 Mar 15:09 UTC to 15 Mar 16:09 UTC moving house" in said
+    assert "To come every service from 2026-03-15 15:09 UTC to 2026-03-15 16:09 UTC moving house" in said
     assert f'id="incident-{HERMES.id}"' in text, "where an alert's link leads"
 
 

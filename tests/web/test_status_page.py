@@ -56,16 +56,16 @@ def words(text: str) -> str:
 async def test_the_page_says_it_in_words(gateway: Gateway) -> None:
     gateway.state.events = [event(1), event(2, type="system.alert", payload={"severity": "critical"})]
     said = words(await page(gateway))
-    assert "2 of 6 services are well." in said
+    assert "2 of 6 services are healthy." in said
     assert "hermes is down since 12:09 UTC: connection refused" in said
-    assert "mcp is cut off by its breaker: connection refused 5 times in a row" in said
+    assert "mcp is up with an open circuit breaker: connection refused 5 times in a row" in said
     assert "switch is degraded since 12:09 UTC: slow: 1840 ms" in said
-    for state in ("Up", "Degraded", "Down", "Circuit open", "Off", "Maintenance", "Unknown"):
+    for state in ("Up", "Degraded", "Down", "Off", "Maintenance", "Unknown"):
         assert f" {state} for 3 h" in said
     assert "Open, next try in 6 s" in said
     assert "madre Up for 3 h 8001 4 ms 3 s ago /health answered 200 Closed" in said
     assert "system.alert madre critical 20 s ago" in said
-    assert "Version 8.0.0 Running for 2 days Database well" in said
+    assert "Version 8.0.0 Running for 2 days Database connected" in said
 
 
 async def test_times_are_there_for_machines_too(gateway: Gateway) -> None:
@@ -157,7 +157,7 @@ async def test_a_flood_is_rendered_once_a_second(gateway: Gateway) -> None:
         assert await page(gateway) == first
     assert gateway.state.asked_for_events == 1
     gateway.state.clock += 1.0
-    assert "madre is well." in words(await page(gateway))
+    assert "madre is healthy." in words(await page(gateway))
     assert gateway.state.asked_for_events == 2
 
 
@@ -168,7 +168,7 @@ async def test_several_addresses_are_counted_and_not_shown(gateway: Gateway) -> 
     )
     gateway.state.services = (view("madre", upstreams=upstreams),)
     text = await page(gateway)
-    assert "1 of 3 addresses well" in words(text)
+    assert "1 of 3 addresses healthy" in words(text)
     assert "10.9.8" not in text
 
 
@@ -194,7 +194,7 @@ async def test_no_services_at_all(gateway: Gateway) -> None:
 async def test_many_troubles_are_told_in_short(gateway: Gateway) -> None:
     gateway.state.services = tuple(view(f"s{n}", 9000 + n, Health.DOWN, reason="connection refused") for n in range(9))
     text = await page(gateway)
-    assert "None of 9 services is well." in words(text)
+    assert "None of 9 services is healthy." in words(text)
     assert "and 4 more, marked below" in words(text)
     for anchor in re.findall(r'href="#(service-\d+)"', text):
         assert f'id="{anchor}"' in text
@@ -225,7 +225,7 @@ async def test_the_past_is_told_in_words_and_drawn(gateway: Gateway) -> None:
     said = words(text)
     assert "madre 98.95 % 99.98 % 142 ms of requests 280 ms of requests" in said
     # Of switch only the last two hours are known, and nothing is claimed of the rest.
-    assert "switch 100 % 100 % since 14:00 4.0 ms of probes 4.0 ms of probes" in said
+    assert "switch 100 % 100 % since 14:00 UTC 4.0 ms of probes 4.0 ms of probes" in said
     # The chart's words are there for who cannot see it, and for who points at it.
     assert said.count("Slowest at 16:00 UTC: 95 % within 291 ms. Failures in the hour from 10:00 UTC.") == 1
     assert text.count('aria-label="Slowest at 16:00 UTC') == 1
@@ -262,7 +262,7 @@ async def test_a_past_that_cannot_be_read_is_said_and_not_asked_for_at_every_loo
     state.fault = fault
     said = words(await page(gateway))
     assert "The last day It cannot be read now: the database is not available." in said
-    assert "2 of 6 services are well." in said
+    assert "2 of 6 services are healthy." in said
     state.clock += 5
     await page(gateway)
     assert state.asked_for_past == 1

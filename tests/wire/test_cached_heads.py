@@ -9,7 +9,7 @@ from tests.wire.conftest import Service
 FIELDS = (
     b"Host: h\r\nX-VX11-Token: "
     + TOKEN.encode()
-    + b"\r\nX-One: 1\r\nUpgrade: chat\r\nConnection: upgrade, X-Gone\r\nX-Gone: 1\r\n"
+    + b"\r\nX-One: 1\r\nUpgrade: websocket\r\nConnection: upgrade, X-Gone\r\nX-Gone: 1\r\n"
 )
 
 
@@ -45,7 +45,7 @@ async def test_another_method_route_or_field_is_another_request(start: Start, se
                 return up.requests[-1]
 
             first = await ask(b"GET /s/")
-            assert first.get("upgrade") == "chat"
+            assert first.get("upgrade") == "websocket"
             assert (await ask(b"POST /s/")).all("upgrade") == []
             assert told(await ask(b"GET /s/")) == told(first)
             other = await ask(b"GET /t/")

@@ -135,12 +135,12 @@ async def test_requests_that_come_in_the_same_moment_keep_to_the_limit(start: St
 
 
 async def test_tunnels_are_not_in_flight(start: Start, service: Service) -> None:
-    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
     async with upstream(answering(lambda request: switch if request.get("upgrade") else ok())) as up:
         live = await start(service(up.port), limits={"in_flight": 1, "queue": 0})
         async with dial(live.port) as one, dial(live.port) as two, dial(live.port) as three:
             for wire in (one, two):
-                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
                 assert (await wire.head()).status == 101
             await three.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
             assert (await three.response()).status == 200

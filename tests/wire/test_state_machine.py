@@ -64,7 +64,7 @@ class Seen:
             self.whole[int(number)].append((method, body))
             await state.note()
             if kind == "switch":
-                writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+                writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
                 while data := await reader.read(1024):
                     writer.write(data)
                 return
@@ -223,7 +223,7 @@ class Sequences(RuleBasedStateMachine):
         line, number = self._line(index), self.world.next()
         self.read(line)
         kind = "switch" if accepted else "switch-denied"
-        head = f"GET /s/{kind}-{number} HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+        head = f"GET /s/{kind}-{number} HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
         self._send(line, head.encode())
         self.must[number] = ("GET", b"")
         if not accepted:

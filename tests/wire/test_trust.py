@@ -115,7 +115,7 @@ async def test_a_health_path_that_fails_while_requests_pass(start: Start) -> Non
     async with lying(start, liar) as (live, wire, _):
         await until(lambda: view(live).health is Health.UP)
         liar.health = b"500 Oops"
-        live.gateway.fleet.suspect("s")
+        live.gateway.fleet.probe_now("s")
         statuses = await until(lambda: view(live).health is not Health.UP, wire)
         statuses += await until(lambda: "requests within 10 s passed" in view(live).reason, wire)
         assert view(live).health is Health.DEGRADED
@@ -140,7 +140,7 @@ async def test_a_service_that_dies_and_comes_back(start: Start) -> None:
         server = await asyncio.start_server(_serve(liar), "127.0.0.1", port)
         try:
             # Nobody asks it, since the breaker is open for a minute: a probe finds it, and lets the trial go.
-            live.gateway.fleet.suspect("s")
+            live.gateway.fleet.probe_now("s")
             await until(lambda: view(live).health in (Health.UP, Health.DEGRADED))
             assert (await ask(wire)).status == 200
             assert view(live).breaker.state is BreakerState.CLOSED

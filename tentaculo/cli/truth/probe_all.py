@@ -37,7 +37,7 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
     async def examine(service: ServiceSettings, prober: Prober) -> None:
         if service.enabled:
             for result in await asyncio.gather(*(prober.probe(upstream) for upstream in service.upstreams)):
-                board.record_probe(result)
+                board.accept_result(result)
         on_result(board.service(service.name))
 
     async with Prober(fleet, path_timeout=PATH_TIMEOUT) as prober:

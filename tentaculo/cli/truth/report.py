@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tentaculo.cli.truth.drift import Drift
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import Health, ServiceView, words_of
 
 _SNIPPET = 80
 _NOTHING = "—"
 _COLUMNS = ("Service", "Port", "Status", "HTTP Code", "Latency (ms)", "Endpoint", "Snippet")
 _DRIFT_COLUMNS = ("Service", "Port", "Port in compose", "Health", "Health check in compose", "Difference")
 _WORDS = ("OK", "BROKEN", "UNKNOWN")
-_MARKS = {Health.UP: "✓", Health.DEGRADED: "⚠", Health.DOWN: "✗", Health.OFF: "-"}
 # An underscore within a word marks nothing up, and names are to be found by searching for them.
 _MARKUP = re.compile(r"[\\$`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
@@ -32,15 +31,13 @@ class Comparison:
 
 def word(health: Health) -> str:
     """The report's word for a health: OK, BROKEN or UNKNOWN."""
-    if health.is_healthy:
-        return "OK"
-    return "BROKEN" if health is Health.DOWN else "UNKNOWN"
+    return words_of(health).truth
 
 
 def line(view: ServiceView) -> str:
     """One service for the terminal: `✓ madre (8001)  OK  answered 200 in 4 ms at /health`."""
     place = f" at {view.endpoint}" if view.health.is_healthy and view.endpoint else ""
-    return f"{_MARKS.get(view.health, '?')} {f'{view.name} ({view.port})':<24} {word(view.health):<8} {view.full_reason}{place}"
+    return f"{words_of(view.health).mark} {f'{view.name} ({view.port})':<24} {word(view.health):<8} {view.full_reason}{place}"
 
 
 def summary(results: Sequence[ServiceView]) -> dict[str, int]:

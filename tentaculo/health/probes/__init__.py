@@ -7,13 +7,13 @@ whatever a network does: the prober turns that into words, keeps the time, and j
 from __future__ import annotations
 
 from tentaculo.health.probes import heartbeat, http, tcp, tls, websocket
-from tentaculo.health.probes.attempt import Ask
+from tentaculo.health.probes.attempt import ProbeFunction
 
-KINDS: dict[str, Ask] = {
-    "http": http.ask,
-    "websocket": websocket.ask,
-    "tls": tls.ask,
-    "tcp": tcp.ask,
-    "heartbeat": heartbeat.ask,
+KINDS: dict[str, ProbeFunction] = {
+    "http": http.run,
+    "websocket": websocket.run,
+    "tls": tls.run,
+    "tcp": tcp.run,
+    "heartbeat": heartbeat.run,
 }
 """A new kind is a function here, and its name in `config/probes.py`."""

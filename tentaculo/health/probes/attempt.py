@@ -17,7 +17,7 @@ from tentaculo.model.endpoint import Endpoint
 
 @dataclass(slots=True)
 class ProbeAttempt:
-    """One question of a probe, filled in as it proceeds: one health path, where there are any."""
+    """One attempt of a probe, at one health path where the kind has any. The probe fills it in as it proceeds."""
 
     path: str
     connected: bool = False
@@ -31,10 +31,10 @@ class ProbeAttempt:
     """In words, why the answer did not come whole."""
     is_final: bool = False
     """Whether another path of the same address would fare no better."""
-    is_ours: bool = False
+    is_gateway_fault: bool = False
     """Whether the gateway itself could not ask, which says nothing of the service."""
-    did: str | None = None
-    """In words, what went well, where that is another thing than an answer with a status that was expected."""
+    success: str | None = None
+    """What succeeded, in words, where that is not a response with an expected status."""
     statuses: tuple[tuple[int, int], ...] = ((200, 200),)
     """The statuses, first and last of each range, that were expected."""
     is_cut: bool = False
@@ -44,16 +44,18 @@ class ProbeAttempt:
 
     @property
     def is_answered(self) -> bool:
-        """Whether all went well: a whole answer with a status that was expected."""
+        """Whether the attempt succeeded: a whole response with an expected status, or `success`."""
         if self.problem is not None:
             return False
         code = self.code
-        return self.did is not None or (code is not None and any(low <= code <= high for low, high in self.statuses))
+        return self.success is not None or (
+            code is not None and any(low <= code <= high for low, high in self.statuses)
+        )
 
     @property
     def words(self) -> str:
         """What happened, in words, without the path."""
-        return self.problem or self.did or f"answered {self.code}"
+        return self.problem or self.success or f"answered {self.code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class ProbeTarget:
     tls: ssl.SSLContext | None
     """For connections that are not the session's; None where no address of the fleet is for TLS."""
     last_heartbeat: Callable[[str], tuple[float, bytes] | None] | None
-    """Seconds since a service's last heartbeat and what it said; None where nobody listens."""
+    """Seconds since a service's last heartbeat and its body; None where this process receives none."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -79,7 +81,7 @@ class ProbeTarget:
         return headers
 
 
-Ask = Callable[[ProbeTarget, ProbeAttempt], Awaitable[None]]
+ProbeFunction = Callable[[ProbeTarget, ProbeAttempt], Awaitable[None]]
 
 
 def milliseconds_since(start: float) -> int:

@@ -26,7 +26,7 @@ _OS_WORDS = {
     errno.EMFILE: "not asked: the gateway is out of file descriptors",
     errno.ENFILE: "not asked: the gateway's machine is out of file descriptors",
 }
-_OURS = (errno.EMFILE, errno.ENFILE)
+_GATEWAY_FAULTS = (errno.EMFILE, errno.ENFILE)
 
 
 def note_timeout(attempt: ProbeAttempt, seconds: float) -> None:
@@ -41,11 +41,11 @@ def note_timeout(attempt: ProbeAttempt, seconds: float) -> None:
 
 
 def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) -> None:
-    """Write into `attempt` why it failed. What nobody thought of is logged."""
+    """Write into `attempt` why it failed. An unexpected error is logged."""
     os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = os_error.errno if isinstance(os_error, OSError) else None
     attempt.is_final = attempt.is_final or isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
-    attempt.is_ours = number in _OURS
+    attempt.is_gateway_fault = number in _GATEWAY_FAULTS
     words = _words(error, number)
     if words is None:
         words = "the probe failed, see the log"

@@ -26,15 +26,15 @@ class Response(aiohttp.ClientResponse):
         return await super().start(connection)
 
 
-async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
+async def run(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Send one request. It follows no redirect, and reads at most `MAX_BODY` bytes of the answer, undecoded."""
-    probe = question.service.probe
+    probe = target.service.probe
     attempt.statuses = probe.status
     start = time.perf_counter()
-    async with question.session.request(
+    async with target.session.request(
         probe.method,
-        URL(f"{question.upstream}{attempt.path}"),
-        headers=question.headers,
+        URL(f"{target.upstream}{attempt.path}"),
+        headers=target.headers,
         allow_redirects=False,
         trace_request_ctx=attempt,
     ) as response:

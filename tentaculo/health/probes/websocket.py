@@ -14,11 +14,11 @@ from tentaculo.health.probes.attempt import ProbeAttempt, ProbeTarget, end_of, m
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
-    """Ask for an upgrade, and see that 101 comes with the right Sec-WebSocket-Accept."""
+async def run(target: ProbeTarget, attempt: ProbeAttempt) -> None:
+    """ProbeFunction for an upgrade, and see that 101 comes with the right Sec-WebSocket-Accept."""
     key = base64.b64encode(os.urandom(16))
     headers = {
-        **question.headers,
+        **target.headers,
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
@@ -26,8 +26,8 @@ async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
     }
     attempt.statuses = ()
     start = time.perf_counter()
-    async with question.session.get(
-        URL(f"{question.upstream}{attempt.path}"),
+    async with target.session.get(
+        URL(f"{target.upstream}{attempt.path}"),
         headers=headers,
         allow_redirects=False,
         read_until_eof=False,
@@ -40,7 +40,7 @@ async def ask(question: ProbeTarget, attempt: ProbeAttempt) -> None:
             # Not an upgrade of ours: the accept is what tells a WebSocket from a server that says 101 to anything.
             accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
             if response.headers.get("Sec-WebSocket-Accept", "").strip() == accept:
-                attempt.did = "opened a WebSocket"
+                attempt.success = "opened a WebSocket"
             else:
                 attempt.problem = "answered 101, but not as a WebSocket"
         response.close()

@@ -1,0 +1,49 @@
+"""Times, durations, lists and foreign text in the form in which people read them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+
+def format_duration(seconds: float, units: int = 2) -> str:
+    """A duration in its `units` greatest units, 1 or 2, rounded down: `48 s`, `12 min`, `3 h 5 min`, `2 days 4 h`.
+
+    A negative duration is `0 s`. Minutes never show seconds.
+    """
+    whole = max(0, int(seconds))
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if days:
+        first, second = "1 day" if days == 1 else f"{days} days", f"{hours % 24} h" if hours % 24 else ""
+    elif hours:
+        first, second = f"{hours} h", f"{minutes % 60} min" if minutes % 60 else ""
+    else:
+        first, second = f"{minutes} min" if minutes else f"{whole} s", ""
+    return f"{first} {second}" if second and units > 1 else first
+
+
+def format_time(moment: datetime, now: datetime | None = None) -> str:
+    """A moment in UTC, without its date where that is the date of `now`: `14:02 UTC`, `2026-03-03 14:02 UTC`."""
+    moment = moment.astimezone(UTC)
+    is_today = now is not None and moment.date() == now.astimezone(UTC).date()
+    return f"{moment:%H:%M} UTC" if is_today else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def join_names(names: Sequence[str], most: int = 10) -> str:
+    """The first `most` names, and how many more there are: `a, b and 3 more`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """Untrusted text as one line of printable characters, cut to `most` characters where that is given.
+
+    Runs of white space become one space. Control, direction and other unprintable characters are removed. A line that
+    was cut ends in an ellipsis.
+    """
+    # A bounded part of a long text is enough: only white space and unprintable characters are lost from it.
+    part = text if most is None else text[: most * 2]
+    line = " ".join("".join(c if c.isprintable() else " " if c.isspace() else "" for c in part).split())
+    if most is None or (len(line) <= most and len(text) <= most * 2):
+        return line
+    return line[: most - 1].rstrip() + "…"

@@ -1,0 +1,69 @@
+"""Text that people read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.model.text import format_duration, format_time, join_names, printable
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "two", "one"),
+    [
+        (-5, "0 s", "0 s"),
+        (59.9, "59 s", "59 s"),
+        (60, "1 min", "1 min"),
+        (3599, "59 min", "59 min"),
+        (3600, "1 h", "1 h"),
+        (11100, "3 h 5 min", "3 h"),
+        (86399, "23 h 59 min", "23 h"),
+        (86400, "1 day", "1 day"),
+        (2 * 86400 + 4 * 3600, "2 days 4 h", "2 days"),
+    ],
+)
+def test_format_duration(seconds: float, two: str, one: str) -> None:
+    assert (format_duration(seconds), format_duration(seconds, units=1)) == (two, one)
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (NOW - timedelta(hours=1), "14:09 UTC"),
+        ((NOW - timedelta(hours=1)).astimezone(timezone(timedelta(hours=9))), "14:09 UTC"),
+        (NOW - timedelta(days=11), "2026-03-03 15:09 UTC"),
+        (NOW - timedelta(days=365), "2025-03-14 15:09 UTC"),
+    ],
+)
+def test_format_time(moment: datetime, text: str) -> None:
+    assert format_time(moment, NOW) == text
+
+
+def test_without_a_present_time_the_date_is_always_there() -> None:
+    assert format_time(NOW) == "2026-03-14 15:09 UTC"
+
+
+def test_join_names() -> None:
+    assert join_names([]) == ""
+    assert join_names(["a", "b"], most=2) == "a, b"
+    assert join_names(["a", "b", "c"], most=2) == "a, b and 1 more"
+
+
+@given(st.text(), st.integers(min_value=1, max_value=50))
+def test_printable_is_one_line_within_its_limit(text: str, most: int) -> None:
+    for line in (printable(text), printable(text, most)):
+        assert line.isprintable()
+        assert line == line.strip()
+    assert len(printable(text, most)) <= most
+
+
+def test_printable_leaves_what_fits() -> None:
+    assert printable("a  b\nc") == printable("a  b\nc", 10) == "a b c"
+    assert printable("a\x1b[2Jb") == "a[2Jb"
+    assert printable("x" * 11, 10) == "x" * 9 + "…"
+    assert printable(" " * 100 + "x", 10) == "…"
