@@ -15,9 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
-from tentaculo.config.constraints import Check, Parse, Prepare
 from tentaculo.config.errors import ConfigError, ConfigFaults, KeyPath, did_you_mean
-from tentaculo.config.section import Section, keys_of
+from tentaculo.config.section import Check, Parse, Prepare, Section, keys_of
 from tentaculo.config.types import parse_flag
 
 AddFault = Callable[[KeyPath, str], None]
