@@ -1,19 +1,26 @@
-"""Write every file that is made of the declarations of the configuration keys: `make docs`."""
+"""Write every file that is made of the declarations of the configuration keys and of the limits: `make docs`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
+
 from tentaculo.config import example, json_schema
-from tentaculo.config.environment import variable_name
+from tentaculo.config.environment import LOOKUPS, variable_name
 from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
+from tentaculo.events.json_codec import DEPTH
+from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
+from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
+from tentaculo.server.connection import LINGER, MAX_FIELDS
+from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
+from tentaculo.upstream.pool import MAX_IDLE, MAX_IDLE_UNSAFE
+from tentaculo.upstream.response_reader import MAX_INTERIM
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 LIMITS = ROOT / "docs" / "limits.md"
-_BEGIN = "<!-- keys: begin (make docs) -->\n"
-_END = "<!-- keys: end -->\n"
 _TITLES = {
     ("services",): "### `[services.<name>]`",
     ("services", ANY, "routes"): "### `routes` of a service",
@@ -29,17 +36,20 @@ def rendered() -> dict[Path, str]:
     return {
         ROOT / "tentaculo.example.toml": example.text(f"docs/{example.SCHEMA_FILE}"),
         ROOT / "docs" / example.SCHEMA_FILE: json_schema.text(),
-        CONFIGURATION: _with_tables(CONFIGURATION, _key_tables()),
-        LIMITS: _with_tables(LIMITS, _limit_table()),
+        CONFIGURATION: _with_tables(CONFIGURATION, keys=_key_tables()),
+        LIMITS: _with_tables(LIMITS, keys=_limit_table(), fixed=_fixed_limit_table()),
     }
 
 
-def _with_tables(document: Path, lines: Iterator[str]) -> str:
-    """The text of `document` with `lines` between its two markers."""
-    before, rest = document.read_text(encoding="utf-8").split(_BEGIN)
-    _, after = rest.split(_END)
-    tables = "\n".join(lines)
-    return f"{before}{_BEGIN}\n{tables}\n{_END}{after}"
+def _with_tables(document: Path, **tables: Iterator[str]) -> str:
+    """The text of `document` with the lines of each table between the two markers that have its name."""
+    text = document.read_text(encoding="utf-8")
+    for name, lines in tables.items():
+        begin, end = f"<!-- {name}: begin (make docs) -->\n", f"<!-- {name}: end -->\n"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = "\n".join((f"{before}{begin}", *lines, f"{end}{after}"))
+    return text
 
 
 def _key_tables() -> Iterator[str]:
@@ -75,13 +85,58 @@ def _key_row(key: Key) -> str:
 
 
 def _limit_table() -> Iterator[str]:
-    yield "| key | default | unit | what happens beyond the limit |"
-    yield "|---|---|---|---|"
+    yield "| key | limit | default | unit | what happens beyond the limit |"
+    yield "|---|---|---|---|---|"
     # The table of the limits comes before the limits of [server].
     for key in sorted(walk(), key=lambda key: key.path[0] != "limits"):
         if key.doc.beyond:
             zero = f" ({key.doc.zero})" if key.doc.zero and key.declared.default == 0 else ""
-            yield f"| `{'.'.join(key.path)}` | {key.default}{zero} | {key.doc.unit} | {key.doc.beyond} |"
+            yield f"| `{'.'.join(key.path)}` | {key.doc.meaning} | {key.default}{zero} | {key.doc.unit} | {key.doc.beyond} |"
+    yield ""
+
+
+def _fixed_limit_table() -> Iterator[str]:
+    """The limits that are constants of the code."""
+    rows = (
+        ("header fields of a request", MAX_FIELDS, "431 `headers_too_large`"),
+        (
+            "chunk extensions and trailers of a request",
+            f"{MAX_CHUNK_EXCESS} bytes, and {CHUNK_COST} for each byte of payload",
+            "400 `bad_request`",
+        ),
+        (
+            "a chunk-size line of a service, with its extensions",
+            f"{MAX_CHUNK_LINE} bytes",
+            "502, or the response is cut",
+        ),
+        ("trailers of a service", f"{MAX_TRAILERS} bytes", "the response is cut"),
+        ("interim (1xx) responses to one request", MAX_INTERIM, "502 `bad_response`"),
+        (
+            "pipelined requests of one client",
+            f"{MAX_MSG_QUEUE_SIZE} are read ahead",
+            "the gateway reads no more until one of them is served",
+        ),
+        ("nesting levels of the JSON of an event", DEPTH, "400, or an error frame"),
+        (
+            "silence before TCP keepalive probes the peer",
+            f"{IDLE} seconds, then {COUNT} probes every {INTERVAL} seconds",
+            "the connection ends; a tunnel ends on both sides",
+        ),
+        (
+            "idle time of an upstream connection that is used again",
+            f"{MAX_IDLE:g} seconds; {MAX_IDLE_UNSAFE:g} second for a request that cannot be repeated",
+            "the gateway opens a new connection",
+        ),
+        (
+            "DNS lookups at the same time",
+            f"{LOOKUPS}, or half of `UV_THREADPOOL_SIZE` if the environment sets it",
+            "the next lookup waits",
+        ),
+        ("a refused client that still sends", f"{LINGER:g} seconds", "its connection closes"),
+    )
+    yield "| what | limit | what happens beyond |"
+    yield "|---|---|---|"
+    yield from (f"| {what} | {limit} | {beyond} |" for what, limit, beyond in rows)
     yield ""
 
 

@@ -39,7 +39,7 @@ from tentaculo.web.incident_json import incident_shape, window_shape
 
 T = TypeVar("T")
 
-_MOST = 500
+_MAX_ROWS = 500
 
 
 def show_incidents(file: Path | None, *, number: int | None, is_open: bool | None, limit: int, as_json: bool) -> None:
@@ -47,7 +47,7 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
     config = load(file).config
     now = utc_now()
     if number is None:
-        found: list[Incident] = _ask(config, partial(store.newest, limit=limit, is_open=is_open))
+        found: list[Incident] = _query(config, partial(store.newest, limit=limit, is_open=is_open))
         if as_json:
             click.echo(msgspec.json.encode([incident_shape(one) for one in found]))
         elif found:
@@ -55,17 +55,17 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
         else:
             click.echo("There are no open incidents." if is_open else "There are no incidents.")
         return
-    incident, notes = _there(number, _ask(config, partial(_one, number)))
+    incident, notes = _existing(number, _query(config, partial(_with_notes, number)))
     if as_json:
         click.echo(msgspec.json.encode(incident_shape(incident, notes)))
     else:
-        _print(_whole(incident, notes, now))
+        _print(_details(incident, notes, now))
 
 
 def add_note(file: Path | None, number: int, author: str, text: str) -> None:
     """Add a note to an incident. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
-    author, text = _entered(lambda: incident_input.note(author, text))
+    author, text = _validated(lambda: incident_input.note(author, text))
 
     def add(connection: Connection) -> Incident | None:
         incident = store.find(connection, number)
@@ -73,7 +73,7 @@ def add_note(file: Path | None, number: int, author: str, text: str) -> None:
             store.add_note(connection, number, author, text, utc_now())
         return incident
 
-    _there(number, _ask(config, add))
+    _existing(number, _query(config, add))
     click.echo(f"The note was added to incident {number}.")
 
 
@@ -90,7 +90,7 @@ def add_window(
     """Plan a maintenance window. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
     now = utc_now()
-    window = _entered(
+    window = _validated(
         lambda: incident_input.window(
             services,
             reason,
@@ -102,7 +102,7 @@ def add_window(
             author=author,
         )
     )
-    click.echo(_plan(_ask(config, partial(maintenance.add_window, window=window)), now))
+    click.echo(_plan(_query(config, partial(maintenance.add_window, window=window)), now))
 
 
 def show_windows(file: Path | None, *, as_json: bool) -> None:
@@ -110,7 +110,7 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
     config = load(file).config
     now = utc_now()
     calendar = MaintenanceCalendar(config.maintenance, config.services)
-    calendar.take(_ask(config, partial(maintenance.windows, after=now, limit=_MOST)))
+    calendar.take(_query(config, partial(maintenance.windows, after=now, limit=_MAX_ROWS)))
     found = calendar.windows(now)
     if as_json:
         click.echo(msgspec.json.encode([window_shape(one, now) for one in found]))
@@ -122,7 +122,7 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
 
 def end_window(file: Path | None, number: int) -> None:
     """End or cancel a maintenance window. Raises ConfigError, FaultError and StartError."""
-    window = _ask(load(file).config, partial(maintenance.end_window, number=number, now=utc_now()))
+    window = _query(load(file).config, partial(maintenance.end_window, number=number, now=utc_now()))
     if window is None:
         raise FaultError(f"there is no current or planned maintenance window {number}")
     click.echo(f"Maintenance {number} of {_services(window)} is over.")
@@ -136,44 +136,44 @@ def try_alerts(file: Path | None) -> bool:
     from tentaculo.incidents.notifier import channels
 
     config = load(file).config
-    found = channels(config)
-    if not found:
+    configured = channels(config)
+    if not configured:
         raise FaultError("there are no alert channels: neither alerts.webhooks nor alerts.apprise is configured")
     page = f"{config.alerts.page or local_url(*config.server.addresses[0])}/status"
     message = trial_message(f"msg_{secrets.token_hex(12)}", page, utc_now())
-    return all(uvloop.run(_send(found, message)))
+    return all(uvloop.run(_send(configured, message)))
 
 
-async def _send(found: Sequence[Channel], message: Message) -> list[bool]:
+async def _send(configured: Sequence[Channel], message: Message) -> list[bool]:
     async def send(channel: Channel) -> bool:
         delivery: Delivery = await channel.send(message)
         await channel.close()
         click.echo(f"{'✓' if delivery.is_done else '✗'} {channel.name:<20} {delivery.words}")
         return delivery.is_done
 
-    return list(await asyncio.gather(*map(send, found)))
+    return list(await asyncio.gather(*map(send, configured)))
 
 
-def _ask(config: Config, work: Callable[[Connection], T]) -> T:
+def _query(config: Config, work: Callable[[Connection], T]) -> T:
     try:
         return once(database_url(config), work)
     except StoreUnavailable as error:
         raise StartError(error.detail or error.failure.title) from None
 
 
-def _entered(judge: Callable[[], T]) -> T:
+def _validated(validate: Callable[[], T]) -> T:
     try:
-        return judge()
+        return validate()
     except InvalidInputError as error:
         raise FaultError(str(error)) from None
 
 
-def _one(number: int, connection: Connection) -> tuple[Incident, list[Note]] | None:
+def _with_notes(number: int, connection: Connection) -> tuple[Incident, list[Note]] | None:
     incident = store.find(connection, number)
-    return None if incident is None else (incident, store.notes(connection, [number], _MOST))
+    return None if incident is None else (incident, store.notes(connection, [number], _MAX_ROWS))
 
 
-def _there(number: int, found: T | None) -> T:
+def _existing(number: int, found: T | None) -> T:
     if found is None:
         raise FaultError(f"there is no incident {number}")
     return found
@@ -191,7 +191,7 @@ def _line(incident: Incident, now: datetime) -> str:
     return f"{incident.id}  {state}  {format_time(incident.started_at)}  {lasted:>12}  {incident.root}{others}: {printable(incident.reason)}"
 
 
-def _whole(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterator[str]:
+def _details(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterator[str]:
     yield _line(incident, now)
     if incident.affected:
         yield f"  also affected: {', '.join(incident.affected)}"

@@ -211,8 +211,8 @@ def truth(file: Path | None, output: Path, as_json: bool, compose_file: Path | N
     from tentaculo.cli.truth import command
 
     with report_config_errors():
-        is_well = command.truth(file, output, as_json=as_json, compose=compose_file)
-    sys.exit(0 if is_well else EXIT_FINDING)
+        passed = command.truth(file, output, as_json=as_json, compose=compose_file)
+    sys.exit(0 if passed else EXIT_FINDING)
 
 
 @cli.group()

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from tentaculo.config.constraints import NOT_EMPTY, Check, at_least, at_most
-from tentaculo.config.section import Doc, Section
+from tentaculo.config.section import NOT_EMPTY, Check, Doc, Section, at_least, at_most
 from tentaculo.config.types import AnySecret, Origin, Pause, Seconds, Secret
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins

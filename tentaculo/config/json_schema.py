@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from tentaculo.config.constraints import Check, JsonSchema, Parse, Prepare
 from tentaculo.config.key_reference import Key, section_of, walk
 from tentaculo.config.schema import Config
-from tentaculo.config.section import Section
+from tentaculo.config.section import Check, JsonSchema, Parse, Prepare, Section
 from tentaculo.config.types import Secret
 
 _TYPES: dict[Any, str] = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean"}

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, time
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from tentaculo.config.constraints import NOT_EMPTY, Check, Parse, at_most_long
-from tentaculo.config.section import Doc, Section
+from tentaculo.config.section import NOT_EMPTY, Check, Doc, Parse, Section, at_most_long
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """In the order of `date.weekday()`."""

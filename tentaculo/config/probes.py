@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tentaculo.config import conditions
 from tentaculo.config.conditions import Condition
-from tentaculo.config.constraints import NOT_EMPTY, Parse, at_least, at_most, at_most_long
-from tentaculo.config.section import Doc, Section
+from tentaculo.config.section import NOT_EMPTY, Doc, Parse, Section, at_least, at_most, at_most_long
 from tentaculo.config.types import Seconds, Share
 
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")

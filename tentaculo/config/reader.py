@@ -15,18 +15,17 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
-from tentaculo.config.constraints import Check, Parse, Prepare
 from tentaculo.config.errors import ConfigError, ConfigFaults, KeyPath, did_you_mean
-from tentaculo.config.section import Section, keys_of
+from tentaculo.config.section import Check, Parse, Prepare, Section, keys_of
 from tentaculo.config.types import parse_flag
 
-Note = Callable[[KeyPath, str], None]
+AddFault = Callable[[KeyPath, str], None]
 """Receives each fault: its path and a message."""
-Reader = Callable[[Any, KeyPath, Note], Any]
+Reader = Callable[[Any, KeyPath, AddFault], Any]
 """Returns the value for the data at a path, or reports its faults and returns REFUSED."""
 
 REFUSED: Final = object()
-"""In place of a value that has a fault."""
+"""Stands for a value that has a fault."""
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -45,8 +44,8 @@ def read(section: type[AnySection], data: Mapping[str, Any]) -> AnySection:
     value = reader_for(section)(data, (), faults.add)
     if value is REFUSED:
         raise ConfigError(list(faults))
-    made: AnySection = value
-    return made
+    section_value: AnySection = value
+    return section_value
 
 
 @cache
@@ -54,7 +53,7 @@ def reader_for(form: Any) -> Reader:
     """The reader for values of `form`. Raises TypeError for an unsupported type."""
     origin, args = get_origin(form), get_args(form)
     if origin is Annotated:
-        return _marked(args[0], args[1:])
+        return _constrained(args[0], args[1:])
     if origin in (typing.Union, types.UnionType) and len(args) == 2 and type(None) in args:
         return _optional(next(arg for arg in args if arg is not type(None)))
     if origin is Literal:
@@ -71,41 +70,41 @@ def reader_for(form: Any) -> Reader:
 
 
 def _calling(function: Callable[[Any], Any]) -> Reader:
-    def read_value(data: Any, place: KeyPath, note: Note) -> Any:
+    def read_value(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
         try:
             return function(data)
         except ValueError as error:
-            note(place, str(error))
+            add_fault(path, str(error))
             return REFUSED
 
     return read_value
 
 
-def _marked(form: Any, marks: tuple[Any, ...]) -> Reader:
-    made = [mark.function for mark in marks if isinstance(mark, Parse)]
-    inner = _calling(made[0]) if made else reader_for(form)
-    before = [_calling(mark.function) for mark in marks if isinstance(mark, Prepare)]
-    after = [_calling(mark.function) for mark in marks if isinstance(mark, Check)]
+def _constrained(form: Any, constraints: tuple[Any, ...]) -> Reader:
+    parse = [constraint.function for constraint in constraints if isinstance(constraint, Parse)]
+    inner = _calling(parse[0]) if parse else reader_for(form)
+    before = [_calling(constraint.function) for constraint in constraints if isinstance(constraint, Prepare)]
+    after = [_calling(constraint.function) for constraint in constraints if isinstance(constraint, Check)]
     steps = (*before, inner, *after)
-    return inner if len(steps) == 1 else _in_turn(steps)
+    return inner if len(steps) == 1 else _in_order(steps)
 
 
-def _in_turn(steps: tuple[Reader, ...]) -> Reader:
-    def read_marked(data: Any, place: KeyPath, note: Note) -> Any:
+def _in_order(steps: tuple[Reader, ...]) -> Reader:
+    def read_steps(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
         for step in steps:
-            data = step(data, place, note)
+            data = step(data, path, add_fault)
             if data is REFUSED:
                 break
         return data
 
-    return read_marked
+    return read_steps
 
 
 def _optional(form: Any) -> Reader:
     inner = reader_for(form)
 
-    def read_optional(data: Any, place: KeyPath, note: Note) -> Any:
-        return None if data is None else inner(data, place, note)
+    def read_optional(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
+        return None if data is None else inner(data, path, add_fault)
 
     return read_optional
 
@@ -114,10 +113,10 @@ def _literal(words: tuple[str, ...]) -> Reader:
     *first, last = map(repr, words)
     message = f"must be one of {', '.join(first)} or {last}"
 
-    def read_word(data: Any, place: KeyPath, note: Note) -> Any:
+    def read_word(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
         if isinstance(data, str) and data in words:
             return str(data)
-        note(place, message)
+        add_fault(path, message)
         return REFUSED
 
     return read_word
@@ -126,11 +125,11 @@ def _literal(words: tuple[str, ...]) -> Reader:
 def _list(form: Any) -> Reader:
     inner = reader_for(form)
 
-    def read_list(data: Any, place: KeyPath, note: Note) -> Any:
+    def read_list(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
         if not isinstance(data, list | tuple):
-            note(place, "must be a list")
+            add_fault(path, "must be a list")
             return REFUSED
-        values = [inner(item, (*place, index), note) for index, item in enumerate(data)]
+        values = [inner(item, (*path, index), add_fault) for index, item in enumerate(data)]
         return REFUSED if REFUSED in values else tuple(values)
 
     return read_list
@@ -139,15 +138,15 @@ def _list(form: Any) -> Reader:
 def _names(key_form: Any, form: Any) -> Reader:
     name, inner = reader_for(key_form), reader_for(form)
 
-    def read_names(data: Any, place: KeyPath, note: Note) -> Any:
+    def read_names(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
         if not isinstance(data, dict):
-            note(place, "must be a table")
+            add_fault(path, "must be a table")
             return REFUSED
         values = {}
         is_valid = True
         for key, item in data.items():
-            here = (*place, str(key))
-            read_key, value = name(key, here, note), inner(item, here, note)
+            here = (*path, str(key))
+            read_key, value = name(key, here, add_fault), inner(item, here, add_fault)
             is_valid = is_valid and read_key is not REFUSED and value is not REFUSED
             values[read_key] = value
         return values if is_valid else REFUSED
@@ -160,27 +159,27 @@ def _section(section: type[Section]) -> Reader:
     readers = {name: reader_for(key.form) for name, key in keys.items()}
     required = [name for name, key in keys.items() if key.is_required]
 
-    def read_section(data: Any, place: KeyPath, note: Note) -> Any:
+    def read_section(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
         if isinstance(data, section):
             return data
         if not isinstance(data, dict):
-            note(place, "must be a table")
+            add_fault(path, "must be a table")
             return REFUSED
         values = {}
         is_valid = True
         for name, item in data.items():
-            here = (*place, str(name))
+            here = (*path, str(name))
             if name not in readers:
-                note(here, "unknown key" + did_you_mean(str(name), keys))
+                add_fault(here, "unknown key" + did_you_mean(str(name), keys))
                 is_valid = False
                 continue
-            values[name] = value = readers[name](item, here, note)
+            values[name] = value = readers[name](item, here, add_fault)
             is_valid = is_valid and value is not REFUSED
         for name in required:
             if name not in data:
-                note((*place, name), "is required")
+                add_fault((*path, name), "is required")
                 is_valid = False
-        return _checked(section(**values), place, note) if is_valid else REFUSED
+        return _checked(section(**values), path, add_fault) if is_valid else REFUSED
 
     return read_section
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tentaculo.config.alerts import AlertSettings, IncidentSettings
-from tentaculo.config.constraints import at_least, at_most
 from tentaculo.config.maintenance import MaintenanceSettings
 from tentaculo.config.reader import read
-from tentaculo.config.section import INTERNAL, Doc, Section
+from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
 from tentaculo.config.services import ServiceSettings
 from tentaculo.config.types import (
     Bytes,

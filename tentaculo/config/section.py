@@ -5,16 +5,23 @@
 A key is declared once. The environment's names, the text of `tentaculo init`, `tentaculo.example.toml`, the tables of
 `docs/configuration.md` and `docs/limits.md` and the JSON Schema are made of the declarations; `make docs` writes the
 files. A new key therefore touches three files by hand: its declaration, the module that uses it, and a test.
+
+A constraint stands beside the type too. Its function receives a value and returns the value to use, or raises
+ValueError. The error text names the fault and never repeats the value. `schema` holds the JSON Schema keywords that
+say the same to an editor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Final, Self, get_args, get_origin, get_type_hints
 
 import msgspec
+
+JsonSchema = dict[str, Any]
 
 INTERNAL: Final = object()
 """Marks a field that the loader sets; in a file it is an unknown key."""
@@ -68,7 +75,7 @@ class Declared:
     """A key as its section declares it."""
 
     form: Any
-    """Its type, with the constraints of `constraints.py`."""
+    """Its type, with its constraints."""
     doc: Doc
     default: Any
     """UNSET where the key is required."""
@@ -84,16 +91,93 @@ def keys_of(section: type[Section]) -> Mapping[str, Declared]:
     """The keys that a file may set, in the order of their declaration. Raises TypeError for a key without Doc."""
     hints = get_type_hints(section, include_extras=True)
     keys = {}
-    for field in msgspec.structs.fields(section):
-        form = hints[field.name]
+    for one in msgspec.structs.fields(section):
+        form = hints[one.name]
         notes = get_args(form)[1:] if get_origin(form) is Annotated else ()
         if INTERNAL in notes:
             continue
         doc = next((note for note in notes if isinstance(note, Doc)), None)
         if doc is None:
-            raise TypeError(f"{section.__name__}.{field.name} has no Doc")
-        default = UNSET if field.required else field.default
-        if field.default_factory is not msgspec.NODEFAULT:
-            default = field.default_factory()
-        keys[field.name] = Declared(form, doc, default)
+            raise TypeError(f"{section.__name__}.{one.name} has no Doc")
+        default = UNSET if one.required else one.default
+        if one.default_factory is not msgspec.NODEFAULT:
+            default = one.default_factory()
+        keys[one.name] = Declared(form, doc, default)
     return keys
+
+
+def _keywords() -> JsonSchema:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Parse:
+    """`function` makes the value of what the file holds, of any type. The declared type is not checked."""
+
+    function: Callable[[Any], Any]
+    schema: JsonSchema = field(default_factory=_keywords, compare=False)
+    """Schema of what the file holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """`function` changes what the file holds, of any type, before its type is checked."""
+
+    function: Callable[[Any], Any]
+    schema: JsonSchema = field(default_factory=_keywords, compare=False)
+    """Schema of what a file may hold instead of the declared type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`function` checks the value after its type is checked."""
+
+    function: Callable[[Any], Any]
+    schema: JsonSchema = field(default_factory=_keywords, compare=False)
+    """Keywords that are added to the schema of the type."""
+
+
+def at_least(bound: float) -> Check:
+    """A number that is at least `bound`."""
+    return _bounded(operator.ge, bound, "at least", "minimum")
+
+
+def at_most(bound: float) -> Check:
+    """A number that is at most `bound`."""
+    return _bounded(operator.le, bound, "at most", "maximum")
+
+
+def more_than(bound: float) -> Check:
+    """A number that is more than `bound`."""
+    return _bounded(operator.gt, bound, "more than", "exclusiveMinimum")
+
+
+def at_most_long(length: int) -> Check:
+    """Text of at most `length` characters."""
+
+    def check(value: str) -> str:
+        if len(value) > length:
+            raise ValueError(f"has more than {length} characters")
+        return value
+
+    return Check(check, {"maxLength": length})
+
+
+def _not_empty(value: Any) -> Any:
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+NOT_EMPTY = Check(_not_empty, {"minLength": 1, "minItems": 1})
+"""Text with at least one character, or a list with at least one item."""
+
+
+def _bounded(holds: Callable[[float, float], bool], bound: float, words: str, keyword: str) -> Check:
+    def check(value: float) -> float:
+        # Every comparison with NaN is false, so NaN is within no bound.
+        if not holds(value, bound):
+            raise ValueError(f"must be {words} {bound:.12g}")
+        return value
+
+    return Check(check, {keyword: bound})

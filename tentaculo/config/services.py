@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from tentaculo.config.constraints import at_least, more_than
 from tentaculo.config.probes import ProbeSettings
-from tentaculo.config.section import INTERNAL, Doc, Section
+from tentaculo.config.section import INTERNAL, Doc, Section, at_least, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
     Bytes,

@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from tentaculo.config.constraints import (
+from tentaculo.config.section import (
     NOT_EMPTY,
     Check,
     Parse,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import date
+import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
 from tentaculo.config.environment import variable_name
 from tentaculo.config.errors import ConfigError
-from tentaculo.config.key_reference import ANY, walk
+from tentaculo.config.json_schema import schema
+from tentaculo.config.key_reference import ANY, Key, walk
 from tentaculo.config.loader import load_tables
+from tentaculo.config.reader import REFUSED, reader_for
 from tests.support.config import SECRET
 
 PATHS = [key.path for key in walk()]
@@ -71,3 +75,53 @@ def test_a_configuration_or_its_faults(data: dict[str, Any], environ: dict[str, 
         # One line for each fault, and at least one.
         shown = tuple(map(str, error.faults)) or ("no fault\nat all",)
     assert not any("\n" in line or SECRET in line for line in shown)
+
+
+EDITOR_VALUES = st.one_of(
+    SCALARS,
+    st.integers(-2, 600),
+    st.floats(0, 1),
+    st.sampled_from(
+        [
+            "GET",
+            "http",
+            "tls",
+            "none",
+            "info",
+            "10.0.0.0/8",
+            "200-299",
+            "a.b == 1",
+            "whsec_" + 32 * "A",
+            "sha256:" + 64 * "a",
+            "sqlite:///a",
+            "tgram://a/b",
+            "02:00-04:30",
+            "Europe/Madrid",
+            "mon",
+            "2026-12-01T02:00:00Z",
+            datetime(2026, 12, 1, tzinfo=UTC),
+        ]
+    ),
+)
+EDITOR_INPUTS = st.one_of(
+    EDITOR_VALUES,
+    st.lists(EDITOR_VALUES, max_size=2),
+    st.dictionaries(st.sampled_from(["X-A", "phone", "a b", ""]), EDITOR_VALUES, max_size=2),
+)
+
+
+def schema_of(key: Key) -> dict[str, Any]:
+    """What the JSON Schema says of one key."""
+    found = schema()
+    for step in key.path:
+        found = found.get("items") or found["additionalProperties"] if step == ANY else found["properties"][step]
+    return found
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.sampled_from([key for key in walk() if not key.is_section]), EDITOR_INPUTS)
+def test_an_editor_marks_no_value_that_the_loader_accepts(key: Key, value: Any) -> None:
+    read = reader_for(key.declared.form)(value, (), lambda path, message: None)
+    if read is not REFUSED:
+        # Editors see a time as text.
+        assert Draft7Validator(schema_of(key)).is_valid(json.loads(json.dumps(value, default=datetime.isoformat)))

@@ -13,19 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tentaculo.config.constraints import (
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.reader import REFUSED, EnvironmentText, read, reader_for
+from tentaculo.config.section import (
+    INTERNAL,
     NOT_EMPTY,
+    UNSET,
     Check,
+    Doc,
     Parse,
     Prepare,
+    Section,
     at_least,
     at_most,
     at_most_long,
+    keys_of,
     more_than,
 )
-from tentaculo.config.errors import ConfigError
-from tentaculo.config.reader import REFUSED, EnvironmentText, read, reader_for
-from tentaculo.config.section import INTERNAL, UNSET, Doc, Section, keys_of
 from tentaculo.config.types import AnySecret, Secret
 from tests.config.test_any_input import VALUES
 

@@ -25,7 +25,7 @@ from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
 
 _MOST_COMPOSE = 1024 * 1024
-"""Bytes of a compose file, ten times as many as large ones have."""
+"""Largest compose file, in bytes: ten times the size of a large one."""
 
 
 def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Path | None = None) -> bool:
@@ -75,7 +75,7 @@ def _compare(config: Config, file: Path) -> report.Comparison:
         mark = getattr(error, "problem_mark", None)
         raise FaultError(f"{file} is not YAML{f': line {mark.line + 1}' if mark else ''}") from None
     except (compose_file.ComposeError, ValueError, RecursionError) as error:
-        reason = error if isinstance(error, compose_file.ComposeError) else "it holds what YAML has no value for"
+        reason = error if isinstance(error, compose_file.ComposeError) else "it contains an invalid YAML value"
         raise FaultError(f"{file} is not a compose file: {reason}") from None
     return report.Comparison(str(file), drift.compare(health.with_gateway(config), declared, own=GATEWAY_NAME))
 
@@ -89,7 +89,7 @@ def _write(output: Path, text: str) -> None:
 
 
 def _bring_up_to_date(config: Config, results: Sequence[ServiceView], now: datetime) -> dict[str, Any] | None:
-    """How many rows of the table were written and which of its columns; None where that failed, which is told."""
+    """The number of written rows and the written columns; None after a failure, with a warning."""
     try:
         written = write_services(database_url(config), results, now)
     except StoreUnavailable as error:

@@ -1,8 +1,8 @@
-"""What a compose file declares of its services: names, ports and health checks, as far as it can be read from the file.
+"""Reads the services of a compose file: names, ports and health checks, as far as the file shows them.
 
 The forms are those of the Compose specification, `ports`, `expose` and `healthcheck` of
-https://github.com/compose-spec/compose-spec/blob/main/05-services.md. Variables have the defaults that the file gives
-them; what another file adds (`include`, `extends`, an override, an image's own HEALTHCHECK) is not seen.
+https://github.com/compose-spec/compose-spec/blob/main/05-services.md. Variables have the defaults in
+the file. Additions by other files (`include`, `extends`, an override, the HEALTHCHECK of an image) are not read.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MOST_PORTS = 256
 
 
 class ComposeError(ValueError):
-    """The file is not a compose file; the message says why, for people."""
+    """The file is not a compose file. The message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComposeHealthcheck:
-    """Where a health check asks."""
+    """Target of a health check."""
 
     port: int | None
     path: str
@@ -41,15 +41,15 @@ class ComposeService:
 
     name: str
     hosts: frozenset[str]
-    """The names under which other containers reach it."""
+    """Host names of the service for other containers."""
     inner: frozenset[int]
-    """The TCP ports that it says it listens on; it may listen on others too."""
+    """TCP ports that the file declares. The service may listen on others too."""
     published: Mapping[int, int]
-    """Ports of the host, and which of the container's each leads to."""
+    """Port of the host → port of the container."""
     check: ComposeHealthcheck | None
-    """None where there is no health check, or one that asks no address."""
+    """None if there is no health check, or one without a URL."""
     is_unchecked: bool
-    """Whether the file has no health check for it, or switches it off."""
+    """Whether the file has no health check for the service, or disables it."""
 
 
 def read(document: object) -> dict[str, ComposeService]:
@@ -86,12 +86,12 @@ def _hosts(name: str, service: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def _mapping(port: object) -> Iterator[tuple[int | None, int]]:
-    """The pairs of host and container port that one entry of `ports` stands for."""
+    """The pairs of host and container port in one entry of `ports`."""
     if isinstance(port, Mapping):
         host, container = _plain(port.get("published", "")), _plain(port.get("target", ""))
         protocol = _plain(port.get("protocol", "tcp"))
     else:
-        # [address:][host:]container[/protocol]; an IPv6 address stands in brackets.
+        # [address:][host:]container[/protocol]; an IPv6 address has brackets.
         rest, _, protocol = _plain(port).partition("/")
         address, _, container = rest.rpartition(":")
         host = address.rpartition(":")[2]
@@ -103,7 +103,7 @@ def _mapping(port: object) -> Iterator[tuple[int | None, int]]:
 
 
 def _span(text: str) -> list[int]:
-    """`8000` or `8000-8003`; nothing for what is neither, or for more than any service listens on."""
+    """The ports of `8000` or `8000-8003`; empty for other text and for a very long range."""
     found = _PORTS.fullmatch(text.strip())
     if found is None:
         return []
@@ -112,7 +112,7 @@ def _span(text: str) -> list[int]:
 
 
 def _check(service: Mapping[Any, Any]) -> tuple[ComposeHealthcheck | None, bool]:
-    """Where the health check asks, and whether there is none."""
+    """Target of the health check, and whether there is none."""
     check = service.get("healthcheck")
     test = check.get("test") if isinstance(check, Mapping) else None
     words = [_plain(word) for word in (test if isinstance(test, list) else [test] if test else [])]
@@ -130,7 +130,7 @@ def _check(service: Mapping[Any, Any]) -> tuple[ComposeHealthcheck | None, bool]
 
 
 def _environment(service: Mapping[Any, Any]) -> dict[str, str]:
-    """Of a service, whose image may ask where a variable says, as that of Tentáculo Link does."""
+    """Variables of a service. The image of Tentáculo Link has the URL of its health check in one."""
     stated = service.get("environment")
     if isinstance(stated, Mapping):
         return {str(name): _plain(value) for name, value in stated.items() if value is not None}
@@ -143,6 +143,6 @@ def _list(value: object) -> list[object]:
 
 
 def _plain(value: object) -> str:
-    """A scalar as text, with the file's own default for each variable, and nothing for one without."""
+    """A scalar as text. Each variable has its default in the file, or is empty without one."""
     text = str(value) if isinstance(value, str | int) else ""
     return _VARIABLE.sub(lambda found: "$" if found[0] == "$$" else found["default"] or "", text)

@@ -1,7 +1,7 @@
-"""Drift: where the declared services and a compose file do not say the same. Pure.
+"""Drift: differences between the configured services and a compose file. Pure.
 
-A difference is only told where both say something: a compose file need not name a port that containers use among
-themselves, nor a health check that its image has.
+A difference is reported only if both sides have a value. A compose file may omit a port that only containers use, and
+a health check that the image has.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from tentaculo.model.endpoint import Endpoint
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One service, as the configuration and as the compose file have it."""
+    """One service in the configuration and in the compose file."""
 
     service: str
     ports: tuple[int, ...]
-    """Where the configuration expects it; empty where it is not configured."""
+    """Ports in the configuration; empty if it is not configured."""
     compose_ports: tuple[str, ...]
-    """What the compose file says: `8001`, and `18001→8001` where the host has another."""
+    """Ports in the compose file: `8001`, or `18001→8001` if the port of the host differs."""
     health: tuple[str, ...]
     compose_check: str
-    """Where the compose file's health check asks; empty where it has none, `?` where that cannot be seen."""
+    """Target of the health check in the compose file; empty if there is none, `?` if the file does not show it."""
     differences: tuple[str, ...]
-    """In words; none where the two agree."""
+    """The differences in words; empty if both agree."""
 
 
 def compare(config: Config, declared: Mapping[str, ComposeService], *, own: str) -> list[Drift]:
-    """Each service of either, those of the configuration first. `own` is the gateway, which knows where it listens."""
+    """Every service of both sides, those of the configuration first. `own` is the name of the gateway."""
     found: list[Drift] = []
     matched: set[str] = set()
     for service in config.services.values():
@@ -52,7 +52,7 @@ def compare(config: Config, declared: Mapping[str, ComposeService], *, own: str)
 
 
 def _counterpart(service: ServiceSettings, declared: Mapping[str, ComposeService]) -> ComposeService | None:
-    """By the service's name or an alias of it, else by the host name at which it is asked."""
+    """The compose service with the same name or alias, or else with the host name of an endpoint."""
     names = {_folded(name) for name in (service.name, *service.aliases)}
     for theirs in declared.values():
         if _folded(theirs.name) in names:
@@ -62,7 +62,7 @@ def _counterpart(service: ServiceSettings, declared: Mapping[str, ComposeService
 
 
 def _folded(name: str) -> str:
-    # A host name may not have an underscore, so the two are used for one another.
+    # A host name may not contain an underscore, so files write - in its place.
     return name.lower().replace("_", "-")
 
 
@@ -110,7 +110,7 @@ def _check_differences(service: ServiceSettings, theirs: ComposeService) -> Iter
 
 
 def _is_local(host: str) -> bool:
-    """Whether the host's own ports are asked: an address, or `localhost`."""
+    """Whether the endpoint is a port of this host: an IP address, or `localhost`."""
     try:
         ip_address(host)
     except ValueError:

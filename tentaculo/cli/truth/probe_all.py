@@ -20,18 +20,18 @@ PATH_TIMEOUT = 3.0
 
 
 def is_failure(view: ServiceView) -> bool:
-    """Whether a service that should be on is broken; one that is off on purpose is not."""
+    """Whether an enabled service is down."""
     return view.health is Health.DOWN
 
 
 async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) -> list[ServiceView]:
     """Probe the gateway and every service once, all at the same time.
 
-    `on_result` gets each service as soon as all its addresses have answered or failed. The list has the gateway
-    first, then the order of the configuration. The gateway is left out where its port is not known (0).
+    `on_result` receives each service when the probes of all its endpoints are done. The list has the gateway first,
+    then the order of the configuration. It omits the gateway if its port is not known (0).
     """
-    fleet = with_gateway(config)
-    board = Board(fleet, now=utc_now)
+    extended = with_gateway(config)
+    board = Board(extended, now=utc_now)
     tasks = TaskGroup("truth")
 
     async def examine(service: ServiceSettings, prober: Prober) -> None:
@@ -40,10 +40,10 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
                 board.accept_result(result)
         on_result(board.service(service.name))
 
-    async with Prober(fleet, path_timeout=PATH_TIMEOUT) as prober:
+    async with Prober(extended, path_timeout=PATH_TIMEOUT) as prober:
         try:
             await asyncio.gather(
-                *(tasks.start(examine(service, prober), service.name) for service in fleet.services.values())
+                *(tasks.start(examine(service, prober), service.name) for service in extended.services.values())
             )
         finally:
             await tasks.close()
@@ -51,7 +51,7 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
 
 
 def with_gateway(config: Config) -> Config:
-    """`config` with the gateway itself as the first of its services, where its port is known."""
+    """`config` with the gateway itself as the first service, if its port is known."""
     address = _own_address(config.server)
     if address is None or GATEWAY_NAME in config.services:
         return config
@@ -60,7 +60,7 @@ def with_gateway(config: Config) -> Config:
 
 
 def _own_address(server: ServerSettings) -> str | None:
-    """Where this machine reaches the gateway, None where the port is left to chance."""
+    """URL of the gateway on this machine; None if it takes any free port."""
     host, port = server.host, str(server.port)
     if server.listen:
         host, _, port = server.listen[0].rpartition(":")
