@@ -124,7 +124,7 @@ class Hub:
         for subscriber in listeners:
             if not subscriber.offer(frame):
                 self.cut_off += 1
-                log.warning("slow subscriber cut off", client_id=subscriber.client_id, waiting=self._queue)
+                log.warning("slow subscriber disconnected", client_id=subscriber.client_id, waiting=self._queue)
                 subscriber.finish(End.TOO_SLOW)
 
     async def close(self) -> None:
@@ -139,4 +139,4 @@ class Hub:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._empty.wait()
         except TimeoutError:
-            log.warning("subscribers did not leave in time", left=len(self._subscribers))
+            log.warning("subscribers did not disconnect in time", left=len(self._subscribers))

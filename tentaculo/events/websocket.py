@@ -72,7 +72,7 @@ class EventSocketHandler:
             log.debug("subscriber connected", client_id=subscriber.client_id)
             await self._serve(socket, subscriber)
         except ConnectionError:
-            log.debug("subscriber left abruptly", client_id=subscriber.client_id)
+            log.debug("subscriber disconnected without a close frame", client_id=subscriber.client_id)
         finally:
             self._hub.unsubscribe(subscriber)
             if transport is not None:

@@ -168,7 +168,7 @@ class IncidentRepository:
             async with asyncio.timeout(OPEN_WAIT):
                 await self._visit()
         except TimeoutError:
-            log.warning("incidents not read yet", waited=OPEN_WAIT)
+            log.warning("open incidents not read yet", waited=OPEN_WAIT)
 
     async def keep(self) -> None:
         """Visit the database now and then, and soon after each change, until cancelled."""

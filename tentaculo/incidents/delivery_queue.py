@@ -144,7 +144,7 @@ class DeliveryQueue:
                 await asyncio.sleep(pause)
         self.counts.failed += 1
         log.error(
-            "alert given up",
+            "alert delivery abandoned",
             channel=self.channel.name,
             message=message.id,
             title=message.title,

@@ -107,7 +107,7 @@ class Notifier:
                     for queue in self._queues:
                         await queue.idle()
             except TimeoutError:
-                log.warning("alerts left undelivered", messages=len(self._sent))
+                log.warning("alerts not delivered before the stop", messages=len(self._sent))
             await tasks.close()
             for queue in self._queues:
                 await queue.channel.close()

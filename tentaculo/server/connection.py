@@ -196,7 +196,7 @@ class ClientConnection(FastPathConnection):
         transport = request.transport
         is_gone = transport is None or transport.is_closing()
         if isinstance(exc, ConnectionError) and is_gone:
-            log.debug("client left", peer=request.remote)
+            log.debug("client disconnected", peer=request.remote)
             return SENT_CLOSES
         problem = self._problem(status, exc)
         is_fault = problem.failure is Failure.INTERNAL

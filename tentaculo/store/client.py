@@ -93,7 +93,7 @@ class StoreClient:
         if self._writer is not None and self._writer.is_alive():
             await asyncio.to_thread(self._writer.join, CLOSE_WAIT)
             if self._writer.is_alive():
-                log.warning("database did not finish in time", waited=CLOSE_WAIT)
+                log.warning("database still busy at the stop", waited=CLOSE_WAIT)
 
     async def store_event(self, event: Event) -> None:
         """Store an event; returns when it is committed.

@@ -138,7 +138,7 @@ class StoreThread(Thread):
                 if not is_data_error(error):
                     raise
                 self._inbox.count_dropped(1)
-                log.warning("row of history refused", service=rows[0]["service"], error=type(error).__name__)
+                log.warning("history row refused", service=rows[0]["service"], error=type(error).__name__)
             del rows[0]
 
     def _tend(self, work: Work) -> None:
@@ -156,12 +156,12 @@ class StoreThread(Thread):
                 raise
             # The next hour tries again; until then it must not be in the way of everything else.
             self._tending, self._upkeep = None, iter(())
-            log.warning("history not tended", error=type(error).__name__)
+            log.warning("history roll-up failed", error=type(error).__name__)
 
     def _lose(self, work: Work, error: Exception) -> None:
         reason = describe(error, self._database.url)
         if reason != self.problem:
-            log.warning("database lost", problem=reason, error=type(error).__name__)
+            log.warning("database unavailable", problem=reason, error=type(error).__name__)
         self.problem = reason
         self._database.close()
         work.tending = work.tending or self._tending
@@ -171,7 +171,7 @@ class StoreThread(Thread):
 
     def _regain(self) -> None:
         if self.problem is not None:
-            log.info("database back", dropped=self._inbox.dropped)
+            log.info("database available again", dropped=self._inbox.dropped)
         self.problem = None
         self._delay = FIRST_RETRY
 

@@ -281,7 +281,7 @@ class StatusPage:
                 async with asyncio.timeout_at(deadline):
                     self._past = await self._ask_past(names)
             except Exception as error:  # noqa: BLE001 - as above
-                log.warning("the past not shown", error=type(error).__name__, problem=self._store_problem())
+                log.warning("history not shown", error=type(error).__name__, problem=self._store_problem())
                 self._past = None
         return self._past
 

@@ -65,7 +65,7 @@ class WorkerChannel:
             return
         if len(self._waiting) >= MOST_WAITING:
             if not self._is_losing:
-                log.warning("messages among workers lost", waiting=MOST_WAITING)
+                log.warning("worker messages lost", waiting=MOST_WAITING)
             self._is_losing = True
             return
         if not self._waiting:

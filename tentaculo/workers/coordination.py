@@ -105,7 +105,7 @@ class WorkerCoordination:
                 self._take(self._fleet, message)
 
         def end() -> None:
-            log.error("the supervisor is gone")
+            log.error("supervisor gone")
             on_stop()
 
         line = self._line = WorkerChannel(self._sock, on_message=hear, on_end=end)

@@ -217,7 +217,7 @@ class Supervisor:
                 # It still loads what it needs, which takes as long as it takes.
                 continue
             if worker.unanswered >= MOST_UNANSWERED:
-                log.error("worker does not answer", worker=worker.number, pid=worker.process.pid)
+                log.error("worker not responding", worker=worker.number, pid=worker.process.pid)
                 worker.process.kill()
             else:
                 worker.unanswered += 1

@@ -227,7 +227,7 @@ async def test_an_hour_that_is_refused_stops_nothing(file: Path, recorder_on: Re
     with capture_logs() as logs:
         kept.tend_history(TODAY + HOUR, None)
         await eventually(lambda: logs)
-    assert [entry["event"] for entry in logs] == ["history not tended"]
+    assert [entry["event"] for entry in logs] == ["history roll-up failed"]
     await kept.store_event(store_samples.event(1))
     assert kept.problem is None
     assert await ok_of(kept, HOUR, TODAY + HOUR) == [6]

@@ -285,7 +285,7 @@ async def test_orders_come_from_the_supervisor_and_its_end_is_one() -> None:
         line.close()
         await eventually(lambda: len(orders) == 3)
     assert orders == ["stop", "hurry", "stop"]
-    assert [entry["event"] for entry in logs] == ["the supervisor is gone"]
+    assert [entry["event"] for entry in logs] == ["supervisor gone"]
 
 
 async def test_hundreds_of_incidents_fit_into_a_message() -> None:
