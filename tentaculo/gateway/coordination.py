@@ -36,7 +36,7 @@ class Coordination(Protocol):
         """Receive and send nothing more."""
 
     def sharing(
-        self, fleet: HealthService, books: IncidentRepository, drain: TakeTallies
+        self, health_service: HealthService, incident_repository: IncidentRepository, drain: TakeTallies
     ) -> AbstractAsyncContextManager[TakeTallies]:
         """Share health while the context is open; gives the tallies of all workers where this one leads."""
 

@@ -93,12 +93,12 @@ class Gateway:
         self._requests = RequestLog(access_log)
         self._responses = GatewayResponses(self._name, self._cors)
         self._dispatcher: Dispatcher | None = None
-        self._recorder = StoreClient(database_url(config))
-        self.fleet = HealthService(config, self._recorder)
-        self.desk = IncidentService(config, self.fleet, self._recorder, page=self._page)
+        self._store_client = StoreClient(database_url(config))
+        self.health_service = HealthService(config, self._store_client)
+        self.incident_service = IncidentService(config, self.health_service, self._store_client, page=self._page)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
-        self.proxy = Proxy(config, self.fleet.breakers, self._proxy_needs())
-        self.fleet.on_probe.append(self._inform_proxy)
+        self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
+        self.health_service.on_probe.append(self._inform_proxy)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
@@ -124,8 +124,8 @@ class Gateway:
 
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
-        self._stack.push_async_callback(self._recorder.close)
-        await self._recorder.start()
+        self._stack.push_async_callback(self._store_client.close)
+        await self._store_client.start()
         self._stack.push_async_callback(self._tasks.close)
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
@@ -159,7 +159,7 @@ class Gateway:
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
-                self._coordination.sharing(self.fleet, self.desk.books, drain)
+                self._coordination.sharing(self.health_service, self.incident_service.incident_repository, drain)
             )
         if self._coordination is None or self._coordination.is_leader:
             await self._lead(drain)
@@ -167,10 +167,10 @@ class Gateway:
 
     async def _lead(self, drain: TakeTallies) -> None:
         """Start what one process does for all workers: record history, probe, and send alerts."""
-        await self._stack.enter_async_context(self.fleet.recording(drain))
+        await self._stack.enter_async_context(self.health_service.recording(drain))
         if self._probes:
-            await self._stack.enter_async_context(self.desk.running())
-            await self._stack.enter_async_context(self.fleet.probing())
+            await self._stack.enter_async_context(self.incident_service.running())
+            await self._stack.enter_async_context(self.health_service.probing())
 
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
@@ -202,21 +202,21 @@ class Gateway:
 
     def _application(self) -> web.Application:
         """The gateway's own paths."""
-        config, board, recorder = self._config, self.fleet.board, self._recorder
+        config, board, store_client = self._config, self.health_service.board, self._store_client
         app = web.Application(client_max_size=config.limits.events_body)
         templating.setup(app)
         set_headers(app, self._cors)
         coordination = self._coordination
         follows = coordination if coordination and not coordination.is_leader else None
-        listed = follows or self.desk.books
+        listed = follows or self.incident_service.incident_repository
         page = status_page.StatusPage(
             snapshot=board.snapshot,
-            recent_events=recorder.recent_events,
-            past=lambda names: recorder.past(int(time.time()), names),
+            recent_events=store_client.recent_events,
+            past=lambda names: store_client.past(int(time.time()), names),
             incidents=listed.shown,
             windows=listed.planned,
             untold=follows.untold if follows else int,
-            store_problem=lambda: recorder.problem,
+            store_problem=lambda: store_client.problem,
             started_at=utc_now(),
             now=utc_now,
         )
@@ -224,22 +224,22 @@ class Gateway:
         ids = EventIds(lambda: time.time_ns() // 1000, worker=worker, workers=workers)
         takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
-        app.add_routes(event_routes.routes(config, self.hub, ids, recorder.store_event, self._tasks))
+        app.add_routes(event_routes.routes(config, self.hub, ids, store_client.store_event, self._tasks))
         names = config.names
-        app.add_routes(history.routes(names, recorder.history, utc_now))
-        callers = {name: own for name, own in names.items() if self.fleet.heartbeats.expects(own)}
-        app.add_routes(heartbeat.routes(callers, self.fleet.beat))
-        app.add_routes(incidents.routes(self.desk.books, names, utc_now))
+        app.add_routes(history.routes(names, store_client.history, utc_now))
+        callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
+        app.add_routes(heartbeat.routes(callers, self.health_service.beat))
+        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
-        app.add_routes(liveness.routes(phase=lambda: self._phase, store_problem=lambda: recorder.problem))
+        app.add_routes(liveness.routes(phase=lambda: self._phase, store_problem=lambda: store_client.problem))
         app.add_routes(
             metrics.routes(
                 snapshot=board.snapshot,
-                store_problem=lambda: recorder.problem,
-                dropped=lambda: recorder.dropped,
+                store_problem=lambda: store_client.problem,
+                dropped=lambda: store_client.dropped,
                 traffic=self.proxy.traffic.totals,
                 load=lambda: metrics.Load(self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())),
-                alert_stats=lambda: metrics.AlertStats(*self.desk.numbers()),
+                alert_stats=lambda: metrics.AlertStats(*self.incident_service.numbers()),
                 worker=coordination.number if coordination else None,
             )
         )
@@ -261,8 +261,8 @@ class Gateway:
             cors=self._cors,
             responses=self._responses,
             requests=self._requests,
-            health_path=self.fleet.board.health_path,
-            why_off=self.fleet.why_off,
-            why_open=self.fleet.why_open,
+            health_path=self.health_service.board.health_path,
+            why_off=self.health_service.why_off,
+            why_open=self.health_service.why_open,
             name=self._name,
         )

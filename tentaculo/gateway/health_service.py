@@ -88,7 +88,7 @@ class HealthService:
         """Probe every service while the context is open."""
         async with Prober(self._config, last_heartbeat=self.heartbeats.last) as prober:
             self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
-            tasks = TaskGroup("fleet")
+            tasks = TaskGroup("health service")
             tasks.start(self._scheduler.run(), "watch")
             self.heartbeats.start()
             try:

@@ -1,4 +1,4 @@
-"""The books: incidents, notes and maintenance windows as the database has them, joined with what is in memory.
+"""Incidents, notes and maintenance windows as the database has them, joined with what is in memory.
 
 Nothing here is in the way of anything: a lost database costs history. Open incidents stay in memory, and are written
 when it is back.
@@ -59,7 +59,7 @@ class IncidentRepository:
     def __init__(
         self,
         config: Config,
-        recorder: StoreClient,
+        store_client: StoreClient,
         incidents: IncidentTracker,
         calendar: MaintenanceCalendar,
         *,
@@ -67,7 +67,7 @@ class IncidentRepository:
         now: Callable[[], datetime],
     ) -> None:
         """`on_windows` hears that the calendar may have changed."""
-        self._recorder = recorder
+        self._store_client = store_client
         self._incidents = incidents
         self._calendar = calendar
         self._on_windows = on_windows
@@ -99,7 +99,7 @@ class IncidentRepository:
         problem = None
         found: dict[int, Incident] = {}
         try:
-            stored = await self._recorder.run(partial(store.newest, limit=limit, before=before, is_open=is_open))
+            stored = await self._store_client.run(partial(store.newest, limit=limit, before=before, is_open=is_open))
             found = {one.id: one for one in stored}
         except StoreUnavailable as error:
             problem = error.detail
@@ -110,13 +110,15 @@ class IncidentRepository:
         return IncidentPage(tuple(sorted(fitting, key=lambda one: one.id, reverse=True)[:limit]), problem)
 
     async def get(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
-        """One incident with its notes. Raises `StoreUnavailable` where it is in lost books only."""
+        """One incident with its notes. Raises `StoreUnavailable` where only an unavailable database has it."""
         known = self._incidents.get(number)
         try:
-            stored = known or await self._recorder.run(partial(store.find, number=number))
+            stored = known or await self._store_client.run(partial(store.find, number=number))
             if stored is None:
                 return None
-            notes: Sequence[Note] = await self._recorder.run(partial(store.notes, numbers=[number], limit=_MOST_NOTES))
+            notes: Sequence[Note] = await self._store_client.run(
+                partial(store.notes, numbers=[number], limit=_MOST_NOTES)
+            )
         except StoreUnavailable:
             if known is None:
                 raise
@@ -125,11 +127,11 @@ class IncidentRepository:
 
     async def add_note(self, number: int, author: str, text: str) -> Note | None:
         """Note something about an incident; None where there is none. Raises `StoreUnavailable`."""
-        known = self._incidents.get(number) or await self._recorder.run(partial(store.find, number=number))
+        known = self._incidents.get(number) or await self._store_client.run(partial(store.find, number=number))
         if known is None:
             return None
         work = partial(store.add_note, incident=number, author=author, text=text, at=self._now())
-        note: Note = await self._recorder.run(work)
+        note: Note = await self._store_client.run(work)
         self._has_changed.set()
         return note
 
@@ -144,13 +146,13 @@ class IncidentRepository:
 
     async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
         """Plan a maintenance; if it is its time, it holds at once. Raises `StoreUnavailable`."""
-        stored: MaintenanceWindow = await self._recorder.run(partial(maintenance.add_window, window=window))
+        stored: MaintenanceWindow = await self._store_client.run(partial(maintenance.add_window, window=window))
         await self._see_windows()
         return stored
 
     async def end_window(self, number: int) -> MaintenanceWindow | None:
         """End a maintenance now, or take it back; None where there is none. Raises `StoreUnavailable`."""
-        ended: MaintenanceWindow | None = await self._recorder.run(
+        ended: MaintenanceWindow | None = await self._store_client.run(
             partial(maintenance.end_window, number=number, now=self._now())
         )
         await self._see_windows()
@@ -192,7 +194,7 @@ class IncidentRepository:
             return
         try:
             while changed:
-                await self._recorder.run(partial(store.save, changed=changed[:_BATCH]))
+                await self._store_client.run(partial(store.save, changed=changed[:_BATCH]))
                 del changed[:_BATCH]
         except BaseException as error:
             self._incidents.put_back(changed)
@@ -215,15 +217,17 @@ class IncidentRepository:
         if self._is_restored:
             return
         now = self._now()
-        unfinished = await self._recorder.run(partial(store.unfinished, since=now - self._settle, limit=_MOST_RESTORED))
-        ended = await self._recorder.run(partial(store.newest, limit=SHOWN_ENDED, is_open=False))
+        unfinished = await self._store_client.run(
+            partial(store.unfinished, since=now - self._settle, limit=_MOST_RESTORED)
+        )
+        ended = await self._store_client.run(partial(store.newest, limit=SHOWN_ENDED, is_open=False))
         known: dict[int, Incident] = {one.id: one for one in (*ended, *unfinished)}
         self._incidents.restore([known[number] for number in sorted(known)], self._services, now)
         self._is_restored = True
 
     async def _read_windows(self) -> None:
         self._calendar.take(
-            await self._recorder.run(partial(maintenance.windows, after=self._now(), limit=_MOST_WINDOWS))
+            await self._store_client.run(partial(maintenance.windows, after=self._now(), limit=_MOST_WINDOWS))
         )
         self._on_windows()
 
@@ -236,14 +240,14 @@ class IncidentRepository:
         numbers = [one.id for one, _ in self.shown()]
         found: list[Note] = []
         if numbers:
-            found = await self._recorder.run(partial(store.notes, numbers=numbers, limit=_MOST_NOTES))
+            found = await self._store_client.run(partial(store.notes, numbers=numbers, limit=_MOST_NOTES))
         self._notes = {number: tuple(one for one in found if one.incident == number) for number in numbers}
 
     async def _forget(self) -> None:
         moment = time.monotonic()
         if moment < self._next_forget:
             return
-        gone = await self._recorder.run(partial(store.forget, before=self._now() - self._keep))
+        gone = await self._store_client.run(partial(store.forget, before=self._now() - self._keep))
         # What is left goes with the next visits, a batch each.
         if not gone:
             self._next_forget = moment + FORGET_EVERY

@@ -44,28 +44,28 @@ class IncidentService:
     def __init__(
         self,
         config: Config,
-        fleet: HealthService,
-        recorder: StoreClient,
+        health_service: HealthService,
+        store_client: StoreClient,
         *,
         page: Callable[[], str],
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         """`page` returns the URL of the status page, for links."""
         self._names = tuple(config.services)
-        self._fleet = fleet
+        self._health_service = health_service
         self._page = page
         self._now = now
         self._incidents = IncidentTracker(settle=config.incidents.settle, degraded=config.incidents.degraded)
         self._calendar = MaintenanceCalendar(config.maintenance, config.services)
-        self.books = IncidentRepository(
-            config, recorder, self._incidents, self._calendar, on_windows=self._apply_calendar, now=now
+        self.incident_repository = IncidentRepository(
+            config, store_client, self._incidents, self._calendar, on_windows=self._apply_calendar, now=now
         )
         self._rates = ErrorRates()
         self._notifier = Notifier(config, self._message_context, on_notified=self._note_told, now=now)
         self._in_maintenance: dict[str, str] = {}
         self._logged: dict[int, str] = {}
         self._rounds: Iterator[str] = iter(())
-        fleet.on_transition.append(self._note_transition)
+        health_service.on_transition.append(self._note_transition)
 
     def __repr__(self) -> str:
         return f"<IncidentService: {self._incidents!r}, {self._calendar!r}>"
@@ -74,18 +74,18 @@ class IncidentService:
     async def running(self) -> AsyncIterator[None]:
         """Run while the context is open. On leaving, pending alerts are sent and changes stored, as far as possible."""
         self._apply_calendar()
-        await self.books.open()
+        await self.incident_repository.open()
         tasks = TaskGroup("incidents")
         try:
             async with self._notifier.delivered():
                 tasks.start(self._run(), "clock")
-                tasks.start(self.books.keep(), "books")
+                tasks.start(self.incident_repository.keep(), "incident repository")
                 try:
                     yield
                 finally:
                     await tasks.close()
         finally:
-            await self.books.save()
+            await self.incident_repository.save()
 
     def numbers(self) -> tuple[int, dict[str, tuple[int, int, int]]]:
         """For the metrics: the number of open incidents, and per channel the alerts sent, given up and dropped."""
@@ -95,7 +95,7 @@ class IncidentService:
     def _note_transition(self, transition: Transition, view: ServiceView) -> None:
         self._incidents.observe(view, transition.at)
         if self._incidents.has_changed:
-            self.books.note_change()
+            self.incident_repository.note_change()
 
     async def _run(self) -> None:
         while True:
@@ -107,7 +107,7 @@ class IncidentService:
 
     def _tick(self) -> None:
         self._apply_calendar()
-        now, board = self._now(), self._fleet.board
+        now, board = self._now(), self._health_service.board
         for name in self._next_part():
             view = board.service(name)
             self._incidents.observe(view, now)
@@ -129,13 +129,13 @@ class IncidentService:
         before, self._in_maintenance = self._in_maintenance, reasons
         for name in reasons.keys() | before.keys():
             if reasons.get(name) != before.get(name):
-                self._fleet.set_maintenance(name, reasons.get(name))
+                self._health_service.set_maintenance(name, reasons.get(name))
 
     def _note_changes(self) -> None:
         """Log what is new now, and let the repository store it soon."""
         if not self._incidents.has_changed:
             return
-        self.books.note_change()
+        self.incident_repository.note_change()
         now_open = {one.id: one for one in self._incidents.open}
         for number, one in now_open.items():
             if number not in self._logged:
@@ -154,10 +154,10 @@ class IncidentService:
         return MessageContext(self._page(), self._depends_on)
 
     def _depends_on(self, name: str) -> list[tuple[str, str]]:
-        board = self._fleet.board
+        board = self._health_service.board
         return [(parent, board.service(parent).health.value) for parent in board.parents(name)]
 
     def _note_told(self, notification: Notification, at: datetime) -> None:
         for one in notification.incidents:
             self._incidents.note_told(one.id, notification.told, at, len(one.services))
-        self.books.note_change()
+        self.incident_repository.note_change()

@@ -76,7 +76,7 @@ class WorkerCoordination:
         self.name = name
         self._sock = sock
         self._line: WorkerChannel | None = None
-        self._fleet: HealthService | None = None
+        self._health_service: HealthService | None = None
         self._met: dict[str, Tally] = {}
         self._listed = Listed((), ())
         self._will_send_maintenance = False
@@ -101,8 +101,8 @@ class WorkerCoordination:
                 on_stop_now()
             elif message == PING:
                 line.send(PONG)
-            elif self._fleet is not None:
-                self._take(self._fleet, message)
+            elif self._health_service is not None:
+                self._take(self._health_service, message)
 
         def end() -> None:
             log.error("supervisor gone")
@@ -122,28 +122,28 @@ class WorkerCoordination:
 
     @asynccontextmanager
     async def sharing(
-        self, fleet: HealthService, books: SharesIncidents, drain: TakeTallies
+        self, health_service: HealthService, incident_repository: SharesIncidents, drain: TakeTallies
     ) -> AsyncIterator[TakeTallies]:
         """Share health while the context is open.
 
         `drain` takes the request tallies of this worker. The context gives a function that takes those of all workers,
         for the leader's history; followers send theirs to the leader every `REPORT_EVERY` seconds.
         """
-        self._fleet = fleet
+        self._health_service = health_service
         tasks = TaskGroup("coordination")
         if self.is_leader:
-            fleet.on_probe.append(lambda result: self._send(Probed([result])))
-            fleet.on_transition.append(self._note_transition)
+            health_service.on_probe.append(lambda result: self._send(Probed([result])))
+            health_service.on_transition.append(self._note_transition)
             self._send_maintenance()
-            tasks.start(self._list(books), "list")
+            tasks.start(self._list(incident_repository), "list")
         else:
-            fleet.follow(self)
+            health_service.follow(self)
             self._send(Asked(self.number), LEADER)
             tasks.start(self._report(drain), "report")
         try:
             yield lambda: self._take_all_tallies(drain)
         finally:
-            self._fleet = None
+            self._health_service = None
             await tasks.close()
             if not self.is_leader:
                 self._send_tallies(drain)
@@ -192,21 +192,21 @@ class WorkerCoordination:
 
     def _send_maintenance(self, number: int | None = None) -> None:
         self._will_send_maintenance = False
-        views = () if self._fleet is None else self._fleet.board.snapshot()
+        views = () if self._health_service is None else self._health_service.board.snapshot()
         for some in _batches(views, _REASONS):
             self._send(Maintained({view.name: view.maintenance for view in some}), number)
 
-    async def _list(self, books: SharesIncidents) -> None:
+    async def _list(self, incident_repository: SharesIncidents) -> None:
         while True:
-            listed = Listed(books.shown(), books.planned())
+            listed = Listed(incident_repository.shown(), incident_repository.planned())
             if listed != self._listed:
                 self._listed = listed
                 self._send(listed)
             await asyncio.sleep(LIST_EVERY)
 
-    def _answer(self, fleet: HealthService, number: int) -> None:
+    def _answer(self, health_service: HealthService, number: int) -> None:
         """Send the current state to a worker that has just started."""
-        for some in _batches(list(fleet.board.results()), _RESULTS):
+        for some in _batches(list(health_service.board.results()), _RESULTS):
             self._send(Probed(some), number)
         self._send_maintenance(number)
         self._send(self._listed, number)
@@ -219,33 +219,33 @@ class WorkerCoordination:
 
     # -- received ----------------------------------------------------------------------------------------------
 
-    def _take(self, fleet: HealthService, message: bytes) -> None:
+    def _take(self, health_service: HealthService, message: bytes) -> None:
         match pickle.loads(message[1:]):  # noqa: S301 - from a worker of the same supervisor
             case Probed(results):
                 for result in results:
-                    self._take_result(fleet, result)
+                    self._take_result(health_service, result)
             case Maintained(reasons):
                 for name, reason in reasons.items():
-                    if fleet.board.service(name).maintenance != reason:
-                        fleet.set_maintenance(name, reason)
+                    if health_service.board.service(name).maintenance != reason:
+                        health_service.set_maintenance(name, reason)
             case Listed() as listed:
                 self._listed = listed
             case Suspected(upstream):
-                fleet.probe_endpoint_now(upstream)
+                health_service.probe_endpoint_now(upstream)
             case Beaten(service, said):
-                fleet.beat(service, said)
+                health_service.beat(service, said)
             case Met(tallies):
                 for service, tally in tallies.items():
                     self._met.setdefault(service, Tally()).merge(tally)
             case Asked(number):
-                self._answer(fleet, number)
+                self._answer(health_service, number)
 
-    def _take_result(self, fleet: HealthService, result: ProbeResult) -> None:
+    def _take_result(self, health_service: HealthService, result: ProbeResult) -> None:
         # The state sent to a new worker may arrive after a newer result sent to all.
         known = self._probed.get(result.upstream)
         if known is None or result.checked_at > known:
             self._probed[result.upstream] = result.checked_at
-            fleet.accept_result(result)
+            health_service.accept_result(result)
 
     def _send(self, message: object, number: int | None = None) -> None:
         if self._line is None:

@@ -50,7 +50,7 @@ async def ask(live: Live, client: ClientSession, path: str, status: int = 200, *
 
 async def history(live: Live, client: ClientSession, query: str = "?hours=2") -> Any:
     """What the gateway tells of madre once the minute is over."""
-    live.gateway.fleet.history.flush()
+    live.gateway.health_service.history.flush()
     async with client.get(f"http://127.0.0.1:{live.port}/vx11/history/mother{query}", headers=HEADERS) as response:
         assert response.status == 200, await response.text()
         return await response.json()
@@ -69,7 +69,7 @@ async def test_what_probes_and_requests_met_is_told_apart_and_outlives_a_restart
             for path, status in (("/madre/a", 200), ("/madre/none", 404), ("/madre/bad", 500)):
                 await ask(live, client, path, status)
             await ask(live, client, "/madre/a", 401, Accept="*/*")
-            await eventually(lambda: live.gateway.fleet.board.service("madre").checked_at)
+            await eventually(lambda: live.gateway.health_service.board.service("madre").checked_at)
             first = await history(live, client)
             assert counts(first) == (1, 0, 2, 1)
             assert first["requests"]["latency_ms"]["p50"] > 0
@@ -98,12 +98,12 @@ async def test_a_database_that_is_away_costs_history_and_no_request(
         living(tmp_path, madre(up.port), database=database) as live,
     ):
         await ask(live, client, "/madre/a")
-        live.gateway.fleet.history.flush()
+        live.gateway.health_service.history.flush()
         await ask(live, client, "/vx11/history/madre", 503)
         await ask(live, client, "/status")
         await ask(live, client, "/madre/a")
         upgrade(database["url"])
-        await eventually(lambda: live.gateway._recorder.problem is None)
+        await eventually(lambda: live.gateway._store_client.problem is None)
         # What was met meanwhile has waited, within bounds.
         assert counts(await history(live, client)) == (0, 0, 2, 0)
 

@@ -137,7 +137,7 @@ async def test_a_client_that_leaves_ends_the_upstream_call(start: Start, service
                 await wire.head()
             wire.abort()
             await up.until(lambda: up.gone == 1)
-        assert live.gateway.fleet.board.service("s").breaker.failure_count == 0
+        assert live.gateway.health_service.board.service("s").breaker.failure_count == 0
     assert [record.status for record in live.records] == [499]
 
 
@@ -276,7 +276,7 @@ async def test_a_reset_is_the_upstreams_failure(start: Start, service: Service, 
         async with dial(live.port) as wire:
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
             data = await wire.rest() if when == "within the body" else (await wire.response()).raw_head
-        assert live.gateway.fleet.board.service("s").breaker.failure_count == 1
+        assert live.gateway.health_service.board.service("s").breaker.failure_count == 1
     assert data.startswith(b"HTTP/1.1 200" if when == "within the body" else b"HTTP/1.1 502")
     assert data.count(b"HTTP/1.1") == 1
 

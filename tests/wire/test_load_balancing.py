@@ -61,7 +61,7 @@ async def probed(live: Live, port: int) -> None:
         if result.upstream.port == port:
             heard.set()
 
-    live.gateway.fleet.on_probe.append(hear)
+    live.gateway.health_service.on_probe.append(hear)
     await asyncio.wait_for(heard.wait(), 20)
 
 

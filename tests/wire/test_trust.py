@@ -42,7 +42,7 @@ def service(port: int, **keys: Any) -> dict[str, Any]:
 
 
 def view(live: Live, name: str = "s") -> ServiceView:
-    return live.gateway.fleet.board.service(name)
+    return live.gateway.health_service.board.service(name)
 
 
 async def until(check: Callable[[], bool], wire: Wire | None = None) -> list[int]:
@@ -115,7 +115,7 @@ async def test_a_health_path_that_fails_while_requests_pass(start: Start) -> Non
     async with lying(start, liar) as (live, wire, _):
         await until(lambda: view(live).health is Health.UP)
         liar.health = b"500 Oops"
-        live.gateway.fleet.probe_now("s")
+        live.gateway.health_service.probe_now("s")
         statuses = await until(lambda: view(live).health is not Health.UP, wire)
         statuses += await until(lambda: "requests within 10 s passed" in view(live).reason, wire)
         assert view(live).health is Health.DEGRADED
@@ -140,7 +140,7 @@ async def test_a_service_that_dies_and_comes_back(start: Start) -> None:
         server = await asyncio.start_server(_serve(liar), "127.0.0.1", port)
         try:
             # Nobody asks it, since the breaker is open for a minute: a probe finds it, and lets the trial go.
-            live.gateway.fleet.probe_now("s")
+            live.gateway.health_service.probe_now("s")
             await until(lambda: view(live).health in (Health.UP, Health.DEGRADED))
             assert (await ask(wire)).status == 200
             assert view(live).breaker.state is BreakerState.CLOSED
@@ -197,7 +197,7 @@ async def test_a_heartbeat(start: Start) -> None:
     live = await start({"cron": cron}, probes=True)
     beat = b"POST /vx11/heartbeat/cron HTTP/1.1\r\nHost: h\r\n%bContent-Type: application/json\r\n" % live.auth
     told: list[tuple[Health, str]] = []
-    live.gateway.fleet.on_transition.append(lambda change, _: told.append((change.after, change.reason)))
+    live.gateway.health_service.on_transition.append(lambda change, _: told.append((change.after, change.reason)))
     async with dial(live.port) as wire:
         said = b'{"status": "warn", "message": "late"}'
         await wire.send(beat + b"Content-Length: %d\r\n\r\n%b" % (len(said), said))
@@ -221,7 +221,9 @@ async def test_one_trial_at_a_time_and_no_straggler_is_taken_for_it(start: Start
 
     async with upstream(answering(answer)) as up:
         live = await start({"s": service(up.port, breaker={"failures": 2, "open_for": 0.05})})
-        breaker = live.gateway.fleet.breakers.of(live.gateway.fleet.board.service("s").upstreams[0].upstream)
+        breaker = live.gateway.health_service.breakers.of(
+            live.gateway.health_service.board.service("s").upstreams[0].upstream
+        )
 
         async def get(name: str) -> int:
             async with dial(live.port) as wire:

@@ -113,7 +113,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def madre(gateway: Gateway) -> ServiceView:
-    return gateway.fleet.board.service("madre")
+    return gateway.health_service.board.service("madre")
 
 
 async def ask(gateway: Gateway, target: str, method: str = "GET", body: bytes = b"") -> Response:
@@ -179,7 +179,7 @@ async def test_a_heartbeat_may_come_to_any_of_them(tmp_path: Path) -> None:
 async def test_maintenance_is_known_everywhere_and_its_end_as_well(tmp_path: Path) -> None:
     async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
         leader, other = await here.start(1), await here.start(2)
-        leader.fleet.set_maintenance("madre", "a new disk")
+        leader.health_service.set_maintenance("madre", "a new disk")
         await eventually(lambda: madre(other).maintenance == "a new disk")
         late = await here.start(3)
         await eventually(lambda: madre(late).maintenance == "a new disk")
@@ -228,11 +228,11 @@ async def test_incidents_are_shown_everywhere_and_opened_once(tmp_path: Path) ->
         await eventually(lambda: here.members[2].shown())
         late = await here.start(3)
         await eventually(lambda: here.members[3].shown())
-        ((incident, _),) = leader.desk.books.shown()
+        ((incident, _),) = leader.incident_service.incident_repository.shown()
         for gateway in (leader, other, late):
             page = (await ask(gateway, "/status")).body.decode()
             assert f'id="incident-{incident.id}"' in page
-        assert other.desk.books.shown() == []
+        assert other.incident_service.incident_repository.shown() == []
 
 
 async def test_what_requests_met_anywhere_is_in_one_history(tmp_path: Path) -> None:
