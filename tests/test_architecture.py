@@ -63,7 +63,6 @@ TESTED_IN: dict[str, str] = {
     "proxy/attempt": "wire/test_failures",
     "proxy/fast_path": "wire/test_state_machine",
     "proxy/handler": "wire/test_forwarding",
-    "proxy/head_cache": "wire/test_cached_heads",
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/relay": "wire/test_streaming",
     "proxy/request_head": "net/test_request_headers",

@@ -12,9 +12,8 @@ from aiohttp import web
 from tentaculo.config.schema import Config
 from tentaculo.events.cardinality import Cardinality
 from tentaculo.events.hub import Hub
-from tentaculo.events.ids import EventIds
 from tentaculo.events.ingest import Ingest
-from tentaculo.events.pipeline import EventPipeline, Store
+from tentaculo.events.pipeline import EventIds, EventPipeline, Store
 from tentaculo.events.websocket import EventSocketHandler
 from tentaculo.model.clock import utc_now
 from tentaculo.server.request_body import expect_later

@@ -21,7 +21,7 @@ from tentaculo.config.database_url import database_url
 from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
-from tentaculo.events.ids import EventIds
+from tentaculo.events.pipeline import EventIds
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
@@ -48,7 +48,7 @@ from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.request_record import RequestRecord
+from tentaculo.telemetry.traffic import RequestRecord
 from tentaculo.web import heartbeat, history, incidents, liveness, metrics, status_page, vx11
 
 CannotListen = CannotListenError

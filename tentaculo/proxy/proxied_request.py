@@ -13,12 +13,11 @@ from tentaculo.net.downstream import Request
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.sent_response import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import reset
-from tentaculo.proxy.head_cache import CachedRequestHead
-from tentaculo.proxy.request_head import PreparedRequest, outbound_block, request_line
+from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block, request_line
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
-from tentaculo.telemetry.request_record import RequestRecord
+from tentaculo.telemetry.traffic import RequestRecord
 
 log = structlog.get_logger(__name__)
 

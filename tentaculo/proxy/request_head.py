@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import RequestHeaders
 from tentaculo.net.response_headers import Line
 from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
 from tentaculo.proxy.header_rules import HeaderRules
 from tentaculo.proxy.route import CompiledRoute
+
+
+class CachedRequestHead(NamedTuple):
+    """The rendered head of requests with certain fields, by a route: such requests passed every check before."""
+
+    key: tuple[object, ...]
+    """Everything it depends on but the fields themselves: route, method, version, host."""
+    block: bytes
+    """What the upstream gets after the request line, without the request's id and the empty line."""
+    cors_lines: bytes
+    """Whole lines that every response to this client's page carries."""
 
 
 def request_line(inbound: InboundRequest, path: str) -> bytes:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
 from tentaculo.net.response_headers import ResponseHeaders
-from tentaculo.proxy.head_cache import CachedResponseHead
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.router import reverse_path
 
 _COOKIE_PATH = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.IGNORECASE)
 _CORS = b"access-control-"
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+
+
+class CachedResponseHead(NamedTuple):
+    """The rendered head of a response, and the requests that may reuse it."""
+
+    key: tuple[object, ...]
+    """Everything it depends on but the fields themselves and `added`."""
+    head: bytes
+    """Without the lines that differ with each request, and without the empty line."""
+    is_chunked: bool
+    keep_alive: bool
 
 
 def cached_head(

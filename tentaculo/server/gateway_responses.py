@@ -14,7 +14,7 @@ from tentaculo.net.response_bytes import response_bytes
 from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import problems
-from tentaculo.telemetry.request_record import RequestRecord
+from tentaculo.telemetry.traffic import RequestRecord
 
 _UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)
 """Failures after which another server might see the end of the request elsewhere."""

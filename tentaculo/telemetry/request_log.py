@@ -8,8 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from tentaculo.telemetry.request_record import LogRecord, RequestRecord
-from tentaculo.telemetry.traffic import RequestStats
+from tentaculo.telemetry.traffic import LogRecord, RequestRecord, RequestStats
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:+/=-]{1,128}")
 

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import log
 
 from tentaculo.model.failure import Blame, Failure
 from tentaculo.model.histogram import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram
 from tentaculo.model.history import Tally
-from tentaculo.telemetry.request_record import RequestRecord
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One proxied request, as it is logged in one line. Text from the client is unescaped here; the log escapes it."""
+
+    method: str
+    target: str
+    """Raw, without its query: queries hold secrets."""
+    status: int
+    """What the client got; 499 if it left, 101 for a tunnel."""
+    seconds: float
+    peer: str
+    request_id: str
+    service: str | None = None
+    error: str | None = None
+    """The failure's word, if the gateway answered or cut the exchange."""
+    detail: str | None = None
+    received: int = 0
+    """Bytes of the request's body."""
+    sent: int = 0
+    """Bytes of the answer's body."""
+    is_own: bool = False
+    """Whether the gateway answered in the service's place, without any failure: a preflight, a trace."""
+    started: float = 0.0
+    """Time of `time.perf_counter` at which the request arrived."""
+
+
+LogRecord = Callable[[RequestRecord], None]
+
 
 _FAULTS = frozenset(
     failure.error

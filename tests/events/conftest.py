@@ -15,7 +15,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMs
 from tentaculo.config.schema import Config
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
-from tentaculo.events.ids import EventIds
+from tentaculo.events.pipeline import EventIds
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup

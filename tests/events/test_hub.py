@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tentaculo.events.hub import End, Hub
-from tentaculo.events.ids import EventIds
+from tentaculo.events.pipeline import EventIds
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 

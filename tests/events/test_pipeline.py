@@ -9,8 +9,7 @@ import pytest
 
 from tentaculo.events.cardinality import Cardinality
 from tentaculo.events.hub import Hub
-from tentaculo.events.ids import EventIds
-from tentaculo.events.pipeline import EventPipeline, Store
+from tentaculo.events.pipeline import EventIds, EventPipeline, Store
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup

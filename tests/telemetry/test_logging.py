@@ -25,7 +25,7 @@ from tentaculo.config.schema import LogSettings
 from tentaculo.telemetry import logging as logging_setup
 from tentaculo.telemetry.access_log import AccessLine, access_logger, utc_stamp
 from tentaculo.telemetry.line_writer import LineWriter
-from tentaculo.telemetry.request_record import RequestRecord
+from tentaculo.telemetry.traffic import RequestRecord
 
 CONTROLS = "\r\n\x00\x07\x08\x1b[2J\x7f\x85\x9b31m\u2028\u202e"
 ACCESS_KEYS = {

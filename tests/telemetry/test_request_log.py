@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.request_record import RequestRecord
+from tentaculo.telemetry.traffic import RequestRecord
 
 
 def id_for(requests: RequestLog, forwarded: dict[bytes, bytes] | None) -> str:

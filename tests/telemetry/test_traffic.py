@@ -8,8 +8,7 @@ from tentaculo.model.failure import Failure
 from tentaculo.model.histogram import BUCKETS, Histogram, bucket
 from tentaculo.model.history import Tally
 from tentaculo.tasks import TaskGroup
-from tentaculo.telemetry.request_record import RequestRecord
-from tentaculo.telemetry.traffic import RequestStats
+from tentaculo.telemetry.traffic import RequestRecord, RequestStats
 
 
 def record(status: int = 200, service: str | None = "madre", seconds: float = 0.5) -> RequestRecord:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.events.ids import EventIds
+from tentaculo.events.pipeline import EventIds
 
 MICROSECONDS = st.integers(min_value=0, max_value=2**51)
 
