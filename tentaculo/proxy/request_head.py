@@ -8,8 +8,7 @@ from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import RequestHeaders
 from tentaculo.net.response_headers import Line
 from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
-from tentaculo.proxy.header_rules import HeaderRules
-from tentaculo.proxy.route import CompiledRoute
+from tentaculo.proxy.route import CompiledRoute, HeaderRules
 
 
 class CachedRequestHead(NamedTuple):

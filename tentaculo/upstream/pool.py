@@ -15,7 +15,7 @@ from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.response_head_cache import ResponseHeadCache
+from tentaculo.upstream.response_reader import ResponseHeadCache
 
 MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""

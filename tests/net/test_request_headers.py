@@ -6,8 +6,8 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.http1 import parse_head
 from tentaculo.net.request_headers import RequestHeaders, request_length
 from tentaculo.net.response_headers import ResponseHeaders, split_list
-from tentaculo.proxy.header_rules import HeaderRules
 from tentaculo.proxy.request_head import header_block
+from tentaculo.proxy.route import HeaderRules
 
 NO_RULES = HeaderRules({}, ())
 Pairs = list[tuple[bytes, bytes]]

@@ -7,7 +7,7 @@ import pytest
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.reader import read
 from tentaculo.config.services import RouteSettings
-from tentaculo.proxy.header_rules import HeaderRules
+from tentaculo.proxy.route import HeaderRules
 
 
 def test_no_rules() -> None:

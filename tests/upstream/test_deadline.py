@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tentaculo.upstream.deadline import Deadline
+from tentaculo.upstream.connection import Deadline
 
 
 class Clock:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tentaculo.upstream.response_head_cache import LONGEST, MOST, ResponseHeadCache
-from tentaculo.upstream.response_reader import ResponseReader
+from tentaculo.upstream.response_reader import LONGEST, MOST, ResponseHeadCache, ResponseReader
 
 LIMIT = 4 * LONGEST
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.net.http1 import Framing, HeadTooLargeError, Http1Error
-from tentaculo.upstream.response_head_cache import ResponseHeadCache
-from tentaculo.upstream.response_reader import MAX_BEYOND, MAX_INTERIM, ResponseReader
+from tentaculo.upstream.response_reader import MAX_BEYOND, MAX_INTERIM, ResponseHeadCache, ResponseReader
 
 LIMIT = 512
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
