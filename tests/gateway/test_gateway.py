@@ -320,7 +320,7 @@ async def is_refused(port: int) -> bool:
 async def test_listeners_and_tunnels_are_parted_with_at_once(tmp_path: Path) -> None:
     async def switch(reader: Reader, writer: Writer, state: Upstream) -> None:
         await read_request(reader)
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         await reader.read()
 
     async with upstream(switch) as up, ClientSession() as client:
@@ -328,7 +328,7 @@ async def test_listeners_and_tunnels_are_parted_with_at_once(tmp_path: Path) -> 
         port = port_of(gateway)
         async with client.ws_connect(f"http://127.0.0.1:{port}/ws", headers=HEADERS) as socket, dial(port) as wire:
             assert (await socket.receive_json())["type"] == "connected"
-            await wire.send(b"GET /madre/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+            await wire.send(b"GET /madre/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
             assert (await wire.response()).status == 101
             async with leaving(gateway) as task, asyncio.timeout(TIMEOUT):
                 message = await socket.receive()

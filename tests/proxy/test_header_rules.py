@@ -48,5 +48,5 @@ def test_lines_of_the_gateway_give_way() -> None:
 @pytest.mark.parametrize("key", ["set_headers", "remove_headers", "set_response_headers", "remove_response_headers"])
 def test_no_rule_can_break_the_framing(key: str, name: str) -> None:
     rules: Any = {name: "x"} if key.startswith("set") else [name]
-    with pytest.raises(ConfigError, match="is about the connection"):
+    with pytest.raises(ConfigError, match="belongs to the connection"):
         read(RouteSettings, {"prefix": "/", key: rules})
