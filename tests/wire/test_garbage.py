@@ -41,7 +41,7 @@ async def service(reader: Reader, writer: Writer, state: Upstream) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
             await reader.read(-1)
         elif target == "/switches":
-            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
             await reader.read(1)
             return
         else:
@@ -89,7 +89,7 @@ KINDS: dict[str, Ask] = {
     "not HTTP": answered(asked("/nonsense"), 502),
     "late": answered(asked("/hangs").replace(b"/s/", b"/late/"), 504),
     "too large": answered(asked("/", method=b"POST", lines=UPLOAD, body=bytes(100)).replace(b"/s/", b"/small/"), 413),
-    "tunnel": answered(asked("/switches", lines=b"Connection: upgrade\r\nUpgrade: x\r\n"), 101),
+    "tunnel": answered(asked("/switches", lines=b"Connection: upgrade\r\nUpgrade: websocket\r\n"), 101),
     "left while it waited": left(asked("/hangs")),
     "left an event stream": answered(asked("/streams"), 200),
     "left an upload": left(asked("/", method=b"POST", lines=UPLOAD, body=b"abc")),
