@@ -93,9 +93,10 @@ class CompiledRoute:
         outside = route.prefix.rstrip("/")
         self.rewrites = route.replacement != outside
         """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
-        self.upgrades = frozenset(name.encode() for name in route.upgrades or ("websocket",))
+        listed = ("websocket",) if route.upgrades is None else route.upgrades
+        self.upgrades = frozenset(name.encode() for name in listed)
         """Protocols that a request may switch to, in lower case."""
-        self.upgrade_methods = None if route.upgrades else ("GET",)
+        self.upgrade_methods = ("GET",) if route.upgrades is None else None
         """Methods that may; None for any."""
         self.public_prefix = outside if self.rewrites else ""
         """For X-Forwarded-Prefix."""

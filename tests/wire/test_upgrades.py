@@ -189,6 +189,15 @@ async def test_a_route_may_list_protocols_which_then_pass_by_any_method(
     assert (up.requests[0].method, up.requests[0].get("upgrade"), up.requests[0].body) == ("POST", "tcp", body)
 
 
+async def test_an_empty_list_lets_no_protocol_pass(start: Start, service: Service) -> None:
+    async with upstream(answering(ok(b"plain"))) as up:
+        live = await start(service(up.port, upgrades=[]))
+        async with dial(live.port) as wire:
+            await wire.send(HANDSHAKE)
+            assert (await wire.response()).body == b"plain"
+    assert up.requests[0].all("upgrade") == []
+
+
 async def test_one_of_several_protocols_may_be_chosen(start: Start, service: Service) -> None:
     async with upstream(answering(SWITCH)) as up:
         live = await start(service(up.port, upgrades=["chat/2", "websocket"]))
