@@ -68,7 +68,7 @@ class Failure(Enum):
     # Finding somebody to ask.
     SERVICE_OFF = _FailureInfo(503, "service_off", "The service is off on purpose", _G, "destination_unavailable")
     CIRCUIT_OPEN = _FailureInfo(
-        503, "circuit_open", "The service has failed and is being given a rest", _G, "destination_unavailable"
+        503, "circuit_open", "The service has failed; requests are paused", _G, "destination_unavailable"
     )
     OVERLOADED = _FailureInfo(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
     STOPPING = _FailureInfo(503, "stopping", "The gateway is stopping", _G, "connection_terminated")

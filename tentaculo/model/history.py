@@ -57,7 +57,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class HistorySummary:
-    """What is told at a glance of one service's past."""
+    """The summary of one service's history."""
 
     hours: tuple[Period, ...] = ()
     """Of the last 24 hours, the one under way included, those in which something was met."""

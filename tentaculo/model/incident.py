@@ -56,7 +56,7 @@ class Incident:
 
     @property
     def is_open(self) -> bool:
-        """Whether it goes on."""
+        """Whether it has not ended."""
         return self.ended_at is None
 
     @property

@@ -14,7 +14,7 @@ _ASCII_DIGITS = frozenset("0123456789")
 MAX_REMEMBERED = 4096
 """Bytes of header fields that are remembered for each client connection."""
 _ALTERED = frozenset(("TRACE", "OPTIONS"))
-"""Methods whose fields are changed on their way (Max-Forwards), so that they are read anew each time."""
+"""Methods whose fields are changed (Max-Forwards), so that they are parsed for each request."""
 
 
 class ClientInfo:

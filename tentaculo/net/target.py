@@ -14,7 +14,7 @@ from tentaculo.model.failure import Failure, Problem
 # One cheap look decides whether a path needs the careful one.
 _SUSPECT = re.compile(r"[.\\#\x00-\x20\x7f]|%(?:2e|5c|00|c0|e0|f0|u00)", re.IGNORECASE)
 _REFUSED = re.compile(r"[\\#\x00-\x20\x7f]|%00", re.IGNORECASE)
-# Beside the plain escapes, the overlong UTF-8 and the %uXXXX that some servers still decode.
+# Beside the plain escapes: overlong UTF-8, and the `%u` escapes that some servers still decode.
 _SEPARATOR = re.compile(
     r"/|%(?:2f|5c|c0%af|c1%9c|e0%80%af|e0%81%9c|f0%80%80%af|f0%80%81%9c|u002f|u005c)", re.IGNORECASE
 )

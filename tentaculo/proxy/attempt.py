@@ -88,7 +88,7 @@ class UpstreamAttempt:
         """Forward to the endpoint of `lease`, which counts the request, unless it is a tunnel, and is not released.
 
         `begun` is a connection of it on which the request has been sent already. A stale keep-alive
-        connection is replaced by a new one where that is safe. Raises `ExchangeError`, or `ConnectionError` when the
+        connection is replaced by a new one where that is safe. Raises `UpstreamError`, or `ConnectionError` when the
         client has gone.
         """
         self.error = None

@@ -41,9 +41,10 @@ class FastPath(ProxiedRequest):
     def __init__(
         self, shared: ProxyState, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
     ) -> None:
-        """`judged` is None for a request that repeats the last one of its connection. `done` is called when the answer is on its way, with whether the client's connection stays.
+        """`judged` is None for a request that repeats the last one of its connection.
 
-        It is not called for a client that has left.
+        `done` is called when the response has been written, with whether the client's connection stays open. It is not
+        called if the client has closed the connection.
         """
         known = request.remembered
         if type(known) is PreparedRequest:

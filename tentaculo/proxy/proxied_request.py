@@ -165,7 +165,7 @@ class ProxiedRequest:
             reset(transport)
 
     def close(self) -> SentResponse:
-        """Say that nothing more comes, while what the client still sends of its request goes on being read."""
+        """Close the sending half, while the rest of the client's request is still read."""
         transport = self._connection.transport
         if transport is not None and not self.request.content.is_eof() and transport.can_write_eof():
             transport.write_eof()

@@ -1,4 +1,4 @@
-"""The request head that an upstream gets. It is built anew; the inbound request is never changed."""
+"""The request head that an upstream gets. It is a new value; the inbound request is never changed."""
 
 from __future__ import annotations
 

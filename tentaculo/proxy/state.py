@@ -98,7 +98,7 @@ class ProxyState:
         return f"<Shared: {self.plans!r}, {self.traffic.in_flight} in flight>"
 
     def stop(self) -> None:
-        """End every exchange: who has had no answer yet is told that the gateway stops."""
+        """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""
         for connection in list(self.under_way):
             connection.fail(UpstreamError(Failure.STOPPING, "the gateway is stopping"))
 

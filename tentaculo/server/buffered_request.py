@@ -70,7 +70,7 @@ class BufferedRequest:
         self.content = content
         self.protocol: Any = protocol
         self.remembered: object | None = None
-        """For whoever serves it to keep what was decided about it."""
+        """What the proxy decided about it, for a request that repeats it."""
 
     def __repr__(self) -> str:
         return f"<Arrival {self.method} {self.raw_path!r}>"

@@ -234,7 +234,7 @@ class ClientConnection(FastPathConnection):
         if status >= 500:
             return Problem(Failure.INTERNAL)
         if isinstance(exc, LineTooLong):
-            # The two limits differ by one, which is how the request line is told from a field.
+            # The two limits differ by one, which distinguishes the request line from a field.
             if exc.args[1] == self._limit:
                 return Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {self._limit} bytes.")
             return Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {self._limit} bytes.")

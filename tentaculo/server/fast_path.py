@@ -28,7 +28,7 @@ class ActiveRequest(Protocol):
 
 
 TryServe = Callable[[BufferedRequest, Callable[[bool], None]], ActiveRequest | None]
-"""Takes a request and is told later whether the connection stays, or answers None: it is for the ordinary way."""
+"""Takes a request, and a callback that gets whether the connection stays. None: it needs the ordinary path."""
 
 
 class FastPathConnection(RequestReceiver):

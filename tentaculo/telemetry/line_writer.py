@@ -52,7 +52,7 @@ class LineWriter:
         self.put(_as_it_is, line)
 
     def put(self, render: Render, item: Any) -> None:
-        """Queue what becomes a line only when it is written: whoever logs then pays for neither.
+        """Queue what becomes a line when it is written, so that the caller pays for neither.
 
         `render` gets what was put for it in succession, in the writer's thread. It never raises, and `item` is never
         changed again, and small.

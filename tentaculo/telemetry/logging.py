@@ -103,7 +103,7 @@ def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def json_line(members: Mapping[str, Any]) -> str:
-    """`members` as one line of JSON without any unprintable character. Never raises: whoever logs has other work."""
+    """`members` as one line of JSON without any unprintable character. Never raises, since the caller has other work."""
     try:
         line = msgspec.json.encode(members, enc_hook=str).decode()
     except (TypeError, ValueError, OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""Circuit breakers: when the traffic of an upstream is given a rest. Pure; the clocks are passed in.
+"""Circuit breakers: when requests to an endpoint are paused. Pure; the clocks are passed in.
 
 Only traffic is counted here. Probes never open or close a breaker, and a caller's own 4xx is not a failure.
 

@@ -194,7 +194,7 @@ class UpstreamConnection(asyncio.Protocol):
         return pieces
 
     async def more(self) -> None:
-        """Wait for body bytes or the body's end; reading goes on if it had stopped. Raises `UpstreamError` when cut."""
+        """Wait for body bytes or the body's end, and resume reading. Raises `UpstreamError` when cut."""
         if self._buffer or self.answer.is_whole:
             return
         if not self._reading and self.transport is not None:
@@ -212,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._deadline.lift()
 
     def fail(self, error: UpstreamError) -> None:
-        """End the exchange: whoever waits for the answer gets `error`, unless the answer is whole already."""
+        """End the exchange. A caller that waits for the response gets `error`, unless the response is complete."""
         if self._state is not _State.BUSY or self.answer.is_whole:
             return
         self._error = error.copy()

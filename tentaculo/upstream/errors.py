@@ -20,7 +20,7 @@ class UpstreamError(Exception):
         self.untouched = untouched
 
     def copy(self) -> UpstreamError:
-        """Another of the same, to keep or to raise again: a traceback holds the frames that hold whoever keeps it."""
+        """A copy without a traceback, to keep or to raise again: a traceback holds frames, and through them its owner."""
         return UpstreamError(self.failure, self.detail, untouched=self.untouched)
 
 

@@ -62,7 +62,7 @@ class Lease:
         return f"<Lease of {self.endpoint!r}>"
 
     def stop_counting(self) -> None:
-        """Make room for another request while this one, a tunnel, goes on. The second call does nothing."""
+        """Make room for another request while this one, a tunnel, continues. The second call does nothing."""
         if self._is_counted:
             self._is_counted = False
             self.endpoint.in_flight -= 1

@@ -1,8 +1,8 @@
-"""How one of several addresses stands beside the others, so that the better ones are preferred. Pure; the clock is passed in.
+"""Outlier detection among the endpoints of one service. Pure; the clock is passed in.
 
-A breaker looks at one address alone, and gives it a rest only where going on is of little use. With others at hand less
-will do: an address that fails much more often than they do, or that its probes find down while no request shows the
-opposite, is passed over as long as another is well. It is a preference only: with none well, all are tried.
+A circuit breaker judges one endpoint alone, and opens only when more requests are of little use. With several endpoints
+less is needed: one that fails much more often than the others is ejected for a time, and so is one that its probes find
+down while no request shows the opposite. This is a preference only: if none is preferred, all are tried.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from tentaculo.model.endpoint import Outcome
 _WEIGHT = 1 / 16
 """Of the latest request in the share of failures: it remembers about as many requests."""
 _MUCH = 0.28
-"""Share of failures that is much: more than five failures in a row make, so that the breaker, which says why, is first."""
+"""Share of failures that ejects an endpoint (six failures in a row from zero). That is above the breaker's five, so the
+breaker opens first and records the reason."""
 _TIMES = 3.0
 """How many times the share of the best of the others it must be."""
 _PROBATION = 0.25
-"""Share of failures to begin with after a rest: a failure or two more, and there is another."""
+"""Share of failures with which an endpoint starts after an ejection: one or two more failures eject it again."""
 _FORGIVEN = 0.02
-"""Share of failures at which all is forgotten: after about 40 good requests in a row."""
+"""Share of failures below which it becomes 0: after about 40 successes in a row."""
 _REST, _LONGEST_REST = 1.0, 30.0
-"""Seconds of the shortest rest, and of the longest."""
+"""Seconds of the shortest ejection, and of the longest."""
 _PART = 1 / 8
-"""A rest lasts for this part of the time since the first of those that follow on each other: whoever was bad for a
-minute is looked at again within eight seconds."""
+"""An ejection lasts for this part of the time since the first of consecutive ones: an endpoint that failed for a minute
+is tried again within eight seconds."""
 
 _SUCCESS = Outcome.SUCCESS
 _FAILURE = Outcome.FAILURE
 
 
 class OutlierDetector:
-    """The standing of one address. `clock` is monotonic, in seconds; it is not read while all is well."""
+    """The record of one endpoint. `clock` is monotonic, in seconds; it is not read while requests succeed."""
 
     __slots__ = ("_bad_since", "_clock", "_until", "failing", "has_worked", "is_preferred", "probe_failing")
 
@@ -51,9 +52,9 @@ class OutlierDetector:
         """Whether there was nothing against it at the last look; `refresh` it where there was."""
 
     def __repr__(self) -> str:
-        ill = ", ill by its probes" if self.probe_failing else ""
-        rests = f", rests for {self._until - self._clock():.1f} s" if self._until else ""
-        return f"<Standing: {self.failing:.0%} fail{ill}{rests}>"
+        probes = ", probes fail" if self.probe_failing else ""
+        ejected = f", ejected for {self._until - self._clock():.1f} s" if self._until else ""
+        return f"<OutlierDetector: {self.failing:.0%} fail{probes}{ejected}>"
 
     def note_outcome(self, outcome: Outcome, others: Iterable[OutlierDetector]) -> None:
         """A request has ended here; `others` are the standings of the service's other addresses."""

@@ -52,7 +52,7 @@ def test_json_carries_the_members_of_the_rfc_and_of_the_seed() -> None:
     assert (answer.status, answer.content_type) == (503, "application/problem+json")
     assert json.loads(answer.body) == {
         "type": "about:blank",
-        "title": "The service has failed and is being given a rest",
+        "title": "The service has failed; requests are paused",
         "status": 503,
         "error": "circuit_open",
         "status_code": 503,

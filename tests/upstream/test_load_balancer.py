@@ -141,7 +141,7 @@ class TestPreferring:
             busy(of, 0).release(Outcome.FAILURE)
             busy(of, 1).release(Outcome.SUCCESS)
         assert ports(of, 3) == [2, 2, 2]
-        assert "rests for 1.0 s" in repr(of.endpoints[0].outliers)
+        assert "ejected for 1.0 s" in repr(of.endpoints[0].outliers)
         clock.moment += 1
         assert ports(of, 3) == [1, 2, 1]
 
