@@ -74,11 +74,12 @@ class ProbeScheduler:
         self._dues: dict[Endpoint, float] = {}
         self._starts: dict[Endpoint, asyncio.TimerHandle] = {}
         self._requested: dict[Endpoint, float] = {}
+        self._running: set[Endpoint] = set()
         self._is_running = False
         self._next_start = 0.0
 
     def __repr__(self) -> str:
-        return f"<ProbeScheduler: {len(self._cadences)} endpoints, {len(self._tasks)} probes running>"
+        return f"<ProbeScheduler: {len(self._cadences)} endpoints, {len(self._running)} probes running>"
 
     async def run(self) -> None:
         """Schedule probes until cancelled. No probe is running afterwards."""
@@ -99,6 +100,7 @@ class ProbeScheduler:
             self._starts.clear()
             self._slots.clear()
             await self._tasks.close()
+            self._running.clear()
 
     def probe_now(self, upstream: Endpoint) -> None:
         """Probe `upstream` now, but no sooner than one second after the last probe that was asked for in this way.
@@ -144,6 +146,7 @@ class ProbeScheduler:
 
     def _start(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
         self._starts.pop(upstream, None)
+        self._running.add(upstream)
         self._tasks.start(self._probe(upstream, pause, is_slow), str(upstream))
 
     async def _probe(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
@@ -158,6 +161,7 @@ class ProbeScheduler:
             self._on_update(update)
         finally:
             # Also after an error in `on_update`: it is logged, and the endpoint is still probed again.
+            self._running.discard(upstream)
             self._slots.release(is_slow=is_slow)
             if self._is_running:
                 self._schedule(upstream, start + pause - loop.time(), self._pause(upstream))
