@@ -70,10 +70,8 @@ TESTED_IN: dict[str, str] = {
     "proxy/state": "wire/test_application",
     "proxy/tunnel": "wire/test_upgrades",
     "server/buffered_request": "server/test_fast_path",
-    "server/connection_limits": "server/test_connection",
-    "server/lifecycle": "web/test_metrics",
     "server/request_receiver": "server/test_connection",
-    "server/templating": "server/test_problems",
+    "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
     "upstream/flow_control": "wire/test_resources",
     # Every kind of probe has the same cases.
