@@ -111,7 +111,7 @@ class RequestReceiver(AiohttpHandler):
         if len(self.messages) > waiting:
             # Nothing can follow a body that has not ended but the report of its framing error.
             if body is not None and not body.is_eof():
-                body.set_exception(web.RequestPayloadError("the body's framing is broken"))
+                self._break_body(body, "the body's framing is broken")
             self._begin(waiting, piece)
         elif body is None or self.payload_parser is not None:
             self._seams.went_on(piece)
@@ -164,5 +164,15 @@ class RequestReceiver(AiohttpHandler):
         """Cut a chunked body of which `size` bytes brought only `payload`, time and again."""
         self._chunk_excess += size - CHUNK_COST * payload
         if self._chunk_excess > MAX_CHUNK_EXCESS and not self.is_reading_paused:
-            body.set_exception(web.RequestPayloadError("the body is mostly chunk extensions or trailers"))
+            self._break_body(body, "the body is mostly chunk extensions or trailers")
             self.close()  # nothing more is parsed, or this body would have an end
+
+    def _break_body(self, body: StreamReader, reason: str) -> None:
+        """Raise an error in the reader of `body`.
+
+        The end of a chunk wakes a reader that waits, and takes its future away; the reader then waits again without a
+        look at the error. So the error is set once more, behind the reader's next step.
+        """
+        error = web.RequestPayloadError(reason)
+        body.set_exception(error)
+        self.event_loop.call_soon(body.set_exception, error)
