@@ -10,8 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
-from tentaculo.model.histogram import Histogram
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally
 from tentaculo.store.tables import history
 
 HistoryRow = Mapping[str, Any]

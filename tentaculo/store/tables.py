@@ -71,7 +71,7 @@ history = Table(
     Column("start", BigInteger, primary_key=True, autoincrement=False),
     Column("probes_ok", BigInteger, nullable=False),
     Column("probes_failed", BigInteger, nullable=False),
-    # Histograms as `tentaculo.model.histogram` encodes them, empty where nothing was measured.
+    # Histograms as `tentaculo.model.history` encodes them, empty where nothing was measured.
     Column("probes_latency", LargeBinary, nullable=False),
     Column("requests_ok", BigInteger, nullable=False),
     Column("requests_failed", BigInteger, nullable=False),

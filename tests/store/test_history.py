@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from tentaculo.model.histogram import Histogram
-from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
 from tentaculo.store import history, history_rollup, tables
 from tentaculo.store.history import add_history, history_row, read_history, read_past
 from tentaculo.store.history_rollup import (

@@ -18,11 +18,10 @@ from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import EndpointView, Health, ServiceView
-from tentaculo.model.histogram import Histogram, bucket
-from tentaculo.model.history import HOUR, HistorySummary, Period, Tally
+from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server import templating
-from tentaculo.server.lifecycle import Phase
+from tentaculo.server.listeners import Phase
 from tentaculo.web import history, incidents, liveness, metrics, status_page, vx11
 from tests.support.server import serving_application
 

@@ -6,8 +6,7 @@ import pytest
 
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult
-from tentaculo.model.histogram import Histogram
-from tentaculo.model.history import HOUR, MINUTE, Period, Tally
+from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally
 from tentaculo.telemetry.history import HistoryCollector
 
 START = 1_800_000_000  # a whole minute, and a whole hour

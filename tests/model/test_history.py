@@ -1,3 +1,5 @@
+"""Histograms of latencies: percentiles, merging and encoding."""
+
 from __future__ import annotations
 
 from math import ceil
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.histogram import ACCURACY, BUCKETS, LONGEST, SHORTEST, Histogram, bucket, merged
+from tentaculo.model.history import ACCURACY, BUCKETS, LONGEST, SHORTEST, Histogram, bucket, merged
 
 SECONDS = st.floats(SHORTEST, LONGEST)
 LATENCIES = st.lists(SECONDS, max_size=60)
