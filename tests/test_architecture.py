@@ -42,18 +42,14 @@ MAY_IMPORT: dict[str, set[str]] = {"tasks": set(), **GROUND, **SHARED, **ROOMS, 
 """Which other parts of `tentaculo` each part may import. Every part may import `tasks` too."""
 SAME_STEM: dict[str, str] = {
     "__main__": "Python's own name for what `python -m` runs",
-    "attempt": "of a probe, and of a proxied request",
     "connection": "with a client, and with an endpoint",
     "coordination": "the interface that a gateway needs, and the workers' implementation of it",
     "errors": "each package has its own",
     "fast_path": "the server's half, a connection, and the proxy's half, a request",
-    "heartbeat": "the native endpoint, and the kind of probe that reads what it received",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "process": "of the gateway, and of the demonstration",
     "services": "their configuration, and those of the demonstration",
-    "tcp": "socket options, and a kind of probe",
-    "websocket": "the endpoint for subscribers, and a kind of probe",
 }
 """File stems that stand in two packages or more, with the reason."""
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}
@@ -73,15 +69,7 @@ TESTED_IN: dict[str, str] = {
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
     "upstream/flow_control": "wire/test_resources",
-    # Every kind of probe has the same cases.
-    "health/probes/attempt": "health/test_evaluation",
-    "health/probes/failure_reasons": "health/test_prober",
-    "health/probes/heartbeat": "health/test_probe_kinds",
-    "health/probes/http": "health/test_prober",
-    "health/probes/tcp": "health/test_probe_kinds",
-    "health/probes/tls": "health/test_probe_kinds",
-    "health/probes/websocket": "health/test_probe_kinds",
-    "health/aggregation": "health/test_passive",
+    "health/probe_attempt": "health/test_prober",
     "store/events": "store/test_client",
     "store/history_rollup": "store/test_history",
     "store/maintenance": "store/test_incidents",
