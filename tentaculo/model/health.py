@@ -88,6 +88,8 @@ class ProbeResult:
     latency_ms: int | None = None
     snippet: str | None = None
     """The first characters of the body, untrusted text, at most 200."""
+    took: float = 0.0
+    """Seconds from the start of the probe to its result."""
 
 
 @dataclass(frozen=True, slots=True)
