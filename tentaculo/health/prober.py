@@ -17,10 +17,8 @@ from tentaculo import __version__
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.evaluation import evaluate
-from tentaculo.health.probes import KINDS
-from tentaculo.health.probes.attempt import ProbeAttempt, ProbeFunction, ProbeTarget
-from tentaculo.health.probes.failure_reasons import note_failure, note_timeout
-from tentaculo.health.probes.http import MAX_BODY, Response
+from tentaculo.health.probe_attempt import ProbeAttempt, ProbeFunction, ProbeTarget, note_failure, note_timeout
+from tentaculo.health.probe_kinds import KINDS, MAX_BODY, Response
 from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import ProbeResult

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from tentaculo.model.failure import Failure
-from tentaculo.net.downstream import Body
 from tentaculo.net.http1 import Head
+from tentaculo.net.inbound_request import Body
 from tentaculo.net.response_headers import ResponseHeaders, split_list
 from tentaculo.proxy import relay
 from tentaculo.proxy.proxied_request import ProxiedRequest

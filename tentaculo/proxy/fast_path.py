@@ -13,8 +13,8 @@ from typing import Protocol
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import Body, Request
-from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS, SentResponse
+from tentaculo.net.inbound_request import Body, Request
+from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.proxy import relay
 from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest, finish_with
 from tentaculo.proxy.request_head import PreparedRequest

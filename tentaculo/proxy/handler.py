@@ -20,9 +20,8 @@ from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.net.downstream import Request
-from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.sent_response import SentResponse
+from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.fast_path import FastPath, WholeRequest
 from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest, finish_with
 from tentaculo.proxy.retries import forward_with_retries, request_body

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tentaculo.model.failure import Failure
-from tentaculo.net.downstream import Body
 from tentaculo.net.http1 import Head
+from tentaculo.net.inbound_request import Body
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.tasks import TaskGroup

@@ -6,8 +6,8 @@ import math
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Blame, Failure, Problem
-from tentaculo.net.downstream import Body
-from tentaculo.net.sent_response import SENT_STAYS, SentResponse
+from tentaculo.net.inbound_request import Body
+from tentaculo.net.response_bytes import SENT_STAYS, SentResponse
 from tentaculo.proxy import relay
 from tentaculo.proxy.attempt import UpstreamAttempt
 from tentaculo.proxy.proxied_request import ProxiedRequest

@@ -21,7 +21,7 @@ from tentaculo.model.health import EndpointView, Health, ServiceView
 from tentaculo.model.history import HOUR, Availability, Histogram, HistorySummary, Period, Tally, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server import templating
-from tentaculo.server.lifecycle import Phase
+from tentaculo.server.listeners import Phase
 from tentaculo.web import history, incidents, liveness, metrics, status_page, vx11
 from tests.support.server import serving_application
 
