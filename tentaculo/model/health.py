@@ -96,6 +96,8 @@ class ProbeResult:
     """The first characters of the body, untrusted text, at most 200."""
     kind: DegradedKind | None = None
     """SLOW where nothing else is wrong."""
+    took: float = 0.0
+    """Seconds from the start of the probe to its result."""
 
 
 @dataclass(frozen=True, slots=True)
