@@ -39,7 +39,11 @@ class Proxy:
         self._balancers = {
             service.name: LoadBalancer(
                 [
-                    EndpointState(Pool(upstream, config.limits), breakers.of(upstream), config.limits.in_flight)
+                    EndpointState(
+                        Pool(upstream, config.limits, server_name=service.server_name),
+                        breakers.of(upstream),
+                        config.limits.in_flight,
+                    )
                     for upstream in service.upstreams
                 ],
                 config.limits.queue,

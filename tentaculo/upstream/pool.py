@@ -41,14 +41,24 @@ class Pool:
     """
 
     def __init__(
-        self, upstream: Endpoint, limits: LimitSettings, *, tls: ssl.SSLContext | None = None, look_up: LookUp = look_up
+        self,
+        upstream: Endpoint,
+        limits: LimitSettings,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+        look_up: LookUp = look_up,
     ) -> None:
-        """`tls` is needed for an upstream with https; without one the system's trust store is used."""
+        """`tls` is for an endpoint with https; without it the system's trust store is used.
+
+        `server_name` is the name for TLS where it is not the endpoint's host.
+        """
         self.upstream = upstream
         self._limits = limits
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
+        self._server_name = server_name or upstream.host
         self._look_up = look_up
         self._addresses: list[str] = []
         self._resolved_at = float("-inf")
@@ -120,7 +130,7 @@ class Pool:
                 address,
                 self.upstream.port,
                 ssl=self._tls,
-                server_hostname=self.upstream.host if self._tls is not None else None,
+                server_hostname=self._server_name if self._tls is not None else None,
             )
         except BaseException:
             connection.abort()
