@@ -42,11 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {"tasks": set(), **GROUND, **SHARED, **ROOMS, 
 """Which other parts of `tentaculo` each part may import. Every part may import `tasks` too."""
 SAME_STEM: dict[str, str] = {
     "__main__": "Python's own name for what `python -m` runs",
-    "attempt": "of a probe, and of a proxied request",
     "connection": "with a client, and with an endpoint",
     "coordination": "the interface that a gateway needs, and the workers' implementation of it",
     "errors": "each package has its own",
-    "fast_path": "the server's half, a connection, and the proxy's half, a request",
     "heartbeat": "the native endpoint, and the kind of probe that reads what it received",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their queries, and their endpoints",
@@ -60,15 +58,15 @@ SAME_STEM: dict[str, str] = {
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}
 TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
-    "proxy/attempt": "wire/test_failures",
-    "proxy/fast_path": "wire/test_state_machine",
+    "proxy/driver": "wire/test_client_leaves",
+    "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
     "proxy/proxied_request": "wire/test_state_machine",
-    "proxy/relay": "wire/test_streaming",
     "proxy/request_head": "net/test_request_headers",
     "proxy/retries": "wire/test_failures",
     "proxy/state": "wire/test_application",
     "proxy/tunnel": "wire/test_upgrades",
+    "proxy/upload": "wire/test_streaming",
     "server/buffered_request": "server/test_fast_path",
     "server/connection_limits": "server/test_connection",
     "server/lifecycle": "web/test_metrics",
