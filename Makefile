@@ -63,11 +63,11 @@ check:
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
 
-# Also: CASES=get,post PEERS=ours,nginx ROUNDS=3 SECONDS=3
+# Also: CASES=get,post PEERS=ours,nginx ROUNDS=3 SECONDS=3. BASELINE=../old adds the peer "baseline", another checkout.
 bench:
 	@tools/bootstrap.sh run
 	@tools/bootstrap.sh bench
-	@.venv-bench/bin/python -m bench $(if $(CASES),--cases $(CASES)) $(if $(PEERS),--peers $(PEERS)) \
+	@$(if $(BASELINE),BENCH_BASELINE=$(BASELINE)) .venv-bench/bin/python -m bench $(if $(CASES),--cases $(CASES)) $(if $(PEERS),--peers $(PEERS)) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 faults:

@@ -18,8 +18,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection, insert
 
 from bench.stats import Spread
-from tentaculo.model.histogram import Histogram, merged
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, merged
 from tentaculo.store import migrate, tables
 from tentaculo.store.database import connect, parse_url
 from tentaculo.store.history import HistoryRow, history_row, read_history, read_past

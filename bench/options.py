@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.catalogue import BY_NAME, CASES, QUICK
+from bench.peers.registry import BASELINE
 
 ROUNDS, SECONDS = 3, 3.0
 
@@ -23,7 +24,7 @@ class Options:
     proxy_core: int
     load_core: int
     is_trial: bool
-    """Shorter than it should be, or with fewer peers: its tables are not the published ones."""
+    """Shorter than it should be, with fewer peers or with another checkout: its tables are not the published ones."""
     only_render: bool
 
 
@@ -45,7 +46,8 @@ def parse(argv: Sequence[str], known_peers: Sequence[str]) -> Options:
     cores = sorted(os.sched_getaffinity(0))
     if not {given.proxy_core, given.load_core} <= set(cores):
         parser.error(f"the cores here are {cores}; with fewer than two, nothing can be compared")
-    is_trial = len(peers) < len(known_peers) or given.rounds < ROUNDS or given.seconds < SECONDS
+    is_partial = len(peers) < len(known_peers) or BASELINE in peers
+    is_trial = is_partial or given.rounds < ROUNDS or given.seconds < SECONDS
     return Options(
         *(cases, peers, given.rounds, given.seconds, given.proxy_core, given.load_core, is_trial, given.render)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from bench import traffic
 from bench.peers.peer import ROOT, Command, Site
@@ -29,8 +30,14 @@ def python() -> str:
     return os.environ.get("BENCH_PYTHON") or (str(ours) if ours.exists() else sys.executable)
 
 
-def prepare(site: Site, *, access_log: bool = True) -> Command:
-    """As an operator starts it."""
+def baseline() -> Path | None:
+    """Another checkout of the gateway, in BENCH_BASELINE, to measure beside this one; None if there is none."""
+    folder = os.environ.get("BENCH_BASELINE")
+    return Path(folder).resolve() if folder else None
+
+
+def prepare(site: Site, *, access_log: bool = True, checkout: Path = ROOT) -> Command:
+    """Write the configuration and return the command by which an operator starts it."""
     routes = ["/api", *site.prefixes]
     file = site.write(
         "tentaculo.toml",
@@ -46,10 +53,17 @@ def prepare(site: Site, *, access_log: bool = True) -> Command:
     )
     return Command(
         [python(), "-m", "tentaculo", "serve", "-c", str(file)],
-        {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": traffic.TOKEN},
+        {"PYTHONPATH": str(checkout), "TENTACULO_TOKEN": traffic.TOKEN},
     )
 
 
 def prepare_quiet(site: Site) -> Command:
     """Without the access log."""
     return prepare(site, access_log=False)
+
+
+def prepare_baseline(site: Site) -> Command:
+    """The other checkout, with this one's interpreter and packages."""
+    checkout = baseline()
+    assert checkout is not None
+    return prepare(site, checkout=checkout)

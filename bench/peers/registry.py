@@ -6,6 +6,7 @@ from bench.peers import nginx, others, ours, written
 from bench.peers.peer import NODE_PACKAGES, Peer
 
 OURS = "ours"
+BASELINE = "baseline"
 REFERENCE = "nginx"
 THROUGHPUT = frozenset({"get", "varied", "post", "latency"})
 """Where a variant with or without a log is measured."""
@@ -26,6 +27,7 @@ def peers() -> list[Peer]:
         Peer(
             "ours", "Tentáculo Link", ours.prepare, (ours.python(), "-m", "tentaculo", "--version"), note="defaults on"
         ),
+        *_baseline(),
         Peer("ours-no-log", "Tentáculo Link, access log off", ours.prepare_quiet, only=THROUGHPUT),
         Peer("nginx", "nginx", nginx.prepare, ("nginx", "-v"), note="1 worker, no access log"),
         Peer("nginx-log", "nginx, access log on", nginx.prepare_logging, only=THROUGHPUT),
@@ -52,6 +54,13 @@ def peers() -> list[Peer]:
             note="in the way of the 7.0 gateway: one client, whole bodies, no WebSocket",
         ),
     ]
+
+
+def _baseline() -> list[Peer]:
+    checkout = ours.baseline()
+    if checkout is None:
+        return []
+    return [Peer(BASELINE, "Tentáculo Link, the other checkout", ours.prepare_baseline, note=f"of {checkout.name}")]
 
 
 def _node(package: str) -> tuple[str, ...]:

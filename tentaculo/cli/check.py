@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tentaculo.config.alerts import AlertSettings
+from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
-from tentaculo.config.maintenance import DAYS, MaintenanceSettings
 from tentaculo.config.services import RouteSettings, ServiceSettings
-from tentaculo.model.incident_input import EVERY
+from tentaculo.model.incident import EVERY
 
 
 def summarise(loaded: Loaded) -> Iterator[str]:

@@ -22,13 +22,19 @@ from tentaculo.cli.output import FaultError, StartError
 from tentaculo.config.database_url import database_url
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
-from tentaculo.incidents.alert_message import Message, trial_message
-from tentaculo.incidents.delivery_queue import Channel, Delivery
+from tentaculo.incidents.alerts import Message, trial_message
+from tentaculo.incidents.channels import Channel, Delivery
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
-from tentaculo.model import incident_input
 from tentaculo.model.clock import utc_now
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.incident_input import EVERY, InvalidInputError
+from tentaculo.model.incident import (
+    EVERY,
+    Incident,
+    InvalidInputError,
+    MaintenanceWindow,
+    Note,
+    check_note,
+    check_window,
+)
 from tentaculo.model.text import format_duration, format_time, printable
 from tentaculo.net.tcp import local_url
 from tentaculo.store import incidents as store
@@ -65,7 +71,7 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
 def add_note(file: Path | None, number: int, author: str, text: str) -> None:
     """Add a note to an incident. Raises ConfigError, FaultError and StartError."""
     config = load(file).config
-    author, text = _validated(lambda: incident_input.note(author, text))
+    author, text = _validated(lambda: check_note(author, text))
 
     def add(connection: Connection) -> Incident | None:
         incident = store.find(connection, number)
@@ -91,7 +97,7 @@ def add_window(
     config = load(file).config
     now = utc_now()
     window = _validated(
-        lambda: incident_input.window(
+        lambda: check_window(
             services,
             reason,
             names=config.names,

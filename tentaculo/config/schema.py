@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tentaculo.config.alerts import AlertSettings, IncidentSettings
-from tentaculo.config.maintenance import MaintenanceSettings
+from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
 from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
 from tentaculo.config.services import ServiceSettings

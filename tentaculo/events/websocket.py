@@ -1,11 +1,11 @@
 """The WebSocket /ws: echo to the sender, canonical events to everybody else.
 
-    client ── text ──▶ reader ── echo, errors ─────────────▶ client
+    client ── text ──▶ reader ── echo, errors ──────────────▶ client
                          │
-                         └─ canonical ─▶ intake ─▶ hub ─▶ queue ─ writer ─▶ every other client
+                         └─ canonical ─▶ pipeline ─▶ hub ─▶ queue ─ writer ─▶ every other client
 
-The reader waits for its own client only, and the writer waits for nobody but its client. When the hub parts with a
-client (too slow, or the gateway stops), both are stopped wherever they wait, and the socket is closed within a bound.
+Reader and writer wait for their own client only. When the hub ends a subscription (the client is too slow, or the
+gateway stops), both are cancelled, and the socket is closed within `CLOSE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tentaculo.tasks import TaskGroup
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 30.0
-"""Silence after which a client is pinged; without an answer in half that time it is gone."""
+"""Seconds without data before a ping. A client that does not answer within half that time is disconnected."""
 CLOSE_SECONDS = 1.0
-"""How long a client may take to answer a close before its connection is dropped."""
+"""Seconds that a client has to answer a close frame."""
 REFUSABLE = 16
-"""A message up to this many times the limit is refused by an error frame; a larger one is never read, and closes."""
+"""A message up to this many times the limit gets an error frame. A larger one closes the connection unread."""
 
 _CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSCloseCode.GOING_AWAY}
 
@@ -53,13 +53,13 @@ def _error(error: str, detail: str, **members: Any) -> bytes:
 class EventSocketHandler:
     """The handler of /ws. `limit` is the most bytes one message may have. The dispatcher has checked the Origin."""
 
-    def __init__(self, hub: Hub, intake: EventPipeline, *, limit: int) -> None:
+    def __init__(self, hub: Hub, pipeline: EventPipeline, *, limit: int) -> None:
         self._hub = hub
-        self._intake = intake
+        self._pipeline = pipeline
         self._limit = limit
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one client until either side ends it. Raises `Problem` instead of upgrading: 400, 426, 503."""
+        """Serve one client until the connection ends. Raises `Problem` before the upgrade: 400, 426, 503."""
         # Compression would cost a deflate per subscriber and event, and some 300 KB for each connection.
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=self._limit * REFUSABLE, timeout=CLOSE_SECONDS
@@ -76,10 +76,10 @@ class EventSocketHandler:
         finally:
             self._hub.unsubscribe(subscriber)
             if transport is not None:
-                # A close waits until the peer has taken what is buffered, which a stalled one never does.
+                # A close waits until the peer has read the buffered bytes. A stalled peer never does.
                 asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
                 if transport.is_closing() and socket.prepared:
-                    # Nothing is sent any more; but its heartbeat's timer would keep all of it for half a minute.
+                    # The timer of the heartbeat would keep the socket in memory for half a minute.
                     await socket.close()
         return socket
 
@@ -92,7 +92,7 @@ class EventSocketHandler:
                 tasks.start(_write(socket, subscriber), "writer")
                 await self._read(socket, subscriber)
         except TimeoutError:
-            pass  # The hub parted with this client: the scope above has no other limit.
+            pass  # The hub ended the subscription; the scope has no other limit.
         finally:
             subscriber.when_ended(None)
             await tasks.close()
@@ -126,7 +126,7 @@ class EventSocketHandler:
     async def _accept(
         self, socket: web.WebSocketResponse, subscriber: Subscriber, schema: Schema, fields: dict[str, Any]
     ) -> None:
-        filled, faults = validate(schema, fields, now_ms=self._intake.now_ms(), whole="event")
+        filled, faults = validate(schema, fields, now_ms=self._pipeline.now_ms(), whole="event")
         if faults:
             log.info("event rejected", by="websocket", client_id=subscriber.client_id, fields=[f.field for f in faults])
             detail = "The event does not fit its schema; it was neither stored nor broadcast."
@@ -135,14 +135,14 @@ class EventSocketHandler:
         source = fields["source"] if is_name(fields.get("source")) else subscriber.client_id
         payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
         try:
-            await self._intake.accept(source, schema.type, payload, canonical=True, broadcast=True, sender=subscriber)
+            await self._pipeline.accept(source, schema.type, payload, canonical=True, broadcast=True, sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
             await _send(socket, _error(problem.failure.error, detail))
 
 
 def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> None:
-    # aiohttp takes drafts of the protocol as well, and HTTP/1.0, which knows no upgrade (RFC 9110 section 7.8).
+    # aiohttp also accepts drafts of the protocol, and HTTP/1.0, which has no upgrade (RFC 9110 section 7.8).
     is_spoken = request.version >= HttpVersion11 and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) == "13"
     if is_spoken and socket.can_prepare(request):
         return
@@ -161,7 +161,7 @@ async def _write(socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
         while True:
             await _send(socket, await subscriber.next())
     except ConnectionError:
-        return  # The client has gone or is going; the reader sees that and ends.
+        return  # The client has disconnected; the reader notices it and ends.
 
 
 async def _close(socket: web.WebSocketResponse, end: End) -> None:
@@ -169,4 +169,4 @@ async def _close(socket: web.WebSocketResponse, end: End) -> None:
         async with asyncio.timeout(CLOSE_SECONDS):
             await socket.close(code=_CLOSE_CODES[end], message=end.value.encode())
     except (TimeoutError, ConnectionError):
-        pass  # It does not answer: its connection is dropped, which the caller has arranged.
+        pass  # The caller aborts the connection.

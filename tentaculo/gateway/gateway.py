@@ -36,12 +36,10 @@ from tentaculo.security.trusted_proxies import trusted_proxy_matcher
 from tentaculo.server import templating
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection
-from tentaculo.server.connection_limits import ConnectionLimits
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.lifecycle import Phase
-from tentaculo.server.listeners import CannotListenError, Listeners, ListeningAddresses
+from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.store.client import StoreClient

@@ -18,9 +18,8 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
-from tentaculo.incidents.alert_message import MessageContext
-from tentaculo.incidents.alert_policy import Notification
-from tentaculo.incidents.error_rate import ErrorRates
+from tentaculo.incidents.alerts import MessageContext, Notification
+from tentaculo.incidents.availability import ErrorRates
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker

@@ -13,8 +13,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
-from tentaculo.server.connection_limits import raise_descriptor_limit
-from tentaculo.server.listeners import ListeningAddresses
+from tentaculo.server.listeners import ListeningAddresses, raise_descriptor_limit
 from tentaculo.telemetry import logging
 from tentaculo.telemetry.access_log import access_logger
 

@@ -1,10 +1,13 @@
-"""Whether clients can use a service. Incidents open and end by this. Pure."""
+"""Whether clients can use a service, and the share of its requests and probes that fail. Pure; the time is passed in."""
 
 from __future__ import annotations
 
+from collections import deque
+from datetime import datetime, timedelta
 from enum import Enum
+from typing import assert_never
 
-from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.endpoint import BreakerState, Counts
 from tentaculo.model.health import Health, ServiceView
 
 REASON_LENGTH = 300
@@ -28,12 +31,21 @@ def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability,
     A service whose breaker is open fails, even where its probes pass. While the breaker is half-open, or its next
     request may close it, the availability is undecided.
     """
-    if view.health in (Health.OFF, Health.MAINTENANCE):
-        return Availability.SET_ASIDE, view.health
-    if view.health is Health.UNKNOWN:
-        return Availability.UNDECIDED, view.health
-    if view.health is Health.DOWN:
-        return Availability.FAILS, Health.DOWN
+    match view.health:
+        case Health.OFF | Health.MAINTENANCE:
+            return Availability.SET_ASIDE, view.health
+        case Health.UNKNOWN:
+            return Availability.UNDECIDED, view.health
+        case Health.DOWN:
+            return Availability.FAILS, Health.DOWN
+        case Health.UP | Health.DEGRADED:
+            return _behind_breaker(view, degraded=degraded)
+        case _:
+            assert_never(view.health)
+
+
+def _behind_breaker(view: ServiceView, *, degraded: bool) -> tuple[Availability, Health]:
+    """The availability of a service whose probes pass."""
     breaker = view.breaker
     if breaker.state is BreakerState.OPEN and breaker.retry_after > 0:
         return Availability.FAILS, Health.DOWN
@@ -49,3 +61,31 @@ def failure_reason(view: ServiceView) -> str:
     breaker = view.breaker
     is_cut_off = view.health is not Health.DOWN and breaker.state is not BreakerState.CLOSED
     return ((breaker.reason if is_cut_off else None) or view.reason)[:REASON_LENGTH]
+
+
+SPAN = timedelta(minutes=1)
+"""The span that a share covers."""
+STEP = timedelta(seconds=10)
+"""Time between two stored values of a counter."""
+
+
+class ErrorRates:
+    """Keeps each service's counters of the last minute. A probe counts as much as a request."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, deque[tuple[datetime, Counts]]] = {}
+
+    def __repr__(self) -> str:
+        return f"<ErrorRates of {len(self._kept)} services>"
+
+    def update(self, view: ServiceView, at: datetime) -> float | None:
+        """The share, 0 to 1, of probes and requests that failed in the minute before `at`; None where there were none."""
+        now = view.probes + view.traffic
+        kept = self._kept.setdefault(view.name, deque())
+        while len(kept) > 1 and kept[1][0] <= at - SPAN:
+            kept.popleft()
+        before = kept[0][1] if kept else now
+        if not kept or at - kept[-1][0] >= STEP:
+            kept.append((at, now))
+        ok, failed = now.ok - before.ok, now.failed - before.failed
+        return failed / (ok + failed) if ok + failed > 0 else None

@@ -11,10 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tentaculo.config.maintenance import DAYS, MaintenanceSettings
+from tentaculo.config.incidents import DAYS, MaintenanceSettings
 from tentaculo.config.services import ServiceSettings
-from tentaculo.model.incident import MaintenanceWindow
-from tentaculo.model.incident_input import EVERY
+from tentaculo.model.incident import EVERY, MaintenanceWindow
 
 
 class MaintenanceCalendar:

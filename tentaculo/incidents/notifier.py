@@ -1,9 +1,11 @@
-"""Sends the alerts that are due on every channel, and reports each delivery."""
+"""Sends the alerts that are due on every channel, with retries, and reports each delivery."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,15 +14,136 @@ from datetime import datetime
 import structlog
 
 from tentaculo.config.schema import Config
-from tentaculo.incidents.alert_message import Message, MessageContext, message
-from tentaculo.incidents.alert_policy import AlertPolicy, Notification
-from tentaculo.incidents.apprise_channel import AppriseChannel
-from tentaculo.incidents.delivery_queue import Channel, DeliveryQueue, DeliveryStats
-from tentaculo.incidents.webhook import WebhookChannel
+from tentaculo.incidents.alerts import AlertPolicy, Message, MessageContext, Notification, compose_message
+from tentaculo.incidents.channels import AppriseChannel, Channel, Delivery, WebhookChannel
 from tentaculo.model.incident import Incident
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
+
+MOST_WAITING = 100
+"""Messages that wait for one channel; beyond that the oldest goes, since the newest say how things are."""
+FIRST_PAUSE, LAST_PAUSE = 2.0, 600.0
+"""Seconds between attempts: twice as long each time, up to the last, each a random half to one and a half of it."""
+
+
+@dataclass(slots=True)
+class DeliveryStats:
+    """What has become of the messages of one channel."""
+
+    sent: int = 0
+    retried: int = 0
+    """Attempts that failed and were followed by another."""
+    failed: int = 0
+    """Messages that were given up."""
+    dropped: int = 0
+    """Messages that never had their turn: too many waited, or the receiver wants none."""
+
+
+def backoff(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row; `chance` (0 to 1) spreads many gateways' attempts."""
+    pause: float = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 30), LAST_PAUSE)
+    return pause * (0.5 + chance)
+
+
+class DeliveryQueue:
+    """The queue and the attempts of one channel.
+
+    `on_done` hears of each message that left the queue, and whether it was delivered; it must not wait.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        attempts: int,
+        on_done: Callable[[Message, bool], None],
+        pause: Callable[[int], float] = lambda failures: backoff(failures, random.random()),  # noqa: S311
+    ) -> None:
+        self.channel = channel
+        self.counts = DeliveryStats()
+        self._attempts = attempts
+        self._on_done = on_done
+        self._pause = pause
+        self._waiting: deque[Message] = deque()
+        self._has_work = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Courier {self.channel.name}: {len(self._waiting)} waiting>"
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a message would be tried at once: nothing waits, nothing is under way, and the receiver wants some."""
+        return self._is_idle.is_set() and not self._is_closed
+
+    def put(self, message: Message) -> None:
+        """Queue a message. Never waits and never raises."""
+        if self._is_closed:
+            self._drop(message)
+            return
+        while len(self._waiting) >= MOST_WAITING:
+            self._drop(self._waiting.popleft())
+        self._waiting.append(message)
+        self._is_idle.clear()
+        self._has_work.set()
+
+    async def run(self) -> None:
+        """Bring messages until cancelled."""
+        while True:
+            while self._waiting:
+                await self._bring(self._waiting.popleft())
+            self._is_idle.set()
+            self._has_work.clear()
+            await self._has_work.wait()
+
+    async def idle(self) -> None:
+        """Wait until nothing waits."""
+        await self._is_idle.wait()
+
+    async def _bring(self, message: Message) -> None:
+        for failures in range(1, self._attempts + 1):
+            delivery = await self.channel.send(message)
+            if delivery.is_done:
+                self.counts.sent += 1
+                log.info("alert sent", channel=self.channel.name, message=message.id, kind=message.kind.value)
+                self._on_done(message, True)
+                return
+            if delivery.is_closed:
+                self._close(message, delivery)
+                return
+            if failures < self._attempts:
+                self.counts.retried += 1
+                pause = max(self._pause(failures), delivery.pause or 0.0)
+                log.info(
+                    "alert not sent yet", channel=self.channel.name, reason=delivery.words, again_in=round(pause, 1)
+                )
+                await asyncio.sleep(pause)
+        self.counts.failed += 1
+        log.error(
+            "alert delivery abandoned",
+            channel=self.channel.name,
+            message=message.id,
+            title=message.title,
+            attempts=self._attempts,
+            reason=delivery.words,
+        )
+        self._on_done(message, False)
+
+    def _close(self, message: Message, delivery: Delivery) -> None:
+        self._is_closed = True
+        log.error("alert channel closed by its receiver", channel=self.channel.name, reason=delivery.words)
+        self._drop(message)
+        while self._waiting:
+            self._drop(self._waiting.popleft())
+
+    def _drop(self, message: Message) -> None:
+        self.counts.dropped += 1
+        log.warning("alert dropped", channel=self.channel.name, message=message.id, title=message.title)
+        self._on_done(message, False)
+
 
 LAST_WAIT = 2.0
 """Seconds that the channels have to deliver pending messages when the gateway stops."""
@@ -88,7 +211,7 @@ class Notifier:
             return
         now = self._now()
         for notification in self._alerts.due(incidents, now):
-            made = message(f"msg_{secrets.token_hex(12)}", notification, self._context(), now)
+            made = compose_message(f"msg_{secrets.token_hex(12)}", notification, self._context(), now)
             self._sent[made.id] = _Sent(notification, len(self._queues))
             for queue in self._queues:
                 queue.put(made)

@@ -2,10 +2,158 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import ceil, log
 from typing import Final
 
-from tentaculo.model.histogram import Histogram
+ACCURACY: Final = 0.02
+"""How far a percentile may be from the true one, as a part of it, between `SHORTEST` and `LONGEST`."""
+SHORTEST: Final = 1e-6
+"""Seconds; whatever is shorter counts as this."""
+LONGEST: Final = 3600.0
+"""Seconds; whatever is longer counts as this."""
+
+_GROWTH: Final = (1 + ACCURACY) / (1 - ACCURACY)
+SCALE: Final = 1 / log(_GROWTH)
+SHIFT: Final = 1 - log(SHORTEST) * SCALE
+BUCKETS: Final = int(log(LONGEST) * SCALE + SHIFT) + 1
+"""How many buckets there are; the first is for what is too short."""
+
+_VERSION: Final = 1
+"""The first byte of an encoded histogram, which stands for the buckets above."""
+_MOST_BYTES: Final = 9
+"""Of one number: 63 bits, more than could ever be counted."""
+
+
+def bucket(seconds: float) -> int:
+    """The number of the bucket that counts `seconds`, a finite number."""
+    if seconds <= SHORTEST:
+        return 0
+    return min(int(log(seconds) * SCALE + SHIFT), BUCKETS - 1)
+
+
+def _value(number: int) -> float:
+    """The seconds that stand for what is in a bucket: off by `ACCURACY` at both of its bounds, by less between."""
+    return SHORTEST if number == 0 else SHORTEST * 2 * _GROWTH**number / (_GROWTH + 1)
+
+
+class Histogram:
+    """How many latencies fell into each bucket. It can be added to, merged, asked for percentiles, and encoded."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self, counts: Mapping[int, int] | None = None) -> None:
+        """`counts` has the number of latencies, more than 0, by the number of their `bucket`; the others have none."""
+        self._counts: dict[int, int] = dict(counts) if counts else {}
+
+    def __repr__(self) -> str:
+        return f"<Histogram of {self.count}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Histogram) and self._counts == other._counts
+
+    @property
+    def count(self) -> int:
+        """How many latencies are in it."""
+        return sum(self._counts.values())
+
+    def add(self, seconds: float) -> None:
+        """Count one latency."""
+        number = bucket(seconds)
+        self._counts[number] = self._counts.get(number, 0) + 1
+
+    def merge(self, other: Histogram) -> None:
+        """Count every latency of `other` too."""
+        counts = self._counts
+        for number, count in other._counts.items():
+            counts[number] = counts.get(number, 0) + count
+
+    def percentiles(self, *parts: float) -> list[float | None]:
+        """For each of `parts`, between 0 and 1, the seconds that at least this part of the latencies stay within.
+
+        By nearest rank: of n latencies in order, the one at place ceil(part * n). None for each where it is empty.
+        """
+        total = self.count
+        if not total:
+            return [None] * len(parts)
+        found: dict[float, float] = {}
+        wanted = sorted(set(parts), reverse=True)
+        seen = 0
+        for number, count in sorted(self._counts.items()):
+            seen += count
+            # 0.07 * 100 is a little more than 7.
+            while wanted and seen >= ceil(round(wanted[-1] * total, 9)):
+                found[wanted.pop()] = _value(number)
+        return [found[part] for part in parts]
+
+    def encode(self) -> bytes:
+        """Its bytes: nothing for an empty one, else a version and, for each bucket in use, the gap and the count.
+
+        The gap is the number of the bucket less that of the one before. Both are in groups of seven bits, the lowest
+        first, with the highest bit set on all groups but the last (LEB128).
+        """
+        if not self._counts:
+            return b""
+        encoded = bytearray((_VERSION,))
+        last = 0
+        for number, count in sorted(self._counts.items()):
+            for value in (number - last, count):
+                while value > 0x7F:
+                    encoded.append(value & 0x7F | 0x80)
+                    value >>= 7
+                encoded.append(value)
+            last = number
+        return bytes(encoded)
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Histogram:
+        """What `encode` gave `encoded` for. Raises ValueError for anything else."""
+        counts: dict[int, int] = {}
+        octets = iter(encoded)
+        if next(octets, _VERSION) != _VERSION:
+            raise ValueError("is a histogram of an unknown version")
+        place = 0
+        try:
+            # Most numbers are of one byte, and a page reads a hundred thousand of them.
+            for octet in octets:
+                gap = octet if octet <= 0x7F else _long_number(octet, octets)
+                octet = next(octets)
+                count = octet if octet <= 0x7F else _long_number(octet, octets)
+                if not count or (counts and not gap):
+                    raise ValueError("is no histogram")
+                place += gap
+                counts[place] = count
+        except StopIteration:
+            raise ValueError("is half a histogram") from None
+        if place >= BUCKETS or (encoded and not counts):
+            raise ValueError("is no histogram")
+        histogram = cls()
+        histogram._counts = counts
+        return histogram
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """A new histogram of all latencies in `histograms`."""
+    total = Histogram()
+    for histogram in histograms:
+        total.merge(histogram)
+    return total
+
+
+def _long_number(octet: int, octets: Iterator[int]) -> int:
+    """The number of several bytes that begins with `octet`. Raises StopIteration where it does not end."""
+    value, shift = octet & 0x7F, 7
+    while (octet := next(octets)) > 0x7F:
+        value |= (octet & 0x7F) << shift
+        shift += 7
+        if shift >= 7 * _MOST_BYTES:
+            raise ValueError("has too long a number")
+    # One number has one spelling: no leading zeros.
+    if not octet:
+        raise ValueError("is no histogram")
+    return value | octet << shift
+
 
 MINUTE: Final = 60
 HOUR: Final = 3600
@@ -38,6 +186,33 @@ class Tally:
 
 
 @dataclass(slots=True)
+class Uptime:
+    """How long a service was available, and how long it was not, in milliseconds.
+
+    Available is up or degraded. Time in which the service was off, in maintenance or unknown, or in which the gateway
+    did not run, is in neither.
+    """
+
+    available: int = 0
+    unavailable: int = 0
+
+    def merge(self, other: Uptime) -> None:
+        """Add the time of `other`."""
+        self.available += other.available
+        self.unavailable += other.unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The share of time in which a service was available."""
+
+    share: float | None
+    """0 to 1; None where nothing is known."""
+    by_time: bool = True
+    """Whether all of it is time. Where an earlier version stored no time, the share of probes counts."""
+
+
+@dataclass(slots=True)
 class Period:
     """What one service did in one span of time."""
 
@@ -48,11 +223,36 @@ class Period:
     """Its first second since 1970 in UTC, a multiple of `span`."""
     probes: Tally = field(default_factory=Tally)
     requests: Tally = field(default_factory=Tally)
+    uptime: Uptime | None = None
+    """None where an older version stored no time."""
 
     def merge(self, other: Period) -> None:
-        """Take in what happened in `other`."""
+        """Add the counts and the time of `other`."""
         self.probes.merge(other.probes)
         self.requests.merge(other.requests)
+        if other.uptime is not None:
+            if self.uptime is None:
+                self.uptime = Uptime()
+            self.uptime.merge(other.uptime)
+
+
+def availability(periods: Iterable[Period]) -> Availability:
+    """The availability over `periods`. A period without time is divided by the share of its probes that succeeded."""
+    total, by_time = Uptime(), True
+    for period in periods:
+        if period.uptime is not None:
+            total.merge(period.uptime)
+        elif (share := period.probes.share_ok) is not None:
+            by_time = False
+            total.merge(estimated_uptime(period.span, share))
+    known = total.available + total.unavailable
+    return Availability(total.available / known if known else None, by_time)
+
+
+def estimated_uptime(span: int, share: float) -> Uptime:
+    """The uptime in `span` seconds where `share` of the probes succeeded."""
+    available = round(span * 1000 * share)
+    return Uptime(available, span * 1000 - available)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +261,7 @@ class HistorySummary:
 
     hours: tuple[Period, ...] = ()
     """Of the last 24 hours, the one under way included, those in which something was met."""
-    quarter: Tally = field(default_factory=Tally)
-    """What probes met in the last 90 days, today included; without latencies."""
+    quarter: Availability = Availability(None)
+    """The availability in the last 90 days, today included."""
     since: int | None = None
-    """When the first of that was met, in seconds since 1970, to the day or the hour."""
+    """Start of the first period of those days, in seconds since 1970, to the day or the hour."""

@@ -1,20 +1,17 @@
-"""Frozen values of what went wrong and of what is planned: incidents, their notes, maintenance windows.
-
-Nothing here does I/O or knows a room. Times are UTC and timezone-aware. Text comes from outside: it is bounded where it
-is taken in, and escaped where it is shown.
-"""
+"""Incidents, their notes and maintenance windows, and the checks of those that people enter. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from tentaculo.model.health import Health
 
 
 class NotificationState(StrEnum):
-    """What an alert has last told of an incident."""
+    """What the last delivered alert said about an incident."""
 
     NOTHING = "nothing"
     OPEN = "open"
@@ -45,14 +42,14 @@ class Incident:
     peak_error_rate: float | None = None
     """The highest share (0 to 1) of failures among the root's requests and probes in any minute of it."""
     reopened: int = 0
-    """How often it was over, and came back before it had settled."""
+    """How often the service failed again within the settle time after a recovery."""
     part_of: int | None = None
-    """The incident that took this one up, where another service's failure turned out to explain it."""
+    """The incident that this one was merged into, where the failure of another service explains it."""
     told: NotificationState = NotificationState.NOTHING
     told_at: datetime | None = None
-    """When an alert last told of it."""
+    """When the last alert was delivered."""
     told_services: int = 0
-    """How many of `services` alerts have told of."""
+    """How many of `services` the last alert named."""
 
     @property
     def is_open(self) -> bool:
@@ -67,7 +64,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a person wrote about an incident."""
+    """A note that a person added to an incident."""
 
     id: int
     incident: int
@@ -78,22 +75,105 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceWindow:
-    """A planned maintenance: while it holds, its services are in maintenance and nothing alerts of them."""
+    """A planned maintenance. While it is open its services are in maintenance and cause no alert."""
 
     services: tuple[str, ...]
     """Canonical names; empty is every service."""
     starts_at: datetime
     ends_at: datetime
-    """The first moment at which it no longer holds."""
+    """The first moment after the window."""
     reason: str
     author: str = ""
     id: int | None = None
-    """Its number in the database; None where the configuration says it."""
+    """The row in the database; None for a window of the configuration."""
 
     def holds(self, now: datetime) -> bool:
-        """Whether it is the time of this window."""
+        """Whether the window is open at `now`."""
         return self.starts_at <= now < self.ends_at
 
     def covers(self, service: str) -> bool:
         """Whether `service` is one of its services."""
         return not self.services or service in self.services
+
+
+TEXT_LENGTH, REASON_LENGTH, NAME_LENGTH = 4000, 200, 80
+"""Characters of a note, of a reason, and of an author."""
+LONGEST = timedelta(days=366)
+"""Longest maintenance window, and how far ahead one may be planned."""
+EVERY = "*"
+"""The name that selects every service."""
+
+
+class InvalidInputError(ValueError):
+    """Invalid input. The error never repeats the input."""
+
+    def __init__(self, field: str, words: str) -> None:
+        super().__init__(f"{field} {words}")
+        self.field = field
+        self.words = words
+
+
+def check_note(author: str, text: str) -> tuple[str, str]:
+    """Author and text without white space around them. Raises InvalidInputError."""
+    text = text.strip()
+    if not text or len(text) > TEXT_LENGTH or not all(c.isprintable() or c in "\n\t" for c in text):
+        raise InvalidInputError("text", f"must be 1 to {TEXT_LENGTH} printable characters; line ends are fine")
+    return _line("author", author, NAME_LENGTH, least=0), text
+
+
+def check_window(
+    services: Sequence[str],
+    reason: str,
+    *,
+    names: Mapping[str, str],
+    now: datetime,
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+    minutes: float | None = None,
+    author: str = "",
+) -> MaintenanceWindow:
+    """The maintenance window from `starts_at` (default now) to `ends_at`, or of so many `minutes`.
+
+    `services` are names or aliases, or `EVERY`; `names` maps each to the canonical name. Raises InvalidInputError.
+    """
+    if not services:
+        raise InvalidInputError("services", f'must name services; "{EVERY}" is every one')
+    if any(name != EVERY and name not in names for name in services):
+        raise InvalidInputError("services", "has a name that is no service's")
+    chosen = () if EVERY in services else tuple(dict.fromkeys(names[name] for name in services))
+    start = now if starts_at is None else _moment("starts_at", starts_at)
+    if (ends_at is None) == (minutes is None):
+        raise InvalidInputError("ends_at", "or minutes is needed, and not both")
+    if minutes is not None:
+        if not 0 < minutes <= LONGEST / timedelta(minutes=1):
+            raise InvalidInputError("minutes", "must be more than 0, and no more than a year")
+        end = start + timedelta(minutes=minutes)
+    else:
+        assert ends_at is not None
+        end = _moment("ends_at", ends_at)
+    if end <= now or end <= start:
+        raise InvalidInputError("ends_at", "must be later than the start, and than now")
+    if end - now > LONGEST or end - start > LONGEST:
+        raise InvalidInputError("ends_at", "must not be more than a year away, nor that long after the start")
+    return MaintenanceWindow(
+        chosen, start, end, _line("reason", reason, REASON_LENGTH), _line("author", author, NAME_LENGTH, least=0)
+    )
+
+
+def _moment(field: str, value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise InvalidInputError(field, "must say its offset: 2026-12-01T02:00:00Z")
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        moment = datetime.min.replace(tzinfo=UTC)
+    if not 2000 <= moment.year < 9000:
+        raise InvalidInputError(field, "is out of range")
+    return moment
+
+
+def _line(field: str, value: str, most: int, *, least: int = 1) -> str:
+    text = value.strip()
+    if not least <= len(text) <= most or not text.isprintable():
+        raise InvalidInputError(field, f"must be a line of {least} to {most} printable characters")
+    return text

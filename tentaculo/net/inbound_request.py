@@ -1,14 +1,93 @@
-"""A request as it came in: read once, never changed."""
+"""A request as the client sent it, and the interfaces of its body and connection. Read once, never changed."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from ssl import SSLContext
+from typing import Any, Protocol
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import ClientConnection, Request
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, request_length
 from tentaculo.net.response_headers import RawHeaders
 from tentaculo.net.target import Target, is_authority, parse_target
+
+
+class Body(Protocol):
+    """A request's body, without its transfer coding."""
+
+    def is_eof(self) -> bool:
+        """Whether all of it has arrived (it may still be buffered)."""
+
+    def read_nowait(self, n: int = -1) -> bytes:
+        """What is buffered."""
+
+    async def readany(self) -> bytes:
+        """Wait for more of it; empty at its end. Raises the error that ended reading."""
+
+
+class ClientConnection(Protocol):
+    """A client's connection, as `server/connection.py` implements it."""
+
+    client_info: object | None
+    """The `ClientInfo` of this connection, once a request has arrived."""
+    transport: asyncio.Transport | None
+    """None once the client has gone."""
+
+    @property
+    def peername(self) -> Any:
+        """The client's address on this socket."""
+
+    @property
+    def sockname(self) -> Any:
+        """The gateway's own address on this connection."""
+
+    @property
+    def ssl_context(self) -> SSLContext | None:
+        """None where the connection is not encrypted."""
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the send buffer is full."""
+
+    async def wait_writable(self) -> None:
+        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
+
+    def set_parser(self, parser: Any) -> None:
+        """Pass all bytes from now on to `parser.feed_data`."""
+
+
+class Request(Protocol):
+    """What the proxy needs of a request. aiohttp's request has it, and `BufferedRequest` of the fast path."""
+
+    @property
+    def method(self) -> str:
+        """As it came."""
+
+    @property
+    def raw_path(self) -> str:
+        """The request target as it came."""
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of the request line."""
+
+    @property
+    def raw_headers(self) -> RawHeaders:
+        """Names and values as they came, in order."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client means to send another request on this connection."""
+
+    @property
+    def content(self) -> Body:
+        """The body."""
+
+    @property
+    def protocol(self) -> ClientConnection:
+        """The connection it came by."""
+
 
 _ASCII_DIGITS = frozenset("0123456789")
 MAX_REMEMBERED = 4096

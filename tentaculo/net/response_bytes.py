@@ -1,6 +1,6 @@
-"""A whole response as bytes, for code that writes to the client's socket itself.
+"""Responses that the gateway writes to the socket itself: their bytes, and what aiohttp's server is given instead.
 
-The gateway writes its refusals and preflights this way; native handlers return aiohttp's own responses.
+The gateway writes refusals and preflights this way. Native handlers return aiohttp's own responses.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 
 def response_bytes(
@@ -23,8 +26,8 @@ def response_bytes(
 ) -> bytes:
     """A whole HTTP/1.1 response for a client of HTTP/1.`minor`.
 
-    `with_body` false is for HEAD: the length stays, the body goes. Raises ValueError where a header holds a line end
-    or NUL: some repeat what a client sent, and one response must never become two.
+    `with_body` false is for HEAD: the length stays, the body is left out. Raises ValueError where a header holds a line
+    end or NUL. Some headers repeat text of a client, which must not start a second response.
     """
     lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n", f"Date: {_date(int(time.time()))}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
@@ -51,3 +54,30 @@ def _reason(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
+
+
+class SentResponse(web.StreamResponse):
+    """Says that the response has been written already, and whether the connection stays open.
+
+    The two methods that aiohttp's server calls on a response do nothing, so one instance serves every request.
+    """
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._stays = keep_alive
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open."""
+        return self._stays
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Nothing is left to prepare."""
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+SENT_STAYS = SentResponse(keep_alive=True)
+SENT_CLOSES = SentResponse(keep_alive=False)

@@ -1,4 +1,4 @@
-"""Options of TCP sockets that both sides of the gateway set, and where one that listens is reached."""
+"""TCP options for both sides of the gateway, and the local URL of a listening socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Protocol
 
 IDLE, INTERVAL, COUNT = 60, 15, 4
-"""Seconds of silence before the kernel asks whether the peer still is, seconds between two asks, and asks in vain."""
+"""Seconds without data before the first keep-alive probe, seconds between probes, and unanswered probes allowed."""
 
 
 class TcpSocket(Protocol):
@@ -21,9 +21,9 @@ class TcpSocket(Protocol):
 
 
 def keep_alive(sock: TcpSocket) -> None:
-    """Have the kernel find out a peer that vanished without a word; without this a half-open tunnel stays for ever.
+    """Let the kernel detect a peer that has disappeared. Without this a half-open tunnel stays open.
 
-    Connections that a listening socket accepts inherit this, and it costs nothing for each.
+    Connections that a listening socket accepts inherit the option.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
@@ -32,18 +32,18 @@ def keep_alive(sock: TcpSocket) -> None:
 
 
 def limit_stall(sock: TcpSocket, seconds: float) -> None:
-    """Have the kernel end the connection once its peer has taken nothing of what waits for it for `seconds`.
+    """Let the kernel end the connection when its peer accepts none of the unsent bytes for `seconds`.
 
-    Nothing else finds that out: a peer that does not read answers every probe, and neither a transport that is closed
-    with bytes unsent nor one whose other side waits for it ever ends by itself. Inherited as well.
+    A peer that does not read still answers keep-alive probes, and a transport that is closed with unsent bytes does not
+    end by itself. Accepted connections inherit the option.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End the connection by a reset: where its end is the body's end, anything gentler would make a cut body whole.
+    """Reset the connection. Where the end of the connection is the end of the body, a close would hide that it is cut.
 
-    What the peer's kernel has not taken yet is lost.
+    Unsent bytes are lost.
     """
     sock = tcp(transport)
     if sock is not None:
@@ -52,10 +52,10 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 def unread(transport: asyncio.BaseTransport, most: int) -> bytes:
-    """What the peer had sent before the connection was lost, and nobody has read; about `most` bytes of it.
+    """Read what the peer sent before the connection was lost; about `most` bytes.
 
-    A server that answers early and closes with the rest of a request unread resets the connection. The write that
-    meets the reset ends the transport, although the answer has arrived and the kernel still has it.
+    A server that responds early and closes with the rest of the request unread resets the connection. The next write
+    fails and ends the transport, although the kernel still has the response.
     """
     sock = tcp(transport)
     if sock is None or transport.get_extra_info("ssl_object") is not None:
@@ -74,6 +74,6 @@ def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:
 
 
 def local_url(host: str, port: int) -> str:
-    """Where what listens on `host` and `port` is reached from this machine."""
+    """The URL on this machine of a socket that listens on `host` and `port`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not listened on
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tentaculo.net.downstream import Request
-from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.sent_response import SentResponse
+from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange, Wait
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tentaculo.proxy.state import ProxyState

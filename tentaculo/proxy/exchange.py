@@ -19,11 +19,10 @@ from enum import Enum
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Blame, Failure, Problem
-from tentaculo.net.downstream import Body, Request
 from tentaculo.net.http1 import Head, chunked
-from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.inbound_request import Body, InboundRequest, Request
+from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.net.response_headers import ResponseHeaders, split_list
-from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest
 from tentaculo.proxy.response_head import CachedResponseHead
 from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, may_follow, overloaded

@@ -20,8 +20,7 @@ from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.net.downstream import Request
-from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.proxy.driver import DrivenExchange
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tentaculo.proxy.request_head import PreparedRequest

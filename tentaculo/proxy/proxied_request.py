@@ -8,9 +8,8 @@ import structlog
 
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import Request
-from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.sent_response import SENT_CLOSES, SentResponse
+from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block, request_line
 from tentaculo.proxy.response_head import ResponseHeadBuilder

@@ -8,9 +8,8 @@ from typing import Protocol
 
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import Request
-from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.sent_response import SentResponse
+from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.router import Router
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.security.cors import CorsPolicy

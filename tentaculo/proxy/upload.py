@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from tentaculo.model.failure import Failure
-from tentaculo.net.downstream import Body
 from tentaculo.net.http1 import LAST_CHUNK, chunked
+from tentaculo.net.inbound_request import Body
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.telemetry.traffic import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection

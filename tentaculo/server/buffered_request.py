@@ -14,7 +14,7 @@ from aiohttp.http import HttpVersion
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from tentaculo.net.response_headers import RawHeaders
-from tentaculo.server.message_boundaries import HEAD_END
+from tentaculo.server.request_framing import HEAD_END
 
 MAX_REMEMBERED = 4096
 """Bytes of the last request's head that are remembered for each connection."""

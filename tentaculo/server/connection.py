@@ -1,7 +1,4 @@
-"""The server's side of one client connection: aiohttp's protocol, and the little that a proxy needs beyond it.
-
-What it uses of aiohttp's private names has a public one in `aiohttp_handler.py`.
-"""
+"""One client connection: aiohttp's protocol, with connection limits, head time limit and the gateway's own errors."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.sent_response import SENT_CLOSES, SentResponse
-from tentaculo.server.connection_limits import ConnectionLimits
+from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.server.fast_path import FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
+from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.server.websocket_masking import MaskEnforcer
 from tentaculo.telemetry.request_log import RequestLog
@@ -29,17 +26,17 @@ log = structlog.get_logger(__name__)
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
 LINGER = 2.0
-"""Seconds that a client whose request was refused half-way may go on sending, so that it comes to read the answer."""
+"""Seconds during which a refused client may continue to send, so that it receives the response."""
 
 
 class _LingeringClose(SentResponse):
     """Keeps the connection until the client has closed its side, at most `LINGER` seconds.
 
-    What is unread when a socket closes makes the kernel reset the connection, and the answer may be lost with it.
+    The kernel resets a connection that is closed with unread bytes, and the client may lose the response.
     """
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Wait; the client's leaving cancels this."""
+        """Wait. The end of the connection cancels this."""
         await asyncio.sleep(LINGER)
 
 
@@ -49,10 +46,10 @@ _LINGERS = _LingeringClose(keep_alive=False)
 class ClientConnection(FastPathConnection):
     """One client connection.
 
-    - A request that cannot be parsed gets a problem in HTTP/1.1 with the right status, not aiohttp's 400 in HTTP/1.0.
-    - A handler that fails in the middle of its answer ends the connection, and never begins a second answer.
-    - A request's head must arrive within its time; one that has not is answered 408.
-    - A client over the limits of connections is answered 503 at once.
+    - A request that cannot be parsed gets a problem with the right status in HTTP/1.1. aiohttp sends 400 in HTTP/1.0.
+    - A handler that fails in the middle of its response ends the connection, without a second response.
+    - The head of a request must arrive within its time limit, else the response is 408.
+    - A client over the connection limits gets 503 at once.
     """
 
     __slots__ = (
@@ -81,10 +78,10 @@ class ClientConnection(FastPathConnection):
         turns: RequestScheduler,
         serve: TryServe | None = None,
     ) -> None:
-        """`keepalive` is in seconds. `admission` and `turns` are shared by all connections of the server.
+        """`keepalive` is in seconds. All connections of the server share `admission` and `turns`.
 
-        `responses` writes the refusals of what never became a request, `requests` records them. `serve` takes requests
-        that can be served without a task; None serves all of them in tasks.
+        `responses` writes refusals of bytes that are no request, and `requests` records them. `serve` handles requests
+        without a task where it can. None handles all of them in tasks.
         """
         max_head = limits.headers
         super().__init__(
@@ -110,10 +107,10 @@ class ClientConnection(FastPathConnection):
         self.client_info: object | None = None
         """The `ClientInfo` of this connection, once a request has arrived."""
         self.judged: object | None = None
-        """A native request that was judged already, for the task that serves it."""
+        """A native request that the dispatcher has checked, for the task that serves it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected: let it in, or say why not."""
+        """A client has connected: accept it, or refuse it with 503."""
         client = cast(asyncio.Transport, transport)
         name = client.get_extra_info("peername")
         peer = str(name[0]) if isinstance(name, tuple) else ""
@@ -135,10 +132,10 @@ class ClientConnection(FastPathConnection):
         super().connection_lost(exc)
 
     def answered(self) -> None:
-        """The front has answered one request; to be called once for each."""
+        """The dispatcher has answered a request. Call it once for each request."""
         self._answered += 1
         if self._answered == self.request_count and self._head_timer is None and self.has_begun:
-            # The next one began to arrive meanwhile, and its time had not begun.
+            # The next head began to arrive in the meantime, without a time limit.
             self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -149,7 +146,7 @@ class ClientConnection(FastPathConnection):
             self.receive(data)
 
     def receive(self, data: bytes) -> None:
-        """Bytes from the client, now that it is their turn."""
+        """Bytes from the client, at their turn."""
         before = self._answered
         super().data_received(data)
         if self.request_count > self._answered or self._answered > before:
@@ -158,7 +155,7 @@ class ClientConnection(FastPathConnection):
             self._await_head()
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
-        """Hand everything that comes from now on to `parser`."""
+        """Pass all bytes from now on to `parser`."""
         taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
         super().set_parser(taker, data_received_cb)
 
@@ -177,7 +174,7 @@ class ClientConnection(FastPathConnection):
             return
         words = f"The request's head did not arrive within {self._head_time:g} s."
         self._write_problem(transport, Problem(Failure.REQUEST_TIMEOUT, words))
-        # Whoever still sends must come to read the answer: see `_LingeringClose`.
+        # A client that still sends must receive the response: see `_LingeringClose`.
         self.close()
         if transport.can_write_eof():
             transport.write_eof()
@@ -207,20 +204,20 @@ class ClientConnection(FastPathConnection):
         if transport is None:
             return SENT_CLOSES
         if request.writer.output_size > 0:
-            # A second status line would stand in the middle of the first answer's body.
+            # A second status line would be read as part of the first response's body.
             transport.abort()
             return SENT_CLOSES
         self._write_problem(transport, problem, with_body=request.method != "HEAD")
         if is_fault:
             return SENT_CLOSES
-        # What the parser gave up on has no end: nothing more of it is read.
+        # The parser does not know where this request ends, so nothing more is read.
         self.close()
         if transport.can_write_eof():
             transport.write_eof()
         return _LINGERS
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A fault that aiohttp found itself; that a client's body broke off is none of ours."""
+        """An error that aiohttp found. A broken request body is logged at debug level: it is the client's error."""
         error = kw.get("exc_info")
         if isinstance(error, web.RequestPayloadError):
             log.debug("request body broken")

@@ -22,9 +22,8 @@ import structlog
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import Request
-from tentaculo.net.inbound_request import ClientInfo, InboundRequest
-from tentaculo.net.sent_response import SentResponse
+from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
+from tentaculo.net.response_bytes import SentResponse
 from tentaculo.security.tokens import TokenCheck
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.buffered_request import BufferedRequest

@@ -58,7 +58,7 @@ class FastPathConnection(RequestReceiver):
         if serve is None or waiter is None or waiter.done() or self.messages:
             super().data_received(data)
             return
-        is_start = self._seams.is_at_start and not self._held
+        is_start = self._boundaries.is_at_start and not self._held
         if is_start and not self.close_requested and self._known is not None:
             arrival = self._known.read(data)
             if arrival is not None:
@@ -92,7 +92,7 @@ class FastPathConnection(RequestReceiver):
         parser = self.request_parser
         if len(self.messages) > 1 or not isinstance(message, RawRequestMessage) or message.upgrade:
             return False
-        if not body.is_eof() or body.exception() is not None or not self._seams.is_at_start or self._held:
+        if not body.is_eof() or body.exception() is not None or not self._boundaries.is_at_start or self._held:
             return False
         if parser is None:
             return False

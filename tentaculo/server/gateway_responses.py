@@ -5,16 +5,144 @@ Every refusal is written here: those of native and of proxied requests, and thos
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jinja2
+import msgspec
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import Request
-from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.response_bytes import response_bytes
-from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS, SentResponse
+from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse, response_bytes
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.server import problems
+from tentaculo.server import templating
 from tentaculo.telemetry.traffic import RequestRecord
+
+PROBLEM_JSON = "application/problem+json"
+HTML = "text/html; charset=utf-8"
+_CHALLENGE = 'Bearer realm="Tentaculo Link"'
+_MOST_MEDIA_RANGES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer ready to be sent. `headers` holds everything but Content-Type and Content-Length."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def prefers_html(accept: bytes | str | None) -> bool:
+    """Whether an Accept value names text/html and rates it above JSON (RFC 9110 section 12.5.1).
+
+    A value with no clear preference, `*/*` among them, means JSON: most callers are programs.
+    """
+    if not accept:
+        return False
+    text = accept.decode("latin-1") if isinstance(accept, bytes) else accept
+    if "text/html" not in text.lower():
+        return False
+    rated: dict[str, float] = {}
+    for item in text.split(",", _MOST_MEDIA_RANGES)[:_MOST_MEDIA_RANGES]:
+        media, *parameters = item.split(";")
+        rated[media.strip().lower()] = _quality(parameters)
+    named = [rated[media] for media in (PROBLEM_JSON, "application/json") if media in rated]
+    json = max(named) if named else rated.get("application/*", rated.get("*/*", 0.0))
+    return rated.get("text/html", 0.0) > json
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                return 0.0
+            return quality if 0.0 <= quality <= 1.0 else 0.0
+    return 1.0
+
+
+def render(problem: Problem, accept: bytes | str | None, *, request_id: str | None) -> Rendered:
+    """The answer for `problem`, in the form that `accept` (the Accept header's value) asks for."""
+    headers = {
+        "Cache-Control": "no-store",
+        "Vary": "Accept",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": _plain_policy(),
+    }
+    if request_id is not None:
+        headers["X-Request-ID"] = headers["X-Correlation-Id"] = request_id
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = _CHALLENGE
+    if prefers_html(accept):
+        page = error_page()
+        headers["Content-Security-Policy"] = page.policy
+        return Rendered(problem.status, HTML, page.render(problem, request_id), {**headers, **problem.headers})
+    members = problem.members()
+    if request_id is not None:
+        members["request_id"] = request_id
+    return Rendered(problem.status, PROBLEM_JSON, msgspec.json.encode(members), {**headers, **problem.headers})
+
+
+_ASK_STATUS = "The status page says how the service is doing."
+_HINTS = {
+    Failure.AUTH_REQUIRED: "Send the token in the header X-VX11-Token, or as Authorization: Bearer.",
+    Failure.FORBIDDEN: "A token was sent, but it is not one that this gateway accepts.",
+    Failure.NOT_FOUND: "Check the address. The status page lists the services behind this gateway.",
+    Failure.CIRCUIT_OPEN: f"It is tried again in a moment. {_ASK_STATUS}",
+    Failure.SERVICE_OFF: _ASK_STATUS,
+    Failure.CONNECT_REFUSED: _ASK_STATUS,
+    Failure.CONNECT_TIMEOUT: _ASK_STATUS,
+    Failure.CONNECTION_LOST: _ASK_STATUS,
+    Failure.FIRST_BYTE_TIMEOUT: _ASK_STATUS,
+    Failure.DNS_FAILED: _ASK_STATUS,
+}
+
+
+class ErrorPage:
+    """The compiled page for people. It names the failure and the request, and no service's address."""
+
+    def __init__(self) -> None:
+        self._style = templating.inline("base.css", "error.css")
+        self._template = jinja2.Environment(**templating.settings()).get_template("error.html")  # noqa: S701 (set there)
+        self.policy = templating.content_security_policy(styles=[self._style])
+
+    def render(self, problem: Problem, request_id: str | None) -> bytes:
+        """The page as UTF-8."""
+        text = self._template.render(
+            style=self._style.text,
+            status=problem.status,
+            title=problem.failure.title,
+            detail=_detail(problem),
+            hint=_HINTS.get(problem.failure),
+            request_id=request_id,
+        )
+        return text.encode("utf-8", "replace")
+
+
+def _detail(problem: Problem) -> str | None:
+    """What happened, with the service's name: on a page the members `service` and `reason` are not seen otherwise."""
+    service, text = problem.extra.get("service"), problem.detail or problem.extra.get("reason")
+    if service is None or (text is not None and text.startswith(f"{service}: ")):
+        return text
+    return f"{service}: {text}" if text else service
+
+
+@functools.cache
+def _plain_policy() -> str:
+    return templating.content_security_policy()
+
+
+@functools.cache
+def error_page() -> ErrorPage:
+    """The error page, read and compiled at the first call. Call it at start, so that no request has to wait."""
+    return ErrorPage()
+
 
 _UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)
 """Failures after which another server might see the end of the request elsewhere."""
@@ -27,7 +155,7 @@ class GatewayResponses:
         """`name` is the gateway's own, for Proxy-Status."""
         self._name = name
         self._cors = cors
-        problems.error_page()  # compiled now, so that no request waits for it
+        error_page()  # compiled now, so that no request waits for it
 
     def __repr__(self) -> str:
         return f"<GatewayResponses of {self._name}>"
@@ -44,7 +172,7 @@ class GatewayResponses:
         with_body: bool = True,
     ) -> bytes:
         """The whole response for `problem`, to a client of HTTP/1.`minor` that sent these Accept and Origin values."""
-        rendered = problems.render(problem, accept, request_id=request_id)
+        rendered = render(problem, accept, request_id=request_id)
         headers = {
             "Content-Type": rendered.content_type,
             **rendered.headers,

@@ -1,11 +1,14 @@
-"""The listening sockets: where the configuration says, all or none."""
+"""Listening sockets, connection limits, and the phases of the process."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import resource
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from tentaculo.net.tcp import TcpSocket, local_url
 
@@ -15,14 +18,14 @@ BACKLOG = 4096
 
 @dataclass(frozen=True, slots=True)
 class ListeningAddresses:
-    """A gateway that takes requests."""
+    """Where a running gateway listens."""
 
     addresses: tuple[tuple[str, int], ...]
-    """What it listens on, host and port."""
+    """Host and port of each listening socket."""
 
     @property
     def url(self) -> str:
-        """Where to reach it from this machine."""
+        """The URL of the first socket, for programs on this machine."""
         return local_url(*self.addresses[0])
 
 
@@ -30,7 +33,7 @@ class CannotListenError(OSError):
     """An address cannot be listened on; `address` says which, `strerror` why."""
 
     def __init__(self, host: str, port: int, error: OSError) -> None:
-        # The event loop words its own sentence around an errno; one below zero is a name's look-up, and no errno.
+        # The event loop adds text to strerror. A negative number comes from name resolution and is no errno.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         super().__init__(error.errno, reason)
         self.address = format_address(host, port)
@@ -50,8 +53,8 @@ class Listeners:
     ) -> None:
         """Listen on every address. Raises `CannotListenError` for the first that fails, and closes the others.
 
-        `share` lets other processes of the same user listen there too, each connection going to one of them; a taken
-        port then shows only where its owner does not share it.
+        `share` sets SO_REUSEPORT: other processes of the same user may listen on the port too, and the kernel gives each
+        connection to one of them. A used port is then an error only if its owner does not share it.
         """
         loop = asyncio.get_running_loop()
         for host, port in where:
@@ -64,22 +67,81 @@ class Listeners:
 
     @property
     def sockets(self) -> Iterator[TcpSocket]:
-        """What is listened on: connections that are accepted inherit its options."""
+        """The listening sockets. Accepted connections inherit their options."""
         return (sock for server in self._servers for sock in server.sockets)
 
     @property
     def bound(self) -> list[tuple[str, int]]:
-        """The addresses as they came out, with the ports that the kernel chose."""
+        """The addresses in use, with the ports that the kernel chose."""
         names = [socket.getsockname() for server in self._servers for socket in server.sockets]
         return [(str(name[0]), int(name[1])) for name in names]
 
     async def close(self) -> None:
-        """Take no new connection; those that stand are not touched."""
+        """Accept no new connection. Open connections stay open."""
         for server in self._servers:
             server.close()
         self._servers.clear()
 
 
 def format_address(host: str, port: int) -> str:
-    """An address as it stands in a URL and in the configuration."""
+    """The address in the form that URLs and the configuration use."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Phase(Enum):
+    """The phase of the process."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+RESERVED = 256
+"""File descriptors reserved for files, the database and probes."""
+
+
+class ConnectionLimits:
+    """Counts client connections. 0 means no limit for one address, and for all connections what the descriptors allow.
+
+    Each proxied connection takes two descriptors, its client's and its upstream's.
+    """
+
+    def __init__(self, connections: int, per_address: int) -> None:
+        self._limit = connections or max(1, (_descriptors() - RESERVED) // 2)
+        self._per_address = per_address
+        self._addresses: Counter[str] = Counter()
+        self.open = 0
+        """Connections now."""
+
+    def __repr__(self) -> str:
+        return f"<ConnectionLimits: {self.open} of {self._limit} connections>"
+
+    def enter(self, address: str) -> bool:
+        """Count a connection from `address` and return True, or return False over a limit. Call `leave` at its end."""
+        if self.open >= self._limit:
+            return False
+        if self._per_address:
+            if self._addresses[address] >= self._per_address:
+                return False
+            self._addresses[address] += 1
+        self.open += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """A counted connection from `address` has ended."""
+        self.open -= 1
+        if self._per_address:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of descriptors, often 1,024, to the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1_000_000

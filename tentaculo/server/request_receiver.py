@@ -1,6 +1,6 @@
-"""From a client's bytes to requests: aiohttp's protocol and parser, and what a proxy needs to be surer of.
+"""From a client's bytes to requests: aiohttp's protocol and parser, with the checks that a proxy needs beyond them.
 
-What it uses of aiohttp's private names has a public one in `aiohttp_handler.py`.
+`aiohttp_handler.py` has public names for the private names of aiohttp.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from tentaculo.model.failure import Problem
 from tentaculo.server.aiohttp_handler import AiohttpHandler, ParserError, parser_error
-from tentaculo.server.message_boundaries import HEAD_END, MessageBoundaries
-from tentaculo.server.request_line import RequestLine, is_unfinished, is_usual
+from tentaculo.server.request_framing import HEAD_END, MessageBoundaries, RequestLine, is_unfinished, is_usual
 
 CHUNK_COST = 16
 """Bytes on the wire for each byte of a chunked body that are no excess: chunks of one byte cost 6."""
@@ -25,14 +24,14 @@ MAX_CHUNK_EXCESS = 16 * 1024
 class RequestReceiver(AiohttpHandler):
     """The receiving half of a client's connection.
 
-    - Any method token and UTF-8 in the target are taken, however the line is cut on its way.
-    - A request that cannot be parsed takes none with it that came before, however many these are.
-    - A framing error within a body reaches whoever reads it (aiohttp's C parser leaves the reader waiting for ever).
-    - A chunked body that is mostly chunk lines and extensions is cut: aiohttp sets no bound to them.
-    - What follows an upgrade to anything is kept until it is known who takes it, not only behind one to websocket.
+    - Any method token and UTF-8 in the target are accepted, in whatever segments the line arrives.
+    - A request that cannot be parsed loses no request before it.
+    - A framing error within a body is raised in the reader of the body. aiohttp's C parser lets the reader wait.
+    - A chunked body that is mostly chunk lines and extensions is refused. aiohttp has no limit for them.
+    - Bytes behind any upgrade are kept until a handler takes the connection. aiohttp keeps them for websocket only.
     """
 
-    __slots__ = ("_body", "_chunk_excess", "_held", "_is_chunked", "_max_line", "_odd_line", "_seams")
+    __slots__ = ("_body", "_boundaries", "_chunk_excess", "_held", "_is_chunked", "_max_line", "_odd_line")
 
     def __init__(self, *arguments: Any, max_line_size: int, **named: Any) -> None:
         """The arguments are aiohttp's."""
@@ -43,12 +42,12 @@ class RequestReceiver(AiohttpHandler):
         self._is_chunked = False
         self._max_line = max_line_size
         self._odd_line: RequestLine | None = None
-        self._seams = MessageBoundaries()
+        self._boundaries = MessageBoundaries()
 
     @property
     def has_begun(self) -> bool:
         """Whether part of a head is there."""
-        return bool(self._held) or self._seams.has_begun
+        return bool(self._held) or self._boundaries.has_begun
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone."""
@@ -56,9 +55,9 @@ class RequestReceiver(AiohttpHandler):
         self._body = None  # which holds its connection
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client; none where the parser is to go on with what it kept back."""
-        seams = self._seams
-        if seams.is_at_start and data.find(HEAD_END) == len(data) - 4 and self._take_head(data):
+        """Bytes from the client. Empty `data` lets the parser continue with the bytes that it held back."""
+        boundaries = self._boundaries
+        if boundaries.is_at_start and data.find(HEAD_END) == len(data) - 4 and self._take_head(data):
             return
         if not data:
             self._receive(data)
@@ -66,17 +65,17 @@ class RequestReceiver(AiohttpHandler):
             data, self._held = self._held + data, b""
         position = 0
         while position < len(data):
-            if seams.is_at_start:
-                position = seams.skip_empty_lines(data, position)
+            if boundaries.is_at_start:
+                position = boundaries.skip_empty_lines(data, position)
                 if not self._can_begin(data, position):
                     self._held = data[position:]
                     break
-            cut = seams.cut(data, position)
+            cut = boundaries.cut(data, position)
             self._receive(data[position:cut] if cut - position < len(data) else data)
             position = cut
 
     def _take_head(self, data: bytes) -> bool:
-        """What most segments are: one head in usual words and no body. False where it is not, and nothing is done."""
+        """Parse a segment that is exactly one usual head without a body. Returns False, and does nothing, for any other."""
         if self._held or self.is_buffer_paused or self.is_reading_paused or not is_usual(data):
             return False
         waiting = len(self.messages)
@@ -90,14 +89,14 @@ class RequestReceiver(AiohttpHandler):
         return True
 
     def _can_begin(self, data: bytes, position: int) -> bool:
-        """Whether the request at `position` may go to the parser: it would keep back what it cannot take yet."""
+        """Whether the parser has room for the request at `position`. Without room it would hold bytes back."""
         if len(self.messages) >= self.max_queued_messages or (self._body is not None and not self._body.is_eof()):
             return False
-        # An odd line is only seen for one when it is whole.
+        # `RequestLine.find` needs the whole line.
         return not is_unfinished(data, position) or len(data) - position > self._max_line
 
     def _receive(self, piece: bytes) -> None:
-        if self._seams.is_at_start and piece:
+        if self._boundaries.is_at_start and piece:
             try:
                 line = self._odd_line = RequestLine.find(piece)
             except Problem as problem:
@@ -109,60 +108,70 @@ class RequestReceiver(AiohttpHandler):
         before = body.total_bytes if body is not None else 0
         super().data_received(piece)
         if len(self.messages) > waiting:
-            # Nothing can follow a body that has not ended but the report of its framing error.
+            # Behind a body that has not ended, the only possible message is its framing error.
             if body is not None and not body.is_eof():
-                body.set_exception(web.RequestPayloadError("the body's framing is broken"))
+                self._break_body(body, "the body's framing is broken")
             self._begin(waiting, piece)
         elif body is None or self.payload_parser is not None:
-            self._seams.went_on(piece)
+            self._boundaries.went_on(piece)
         elif self._is_chunked and body.is_eof():
             self._is_chunked = False
-            self._seams.ended(piece)
+            self._boundaries.ended(piece)
         else:
-            self._seams.went_on(piece)
+            self._boundaries.went_on(piece)
             if self._is_chunked:
                 self._weigh(body, len(piece), body.total_bytes - before)
 
     def _refuse(self, problem: Problem) -> None:
-        """Let the parser fail, as it does at what no request begins with, and say why."""
+        """Make the parser fail with a byte that begins no request, and replace its error by `problem`."""
         super().data_received(b"\0")
         self.messages[-1] = parser_error(problem.status, problem)
-        self._seams.lost()
+        self._boundaries.lost()
 
     def _begin(self, position: int, piece: bytes) -> None:
-        """A request's head was complete with `piece`: its message is at `position`, or the last of several."""
+        """`piece` completed the head of a request. Its message is at `position` of the queue, or the last of several."""
         line, self._odd_line = self._odd_line, None
         message, body = self.messages[position]
         if line is not None and isinstance(message, RawRequestMessage):
-            # What the client really said.
+            # The line as the client sent it.
             self.messages[position] = (message._replace(method=line.method, path=line.target), body)
         message, body = self.messages[-1]
         self._body, self._is_chunked, self._chunk_excess = body, False, 0
-        seams = self._seams
+        boundaries = self._boundaries
         if isinstance(message, ParserError):
-            # aiohttp's frames in it hold the error itself, and this connection.
+            # The frames of the traceback refer to the error and to this connection.
             message.exc.__traceback__ = None
         if not piece or not isinstance(message, RawRequestMessage):
-            seams.lost()
+            boundaries.lost()
         elif body.is_eof():
-            seams.ended(piece)
-            # aiohttp keeps what follows for a websocket only; it parses the rest, or loses it.
+            boundaries.ended(piece)
+            # aiohttp keeps the following bytes for websocket only. It would parse or lose them for other protocols.
             self.is_upgraded = self.is_upgraded or message.upgrade
         elif message.chunked:
             self._is_chunked = True
-            seams.began(None)
+            boundaries.began(None)
             if message.upgrade:
                 self.messages[-1] = (message._replace(should_close=True), body)  # what follows is lost
         elif (length := message.headers.get("Content-Length")) is not None:
-            seams.began(int(length) - body.total_bytes)
+            boundaries.began(int(length) - body.total_bytes)
         else:
-            seams.lost()
+            boundaries.lost()
         if self.is_upgraded:
-            seams.lost()
+            boundaries.lost()
 
     def _weigh(self, body: StreamReader, size: int, payload: int) -> None:
-        """Cut a chunked body of which `size` bytes brought only `payload`, time and again."""
+        """Refuse a chunked body that has sent too many bytes for its payload. `size` bytes brought `payload` bytes."""
         self._chunk_excess += size - CHUNK_COST * payload
         if self._chunk_excess > MAX_CHUNK_EXCESS and not self.is_reading_paused:
-            body.set_exception(web.RequestPayloadError("the body is mostly chunk extensions or trailers"))
-            self.close()  # nothing more is parsed, or this body would have an end
+            self._break_body(body, "the body is mostly chunk extensions or trailers")
+            self.close()  # without this, the parser would find the end of the body
+
+    def _break_body(self, body: StreamReader, reason: str) -> None:
+        """Raise an error in the reader of `body`.
+
+        The end of a chunk wakes a reader that waits, and takes its future away; the reader then waits again without a
+        look at the error. So the error is set once more, behind the reader's next step.
+        """
+        error = web.RequestPayloadError(reason)
+        body.set_exception(error)
+        self.event_loop.call_soon(body.set_exception, error)

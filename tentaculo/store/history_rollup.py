@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, literal, or_, select
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.store.history import BELOW, history_row, merged, rows_of
@@ -126,5 +128,9 @@ def _delete_oldest(connection: Connection, span: int, limit: int) -> bool:
     return last is None
 
 
-def _met(c: object) -> object:
-    return c.probes_ok + c.probes_failed + c.requests_ok + c.requests_failed  # type: ignore[attr-defined]
+def _met(c: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[int]:
+    """Everything that a row counts. Time is part of it: a minute may have time and no probe."""
+    counts = (c.probes_ok, c.probes_failed, c.requests_ok, c.requests_failed)
+    times = (func.coalesce(c.available_ms, 0), func.coalesce(c.unavailable_ms, 0))
+    everything: ColumnElement[int] = sum((*counts, *times), literal(0))
+    return everything

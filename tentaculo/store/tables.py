@@ -71,11 +71,14 @@ history = Table(
     Column("start", BigInteger, primary_key=True, autoincrement=False),
     Column("probes_ok", BigInteger, nullable=False),
     Column("probes_failed", BigInteger, nullable=False),
-    # Histograms as `tentaculo.model.histogram` encodes them, empty where nothing was measured.
+    # Histograms as `tentaculo.model.history` encodes them, empty where nothing was measured.
     Column("probes_latency", LargeBinary, nullable=False),
     Column("requests_ok", BigInteger, nullable=False),
     Column("requests_failed", BigInteger, nullable=False),
     Column("requests_latency", LargeBinary, nullable=False),
+    # Milliseconds in which the service was up or degraded, and in which it was down. NULL in rows of older versions.
+    Column("available_ms", BigInteger),
+    Column("unavailable_ms", BigInteger),
     Index("ix_tentaculo_history_span_start", "span", "start"),
     sqlite_with_rowid=False,
 )
@@ -99,6 +102,8 @@ incidents = Table(
     Column("told", String(16), nullable=False),
     Column("told_at", DateTime),
     Column("told_services", Integer, nullable=False),
+    # JSON: what each channel has delivered of it. NULL in rows of older versions.
+    Column("notified", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -125,6 +130,30 @@ maintenance = Table(
     Column("reason", Text, nullable=False),
     Column("author", Text, nullable=False),
     Index("ix_tentaculo_maintenance_ends_at", "ends_at"),
+)
+
+# One row for each change of the state of a service, or of one of its endpoints.
+state_changes = Table(
+    "tentaculo_state_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("service", Text, nullable=False),
+    # `host:port`, empty for the service itself.
+    Column("endpoint", Text, nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("after", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", DateTime, nullable=False),
+    Index("ix_tentaculo_state_changes_service", "service", "endpoint", "id"),
+)
+
+# The last heartbeat of each service. The row of the gateway itself says when it was last running.
+heartbeats = Table(
+    "tentaculo_heartbeats",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("received_at", DateTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 schema_notes = Table(

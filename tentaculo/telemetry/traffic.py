@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from math import log
 
 from tentaculo.model.failure import Blame, Failure
-from tentaculo.model.histogram import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram
-from tentaculo.model.history import Tally
+from tentaculo.model.history import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram, Tally
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tentaculo.model.history import HOUR, Period, Tally
+from tentaculo.model.history import HOUR, Period, Tally, availability
 from tentaculo.web import wording
 
 WIDTH, HEIGHT = 240, 36
@@ -52,7 +52,7 @@ def _bar(place: int, base: int, height: int) -> str:
 
 def _fault(hour: Period) -> float:
     """The greater part that failed, of probes or of requests."""
-    return max(1 - share for share in (hour.probes.share_ok, hour.requests.share_ok, 1.0) if share is not None)
+    return max(1 - share for share in (availability([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
 
 
 def _text(starts: list[int], slowest: list[float | None], most: float, faults: list[float]) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, availability
 from tentaculo.model.text import format_time
 
 _MOST = {"hours": 31 * 24, "days": 3660}
@@ -34,8 +34,8 @@ def history_shape(service: str, span: int, since: int, now: int, periods: Sequen
         "span_seconds": span,
         "since": _time(since),
         "until": _time(now),
-        **_met(total_of(periods)),
-        "periods": [{"start": _time(period.start), **_met(period)} for period in periods],
+        **_met(total_of(periods), periods),
+        "periods": [{"start": _time(period.start), **_met(period, [period])} for period in periods],
     }
 
 
@@ -73,16 +73,26 @@ def _asked(request: web.Request) -> tuple[int, int]:
     return (MINUTE, count * 60) if count <= _MINUTES_UP_TO else (HOUR, count)
 
 
-def _met(period: Period) -> dict[str, Any]:
-    return {"probes": _tally(period.probes), "requests": _tally(period.requests)}
+def _met(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
+    """The counts of `total`, which is the sum of `periods`, and their availability."""
+    available, uptime = availability(periods), total.uptime
+    return {
+        "probes": {
+            **_tally(total.probes, available.share),
+            "availability_by": "time" if available.by_time else "probes",
+            "seconds_available": None if uptime is None else uptime.available / 1000,
+            "seconds_unavailable": None if uptime is None else uptime.unavailable / 1000,
+        },
+        "requests": _tally(total.requests, total.requests.share_ok),
+    }
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
+def _tally(tally: Tally, share: float | None) -> dict[str, Any]:
     found = tally.latency.percentiles(*_PARTS.values())
     return {
         "ok": tally.ok,
         "failed": tally.failed,
-        "availability": tally.share_ok,
+        "availability": share,
         "latency_ms": {
             name: None if seconds is None else float(f"{seconds * 1000:.3g}")
             for name, seconds in zip(_PARTS, found, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tentaculo.model.history import HOUR, HistorySummary
+from tentaculo.model.history import HOUR, HistorySummary, availability
 from tentaculo.model.text import printable
 from tentaculo.web import charts, wording
 from tentaculo.web.history import known_since, probe_tally, request_tally, total_of
@@ -20,6 +20,8 @@ class HistoryRow:
     quarter: str
     since: str
     """Where less than the 90 days is known: since when it is."""
+    is_counted: bool
+    """Whether a part of the 90 days is known by counts of probes only."""
     p50: str
     p95: str
     of: str
@@ -35,9 +37,10 @@ def history_row(name: str, past: HistorySummary, now: datetime) -> HistoryRow:
     last = int(now.timestamp()) // HOUR * HOUR
     return HistoryRow(
         name=printable(name, 80),
-        day=wording.share(total.probes.share_ok),
-        quarter=wording.share(past.quarter.share_ok),
+        day=wording.share(availability(past.hours).share),
+        quarter=wording.share(past.quarter.share),
         since=known_since(past, now),
+        is_counted=not past.quarter.by_time,
         p50=wording.latency(p50),
         p95=wording.latency(p95),
         of=of,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.incident_input import EVERY
+from tentaculo.model.incident import EVERY, Incident, MaintenanceWindow, Note
 
 
 def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> dict[str, Any]:

@@ -9,10 +9,8 @@ from typing import NoReturn, Protocol
 import msgspec
 from aiohttp import web
 
-from tentaculo.model import incident_input
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.incident_input import InvalidInputError
+from tentaculo.model.incident import Incident, InvalidInputError, MaintenanceWindow, Note, check_note, check_window
 from tentaculo.server.request_body import expect_later, read_json_body
 from tentaculo.web.incident_json import incident_shape, note_shape, window_shape
 
@@ -105,7 +103,7 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
     async def add_note(request: web.Request) -> web.Response:
         body = await read_json_body(request, NoteBody)
         try:
-            author, text = incident_input.note(body.author, body.text)
+            author, text = check_note(body.author, body.text)
         except InvalidInputError as error:
             _refuse(error.field, error.words)
         note = await books.add_note(_id(request), author, text)
@@ -121,7 +119,7 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
     async def add_window(request: web.Request) -> web.Response:
         body = await read_json_body(request, WindowBody)
         try:
-            window = incident_input.window(names=names, now=now(), **msgspec.structs.asdict(body))
+            window = check_window(names=names, now=now(), **msgspec.structs.asdict(body))
         except InvalidInputError as error:
             _refuse(error.field, error.words)
         return _json(window_shape(await books.add_window(window), now()), 201)

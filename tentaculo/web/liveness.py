@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from tentaculo.server.lifecycle import Phase
+from tentaculo.server.listeners import Phase
 
 
 def routes(*, phase: Callable[[], Phase], store_problem: Callable[[], str | None]) -> list[web.RouteDef]:

@@ -34,6 +34,10 @@ def test_less_than_all_is_a_trial(less: list[str]) -> None:
     assert parse(less, PEERS).is_trial
 
 
+def test_another_checkout_is_a_trial() -> None:
+    assert parse([], [*PEERS, "baseline"]).is_trial
+
+
 def test_one_case_alone_is_none() -> None:
     assert not parse(["--cases", "get"], PEERS).is_trial
 

@@ -16,8 +16,7 @@ from sqlalchemy.pool import StaticPool
 
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult
-from tentaculo.model.histogram import Histogram
-from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
 from tentaculo.store import tables, worker_thread
 from tentaculo.store.history import add_history, history_row, merged, rows_of
 from tentaculo.store.history_rollup import RollUpRequest, roll_up_history

@@ -174,7 +174,7 @@ async def test_a_test_message_goes_to_every_channel_and_it_is_said_how_it_went(r
 
 
 def test_a_secret_is_made_that_the_configuration_takes(folder: Path) -> None:
-    from tentaculo.config.alerts import secret_bytes
+    from tentaculo.config.incidents import secret_bytes
 
     made = CliRunner().invoke(cli, ["alerts", "secret"]).output.split('"')[1]
     assert len(secret_bytes(made)) == 32

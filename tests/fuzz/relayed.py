@@ -20,7 +20,7 @@ from tentaculo.proxy.forwarded_headers import trusted_forwarded_lines
 from tentaculo.proxy.request_head import header_block
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
-from tentaculo.server.request_line import RequestLine
+from tentaculo.server.request_framing import RequestLine
 from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 from tests.wire.readers import FIELD, BrokenError, IncompleteError, Message, read_chunks, read_head

@@ -18,7 +18,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.target import is_authority
 from tentaculo.security.cors import is_allowed
-from tentaculo.server.problems import prefers_html, render
+from tentaculo.server.gateway_responses import prefers_html, render
 
 
 def events(data: bytes) -> None:

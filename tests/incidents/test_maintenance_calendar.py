@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.config.maintenance import DAYS, MaintenanceSettings
+from tentaculo.config.incidents import DAYS, MaintenanceSettings
 from tentaculo.config.reader import read
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar, upcoming
 from tentaculo.model.incident import MaintenanceWindow

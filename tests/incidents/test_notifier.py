@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from tentaculo.config.schema import Config
-from tentaculo.incidents import delivery_queue, notifier
-from tentaculo.incidents.alert_message import MessageContext
-from tentaculo.incidents.alert_policy import Notification
+from tentaculo.incidents import channels, notifier
+from tentaculo.incidents.alerts import MessageContext, Notification
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
-from tests.incidents.test_webhook import SECRET
+from tests.incidents.test_channels import SECRET
 from tests.support.waits import eventually
 from tests.support.webhook_receiver import Receiver, receiving
 
@@ -26,8 +25,8 @@ NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_queue, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(delivery_queue, "LAST_PAUSE", 0.001)
+    monkeypatch.setattr(notifier, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(notifier, "LAST_PAUSE", 0.001)
 
 
 def fallen(*names: str) -> list[Incident]:
@@ -118,13 +117,13 @@ def test_a_further_kind_of_channel_is_one_entry(monkeypatch: pytest.MonkeyPatch)
     class Pigeon:
         name = "pigeon"
 
-        async def send(self, message: Any) -> delivery_queue.Delivery:
-            return delivery_queue.Delivery(True, "flew")
+        async def send(self, message: Any) -> channels.Delivery:
+            return channels.Delivery(True, "flew")
 
         async def close(self) -> None:
             pass
 
-    def pigeons(_: Config) -> Iterable[delivery_queue.Channel]:
+    def pigeons(_: Config) -> Iterable[channels.Channel]:
         yield Pigeon()
 
     monkeypatch.setattr(notifier, "CHANNELS", {**notifier.CHANNELS, "pigeons": pigeons})

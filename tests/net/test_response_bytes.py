@@ -12,8 +12,7 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
 
-from tentaculo.net.response_bytes import response_bytes
-from tentaculo.net.sent_response import SENT_CLOSES, SENT_STAYS
+from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, response_bytes
 
 
 async def parse(data: bytes) -> tuple[RawResponseMessage, bytes]:

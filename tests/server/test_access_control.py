@@ -10,8 +10,7 @@ import pytest
 
 from tentaculo.config.schema import CorsSettings
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.downstream import ClientConnection, Request
-from tentaculo.net.inbound_request import ClientInfo, InboundRequest
+from tentaculo.net.inbound_request import ClientConnection, ClientInfo, InboundRequest, Request
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import TokenCheck, Tokens, hash_token
 from tentaculo.server.access_control import AccessControl

@@ -14,11 +14,11 @@ from aiohttp.http_exceptions import LineTooLong
 from structlog.testing import capture_logs
 
 from tentaculo.config.schema import CorsSettings, LimitSettings
-from tentaculo.net.sent_response import SENT_STAYS
+from tentaculo.net.response_bytes import SENT_STAYS
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.connection import MAX_FIELDS, ClientConnection
-from tentaculo.server.connection_limits import ConnectionLimits
 from tentaculo.server.gateway_responses import GatewayResponses
+from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog
@@ -569,4 +569,6 @@ async def test_a_message_that_cannot_be_parsed_still_takes_those_before_it_with_
     stock = web.RequestHandler(web.Server(fine), loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
     stock.data_received(GET + b"\r\nGARBAGE\r\n\r\n")
     ((message, _),) = stock._messages
-    assert not isinstance(message, RawRequestMessage), "aiohttp keeps the good one: Seams need not cut at each head"
+    assert not isinstance(message, RawRequestMessage), (
+        "aiohttp keeps the good one: MessageBoundaries need not cut at each head"
+    )

@@ -14,8 +14,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
-from tentaculo.model.histogram import Histogram
-from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
 from tentaculo.store import history_rollup
 from tentaculo.store.client import StoreClient
 from tentaculo.store.database import Database, connect, parse_url

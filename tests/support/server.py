@@ -18,10 +18,10 @@ from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection
-from tentaculo.server.connection_limits import ConnectionLimits
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
+from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.telemetry.request_log import RequestLog

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from tentaculo.model.failure import Failure
-from tentaculo.model.histogram import BUCKETS, Histogram, bucket
-from tentaculo.model.history import Tally
+from tentaculo.model.history import BUCKETS, Histogram, Tally, bucket
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.traffic import RequestRecord, RequestStats
 

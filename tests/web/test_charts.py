@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.histogram import Histogram, bucket
-from tentaculo.model.history import HOUR, Period, Tally
+from tentaculo.model.history import HOUR, Histogram, Period, Tally, bucket
 from tentaculo.web import charts
 from tentaculo.web.charts import HEIGHT, WIDTH, Chart
 

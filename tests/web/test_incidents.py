@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model import incident_input
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.incident_input import InvalidInputError
+from tentaculo.model.incident import LONGEST, Incident, InvalidInputError, MaintenanceWindow, Note, check_window
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 from tests.web.test_status_page import HOSTILE, Outline, page, words
 
@@ -228,12 +226,12 @@ def test_whatever_is_entered_is_a_sound_window_or_refused(
 ) -> None:
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     try:
-        window = incident_input.window(
+        window = check_window(
             services, reason, names=names, now=NOW, starts_at=starts_at, ends_at=ends_at, minutes=minutes
         )
     except InvalidInputError:
         return
-    assert max(NOW, window.starts_at) < window.ends_at <= NOW + incident_input.LONGEST
+    assert max(NOW, window.starts_at) < window.ends_at <= NOW + LONGEST
     assert set(window.services) <= {"hermes", "mcp"}
     assert (window.services == ()) is ("*" in services)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tentaculo.server.lifecycle import Phase
+from tentaculo.server.listeners import Phase
 from tests.support.native_gateway import Gateway
 
 

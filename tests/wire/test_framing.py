@@ -124,6 +124,28 @@ async def test_a_broken_chunk_in_the_request_never_reaches_its_end(
     assert caplog.records == []  # a caller's mistake is no error of ours
 
 
+@pytest.mark.parametrize("broken", [b"\n0\n\n", b"\nzz\r\n", b"\n0\r\nbad trailer\r\n\r\n"])
+async def test_an_error_in_the_segment_that_ends_a_chunk_is_noticed(
+    start: Start, service: Service, broken: bytes
+) -> None:
+    """The end of the chunk wakes the reader of the body, and in the same turn of the loop the framing turns out broken."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"abc")
+        state.requests.append(Request("", "", [], b"", b""))
+        await state.note()
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r")
+            await up.until(lambda: len(up.requests) == 1)
+            await wire.send(broken)
+            assert (await wire.response()).status == 400
+            await up.until(lambda: up.gone == 1)
+
+
 TE = b"Transfer-Encoding: "
 CL = b"Content-Length: "
 

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.incidents import alert_message, alert_policy
-from tentaculo.incidents.alert_message import MessageContext, trial_message
-from tentaculo.incidents.alert_policy import AlertPolicy, NotificationKind
+from tentaculo.incidents import alerts
+from tentaculo.incidents.alerts import AlertPolicy, MessageContext, NotificationKind, trial_message
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident, NotificationState
@@ -201,7 +200,7 @@ def incident(root: str = "hermes", **changes: Any) -> Incident:
 
 
 def said(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
-    message = alert_message.message("msg_1", alert_policy.Notification(kind, incidents), AROUND, NOW)
+    message = alerts.compose_message("msg_1", alerts.Notification(kind, incidents), AROUND, NOW)
     return message.title, message.text
 
 
@@ -260,21 +259,17 @@ def test_the_end_says_how_long_it_was_and_how_it_ended() -> None:
 def test_a_message_is_bounded() -> None:
     services = tuple(f"s{number}" for number in range(1000))
     many = [incident(name, services=services, reason="x" * 300) for name in services]
-    message = alert_message.message(
-        "msg_1", alert_policy.Notification(NotificationKind.OPENED, tuple(many)), AROUND, NOW
-    )
+    message = alerts.compose_message("msg_1", alerts.Notification(NotificationKind.OPENED, tuple(many)), AROUND, NOW)
     assert len(message.body) < 64 * 1024
     title, text = message.title, message.text
     assert title == "1000 services are down: s0, s1, s2 and 997 more"
-    assert text.count("is down since") == alert_message.MOST_TOLD
+    assert text.count("is down since") == alerts.MOST_TOLD
     assert text.endswith(f"And 980 more: {PAGE}")
 
 
 def test_the_body_is_json_in_the_form_of_standard_webhooks() -> None:
     body = json.loads(
-        alert_message.message(
-            "msg_1", alert_policy.Notification(NotificationKind.OPENED, (incident(),)), AROUND, NOW
-        ).body
+        alerts.compose_message("msg_1", alerts.Notification(NotificationKind.OPENED, (incident(),)), AROUND, NOW).body
     )
     assert (body["type"], body["timestamp"]) == ("incident.opened", "2026-03-14T15:34:26Z")
     assert body["data"]["title"] == "hermes is down"

@@ -1,10 +1,11 @@
-"""Webhooks against a real receiver that fails, hangs, redirects and has enough; signatures by another's library."""
+"""Webhook and Apprise channels against real receivers: what is posted, and what counts as delivered."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,13 +16,12 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.config.alerts import WebhookSettings
+from tentaculo.config.incidents import WebhookSettings
 from tentaculo.config.reader import read
-from tentaculo.incidents import delivery_queue as module
-from tentaculo.incidents.alert_message import Message, trial_message
-from tentaculo.incidents.alert_policy import NotificationKind
-from tentaculo.incidents.delivery_queue import Delivery, DeliveryQueue, backoff
-from tentaculo.incidents.webhook import WebhookChannel, headers
+from tentaculo.incidents import channels, notifier
+from tentaculo.incidents.alerts import Message, NotificationKind, trial_message
+from tentaculo.incidents.channels import AppriseChannel, Delivery, WebhookChannel, headers
+from tentaculo.incidents.notifier import DeliveryQueue, backoff
 from tentaculo.tasks import TaskGroup
 from tests.support.waits import eventually, free_port
 from tests.support.webhook_receiver import Receiver, receiving
@@ -117,7 +117,7 @@ async def test_nobody_there(url: str, words: str) -> None:
 
 
 async def test_a_receiver_that_says_later_as_a_date() -> None:
-    from tentaculo.incidents.webhook import _asked_pause
+    from tentaculo.incidents.channels import _asked_pause
 
     now = NOW.timestamp()
     for value, pause in (
@@ -194,7 +194,7 @@ async def test_a_receiver_that_has_enough_gets_nothing_more() -> None:
 
 
 async def test_what_waits_is_bounded_and_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    monkeypatch.setattr(notifier, "MOST_WAITING", 3)
     async with receiving("wait") as receiver, courier_to(receiver) as (courier, done):
         courier.put(message(0))
         await receiver.has(1)
@@ -225,3 +225,57 @@ async def test_the_end_does_not_wait_for_one_that_hangs() -> None:
 def test_pauses_grow_to_a_bound_and_are_spread() -> None:
     assert [backoff(failures, 0.5) for failures in (1, 2, 3, 4)] == [2.0, 4.0, 8.0, 16.0]
     assert [backoff(10**6, chance) for chance in (0.0, 0.5, 1.0)] == [300.0, 600.0, 900.0]
+
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+# Its own affair: what it imports is not up to date.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+TRIAL = trial_message("msg_1", "http://127.0.0.1:8000/status", NOW)
+
+
+async def test_a_message_goes_through_apprise() -> None:
+    async with receiving() as receiver:
+        channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
+        down = Message(
+            "msg_2", NotificationKind.OPENED, "hermes is down", "<b>connection refused</b>\nSee http://x", b""
+        )
+        assert await channel.send(down) == Delivery(True, "taken by Apprise")
+    told = json.loads(receiver.posts[0].body)
+    assert (told["title"], told["message"], told["type"]) == (down.title, down.text, "failure")
+
+
+async def test_a_long_text_is_cut() -> None:
+    async with receiving() as receiver:
+        channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
+        await channel.send(Message("msg_2", NotificationKind.ENDED, "over", "x" * 9000, b""))
+    assert len(json.loads(receiver.posts[0].body)["message"]) == 1500
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("json://127.0.0.1:{port}/a-secret", "Apprise could not deliver it"),
+        ("nosuchkind://a-secret", "Apprise does not know this kind of address"),
+    ],
+)
+async def test_an_attempt_is_a_value(
+    url: str, words: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channel = AppriseChannel("phone", url.format(port=free_port()))
+    assert await channel.send(TRIAL) == Delivery(False, words)
+    said = capsys.readouterr()
+    assert "a-secret" not in caplog.text + said.out + said.err + repr(channel)
+
+
+async def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    delivery = await AppriseChannel("phone", "json://127.0.0.1/").send(TRIAL)
+    assert delivery == Delivery(False, "Apprise is not installed: pip install 'tentaculo-link[alerts]'")
+
+
+async def test_one_that_hangs_costs_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "_TIMEOUT", 0.2)
+    async with receiving("hang") as receiver:
+        channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
+        assert await channel.send(TRIAL) == Delivery(False, "no answer within 0.2 s")
+        assert await channel.send(TRIAL) == Delivery(False, "the attempt before has not come back yet")

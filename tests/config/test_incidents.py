@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.config.alerts import secret_bytes
+from tentaculo.config.incidents import secret_bytes
 from tests.support.config import SECRET, FaultsOf, LoadText
 
 FLEET = '[services.hermes]\nurl = "http://127.0.0.1:8003"\naliases = ["herald"]\n'

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.incidents.error_rate import SPAN, STEP, ErrorRates
+from tentaculo.incidents.availability import SPAN, STEP, ErrorRates
 from tentaculo.model.endpoint import NOTHING, Counts
 from tentaculo.model.health import Health, ServiceView
 from tests.incidents.test_tracker import view

@@ -5,10 +5,152 @@ from graphlib import CycleError
 import pytest
 
 from tentaculo.config.schema import Config
+from tentaculo.config.services import BreakerSettings
 from tentaculo.health.board import Board
-from tentaculo.health.dependencies import Dependencies
+from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, combine
+from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint, TrafficView
 from tentaculo.model.health import Health, ProbeResult, Transition
 from tests.support.health import Clock, fleet
+
+LETTERS = {"u": Health.UP, "w": Health.DEGRADED, "d": Health.DOWN, "?": Health.UNKNOWN}
+UPSTREAM = Endpoint("madre", "a", 1)
+
+
+def take(streak: ConsecutiveThreshold, letters: str) -> str:
+    """What was believed after each probe."""
+    told = ""
+    for letter in letters:
+        health = LETTERS[letter]
+        streak.add(ProbeResult(UPSTREAM, health, f"found {health}", Clock().now()))
+        told += next(one for one, known in LETTERS.items() if known is streak.health)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("found", "believed"),
+    [
+        ("u", "u"),
+        ("d", "d"),
+        ("w", "w"),
+        ("uddd", "uuud"),
+        ("uddudd", "uuuuuu"),
+        ("dud", "ddd"),
+        ("duu", "ddu"),
+        ("dudu", "dddd"),
+        ("uwww", "uuuw"),
+        ("uwdd", "uuud"),
+        ("uddw", "uuuw"),
+        ("wuu", "wwu"),
+        ("dwu", "ddu"),
+        ("wddd", "wwwd"),
+        ("udddu", "uuudd"),
+        ("udwu", "uuuu"),
+    ],
+)
+def test_it_takes_so_many_in_a_row(found: str, believed: str) -> None:
+    assert take(ConsecutiveThreshold(3, 2), found) == believed
+
+
+@pytest.mark.parametrize("found", ["uduwd", "d?ud"])
+def test_one_is_enough_where_one_is_asked(found: str) -> None:
+    assert take(ConsecutiveThreshold(1, 1), found) == found
+
+
+def test_what_the_gateway_could_not_ask_is_forgotten_after_a_while() -> None:
+    assert take(ConsecutiveThreshold(3, 2), "u??u???d") == "uuuuuu?d", "and the next that it could ask counts at once"
+
+
+def test_what_could_not_be_asked_is_not_counted() -> None:
+    streak = ConsecutiveThreshold(3, 2)
+    take(streak, "?ud?w?")
+    assert streak.counts == Counts(2, 1)
+
+
+def test_the_reason_says_how_far_it_is() -> None:
+    streak = ConsecutiveThreshold(3, 2)
+    assert streak.reason == "not probed yet"
+    take(streak, "u")
+    assert (streak.reason, streak.is_settled) == ("found up", True)
+    take(streak, "d")
+    assert streak.reason == "found down (1 of 3 in a row before it counts as down)"
+    assert not streak.is_settled
+    take(streak, "dd")
+    assert (streak.reason, streak.is_settled) == ("found down", True)
+    take(streak, "u")
+    assert streak.reason == "found up (1 of 2 in a row before it counts as up)"
+    assert streak.counts == Counts(2, 3)
+    assert repr(streak) == "<ConsecutiveThreshold down, 0 worse, 1 better>"
+
+
+RULES = BreakerSettings()
+CLOSED = BreakerView(BreakerState.CLOSED, 0)
+FOUND_UP = Finding(Health.UP, "answered 200 in 4 ms")
+WEAK = Finding(Health.DEGRADED, "calls itself degraded")
+FOUND_DOWN = Finding(Health.DOWN, "answered 500 at /health")
+BY_TRAFFIC = Finding(Health.DEGRADED, "said before", True)
+
+
+def weighed(
+    probed: Finding, ok: int, failed: int, breaker: BreakerView = CLOSED, before: Finding = NOT_PROBED
+) -> Finding:
+    return combine(probed, TrafficView(recent=Counts(ok, failed)), breaker, RULES, before)
+
+
+@pytest.mark.parametrize("probed", [FOUND_UP, WEAK, FOUND_DOWN, NOT_PROBED])
+def test_without_traffic_probes_decide(probed: Finding) -> None:
+    assert weighed(probed, 0, 0) == probed
+
+
+@pytest.mark.parametrize(("ok", "failed"), [(1000, 0), (0, 4), (1000, 100), (46, 5)])
+def test_few_failures_say_nothing(ok: int, failed: int) -> None:
+    assert weighed(FOUND_UP, ok, failed) == FOUND_UP
+
+
+@pytest.mark.parametrize(("ok", "failed"), [(0, 5), (45, 5), (10, 20)])
+def test_a_health_path_that_says_well_while_requests_fail(ok: int, failed: int) -> None:
+    health, reason, by_traffic = weighed(FOUND_UP, ok, failed)
+    assert (health, by_traffic) == (Health.DEGRADED, True)
+    assert reason == (
+        f"{failed} of {ok + failed} requests within 10 s failed, though its probes pass: answered 200 in 4 ms"
+    )
+
+
+@pytest.mark.parametrize("state", [BreakerState.OPEN, BreakerState.HALF_OPEN])
+def test_a_breaker_that_is_not_closed_is_enough(state: BreakerState) -> None:
+    breaker = BreakerView(state, 5, reason="5 failures in a row: answered 500")
+    assert weighed(FOUND_UP, 0, 0, breaker) == Finding(
+        Health.DEGRADED,
+        "requests failed (5 failures in a row: answered 500), though its probes pass: answered 200 in 4 ms",
+        True,
+    )
+    assert weighed(FOUND_DOWN, 100, 0, breaker) == FOUND_DOWN, "both agree"
+
+
+def test_a_weak_one_says_both() -> None:
+    health, reason, _ = weighed(WEAK, 0, 9)
+    assert health is Health.DEGRADED
+    assert reason == "9 of 9 requests within 10 s failed, though its probes pass: calls itself degraded"
+
+
+@pytest.mark.parametrize(("ok", "failed"), [(5, 0), (100, 0), (60, 40)])
+def test_a_health_path_that_fails_while_requests_pass(ok: int, failed: int) -> None:
+    health, reason, by_traffic = weighed(FOUND_DOWN, ok, failed)
+    assert (health, by_traffic) == (Health.DEGRADED, True)
+    assert reason == (
+        f"{ok} of {ok + failed} requests within 10 s passed, though its probes fail: answered 500 at /health"
+    )
+
+
+@pytest.mark.parametrize(("ok", "failed"), [(4, 0), (50, 50), (10, 90), (0, 0)])
+def test_too_few_that_pass_leave_it_down(ok: int, failed: int) -> None:
+    assert weighed(FOUND_DOWN, ok, failed) == FOUND_DOWN
+
+
+def test_once_requests_have_shown_it_fewer_will_do() -> None:
+    assert weighed(FOUND_DOWN, 1, 0, before=BY_TRAFFIC).health is Health.DEGRADED
+    assert weighed(FOUND_DOWN, 0, 0, before=BY_TRAFFIC) == FOUND_DOWN
+    assert weighed(FOUND_DOWN, 1, 0, before=WEAK) == FOUND_DOWN
+
 
 AT_ONCE = {"failures": 1, "successes": 1}
 CHAIN: dict[str, list[str]] = {
@@ -18,7 +160,7 @@ CHAIN: dict[str, list[str]] = {
     "shop": ["mail", "switch"],
     "mail": [],
 }
-LETTERS = {"u": Health.UP, "w": Health.DEGRADED, "d": Health.DOWN, "?": Health.UNKNOWN, "o": Health.OFF}
+HEALTHS = {"u": Health.UP, "w": Health.DEGRADED, "d": Health.DOWN, "?": Health.UNKNOWN, "o": Health.OFF}
 
 
 def config(parents: dict[str, list[str]]) -> Config:
@@ -45,7 +187,7 @@ def config(parents: dict[str, list[str]]) -> Config:
     ],
 )
 def test_roots(db: str, switch: str, operator: str, roots: dict[str, str]) -> None:
-    found = {"db": LETTERS[db], "switch": LETTERS[switch], "operator": LETTERS[operator]}
+    found = {"db": HEALTHS[db], "switch": HEALTHS[switch], "operator": HEALTHS[operator]}
     found |= {"shop": Health.UP, "mail": Health.UP}
     assert Dependencies(config(CHAIN)).roots(found) == roots
 
