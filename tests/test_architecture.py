@@ -47,7 +47,6 @@ SAME_STEM: dict[str, str] = {
     "coordination": "the interface that a gateway needs, and the workers' implementation of it",
     "errors": "each package has its own",
     "fast_path": "the server's half, a connection, and the proxy's half, a request",
-    "heartbeat": "the native endpoint, and the kind of probe that reads what it received",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "process": "of the gateway, and of the demonstration",
@@ -83,10 +82,7 @@ TESTED_IN: dict[str, str] = {
     "health/probes/websocket": "health/test_probe_kinds",
     "health/aggregation": "health/test_passive",
     "store/events": "store/test_client",
-    "store/history_rollup": "store/test_history",
-    "store/maintenance": "store/test_incidents",
     "store/migrate": "migrations/test_shapes",
-    "store/tables": "migrations/test_stairs",
     "store/worker_thread": "store/test_client_faults",
 }
 """Modules without a test file of their name, with the test file that has their cases."""
