@@ -1,4 +1,4 @@
-"""What must hold of a service's JSON: `status == "ok"`, `queue.depth < 100`, `workers[0].alive`. Pure.
+"""Conditions of a JSON response: `status == "ok"`, `queue.depth < 100`, `workers[0].alive`. Pure.
 
     condition  = path [ operator literal ]
     path       = ( name | "[" index "]" ) { "." name | "[" index "]" }
@@ -7,9 +7,9 @@
     operator   = == != < <= > >=
     literal    = a number, a JSON string, true, false or null
 
-A path without an operator holds where there is something other than null and false. A path that leads nowhere holds
-nothing, `!=` included. `==` and `!=` compare values of one type, and numbers as numbers; the others compare numbers with
-numbers and text with text, and hold for nothing else.
+A path without an operator is true where the value is neither null nor false. Where a path leads nowhere, every condition
+is false, `!=` too. `==` and `!=` compare values of one type, numbers as numbers. The other operators compare numbers with
+numbers and text with text, and are false for anything else.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition, taken apart. `str()` gives it as it was written."""
+    """One parsed condition. `str()` returns it as it was written."""
 
     text: str
     path: tuple[str | int, ...]
     comparison: str = ""
-    """The operator, empty where the path stands alone."""
+    """The operator, empty where there is only a path."""
     literal: str | float | bool | None = None
 
     def __str__(self) -> str:
         return self.text
 
     def complaint(self, value: Any) -> str:
-        """Why it does not hold of `value`, decoded JSON, in words; empty where it holds.
+        """Why the condition is false for `value`, decoded JSON, in words; empty where it is true.
 
-        What comes from `value` is one line of printable text, at most 40 characters of it.
+        Text from `value` is printable, on one line, and has at most 40 characters.
         """
         found = self._find(value)
         if found is _MISSING:
@@ -98,7 +98,7 @@ class Condition:
 
 
 def parse(text: str) -> Condition:
-    """Take a condition apart. Raises ValueError, which says what is wrong in words."""
+    """Parse a condition. Raises ValueError with the reason in words."""
     if len(text) > MAX_LENGTH:
         raise ValueError(f"has more than {MAX_LENGTH} characters")
     path: list[str | int] = []
@@ -131,24 +131,24 @@ def _step(match: re.Match[str]) -> str | int:
     try:
         quoted: str = json.loads(match["text"])
     except ValueError:
-        raise ValueError("has a name in quotes that is no JSON string") from None
+        raise ValueError("has a quoted name that is no JSON string") from None
     return quoted
 
 
 def _literal(comparison: str, text: str) -> str | float | bool | None:
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         value = _MISSING
     if value is _MISSING or isinstance(value, list | dict):
         raise ValueError('must compare with a number, a "text", true, false or null')
     if comparison in _ORDERINGS and _kind(value) not in ("number", "text"):
-        raise ValueError(f"can say {comparison} of a number or a text only")
+        raise ValueError(f"can use {comparison} with a number or a text only")
     literal: str | float | bool | None = value
     return literal
 
 
-def _refuse(word: str) -> Any:
+def _reject_constant(word: str) -> Any:
     raise ValueError(word)
 
 

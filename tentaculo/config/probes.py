@@ -18,17 +18,17 @@ _MOST = 500
 class Pattern:
     """A regular expression that takes time in proportion to the text, whatever the text is.
 
-    Its syntax is that of RE2 (https://github.com/google/re2/wiki/Syntax): no look-around and no back-references, which
-    are what lets a hostile text keep other engines, `re` among them, busy for ever.
+    Its syntax is that of RE2 (https://github.com/google/re2/wiki/Syntax): no look-around and no back-references. With
+    these, a hostile text can keep other engines busy for ever, `re` among them.
     """
 
     __slots__ = ("_expression", "text")
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError, which says in words that it is none."""
+        """Raises ValueError with the reason if `text` is no regular expression."""
         if len(text) > _MOST:
             raise ValueError(f"has more than {_MOST} characters")
-        import re2  # takes 3.5 MB of memory, and few fleets have a pattern
+        import re2  # takes 3.5 MB of memory, and few configurations have a pattern
 
         options = re2.Options()
         options.log_errors = False
@@ -48,7 +48,7 @@ class Pattern:
         return hash(self.text)
 
     def __reduce__(self) -> tuple[type[Pattern], tuple[str]]:
-        # What RE2 has made of it cannot be handed to another process, as the supervisor hands a configuration down.
+        # The compiled form cannot be pickled, and the supervisor passes the configuration to its workers.
         return Pattern, (self.text,)
 
     def is_in(self, text: str) -> bool:
@@ -89,13 +89,13 @@ Conditions = tuple[
     Annotated[Condition, Parse(_as_condition, {"type": "string", "maxLength": conditions.MAX_LENGTH})], ...
 ]
 
-_OF_ANSWERS = ("contains", "matches", "require", "prefer")
+_OF_BODIES = ("contains", "matches", "require", "prefer")
 _OF_KIND = {
-    "http": ("method", "status", *_OF_ANSWERS, "slow", "certificate_days"),
+    "http": ("method", "status", *_OF_BODIES, "slow", "certificate_days"),
     "tcp": ("slow",),
     "tls": ("slow", "certificate_days"),
     "websocket": ("slow", "certificate_days"),
-    "heartbeat": ("silence", *_OF_ANSWERS),
+    "heartbeat": ("silence", *_OF_BODIES),
 }
 
 
@@ -161,18 +161,18 @@ class ProbeSettings(Section, frozen=True):
     silence: Annotated[Seconds, Doc("Time without a heartbeat after which the service is down.", unit="seconds")] = 60
 
     def check(self) -> None:
-        """Raises ValueError where it has keys that its kind or its method does not know."""
+        """Raises ValueError for keys that the kind or the method of the probe does not support."""
         plain = ProbeSettings()
         known = _OF_KIND[self.kind]
         special = {key for keys in _OF_KIND.values() for key in keys}
         strange = sorted(key for key in special - {*known} if getattr(self, key) != getattr(plain, key))
         if strange:
             raise ValueError(f"has {' and '.join(strange)}, which a probe of kind {self.kind} does not know")
-        of_body = [key for key in _OF_ANSWERS if getattr(self, key)]
+        of_body = [key for key in _OF_BODIES if getattr(self, key)]
         if self.method == "HEAD" and of_body:
-            raise ValueError(f"has {' and '.join(of_body)}, but asks by HEAD, whose answer has no body")
+            raise ValueError(f"has {' and '.join(of_body)}, but its method is HEAD, and a response to HEAD has no body")
 
     @property
     def thresholds(self) -> tuple[int, int]:
-        """How many failures and successes in a row are believed. A silence says it all by itself."""
+        """The failures and successes in a row that change the state. One missed heartbeat is enough."""
         return (1, 1) if self.kind == "heartbeat" else (self.failures, self.successes)

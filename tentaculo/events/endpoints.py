@@ -1,6 +1,7 @@
 """The endpoints of events: `POST /events/ingest`, `/ws` and `GET /debug/events/cardinality`.
 
-An ingested event is checked as a whole before any part of it takes effect."""
+An ingested event is checked as a whole before any part of it takes effect.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The board: what the gateway believes of each service, since when and why. Pure; the clock is passed in.
+"""The board: the state of each service, since when, and why. Pure; the clock is passed in.
 
-probe result → threshold (of its address) → weighed against what requests met → fused over the addresses
-    → covered by maintenance, explained by what the service depends on → transitions
+probe result → threshold of its endpoint → combined with its requests → aggregated over the endpoints
+    → maintenance, root cause → transitions
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from datetime import datetime, timedelta
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
-from tentaculo.health.aggregation import NOT_PROBED, aggregate
-from tentaculo.health.dependencies import Dependencies
-from tentaculo.health.passive import Finding, combine
-from tentaculo.health.thresholds import ConsecutiveThreshold
+from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, aggregate, combine
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
-from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, Transition
 
 _URGENT_FOR = timedelta(minutes=1)
-"""How long an address is probed more often because its breaker has opened."""
+"""How long an endpoint is probed more often after its breaker has opened."""
 
 
 def _no_breaker(_: Endpoint) -> BreakerView:
@@ -52,8 +49,8 @@ class ProbeUpdate:
 
 
 @dataclass(slots=True)
-class _Address:
-    """What is remembered of one address."""
+class _EndpointEntry:
+    """The state of one endpoint."""
 
     threshold: ConsecutiveThreshold
     finding: Finding | None = None
@@ -61,22 +58,22 @@ class _Address:
 
 @dataclass(slots=True)
 class _Entry:
-    """What is remembered of one service."""
+    """The state of one service."""
 
     service: ServiceSettings
-    addresses: dict[Endpoint, _Address]
+    endpoints: dict[Endpoint, _EndpointEntry]
     found: Finding
-    """What probes and requests say, also while the service is in maintenance."""
+    """The result of probes and requests, also while the service is in maintenance."""
     since: datetime
     maintenance: str | None = None
     explained_by: str | None = None
     healthy_path: str | None = None
-    last_seen_well: datetime | None = None
-    published: tuple[Health, str | None] = field(init=False)
-    """Health and root in the last transition."""
+    last_healthy: datetime | None = None
+    published: tuple[Health, str | None, DegradedKind | None] = field(init=False)
+    """Health, root and kind in the last transition."""
 
     def __post_init__(self) -> None:
-        self.published = (self.health, self.root)
+        self.published = (self.health, self.root, self.kind)
 
     @property
     def health(self) -> Health:
@@ -88,29 +85,34 @@ class _Entry:
 
     @property
     def root(self) -> str | None:
-        """What explains it; maintenance needs no explanation."""
+        """The root cause; none in maintenance."""
         return self.explained_by if self.maintenance is None else None
 
     @property
+    def kind(self) -> DegradedKind | None:
+        return self.found.kind if self.maintenance is None else None
+
+    @property
     def results(self) -> list[ProbeResult]:
-        return [address.threshold.last for address in self.addresses.values() if address.threshold.last is not None]
+        return [one.threshold.last for one in self.endpoints.values() if one.threshold.last is not None]
 
     def health_of(self, upstream: Endpoint) -> Health:
         if not self.service.enabled:
             return Health.OFF
-        finding = self.addresses[upstream].finding
+        finding = self.endpoints[upstream].finding
         return Health.UNKNOWN if finding is None else finding.health
 
     def shown(self) -> ProbeResult | None:
-        """The result whose details stand for the service: the latest of a healthy address, else the latest."""
+        """The result whose details represent the service: the latest of a healthy endpoint, else the latest."""
         return max(self.results, key=lambda result: (result.health.is_healthy, result.checked_at), default=None)
 
 
 class Board:
-    """What the gateway believes of each service of the configuration.
+    """The state of each service of the configuration.
 
-    `now` gives the present time in UTC; `breaker_view` the breaker of an address and `traffic_view` what requests met
-    there. Requests and probes are counted apart, and the board changes no breaker; where the two disagree it says so.
+    `now` returns the time in UTC, `breaker_view` the breaker of an endpoint, and `traffic_view` the counts of its
+    requests. Requests and probes are counted separately. The board changes no breaker; where requests and probes
+    disagree, the reason says so.
     """
 
     def __init__(
@@ -138,12 +140,12 @@ class Board:
         A service that is off stays off and ignores the result. Raises KeyError for an endpoint that is not configured.
         """
         entry, upstream = self._entries[result.upstream.service], result.upstream
-        threshold = entry.addresses[upstream].threshold
+        threshold = entry.endpoints[upstream].threshold
         transitions: tuple[Transition, ...] = ()
         if entry.service.enabled:
             threshold.add(result)
             if result.health.is_healthy:
-                entry.last_seen_well = result.checked_at
+                entry.last_healthy = result.checked_at
                 entry.healthy_path = result.endpoint or entry.healthy_path
             transitions = self._evaluate(entry, upstream, result.checked_at)
         is_down = result.health is Health.DOWN
@@ -159,15 +161,15 @@ class Board:
     def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
         """Evaluate the requests of one endpoint without waiting for its next probe. Returns what changed."""
         entry = self._entries[upstream.service]
-        if not entry.service.enabled or entry.addresses[upstream].finding is None:
+        if not entry.service.enabled or entry.endpoints[upstream].finding is None:
             return ()
         return self._evaluate(entry, upstream, self._now())
 
     def set_maintenance(self, service: str, reason: str | None) -> tuple[Transition, ...]:
-        """Put a service into maintenance, `reason` in words, or take it out with None; returns what that changed.
+        """Start maintenance of a service with its `reason`, or end it with None. Returns what changed.
 
-        Probes and the breaker go on meanwhile, so that it comes out as what it is then. One that is off stays off.
-        KeyError for an unknown name.
+        Probes and the breaker continue, so that the service has its current health when maintenance ends. A service
+        that is off stays off. Raises KeyError for an unknown name.
         """
         entry = self._entries[service]
         if not entry.service.enabled:
@@ -176,20 +178,20 @@ class Board:
         return self._publish(entry, self._now(), has_new_health=False)
 
     def service(self, name: str) -> ServiceView:
-        """One service by its canonical name; KeyError for any other."""
+        """One service by its canonical name. Raises KeyError for any other."""
         return self._view(self._entries[name])
 
     def snapshot(self) -> tuple[ServiceView, ...]:
-        """Every service in the order of the configuration, those that are off included."""
+        """Every service in the order of the configuration, including those that are off."""
         return tuple(self._view(entry) for entry in self._entries.values())
 
     def results(self) -> Iterator[ProbeResult]:
-        """The latest probe of each address that has been probed."""
+        """The latest probe of each endpoint that has been probed."""
         return (result for entry in self._entries.values() for result in entry.results)
 
     def is_contradicted(self, upstream: Endpoint, *, is_success: bool) -> bool:
         """Whether the outcome of one request contradicts the current health of its endpoint."""
-        finding = self._entries[upstream.service].addresses[upstream].finding
+        finding = self._entries[upstream.service].endpoints[upstream].finding
         if finding is None:
             return False
         if is_success:
@@ -197,11 +199,11 @@ class Board:
         return finding.health is Health.UP
 
     def parents(self, service: str) -> tuple[str, ...]:
-        """What a service depends on directly."""
+        """The services that a service depends on directly."""
         return self._dependencies.parents(service)
 
     def health_path(self, service: str) -> str:
-        """The health path of the last healthy probe, else the first configured one; KeyError for an unknown name."""
+        """The health path of the last healthy probe, else the first configured one. Raises KeyError for an unknown name."""
         entry = self._entries[service]
         return entry.healthy_path or entry.service.health[0]
 
@@ -215,19 +217,19 @@ class Board:
         return opened is not None and self._now() - opened < _URGENT_FOR
 
     def _evaluate(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
-        address = entry.addresses[upstream]
-        address.finding = combine(
-            Finding(address.threshold.health, address.threshold.reason),
+        endpoint = entry.endpoints[upstream]
+        endpoint.finding = combine(
+            Finding(endpoint.threshold.health, endpoint.threshold.reason, kind=endpoint.threshold.kind),
             self._traffic_view(upstream),
             self._breaker_view(upstream),
             entry.service.breaker,
-            address.finding or NOT_PROBED,
+            endpoint.finding or NOT_PROBED,
         )
-        before, entry.found = entry.found, aggregate([one.finding for one in entry.addresses.values()])
+        before, entry.found = entry.found, aggregate([one.finding for one in entry.endpoints.values()])
         return self._publish(entry, at, has_new_health=entry.found.health is not before.health)
 
     def _publish(self, entry: _Entry, at: datetime, *, has_new_health: bool) -> tuple[Transition, ...]:
-        """What has changed: for `entry`, and where its found health is new, for those that depend on it."""
+        """What has changed: for `entry`, and if its health is new, for the services that depend on it."""
         touched: Iterable[_Entry] = (entry,)
         if self._dependencies and has_new_health:
             roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
@@ -237,17 +239,17 @@ class Board:
             touched = (entry, *(one for one in self._entries.values() if one is not entry))
         changed = []
         for one in touched:
-            before, now = one.published, (one.health, one.root)
+            before, now = one.published, (one.health, one.root, one.kind)
             if now != before:
                 one.published = now
                 if now[0] is not before[0]:
                     one.since = at
-                changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root))
+                changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root, one.kind))
         return tuple(changed)
 
     def _view(self, entry: _Entry) -> ServiceView:
         service, shown = entry.service, entry.shown()
-        upstreams = tuple(self._upstream_view(entry, upstream) for upstream in entry.addresses)
+        upstreams = tuple(self._upstream_view(entry, upstream) for upstream in entry.endpoints)
         first = upstreams[0].upstream
         return ServiceView(
             name=service.name,
@@ -264,9 +266,10 @@ class Board:
             latency_ms=shown.latency_ms if shown else None,
             endpoint=shown.endpoint if shown else None,
             snippet=shown.snippet if shown else None,
-            last_seen_well=entry.last_seen_well,
+            last_seen_well=entry.last_healthy,
             root=entry.root,
             maintenance=entry.maintenance,
+            kind=entry.kind,
         )
 
     def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:
@@ -274,7 +277,7 @@ class Board:
             upstream,
             entry.health_of(upstream),
             self._breaker_view(upstream),
-            entry.addresses[upstream].threshold.counts,
+            entry.endpoints[upstream].threshold.counts,
             self._traffic_view(upstream).total,
         )
 
@@ -282,7 +285,7 @@ class Board:
 def _entry(service: ServiceSettings, start: datetime) -> _Entry:
     return _Entry(
         service,
-        {upstream: _Address(ConsecutiveThreshold(*service.probe.thresholds)) for upstream in service.upstreams},
+        {upstream: _EndpointEntry(ConsecutiveThreshold(*service.probe.thresholds)) for upstream in service.upstreams},
         NOT_PROBED if service.enabled else Finding(Health.OFF, service.off_reason),
         start,
     )

@@ -1,37 +1,36 @@
-"""What a probe's attempts say of an upstream: one result, with a reason in words. Pure.
+"""Evaluates the attempts of a probe: one result, with its reason in words. Pure.
 
-Everything in a body is untrusted: it is bounded before it comes here, and only ever becomes one of a few known words
+Everything in a body is untrusted. It has a bounded size before it comes here, and only becomes one of a few known words
 or a short line of printable text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from tentaculo.config.conditions import Condition
 from tentaculo.config.probes import ProbeSettings
-from tentaculo.health.expectations import complaints
-from tentaculo.health.probes.attempt import ProbeAttempt
+from tentaculo.health.probe_attempt import ProbeAttempt
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import DegradedKind, Health, ProbeResult
 from tentaculo.model.text import printable
 
+_DAY = 86400.0
 SNIPPET = 200
 """Characters of a body that are kept to be shown."""
 
-_GOOD = frozenset({"ok", "healthy", "pass", "up"})
-_WEAK = frozenset({"degraded", "warn", "warning"})
-_BAD = frozenset({"error", "down", "fail", "unhealthy", "critical"})
+_UP_WORDS = frozenset({"ok", "healthy", "pass", "up"})
+_DEGRADED_WORDS = frozenset({"degraded", "warn", "warning"})
+_DOWN_WORDS = frozenset({"error", "down", "fail", "unhealthy", "critical"})
 
-# What a person can do about a status; others speak for themselves.
+# What a person can do about a status that needs an explanation.
 _HINTS = {401: "check the service's token", 403: "check the service's token"}
-
-
 _PLAIN = ProbeSettings()
-_GRAVEST_FIRST = (Health.DOWN, Health.DEGRADED)
+_WORST_FIRST = (Health.DOWN, Health.DEGRADED)
 
 
 class _Body(msgspec.Struct):
@@ -39,26 +38,26 @@ class _Body(msgspec.Struct):
 
 
 def stated_health(body: bytes) -> tuple[Health, str]:
-    """The health that a 200 states in its JSON `status`, and the word for it.
+    """The health that a JSON body states in its member `status`, and that word.
 
-    A body that is a list, no JSON, or says nothing known is a plain 200: up, with an empty word.
+    A list, a body that is no JSON, and an unknown word mean UP with an empty word: the status of the response decides.
     """
     try:
         status = msgspec.json.decode(body, type=_Body).status
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return Health.UP, ""
     word = status.strip().lower() if isinstance(status, str) else ""
-    if word in _BAD:
+    if word in _DOWN_WORDS:
         return Health.DOWN, word
-    if word in _WEAK:
+    if word in _DEGRADED_WORDS:
         return Health.DEGRADED, word
-    return Health.UP, word if word in _GOOD else ""
+    return Health.UP, word if word in _UP_WORDS else ""
 
 
 def snippet(body: bytes, secret: str = "") -> str | None:
     """The first characters of a body as one line of printable text, None where there are none.
 
-    `secret` is taken out: a service that echoes its request must not put its token on the status page.
+    `secret` is removed: a service that echoes its request must not put its token on the status page.
     """
     text = body[: 16 * SNIPPET].decode(errors="replace")
     if secret:
@@ -73,14 +72,15 @@ def evaluate(
     secret: str = "",
     probe: ProbeSettings = _PLAIN,
 ) -> ProbeResult:
-    """The result of a probe from its attempts, in order; only the last one can be a success.
+    """The result of a probe from its attempts, in order. Only the last one can be a success.
 
-    `probe` says what is expected of that answer besides.
+    `probe` has the further expectations of that response.
     """
-    shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_telling)
+    shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_significance)
     if shown.is_answered:
-        health, reason = _answered(shown, probe, checked_at)
+        health, reason, kind = _answered(shown, probe, checked_at)
     else:
+        kind = None
         health = Health.UNKNOWN if attempts[-1].is_gateway_fault else Health.DOWN
         reason = _failed(attempts)
     return ProbeResult(
@@ -92,26 +92,31 @@ def evaluate(
         code=shown.code,
         latency_ms=shown.latency_ms,
         snippet=snippet(shown.body, secret),
+        kind=kind,
     )
 
 
-def _telling(attempt: ProbeAttempt) -> int:
-    """A path that does not exist tells less than one that fails; no answer at all gives nothing to show."""
+def _significance(attempt: ProbeAttempt) -> int:
+    """A response that fails is more useful to show than a 404, and a 404 more than no response."""
     return 0 if attempt.code is None else 1 if attempt.code == 404 else 2
 
 
-def _answered(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> tuple[Health, str]:
+def _answered(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> tuple[Health, str, DegradedKind | None]:
     stated, word = stated_health(attempt.body)
     found: list[tuple[Health, str]] = [] if stated is Health.UP else [(stated, f"calls itself {word}")]
     found += complaints(attempt, probe, now)
+    is_slow = probe.slow is not None and attempt.latency_ms is not None and attempt.latency_ms > probe.slow * 1000
+    kind = DegradedKind.SLOW if is_slow and not found else None
+    if is_slow:
+        found.append((Health.DEGRADED, f"slower than {probe.slow:g} s"))
     took = "" if attempt.latency_ms is None else f" in {attempt.latency_ms} ms"
-    health = min((health for health, _ in found), key=_GRAVEST_FIRST.index, default=Health.UP)
+    health = min((health for health, _ in found), key=_WORST_FIRST.index, default=Health.UP)
     words = ", but " + "; ".join(words for _, words in found) if found else ""
-    return health, f"{attempt.words}{took}{words}"
+    return health, f"{attempt.words}{took}{words}", kind
 
 
 def _failed(attempts: Sequence[ProbeAttempt]) -> str:
-    """`answered 404 at /health and /healthz; answered 503 at /status`; no path where the address itself failed."""
+    """`answered 404 at /health and /healthz; answered 503 at /status`; without a path where the endpoint itself failed."""
     last = attempts[-1]
     if last.is_final and all(attempt.words == last.words for attempt in attempts):
         return last.words
@@ -126,3 +131,44 @@ def _failed(attempts: Sequence[ProbeAttempt]) -> str:
 def _listed(items: Iterable[str]) -> str:
     *first, last = items
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def complaints(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> Iterator[tuple[Health, str]]:
+    """Each expectation of `probe` that the response does not fulfil: the resulting health, and the reason in words."""
+    yield from _of_text(attempt, probe)
+    yield from _of_json(attempt, probe.require, Health.DOWN)
+    yield from _of_json(attempt, probe.prefer, Health.DEGRADED)
+    if attempt.certificate_ends is not None:
+        yield from _of_certificate(attempt.certificate_ends, probe.certificate_days, now)
+
+
+def _of_text(attempt: ProbeAttempt, probe: ProbeSettings) -> Iterator[tuple[Health, str]]:
+    if probe.contains is None and probe.matches is None:
+        return
+    text = attempt.body.decode(errors="replace")
+    if probe.contains is not None and probe.contains not in text:
+        yield Health.DOWN, f"without the text {probe.contains}"
+    if probe.matches is not None and not probe.matches.is_in(text):
+        yield Health.DOWN, f"without a match of {probe.matches.text}"
+
+
+def _of_json(attempt: ProbeAttempt, conditions: Sequence[Condition], health: Health) -> Iterator[tuple[Health, str]]:
+    if not conditions:
+        return
+    try:
+        value: Any = msgspec.json.decode(attempt.body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        yield health, "longer than what is read of it" if attempt.is_cut else "without JSON"
+        return
+    for condition in conditions:
+        if complaint := condition.complaint(value):
+            yield health, complaint
+
+
+def _of_certificate(ends: datetime, least: int, now: datetime) -> Iterator[tuple[Health, str]]:
+    days = (ends - now).total_seconds() / _DAY
+    if days <= 0:
+        yield Health.DOWN, f"its certificate has expired on {ends:%Y-%m-%d}"
+    elif days < least:
+        left = "less than a day" if days < 1 else "1 day" if days < 2 else f"{int(days)} days"
+        yield Health.DEGRADED, f"its certificate holds for {left} only"

@@ -1,20 +1,71 @@
-"""Decides when each endpoint is probed, and passes on each result."""
+"""Decides when each endpoint is probed, limits concurrent probes, and passes on each result."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board, ProbeUpdate
-from tentaculo.health.probe_slots import ProbeSlots
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import ProbeResult
 from tentaculo.tasks import TaskGroup
+
+_SLOW_SHARE = 4
+"""One slot of this many is for slow endpoints."""
+
+Start = Callable[[], None]
+
+
+@dataclass(slots=True)
+class _Lane:
+    free: int
+    waiting: deque[Start] = field(default_factory=deque)
+
+
+class ProbeSlots:
+    """`limit` slots: a quarter for endpoints whose last probe was slow, the others for all other endpoints.
+
+    An endpoint that hangs takes a normal slot once and a slow slot from then on. Two hundred of them share a quarter of
+    the slots and are probed less often, while all other endpoints are probed on time. Each part is first in, first out.
+    """
+
+    def __init__(self, limit: int) -> None:
+        slow = max(1, limit // _SLOW_SHARE)
+        self._lanes = {True: _Lane(slow), False: _Lane(max(1, limit - slow))}
+
+    def __repr__(self) -> str:
+        parts = (f"{lane.free} free, {len(lane.waiting)} wait" for lane in (self._lanes[False], self._lanes[True]))
+        return f"<ProbeSlots: {'; slow: '.join(parts)}>"
+
+    def acquire(self, start: Start, *, is_slow: bool) -> None:
+        """Call `start` now, or as soon as a slot is free. Call `release` when the probe has ended."""
+        lane = self._lanes[is_slow]
+        if lane.free:
+            lane.free -= 1
+            start()
+        else:
+            lane.waiting.append(start)
+
+    def release(self, *, is_slow: bool) -> None:
+        """Free a slot of the same part. The probe that has waited longest gets it."""
+        lane = self._lanes[is_slow]
+        if lane.waiting:
+            lane.waiting.popleft()()
+        else:
+            lane.free += 1
+
+    def clear(self) -> None:
+        """Discard every waiting probe."""
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+
 
 _FIRST_ROUND = 1.0
 """Seconds within which every endpoint is probed for the first time, so that the status page is soon useful."""
@@ -41,7 +92,7 @@ class ProbeScheduler:
     or changes. The same holds for the first minute after the endpoint's breaker has opened: requests wait for recovery.
     `probe_now` asks for a probe before the next one is due.
 
-    At most one probe of an endpoint runs at a time, and at most `limits.probes` in all; `probe_slots.py` explains why a
+    At most one probe of an endpoint runs at a time, and at most `limits.probes` in all; `ProbeSlots` explains why a
     probe that hangs blocks its own slot only. A waiting endpoint is one timer of the event loop, not a task.
 
     `on_update` is called with the result of each probe and what follows from it. It runs in the event loop and must not

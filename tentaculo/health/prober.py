@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Self
@@ -15,10 +17,8 @@ from tentaculo import __version__
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.evaluation import evaluate
-from tentaculo.health.probes import KINDS
-from tentaculo.health.probes.attempt import ProbeAttempt, ProbeFunction, ProbeTarget
-from tentaculo.health.probes.failure_reasons import note_failure, note_timeout
-from tentaculo.health.probes.http import MAX_BODY, Response
+from tentaculo.health.probe_attempt import ProbeAttempt, ProbeFunction, ProbeTarget, note_failure, note_timeout
+from tentaculo.health.probe_kinds import KINDS, MAX_BODY, Response
 from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import ProbeResult
@@ -101,6 +101,7 @@ class Prober:
         secret = service.token.reveal() if service.token else ""
         target = ProbeTarget(upstream, service, secret, self._session, self._tls, self._last_heartbeat)
         kind = service.probe.kind
+        started = time.monotonic()
         attempts: list[ProbeAttempt] = []
         try:
             async with asyncio.timeout(None if self._path_timeout else service.probe.timeout):
@@ -111,7 +112,8 @@ class Prober:
                         break
         except TimeoutError:
             note_timeout(attempts[-1], service.probe.timeout)
-        return evaluate(upstream, attempts, self._now(), secret, service.probe)
+        result = evaluate(upstream, attempts, self._now(), secret, service.probe)
+        return replace(result, took=time.monotonic() - started)
 
     async def _attempt(self, run: ProbeFunction, target: ProbeTarget, attempt: ProbeAttempt) -> None:
         """Run one attempt. Its outcome is in `attempt`."""

@@ -1,6 +1,6 @@
-"""Frozen values that more than one room speaks of: health, breakers, probe results, outcomes, events.
+"""The health of services: states and their words, probe results, views, transitions. Frozen values.
 
-Nothing here does I/O or knows a room. Times are UTC and timezone-aware unless a name says otherwise.
+Times are UTC and timezone-aware.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from tentaculo.model.endpoint import NOTHING, BreakerState, BreakerView, Counts,
 
 
 class Health(StrEnum):
-    """What the gateway believes of a service.
-
-    `OFF` and `MAINTENANCE` are somebody's intention and never a failure.
-    """
+    """The state of a service. `OFF` and `MAINTENANCE` are intended and never a failure."""
 
     UNKNOWN = "unknown"
     UP = "up"
@@ -28,13 +25,22 @@ class Health(StrEnum):
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the service can be used: up, or up but not at its best."""
+        """Whether the service can be used: up or degraded."""
         return self in (Health.UP, Health.DEGRADED)
 
     @property
     def is_counted(self) -> bool:
         """Whether the service counts in totals; one that is off on purpose does not."""
         return self is not Health.OFF
+
+
+class DegradedKind(StrEnum):
+    """Why a service is degraded, where that decides what follows; None stands for any other reason."""
+
+    FAILING = "failing"
+    """A part of its probes fails, though never enough in a row to make it down."""
+    SLOW = "slow"
+    """It only takes longer than `probe.slow`."""
 
 
 class HealthWords(NamedTuple):
@@ -73,26 +79,30 @@ def words_of(health: Health) -> HealthWords:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What one probe of one upstream found. A probe returns this and never raises."""
+    """The result of one probe of one endpoint. A probe returns this and never raises."""
 
     upstream: Endpoint
     health: Health
-    """UP, DEGRADED or DOWN; UNKNOWN only where the gateway itself could not ask, out of file descriptors."""
+    """UP, DEGRADED or DOWN; UNKNOWN only where the gateway itself could not send the probe."""
     reason: str
     """In words, for people: `answered 200 in 4 ms`, `connection refused`."""
     checked_at: datetime
     endpoint: str | None = None
-    """The health path that answered, or the last one tried."""
+    """The health path that responded, or the last one tried."""
     code: int | None = None
-    """HTTP status, None where no answer came."""
+    """HTTP status, None where there is no response."""
     latency_ms: int | None = None
     snippet: str | None = None
     """The first characters of the body, untrusted text, at most 200."""
+    kind: DegradedKind | None = None
+    """SLOW where nothing else is wrong."""
+    took: float = 0.0
+    """Seconds from the start of the probe to its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """One address of a service at one moment. Probes and requests are counted apart."""
+    """One endpoint at one moment. Probes and requests are counted separately."""
 
     upstream: Endpoint
     health: Health
@@ -103,7 +113,7 @@ class EndpointView:
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """One service at one moment, as the board believes it. The page, the API, the metrics and the table show this."""
+    """One service at one moment. The page, the API, the metrics and the table show this."""
 
     name: str
     port: int
@@ -122,41 +132,45 @@ class ServiceView:
     snippet: str | None = None
     last_seen_well: datetime | None = None
     root: str | None = None
-    """The service whose failure explains this one's, while it does; always one that this one depends on."""
+    """The service whose failure explains this one's; always a service that this one depends on."""
     maintenance: str | None = None
-    """Why it is in maintenance, in words; None where it is not."""
+    """The reason of the maintenance; None where there is none."""
+    kind: DegradedKind | None = None
+    """Why it is degraded; None where it is not, and for any other reason."""
 
     @property
     def probes(self) -> Counts:
-        """The probes of all its addresses since the start."""
+        """The probes of all its endpoints since the start."""
         return sum((view.probes for view in self.upstreams), NOTHING)
 
     @property
     def traffic(self) -> Counts:
-        """The proxied requests of all its addresses since the start."""
+        """The proxied requests of all its endpoints since the start."""
         return sum((view.traffic for view in self.upstreams), NOTHING)
 
     @property
     def full_reason(self) -> str:
-        """The reason, and the service that is behind it where there is one."""
+        """The reason, and the root cause where there is one."""
         return self.reason if self.root is None else f"{self.reason}; it depends on {self.root}, which is down"
 
     @property
     def breaker(self) -> BreakerView:
-        """The breaker of a service with several addresses is the least open of theirs: it is down when all are."""
+        """The least open breaker of the endpoints: the service is unavailable when all are open."""
         order = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
         return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The health of one service has changed, or only what explains it: then `before` is `after`, and `root` is new."""
+    """The health of one service has changed, or only its root cause or kind: then `before` equals `after`."""
 
     service: str
     before: Health
     after: Health
     reason: str
-    """In words, why it is `after` now."""
+    """Why the health is `after` now, in words."""
     at: datetime
     root: str | None = None
-    """The service whose failure explains this one's; None where it is its own root, and where it is healthy."""
+    """The service whose failure explains this one's; None where there is no other root, or the service is healthy."""
+    kind: DegradedKind | None = None
+    """Why it is degraded; None where it is not, and for any other reason."""

@@ -3,7 +3,8 @@
 Reading does not wait for the roll-up: what has not been computed yet is made of the finer rows as it is read. Every
 part of the roll-up may be cut off, or done twice, without harm. A row is always computed from all the rows below it,
 never added to. The rows that need it are found in the database itself: those that count less than the rows below
-them. Rows below only ever gain, and are deleted long after they are counted, so a row that counts more is right."""
+them. Rows below only ever gain, and are deleted long after they are counted, so a row that counts more is right.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +13,33 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally
+from tentaculo.model.history import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Histogram,
+    HistorySummary,
+    Period,
+    Tally,
+    Uptime,
+    availability,
+)
 from tentaculo.store.tables import dialect_module, history
 
 HistoryRow = Mapping[str, Any]
@@ -39,6 +64,8 @@ def history_row(period: Period) -> HistoryRow:
         "requests_ok": requests.ok,
         "requests_failed": requests.failed,
         "requests_latency": requests.latency.encode(),
+        "available_ms": None if period.uptime is None else period.uptime.available,
+        "unavailable_ms": None if period.uptime is None else period.uptime.unavailable,
     }
 
 
@@ -133,23 +160,33 @@ def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict
         known.setdefault(part.service, []).append(part)
     past = {}
     for service, parts in known.items():
-        quarter = Tally(sum(part.probes.ok for part in parts), sum(part.probes.failed for part in parts))
         hours = tuple(part for part in parts if part.span == HOUR and part.start >= day)
-        past[service] = HistorySummary(hours, quarter, min(part.start for part in parts))
+        past[service] = HistorySummary(hours, availability(parts), min(part.start for part in parts))
     return past
 
 
 def _sums(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> list[Period]:
-    """What probes met in the rows of one span, a period for each service that begins with its first row."""
+    """The sums of the rows of one span: for each service one period of the rows with time, one of those without.
+
+    A period spans as many seconds as its rows, and begins with the first of them.
+    """
     c = history.c
+    has_time = c.available_ms.is_not(None)
+    summed = (c.probes_ok, c.probes_failed, c.available_ms, c.unavailable_ms)
     query = (
-        select(c.service, func.min(c.start), func.sum(c.probes_ok), func.sum(c.probes_failed))
+        select(c.service, func.min(c.start), func.count(), *(func.sum(column) for column in summed))
         .where(c.span == span, c.start >= since, c.start < until, c.service.in_(services))
-        .group_by(c.service)
+        .group_by(c.service, has_time)
     )
     return [
-        Period(service, span, start, Tally(_count(int(ok)), _count(int(failed))))
-        for service, start, ok, failed in connection.execute(query)
+        Period(
+            service,
+            span * rows,
+            start,
+            Tally(_count(int(ok)), _count(int(failed))),
+            uptime=None if available is None else Uptime(_count(int(available)), _count(int(unavailable or 0))),
+        )
+        for service, start, rows, ok, failed, available, unavailable in connection.execute(query)
     ]
 
 
@@ -160,6 +197,7 @@ def _period(row: RowMapping | HistoryRow) -> Period:
         row["start"],
         Tally(_count(row["probes_ok"]), _count(row["probes_failed"]), _histogram(row["probes_latency"])),
         Tally(_count(row["requests_ok"]), _count(row["requests_failed"]), _histogram(row["requests_latency"])),
+        _uptime(row),
     )
 
 
@@ -168,6 +206,12 @@ def _period(row: RowMapping | HistoryRow) -> Period:
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value <= _MOST else 0
+
+
+def _uptime(row: RowMapping | HistoryRow) -> Uptime | None:
+    """The time of a row; None where an older version wrote it."""
+    available, unavailable = row["available_ms"], row["unavailable_ms"]
+    return None if available is None else Uptime(_count(available), _count(unavailable))
 
 
 def _histogram(encoded: object) -> Histogram:
@@ -289,5 +333,9 @@ def _delete_oldest(connection: Connection, span: int, limit: int) -> bool:
     return last is None
 
 
-def _met(c: object) -> object:
-    return c.probes_ok + c.probes_failed + c.requests_ok + c.requests_failed  # type: ignore[attr-defined]
+def _met(c: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[int]:
+    """Everything that a row counts. Time is part of it: a minute may have time and no probe."""
+    counts = (c.probes_ok, c.probes_failed, c.requests_ok, c.requests_failed)
+    times = (func.coalesce(c.available_ms, 0), func.coalesce(c.unavailable_ms, 0))
+    everything: ColumnElement[int] = sum((*counts, *times), literal(0))
+    return everything

@@ -3,7 +3,8 @@
 The migrations keep the history of the schema; this is its present state. `services` is another product's table where
 one exists already: a migration then only adds the columns that it lacks, and its own types, defaults and further
 columns stay as they were found. All times are naive UTC, since the fleet's own readers expect
-`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, which no other program reads, counts the seconds since 1970."""
+`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, which no other program reads, counts the seconds since 1970.
+"""
 
 from __future__ import annotations
 
@@ -80,6 +81,9 @@ history = Table(
     Column("requests_ok", BigInteger, nullable=False),
     Column("requests_failed", BigInteger, nullable=False),
     Column("requests_latency", LargeBinary, nullable=False),
+    # Milliseconds in which the service was up or degraded, and in which it was down. NULL in rows of older versions.
+    Column("available_ms", BigInteger),
+    Column("unavailable_ms", BigInteger),
     Index("ix_tentaculo_history_span_start", "span", "start"),
     sqlite_with_rowid=False,
 )
@@ -103,6 +107,8 @@ incidents = Table(
     Column("told", String(16), nullable=False),
     Column("told_at", DateTime),
     Column("told_services", Integer, nullable=False),
+    # JSON: what each channel has delivered of it. NULL in rows of older versions.
+    Column("notified", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -129,6 +135,30 @@ maintenance = Table(
     Column("reason", Text, nullable=False),
     Column("author", Text, nullable=False),
     Index("ix_tentaculo_maintenance_ends_at", "ends_at"),
+)
+
+# One row for each change of the state of a service, or of one of its endpoints.
+state_changes = Table(
+    "tentaculo_state_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("service", Text, nullable=False),
+    # `host:port`, empty for the service itself.
+    Column("endpoint", Text, nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("after", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", DateTime, nullable=False),
+    Index("ix_tentaculo_state_changes_service", "service", "endpoint", "id"),
+)
+
+# The last heartbeat of each service. The row of the gateway itself says when it was last running.
+heartbeats = Table(
+    "tentaculo_heartbeats",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("received_at", DateTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 schema_notes = Table(

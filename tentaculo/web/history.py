@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, availability
 from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_routes import json_response
 from tentaculo.web import wording
@@ -58,7 +58,7 @@ def _bar(place: int, base: int, height: int) -> str:
 
 def _fault(hour: Period) -> float:
     """The greater part that failed, of probes or of requests."""
-    return max(1 - share for share in (hour.probes.share_ok, hour.requests.share_ok, 1.0) if share is not None)
+    return max(1 - share for share in (availability([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
 
 
 def _text(starts: list[int], slowest: list[float | None], most: float, faults: list[float]) -> str:
@@ -100,8 +100,8 @@ def history_shape(service: str, span: int, since: int, now: int, periods: Sequen
         "span_seconds": span,
         "since": _time(since),
         "until": _time(now),
-        **_met(total_of(periods)),
-        "periods": [{"start": _time(period.start), **_met(period)} for period in periods],
+        **_met(total_of(periods), periods),
+        "periods": [{"start": _time(period.start), **_met(period, [period])} for period in periods],
     }
 
 
@@ -139,16 +139,26 @@ def _asked(request: web.Request) -> tuple[int, int]:
     return (MINUTE, count * 60) if count <= _MINUTES_UP_TO else (HOUR, count)
 
 
-def _met(period: Period) -> dict[str, Any]:
-    return {"probes": _tally(period.probes), "requests": _tally(period.requests)}
+def _met(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
+    """The counts of `total`, which is the sum of `periods`, and their availability."""
+    available, uptime = availability(periods), total.uptime
+    return {
+        "probes": {
+            **_tally(total.probes, available.share),
+            "availability_by": "time" if available.by_time else "probes",
+            "seconds_available": None if uptime is None else uptime.available / 1000,
+            "seconds_unavailable": None if uptime is None else uptime.unavailable / 1000,
+        },
+        "requests": _tally(total.requests, total.requests.share_ok),
+    }
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
+def _tally(tally: Tally, share: float | None) -> dict[str, Any]:
     found = tally.latency.percentiles(*_PARTS.values())
     return {
         "ok": tally.ok,
         "failed": tally.failed,
-        "availability": tally.share_ok,
+        "availability": share,
         "latency_ms": {
             name: None if seconds is None else float(f"{seconds * 1000:.3g}")
             for name, seconds in zip(_PARTS, found, strict=True)
@@ -194,6 +204,8 @@ class HistoryRow:
     quarter: str
     since: str
     """Where less than the 90 days is known: since when it is."""
+    is_counted: bool
+    """Whether a part of the 90 days is known by counts of probes only."""
     p50: str
     p95: str
     of: str
@@ -209,9 +221,10 @@ def history_row(name: str, past: HistorySummary, now: datetime) -> HistoryRow:
     last = int(now.timestamp()) // HOUR * HOUR
     return HistoryRow(
         name=printable(name, 80),
-        day=wording.share(total.probes.share_ok),
-        quarter=wording.share(past.quarter.share_ok),
+        day=wording.share(availability(past.hours).share),
+        quarter=wording.share(past.quarter.share),
         since=known_since(past, now),
+        is_counted=not past.quarter.by_time,
         p50=wording.latency(p50),
         p95=wording.latency(p95),
         of=of,

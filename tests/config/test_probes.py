@@ -74,7 +74,7 @@ def test_a_key_that_its_kind_does_not_know(faults_of: FaultsOf, kind: str, line:
 
 def test_an_answer_to_head_has_no_body_to_look_at(faults_of: FaultsOf) -> None:
     assert faults_of(f"{SERVICE}method = 'HEAD'\ncontains = 'x'\nprefer = ['a']") == [
-        "services.madre.probe: has contains and prefer, but asks by HEAD, whose answer has no body"
+        "services.madre.probe: has contains and prefer, but its method is HEAD, and a response to HEAD has no body"
     ]
 
 

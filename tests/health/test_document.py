@@ -14,7 +14,7 @@ from tentaculo.config.schema import Config, LimitSettings
 from tentaculo.config.section import Section, keys_of
 from tentaculo.config.services import BreakerSettings
 from tentaculo.health.evaluation import stated_health
-from tentaculo.health.probes import KINDS
+from tentaculo.health.probe_kinds import KINDS
 from tentaculo.model.health import Health
 from tests.support.gateway_process import ROOT
 

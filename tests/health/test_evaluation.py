@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.health.evaluation import SNIPPET, evaluate, snippet, stated_health
-from tentaculo.health.probes.attempt import ProbeAttempt
+from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.reader import read
+from tentaculo.health.evaluation import SNIPPET, complaints, evaluate, snippet, stated_health
+from tentaculo.health.probe_attempt import ProbeAttempt
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import DegradedKind, Health, ProbeResult
 
 MADRE = Endpoint("madre", "127.0.0.1", 8001)
 NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)
@@ -139,3 +142,71 @@ def test_the_gateways_own_trouble_is_not_the_services() -> None:
         ProbeAttempt("/health", problem="the gateway is out of file descriptors", is_final=True, is_gateway_fault=True)
     )
     assert result.health is Health.UNKNOWN
+
+
+NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)
+
+
+def missing(probe: dict[str, Any], **answer: Any) -> list[tuple[Health, str]]:
+    attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, **answer)
+    return list(complaints(attempt, read(ProbeSettings, probe), NOW))
+
+
+def test_nothing_is_missing_where_nothing_is_expected() -> None:
+    assert missing({}, body=b"\xff\xfe", is_cut=True) == []
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (timedelta(days=14), []),
+        (timedelta(days=13, hours=23), [(Health.DEGRADED, "its certificate holds for 13 days only")]),
+        (timedelta(days=1, hours=3), [(Health.DEGRADED, "its certificate holds for 1 day only")]),
+        (timedelta(minutes=3), [(Health.DEGRADED, "its certificate holds for less than a day only")]),
+        (timedelta(0), [(Health.DOWN, "its certificate has expired on 2025-12-16")]),
+        (timedelta(days=-400), [(Health.DOWN, "its certificate has expired on 2024-11-11")]),
+    ],
+)
+def test_certificates(left: timedelta, told: list[tuple[Health, str]]) -> None:
+    assert missing({}, certificate_ends=NOW + left) == told
+
+
+def test_no_days_at_all_are_asked_for() -> None:
+    assert missing({"certificate_days": 0}, certificate_ends=NOW + timedelta(minutes=3)) == []
+
+
+def test_everything_that_is_missing_is_told_and_the_gravest_counts() -> None:
+    probe = {"contains": "ready", "prefer": ["a > 1"], "slow": 0.001}
+    assert missing(probe, body=b'{"a": 1}') == [
+        (Health.DOWN, "without the text ready"),
+        (Health.DEGRADED, "a is 1, not > 1"),
+    ]
+    attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=b'{"a": 1}')
+    result = evaluate(Endpoint("madre", "h", 1), [attempt], NOW, "", read(ProbeSettings, probe))
+    assert result.health is Health.DOWN
+    assert result.reason.endswith(", but without the text ready; a is 1, not > 1; slower than 0.001 s")
+
+
+@pytest.mark.parametrize(
+    ("body", "probe", "kind"),
+    [
+        (b"", {"slow": 0.001}, DegradedKind.SLOW),
+        (b"", {"slow": 1}, None),
+        (b'{"a": 1}', {"slow": 0.001, "prefer": ["a > 1"]}, None),
+        (b'{"status": "degraded"}', {"slow": 0.001}, None),
+        (b'{"status": "degraded"}', {}, None),
+    ],
+)
+def test_slow_is_its_own_kind_where_nothing_else_is_wrong(
+    body: bytes, probe: dict[str, Any], kind: DegradedKind | None
+) -> None:
+    attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=body)
+    assert evaluate(Endpoint("madre", "h", 1), [attempt], NOW, "", read(ProbeSettings, probe)).kind is kind
+
+
+@given(st.binary(), st.booleans())
+def test_no_body_breaks_an_expectation(body: bytes, is_cut: bool) -> None:
+    probe = {"contains": "x", "matches": "[a-z]+", "require": ["a.b == 1"], "prefer": ["[0] != null"]}
+    for health, words in missing(probe, body=body, is_cut=is_cut):
+        assert health in (Health.DOWN, Health.DEGRADED)
+        assert words.isprintable()

@@ -15,8 +15,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 
+from tentaculo.health.probe_kinds import KINDS
 from tentaculo.health.prober import Prober
-from tentaculo.health.probes import KINDS
 from tentaculo.model.health import Health, ProbeResult
 from tests.support.health import Serve, answer, by_path, fleet, says
 from tests.support.waits import free_port
@@ -369,8 +369,8 @@ class TestHeartbeat:
         result = await self.look((3.0, b'{"status": "ok", "message": "<b>fine</b>"}'))
         assert result.snippet == '{"status": "ok", "message": "<b>fine</b>"}'
 
-    async def test_who_does_not_listen_cannot_know(self) -> None:
+    async def test_a_process_that_receives_none_does_not_know(self) -> None:
         async with Prober(self.CONFIG) as prober:
             result = await prober.probe(self.CONFIG.services["cron"].upstreams[0])
         assert result.health is Health.UNKNOWN
-        assert result.reason == "it calls by itself, and only the running gateway hears that"
+        assert result.reason == "it sends heartbeats, which only the running gateway receives"

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board, ProbeUpdate
-from tentaculo.health.probe_scheduler import Probes, ProbeScheduler
+from tentaculo.health.probe_scheduler import Probes, ProbeScheduler, ProbeSlots
 from tentaculo.health.prober import Prober
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult, Transition
+from tentaculo.model.health import DegradedKind, Health, ProbeResult, Transition
 from tentaculo.tasks import TaskGroup
 from tests.support.health import Serve, answer, fleet, says
 from tests.support.waits import eventually, free_port
@@ -284,6 +286,29 @@ async def test_a_probe_that_contradicts_is_repeated_soon() -> None:
         assert len(ears.results) == 6, "two in a row"
 
 
+async def test_every_other_probe_fails(serve: Serve) -> None:
+    """Such a service is degraded, since neither the failures nor the successes in a row are ever enough."""
+    asked = itertools.count(1)
+
+    async def alternate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer() if next(asked) % 2 else answer(b"", "503 Service Unavailable"))
+
+    probe = {"interval": 0.02, "recheck": 0.01, "timeout": 10}
+    config, ears = fleet(madre=quick(await serve(alternate), probe=probe)), Ears()
+    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
+        await eventually(lambda: len(ears.changes) == 2)
+        count = len(ears.results)
+        await eventually(lambda: len(ears.results) >= count + 20)
+        view = board.service("madre")
+    assert ears.flips("madre") == [Health.UP, Health.DEGRADED]
+    assert [change.kind for change in ears.changes] == [None, DegradedKind.FAILING]
+    assert (view.kind, view.reason) == (
+        DegradedKind.FAILING,
+        "5 of its last 10 probes failed: answered 503 at /health",
+    )
+
+
 async def test_many_that_hang_leave_the_others_their_cadence() -> None:
     hung = {f"hung{n}": {"url": f"http://hung{n}:80", "probe": {"interval": 0.05}} for n in range(40)}
     well = {f"well{n}": {"url": f"http://well{n}:80", "probe": {"interval": 0.05}} for n in range(10)}
@@ -296,3 +321,66 @@ async def test_many_that_hang_leave_the_others_their_cadence() -> None:
         under_way = Counter(upstream.host[:4] for upstream in prober.under_way.elements())
         assert under_way["hung"] <= 8, "a quarter of the slots"
         assert prober.most_in_all <= 32
+
+
+class Starts:
+    def __init__(self, slots: ProbeSlots) -> None:
+        self.slots = slots
+        self.names: list[str] = []
+
+    def ask(self, name: str, *, is_slow: bool = False) -> None:
+        self.slots.acquire(lambda: self.names.append(name), is_slow=is_slow)
+
+
+def test_one_that_waits_gets_the_slot_that_becomes_free() -> None:
+    starts = Starts(ProbeSlots(4))
+    for name in "abcde":
+        starts.ask(name)
+    assert starts.names == ["a", "b", "c"]
+    starts.slots.release(is_slow=False)
+    assert starts.names == ["a", "b", "c", "d"]
+    for _ in range(4):
+        starts.slots.release(is_slow=False)
+    assert repr(starts.slots) == "<ProbeSlots: 3 free, 0 wait; slow: 1 free, 0 wait>"
+
+
+def test_two_hundred_that_hang_leave_the_others_their_slots() -> None:
+    starts = Starts(ProbeSlots(64))
+    for number in range(200):
+        starts.ask(f"hung{number}", is_slow=True)
+    assert len(starts.names) == 16
+    for number in range(48):
+        starts.ask(f"well{number}")
+    assert len(starts.names) == 64, "every one of these has started at once"
+
+
+def test_what_waits_can_be_dropped() -> None:
+    starts = Starts(ProbeSlots(4))
+    for name in "abcde":
+        starts.ask(name)
+    starts.slots.clear()
+    starts.slots.release(is_slow=False)
+    assert starts.names == ["a", "b", "c"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=200), st.integers(4, 12))
+def test_never_more_than_the_limit_and_nobody_is_forgotten(steps: list[tuple[bool, bool]], limit: int) -> None:
+    slots = ProbeSlots(limit)
+    under_way = {True: 0, False: 0}
+    asked = {True: 0, False: 0}
+
+    def start(is_slow: bool) -> None:
+        under_way[is_slow] += 1
+
+    for is_release, is_slow in steps:
+        if is_release and under_way[is_slow]:
+            under_way[is_slow] -= 1
+            asked[is_slow] -= 1
+            slots.release(is_slow=is_slow)
+        elif not is_release:
+            asked[is_slow] += 1
+            slots.acquire(lambda is_slow=is_slow: start(is_slow), is_slow=is_slow)  # type: ignore[misc]
+        assert sum(under_way.values()) <= limit
+        quarter = max(1, limit // 4)
+        assert under_way[True] == min(asked[True], quarter)
+        assert under_way[False] == min(asked[False], limit - quarter)

@@ -158,7 +158,9 @@ async def test_a_dropped_table_is_named_and_taken_up_again(url: str, store_clien
     assert [one.id for one in await kept.recent_events(5)] == [2]
 
 
-async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(file: Path, store_client_on: StoreClientOn) -> None:
+async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(
+    file: Path, store_client_on: StoreClientOn
+) -> None:
     kept = store_client_on(sqlite(file))
     await kept.start()
     await kept.store_event(store_samples.event(1))
@@ -229,7 +231,9 @@ async def test_an_address_that_leads_nowhere_is_named_without_its_secrets(
         await kept.store_event(store_samples.event(1))
 
 
-async def test_a_server_that_ends_the_session_is_taken_up_again(postgresql: Server, store_client_on: StoreClientOn) -> None:
+async def test_a_server_that_ends_the_session_is_taken_up_again(
+    postgresql: Server, store_client_on: StoreClientOn
+) -> None:
     with postgresql.database() as url:
         migrate.upgrade(url)
         kept = store_client_on(url)

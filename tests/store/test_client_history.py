@@ -118,7 +118,9 @@ def test_several_processes_that_meet_the_same_minute_add_up(url: str) -> None:
     ] * 2
 
 
-async def test_what_waits_is_bounded_and_the_oldest_is_what_is_lost(tmp_path: Path, store_client_on: StoreClientOn) -> None:
+async def test_what_waits_is_bounded_and_the_oldest_is_what_is_lost(
+    tmp_path: Path, store_client_on: StoreClientOn
+) -> None:
     kept = store_client_on(sqlite(tmp_path / "fleet.db"), max_history=10)
     await kept.start()
     for number in range(25):
@@ -195,7 +197,9 @@ async def test_upkeep_that_a_loss_cut_off_is_taken_up_again(file: Path, store_cl
     assert await ok_of(kept, DAY) == [30]
 
 
-async def test_what_another_hand_wrote_counts_as_nothing_and_stops_nothing(file: Path, store_client_on: StoreClientOn) -> None:
+async def test_what_another_hand_wrote_counts_as_nothing_and_stops_nothing(
+    file: Path, store_client_on: StoreClientOn
+) -> None:
     kept = store_client_on(sqlite(file))
     await kept.start()
     kept.record_history([minute(0)])

@@ -1,4 +1,4 @@
-"""Incidents, notes and windows as they are kept, on SQLite and PostgreSQL, through the store_client as the gateway does."""
+"""Incidents, notes and windows as they are kept, on SQLite and PostgreSQL, through the store client as the gateway does."""
 
 from __future__ import annotations
 

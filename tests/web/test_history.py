@@ -35,6 +35,9 @@ async def test_a_day_by_the_hour(gateway: Gateway) -> None:
             "failed": 90,
             "availability": pytest.approx(1 - 90 / 8640),
             "latency_ms": {"p50": 4.03, "p95": 4.03, "p99": 4.03},
+            "availability_by": "probes",
+            "seconds_available": None,
+            "seconds_unavailable": None,
         },
         "requests": {
             "ok": 1200,
@@ -77,6 +80,9 @@ async def test_an_alias_leads_to_its_service(gateway: Gateway) -> None:
         "failed": 0,
         "availability": None,
         "latency_ms": {"p50": None, "p95": None, "p99": None},
+        "availability_by": "time",
+        "seconds_available": None,
+        "seconds_unavailable": None,
     }
 
 

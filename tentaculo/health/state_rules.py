@@ -1,0 +1,264 @@
+"""The rules that turn probe results into the health of a service. Pure.
+
+probe results → thresholds of one endpoint → combined with its requests → aggregated over the endpoints of the service
+    → root cause among the services that it depends on
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import NamedTuple
+
+from tentaculo.config.schema import Config
+from tentaculo.config.services import BreakerSettings
+from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, TrafficView
+from tentaculo.model.health import DegradedKind, Health, ProbeResult
+
+# From worst to best. UNKNOWN, a probe that the gateway could not send, is below all others.
+_ORDER = (Health.UNKNOWN, Health.DOWN, Health.DEGRADED, Health.UP)
+_LATEST = 10
+"""Probes that decide whether an endpoint is failing; more where the thresholds are higher than three."""
+_PART = 3
+"""Probes of these with the other result from which on it is failing; more where the thresholds are higher."""
+
+
+class ConsecutiveThreshold:
+    """The confirmed health of one endpoint, and how many probes contradict it.
+
+    The first probe counts at once. After that the health changes after `failures` probes in a row with a worse result,
+    or `successes` with a better one, and becomes that of the last of them.
+
+    Where one probe in two or three fails, neither number is reached. Such an endpoint is failing: degraded, whether it
+    was up or down before. It is failing from the third contradicting probe among the last ten until only one of them
+    contradicts. A confirmed change to or from down starts these ten again, so an outage that is over leaves no trace.
+    """
+
+    __slots__ = (
+        "_better",
+        "_confirmed",
+        "_confirmed_kind",
+        "_failures",
+        "_last",
+        "_last_failure",
+        "_recent",
+        "_successes",
+        "_worse",
+        "counts",
+        "is_failing",
+    )
+
+    def __init__(self, failures: int, successes: int) -> None:
+        self._failures = failures
+        self._successes = successes
+        self._worse = 0
+        self._better = 0
+        self._last: ProbeResult | None = None
+        self._last_failure = ""
+        self._recent: deque[bool] = deque(maxlen=max(_LATEST, 3 * failures, 3 * successes))
+        self._confirmed = Health.UNKNOWN
+        self._confirmed_kind: DegradedKind | None = None
+        self.is_failing = False
+        self.counts = Counts()
+
+    def __repr__(self) -> str:
+        failing = ", failing" if self.is_failing else ""
+        return f"<ConsecutiveThreshold {self._confirmed}, {self._worse} worse, {self._better} better{failing}>"
+
+    @property
+    def health(self) -> Health:
+        """The health of the endpoint by its probes."""
+        return Health.DEGRADED if self.is_failing else self._confirmed
+
+    @property
+    def kind(self) -> DegradedKind | None:
+        """Why the endpoint is degraded."""
+        return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
+
+    @property
+    def last(self) -> ProbeResult | None:
+        """The latest probe, None before the first."""
+        return self._last
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the latest probe agrees with the confirmed health."""
+        return not self._worse and not self._better
+
+    @property
+    def reason(self) -> str:
+        """The reason of the latest probe, and how many more are needed where it is not confirmed yet."""
+        if self._last is None:
+            return "not probed yet"
+        if self.is_failing:
+            failed = self._recent.count(False)
+            return f"{failed} of its last {len(self._recent)} probes failed: {self._last_failure}"
+        if self.is_settled:
+            return self._last.reason
+        count, needed = (self._worse, self._failures) if self._worse else (self._better, self._successes)
+        return f"{self._last.reason} ({count} of {needed} in a row before it counts as {self._last.health})"
+
+    def add(self, result: ProbeResult) -> None:
+        """Record the next result. A probe that the gateway could not send counts as neither success nor failure."""
+        is_healthy, is_down = result.health.is_healthy, result.health is Health.DOWN
+        self.counts = Counts(self.counts.ok + is_healthy, self.counts.failed + is_down)
+        difference = _ORDER.index(result.health) - _ORDER.index(self._confirmed)
+        is_first = self._confirmed is Health.UNKNOWN
+        if is_healthy or is_down:
+            self._recent.append(is_healthy)
+        if is_down:
+            self._last_failure = result.reason
+        self._last = result
+        self._worse = self._worse + 1 if difference < 0 else 0
+        self._better = self._better + 1 if difference > 0 else 0
+        if is_first or self._worse >= self._failures or self._better >= self._successes:
+            if Health.DOWN in (result.health, self._confirmed):
+                self._recent.clear()
+            self._confirmed = result.health
+            self._worse = self._better = 0
+        if result.health is self._confirmed:
+            self._confirmed_kind = result.kind
+        self.is_failing = self._is_failing()
+
+    def _is_failing(self) -> bool:
+        other = self._recent.count(self._confirmed is Health.DOWN)
+        if self._confirmed is Health.UNKNOWN or len(self._recent) == other:
+            return False
+        least = max(_PART, self._successes if self._confirmed is Health.DOWN else self._failures)
+        return other >= least or (self.is_failing and other > 1)
+
+
+_ENOUGH = 5
+"""Least requests within the window that count as evidence; one or two may be chance."""
+
+
+class Finding(NamedTuple):
+    """A health with its reason in words."""
+
+    health: Health
+    reason: str
+    by_traffic: bool = False
+    """Whether requests, not probes, decided the health."""
+    kind: DegradedKind | None = None
+    """Why it is degraded."""
+
+
+def combine(
+    probed: Finding, traffic: TrafficView, breaker: BreakerView, rules: BreakerSettings, before: Finding
+) -> Finding:
+    """The health of an endpoint, from its probes after their thresholds and from its requests.
+
+    `before` is the previous return value: once requests have shown that a service works, one successful request is
+    enough to keep that result, so that the health does not flap with the traffic.
+    """
+    recent = traffic.recent
+    if probed.health.is_healthy:
+        if why := _failing(recent, breaker, rules):
+            if probed.kind is DegradedKind.FAILING:
+                return Finding(Health.DEGRADED, f"{why}, and {probed.reason}", True, DegradedKind.FAILING)
+            return Finding(Health.DEGRADED, f"{why}, though its probes pass: {probed.reason}", True)
+    elif probed.health is Health.DOWN and breaker.state is BreakerState.CLOSED:
+        enough = 1 if before.by_traffic else _ENOUGH
+        if recent.ok >= enough and recent.failed < rules.rate * _total(recent):
+            passed = f"{recent.ok} of {_total(recent)} requests within {rules.window:g} s passed"
+            return Finding(Health.DEGRADED, f"{passed}, though its probes fail: {probed.reason}", True)
+    return probed
+
+
+def _failing(recent: Counts, breaker: BreakerView, rules: BreakerSettings) -> str:
+    """Why requests fail; empty where they do not, or where there are too few."""
+    if breaker.state is not BreakerState.CLOSED:
+        return f"requests failed ({breaker.reason})"
+    if recent.failed >= _ENOUGH and recent.failed >= rules.degraded_rate * _total(recent):
+        return f"{recent.failed} of {_total(recent)} requests within {rules.window:g} s failed"
+    return ""
+
+
+def _total(recent: Counts) -> int:
+    return recent.ok + recent.failed
+
+
+NOT_PROBED = Finding(Health.UNKNOWN, "not probed yet")
+
+
+def aggregate(findings: Sequence[Finding | None]) -> Finding:
+    """One health and its reason from the finding of each endpoint, None for an endpoint without a probe yet.
+
+    A service is down when all its endpoints are down, and degraded when only some are up. While no endpoint is healthy
+    and not all are known, the service is unknown.
+    """
+    known = [finding for finding in findings if finding is not None]
+    if not known:
+        return NOT_PROBED
+    total = len(findings)
+    if total == 1:
+        return known[0]
+    up, weak, down = (
+        [finding for finding in known if finding.health is health]
+        for health in (Health.UP, Health.DEGRADED, Health.DOWN)
+    )
+    if len(down) == total:
+        return Finding(Health.DOWN, f"all {total} addresses are down: {down[0].reason}")
+    faults = [
+        f"{_addresses(len(found), total)} {word}: {found[0].reason}"
+        for word, found in (("down", down), ("degraded", weak))
+        if found
+    ]
+    if not up and not weak:
+        return Finding(Health.UNKNOWN, "; ".join([*faults, "the others are not known yet"]))
+    if faults:
+        return Finding(Health.DEGRADED, "; ".join(faults), kind=_kind_of(up, weak, down))
+    if len(up) < total:
+        return Finding(Health.UP, f"{_addresses(len(up), total)} up, the others are not known yet")
+    return Finding(Health.UP, f"all {total} addresses are up")
+
+
+def _kind_of(up: list[Finding], weak: list[Finding], down: list[Finding]) -> DegradedKind | None:
+    """FAILING where no endpoint works without failures, SLOW where that is all that is wrong."""
+    kinds = {finding.kind for finding in weak}
+    if kinds == {DegradedKind.FAILING} and not up:
+        return DegradedKind.FAILING
+    return DegradedKind.SLOW if not down and kinds == {DegradedKind.SLOW} else None
+
+
+def _addresses(count: int, total: int) -> str:
+    return f"{count} of {total} addresses {'is' if count == 1 else 'are'}"
+
+
+_AFFECTED = (Health.DOWN, Health.DEGRADED)
+
+
+class Dependencies:
+    """What the services of the configuration depend on. Raises `graphlib.CycleError` for a cycle."""
+
+    def __init__(self, config: Config) -> None:
+        self._parents = {name: service.depends_on for name, service in config.services.items() if service.depends_on}
+        # Parents come before their children, so that one pass finds the ends of all chains.
+        self._order = [name for name in TopologicalSorter(self._parents).static_order() if name in self._parents]
+
+    def __repr__(self) -> str:
+        return f"<Dependencies of {len(self._parents)} services>"
+
+    def __bool__(self) -> bool:
+        return bool(self._parents)
+
+    def parents(self, service: str) -> tuple[str, ...]:
+        """The services that `service` depends on directly."""
+        return self._parents.get(service, ())
+
+    def roots(self, found: Mapping[str, Health]) -> dict[str, str]:
+        """For each service whose failure another one explains, the name of that root. `found` has every health.
+
+        A service that is down or degraded is explained by the first of its parents that is down, or that is itself
+        explained by one; the root is the end of that chain. A service whose parents are healthy is its own root and is
+        not listed.
+        """
+        roots: dict[str, str] = {}
+        for name in self._order:
+            if found[name] in _AFFECTED:
+                for parent in self._parents[name]:
+                    if parent in roots or found[parent] is Health.DOWN:
+                        roots[name] = roots.get(parent, parent)
+                        break
+        return roots
