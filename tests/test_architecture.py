@@ -71,10 +71,7 @@ TESTED_IN: dict[str, str] = {
     "upstream/flow_control": "wire/test_resources",
     "health/probe_attempt": "health/test_prober",
     "store/events": "store/test_client",
-    "store/history_rollup": "store/test_history",
-    "store/maintenance": "store/test_incidents",
     "store/migrate": "migrations/test_shapes",
-    "store/tables": "migrations/test_stairs",
     "store/worker_thread": "store/test_client_faults",
 }
 """Modules without a test file of their name, with the test file that has their cases."""

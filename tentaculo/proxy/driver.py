@@ -15,7 +15,7 @@ from tentaculo.proxy.exchange import Exchange
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tentaculo.proxy.relay import Wait
 from tentaculo.proxy.state import ProxyState
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.errors import UpstreamError
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.

@@ -28,7 +28,7 @@ from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, ma
 from tentaculo.proxy.state import ProxyState
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import upload
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError, outcome_of
 from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease

@@ -15,7 +15,7 @@ from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, out
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 
 log = structlog.get_logger(__name__)
 

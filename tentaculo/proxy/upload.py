@@ -8,7 +8,7 @@ from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body
 from tentaculo.proxy.route import CompiledRoute
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 
