@@ -12,7 +12,7 @@ from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.response_head import CachedResponseHead
 from tentaculo.proxy.state import ProxyState
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseReader
 
