@@ -13,14 +13,9 @@ from collections.abc import Awaitable, Callable
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
-from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.response_reader import ResponseHeadCache
-
-MAX_IDLE = 60.0
-"""Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
-MAX_IDLE_UNSAFE = 1.0
-"""The same for a request that cannot be repeated: the upstream may be closing it at this moment."""
 
 LookUp = Callable[[str, int], Awaitable[list[str]]]
 """From a name and a port to addresses, the best first. Raises OSError."""
@@ -66,15 +61,18 @@ class Pool:
         idle = self._idle
         if not idle:
             return None
-        oldest = self._clock() - (MAX_IDLE if repeatable else MAX_IDLE_UNSAFE)
+        now = self._clock()
         while idle:
             connection = idle.pop()
-            if connection.idle_since >= oldest and connection.is_open:
-                return connection
-            if not repeatable and connection.is_open:
-                # The others have idled for longer still; they are good for repeatable requests.
-                idle.append(connection)
-                return None
+            if connection.is_usable(now):
+                if repeatable:
+                    return connection
+                if not connection.is_fresh(now):
+                    # The others have idled for longer still; they are good for repeatable requests.
+                    idle.append(connection)
+                    return None
+                if connection.is_quiet():
+                    return connection
             connection.abort()
         return None
 
