@@ -128,7 +128,13 @@ class AlertSettings(Section, frozen=True):
         14400
     )
     attempts: Annotated[
-        int, at_least(1), at_most(100), Doc("Attempts to deliver one message on a channel.", unit="attempts")
+        int,
+        at_least(1),
+        at_most(100),
+        Doc(
+            "Attempts to deliver one message on a channel. After them a newer message takes its place.",
+            unit="attempts",
+        ),
     ] = 10
     page: Annotated[
         Origin | None,

@@ -19,8 +19,8 @@ class Availability(Enum):
 
     FAILS = "fails"
     USABLE = "usable"
-    SET_ASIDE = "set aside"
-    """Off or in maintenance, on purpose."""
+    MAINTENANCE = "maintenance"
+    OFF = "off"
     UNDECIDED = "undecided"
     """Not known now: the previous state stays."""
 
@@ -32,8 +32,10 @@ def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability,
     request may close it, the availability is undecided.
     """
     match view.health:
-        case Health.OFF | Health.MAINTENANCE:
-            return Availability.SET_ASIDE, view.health
+        case Health.OFF:
+            return Availability.OFF, view.health
+        case Health.MAINTENANCE:
+            return Availability.MAINTENANCE, view.health
         case Health.UNKNOWN:
             return Availability.UNDECIDED, view.health
         case Health.DOWN:
@@ -70,13 +72,17 @@ STEP = timedelta(seconds=10)
 
 
 class ErrorRates:
-    """Keeps each service's counters of the last minute. A probe counts as much as a request."""
+    """The counters of each service in the last minute. A probe counts as much as a request."""
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[datetime, Counts]]] = {}
 
     def __repr__(self) -> str:
         return f"<ErrorRates of {len(self._kept)} services>"
+
+    def restart(self, view: ServiceView, at: datetime) -> None:
+        """Count from now on only: what happened before an incident says nothing about it."""
+        self._kept[view.name] = deque([(at, view.probes + view.traffic)])
 
     def update(self, view: ServiceView, at: datetime) -> float | None:
         """The share, 0 to 1, of probes and requests that failed in the minute before `at`; None where there were none."""
