@@ -144,7 +144,7 @@ class UpstreamAttempt:
             raise ConnectionResetError("the client has gone")
         if upstream is None:
             raise UpstreamError(Failure.BODY_CUT, "it switched protocols and left")
-        tunnel = self._tunnel = Tunnel(client.transport, upstream)
+        tunnel = self._tunnel = Tunnel(self._shared.needs.turns, client.transport, upstream)
         self._visit.write(self._writer.upgraded(head, fields))
         self._answer.is_started = True
         client.set_parser(tunnel)
