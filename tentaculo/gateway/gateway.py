@@ -45,9 +45,8 @@ from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
-from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.traffic import RequestRecord
-from tentaculo.web import heartbeat, history, incidents, liveness, metrics, status_page, vx11
+from tentaculo.telemetry.request_log import RequestLog, RequestRecord
+from tentaculo.web import history, incidents, monitoring, status_page, vx11
 
 CannotListen = CannotListenError
 
@@ -226,18 +225,22 @@ class Gateway:
         names = config.names
         app.add_routes(history.routes(names, store_client.history, utc_now))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
-        app.add_routes(heartbeat.routes(callers, self.health_service.beat))
+        app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
-        app.add_routes(liveness.routes(phase=lambda: self._phase, store_problem=lambda: store_client.problem))
         app.add_routes(
-            metrics.routes(
+            monitoring.liveness_routes(phase=lambda: self._phase, store_problem=lambda: store_client.problem)
+        )
+        app.add_routes(
+            monitoring.metrics_routes(
                 snapshot=board.snapshot,
                 store_problem=lambda: store_client.problem,
                 dropped=lambda: store_client.dropped,
                 traffic=self.proxy.traffic.totals,
-                load=lambda: metrics.Load(self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())),
-                alert_stats=lambda: metrics.AlertStats(*self.incident_service.numbers()),
+                load=lambda: monitoring.Load(
+                    self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
+                ),
+                alert_stats=lambda: monitoring.AlertStats(*self.incident_service.numbers()),
                 worker=coordination.number if coordination else None,
             )
         )

@@ -15,8 +15,7 @@ from tentaculo.proxy.router import Router
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.tasks import TaskGroup
-from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.load_balancer import LoadBalancer
