@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.inbound_request import Closable
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.turns import TurnReader, TurnScheduler
 from tentaculo.server.fast_path import FastPathConnection, TryServe
@@ -60,6 +61,7 @@ class ClientConnection(FastPathConnection):
         "_peer",
         "_requests",
         "_responses",
+        "bound",
         "client_info",
         "judged",
     )
@@ -103,6 +105,8 @@ class ClientConnection(FastPathConnection):
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
         """The `ClientInfo` of this connection, once a request has arrived."""
+        self.bound: Closable | None = None
+        """The upstream connections that belong to this one, kept by the proxy."""
         self.judged: object | None = None
         """A native request that the dispatcher has checked, for the task that serves it."""
 
@@ -127,6 +131,9 @@ class ClientConnection(FastPathConnection):
             self._admission.leave(self._peer)
             self._peer = None
         super().connection_lost(exc)
+        bound, self.bound = self.bound, None
+        if bound is not None:
+            bound.close()
 
     def answered(self) -> None:
         """The dispatcher has answered a request. Call it once for each request."""

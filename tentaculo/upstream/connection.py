@@ -109,6 +109,7 @@ class UpstreamConnection(TurnReader):
         "answer",
         "error",
         "idle_since",
+        "is_bound",
         "is_request_whole",
         "on_progress",
         "transport",
@@ -137,6 +138,8 @@ class UpstreamConnection(TurnReader):
         self.idle_since = 0.0
         self.is_request_whole = True
         """Whether the whole request has been written; an answer may come earlier."""
+        self.is_bound = False
+        """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
         self.on_progress: Callable[[], None] | None = None
         """Called each time more of the response has arrived or the exchange has failed."""
