@@ -58,6 +58,7 @@ TESTED_IN: dict[str, str] = {
     "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
     "proxy/proxied_request": "wire/test_state_machine",
+    "proxy/relay": "wire/test_streaming",
     "proxy/request_head": "net/test_request_headers",
     "proxy/retries": "wire/test_failures",
     "proxy/state": "wire/test_application",

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
-from tentaculo.proxy.exchange import Exchange, Wait
+from tentaculo.proxy.exchange import Exchange
 from tentaculo.proxy.proxied_request import JudgedRequest
+from tentaculo.proxy.relay import Wait
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.errors import UpstreamError

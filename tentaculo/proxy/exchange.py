@@ -15,16 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Blame, Failure, Problem
-from tentaculo.net.http1 import Head, chunked
+from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import Body, InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
-from tentaculo.net.response_headers import ResponseHeaders, split_list
-from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest
-from tentaculo.proxy.response_head import CachedResponseHead
+from tentaculo.net.response_headers import split_list
+from tentaculo.proxy.proxied_request import JudgedRequest
+from tentaculo.proxy.relay import ResponseRelay, Wait
 from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, may_follow, overloaded
 from tentaculo.proxy.state import ProxyState
 from tentaculo.proxy.tunnel import Tunnel
@@ -32,26 +31,14 @@ from tentaculo.proxy.upload import upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError, outcome_of
-from tentaculo.upstream.load_balancer import EndpointState, Lease
-from tentaculo.upstream.response_reader import ResponseReader
-
-
-class Wait(Enum):
-    """What an exchange waits for."""
-
-    ROOM = "room at an endpoint"
-    CONNECTION = "a new connection"
-    UPSTREAM = "more of the response"
-    CLIENT = "room in the client's send buffer"
-    TUNNEL = "the end of the tunnel"
-
+from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
 _SUCCESS = (Outcome.SUCCESS, "")
 
 
-class Exchange(ProxiedRequest):
+class Exchange(ResponseRelay):
     """The steps of one request, and what it holds meanwhile."""
 
     __slots__ = (
@@ -60,7 +47,6 @@ class Exchange(ProxiedRequest):
         "_done",
         "_failed",
         "_has_turn",
-        "_is_chunked",
         "_is_kept",
         "_is_over",
         "_is_replayable",
@@ -103,7 +89,6 @@ class Exchange(ProxiedRequest):
         """Whether a stale connection is to be replaced by a new one."""
         self._failed: UpstreamError | None = None
         self._upload: asyncio.Task[None] | None = None
-        self._is_chunked = False
         self._tunnel: Tunnel | None = None
         self._is_over = False
         self._response = SENT_CLOSES
@@ -158,18 +143,24 @@ class Exchange(ProxiedRequest):
 
     def _advance(self) -> Wait | None:
         connection = self._connection
-        if connection is not None:
-            return self._relay(connection)
+        lease = self._lease
+        if connection is not None and lease is not None:
+            wait = self.relay(connection, lease.endpoint.pool.upstream)  # 6
+            if wait is None:
+                return self._complete(self.record.status)
+            return self._switch(connection, lease) if wait is Wait.TUNNEL else wait
         if self._tunnel is not None:
             return self._complete(101)
-        lease = self._lease
         if lease is None:
             lease = self._acquire()  # 4
             if lease is None:
                 return Wait.ROOM
         if self._needs_new:
             return Wait.CONNECTION
-        connection = lease.endpoint.pool.take_idle(repeatable=self._is_replayable)
+        bound = self.request.protocol.bound
+        connection = bound.take(lease) if type(bound) is BoundConnections else None
+        if connection is None:
+            connection = lease.endpoint.pool.take_idle(repeatable=self._is_replayable)
         if connection is None:
             return Wait.CONNECTION
         self._is_kept = True
@@ -184,7 +175,9 @@ class Exchange(ProxiedRequest):
         if had_turn is False:
             raise overloaded(name)
         if had_turn or not balancer.has_queue:
-            lease = self._lease = balancer.acquire(self._tried)
+            bound = self.request.protocol.bound
+            lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
+            lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
                 return lease
@@ -215,88 +208,12 @@ class Exchange(ProxiedRequest):
         connection.begin(inbound.method, self._on_progress)
         connection.write_whole(head + body, plan.first_byte)
 
-    def _relay(self, connection: UpstreamConnection) -> Wait | None:
-        """Step 6. Raises `UpstreamError` for the upstream, `ConnectionError` for the client."""
-        if self.is_started:
-            return self._relay_body(connection)
-        reader = connection.answer
-        if reader.interim:
-            self._relay_interim(reader)
-        head, fields = reader.head, reader.fields
-        if connection.error is not None and not connection.has_data:
-            raise connection.error.copy()
-        if head is None or fields is None:
-            return _UPSTREAM
-        if head.status == 101:
-            return self._switch(connection, head, fields)
-        block, self._is_chunked = self._final_head(connection, head, fields)
-        self.record.status = head.status
-        if not reader.is_whole:
-            self.write(block)
-            if fields.is_event_stream:
-                self.shared.streams.add(connection)
-                connection.unlimited()
-            return self._relay_body(connection)
-        # The whole response in one write: what most responses are.
-        data = connection.take()
-        self.record.sent = len(data)
-        self.write(block + (chunked(data, is_last=True) if self._is_chunked else data))
-        return self._complete(head.status)
-
-    def _relay_interim(self, reader: ResponseReader) -> None:
-        assert self._lease is not None
-        writer = self.response_writer(self._lease.endpoint.pool.upstream)
-        while reader.interim:
-            head = reader.interim.pop(0)
-            if self.inbound.minor == 1 and (head.status != 100 or self.inbound.fields.expect is not None):
-                self.write(writer.interim(head))
-
-    def _final_head(self, connection: UpstreamConnection, head: Head, fields: ResponseHeaders) -> tuple[bytes, bool]:
-        """The client's head, and whether its body is to be chunked."""
-        inbound, admitted = self.inbound, self.admitted
-        plan = admitted.plan
-        self.is_started = True
-        if self.shared.is_draining or not connection.is_request_whole:
-            self.keep_alive = False
-        known = fields.relayed
-        if (
-            type(known) is CachedResponseHead
-            and not plan.alters_response
-            and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
-        ):
-            self.keep_alive = known.keep_alive
-            return b"%b%b%b\r\n" % (known.head, self.id_lines, admitted.cors_lines), known.is_chunked
-        assert self._lease is not None
-        writer = self.response_writer(self._lease.endpoint.pool.upstream)
-        block, is_chunked = writer.final(head, fields, False)
-        self.keep_alive = writer.keep_alive
-        return block, is_chunked
-
-    def _relay_body(self, connection: UpstreamConnection) -> Wait | None:
-        reader = connection.answer
-        data = connection.take()
-        self.record.sent += len(data)
-        if self._is_chunked:
-            data = chunked(data, is_last=reader.is_whole)
-        if data:
-            self.write(data)
-        if reader.is_whole:
-            return self._complete(self.record.status)
-        if connection.error is not None:
-            raise connection.error.copy()
-        if self.request.protocol.writing_paused:
-            # The silence is the client's now, not the upstream's.
-            connection.unlimited()
-            return Wait.CLIENT
-        if connection not in self.shared.streams:
-            connection.limit(self.admitted.plan.idle, Failure.IDLE_TIMEOUT)
-        connection.resume()
-        return _UPSTREAM
-
-    def _switch(self, connection: UpstreamConnection, head: Head, fields: ResponseHeaders) -> Wait:
+    def _switch(self, connection: UpstreamConnection, lease: Lease) -> Wait:
         """Open a tunnel: the upstream has answered 101."""
-        plan, client, lease = self.admitted.plan, self.request.protocol, self._lease
-        assert lease is not None
+        plan, client = self.admitted.plan, self.request.protocol
+        head, fields = connection.answer.head, connection.answer.fields
+        assert head is not None
+        assert fields is not None
         chosen = set(split_list(fields.upgrade or b""))
         offered = self.inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)
         if not chosen or not chosen <= {protocol.lower() for protocol in offered}:
@@ -306,7 +223,7 @@ class Exchange(ProxiedRequest):
             raise ConnectionResetError("the client has gone")
         if upstream is None:
             raise UpstreamError(Failure.BODY_CUT, "it switched protocols and left")
-        tunnel = self._tunnel = Tunnel(client.transport, upstream)
+        tunnel = self._tunnel = Tunnel(connection.turns, client.transport, upstream)
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
@@ -411,5 +328,12 @@ class Exchange(ProxiedRequest):
         if self._upload is not None:
             self._upload.cancel()
             self._upload = None
-        if self._tunnel is None:
+        if self._tunnel is not None:
+            return
+        fields = connection.answer.fields
+        if self.inbound.fields.binds_connection or (fields is not None and fields.binds_connection):
+            connection.is_bound = True
+        if connection.is_bound:
+            BoundConnections.keep(self.request.protocol, lease, connection)
+        else:
             lease.endpoint.pool.give_back(connection)

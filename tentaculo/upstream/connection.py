@@ -15,6 +15,7 @@ from typing import cast
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import keep_alive, limit_stall, tcp, unread
+from tentaculo.net.turns import TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
@@ -87,7 +88,7 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(TurnReader):
     """A connection that carries one exchange after the other.
 
     Use: `begin`, then `write_whole`, or `write` and `drain`. At each progress look at `answer` and `error`, and `take`
@@ -108,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
         "answer",
         "error",
         "idle_since",
+        "is_bound",
         "is_request_whole",
         "on_progress",
         "transport",
@@ -117,6 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        turns: TurnScheduler,
         max_head: int,
         heads: ResponseHeadCache,
         address: str,
@@ -126,6 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
 
         `address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it.
         """
+        super().__init__(turns)
         self._loop = loop
         self._on_idle_lost = on_idle_lost
         self.address = address
@@ -134,6 +138,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.is_request_whole = True
         """Whether the whole request has been written; an answer may come earlier."""
+        self.is_bound = False
+        """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
         self.on_progress: Callable[[], None] | None = None
         """Called each time more of the response has arrived or the exchange has failed."""
@@ -235,7 +241,8 @@ class UpstreamConnection(asyncio.Protocol):
 
         Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
         """
-        return self.is_request_whole and self.answer.leaves_connection and self.is_open and not self._buffer
+        is_at_end = self.answer.leaves_connection and not self._buffer and not self.held
+        return self.is_request_whole and is_at_end and self.is_open
 
     def rest(self) -> None:
         """The exchange is over and the connection waits for the next one."""
@@ -267,7 +274,8 @@ class UpstreamConnection(asyncio.Protocol):
             limit_stall(sock, stall)
         self._state = _State.TUNNEL
         self.unlimited()
-        return self.transport, self.answer.beyond
+        held, self.held = self.held, b""
+        return self.transport, self.answer.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -277,8 +285,13 @@ class UpstreamConnection(asyncio.Protocol):
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the upstream."""
+    @property
+    def may_read(self) -> bool:
+        """Whether flow control lets it read on after its turn."""
+        return self._reading
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the upstream, at their turn."""
         state = self._state
         if state is _State.BUSY:
             self._read(data)
@@ -297,6 +310,7 @@ class UpstreamConnection(asyncio.Protocol):
         if state is _State.IDLE:
             self._on_idle_lost(self)
         elif state is _State.BUSY:
+            self.release()
             if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
                 self._read(left)
             self._end(exc)

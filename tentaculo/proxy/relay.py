@@ -1,0 +1,123 @@
+"""Step 6 of `handler.py`: the response on its way to the client. It does no waiting."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.failure import Failure
+from tentaculo.net.http1 import Head, chunked
+from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.response_headers import ResponseHeaders
+from tentaculo.proxy.proxied_request import ProxiedRequest
+from tentaculo.proxy.response_head import CachedResponseHead
+from tentaculo.proxy.state import ProxyState
+from tentaculo.telemetry.request_log import RequestRecord
+from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.response_reader import ResponseReader
+
+
+class Wait(Enum):
+    """What an exchange waits for."""
+
+    ROOM = "room at an endpoint"
+    CONNECTION = "a new connection"
+    UPSTREAM = "more of the response"
+    CLIENT = "room in the client's send buffer"
+    TUNNEL = "the end of the tunnel"
+
+
+# Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
+_UPSTREAM = Wait.UPSTREAM
+
+
+class ResponseRelay(ProxiedRequest):
+    """A request whose response is relayed: interim heads, the final head with the first bytes, then the body."""
+
+    __slots__ = ("_is_chunked",)
+
+    def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
+        super().__init__(shared, request, inbound, record)
+        self._is_chunked = False
+        """Whether the body is chunked for the client."""
+
+    def relay(self, connection: UpstreamConnection, upstream: Endpoint) -> Wait | None:
+        """Relay what has arrived. Returns what to wait for, None once the whole response has been relayed.
+
+        Raises `UpstreamError` for the upstream, `ConnectionError` for the client.
+        """
+        if self.is_started:
+            return self._relay_body(connection)
+        reader = connection.answer
+        if reader.interim:
+            self._relay_interim(reader, upstream)
+        head, fields = reader.head, reader.fields
+        if connection.error is not None and not connection.has_data:
+            raise connection.error.copy()
+        if head is None or fields is None:
+            return _UPSTREAM
+        if head.status == 101:
+            return Wait.TUNNEL
+        block, self._is_chunked = self._final_head(connection, upstream, head, fields)
+        self.record.status = head.status
+        if not reader.is_whole:
+            self.write(block)
+            if fields.is_event_stream:
+                self.shared.streams.add(connection)
+                connection.unlimited()
+            return self._relay_body(connection)
+        # The whole response in one write: what most responses are.
+        data = connection.take()
+        self.record.sent = len(data)
+        self.write(block + (chunked(data, is_last=True) if self._is_chunked else data))
+        return None
+
+    def _relay_interim(self, reader: ResponseReader, upstream: Endpoint) -> None:
+        writer = self.response_writer(upstream)
+        while reader.interim:
+            head = reader.interim.pop(0)
+            if self.inbound.minor == 1 and (head.status != 100 or self.inbound.fields.expect is not None):
+                self.write(writer.interim(head))
+
+    def _final_head(
+        self, connection: UpstreamConnection, upstream: Endpoint, head: Head, fields: ResponseHeaders
+    ) -> tuple[bytes, bool]:
+        """The client's head, and whether its body is to be chunked."""
+        inbound, admitted = self.inbound, self.admitted
+        plan = admitted.plan
+        self.is_started = True
+        if self.shared.is_draining or not connection.is_request_whole:
+            self.keep_alive = False
+        known = fields.relayed
+        if (
+            type(known) is CachedResponseHead
+            and not plan.alters_response
+            and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
+        ):
+            self.keep_alive = known.keep_alive
+            return b"%b%b%b\r\n" % (known.head, self.id_lines, admitted.cors_lines), known.is_chunked
+        writer = self.response_writer(upstream)
+        block, is_chunked = writer.final(head, fields, False)
+        self.keep_alive = writer.keep_alive
+        return block, is_chunked
+
+    def _relay_body(self, connection: UpstreamConnection) -> Wait | None:
+        reader = connection.answer
+        data = connection.take()
+        self.record.sent += len(data)
+        if self._is_chunked:
+            data = chunked(data, is_last=reader.is_whole)
+        if data:
+            self.write(data)
+        if reader.is_whole:
+            return None
+        if connection.error is not None:
+            raise connection.error.copy()
+        if self.request.protocol.writing_paused:
+            # The silence is the client's now, not the upstream's.
+            connection.unlimited()
+            return Wait.CLIENT
+        if connection not in self.shared.streams:
+            connection.limit(self.admitted.plan.idle, Failure.IDLE_TIMEOUT)
+        connection.resume()
+        return _UPSTREAM
