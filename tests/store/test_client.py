@@ -75,14 +75,13 @@ async def test_two_processes_on_one_database_give_growing_ids(url: str, store_cl
     clients = [store_client_on(url) for _ in range(2)]
     for one in clients:
         await one.start()
-    given: list[int] = []
 
-    async def store(one: StoreClient) -> None:
-        for _ in range(40):
-            given.append(await one.store_event(store_samples.event(7)))
+    async def store(one: StoreClient) -> list[int]:
+        return [await one.store_event(store_samples.event(7)) for _ in range(40)]
 
-    await asyncio.gather(*map(store, clients))
-    assert sorted(given) == list(range(7, 87))
+    first, second = await asyncio.gather(*map(store, clients))
+    assert (first, second) == (sorted(first), sorted(second))
+    assert sorted(first + second) == list(range(7, 87))
 
 
 async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, store_client_on: StoreClientOn) -> None:
