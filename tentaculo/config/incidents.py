@@ -79,7 +79,13 @@ class IncidentSettings(Section, frozen=True):
             unit="seconds",
         ),
     ] = 60
-    degraded: Annotated[bool, Doc("Whether a degraded service is an incident too.")] = False
+    degraded: Annotated[
+        bool,
+        Doc(
+            "Whether a degraded service is an incident too. One of which a part of the probes fails always is, one that"
+            " is only slow never."
+        ),
+    ] = False
     keep: Annotated[
         int,
         at_least(1),

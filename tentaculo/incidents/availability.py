@@ -8,7 +8,7 @@ from enum import Enum
 from typing import assert_never
 
 from tentaculo.model.endpoint import BreakerState, Counts
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import DegradedKind, Health, ServiceView
 
 REASON_LENGTH = 300
 """Characters of a reason that are kept."""
@@ -26,7 +26,9 @@ class Availability(Enum):
 
 
 def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability, Health]:
-    """The availability of a service, and the severity of its failure. `degraded`: whether degraded counts as failing.
+    """The availability of a service, and the severity of its failure.
+
+    `degraded` is whether a service counts as failing that is degraded for another reason than failing or slow probes.
 
     A service whose breaker is open fails, even where its probes pass. While the breaker is half-open, or its next
     request may close it, the availability is undecided.
@@ -53,9 +55,22 @@ def _behind_breaker(view: ServiceView, *, degraded: bool) -> tuple[Availability,
         return Availability.FAILS, Health.DOWN
     if breaker.state is not BreakerState.CLOSED:
         return Availability.UNDECIDED, view.health
-    if view.health is Health.DEGRADED and degraded:
+    if view.health is Health.DEGRADED and _fails_in_part(view.kind, degraded=degraded):
         return Availability.FAILS, Health.DEGRADED
     return Availability.USABLE, view.health
+
+
+def _fails_in_part(kind: DegradedKind | None, *, degraded: bool) -> bool:
+    """Whether a degraded service counts as failing: always if a part of its probes fails, never if it is only slow."""
+    match kind:
+        case DegradedKind.FAILING:
+            return True
+        case DegradedKind.SLOW:
+            return False
+        case None:
+            return degraded
+        case _:
+            assert_never(kind)
 
 
 def failure_reason(view: ServiceView) -> str:

@@ -48,11 +48,13 @@ class Services:
     def __init__(self) -> None:
         self.down: set[str] = set()
         self.asked = 0
+        self.alternates = False
         self.url = ""
 
     async def health(self, request: web.Request) -> web.Response:
         self.asked += 1
-        return web.Response(status=500 if request.match_info["name"] in self.down else 200)
+        fails = self.asked % 2 == 0 if self.alternates else request.match_info["name"] in self.down
+        return web.Response(status=500 if fails else 200)
 
     def table(self, name: str, **more: Any) -> dict[str, Any]:
         probe = {"interval": 0.05, "recheck": 0.05, "failures": 1, "successes": 1, "timeout": 20}
@@ -280,6 +282,19 @@ async def test_an_outage_is_not_announced_with_the_share_of_the_minute_before_it
         await receiver.has(1)
     (one,) = json.loads(receiver.posts[0].body)["data"]["incidents"]
     assert one["peak_error_rate"] in (None, 1.0)
+
+
+async def test_a_service_that_fails_every_other_probe_is_an_incident_and_announced(
+    services: Services, file: Path
+) -> None:
+    table = services.table("hermes")
+    table["probe"].update(failures=3, successes=2)
+    services.alternates = True
+    async with receiving() as receiver, gateway(file, {"hermes": table}, receiver) as client:
+        (opened,) = (await client.open_roots("hermes"))["incidents"]
+        await receiver.has(1)
+    assert opened["severity"] == "degraded"
+    assert told(receiver)[:1] == [("incident.opened", "hermes is degraded")]
 
 
 async def test_maintenance_by_configuration_and_what_another_process_writes_is_noticed(

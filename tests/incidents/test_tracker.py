@@ -15,7 +15,7 @@ from tentaculo.incidents import tracker as module
 from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
-from tentaculo.model.health import EndpointView, Health, ServiceView
+from tentaculo.model.health import DegradedKind, EndpointView, Health, ServiceView
 from tentaculo.model.incident import Incident, NotificationState, Notified
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -83,8 +83,25 @@ class Bench:
         (Health.OFF, OPEN, True, Availability.OFF),
     ],
 )
-def test_what_a_look_says(health: Health, breaker: BreakerView, degraded: bool, found: Availability) -> None:
+def test_what_an_observation_says(health: Health, breaker: BreakerView, degraded: bool, found: Availability) -> None:
     assert availability_of(view("hermes", health, breaker), degraded=degraded)[0] is found
+
+
+@pytest.mark.parametrize(
+    ("kind", "degraded", "found"),
+    [
+        (DegradedKind.FAILING, False, Availability.FAILS),
+        (DegradedKind.FAILING, True, Availability.FAILS),
+        (DegradedKind.SLOW, False, Availability.USABLE),
+        (DegradedKind.SLOW, True, Availability.USABLE),
+        (None, False, Availability.USABLE),
+        (None, True, Availability.FAILS),
+    ],
+)
+def test_a_degraded_service_fails_where_a_part_of_its_probes_does(
+    kind: DegradedKind | None, degraded: bool, found: Availability
+) -> None:
+    assert availability_of(view("hermes", Health.DEGRADED, kind=kind), degraded=degraded)[0] is found
 
 
 def test_it_opens_when_a_service_fails_and_ends_when_it_is_well() -> None:
