@@ -59,7 +59,6 @@ TESTED_IN: dict[str, str] = {
     "proxy/handler": "wire/test_forwarding",
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/relay": "wire/test_streaming",
-    "proxy/request_head": "net/test_request_headers",
     "proxy/retries": "wire/test_failures",
     "proxy/state": "wire/test_application",
     "proxy/tunnel": "wire/test_upgrades",

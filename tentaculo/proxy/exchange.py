@@ -229,7 +229,7 @@ class Exchange(ResponseRelay):
             raise ConnectionResetError("the client has gone")
         if upstream is None:
             raise UpstreamError(Failure.BODY_CUT, "it switched protocols and left")
-        tunnel = self._tunnel = Tunnel(client.transport, upstream)
+        tunnel = self._tunnel = Tunnel(connection.turns, client.transport, upstream)
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101

@@ -45,7 +45,9 @@ class Proxy:
         self._balancers = {
             service.name: LoadBalancer(
                 [
-                    EndpointState(Pool(upstream, config.limits), breakers.of(upstream), config.limits.in_flight)
+                    EndpointState(
+                        Pool(upstream, config.limits, turns=needs.turns), breakers.of(upstream), config.limits.in_flight
+                    )
                     for upstream in service.upstreams
                 ],
                 config.limits.queue,

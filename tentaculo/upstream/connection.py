@@ -15,6 +15,7 @@ from typing import cast
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
+from tentaculo.net.turns import TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
@@ -91,7 +92,7 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(TurnReader):
     """A connection that carries one exchange after the other.
 
     Use: `begin`, then `write_whole`, or `write` and `drain`. At each progress look at `answer` and `error`, and `take`
@@ -125,6 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        turns: TurnScheduler,
         max_head: int,
         heads: ResponseHeadCache,
         address: str,
@@ -134,6 +136,7 @@ class UpstreamConnection(asyncio.Protocol):
 
         `address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it.
         """
+        super().__init__(turns)
         self._loop = loop
         self._on_idle_lost = on_idle_lost
         self.address = address
@@ -252,7 +255,8 @@ class UpstreamConnection(asyncio.Protocol):
 
         Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
         """
-        return self.is_request_whole and self.answer.leaves_connection and self.is_open and not self._buffer
+        is_at_end = self.answer.leaves_connection and not self._buffer and not self.held
+        return self.is_request_whole and is_at_end and self.is_open
 
     def is_usable(self, now: float) -> bool:
         """Whether the service still keeps it, as far as is known; a stale connection does no harm to what is repeated."""
@@ -303,7 +307,8 @@ class UpstreamConnection(asyncio.Protocol):
             limit_stall(sock, stall)
         self._state = _State.TUNNEL
         self.unlimited()
-        return self.transport, self.answer.beyond
+        held, self.held = self.held, b""
+        return self.transport, self.answer.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -313,8 +318,13 @@ class UpstreamConnection(asyncio.Protocol):
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the upstream."""
+    @property
+    def may_read(self) -> bool:
+        """Whether flow control lets it read on after its turn."""
+        return self._reading
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the upstream, at their turn."""
         state = self._state
         if state is _State.BUSY:
             self._read(data)
@@ -334,6 +344,7 @@ class UpstreamConnection(asyncio.Protocol):
         if state is _State.IDLE:
             self._on_idle_lost(self)
         elif state is _State.BUSY:
+            self.release()
             if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
                 self._read(left)
             self._end(exc, transport)
