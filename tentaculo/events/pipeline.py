@@ -1,45 +1,81 @@
-"""The one door for events that came in, by HTTP or WebSocket: an id, the database, then the subscribers."""
+"""The path of every accepted event: an id, the database, then the subscribers. Counts events by type."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tentaculo.events.cardinality import Cardinality
 from tentaculo.events.hub import Hub, Subscriber
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Problem
 from tentaculo.tasks import TaskGroup
 
-Store = Callable[[Event], Awaitable[None]]
-"""Returns when the event is stored; raises `Problem` when it cannot be."""
+WINDOW_SECONDS = 300
+BUCKET_SECONDS = 5
+TYPES = 500
+OTHER = "_other"
 
 
-class EventIds:
-    """Ids that grow strictly: microseconds since 1970, or one more than the last where the clock stands or goes back.
+class Cardinality:
+    """Events by type over a window that slides with the clock.
 
-    `now_us` is that clock. `last` is an id that all must exceed, 0 for none. Today's fit in 51 of 53 bits. Of several
-    `workers` each takes the ids that leave its own remainder, so that no two take the same; `worker` counts from 1.
+    `clock` gives seconds, monotonic. The window is kept in buckets of `bucket` seconds, so that no event older than
+    `window` is ever counted, and one may leave up to `bucket` seconds early. At most `types` types are told apart;
+    while that many are in the window, new ones count as `_other`. Memory is bounded by types times buckets.
     """
 
-    def __init__(self, now_us: Callable[[], int], last: int = 0, *, worker: int = 1, workers: int = 1) -> None:
-        self._now_us = now_us
-        self._last = last
-        self._worker = worker
-        self._workers = workers
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        window: int = WINDOW_SECONDS,
+        bucket: int = BUCKET_SECONDS,
+        types: int = TYPES,
+    ) -> None:
+        self.window = window
+        self._clock = clock
+        self._bucket = bucket
+        self._span = window // bucket
+        self._types = types
+        self._buckets: deque[tuple[int, Counter[str]]] = deque()
+        self._totals: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<EventIds: last {self._last}>"
+        return f"<Cardinality: {len(self._totals)} types in {len(self._buckets)} buckets>"
 
-    def next(self) -> int:
-        """A new id."""
-        least = max(self._last + 1, self._now_us())
-        self._last = least + (self._worker - least) % self._workers
-        return self._last
+    def count(self, type_: str) -> None:
+        """Note one event of `type_`, now."""
+        number = self._slide()
+        if type_ not in self._totals and len(self._totals) - (OTHER in self._totals) >= self._types:
+            type_ = OTHER
+        if not self._buckets or self._buckets[-1][0] != number:
+            self._buckets.append((number, Counter()))
+        self._buckets[-1][1][type_] += 1
+        self._totals[type_] += 1
+
+    def counts(self) -> dict[str, int]:
+        """Events in the window now, by type, the most frequent first."""
+        self._slide()
+        return dict(self._totals.most_common())
+
+    def rate_per_min(self, count: int) -> float:
+        """`count` events of the window as events per minute."""
+        return round(count * 60 / self.window, 3)
+
+    def _slide(self) -> int:
+        number = int(self._clock() // self._bucket)
+        while self._buckets and self._buckets[0][0] <= number - self._span:
+            _, gone = self._buckets.popleft()
+            self._totals -= gone  # Counter subtraction also drops the types that reach zero.
+        return number
+
+
+Store = Callable[[Event], Awaitable[int]]
+"""Stores an event and returns the id that it got, which is greater than all before it. Raises `Problem` if it cannot."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +87,7 @@ class _Pending:
 
 
 class EventPipeline:
-    """Gives accepted events their ids, stores them and publishes them in the order of their ids.
+    """Stores accepted events and publishes them in the order in which they were accepted, which is that of their ids.
 
     The order is what lets a subscriber that comes back with its last id be told all it missed, and nothing twice.
     A caller that leaves does not stop an event that has been accepted, so `tasks` own the work.
@@ -60,14 +96,12 @@ class EventPipeline:
     def __init__(
         self,
         hub: Hub,
-        ids: EventIds,
         store: Store,
         tasks: TaskGroup,
         cardinality: Cardinality,
         now: Callable[[], datetime],
     ) -> None:
         self._hub = hub
-        self._ids = ids
         self._store = store
         self._tasks = tasks
         self._cardinality = cardinality
@@ -97,17 +131,18 @@ class EventPipeline:
         Raises `Problem` when it cannot be stored; then it is not published either.
         """
         received_at = self._now()
-        event = Event(self._ids.next(), source, type_, payload, received_at, canonical, broadcast, metadata or {})
+        least = int(received_at.timestamp() * 1_000_000)
+        event = Event(least, source, type_, payload, received_at, canonical, broadcast, metadata or {})
         turn = _Pending(event, sender)
         self._turns.append(turn)
         problem = await asyncio.shield(self._tasks.start(self._keep(turn), f"event {event.id}"))
         if problem is not None:
             raise problem
-        return event
+        return turn.event
 
     async def _keep(self, turn: _Pending) -> Problem | None:
         try:
-            await self._store(turn.event)
+            turn.event = replace(turn.event, id=await self._store(turn.event))
             turn.is_stored = True
         except Problem as problem:
             return problem

@@ -20,7 +20,7 @@ from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
-from tentaculo.store.history_rollup import Retention
+from tentaculo.store.history import Retention
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import HistoryCollector, TakeTallies
 from tentaculo.upstream.circuit_breaker import CircuitBreakers

@@ -17,11 +17,12 @@ from functools import partial
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.store import incidents
 from tentaculo.store import incidents as store
-from tentaculo.store import maintenance
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 
@@ -146,14 +147,14 @@ class IncidentRepository:
 
     async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
         """Plan a maintenance; if it is its time, it holds at once. Raises `StoreUnavailable`."""
-        stored: MaintenanceWindow = await self._store_client.run(partial(maintenance.add_window, window=window))
+        stored: MaintenanceWindow = await self._store_client.run(partial(incidents.add_window, window=window))
         await self._see_windows()
         return stored
 
     async def end_window(self, number: int) -> MaintenanceWindow | None:
         """End a maintenance now, or take it back; None where there is none. Raises `StoreUnavailable`."""
         ended: MaintenanceWindow | None = await self._store_client.run(
-            partial(maintenance.end_window, number=number, now=self._now())
+            partial(incidents.end_window, number=number, now=self._now())
         )
         await self._see_windows()
         return ended
@@ -218,7 +219,7 @@ class IncidentRepository:
             return
         now = self._now()
         unfinished = await self._store_client.run(
-            partial(store.unfinished, since=now - self._settle, limit=_MOST_RESTORED)
+            partial(store.unfinished, since=now - self._settle, announced_since=now - STALE, limit=_MOST_RESTORED)
         )
         ended = await self._store_client.run(partial(store.newest, limit=SHOWN_ENDED, is_open=False))
         known: dict[int, Incident] = {one.id: one for one in (*ended, *unfinished)}
@@ -227,7 +228,7 @@ class IncidentRepository:
 
     async def _read_windows(self) -> None:
         self._calendar.take(
-            await self._store_client.run(partial(maintenance.windows, after=self._now(), limit=_MOST_WINDOWS))
+            await self._store_client.run(partial(incidents.windows, after=self._now(), limit=_MOST_WINDOWS))
         )
         self._on_windows()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from tentaculo.net.http1 import field_name
@@ -24,7 +25,11 @@ HOP_BY_HOP = frozenset(
     )
 )
 _REWRITTEN = frozenset((b"location", b"set-cookie"))
-RESPONSE_SPECIAL = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"content-type", b"x-correlation-id", b"x-request-id"}
+RESPONSE_SPECIAL = (
+    HOP_BY_HOP
+    | _REWRITTEN
+    | {b"content-length", b"content-type", b"www-authenticate", b"x-correlation-id", b"x-request-id"}
+)
 
 
 def split_list(value: bytes) -> list[bytes]:
@@ -37,14 +42,25 @@ def joined_lists(before: bytes | None, value: bytes) -> bytes:
     return value if before is None else before + b", " + value
 
 
+_TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout[ \t]*=[ \t]*\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
+_BINDS_CONNECTION = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
+
+
+def binds_connection(value: bytes) -> bool:
+    """Whether a WWW-Authenticate or Authorization names a scheme that authenticates the connection (RFC 4559 section 6)."""
+    return _BINDS_CONNECTION.search(value) is not None
+
+
 class ResponseHeaders:
     """The fields of an answer: the lines that pass, and what framing and rewriting need."""
 
     __slots__ = (
+        "binds_connection",
         "close",
         "codings",
         "content_type",
         "keep_alive",
+        "keep_alive_timeout",
         "lengths",
         "lines",
         "locations",
@@ -54,8 +70,12 @@ class ResponseHeaders:
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Read `fields`, each as (whole line, name). Lines are kept as they came."""
+        self.binds_connection = False
+        """Whether it offers or ends an authentication of the connection itself: NTLM, Negotiate."""
         self.close = False
         self.keep_alive = False
+        self.keep_alive_timeout: int | None = None
+        """Seconds after which the service closes the connection if it idles, by its `Keep-Alive: timeout`."""
         self.codings: list[bytes] | None = None
         self.lengths: list[bytes] | None = None
         self.content_type: bytes | None = None
@@ -92,11 +112,17 @@ class ResponseHeaders:
                     self.keep_alive = True
                 elif option != b"upgrade":
                     named.add(option)
+        elif lower == b"keep-alive":
+            timeout = _TIMEOUT.search(value)
+            self.keep_alive_timeout = int(timeout[1]) if timeout is not None else None
         elif lower in _REWRITTEN:
             self.locations = [*(self.locations or ()), len(self.lines)]
             self.lines.append(line)
         elif lower == b"transfer-encoding":
             self.codings = [*(self.codings or ()), value]
+        elif lower == b"www-authenticate":
+            self.binds_connection = self.binds_connection or binds_connection(value)
+            self.lines.append(line)
         elif lower == b"upgrade":
             self.upgrade = joined_lists(self.upgrade, value)
 

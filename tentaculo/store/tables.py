@@ -1,17 +1,22 @@
-"""The tables the gateway reads and writes. Frozen history lives in the migrations; this is how they stand today.
+"""The tables that the gateway reads and writes, and the form in which they hold values.
 
-`services` is another product's table where one exists already: a migration then only adds the columns it lacks, and
-its own types, defaults and further columns stay as they were found (CONTRACT of the fleet, three known shapes). All
-times are naive UTC, since the fleet's own readers expect `YYYY-MM-DD HH:MM:SS.ffffff`; history alone, which only the
-gateway reads, counts the seconds since 1970.
+The migrations keep the history of the schema; this is its present state. `services` is another product's table where
+one exists already: a migration then only adds the columns that it lacks, and its own types, defaults and further
+columns stay as they were found. All times are naive UTC, since the fleet's own readers expect
+`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, which no other program reads, counts the seconds since 1970.
 """
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Float,
     Index,
@@ -57,6 +62,14 @@ events = Table(
     Column("broadcast", Boolean, nullable=False),
     Column("received_at", DateTime, nullable=False),
     Index("ix_tentaculo_events_type_id", "type", "id"),
+)
+
+# One row: the greatest id that an event ever had. Rows of events may be deleted, so their ids alone do not say it.
+event_sequence = Table(
+    "tentaculo_event_sequence",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("last_id", BigInteger, nullable=False),
 )
 
 # What one service did in one span of time. The key keeps a service's rows of one span side by side, and SQLite stores
@@ -165,3 +178,23 @@ schema_notes = Table(
     # The column that the revision added to a table it found; NULL where it made the whole table.
     Column("column_name", String(128)),
 )
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """`moment` as the database keeps it: UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def storable(text: str) -> str:
+    """`text` without what a database refuses: NUL (PostgreSQL) and lone surrogates (both)."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def dialect_module(connection: Connection) -> Any:
+    """The dialect's own module, which has the INSERT that knows ON CONFLICT. Only the one in use: each is megabytes."""
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+
+
+def aware_utc(moment: datetime) -> datetime:
+    """The moment as UTC, of one read from the database, where it has no zone."""
+    return moment.replace(tzinfo=UTC)

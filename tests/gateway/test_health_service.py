@@ -44,10 +44,10 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
 
 
 def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
-    recorder = StoreClient("sqlite://")
+    store_client = StoreClient("sqlite://")
     rows: list[tuple[str, Health]] = []
-    fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
-    recorder.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
+    fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), store_client)
+    store_client.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
     fleet.set_maintenance("madre", "a new disk")
     assert rows == [("madre", Health.MAINTENANCE)]
 
@@ -106,8 +106,8 @@ class TestFollowing:
             self.told.append((service, said))
 
     async def test_it_believes_what_the_leader_found_and_keeps_quiet(self) -> None:
-        recorder = StoreClient("sqlite://")
-        fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
+        store_client = StoreClient("sqlite://")
+        fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), store_client)
         heard: list[ProbeResult] = []
         fleet.on_probe.append(heard.append)
         fleet.follow(self.Leader())
@@ -120,7 +120,7 @@ class TestFollowing:
         assert [result.health for result in heard] == [Health.DOWN, Health.UP, Health.UP], "the router hears of it"
         assert logs == []
         fleet.history.flush()
-        assert "0 services, 0 rows of history" in repr(recorder)
+        assert "0 services, 0 rows of history" in repr(store_client)
 
     async def test_the_leader_hears_whom_to_probe_and_who_has_called(self, fleet: HealthService) -> None:
         leader = self.Leader()

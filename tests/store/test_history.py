@@ -16,12 +16,15 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from tentaculo.model.history import DAY, HOUR, MINUTE, Availability, Histogram, Period, Tally, Uptime
-from tentaculo.store import history, history_rollup, tables
-from tentaculo.store.history import add_history, history_row, read_history, read_past
-from tentaculo.store.history_rollup import (
+from tentaculo.store import history, tables
+from tentaculo.store.history import (
     Retention,
     RollUpRequest,
+    add_history,
     find_stale,
+    history_row,
+    read_history,
+    read_past,
     roll_up,
     roll_up_history,
 )
@@ -164,7 +167,7 @@ def test_after_a_long_loss_only_a_thorough_look_finds_what_is_old(transaction: T
 def test_what_is_too_old_goes_in_small_pieces_and_by_whole_hours(
     transaction: Transaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_rollup, "SWEEP", 10)
+    monkeypatch.setattr(history, "SWEEP", 10)
     now = TODAY + 30 * MINUTE
     parts = [
         period(start, service, probes_ok=1)

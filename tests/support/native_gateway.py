@@ -22,7 +22,7 @@ from tentaculo.model.history import HOUR, Availability, Histogram, HistorySummar
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server import templating
 from tentaculo.server.listeners import Phase
-from tentaculo.web import history, incidents, liveness, metrics, status_page, vx11
+from tentaculo.web import history, incidents, monitoring, status_page, vx11
 from tests.support.server import serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -230,15 +230,15 @@ def application(state: State) -> web.Application:
     app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state.history, lambda: state.now))
-    app.add_routes(liveness.routes(phase=lambda: state.phase, store_problem=lambda: state.lost))
+    app.add_routes(monitoring.liveness_routes(phase=lambda: state.phase, store_problem=lambda: state.lost))
     app.add_routes(
-        metrics.routes(
+        monitoring.metrics_routes(
             snapshot=lambda: state.services,
             store_problem=lambda: state.lost,
             dropped=lambda: 7,
             traffic=state.traffic,
-            load=lambda: metrics.Load(12, 5, 20),
-            alert_stats=lambda: metrics.AlertStats(2, {"duty": (5, 1, 3)}),
+            load=lambda: monitoring.Load(12, 5, 20),
+            alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
         )
     )
     app.add_routes(
