@@ -158,7 +158,7 @@ class ResponseHeadBuilder:
     def _own_lines(self, head: Head) -> bytes:
         """The lines that the gateway and the route add to every answer."""
         rules = self._plan.response_rules
-        via = b"Via: 1.%d %b\r\n" % (head.minor, self._via)
+        via = b"Via: 1.%d %b\r\n" % (head.minor, self._via) if self._plan.via else b""
         return rules.filter(via) + rules.block if rules else via
 
     def _pass_fields(self, fields: ResponseHeaders) -> list[bytes]:
