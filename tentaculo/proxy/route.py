@@ -113,7 +113,9 @@ class CompiledRoute:
         cls, service: ServiceSettings, limits: LimitSettings, balancer: LoadBalancer | None
     ) -> CompiledRoute:
         """The plan for `/<service>/health`, which is passed to the service's own health path."""
-        route = RouteSettings(prefix=f"/{service.name}/health", to=service.health[0], timeout=service.probe.timeout)
+        route = RouteSettings(
+            prefix=f"/{service.name}/health", to=service.health[0].partition("?")[0], timeout=service.probe.timeout
+        )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one
         return plan
