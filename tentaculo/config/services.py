@@ -104,6 +104,13 @@ class RouteSettings(Section, frozen=True):
             example=["websocket", "tcp"],
         ),
     ] = None
+    via: Annotated[
+        bool,
+        Doc(
+            "Whether the gateway adds Via to requests and responses. nginx compresses nothing for a request with Via."
+            " Without it a loop of gateways is not recognised."
+        ),
+    ] = True
     set_headers: Annotated[
         dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
     ] = {}
