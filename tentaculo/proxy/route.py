@@ -64,6 +64,7 @@ class CompiledRoute:
         "token_line",
         "upgrade_methods",
         "upgrades",
+        "via",
     )
 
     def __init__(
@@ -102,6 +103,8 @@ class CompiledRoute:
         """Protocols that a request may switch to, in lower case."""
         self.upgrade_methods = ("GET",) if route.upgrades is None else None
         """Methods that may; None for any."""
+        self.via = route.via
+        """Whether the gateway adds Via."""
         self.public_prefix = outside if self.rewrites else ""
         """For X-Forwarded-Prefix."""
 
@@ -110,7 +113,9 @@ class CompiledRoute:
         cls, service: ServiceSettings, limits: LimitSettings, balancer: LoadBalancer | None
     ) -> CompiledRoute:
         """The plan for `/<service>/health`, which is passed to the service's own health path."""
-        route = RouteSettings(prefix=f"/{service.name}/health", to=service.health[0], timeout=service.probe.timeout)
+        route = RouteSettings(
+            prefix=f"/{service.name}/health", to=service.health[0].partition("?")[0], timeout=service.probe.timeout
+        )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one
         return plan

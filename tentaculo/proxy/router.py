@@ -189,7 +189,8 @@ class Router:
         """
         path, query = inbound.target.path, inbound.target.query
         if path.endswith("/health") and inbound.method in ("GET", "HEAD") and (name := self._health_names.get(path)):
-            return self._health[name], self._health_path(name) + query
+            health_path = self._health_path(name)
+            return self._health[name], health_path + (query.replace("?", "&", 1) if "?" in health_path else query)
         match = self._table.match(inbound.host_name if self._table.knows_hosts else "", path)
         if match is None:
             raise Problem(Failure.NOT_FOUND)
