@@ -65,9 +65,7 @@ def _error(error: str, detail: str, **members: Any) -> bytes:
 class EventSocketHandler:
     """The handler of /ws. The dispatcher has checked the Origin."""
 
-    def __init__(
-        self, hub: Hub, pipeline: EventPipeline, *, limit: int, turn: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, hub: Hub, pipeline: EventPipeline, *, limit: int, turn: Callable[[], Awaitable[None]]) -> None:
         """A message may have `limit` bytes. `turn` waits for a later turn of the event loop."""
         self._hub = hub
         self._pipeline = pipeline
@@ -78,7 +76,11 @@ class EventSocketHandler:
         """Serve one client until the connection ends. Raises `Problem` before the upgrade: 400, 426, 503."""
         # Compression would cost a deflate per subscriber and event, and some 300 KB for each connection.
         socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_SECONDS, autoping=False, compress=False, max_msg_size=self._limit * REFUSABLE, timeout=CLOSE_SECONDS
+            heartbeat=HEARTBEAT_SECONDS,
+            autoping=False,
+            compress=False,
+            max_msg_size=self._limit * REFUSABLE,
+            timeout=CLOSE_SECONDS,
         )
         _check_handshake(request, socket)
         subscriber = self._hub.subscribe(clean_client_id(request.query.get("client_id", "")))

@@ -55,7 +55,7 @@ class RequestReceiver(AiohttpHandler):
         self._body: StreamReader | None = None
         self._chunk_excess = 0
         self._chunks: ChunkedReader | None = None  # of the body that is arriving
-        self._empty = 0  # bytes of empty lines before the next request
+        self._empty = (0, 0)  # requests so far, and bytes of empty lines since
         self._held = b""
         self._is_chunked = False
         self._max_line = max_line_size
@@ -95,9 +95,7 @@ class RequestReceiver(AiohttpHandler):
                 continue
             if boundaries.is_at_start:
                 start, position = position, boundaries.skip_empty_lines(data, position)
-                self._empty += position - start
-                if self._empty > MAX_EMPTY:
-                    self._empty = 0
+                if position > start and self._is_mostly_empty(position - start):
                     words = f"More than {MAX_EMPTY} bytes of empty lines stand before the request."
                     self._refuse(Problem(Failure.BAD_REQUEST, words))
                     break
@@ -107,6 +105,13 @@ class RequestReceiver(AiohttpHandler):
             cut = boundaries.cut(data, position)
             self._receive(data[position:cut] if cut - position < len(data) else data)
             position = cut
+
+    def _is_mostly_empty(self, size: int) -> bool:
+        """Count `size` bytes of empty lines. Whether there are too many since the last request."""
+        requests, before = self._empty
+        size += before if requests == self.request_count else 0
+        self._empty = (self.request_count, size)
+        return size > MAX_EMPTY
 
     def _take_head(self, data: bytes) -> bool:
         """Parse a segment that is exactly one usual head without a body. Returns False, and does nothing, for any other."""
@@ -199,7 +204,7 @@ class RequestReceiver(AiohttpHandler):
             self.messages[position] = (message._replace(method=line.method, path=line.target), body)
         message, body = self.messages[-1]
         self._body, self._is_chunked, self._chunk_excess = body, False, 0
-        self._chunks, self._empty = None, 0
+        self._chunks = None
         boundaries = self._boundaries
         is_followed = not boundaries.is_lost
         if isinstance(message, ParserError):
