@@ -20,7 +20,7 @@ from hypothesis import settings
 from tentaculo.config.schema import Config
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.security.tokens import hash_token
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 
 TOKEN = "test-token"
 pytest_plugins = (

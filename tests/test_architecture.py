@@ -45,7 +45,6 @@ SAME_STEM: dict[str, str] = {
     "connection": "with a client, and with an endpoint",
     "coordination": "the interface that a gateway needs, and the workers' implementation of it",
     "errors": "each package has its own",
-    "fast_path": "the server's half, a connection, and the proxy's half, a request",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "process": "of the gateway, and of the demonstration",
@@ -55,8 +54,8 @@ SAME_STEM: dict[str, str] = {
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}
 TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
-    "proxy/attempt": "wire/test_failures",
-    "proxy/fast_path": "wire/test_state_machine",
+    "proxy/driver": "wire/test_client_leaves",
+    "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/relay": "wire/test_streaming",
@@ -64,6 +63,7 @@ TESTED_IN: dict[str, str] = {
     "proxy/retries": "wire/test_failures",
     "proxy/state": "wire/test_application",
     "proxy/tunnel": "wire/test_upgrades",
+    "proxy/upload": "wire/test_streaming",
     "server/buffered_request": "server/test_fast_path",
     "server/request_receiver": "server/test_connection",
     "server/templating": "server/test_gateway_responses",
@@ -71,10 +71,7 @@ TESTED_IN: dict[str, str] = {
     "upstream/flow_control": "wire/test_resources",
     "health/probe_attempt": "health/test_prober",
     "store/events": "store/test_client",
-    "store/history_rollup": "store/test_history",
-    "store/maintenance": "store/test_incidents",
     "store/migrate": "migrations/test_shapes",
-    "store/tables": "migrations/test_stairs",
     "store/worker_thread": "store/test_client_faults",
 }
 """Modules without a test file of their name, with the test file that has their cases."""

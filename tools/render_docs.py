@@ -10,7 +10,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 from tentaculo.config import example, json_schema
 from tentaculo.config.environment import LOOKUPS, variable_name
 from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
-from tentaculo.events.json_codec import DEPTH
+from tentaculo.events.schemas import DEPTH
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.server.connection import LINGER, MAX_FIELDS

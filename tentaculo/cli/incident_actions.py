@@ -37,11 +37,11 @@ from tentaculo.model.incident import (
 )
 from tentaculo.model.text import format_duration, format_time, printable
 from tentaculo.net.tcp import local_url
+from tentaculo.store import incidents
 from tentaculo.store import incidents as store
-from tentaculo.store import maintenance
 from tentaculo.store.database import once
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.web.incident_json import incident_shape, window_shape
+from tentaculo.web.incident_views import incident_shape, window_shape
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ def add_window(
             author=author,
         )
     )
-    click.echo(_plan(_query(config, partial(maintenance.add_window, window=window)), now))
+    click.echo(_plan(_query(config, partial(incidents.add_window, window=window)), now))
 
 
 def show_windows(file: Path | None, *, as_json: bool) -> None:
@@ -116,7 +116,7 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
     config = load(file).config
     now = utc_now()
     calendar = MaintenanceCalendar(config.maintenance, config.services)
-    calendar.take(_query(config, partial(maintenance.windows, after=now, limit=_MAX_ROWS)))
+    calendar.take(_query(config, partial(incidents.windows, after=now, limit=_MAX_ROWS)))
     found = calendar.windows(now)
     if as_json:
         click.echo(msgspec.json.encode([window_shape(one, now) for one in found]))
@@ -128,7 +128,7 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
 
 def end_window(file: Path | None, number: int) -> None:
     """End or cancel a maintenance window. Raises ConfigError, FaultError and StartError."""
-    window = _query(load(file).config, partial(maintenance.end_window, number=number, now=utc_now()))
+    window = _query(load(file).config, partial(incidents.end_window, number=number, now=utc_now()))
     if window is None:
         raise FaultError(f"there is no current or planned maintenance window {number}")
     click.echo(f"Maintenance {number} of {_services(window)} is over.")

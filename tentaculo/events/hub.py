@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
+import msgspec
 import structlog
 
-from tentaculo.events import json_codec
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 
@@ -120,7 +120,7 @@ class Hub:
         listeners = [item for item in self._subscribers if item is not exclude and item.end is None]
         if not listeners:
             return
-        frame = json_codec.encode_broadcast(event)
+        frame = encode_broadcast(event)
         for subscriber in listeners:
             if not subscriber.offer(frame):
                 self.cut_off += 1
@@ -140,3 +140,16 @@ class Hub:
                 await self._empty.wait()
         except TimeoutError:
             log.warning("subscribers did not disconnect in time", left=len(self._subscribers))
+
+
+def encode_broadcast(event: Event) -> bytes:
+    """`event` as subscribers get it: one JSON object of the gateway's four keys and the fields of the payload.
+
+    `type`, `source` and `id` are the gateway's, also where the payload has such a key; `timestamp` is the payload's,
+    else the time of receipt in milliseconds.
+    """
+    received = int(event.received_at.timestamp() * 1000)
+    members = {"type": event.type, "source": event.source, "id": event.id, "timestamp": received}
+    own = {"type", "source", "id"}
+    members.update((name, value) for name, value in event.payload.items() if name not in own)
+    return msgspec.json.encode(members)

@@ -1,14 +1,56 @@
-"""The six canonical events of VX11 and what each must hold. Pure: every faulty field is found at once."""
+"""JSON in, bounded and strict, and what a canonical event must hold. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
-from tentaculo.events import json_codec
+import msgspec
+
+DEPTH = 64
+"""Levels of nested lists and objects that are accepted. Every later encoder can then take what was accepted."""
+
+
+class JsonError(Exception):
+    """The text is not JSON that can be kept. `str()` says why, without a word of the text itself."""
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of one JSON text.
+
+    Stricter than the grammar where a value could not be handed on (RFC 7493): lone surrogates, numbers beyond a double
+    and more than `DEPTH` levels are refused, as NaN and Infinity are. Of equal keys the last wins. Integers may be
+    larger than 64 bits. Raises `JsonError`.
+    """
+    try:
+        value = msgspec.json.decode(data)
+    except RecursionError:
+        raise JsonError(f"is nested more than {DEPTH} levels deep") from None
+    except UnicodeError:
+        raise JsonError("is not UTF-8") from None
+    except msgspec.MsgspecError as error:
+        raise JsonError(f"is not acceptable JSON: {error}") from None
+    if _is_deeper_than(DEPTH, value):
+        raise JsonError(f"is nested more than {DEPTH} levels deep")
+    return value
+
+
+def _is_deeper_than(limit: int, value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        if not level:
+            return False
+        children = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [child for group in children for child in group if isinstance(child, dict | list)]
+    return bool(level)
+
+
+def json_size(fields: Mapping[str, Any]) -> int:
+    """Bytes of `fields` as compact UTF-8 JSON, however they were written."""
+    return len(msgspec.json.encode(fields))
 
 
 class Nature(StrEnum):
@@ -150,4 +192,18 @@ def validate(
     `now_ms` is the timestamp to fill in, milliseconds since 1970. The size is that of `fields` as they came.
     """
     filled = {**fields} if "timestamp" in fields else {**fields, "timestamp": now_ms}
-    return filled, schema.faults(filled, size=json_codec.size_of(fields), whole=whole)
+    return filled, schema.faults(filled, size=json_size(fields), whole=whole)
+
+
+NAME_LENGTH = 128
+"""Characters that a source, a type or a client id may have."""
+
+
+def is_name(value: Any) -> bool:
+    """Whether `value` can be a source or a type: a string, not blank, printable, at most `NAME_LENGTH` characters."""
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= NAME_LENGTH and value.isprintable()
+
+
+def listed(faults: Sequence[FieldError]) -> list[dict[str, str]]:
+    """`faults` as they stand in an answer: `[{"field": …, "message": …}]`."""
+    return [fault._asdict() for fault in faults]

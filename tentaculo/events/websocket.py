@@ -17,11 +17,18 @@ import msgspec
 import structlog
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
-from tentaculo.events import json_codec
 from tentaculo.events.hub import End, Hub, Subscriber
-from tentaculo.events.ingest import NAME_LENGTH, is_name, listed
 from tentaculo.events.pipeline import EventPipeline
-from tentaculo.events.schemas import Schema, canonical_type, validate
+from tentaculo.events.schemas import (
+    NAME_LENGTH,
+    JsonError,
+    Schema,
+    canonical_type,
+    is_name,
+    listed,
+    parse_json,
+    validate,
+)
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
 
@@ -113,8 +120,8 @@ class EventSocketHandler:
             detail = f"The message is {len(text)} bytes; {self._limit} are allowed."
             return await _send(socket, _error("message_too_large", detail))
         try:
-            value = json_codec.parse(text)
-        except json_codec.JsonError as reason:
+            value = parse_json(text)
+        except JsonError as reason:
             return await _send(socket, _error("not_json", f"The message {reason}."))
         if not isinstance(value, dict):
             return await _send(socket, _error("not_an_object", "The message is JSON, but not an object."))

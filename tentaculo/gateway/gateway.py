@@ -28,6 +28,7 @@ from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.model.clock import utc_now
 from tentaculo.model.health import Health, ProbeResult
 from tentaculo.net.tcp import keep_alive, limit_stall
+from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
@@ -35,19 +36,17 @@ from tentaculo.security.tokens import Tokens
 from tentaculo.security.trusted_proxies import trusted_proxy_matcher
 from tentaculo.server import templating
 from tentaculo.server.access_control import AccessControl
-from tentaculo.server.connection import ClientConnection
+from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
-from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
-from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.traffic import RequestRecord
-from tentaculo.web import heartbeat, history, incidents, liveness, metrics, status_page, vx11
+from tentaculo.telemetry.request_log import RequestLog, RequestRecord
+from tentaculo.web import history, incidents, monitoring, status_page, vx11
 
 CannotListen = CannotListenError
 
@@ -85,6 +84,7 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
         self._listeners = Listeners()
+        self._turns = TurnScheduler()
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
         self._cors = CorsPolicy(config.cors)
         self._access = AccessControl(Tokens(hashes, enabled=config.auth.enabled), self._cors)
@@ -144,9 +144,8 @@ class Gateway:
         server.request_handler = dispatcher.handle
         serve = dispatcher.try_serve if self._uses_fast_path else None
         self._stack.push_async_callback(self.proxy.close)
-        turns = RequestScheduler(asyncio.get_running_loop())
         await self._listeners.open(
-            lambda: self._connection(server, serve, turns),
+            lambda: self._connection(server, serve),
             self._config.server.addresses,
             share=self._coordination is not None,
         )
@@ -185,8 +184,8 @@ class Gateway:
         await asyncio.wait(waiting[:1], timeout=_CLOSE_WAIT)
         await waits.close()
 
-    def _connection(self, server: web.Server, serve: TryServe | None, turns: RequestScheduler) -> ClientConnection:
-        return ClientConnection(
+    def _connection(self, server: web.Server, serve: TryServe | None) -> ClientSocket:
+        connection = ClientConnection(
             server,
             loop=asyncio.get_running_loop(),
             limits=self._config.limits,
@@ -194,9 +193,9 @@ class Gateway:
             responses=self._responses,
             requests=self._requests,
             admission=self._admission,
-            turns=turns,
             serve=serve,
         )
+        return ClientSocket(self._turns, connection)
 
     def _application(self) -> web.Application:
         """The gateway's own paths."""
@@ -226,18 +225,22 @@ class Gateway:
         names = config.names
         app.add_routes(history.routes(names, store_client.history, utc_now))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
-        app.add_routes(heartbeat.routes(callers, self.health_service.beat))
+        app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
-        app.add_routes(liveness.routes(phase=lambda: self._phase, store_problem=lambda: store_client.problem))
         app.add_routes(
-            metrics.routes(
+            monitoring.liveness_routes(phase=lambda: self._phase, store_problem=lambda: store_client.problem)
+        )
+        app.add_routes(
+            monitoring.metrics_routes(
                 snapshot=board.snapshot,
                 store_problem=lambda: store_client.problem,
                 dropped=lambda: store_client.dropped,
                 traffic=self.proxy.traffic.totals,
-                load=lambda: metrics.Load(self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())),
-                alert_stats=lambda: metrics.AlertStats(*self.incident_service.numbers()),
+                load=lambda: monitoring.Load(
+                    self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
+                ),
+                alert_stats=lambda: monitoring.AlertStats(*self.incident_service.numbers()),
                 worker=coordination.number if coordination else None,
             )
         )
@@ -263,4 +266,5 @@ class Gateway:
             why_off=self.health_service.why_off,
             why_open=self.health_service.why_open,
             name=self._name,
+            turns=self._turns,
         )

@@ -20,7 +20,7 @@ from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
-from tentaculo.store.history_rollup import Retention
+from tentaculo.store.history import Retention
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import HistoryCollector, TakeTallies
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
@@ -103,6 +103,8 @@ class HealthService:
     async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:
         """Record the history while the context is open; `take_tallies` returns the request counts since its last call."""
         self.history.drain_from(take_tallies)
+        for view in self.board.snapshot():
+            self.history.note_health(view.name, view.health)
         tasks = TaskGroup("history")
         tasks.start(self.history.run(), "minutes")
         try:
@@ -188,7 +190,9 @@ class HealthService:
         for listener in self.on_probe:
             listener(result)
         for transition in update.transitions:
-            self._note_transition(transition)
+            # A service that does not respond has been down since the probe was sent.
+            is_cause = transition.service == result.upstream.service and result.health is Health.DOWN
+            self._note_transition(transition, ago=result.took if is_cause else 0.0)
 
     def _write_soon(self, service: str) -> None:
         self._unwritten.add(service)
@@ -210,9 +214,11 @@ class HealthService:
             self._store.record_services([self.board.service(name) for name in self._unwritten])
             self._unwritten.clear()
 
-    def _note_transition(self, transition: Transition) -> None:
+    def _note_transition(self, transition: Transition, ago: float = 0.0) -> None:
+        """Report a transition, which happened `ago` seconds before now."""
         if self._leader is not None:
             return
+        self.history.note_health(transition.service, transition.after, ago)
         view = self.board.service(transition.service)
         for listener in self.on_transition:
             try:

@@ -20,8 +20,8 @@ from tentaculo.config.schema import Config
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.store import incidents
 from tentaculo.store import incidents as store
-from tentaculo.store import maintenance
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 
@@ -146,14 +146,14 @@ class IncidentRepository:
 
     async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
         """Plan a maintenance; if it is its time, it holds at once. Raises `StoreUnavailable`."""
-        stored: MaintenanceWindow = await self._store_client.run(partial(maintenance.add_window, window=window))
+        stored: MaintenanceWindow = await self._store_client.run(partial(incidents.add_window, window=window))
         await self._see_windows()
         return stored
 
     async def end_window(self, number: int) -> MaintenanceWindow | None:
         """End a maintenance now, or take it back; None where there is none. Raises `StoreUnavailable`."""
         ended: MaintenanceWindow | None = await self._store_client.run(
-            partial(maintenance.end_window, number=number, now=self._now())
+            partial(incidents.end_window, number=number, now=self._now())
         )
         await self._see_windows()
         return ended
@@ -227,7 +227,7 @@ class IncidentRepository:
 
     async def _read_windows(self) -> None:
         self._calendar.take(
-            await self._store_client.run(partial(maintenance.windows, after=self._now(), limit=_MOST_WINDOWS))
+            await self._store_client.run(partial(incidents.windows, after=self._now(), limit=_MOST_WINDOWS))
         )
         self._on_windows()
 

@@ -14,7 +14,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, aggregate, combine
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
-from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, Transition
 
 _URGENT_FOR = timedelta(minutes=1)
 """How long an endpoint is probed more often after its breaker has opened."""
@@ -69,11 +69,11 @@ class _Entry:
     explained_by: str | None = None
     healthy_path: str | None = None
     last_healthy: datetime | None = None
-    published: tuple[Health, str | None] = field(init=False)
-    """Health and root in the last transition."""
+    published: tuple[Health, str | None, DegradedKind | None] = field(init=False)
+    """Health, root and kind in the last transition."""
 
     def __post_init__(self) -> None:
-        self.published = (self.health, self.root)
+        self.published = (self.health, self.root, self.kind)
 
     @property
     def health(self) -> Health:
@@ -87,6 +87,10 @@ class _Entry:
     def root(self) -> str | None:
         """The root cause; none in maintenance."""
         return self.explained_by if self.maintenance is None else None
+
+    @property
+    def kind(self) -> DegradedKind | None:
+        return self.found.kind if self.maintenance is None else None
 
     @property
     def results(self) -> list[ProbeResult]:
@@ -215,7 +219,7 @@ class Board:
     def _evaluate(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         endpoint = entry.endpoints[upstream]
         endpoint.finding = combine(
-            Finding(endpoint.threshold.health, endpoint.threshold.reason),
+            Finding(endpoint.threshold.health, endpoint.threshold.reason, kind=endpoint.threshold.kind),
             self._traffic_view(upstream),
             self._breaker_view(upstream),
             entry.service.breaker,
@@ -235,12 +239,12 @@ class Board:
             touched = (entry, *(one for one in self._entries.values() if one is not entry))
         changed = []
         for one in touched:
-            before, now = one.published, (one.health, one.root)
+            before, now = one.published, (one.health, one.root, one.kind)
             if now != before:
                 one.published = now
                 if now[0] is not before[0]:
                     one.since = at
-                changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root))
+                changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root, one.kind))
         return tuple(changed)
 
     def _view(self, entry: _Entry) -> ServiceView:
@@ -265,6 +269,7 @@ class Board:
             last_seen_well=entry.last_healthy,
             root=entry.root,
             maintenance=entry.maintenance,
+            kind=entry.kind,
         )
 
     def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:

@@ -16,7 +16,7 @@ from tentaculo.config.conditions import Condition
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.health.probe_attempt import ProbeAttempt
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import DegradedKind, Health, ProbeResult
 from tentaculo.model.text import printable
 
 _DAY = 86400.0
@@ -78,8 +78,9 @@ def evaluate(
     """
     shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_significance)
     if shown.is_answered:
-        health, reason = _answered(shown, probe, checked_at)
+        health, reason, kind = _answered(shown, probe, checked_at)
     else:
+        kind = None
         health = Health.UNKNOWN if attempts[-1].is_gateway_fault else Health.DOWN
         reason = _failed(attempts)
     return ProbeResult(
@@ -91,6 +92,7 @@ def evaluate(
         code=shown.code,
         latency_ms=shown.latency_ms,
         snippet=snippet(shown.body, secret),
+        kind=kind,
     )
 
 
@@ -99,14 +101,18 @@ def _significance(attempt: ProbeAttempt) -> int:
     return 0 if attempt.code is None else 1 if attempt.code == 404 else 2
 
 
-def _answered(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> tuple[Health, str]:
+def _answered(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> tuple[Health, str, DegradedKind | None]:
     stated, word = stated_health(attempt.body)
     found: list[tuple[Health, str]] = [] if stated is Health.UP else [(stated, f"calls itself {word}")]
     found += complaints(attempt, probe, now)
+    is_slow = probe.slow is not None and attempt.latency_ms is not None and attempt.latency_ms > probe.slow * 1000
+    kind = DegradedKind.SLOW if is_slow and not found else None
+    if is_slow:
+        found.append((Health.DEGRADED, f"slower than {probe.slow:g} s"))
     took = "" if attempt.latency_ms is None else f" in {attempt.latency_ms} ms"
     health = min((health for health, _ in found), key=_WORST_FIRST.index, default=Health.UP)
     words = ", but " + "; ".join(words for _, words in found) if found else ""
-    return health, f"{attempt.words}{took}{words}"
+    return health, f"{attempt.words}{took}{words}", kind
 
 
 def _failed(attempts: Sequence[ProbeAttempt]) -> str:
@@ -132,8 +138,6 @@ def complaints(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> It
     yield from _of_text(attempt, probe)
     yield from _of_json(attempt, probe.require, Health.DOWN)
     yield from _of_json(attempt, probe.prefer, Health.DEGRADED)
-    if probe.slow is not None and attempt.latency_ms is not None and attempt.latency_ms > probe.slow * 1000:
-        yield Health.DEGRADED, f"slower than {probe.slow:g} s"
     if attempt.certificate_ends is not None:
         yield from _of_certificate(attempt.certificate_ends, probe.certificate_days, now)
 

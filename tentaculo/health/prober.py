@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Self
@@ -99,6 +101,7 @@ class Prober:
         secret = service.token.reveal() if service.token else ""
         target = ProbeTarget(upstream, service, secret, self._session, self._tls, self._last_heartbeat)
         kind = service.probe.kind
+        started = time.monotonic()
         attempts: list[ProbeAttempt] = []
         try:
             async with asyncio.timeout(None if self._path_timeout else service.probe.timeout):
@@ -109,7 +112,8 @@ class Prober:
                         break
         except TimeoutError:
             note_timeout(attempts[-1], service.probe.timeout)
-        return evaluate(upstream, attempts, self._now(), secret, service.probe)
+        result = evaluate(upstream, attempts, self._now(), secret, service.probe)
+        return replace(result, took=time.monotonic() - started)
 
     async def _attempt(self, run: ProbeFunction, target: ProbeTarget, attempt: ProbeAttempt) -> None:
         """Run one attempt. Its outcome is in `attempt`."""

@@ -6,6 +6,7 @@ probe results → thresholds of one endpoint → combined with its requests → 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
@@ -13,10 +14,14 @@ from typing import NamedTuple
 from tentaculo.config.schema import Config
 from tentaculo.config.services import BreakerSettings
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, TrafficView
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import DegradedKind, Health, ProbeResult
 
 # From worst to best. UNKNOWN, a probe that the gateway could not send, is below all others.
 _ORDER = (Health.UNKNOWN, Health.DOWN, Health.DEGRADED, Health.UP)
+_LATEST = 10
+"""Probes that decide whether an endpoint is failing; more where the thresholds are higher than three."""
+_PART = 3
+"""Probes of these with the other result from which on it is failing; more where the thresholds are higher."""
 
 
 class ConsecutiveThreshold:
@@ -24,9 +29,25 @@ class ConsecutiveThreshold:
 
     The first probe counts at once. After that the health changes after `failures` probes in a row with a worse result,
     or `successes` with a better one, and becomes that of the last of them.
+
+    Where one probe in two or three fails, neither number is reached. Such an endpoint is failing: degraded, whether it
+    was up or down before. It is failing from the third contradicting probe among the last ten until only one of them
+    contradicts. A confirmed change to or from down starts these ten again, so an outage that is over leaves no trace.
     """
 
-    __slots__ = ("_better", "_failures", "_last", "_successes", "_worse", "counts", "health")
+    __slots__ = (
+        "_better",
+        "_confirmed",
+        "_confirmed_kind",
+        "_failures",
+        "_last",
+        "_last_failure",
+        "_recent",
+        "_successes",
+        "_worse",
+        "counts",
+        "is_failing",
+    )
 
     def __init__(self, failures: int, successes: int) -> None:
         self._failures = failures
@@ -34,11 +55,26 @@ class ConsecutiveThreshold:
         self._worse = 0
         self._better = 0
         self._last: ProbeResult | None = None
-        self.health = Health.UNKNOWN
+        self._last_failure = ""
+        self._recent: deque[bool] = deque(maxlen=max(_LATEST, 3 * failures, 3 * successes))
+        self._confirmed = Health.UNKNOWN
+        self._confirmed_kind: DegradedKind | None = None
+        self.is_failing = False
         self.counts = Counts()
 
     def __repr__(self) -> str:
-        return f"<ConsecutiveThreshold {self.health}, {self._worse} worse, {self._better} better>"
+        failing = ", failing" if self.is_failing else ""
+        return f"<ConsecutiveThreshold {self._confirmed}, {self._worse} worse, {self._better} better{failing}>"
+
+    @property
+    def health(self) -> Health:
+        """The health of the endpoint by its probes."""
+        return Health.DEGRADED if self.is_failing else self._confirmed
+
+    @property
+    def kind(self) -> DegradedKind | None:
+        """Why the endpoint is degraded."""
+        return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
 
     @property
     def last(self) -> ProbeResult | None:
@@ -55,6 +91,9 @@ class ConsecutiveThreshold:
         """The reason of the latest probe, and how many more are needed where it is not confirmed yet."""
         if self._last is None:
             return "not probed yet"
+        if self.is_failing:
+            failed = self._recent.count(False)
+            return f"{failed} of its last {len(self._recent)} probes failed: {self._last_failure}"
         if self.is_settled:
             return self._last.reason
         count, needed = (self._worse, self._failures) if self._worse else (self._better, self._successes)
@@ -64,14 +103,30 @@ class ConsecutiveThreshold:
         """Record the next result. A probe that the gateway could not send counts as neither success nor failure."""
         is_healthy, is_down = result.health.is_healthy, result.health is Health.DOWN
         self.counts = Counts(self.counts.ok + is_healthy, self.counts.failed + is_down)
-        difference = _ORDER.index(result.health) - _ORDER.index(self.health)
-        is_first = self.health is Health.UNKNOWN
+        difference = _ORDER.index(result.health) - _ORDER.index(self._confirmed)
+        is_first = self._confirmed is Health.UNKNOWN
+        if is_healthy or is_down:
+            self._recent.append(is_healthy)
+        if is_down:
+            self._last_failure = result.reason
         self._last = result
         self._worse = self._worse + 1 if difference < 0 else 0
         self._better = self._better + 1 if difference > 0 else 0
         if is_first or self._worse >= self._failures or self._better >= self._successes:
-            self.health = result.health
+            if Health.DOWN in (result.health, self._confirmed):
+                self._recent.clear()
+            self._confirmed = result.health
             self._worse = self._better = 0
+        if result.health is self._confirmed:
+            self._confirmed_kind = result.kind
+        self.is_failing = self._is_failing()
+
+    def _is_failing(self) -> bool:
+        other = self._recent.count(self._confirmed is Health.DOWN)
+        if self._confirmed is Health.UNKNOWN or len(self._recent) == other:
+            return False
+        least = max(_PART, self._successes if self._confirmed is Health.DOWN else self._failures)
+        return other >= least or (self.is_failing and other > 1)
 
 
 _ENOUGH = 5
@@ -85,6 +140,8 @@ class Finding(NamedTuple):
     reason: str
     by_traffic: bool = False
     """Whether requests, not probes, decided the health."""
+    kind: DegradedKind | None = None
+    """Why it is degraded."""
 
 
 def combine(
@@ -98,6 +155,8 @@ def combine(
     recent = traffic.recent
     if probed.health.is_healthy:
         if why := _failing(recent, breaker, rules):
+            if probed.kind is DegradedKind.FAILING:
+                return Finding(Health.DEGRADED, f"{why}, and {probed.reason}", True, DegradedKind.FAILING)
             return Finding(Health.DEGRADED, f"{why}, though its probes pass: {probed.reason}", True)
     elif probed.health is Health.DOWN and breaker.state is BreakerState.CLOSED:
         enough = 1 if before.by_traffic else _ENOUGH
@@ -149,10 +208,18 @@ def aggregate(findings: Sequence[Finding | None]) -> Finding:
     if not up and not weak:
         return Finding(Health.UNKNOWN, "; ".join([*faults, "the others are not known yet"]))
     if faults:
-        return Finding(Health.DEGRADED, "; ".join(faults))
+        return Finding(Health.DEGRADED, "; ".join(faults), kind=_kind_of(up, weak, down))
     if len(up) < total:
         return Finding(Health.UP, f"{_addresses(len(up), total)} up, the others are not known yet")
     return Finding(Health.UP, f"all {total} addresses are up")
+
+
+def _kind_of(up: list[Finding], weak: list[Finding], down: list[Finding]) -> DegradedKind | None:
+    """FAILING where no endpoint works without failures, SLOW where that is all that is wrong."""
+    kinds = {finding.kind for finding in weak}
+    if kinds == {DegradedKind.FAILING} and not up:
+        return DegradedKind.FAILING
+    return DegradedKind.SLOW if not down and kinds == {DegradedKind.SLOW} else None
 
 
 def _addresses(count: int, total: int) -> str:

@@ -34,6 +34,15 @@ class Health(StrEnum):
         return self is not Health.OFF
 
 
+class DegradedKind(StrEnum):
+    """Why a service is degraded, where that decides what follows; None stands for any other reason."""
+
+    FAILING = "failing"
+    """A part of its probes fails, though never enough in a row to make it down."""
+    SLOW = "slow"
+    """It only takes longer than `probe.slow`."""
+
+
 class HealthWords(NamedTuple):
     """Every word that stands for one health where the plain value of `Health` does not."""
 
@@ -85,6 +94,10 @@ class ProbeResult:
     latency_ms: int | None = None
     snippet: str | None = None
     """The first characters of the body, untrusted text, at most 200."""
+    kind: DegradedKind | None = None
+    """SLOW where nothing else is wrong."""
+    took: float = 0.0
+    """Seconds from the start of the probe to its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,8 @@ class ServiceView:
     """The service whose failure explains this one's; always a service that this one depends on."""
     maintenance: str | None = None
     """The reason of the maintenance; None where there is none."""
+    kind: DegradedKind | None = None
+    """Why it is degraded; None where it is not, and for any other reason."""
 
     @property
     def probes(self) -> Counts:
@@ -147,7 +162,7 @@ class ServiceView:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The health of one service has changed, or only its root cause: then `before` equals `after`, and `root` is new."""
+    """The health of one service has changed, or only its root cause or kind: then `before` equals `after`."""
 
     service: str
     before: Health
@@ -157,3 +172,5 @@ class Transition:
     at: datetime
     root: str | None = None
     """The service whose failure explains this one's; None where there is no other root, or the service is healthy."""
+    kind: DegradedKind | None = None
+    """Why it is degraded; None where it is not, and for any other reason."""

@@ -186,6 +186,33 @@ class Tally:
 
 
 @dataclass(slots=True)
+class Uptime:
+    """How long a service was available, and how long it was not, in milliseconds.
+
+    Available is up or degraded. Time in which the service was off, in maintenance or unknown, or in which the gateway
+    did not run, is in neither.
+    """
+
+    available: int = 0
+    unavailable: int = 0
+
+    def merge(self, other: Uptime) -> None:
+        """Add the time of `other`."""
+        self.available += other.available
+        self.unavailable += other.unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The share of time in which a service was available."""
+
+    share: float | None
+    """0 to 1; None where nothing is known."""
+    by_time: bool = True
+    """Whether all of it is time. Where an earlier version stored no time, the share of probes counts."""
+
+
+@dataclass(slots=True)
 class Period:
     """What one service did in one span of time."""
 
@@ -196,11 +223,36 @@ class Period:
     """Its first second since 1970 in UTC, a multiple of `span`."""
     probes: Tally = field(default_factory=Tally)
     requests: Tally = field(default_factory=Tally)
+    uptime: Uptime | None = None
+    """None where an older version stored no time."""
 
     def merge(self, other: Period) -> None:
-        """Take in what happened in `other`."""
+        """Add the counts and the time of `other`."""
         self.probes.merge(other.probes)
         self.requests.merge(other.requests)
+        if other.uptime is not None:
+            if self.uptime is None:
+                self.uptime = Uptime()
+            self.uptime.merge(other.uptime)
+
+
+def availability(periods: Iterable[Period]) -> Availability:
+    """The availability over `periods`. A period without time is divided by the share of its probes that succeeded."""
+    total, by_time = Uptime(), True
+    for period in periods:
+        if period.uptime is not None:
+            total.merge(period.uptime)
+        elif (share := period.probes.share_ok) is not None:
+            by_time = False
+            total.merge(estimated_uptime(period.span, share))
+    known = total.available + total.unavailable
+    return Availability(total.available / known if known else None, by_time)
+
+
+def estimated_uptime(span: int, share: float) -> Uptime:
+    """The uptime in `span` seconds where `share` of the probes succeeded."""
+    available = round(span * 1000 * share)
+    return Uptime(available, span * 1000 - available)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +261,7 @@ class HistorySummary:
 
     hours: tuple[Period, ...] = ()
     """Of the last 24 hours, the one under way included, those in which something was met."""
-    quarter: Tally = field(default_factory=Tally)
-    """What probes met in the last 90 days, today included; without latencies."""
+    quarter: Availability = Availability(None)
+    """The availability in the last 90 days, today included."""
     since: int | None = None
-    """When the first of that was met, in seconds since 1970, to the day or the hour."""
+    """Start of the first period of those days, in seconds since 1970, to the day or the hour."""

@@ -120,6 +120,15 @@ def frame_response(
     return Framing.CLOSE, 0
 
 
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunked(data: bytes, *, is_last: bool = False) -> bytes:
+    """`data` in the chunked coding (RFC 9112 section 7.1), with the end of the body if it `is_last`."""
+    coded = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return coded + LAST_CHUNK if is_last else coded
+
+
 class ChunkedReader:
     """Reads a chunked body (RFC 9112 section 7.1), strictly. Extensions and trailers are read and dropped.
 

@@ -26,6 +26,13 @@ class Body(Protocol):
         """Wait for more of it; empty at its end. Raises the error that ended reading."""
 
 
+class Closable(Protocol):
+    """What a client connection closes when it ends."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class ClientConnection(Protocol):
     """A client's connection, as `server/connection.py` implements it."""
 
@@ -33,6 +40,8 @@ class ClientConnection(Protocol):
     """The `ClientInfo` of this connection, once a request has arrived."""
     transport: asyncio.Transport | None
     """None once the client has gone."""
+    bound: Closable | None
+    """The upstream connections that belong to this connection, for the proxy; closed when it ends."""
 
     @property
     def peername(self) -> Any:

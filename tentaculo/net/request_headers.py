@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.http1 import Http1Error, parse_length
-from tentaculo.net.response_headers import HOP_BY_HOP, Line, RawHeaders, joined_lists, split_list
+from tentaculo.net.response_headers import HOP_BY_HOP, Line, RawHeaders, binds_connection, joined_lists, split_list
 
 ForwardedFields = dict[bytes, bytes]
 """The fields that say where a request came from, by name in lower case."""
@@ -54,6 +54,7 @@ class RequestHeaders:
     __slots__ = (
         "accept",
         "authorization",
+        "binds_connection",
         "cached_head",
         "codings",
         "expect",
@@ -81,6 +82,8 @@ class RequestHeaders:
         self.size = 0
         self.accept: bytes | None = None
         self.authorization: bytes | None = None
+        self.binds_connection = False
+        """Whether Authorization authenticates the connection that it is sent on: NTLM, Negotiate."""
         self.codings: list[bytes] | None = None
         self.expect: bytes | None = None
         self.host: bytes | None = None
@@ -129,6 +132,7 @@ class RequestHeaders:
                 self.token = joined_lists(self.token, value)
             case b"authorization":
                 self.authorization = joined_lists(self.authorization, value)
+                self.binds_connection = binds_connection(self.authorization)
             case b"content-length":
                 self.length = joined_lists(self.length, value)
             case b"transfer-encoding":

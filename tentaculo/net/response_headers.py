@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from tentaculo.net.http1 import field_name
@@ -24,7 +25,11 @@ HOP_BY_HOP = frozenset(
     )
 )
 _REWRITTEN = frozenset((b"location", b"set-cookie"))
-RESPONSE_SPECIAL = HOP_BY_HOP | _REWRITTEN | {b"content-length", b"content-type", b"x-correlation-id", b"x-request-id"}
+RESPONSE_SPECIAL = (
+    HOP_BY_HOP
+    | _REWRITTEN
+    | {b"content-length", b"content-type", b"www-authenticate", b"x-correlation-id", b"x-request-id"}
+)
 
 
 def split_list(value: bytes) -> list[bytes]:
@@ -37,10 +42,19 @@ def joined_lists(before: bytes | None, value: bytes) -> bytes:
     return value if before is None else before + b", " + value
 
 
+_BINDS_CONNECTION = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
+
+
+def binds_connection(value: bytes) -> bool:
+    """Whether a WWW-Authenticate or Authorization names a scheme that authenticates the connection (RFC 4559 section 6)."""
+    return _BINDS_CONNECTION.search(value) is not None
+
+
 class ResponseHeaders:
     """The fields of an answer: the lines that pass, and what framing and rewriting need."""
 
     __slots__ = (
+        "binds_connection",
         "close",
         "codings",
         "content_type",
@@ -54,6 +68,8 @@ class ResponseHeaders:
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Read `fields`, each as (whole line, name). Lines are kept as they came."""
+        self.binds_connection = False
+        """Whether it offers or ends an authentication of the connection itself: NTLM, Negotiate."""
         self.close = False
         self.keep_alive = False
         self.codings: list[bytes] | None = None
@@ -97,6 +113,9 @@ class ResponseHeaders:
             self.lines.append(line)
         elif lower == b"transfer-encoding":
             self.codings = [*(self.codings or ()), value]
+        elif lower == b"www-authenticate":
+            self.binds_connection = self.binds_connection or binds_connection(value)
+            self.lines.append(line)
         elif lower == b"upgrade":
             self.upgrade = joined_lists(self.upgrade, value)
 

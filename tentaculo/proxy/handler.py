@@ -3,32 +3,38 @@
 1. Judge the request, find its route, check its token (`server/dispatcher.py`, for native requests too).
 2. Refuse what must not be forwarded.
 3. Render the upstream's request head.
-4. Choose an endpoint whose circuit breaker lets the request through.
-5. Forward, or tunnel; repeat only what is safe to repeat.
-6. Report the outcome to the breaker, and finish the record.
+4. Choose an endpoint whose circuit breaker lets the request through, and take a connection.
+5. Send the request.
+6. Relay the response, or open a tunnel; repeat only what is safe to repeat.
+7. Report the outcome to the breaker, and finish the record.
 
-`proxied_request.py` has 2 and 3. `fast_path.py` has 4 to 6 without a task, for requests that need not wait;
-`retries.py` has them in a task, for all others.
+`proxied_request.py` has 2 and 3, `exchange.py` 4 to 7; `driver.py` waits for what they need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.net.inbound_request import InboundRequest, Request
-from tentaculo.net.response_bytes import SentResponse
-from tentaculo.proxy.fast_path import FastPath, WholeRequest
-from tentaculo.proxy.proxied_request import JudgedRequest, ProxiedRequest, finish_with
-from tentaculo.proxy.retries import forward_with_retries, request_body
+from tentaculo.proxy.driver import DrivenExchange
+from tentaculo.proxy.proxied_request import JudgedRequest
+from tentaculo.proxy.request_head import PreparedRequest
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
+
+
+class WholeRequest(Request, Protocol):
+    """A request whose body has arrived whole if it has one. The same object may come again for the same bytes."""
+
+    remembered: object | None
+    """For the proxy to keep what it decided about it."""
 
 
 class Proxy:
@@ -39,7 +45,9 @@ class Proxy:
         self._balancers = {
             service.name: LoadBalancer(
                 [
-                    EndpointState(Pool(upstream, config.limits), breakers.of(upstream), config.limits.in_flight)
+                    EndpointState(
+                        Pool(upstream, config.limits, turns=needs.turns), breakers.of(upstream), config.limits.in_flight
+                    )
                     for upstream in service.upstreams
                 ],
                 config.limits.queue,
@@ -85,25 +93,30 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        visit = ProxiedRequest(self._shared, cast(Request, request), judged.inbound, judged.record)
-        self.traffic.begin()
-        try:
-            return await finish_with(visit, _serve(visit, judged))
-        finally:
-            visit.finish()
+        return await DrivenExchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
 
-    def serve(self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None) -> FastPath:
+    def serve(
+        self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
+    ) -> DrivenExchange:
         """Forward without a task, as far as that goes, a request whose body has arrived whole if it has one.
 
         `judged` is None for a request that repeats the last one of its connection. `done` is called when the response
         has been sent, perhaps before this returns, with whether the client's connection stays open. When the client
         closes it before, call `client_closed` of what is returned here.
         """
-        express = FastPath(self._shared, request, done, judged)
-        express.start(request, judged)
-        return express
-
-
-async def _serve(visit: ProxiedRequest, judged: JudgedRequest) -> SentResponse:
-    sent = visit.prepare(judged)
-    return await forward_with_retries(visit, request_body(visit)) if sent is None else sent
+        shared, known = self._shared, request.remembered
+        if judged is not None:
+            exchange = DrivenExchange(shared, request, judged.inbound, judged.record, done)
+        else:
+            assert type(known) is PreparedRequest
+            inbound = known.inbound
+            record = shared.requests.begin(
+                inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
+            )
+            record.service = known.plan.service_name
+            exchange = DrivenExchange(shared, request, inbound, record, done)
+            exchange.admit(known)
+        exchange.start(judged)
+        if exchange.is_admitted and exchange.admitted.plan.is_static:
+            request.remembered = exchange.admitted
+        return exchange

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
 from typing import Protocol
 
 import structlog
 
+from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
@@ -16,7 +15,7 @@ from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, out
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 
 log = structlog.get_logger(__name__)
 
@@ -38,16 +37,16 @@ class JudgedRequest(Protocol):
 class ProxiedRequest:
     """A request on its way to an upstream, its record, and the client's side of the exchange.
 
-    Call `prepare`, then forward what was prepared; `refuse` or `fail` on an error; `finish` in any case, once.
+    Call `prepare`, then forward what was prepared; `refuse` or `fail` on an error.
     """
 
     __slots__ = (
-        "_connection",
         "admitted",
-        "has_written",
         "id_line",
         "id_lines",
         "inbound",
+        "is_admitted",
+        "is_started",
         "keep_alive",
         "record",
         "request",
@@ -60,12 +59,12 @@ class ProxiedRequest:
     def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
         self.shared = shared
         self.request = request
-        self._connection = request.protocol
         self.inbound = inbound
         self.keep_alive = inbound.keep_alive and not shared.is_draining
         """Whether the client's connection is to take another request after this one."""
-        self.has_written = False
-        """Whether a byte of an answer is on its way."""
+        self.is_admitted = False
+        self.is_started = False
+        """Whether the client has been sent the final head, or part of it."""
         self.record = record
         self.request_id = request_id = record.request_id
         value = request_id.encode()
@@ -103,8 +102,13 @@ class ProxiedRequest:
                 key, block, shared.needs.cors.header_lines(inbound.origin)
             )
         head = request_line(inbound, judged.target) + cached.block
-        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines)
+        self.admit(PreparedRequest(inbound, plan, head, cached.cors_lines))
         return None
+
+    def admit(self, prepared: PreparedRequest) -> None:
+        """Forward `prepared`, which may have been forwarded before."""
+        self.admitted = prepared
+        self.is_admitted = True
 
     def _check(self, plan: CompiledRoute) -> None:
         """Raise `Problem` if the body is too large (413), the request came in a circle (508), the service is off (503)."""
@@ -118,10 +122,10 @@ class ProxiedRequest:
             name = plan.service.name
             raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
 
-    def response_writer(self) -> ResponseHeadBuilder:
-        """Who builds the client's head for the upstream's answer."""
+    def response_writer(self, upstream: Endpoint) -> ResponseHeadBuilder:
+        """Builds the client's head for a response of `upstream`."""
         inbound, admitted = self.inbound, self.admitted
-        return ResponseHeadBuilder(
+        writer = ResponseHeadBuilder(
             admitted.plan,
             inbound.method,
             inbound.minor,
@@ -132,29 +136,21 @@ class ProxiedRequest:
             scheme=inbound.client.scheme,
             host=inbound.host,
         )
+        writer.upstream = upstream
+        return writer
 
     # -- the client's side of an exchange ----------------------------------------------------------------------
 
-    @property
-    def is_writable(self) -> bool:
-        """Whether its send buffer has room."""
-        return not self._connection.writing_paused
-
     def write(self, data: bytes) -> None:
         """Send bytes. Raises `ConnectionError` once the client has gone."""
-        transport = self._connection.transport
+        transport = self.request.protocol.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
-        self.has_written = True
         transport.write(data)
-
-    async def drain(self) -> None:
-        """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
-        await self._connection.wait_writable()
 
     def abort(self) -> None:
         """Break the connection off, so that a cut answer never looks whole."""
-        transport = self._connection.transport
+        transport = self.request.protocol.transport
         if transport is None:
             return
         if self.inbound.minor == 1:
@@ -165,7 +161,7 @@ class ProxiedRequest:
 
     def close(self) -> SentResponse:
         """Close the sending half, while the rest of the client's request is still read."""
-        transport = self._connection.transport
+        transport = self.request.protocol.transport
         if transport is not None and not self.request.content.is_eof() and transport.can_write_eof():
             transport.write_eof()
         return SENT_CLOSES
@@ -174,41 +170,16 @@ class ProxiedRequest:
 
     def refuse(self, problem: Problem) -> SentResponse:
         """Answer with `problem`. Raises `ConnectionError` once the client has gone."""
-        self.has_written = True
+        self.is_started = True
         return self.shared.needs.responses.refuse(
             problem, self.request, self.inbound, self.record, keep_alive=self.keep_alive
         )
 
-    def fail(self) -> SentResponse:
-        """A fault of ours, which is being handled: it must neither reach the client nor end up as a second answer."""
-        log.exception("proxying failed", request_id=self.request_id)
-        if not self.has_written:
+    def fail(self, error: Exception) -> SentResponse:
+        """End after a defect of the gateway. Its text never reaches the client, nor does a second response."""
+        log.error("proxying failed", request_id=self.request_id, exc_info=error)
+        if not self.is_started:
             return self.refuse(Problem(Failure.INTERNAL))
         self.abort()
         self.record.status, self.record.error = Failure.INTERNAL.status, Failure.INTERNAL.error
         return SENT_CLOSES
-
-    def note_client_closed(self) -> None:
-        """The client has gone."""
-        if self.record.status != 101:  # a tunnel that its client ends has ended well
-            self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
-
-    def finish(self) -> None:
-        """Count and log the request. Called once, when its answer has been sent or it has gone."""
-        self.shared.requests.finish(self.record)
-
-
-async def finish_with(visit: ProxiedRequest, forwarding: Awaitable[SentResponse]) -> SentResponse:
-    """Wait for the end of `forwarding`, whatever it is: each visit is answered once, or has no client any more.
-
-    Raises `ConnectionError` or `CancelledError` where the client has gone.
-    """
-    try:
-        return await forwarding
-    except Problem as problem:
-        return visit.refuse(problem)
-    except (asyncio.CancelledError, ConnectionError):
-        visit.note_client_closed()
-        raise
-    except Exception:  # noqa: BLE001 - logged there
-        return visit.fail()

@@ -126,5 +126,6 @@ class PreparedRequest:
 
     def head(self, id_line: bytes) -> bytes:
         """The request's head as the upstream gets it; `id_line` is the request's id as a whole line."""
-        rules = self.plan.request_rules
-        return b"%b%b\r\n" % (self._head, rules.filter(id_line) if rules else id_line)
+        if self.plan.alters_request:
+            id_line = self.plan.request_rules.filter(id_line)
+        return b"%b%b\r\n" % (self._head, id_line)

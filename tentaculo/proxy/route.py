@@ -40,6 +40,8 @@ class CompiledRoute:
     """A route, ready to use."""
 
     __slots__ = (
+        "alters_request",
+        "alters_response",
         "balancer",
         "connect",
         "default_host",
@@ -90,6 +92,8 @@ class CompiledRoute:
         self.token_line = f"X-VX11-Token: {token}\r\n".encode() if token else b""
         self.request_rules = HeaderRules(route.set_headers, route.remove_headers)
         self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)
+        self.alters_request = bool(self.request_rules)
+        self.alters_response = bool(self.response_rules)
         outside = route.prefix.rstrip("/")
         self.rewrites = route.replacement != outside
         """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""

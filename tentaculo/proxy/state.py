@@ -10,12 +10,12 @@ from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
+from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.router import Router
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.tasks import TaskGroup
-from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.load_balancer import LoadBalancer
@@ -58,6 +58,8 @@ class ProxyDependencies:
     """Why a service is off, in words."""
     why_open: Callable[[str], dict[str, object]]
     """For a service whose breakers are open: members for the problem, such as since when and why."""
+    turns: TurnScheduler
+    """Shares the turns of the event loop among all connections."""
     name: str
     """This gateway in Via and Proxy-Status; unique, since a request that carries it has come in a circle."""
 

@@ -10,40 +10,61 @@ import asyncio
 from collections.abc import Callable
 
 from tentaculo.net.tcp import reset
+from tentaculo.net.turns import TurnReader, TurnScheduler
 
 
 def _nothing(_: BaseException | None) -> None:
     """What an end has left to tell once it is lost."""
 
 
-class _End(asyncio.Protocol):
-    """One side. Whose protocol it takes the place of hears of the end of its transport all the same."""
+class _End(TurnReader):
+    """One side. The protocol that it replaces is still notified of the end of its transport."""
 
-    __slots__ = ("_before", "_on_lost", "_other", "_write", "passed")
+    __slots__ = ("_before", "_on_lost", "_other", "_write", "is_paused", "passed", "peer", "transport")
 
     def __init__(
-        self, transport: asyncio.Transport, other: asyncio.Transport, on_lost: Callable[[BaseException | None], None]
+        self,
+        turns: TurnScheduler,
+        transport: asyncio.Transport,
+        other: asyncio.Transport,
+        on_lost: Callable[[BaseException | None], None],
     ) -> None:
+        super().__init__(turns)
+        self.transport = transport
+        self.is_paused = False
         self._before = transport.get_protocol()
         self._other = other
         self._write = other.write
         self._on_lost = on_lost
         self.passed = 0
         """Bytes that came from this side."""
+        self.peer: _End | None = None
+        """The other side, until this one ends."""
 
-    def data_received(self, data: bytes) -> None:
+    @property
+    def may_read(self) -> bool:
+        return not self.is_paused
+
+    def receive(self, data: bytes) -> None:
         self.passed += len(data)
         self._write(data)
 
     def pause_writing(self) -> None:
+        if self.peer is not None:
+            self.peer.is_paused = True
         if not self._other.is_closing():
             self._other.pause_reading()
 
     def resume_writing(self) -> None:
+        if self.peer is not None:
+            self.peer.is_paused = False
         if not self._other.is_closing():
             self._other.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._other.is_closing():
+            self.release()
+        self.peer = None
         self._before.connection_lost(exc)
         # Called once; the tunnel holds its ends, and they need not hold it any more.
         on_lost, self._on_lost = self._on_lost, _nothing
@@ -58,11 +79,12 @@ class Tunnel:
 
     __slots__ = ("_client", "_done", "_from_client", "_from_upstream", "_upstream")
 
-    def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
+    def __init__(self, turns: TurnScheduler, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
         self._client = client
         self._upstream = upstream
-        self._from_client = _End(client, upstream, self._client_lost)
-        self._from_upstream = _End(upstream, client, self._upstream_lost)
+        self._from_client = _End(turns, client, upstream, self._client_lost)
+        self._from_upstream = _End(turns, upstream, client, self._upstream_lost)
+        self._from_client.peer, self._from_upstream.peer = self._from_upstream, self._from_client
         self._done = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
@@ -82,7 +104,10 @@ class Tunnel:
         """Let bytes pass; `early` are those that the upstream sent behind its head."""
         self._upstream.set_protocol(self._from_upstream)
         if early:
-            self._from_upstream.data_received(early)
+            self._from_upstream.receive(early)
+        before = self._client.get_protocol()
+        if isinstance(before, TurnReader):
+            before.release()
         self._client.set_protocol(self._from_client)
 
     async def wait(self) -> None:
@@ -102,7 +127,7 @@ class Tunnel:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Bytes from the client. Returns what aiohttp wants: not at the end, nothing left over."""
-        self._from_client.data_received(data)
+        self._from_client.receive(data)
         return False, b""
 
     def feed_eof(self) -> None:

@@ -13,11 +13,12 @@ from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.inbound_request import Closable
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
+from tentaculo.net.turns import TurnReader, TurnScheduler
 from tentaculo.server.fast_path import FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
-from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.server.websocket_masking import MaskEnforcer
 from tentaculo.telemetry.request_log import RequestLog
 
@@ -60,7 +61,7 @@ class ClientConnection(FastPathConnection):
         "_peer",
         "_requests",
         "_responses",
-        "_turns",
+        "bound",
         "client_info",
         "judged",
     )
@@ -75,10 +76,9 @@ class ClientConnection(FastPathConnection):
         responses: GatewayResponses,
         requests: RequestLog,
         admission: ConnectionLimits,
-        turns: RequestScheduler,
         serve: TryServe | None = None,
     ) -> None:
-        """`keepalive` is in seconds. All connections of the server share `admission` and `turns`.
+        """`keepalive` is in seconds. All connections of the server share `admission`.
 
         `responses` writes refusals of bytes that are no request, and `requests` records them. `serve` handles requests
         without a task where it can. None handles all of them in tasks.
@@ -100,12 +100,13 @@ class ClientConnection(FastPathConnection):
         self._responses = responses
         self._requests = requests
         self._admission = admission
-        self._turns = turns
         self._peer: str | None = None
         self._head_time = limits.head_time
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
         """The `ClientInfo` of this connection, once a request has arrived."""
+        self.bound: Closable | None = None
+        """The upstream connections that belong to this one, kept by the proxy."""
         self.judged: object | None = None
         """A native request that the dispatcher has checked, for the task that serves it."""
 
@@ -130,6 +131,9 @@ class ClientConnection(FastPathConnection):
             self._admission.leave(self._peer)
             self._peer = None
         super().connection_lost(exc)
+        bound, self.bound = self.bound, None
+        if bound is not None:
+            bound.close()
 
     def answered(self) -> None:
         """The dispatcher has answered a request. Call it once for each request."""
@@ -139,13 +143,6 @@ class ClientConnection(FastPathConnection):
             self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
-        if self.request_count == self._answered:
-            self._turns.begin(self, data)
-        else:
-            self.receive(data)
-
-    def receive(self, data: bytes) -> None:
         """Bytes from the client, at their turn."""
         before = self._answered
         super().data_received(data)
@@ -238,3 +235,52 @@ class ClientConnection(FastPathConnection):
         if exc is not None and "Too many headers" in str(exc):
             return Problem(Failure.HEADERS_TOO_LARGE, f"The request has more than {MAX_FIELDS} header fields.")
         return Problem(Failure.BAD_REQUEST, "The request is not valid HTTP/1.1.")
+
+
+class ClientSocket(TurnReader):
+    """What the event loop calls for a client's socket: reads in turns, and passes everything on to the connection.
+
+    aiohttp's protocol itself cannot take turns. uvloop reads 256 KB at once for every `asyncio.Protocol`.
+    """
+
+    __slots__ = ("_connection", "transport")
+
+    def __init__(self, turns: TurnScheduler, connection: ClientConnection) -> None:
+        super().__init__(turns)
+        self._connection = connection
+        self.transport: asyncio.Transport | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientSocket of {self._connection!r}>"
+
+    @property
+    def may_read(self) -> bool:
+        """Whether flow control lets it read on after its turn."""
+        connection = self._connection
+        return not (connection.is_reading_paused or connection.is_buffer_paused or connection.is_full)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client, at their turn."""
+        self._connection.data_received(data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self.transport = cast(asyncio.Transport, transport)
+        self._connection.connection_made(transport)
+
+    def eof_received(self) -> None:
+        """The client has ended its sending half."""
+        self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self.transport, self.held = None, b""
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The send buffer is full."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The send buffer has room again."""
+        self._connection.resume_writing()

@@ -31,8 +31,7 @@ from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.native_routes import REQUEST_ID, STARTED, NativeRoutes, from_http
-from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from aiohttp.http import RawRequestMessage
 from tentaculo.server.buffered_request import BufferedRequest, RepeatedHead
 from tentaculo.server.request_receiver import RequestReceiver
 
-MAX_LATER = 64 * 1024
+MAX_LATER = 8 * 1024
 """Bytes that a client may send on while it waits for its answer, before it is no longer read."""
 
 
@@ -137,6 +137,11 @@ class FastPathConnection(RequestReceiver):
         self._later += data
         if len(self._later) > MAX_LATER and self.transport is not None:
             self.transport.pause_reading()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client has sent enough behind the request that is being served."""
+        return len(self._later) > MAX_LATER
 
     @property
     def is_busy(self) -> bool:

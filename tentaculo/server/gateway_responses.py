@@ -17,7 +17,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse, response_bytes
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import templating
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.request_log import RequestRecord
 
 PROBLEM_JSON = "application/problem+json"
 HTML = "text/html; charset=utf-8"

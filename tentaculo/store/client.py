@@ -19,7 +19,7 @@ from tentaculo.store import events, history
 from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable, describe
 from tentaculo.store.events import Query
-from tentaculo.store.history_rollup import Retention, RollUpRequest
+from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
 
@@ -64,7 +64,7 @@ class StoreClient:
             self._inbox.close()
 
     def __repr__(self) -> str:
-        return f"<Recorder: {self.problem or 'well'}, {self._inbox!r}, {self.dropped} dropped>"
+        return f"<StoreClient: {self.problem or 'well'}, {self._inbox!r}, {self.dropped} dropped>"
 
     @property
     def problem(self) -> str | None:

@@ -29,8 +29,7 @@ from tentaculo.config.database_url import sqlite_file, with_driver
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
 from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable, describe
-from tentaculo.store.history import HistoryRow, add_history
-from tentaculo.store.history_rollup import RollUpRequest, roll_up_history
+from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
 T = TypeVar("T")

@@ -11,8 +11,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from tentaculo.model.event import Event
-from tentaculo.store.sql_values import naive_utc, storable
-from tentaculo.store.tables import events
+from tentaculo.store.tables import events, naive_utc, storable
 
 EventRow = Mapping[str, Any]
 Query = Callable[[Connection], Any]

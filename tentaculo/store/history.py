@@ -1,17 +1,46 @@
-"""History in the database: what was met is added to the minute's row, and read back at any of the three spans.
+"""History in the database: minutes are added to, hours and days are computed from them, and old rows are deleted.
 
-Nothing here waits for the roll-up (`upkeep`): what has not been computed yet is made of the finer rows as it is read.
+Reading does not wait for the roll-up: what has not been computed yet is made of the finer rows as it is read. Every
+part of the roll-up may be cut off, or done twice, without harm. A row is always computed from all the rows below it,
+never added to. The rows that need it are found in the database itself: those that count less than the rows below
+them. Rows below only ever gain, and are deleted long after they are counted, so a row that counts more is right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally
-from tentaculo.store.tables import history
+from tentaculo.model.history import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Histogram,
+    HistorySummary,
+    Period,
+    Tally,
+    Uptime,
+    availability,
+)
+from tentaculo.store.tables import dialect_module, history
 
 HistoryRow = Mapping[str, Any]
 
@@ -35,6 +64,8 @@ def history_row(period: Period) -> HistoryRow:
         "requests_ok": requests.ok,
         "requests_failed": requests.failed,
         "requests_latency": requests.latency.encode(),
+        "available_ms": None if period.uptime is None else period.uptime.available,
+        "unavailable_ms": None if period.uptime is None else period.uptime.unavailable,
     }
 
 
@@ -129,23 +160,33 @@ def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict
         known.setdefault(part.service, []).append(part)
     past = {}
     for service, parts in known.items():
-        quarter = Tally(sum(part.probes.ok for part in parts), sum(part.probes.failed for part in parts))
         hours = tuple(part for part in parts if part.span == HOUR and part.start >= day)
-        past[service] = HistorySummary(hours, quarter, min(part.start for part in parts))
+        past[service] = HistorySummary(hours, availability(parts), min(part.start for part in parts))
     return past
 
 
 def _sums(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> list[Period]:
-    """What probes met in the rows of one span, a period for each service that begins with its first row."""
+    """The sums of the rows of one span: for each service one period of the rows with time, one of those without.
+
+    A period spans as many seconds as its rows, and begins with the first of them.
+    """
     c = history.c
+    has_time = c.available_ms.is_not(None)
+    summed = (c.probes_ok, c.probes_failed, c.available_ms, c.unavailable_ms)
     query = (
-        select(c.service, func.min(c.start), func.sum(c.probes_ok), func.sum(c.probes_failed))
+        select(c.service, func.min(c.start), func.count(), *(func.sum(column) for column in summed))
         .where(c.span == span, c.start >= since, c.start < until, c.service.in_(services))
-        .group_by(c.service)
+        .group_by(c.service, has_time)
     )
     return [
-        Period(service, span, start, Tally(_count(int(ok)), _count(int(failed))))
-        for service, start, ok, failed in connection.execute(query)
+        Period(
+            service,
+            span * rows,
+            start,
+            Tally(_count(int(ok)), _count(int(failed))),
+            uptime=None if available is None else Uptime(_count(int(available)), _count(int(unavailable or 0))),
+        )
+        for service, start, rows, ok, failed, available, unavailable in connection.execute(query)
     ]
 
 
@@ -156,6 +197,7 @@ def _period(row: RowMapping | HistoryRow) -> Period:
         row["start"],
         Tally(_count(row["probes_ok"]), _count(row["probes_failed"]), _histogram(row["probes_latency"])),
         Tally(_count(row["requests_ok"]), _count(row["requests_failed"]), _histogram(row["requests_latency"])),
+        _uptime(row),
     )
 
 
@@ -164,6 +206,12 @@ def _period(row: RowMapping | HistoryRow) -> Period:
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value <= _MOST else 0
+
+
+def _uptime(row: RowMapping | HistoryRow) -> Uptime | None:
+    """The time of a row; None where an older version wrote it."""
+    available, unavailable = row["available_ms"], row["unavailable_ms"]
+    return None if available is None else Uptime(_count(available), _count(unavailable))
 
 
 def _histogram(encoded: object) -> Histogram:
@@ -175,3 +223,119 @@ def _histogram(encoded: object) -> Histogram:
 
 def _key(period: Period) -> tuple[str, int, int]:
     return (period.service, period.span, period.start)
+
+
+ROLL_UP = 16
+"""Rows computed in one transaction."""
+SWEEP = 500
+"""Rows deleted in one transaction, and the rest of the last one's minute."""
+_LATELY = 3
+"""How many ended hours, and days, are looked at unless all are."""
+
+Transaction = Callable[[], AbstractContextManager[Connection]]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many seconds the rows of each span are kept."""
+
+    minutes: int
+    hours: int
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollUpRequest:
+    """One request to bring history up to date."""
+
+    now: int
+    """Seconds since 1970."""
+    kept: Retention | None
+    """What is older goes; None deletes nothing, while the clock may be wrong."""
+
+
+def roll_up_history(transaction: Transaction, tending: RollUpRequest, *, thorough: bool) -> Iterator[None]:
+    """Do what `tending` asks, in short transactions; between two of them it yields, so that others come in.
+
+    `thorough` looks at everything that is stored instead of the last few hours and days.
+    """
+    for span in (HOUR, DAY):
+        until = tending.now - tending.now % span
+        with transaction() as connection:
+            stale = find_stale(connection, span, 0 if thorough else until - _LATELY * span, until)
+        yield
+        for at in range(0, len(stale), ROLL_UP):
+            with transaction() as connection:
+                for service, start in stale[at : at + ROLL_UP]:
+                    roll_up(connection, service, span, start)
+            yield
+    if tending.kept is not None:
+        yield from _sweep(transaction, tending.now, tending.kept)
+
+
+def find_stale(connection: Connection, span: int, since: int, until: int) -> list[tuple[str, int]]:
+    """Service and start of the rows of `span` that lack something of the rows below, or are not there yet.
+
+    Both bounds are multiples of `span`: what is under way is left alone.
+    """
+    parts, whole = history.alias("parts"), history.alias("whole")
+    # From the subtraction alone PostgreSQL could not tell that the two expressions are one, were `span` a parameter.
+    begin = (parts.c.start - parts.c.start % span).label("begin")
+    below = (
+        select(parts.c.service, begin, func.sum(_met(parts.c)).label("met"))
+        .where(parts.c.span == BELOW[span], parts.c.start >= since, parts.c.start < until)
+        .group_by(parts.c.service, "begin")
+        .subquery("below")
+    )
+    query = (
+        select(below.c.service, below.c.begin)
+        .select_from(
+            below.outerjoin(
+                whole,
+                (whole.c.service == below.c.service) & (whole.c.span == span) & (whole.c.start == below.c.begin),
+            )
+        )
+        .where(or_(whole.c.service.is_(None), _met(whole.c) < below.c.met))
+        .order_by(below.c.begin, below.c.service)
+    )
+    return [(service, start) for service, start in connection.execute(query)]
+
+
+def roll_up(connection: Connection, service: str, span: int, start: int) -> None:
+    """Compute one row from those below it, in place of what may be there."""
+    parts = rows_of(connection, BELOW[span], start, start + span, [service])
+    row = history_row(merged(service, span, start, parts))
+    statement = dialect_module(connection).insert(history)
+    replaced = {name: statement.excluded[name] for name in row if name not in history.primary_key.columns}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=list(history.primary_key.columns), set_=replaced), row
+    )
+
+
+def _sweep(transaction: Transaction, now: int, kept: Retention) -> Iterator[None]:
+    # By whole spans of the rows above, so that what is computed again from what is left is never a part of it.
+    for span, seconds, above in ((MINUTE, kept.minutes, HOUR), (HOUR, kept.hours, DAY), (DAY, kept.days, DAY)):
+        limit = now - seconds
+        limit -= limit % above
+        is_done = False
+        while not is_done:
+            with transaction() as connection:
+                is_done = _delete_oldest(connection, span, limit)
+            yield
+
+
+def _delete_oldest(connection: Connection, span: int, limit: int) -> bool:
+    """Delete the oldest `SWEEP` rows that begin before `limit`; whether none is left."""
+    c = history.c
+    old = (c.span == span) & (c.start < limit)
+    last = connection.scalar(select(c.start).where(old).order_by(c.start).offset(SWEEP - 1).limit(1))
+    connection.execute(delete(history).where(old if last is None else old & (c.start <= last)))
+    return last is None
+
+
+def _met(c: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[int]:
+    """Everything that a row counts. Time is part of it: a minute may have time and no probe."""
+    counts = (c.probes_ok, c.probes_failed, c.requests_ok, c.requests_failed)
+    times = (func.coalesce(c.available_ms, 0), func.coalesce(c.unavailable_ms, 0))
+    everything: ColumnElement[int] = sum((*counts, *times), literal(0))
+    return everything

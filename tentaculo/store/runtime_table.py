@@ -20,7 +20,7 @@ from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.health import Health, ServiceView, words_of
 from tentaculo.store import tables
 from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable
-from tentaculo.store.sql_values import dialect_module, naive_utc, storable
+from tentaculo.store.tables import dialect_module, naive_utc, storable
 
 KEY = "service_name"
 # What the configuration knows of a service, and what only a probe can find out.

@@ -1,17 +1,22 @@
-"""The tables the gateway reads and writes. Frozen history lives in the migrations; this is how they stand today.
+"""The tables that the gateway reads and writes, and the form in which they hold values.
 
-`services` is another product's table where one exists already: a migration then only adds the columns it lacks, and
-its own types, defaults and further columns stay as they were found (CONTRACT of the fleet, three known shapes). All
-times are naive UTC, since the fleet's own readers expect `YYYY-MM-DD HH:MM:SS.ffffff`; history alone, which only the
-gateway reads, counts the seconds since 1970.
+The migrations keep the history of the schema; this is its present state. `services` is another product's table where
+one exists already: a migration then only adds the columns that it lacks, and its own types, defaults and further
+columns stay as they were found. All times are naive UTC, since the fleet's own readers expect
+`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, which no other program reads, counts the seconds since 1970.
 """
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Float,
     Index,
@@ -76,6 +81,9 @@ history = Table(
     Column("requests_ok", BigInteger, nullable=False),
     Column("requests_failed", BigInteger, nullable=False),
     Column("requests_latency", LargeBinary, nullable=False),
+    # Milliseconds in which the service was up or degraded, and in which it was down. NULL in rows of older versions.
+    Column("available_ms", BigInteger),
+    Column("unavailable_ms", BigInteger),
     Index("ix_tentaculo_history_span_start", "span", "start"),
     sqlite_with_rowid=False,
 )
@@ -99,6 +107,8 @@ incidents = Table(
     Column("told", String(16), nullable=False),
     Column("told_at", DateTime),
     Column("told_services", Integer, nullable=False),
+    # JSON: what each channel has delivered of it. NULL in rows of older versions.
+    Column("notified", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -127,6 +137,30 @@ maintenance = Table(
     Index("ix_tentaculo_maintenance_ends_at", "ends_at"),
 )
 
+# One row for each change of the state of a service, or of one of its endpoints.
+state_changes = Table(
+    "tentaculo_state_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("service", Text, nullable=False),
+    # `host:port`, empty for the service itself.
+    Column("endpoint", Text, nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("after", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", DateTime, nullable=False),
+    Index("ix_tentaculo_state_changes_service", "service", "endpoint", "id"),
+)
+
+# The last heartbeat of each service. The row of the gateway itself says when it was last running.
+heartbeats = Table(
+    "tentaculo_heartbeats",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("received_at", DateTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
 schema_notes = Table(
     "tentaculo_schema_notes",
     metadata,
@@ -136,3 +170,23 @@ schema_notes = Table(
     # The column that the revision added to a table it found; NULL where it made the whole table.
     Column("column_name", String(128)),
 )
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """`moment` as the database keeps it: UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def storable(text: str) -> str:
+    """`text` without what a database refuses: NUL (PostgreSQL) and lone surrogates (both)."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def dialect_module(connection: Connection) -> Any:
+    """The dialect's own module, which has the INSERT that knows ON CONFLICT. Only the one in use: each is megabytes."""
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+
+
+def aware_utc(moment: datetime) -> datetime:
+    """The moment as UTC, of one read from the database, where it has no zone."""
+    return moment.replace(tzinfo=UTC)

@@ -11,8 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from tentaculo.model.health import ServiceView
 from tentaculo.store.events import EventRow, Query
-from tentaculo.store.history import HistoryRow
-from tentaculo.store.history_rollup import RollUpRequest
+from tentaculo.store.history import HistoryRow, RollUpRequest
 
 T = TypeVar("T")
 

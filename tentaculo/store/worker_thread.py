@@ -14,8 +14,7 @@ from tentaculo.model.health import ServiceView
 from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable, describe, is_data_error
 from tentaculo.store.events import EventRow
-from tentaculo.store.history import HistoryRow
-from tentaculo.store.history_rollup import RollUpRequest
+from tentaculo.store.history import HistoryRow, RollUpRequest
 from tentaculo.store.work_queue import PendingWork, Work, WorkQueue
 
 log = structlog.get_logger(__name__)

@@ -13,8 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tentaculo.config.schema import LogSettings
-from tentaculo.telemetry.line_writer import LineWriter
-from tentaculo.telemetry.logging import MAX_TARGET, escape, is_console, json_line
+from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_console, json_line
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import assert_never
 
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult
-from tentaculo.model.history import HOUR, MINUTE, Period, Tally
+from tentaculo.model.history import HOUR, MINUTE, Period, Tally, Uptime
 
 _STEADY = float(HOUR)
 """Seconds that the clock must have gone evenly before anything is deleted for its age."""
 _JUMP = float(MINUTE)
 """Seconds that the time of day may stray from the monotonic clock between two looks before it counts as set."""
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the clock."""
+_PAUSE = 5.0
+"""Seconds between two looks that count as a pause of the gateway itself: the state of every service is unknown then."""
 
 TakeTallies = Callable[[], Mapping[str, Tally]]
 
@@ -48,6 +54,10 @@ class HistoryCollector:
         self._probes: dict[str, Tally] = {}
         self._answers: dict[str, dict[Endpoint, bool]] = {}
         self._counted: dict[Endpoint, float] = {}
+        self._states: dict[str, tuple[Health, float]] = {}
+        self._uptimes: dict[str, Uptime] = {}
+        self._looked = clock()
+        self._paused = 0.0
         self._minute = int(now()) // MINUTE
         self._tended: int | None = None
         self._offset = now() - clock()
@@ -87,8 +97,18 @@ class HistoryCollector:
         if result.health.is_healthy and result.latency_ms is not None:
             tally.latency.add(result.latency_ms / 1000)
 
+    def note_health(self, service: str, health: Health, ago: float = 0.0) -> None:
+        """Record that a service has been in the state `health` since `ago` seconds before now."""
+        now = self._running_time()
+        if (known := self._states.get(service)) is None:
+            self._states[service] = health, now
+            return
+        self._states[service] = health, max(known[1], now - ago)
+        self._add_time(service, known, self._states[service][1])
+
     def turn(self) -> None:
         """Hand the minute on if it is over, and tell of an hour that begins."""
+        self._running_time()
         now = int(self._now())
         if now // MINUTE != self._minute:
             self.flush()
@@ -106,6 +126,13 @@ class HistoryCollector:
         self._probes = {}
         for service, tally in self._drain().items():
             periods.setdefault(service, Period(service, MINUTE, start)).requests = tally
+        now = self._running_time()
+        for service, known in self._states.items():
+            self._add_time(service, known, now)
+            self._states[service] = known[0], now
+            uptime = self._uptimes.pop(service, Uptime())
+            if uptime.available or uptime.unavailable or service in periods:
+                periods.setdefault(service, Period(service, MINUTE, start)).uptime = uptime
         if periods:
             self._record(list(periods.values()))
 
@@ -113,8 +140,29 @@ class HistoryCollector:
         """Turn at the end of each minute until cancelled; what is left then takes a `flush`."""
         while True:
             self.turn()
-            # At most a minute, so that a clock that is set is noticed soon.
-            await asyncio.sleep(MINUTE - self._now() % MINUTE)
+            await asyncio.sleep(min(_LOOK_EVERY, MINUTE - self._now() % MINUTE))
+
+    def _running_time(self) -> float:
+        """Seconds on the monotonic clock in which the gateway ran. Its own pauses do not count."""
+        now = self._clock()
+        if now - self._looked > _PAUSE:
+            self._paused += now - self._looked
+        self._looked = now
+        return now - self._paused
+
+    def _add_time(self, service: str, known: tuple[Health, float], until: float) -> None:
+        """Add the time from the moment in `known` to `until` in the state that `known` has."""
+        health, since = known
+        milliseconds = round((until - since) * 1000)
+        match health:
+            case Health.UP | Health.DEGRADED:
+                self._uptimes.setdefault(service, Uptime()).available += milliseconds
+            case Health.DOWN:
+                self._uptimes.setdefault(service, Uptime()).unavailable += milliseconds
+            case Health.UNKNOWN | Health.MAINTENANCE | Health.OFF:
+                pass
+            case _:
+                assert_never(health)
 
     def _is_steady(self) -> bool:
         """Whether the clock has not been set for an hour: on a wrong one everything would seem too old."""

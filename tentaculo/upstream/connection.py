@@ -13,8 +13,9 @@ from enum import Enum
 from typing import cast
 
 from tentaculo.model.failure import Failure
-from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
+from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import keep_alive, limit_stall, tcp, unread
+from tentaculo.net.turns import TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
@@ -87,28 +88,28 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(TurnReader):
     """A connection that carries one exchange after the other.
 
-    Use: `begin`, `write` (and `drain`), `response` for each head, then `take` and `more` for the body until the
-    `answer` is whole; then `rest` for the next exchange, or `abort`.
+    Use: `begin`, then `write_whole`, or `write` and `drain`. At each progress look at `answer` and `error`, and `take`
+    what has arrived of the body, until the `answer` is whole; then `rest` for the next exchange, or `abort`.
     """
 
     __slots__ = (
         "_buffer",
         "_buffered",
         "_deadline",
-        "_error",
         "_loop",
         "_on_idle_lost",
         "_reading",
         "_room",
         "_state",
         "_timed_out",
-        "_waiter",
         "address",
         "answer",
+        "error",
         "idle_since",
+        "is_bound",
         "is_request_whole",
         "on_progress",
         "transport",
@@ -118,6 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        turns: TurnScheduler,
         max_head: int,
         heads: ResponseHeadCache,
         address: str,
@@ -127,6 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
 
         `address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it.
         """
+        super().__init__(turns)
         self._loop = loop
         self._on_idle_lost = on_idle_lost
         self.address = address
@@ -135,14 +138,16 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.is_request_whole = True
         """Whether the whole request has been written; an answer may come earlier."""
+        self.is_bound = False
+        """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
         self.on_progress: Callable[[], None] | None = None
-        """Called, where nobody waits in a task, each time more of the answer is there or the exchange has failed."""
+        """Called each time more of the response has arrived or the exchange has failed."""
         self._state = _State.IDLE
         self._buffer: list[bytes] = []
         self._buffered = 0
-        self._error: UpstreamError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self.error: UpstreamError | None = None
+        """Why the exchange has ended without its whole response."""
         self._room = WriteGate(loop)
         self._reading = True
         self._deadline = Deadline(loop, self._on_deadline)
@@ -153,54 +158,59 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- the exchange ------------------------------------------------------------------------------------------
 
-    def begin(self, method: str) -> None:
-        """Start an exchange; the caller writes its head next."""
+    def begin(self, method: str, on_progress: Callable[[], None]) -> None:
+        """Start an exchange; the caller writes its head next.
+
+        `on_progress` is called each time more of the response has arrived or the exchange has failed. Raises
+        `UpstreamError` if the connection was lost before.
+        """
+        if self.transport is None:
+            raise UpstreamError(Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True)
         self._state = _State.BUSY
         self.answer.again(method)
         self.is_request_whole = False
         self.uses += 1
+        self.on_progress = on_progress
+
+    def write_whole(self, data: bytes, seconds: float) -> None:
+        """Send the whole request; the response must begin within `seconds`."""
+        self.write(data)
+        self.is_request_whole = True
+        self.limit(seconds, Failure.FIRST_BYTE_TIMEOUT)
 
     def write(self, data: bytes) -> None:
-        """Send bytes. After a loss they are dropped: the exchange ends by `response` or `more`."""
+        """Send bytes. After a loss they are dropped; `error` says why."""
         if self.transport is not None:
             self.transport.write(data)
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises `UpstreamError` if the connection is lost."""
         await self._room.wait()
-        if self._error is not None:
-            raise self._error.copy()
+        if self.error is not None:
+            raise self.error.copy()
 
     @property
     def is_writable(self) -> bool:
         """Whether the send buffer has room."""
         return self._room.is_there
 
-    async def response(self) -> Head | None:
-        """The next interim (1xx) head, or None when the final one stands in `answer`. Raises `UpstreamError`."""
-        answer = self.answer
-        while True:
-            if answer.interim:
-                return answer.interim.pop(0)
-            if answer.head is not None:
-                return None
-            await self._wait()
+    @property
+    def has_data(self) -> bool:
+        """Whether some of the body has arrived since the last `take`."""
+        return bool(self._buffer)
 
-    def take(self) -> list[bytes]:
+    def take(self) -> bytes:
         """What has arrived of the body since the last call."""
         pieces = self._buffer
         self._buffer = []
         self._buffered = 0
-        return pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def more(self) -> None:
-        """Wait for body bytes or the body's end, and resume reading. Raises `UpstreamError` when cut."""
-        if self._buffer or self.answer.is_whole:
-            return
+    def resume(self) -> None:
+        """Read on after the buffer was full."""
         if not self._reading and self.transport is not None:
             self._reading = True
             self.transport.resume_reading()
-        await self._wait()
 
     def limit(self, seconds: float, failure: Failure) -> None:
         """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit."""
@@ -212,18 +222,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._deadline.lift()
 
     def fail(self, error: UpstreamError) -> None:
-        """End the exchange. A caller that waits for the response gets `error`, unless the response is complete."""
+        """End the exchange. Nothing happens if the response is complete."""
         if self._state is not _State.BUSY or self.answer.is_whole:
             return
-        self._error = error.copy()
+        self.error = error.copy()
         self.abort()
-        self._wake()
+        self._progress()
         self._room.begin()
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the exchange has ended without its whole answer; `response` and `more` raise why."""
-        return self._error is not None
 
     @property
     def is_open(self) -> bool:
@@ -236,7 +241,8 @@ class UpstreamConnection(asyncio.Protocol):
 
         Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
         """
-        return self.is_request_whole and self.answer.leaves_connection and self.is_open and not self._buffer
+        is_at_end = self.answer.leaves_connection and not self._buffer and not self.held
+        return self.is_request_whole and is_at_end and self.is_open
 
     def rest(self) -> None:
         """The exchange is over and the connection waits for the next one."""
@@ -268,7 +274,8 @@ class UpstreamConnection(asyncio.Protocol):
             limit_stall(sock, stall)
         self._state = _State.TUNNEL
         self.unlimited()
-        return self.transport, self.answer.beyond
+        held, self.held = self.held, b""
+        return self.transport, self.answer.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -278,8 +285,13 @@ class UpstreamConnection(asyncio.Protocol):
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the upstream."""
+    @property
+    def may_read(self) -> bool:
+        """Whether flow control lets it read on after its turn."""
+        return self._reading
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the upstream, at their turn."""
         state = self._state
         if state is _State.BUSY:
             self._read(data)
@@ -298,6 +310,7 @@ class UpstreamConnection(asyncio.Protocol):
         if state is _State.IDLE:
             self._on_idle_lost(self)
         elif state is _State.BUSY:
+            self.release()
             if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
                 self._read(left)
             self._end(exc)
@@ -330,7 +343,7 @@ class UpstreamConnection(asyncio.Protocol):
             if is_full and self._reading and self.transport is not None:
                 self._reading = False
                 self.transport.pause_reading()
-        self._wake()
+        self._progress()
 
     def _end(self, exc: Exception | None) -> None:
         answer = self.answer
@@ -347,25 +360,11 @@ class UpstreamConnection(asyncio.Protocol):
         except Http1Error as error:
             self.fail(UpstreamError(Failure.BODY_CUT if answer.head else Failure.BAD_RESPONSE, str(error)))
         else:
-            self._wake()
+            self._progress()
 
-    async def _wait(self) -> None:
-        if self._error is not None:
-            raise self._error.copy()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-        # What arrived before a cut is handed on first; the next call raises.
-        if self._error is not None and not self._buffer:
-            raise self._error.copy()
-
-    def _wake(self) -> None:
+    def _progress(self) -> None:
         if self.on_progress is not None:
             self.on_progress()
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def _on_deadline(self) -> None:
         self.fail(UpstreamError(self._timed_out, "the service sent nothing in time"))

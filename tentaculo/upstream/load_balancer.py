@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from tentaculo.model.endpoint import BreakerState, Outcome
+from tentaculo.net.inbound_request import ClientConnection
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
+from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.outlier_detection import OutlierDetector
 from tentaculo.upstream.pool import Pool
 
@@ -47,12 +49,12 @@ class EndpointState:
 class Lease:
     """One request's place at an endpoint. `release` it once, in any case."""
 
-    __slots__ = ("_balancer", "_is_counted", "_ticket", "endpoint")
+    __slots__ = ("_is_counted", "_ticket", "balancer", "endpoint")
 
     def __init__(self, balancer: LoadBalancer, endpoint: EndpointState, ticket: int) -> None:
         """`ticket` is what the circuit breaker gave for this request."""
         self.endpoint = endpoint
-        self._balancer = balancer
+        self.balancer = balancer
         self._ticket = ticket
         self._is_counted = True
         # Counted before anything is waited for: until then the next request would be let through as well.
@@ -66,8 +68,8 @@ class Lease:
         if self._is_counted:
             self._is_counted = False
             self.endpoint.in_flight -= 1
-            if self._balancer.has_queue:
-                self._balancer.wake_next()
+            if self.balancer.has_queue:
+                self.balancer.wake_next()
 
     def release(self, outcome: Outcome, reason: str = "") -> None:
         """End the request and report its outcome to the circuit breaker and the outlier detector.
@@ -133,6 +135,10 @@ class LoadBalancer:
         # The second look is for when a breaker refuses, or none is preferred.
         return (best and self._take(best)) or self._try_each(tried)
 
+    def acquire_at(self, endpoint: EndpointState) -> Lease | None:
+        """A place at `endpoint` and at no other."""
+        return None if endpoint.is_full else self._take(endpoint)
+
     def _try_each(self, tried: Sequence[EndpointState]) -> Lease | None:
         """By all rules, until a breaker lets the request through."""
         for endpoint in sorted(self.endpoints, key=_rank):
@@ -194,3 +200,50 @@ class LoadBalancer:
 
 def _rank(endpoint: EndpointState) -> tuple[bool, int, int]:
     return not endpoint.outliers.is_preferred, endpoint.in_flight, endpoint.last_chosen
+
+
+class BoundConnections:
+    """Idle upstream connections that belong to one client connection, at most one for each service.
+
+    NTLM and Negotiate authenticate a connection: the service takes each later request on it for the same user's
+    (RFC 4559 section 6). So such a connection is never given to another client, and ends with the client's.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: dict[LoadBalancer, tuple[EndpointState, UpstreamConnection]] = {}
+
+    def __repr__(self) -> str:
+        return f"<BoundConnections: {len(self._kept)}>"
+
+    def acquire(self, balancer: LoadBalancer) -> Lease | None:
+        """A place at the endpoint that the kept connection leads to; None where none is kept, or it can take none."""
+        kept = self._kept.get(balancer)
+        return balancer.acquire_at(kept[0]) if kept is not None and kept[1].is_open else None
+
+    def take(self, lease: Lease) -> UpstreamConnection | None:
+        """The kept connection if it leads to the endpoint of `lease` and is open; it is closed if not."""
+        endpoint, connection = self._kept.pop(lease.balancer, (None, None))
+        if connection is None:
+            return None
+        if endpoint is lease.endpoint and connection.is_open:
+            return connection
+        connection.abort()
+        return None
+
+    @classmethod
+    def keep(cls, client: ClientConnection, lease: Lease, connection: UpstreamConnection) -> None:
+        """Keep `connection` for the next request of `client` if it is whole and the client is there, else close it."""
+        if client.transport is None or not connection.is_reusable:
+            connection.abort()
+            return
+        connection.rest()
+        if type(client.bound) is not cls:
+            client.bound = cls()
+        client.bound._kept[lease.balancer] = lease.endpoint, connection
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._kept:
+            self._kept.popitem()[1][1].abort()

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
+from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.response_reader import ResponseHeadCache
@@ -41,15 +42,25 @@ class Pool:
     """
 
     def __init__(
-        self, upstream: Endpoint, limits: LimitSettings, *, tls: ssl.SSLContext | None = None, look_up: LookUp = look_up
+        self,
+        upstream: Endpoint,
+        limits: LimitSettings,
+        *,
+        tls: ssl.SSLContext | None = None,
+        look_up: LookUp = look_up,
+        turns: TurnScheduler | None = None,
     ) -> None:
-        """`tls` is needed for an upstream with https; without one the system's trust store is used."""
+        """`tls` is for an upstream with https, by default the trust store of the system.
+
+        `turns` is shared by all connections of the gateway, by default by those of this pool.
+        """
         self.upstream = upstream
         self._limits = limits
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
         self._look_up = look_up
+        self._turns = turns or TurnScheduler()
         self._addresses: list[str] = []
         self._resolved_at = float("-inf")
         self._is_literal = _is_address(upstream.host)
@@ -113,7 +124,7 @@ class Pool:
 
     async def _open(self, address: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        connection = UpstreamConnection(loop, self._limits.headers, self._heads, address, self._forget)
+        connection = UpstreamConnection(loop, self._turns, self._limits.headers, self._heads, address, self._forget)
         try:
             await loop.create_connection(
                 lambda: connection,

@@ -1,17 +1,83 @@
-"""The past of a service: as JSON at `/vx11/history/<service>`, and as a row of the status page."""
+"""The history of a service: as JSON at `/vx11/history/<service>`, and as a row and a chart of the status page."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
-from tentaculo.model.text import format_time
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, availability
+from tentaculo.model.text import format_time, printable
+from tentaculo.server.native_routes import json_response
+from tentaculo.web import wording
+
+WIDTH, HEIGHT = 240, 36
+_HOURS = 24
+_STEP, _BAR = WIDTH // _HOURS, WIDTH // _HOURS - 2
+_LEAST = 3
+"""How high the lowest bar is: an hour in which something was met must not look like one in which nothing was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Two paths on a canvas of `WIDTH` by `HEIGHT`, and what they show in words."""
+
+    bars: str
+    """Latency by the hour, growing from below."""
+    faults: str
+    """The part that failed, hanging from above: told apart by place, not by colour alone."""
+    text: str
+
+
+def day_chart(hours: Mapping[int, Period], last: int, latency: Callable[[Period], Tally]) -> Chart:
+    """The 24 hours up to that which begins at `last`; `hours` are by their start, `latency` chooses whose is drawn.
+
+    Bars show the 95th percentile, the highest of the day at full height.
+    """
+    starts = [last - (_HOURS - 1 - place) * HOUR for place in range(_HOURS)]
+    found = [hours.get(start) for start in starts]
+    slowest = [latency(hour).latency.percentiles(0.95)[0] if hour else None for hour in found]
+    faults = [_fault(hour) if hour else 0.0 for hour in found]
+    most = max((seconds for seconds in slowest if seconds is not None), default=0.0)
+    bars = (
+        _bar(place, HEIGHT, -max(_LEAST, round(HEIGHT * seconds / most)))
+        for place, seconds in enumerate(slowest)
+        if seconds is not None
+    )
+    hanging = (_bar(place, 0, max(_LEAST, round(HEIGHT * share))) for place, share in enumerate(faults) if share)
+    return Chart("".join(bars), "".join(hanging), _text(starts, slowest, most, faults))
+
+
+def _bar(place: int, base: int, height: int) -> str:
+    return f"M{place * _STEP} {base}v{height}h{_BAR}v{-height}z"
+
+
+def _fault(hour: Period) -> float:
+    """The greater part that failed, of probes or of requests."""
+    return max(1 - share for share in (availability([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
+
+
+def _text(starts: list[int], slowest: list[float | None], most: float, faults: list[float]) -> str:
+    said = []
+    if most:
+        said.append(f"Slowest at {_clock(starts[slowest.index(most)])}: 95 % within {wording.latency(most)}.")
+    failing = [start for start, share in zip(starts, faults, strict=True) if share]
+    if len(failing) == 1:
+        said.append(f"Failures in the hour from {_clock(failing[0])}.")
+    elif failing:
+        said.append(f"Failures in {len(failing)} hours, last in that from {_clock(failing[-1])}.")
+    elif most:
+        said.append("No failures.")
+    return " ".join(said)
+
+
+def _clock(start: int) -> str:
+    return f"{datetime.fromtimestamp(start, UTC):%H:%M} UTC"
+
 
 _MOST = {"hours": 31 * 24, "days": 3660}
 _MINUTES_UP_TO = 3
@@ -34,8 +100,8 @@ def history_shape(service: str, span: int, since: int, now: int, periods: Sequen
         "span_seconds": span,
         "since": _time(since),
         "until": _time(now),
-        **_met(total_of(periods)),
-        "periods": [{"start": _time(period.start), **_met(period)} for period in periods],
+        **_met(total_of(periods), periods),
+        "periods": [{"start": _time(period.start), **_met(period, [period])} for period in periods],
     }
 
 
@@ -49,7 +115,7 @@ def routes(names: Mapping[str, str], query: HistoryQuery, now: Callable[[], date
             since = moment - moment % span - (count - 1) * span
             periods = await query(service, span, since, moment + 1)
             shape = history_shape(service, span, since, moment, periods)
-            return web.Response(body=msgspec.json.encode(shape), content_type="application/json")
+            return json_response(shape)
 
         return show
 
@@ -73,16 +139,26 @@ def _asked(request: web.Request) -> tuple[int, int]:
     return (MINUTE, count * 60) if count <= _MINUTES_UP_TO else (HOUR, count)
 
 
-def _met(period: Period) -> dict[str, Any]:
-    return {"probes": _tally(period.probes), "requests": _tally(period.requests)}
+def _met(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
+    """The counts of `total`, which is the sum of `periods`, and their availability."""
+    available, uptime = availability(periods), total.uptime
+    return {
+        "probes": {
+            **_tally(total.probes, available.share),
+            "availability_by": "time" if available.by_time else "probes",
+            "seconds_available": None if uptime is None else uptime.available / 1000,
+            "seconds_unavailable": None if uptime is None else uptime.unavailable / 1000,
+        },
+        "requests": _tally(total.requests, total.requests.share_ok),
+    }
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
+def _tally(tally: Tally, share: float | None) -> dict[str, Any]:
     found = tally.latency.percentiles(*_PARTS.values())
     return {
         "ok": tally.ok,
         "failed": tally.failed,
-        "availability": tally.share_ok,
+        "availability": share,
         "latency_ms": {
             name: None if seconds is None else float(f"{seconds * 1000:.3g}")
             for name, seconds in zip(_PARTS, found, strict=True)
@@ -117,3 +193,40 @@ def request_tally(period: Period) -> Tally:
 
 def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """The past of one service, ready to be shown."""
+
+    name: str
+    day: str
+    quarter: str
+    since: str
+    """Where less than the 90 days is known: since when it is."""
+    is_counted: bool
+    """Whether a part of the 90 days is known by counts of probes only."""
+    p50: str
+    p95: str
+    of: str
+    """Whose latencies they are."""
+    chart: Chart
+
+
+def history_row(name: str, past: HistorySummary, now: datetime) -> HistoryRow:
+    """`past` in words: the latencies are those of requests, and of probes where there were none."""
+    total = total_of(past.hours)
+    of, latency = ("requests", request_tally) if total.requests.ok else ("probes", probe_tally)
+    p50, p95 = latency(total).latency.percentiles(0.5, 0.95)
+    last = int(now.timestamp()) // HOUR * HOUR
+    return HistoryRow(
+        name=printable(name, 80),
+        day=wording.share(availability(past.hours).share),
+        quarter=wording.share(past.quarter.share),
+        since=known_since(past, now),
+        is_counted=not past.quarter.by_time,
+        p50=wording.latency(p50),
+        p95=wording.latency(p95),
+        of=of,
+        chart=day_chart({hour.start: hour for hour in past.hours}, last, latency),
+    )

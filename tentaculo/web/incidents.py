@@ -11,8 +11,9 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Incident, InvalidInputError, MaintenanceWindow, Note, check_note, check_window
+from tentaculo.server.native_routes import json_response
 from tentaculo.server.request_body import expect_later, read_json_body
-from tentaculo.web.incident_json import incident_shape, note_shape, window_shape
+from tentaculo.web.incident_views import incident_shape, note_shape, window_shape
 
 PAGE, MOST = 50, 200
 """Incidents in one answer: where nothing is asked for, and at most."""
@@ -86,7 +87,7 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
         before = _number("before", query["before"], _MOST_ID) if "before" in query else None
         found = await books.find(limit=limit, before=before, is_open=is_open)
         more = len(found.incidents) == limit
-        return _json(
+        return json_response(
             {
                 "incidents": [incident_shape(one) for one in found.incidents],
                 "next": found.incidents[-1].id if more else None,
@@ -98,7 +99,7 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
         found = await books.get(_id(request))
         if found is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        return _json(incident_shape(*found))
+        return json_response(incident_shape(*found))
 
     async def add_note(request: web.Request) -> web.Response:
         body = await read_json_body(request, NoteBody)
@@ -109,12 +110,12 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
         note = await books.add_note(_id(request), author, text)
         if note is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        return _json(note_shape(note), 201)
+        return json_response(note_shape(note), 201)
 
     async def windows(request: web.Request) -> web.Response:
         found, problem = await books.windows()
         moment = now()
-        return _json({"maintenance": [window_shape(one, moment) for one in found], "problem": problem})
+        return json_response({"maintenance": [window_shape(one, moment) for one in found], "problem": problem})
 
     async def add_window(request: web.Request) -> web.Response:
         body = await read_json_body(request, WindowBody)
@@ -122,7 +123,7 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
             window = check_window(names=names, now=now(), **msgspec.structs.asdict(body))
         except InvalidInputError as error:
             _refuse(error.field, error.words)
-        return _json(window_shape(await books.add_window(window), now()), 201)
+        return json_response(window_shape(await books.add_window(window), now()), 201)
 
     async def end_window(request: web.Request) -> web.Response:
         window = await books.end_window(_id(request, _MOST_WINDOW_ID))
@@ -130,7 +131,7 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
             raise Problem(
                 Failure.NOT_FOUND, "There is no such maintenance, or it is over, or the configuration says it."
             )
-        return _json(window_shape(window, now()))
+        return json_response(window_shape(window, now()))
 
     return [
         web.get("/vx11/incidents", find),
@@ -163,7 +164,3 @@ def _id(request: web.Request, most: int = _MOST_ID) -> int:
     if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) > most:
         raise Problem(Failure.NOT_FOUND)
     return int(value)
-
-
-def _json(shape: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(shape), content_type="application/json")

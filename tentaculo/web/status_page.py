@@ -23,8 +23,8 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
-from tentaculo.web import charts, incident_rows, wording
-from tentaculo.web.history_row import history_row
+from tentaculo.web import incident_views, wording
+from tentaculo.web.history import HEIGHT, WIDTH, history_row
 
 log = structlog.get_logger(__name__)
 
@@ -241,7 +241,7 @@ class StatusPage:
             "past": [history_row(name, past[name], now) for name in shown if past and name in past],
             "untold_pasts": len(services) - len(shown),
             "no_past": "Nothing yet." if past is not None else "It cannot be read now: the database is not available.",
-            "canvas": f"0 0 {charts.WIDTH} {charts.HEIGHT}",
+            "canvas": f"0 0 {WIDTH} {HEIGHT}",
             **self._duty(now),
             "events": [event_row(event, now) for event in events],
             "no_events": no_events,
@@ -251,15 +251,15 @@ class StatusPage:
         }
 
     def _duty(self, now: datetime) -> dict[str, Any]:
-        rows = [incident_rows.incident_row(incident, notes, now) for incident, notes in self._incidents()]
+        rows = [incident_views.incident_row(incident, notes, now) for incident, notes in self._incidents()]
         going_on = [one for one in rows if one.is_open]
         windows = self._windows()
         return {
-            "going_on": going_on[: incident_rows.MOST_OPEN],
-            "more_going_on": len(going_on[incident_rows.MOST_OPEN :]) + self._untold(),
+            "going_on": going_on[: incident_views.MOST_OPEN],
+            "more_going_on": len(going_on[incident_views.MOST_OPEN :]) + self._untold(),
             "over": [one for one in rows if not one.is_open],
-            "windows": [incident_rows.window_row(one, now) for one in windows[: incident_rows.MOST_WINDOWS]],
-            "more_windows": len(windows[incident_rows.MOST_WINDOWS :]),
+            "windows": [incident_views.window_row(one, now) for one in windows[: incident_views.MOST_WINDOWS]],
+            "more_windows": len(windows[incident_views.MOST_WINDOWS :]),
         }
 
     async def _events(self, deadline: float) -> tuple[list[Event], str]:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from tentaculo.model.endpoint import GATEWAY_NAME, BreakerState
 from tentaculo.model.health import Health, ServiceView, words_of
+from tentaculo.server.native_routes import json_response
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
@@ -122,16 +122,16 @@ def routes(
     """
 
     async def health(request: web.Request) -> web.Response:
-        return _json(health_shape())
+        return json_response(health_shape())
 
     async def status(request: web.Request) -> web.Response:
-        return _json(status_shape(snapshot(), port(), now()))
+        return json_response(status_shape(snapshot(), port(), now()))
 
     async def overview(request: web.Request) -> web.Response:
-        return _json(overview_shape(snapshot()))
+        return json_response(overview_shape(snapshot()))
 
     async def breakers(request: web.Request) -> web.Response:
-        return _json(breakers_shape(snapshot(), now()))
+        return json_response(breakers_shape(snapshot(), now()))
 
     return [
         web.get("/health", health),
@@ -139,7 +139,3 @@ def routes(
         web.get("/vx11/overview", overview),
         web.get("/vx11/circuit-breaker/status", breakers),
     ]
-
-
-def _json(shape: dict[str, Any]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(shape), content_type="application/json")

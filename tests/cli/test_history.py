@@ -18,8 +18,7 @@ from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
 from tentaculo.store import tables, worker_thread
-from tentaculo.store.history import add_history, history_row, merged, rows_of
-from tentaculo.store.history_rollup import RollUpRequest, roll_up_history
+from tentaculo.store.history import RollUpRequest, add_history, history_row, merged, roll_up_history, rows_of
 from tentaculo.store.migrate import upgrade
 from tentaculo.telemetry.history import HistoryCollector
 from tests.conftest import TOKEN, Live, living

@@ -1,14 +1,118 @@
+"""The JSON that is accepted, and the schemas of canonical events."""
+
 from __future__ import annotations
 
+import json
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tentaculo.events import json_codec
-from tentaculo.events.schemas import CANONICAL, JsonKind, Nature, canonical_type, validate
+from tentaculo.events.hub import encode_broadcast
+from tentaculo.events.schemas import (
+    CANONICAL,
+    DEPTH,
+    JsonError,
+    JsonKind,
+    Nature,
+    canonical_type,
+    json_size,
+    parse_json,
+    validate,
+)
+from tentaculo.model.event import Event
+
+RECEIVED = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+
+
+def event(payload: dict[str, Any]) -> Event:
+    return Event(7, "madre", "spawn_success", payload, RECEIVED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"{'a':1}",
+        b'{"a":1,}',
+        b"{} {}",
+        b"\xef\xbb\xbf{}",
+        b'{"a":NaN}',
+        b'{"a":Infinity}',
+        b'{"a":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":"\\ud800"}',
+        b'{"a":"\\udc00x"}',
+        b'{"\\ud83d":1}',
+        b'{"a":"\xff"}',
+        b'{"a":"\xed\xa0\x80"}',
+        b'{"a":01}',
+        b'"\x01"',
+        b"[" * 100_000,
+        b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+        b"1" * 100_000,
+    ],
+)
+def test_what_is_not_json_is_refused(text: bytes) -> None:
+    with pytest.raises(JsonError):
+        parse_json(text)
+
+
+def test_depth_is_bounded_exactly() -> None:
+    deepest = b"[" * DEPTH + b"]" * DEPTH
+    parse_json(deepest)
+    parse_json(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH)
+    with pytest.raises(JsonError, match="levels"):
+        parse_json(b"[" + deepest + b"]")
+    with pytest.raises(JsonError, match="levels"):
+        parse_json(b'[1, {"a": ' + deepest + b"}]")
+
+
+def test_large_integers_and_equal_keys_are_harmless() -> None:
+    assert parse_json(b'{"a":1,"a":' + b"9" * 200 + b"}") == {"a": int("9" * 200)}
+
+
+@given(st.binary())
+@example(b'{"a":"\\ud800"}')
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
+    try:
+        value = parse_json(data)
+    except JsonError:
+        return
+    # What was accepted can be written again, and means the same to a lenient reader.
+    assert json.loads(json.dumps(value)) == value == json.loads(data)
+
+
+def test_flat_is_one_object_of_four_keys_and_the_payload() -> None:
+    assert json.loads(encode_broadcast(event({"spawn": "s1", "ttl": 60}))) == {
+        "type": "spawn_success",
+        "source": "madre",
+        "id": 7,
+        "timestamp": 1767323045678,
+        "spawn": "s1",
+        "ttl": 60,
+    }
+
+
+def test_flat_the_gateways_type_source_and_id_win_and_the_payloads_timestamp() -> None:
+    payload = {"type": "x", "source": "y", "id": "z", "timestamp": "yesterday", "metadata": 1}
+    assert json.loads(encode_broadcast(event(payload))) == {
+        "type": "spawn_success",
+        "source": "madre",
+        "id": 7,
+        "timestamp": "yesterday",
+        "metadata": 1,
+    }
+
+
+def test_size_is_of_the_compact_utf8_form() -> None:
+    assert json_size(parse_json(b'{ "a" : "\\u00e9" }')) == len('{"a":"é"}'.encode())
+
 
 GOOD: dict[str, dict[str, Any]] = {
     "system.alert": {"alert_id": "a", "severity": "L1", "message": "m", "timestamp": 1},
@@ -105,9 +209,9 @@ def test_every_fault_is_reported_at_once() -> None:
 
 @pytest.mark.parametrize("type_", GOOD)
 def test_size_is_exact_in_compact_utf8_as_it_came(type_: str) -> None:
-    room = SIZES[type_] - json_codec.size_of({**GOOD[type_], "pad": ""})
+    room = SIZES[type_] - json_size({**GOOD[type_], "pad": ""})
     full = {**GOOD[type_], "pad": "é" * (room // 2) + "x" * (room % 2)}
-    assert json_codec.size_of(full) == SIZES[type_]
+    assert json_size(full) == SIZES[type_]
     assert faulty(type_, full) == {}
     assert set(faulty(type_, {**full, "pad": full["pad"] + "x"})) == {"payload"}
     del full["timestamp"]

@@ -12,8 +12,9 @@ import msgspec
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.loader import load_tables
 from tentaculo.config.schema import Config
-from tentaculo.events import json_codec as events_wire
 from tentaculo.events import schemas
+from tentaculo.events.hub import encode_broadcast
+from tentaculo.events.schemas import JsonError, json_size, parse_json
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.target import is_authority
@@ -24,20 +25,20 @@ from tentaculo.server.gateway_responses import prefers_html, render
 def events(data: bytes) -> None:
     """JSON is taken or refused; what is taken can be judged, sized and handed on."""
     try:
-        value = events_wire.parse(data)
-    except events_wire.JsonError:
+        value = parse_json(data)
+    except JsonError:
         return
     schemas.kind_phrase(value)
     if not isinstance(value, dict):
         return
-    size = events_wire.size_of(value)
+    size = json_size(value)
     assert size <= 6 * len(data) + 32
     for schema in schemas.CANONICAL.values():
         filled, faults = schemas.validate(schema, value, now_ms=1, whole="event")
         assert set(filled) == {*value, "timestamp"}
         assert all(fault.message for fault in faults)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    flat = events_wire.encode_broadcast(Event(1, "test", "a.b", value, now, False, True, {}))
+    flat = encode_broadcast(Event(1, "test", "a.b", value, now, False, True, {}))
     again = msgspec.json.decode(flat)
     assert (again["type"], again["source"], again["id"]) == ("a.b", "test", 1)
     assert b"\n" not in flat

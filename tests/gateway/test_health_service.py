@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
@@ -12,8 +14,11 @@ from tentaculo.gateway.health_service import HealthService
 from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint, Outcome
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.history import Period
 from tentaculo.store.client import StoreClient
+from tentaculo.telemetry.history import HistoryCollector
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
+from tests.support.waits import eventually
 
 
 @pytest.fixture
@@ -39,10 +44,10 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
 
 
 def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
-    recorder = StoreClient("sqlite://")
+    store_client = StoreClient("sqlite://")
     rows: list[tuple[str, Health]] = []
-    fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
-    recorder.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
+    fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), store_client)
+    store_client.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
     fleet.set_maintenance("madre", "a new disk")
     assert rows == [("madre", Health.MAINTENANCE)]
 
@@ -101,8 +106,8 @@ class TestFollowing:
             self.told.append((service, said))
 
     async def test_it_believes_what_the_leader_found_and_keeps_quiet(self) -> None:
-        recorder = StoreClient("sqlite://")
-        fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), recorder)
+        store_client = StoreClient("sqlite://")
+        fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), store_client)
         heard: list[ProbeResult] = []
         fleet.on_probe.append(heard.append)
         fleet.follow(self.Leader())
@@ -115,7 +120,7 @@ class TestFollowing:
         assert [result.health for result in heard] == [Health.DOWN, Health.UP, Health.UP], "the router hears of it"
         assert logs == []
         fleet.history.flush()
-        assert "0 services, 0 rows of history" in repr(recorder)
+        assert "0 services, 0 rows of history" in repr(store_client)
 
     async def test_the_leader_hears_whom_to_probe_and_who_has_called(self, fleet: HealthService) -> None:
         leader = self.Leader()
@@ -125,3 +130,37 @@ class TestFollowing:
         fleet.beat("madre", b"{}")
         (upstream,) = (view.upstream for view in fleet.board.service("madre").upstreams)
         assert leader.told == [upstream, ("madre", b"{}")]
+
+
+async def test_time_before_a_timeout_counts_as_down_since_the_probe_was_sent() -> None:
+    hangs = False
+
+    async def health(_: web.Request) -> web.Response:
+        if hangs:
+            await asyncio.sleep(3600)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    probe = {"interval": 0.05, "recheck": 0.05, "failures": 1, "successes": 1, "timeout": 1.5}
+    url = "http://{}:{}".format(*runner.addresses[0][:2])
+    fleet = HealthService(Config.of({"services": {"madre": {"url": url, "probe": probe}}}), StoreClient("sqlite://"))
+    periods: list[Period] = []
+    fleet.history = HistoryCollector(
+        record=periods.extend,
+        tend=lambda now, may_delete: None,
+        pace=lambda service: 0.0,
+        now=time.time,
+        clock=time.monotonic,
+    )
+    async with fleet.recording(dict), fleet.probing():
+        await eventually(lambda: fleet.board.service("madre").health is Health.UP)
+        hangs = True
+        await eventually(lambda: fleet.board.service("madre").health is Health.DOWN)
+    await runner.cleanup()
+    times = [period.uptime for period in periods if period.uptime is not None]
+    # The timer of the probe started a little after the probe did.
+    assert sum(one.unavailable for one in times) >= 1500

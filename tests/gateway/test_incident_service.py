@@ -26,8 +26,7 @@ from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.security.tokens import hash_token
 from tentaculo.store import migrate
 from tentaculo.store.database import once
-from tentaculo.store.incidents import add_note, find, save
-from tentaculo.store.maintenance import add_window
+from tentaculo.store.incidents import add_note, add_window, find, save
 from tests.conftest import TOKEN
 from tests.support.webhook_receiver import Receiver, receiving
 

@@ -12,7 +12,7 @@ from tentaculo.config.reader import read
 from tentaculo.health.evaluation import SNIPPET, complaints, evaluate, snippet, stated_health
 from tentaculo.health.probe_attempt import ProbeAttempt
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import DegradedKind, Health, ProbeResult
 
 MADRE = Endpoint("madre", "127.0.0.1", 8001)
 NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)
@@ -180,11 +180,28 @@ def test_everything_that_is_missing_is_told_and_the_gravest_counts() -> None:
     assert missing(probe, body=b'{"a": 1}') == [
         (Health.DOWN, "without the text ready"),
         (Health.DEGRADED, "a is 1, not > 1"),
-        (Health.DEGRADED, "slower than 0.001 s"),
     ]
     attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=b'{"a": 1}')
     result = evaluate(Endpoint("madre", "h", 1), [attempt], NOW, "", read(ProbeSettings, probe))
     assert result.health is Health.DOWN
+    assert result.reason.endswith(", but without the text ready; a is 1, not > 1; slower than 0.001 s")
+
+
+@pytest.mark.parametrize(
+    ("body", "probe", "kind"),
+    [
+        (b"", {"slow": 0.001}, DegradedKind.SLOW),
+        (b"", {"slow": 1}, None),
+        (b'{"a": 1}', {"slow": 0.001, "prefer": ["a > 1"]}, None),
+        (b'{"status": "degraded"}', {"slow": 0.001}, None),
+        (b'{"status": "degraded"}', {}, None),
+    ],
+)
+def test_slow_is_its_own_kind_where_nothing_else_is_wrong(
+    body: bytes, probe: dict[str, Any], kind: DegradedKind | None
+) -> None:
+    attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=body)
+    assert evaluate(Endpoint("madre", "h", 1), [attempt], NOW, "", read(ProbeSettings, probe)).kind is kind
 
 
 @given(st.binary(), st.booleans())

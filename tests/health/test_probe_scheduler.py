@@ -16,7 +16,7 @@ from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_scheduler import Probes, ProbeScheduler, ProbeSlots
 from tentaculo.health.prober import Prober
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult, Transition
+from tentaculo.model.health import DegradedKind, Health, ProbeResult, Transition
 from tentaculo.tasks import TaskGroup
 from tests.support.health import Serve, answer, fleet, says
 from tests.support.waits import eventually, free_port
@@ -284,6 +284,29 @@ async def test_a_probe_that_contradicts_is_repeated_soon() -> None:
 
         await eventually(recovered)
         assert len(ears.results) == 6, "two in a row"
+
+
+async def test_every_other_probe_fails(serve: Serve) -> None:
+    """Such a service is degraded, since neither the failures nor the successes in a row are ever enough."""
+    asked = itertools.count(1)
+
+    async def alternate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer() if next(asked) % 2 else answer(b"", "503 Service Unavailable"))
+
+    probe = {"interval": 0.02, "recheck": 0.01, "timeout": 10}
+    config, ears = fleet(madre=quick(await serve(alternate), probe=probe)), Ears()
+    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
+        await eventually(lambda: len(ears.changes) == 2)
+        count = len(ears.results)
+        await eventually(lambda: len(ears.results) >= count + 20)
+        view = board.service("madre")
+    assert ears.flips("madre") == [Health.UP, Health.DEGRADED]
+    assert [change.kind for change in ears.changes] == [None, DegradedKind.FAILING]
+    assert (view.kind, view.reason) == (
+        DegradedKind.FAILING,
+        "5 of its last 10 probes failed: answered 503 at /health",
+    )
 
 
 async def test_many_that_hang_leave_the_others_their_cadence() -> None:

@@ -7,9 +7,9 @@ import pytest
 from tentaculo.config.schema import Config
 from tentaculo.config.services import BreakerSettings
 from tentaculo.health.board import Board
-from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, combine
+from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, aggregate, combine
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint, TrafficView
-from tentaculo.model.health import Health, ProbeResult, Transition
+from tentaculo.model.health import DegradedKind, Health, ProbeResult, Transition
 from tests.support.health import Clock, fleet
 
 LETTERS = {"u": Health.UP, "w": Health.DEGRADED, "d": Health.DOWN, "?": Health.UNKNOWN}
@@ -22,7 +22,7 @@ def take(streak: ConsecutiveThreshold, letters: str) -> str:
     for letter in letters:
         health = LETTERS[letter]
         streak.add(ProbeResult(UPSTREAM, health, f"found {health}", Clock().now()))
-        told += next(one for one, known in LETTERS.items() if known is streak.health)
+        told += "f" if streak.is_failing else next(one for one, known in LETTERS.items() if known is streak.health)
     return told
 
 
@@ -33,7 +33,7 @@ def take(streak: ConsecutiveThreshold, letters: str) -> str:
         ("d", "d"),
         ("w", "w"),
         ("uddd", "uuud"),
-        ("uddudd", "uuuuuu"),
+        ("uddudd", "uuuuff"),
         ("dud", "ddd"),
         ("duu", "ddu"),
         ("dudu", "dddd"),
@@ -108,7 +108,7 @@ def test_few_failures_say_nothing(ok: int, failed: int) -> None:
 
 @pytest.mark.parametrize(("ok", "failed"), [(0, 5), (45, 5), (10, 20)])
 def test_a_health_path_that_says_well_while_requests_fail(ok: int, failed: int) -> None:
-    health, reason, by_traffic = weighed(FOUND_UP, ok, failed)
+    health, reason, by_traffic, _ = weighed(FOUND_UP, ok, failed)
     assert (health, by_traffic) == (Health.DEGRADED, True)
     assert reason == (
         f"{failed} of {ok + failed} requests within 10 s failed, though its probes pass: answered 200 in 4 ms"
@@ -127,14 +127,14 @@ def test_a_breaker_that_is_not_closed_is_enough(state: BreakerState) -> None:
 
 
 def test_a_weak_one_says_both() -> None:
-    health, reason, _ = weighed(WEAK, 0, 9)
+    health, reason, *_ = weighed(WEAK, 0, 9)
     assert health is Health.DEGRADED
     assert reason == "9 of 9 requests within 10 s failed, though its probes pass: calls itself degraded"
 
 
 @pytest.mark.parametrize(("ok", "failed"), [(5, 0), (100, 0), (60, 40)])
 def test_a_health_path_that_fails_while_requests_pass(ok: int, failed: int) -> None:
-    health, reason, by_traffic = weighed(FOUND_DOWN, ok, failed)
+    health, reason, by_traffic, _ = weighed(FOUND_DOWN, ok, failed)
     assert (health, by_traffic) == (Health.DEGRADED, True)
     assert reason == (
         f"{ok} of {ok + failed} requests within 10 s passed, though its probes fail: answered 500 at /health"
@@ -150,6 +150,78 @@ def test_once_requests_have_shown_it_fewer_will_do() -> None:
     assert weighed(FOUND_DOWN, 1, 0, before=BY_TRAFFIC).health is Health.DEGRADED
     assert weighed(FOUND_DOWN, 0, 0, before=BY_TRAFFIC) == FOUND_DOWN
     assert weighed(FOUND_DOWN, 1, 0, before=WEAK) == FOUND_DOWN
+
+
+class TestFailing:
+    """An endpoint of which a part of the probes fails, never enough of them in a row."""
+
+    @pytest.mark.parametrize(
+        ("found", "believed"),
+        [
+            ("ud" * 8, "uuuuuf" + "f" * 10),
+            ("du" * 8, "ddddd" + "f" * 11),
+            ("uud" * 5, "uuuuuuuu" + "f" * 7),
+            ("udd" * 5, "uuuuf" + "f" * 10),
+            ("uuuud" * 6, "u" * 30),
+            ("ududd", "uuuuf"),
+            ("udududddd", "uuuuuffdd"),
+        ],
+    )
+    def test_a_part_of_the_probes(self, found: str, believed: str) -> None:
+        assert take(ConsecutiveThreshold(3, 2), found) == believed
+
+    def test_an_outage_that_is_over_leaves_no_trace(self) -> None:
+        assert take(ConsecutiveThreshold(3, 2), "u" + "ddd" + "uuu" + "d" + "uuu") == "uuudduuuuuu"
+
+    def test_it_ends_when_one_of_the_last_ten_failed(self) -> None:
+        threshold = ConsecutiveThreshold(3, 2)
+        assert take(threshold, "ududud") == "uuuuuf"
+        assert take(threshold, "u" * 10) == "f" * 7 + "uuu"
+        assert take(threshold, "d") == "u"
+
+    def test_higher_thresholds_want_more(self) -> None:
+        assert take(ConsecutiveThreshold(10, 10), "u" + "d" * 9 + "u") == "u" * 11
+        assert take(ConsecutiveThreshold(10, 10), "ud" * 12)[-1] == "f"
+
+    def test_what_the_gateway_could_not_send_says_nothing(self) -> None:
+        assert take(ConsecutiveThreshold(3, 2), "ud?ud?u") == "uuuuuuu"
+
+    def test_what_it_says(self) -> None:
+        threshold = ConsecutiveThreshold(3, 2)
+        take(threshold, "udududu")
+        assert (threshold.health, threshold.kind) == (Health.DEGRADED, DegradedKind.FAILING)
+        assert threshold.reason == "3 of its last 7 probes failed: found down"
+        assert repr(threshold) == "<ConsecutiveThreshold up, 0 worse, 0 better, failing>"
+
+    def test_requests_that_fail_as_well_do_not_hide_it(self) -> None:
+        failing = Finding(Health.DEGRADED, "3 of its last 7 probes failed: found down", kind=DegradedKind.FAILING)
+        found = weighed(failing, 5, 5)
+        assert found.kind is DegradedKind.FAILING
+        assert found.reason == "5 of 10 requests within 10 s failed, and 3 of its last 7 probes failed: found down"
+
+
+FAILING = Finding(Health.DEGRADED, "3 of its last 7 probes failed: found down", kind=DegradedKind.FAILING)
+SLOW = Finding(Health.DEGRADED, "answered 200 in 9 ms, but slower than 0.001 s", kind=DegradedKind.SLOW)
+
+
+@pytest.mark.parametrize(
+    ("findings", "kind"),
+    [
+        ([FAILING], DegradedKind.FAILING),
+        ([FAILING, FAILING], DegradedKind.FAILING),
+        ([FAILING, FOUND_DOWN], DegradedKind.FAILING),
+        ([FAILING, FOUND_UP], None),
+        ([FAILING, WEAK], None),
+        ([SLOW], DegradedKind.SLOW),
+        ([SLOW, FOUND_UP], DegradedKind.SLOW),
+        ([SLOW, FOUND_DOWN], None),
+        ([SLOW, FAILING], None),
+        ([FOUND_UP, FOUND_DOWN], None),
+        ([FOUND_UP], None),
+    ],
+)
+def test_the_kind_of_a_service(findings: list[Finding], kind: DegradedKind | None) -> None:
+    assert aggregate(findings).kind is kind
 
 
 AT_ONCE = {"failures": 1, "successes": 1}

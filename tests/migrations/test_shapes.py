@@ -113,6 +113,8 @@ def test_alembic_check_is_clean_without_other_tables_too(url: str, start: str) -
         ("ALTER TABLE tentaculo_events ADD COLUMN stray INTEGER", "stray"),
         ("DROP INDEX ix_tentaculo_history_span_start", "ix_tentaculo_history_span_start"),
         ("ALTER TABLE tentaculo_incidents DROP COLUMN ending", "ending"),
+        ("ALTER TABLE tentaculo_history DROP COLUMN available_ms", "available_ms"),
+        ("DROP INDEX ix_tentaculo_state_changes_service", "ix_tentaculo_state_changes_service"),
     ],
 )
 def test_alembic_check_sees_what_is_missing(url: str, damage: str, found: str) -> None:
@@ -145,7 +147,9 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
     assert snapshot(url) == before
     with opened(url) as connection:
         noted = [row["column_name"] for row in rows_of(connection, "tentaculo_schema_notes")]
-    assert noted == ["http_code", "latency_ms", "endpoint_ok", "snippet", "checked_at", *[None] * (len(OURS) - 1)]
+    added = ["http_code", "latency_ms", "endpoint_ok", "snippet", "checked_at"]
+    later = ["available_ms", "unavailable_ms", "notified"]
+    assert noted == [*added, *[None] * (len(OURS) - 1), *later]
 
 
 def test_a_table_of_no_known_shape_is_refused_and_left_alone(url: str) -> None:

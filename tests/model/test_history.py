@@ -8,7 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.history import ACCURACY, BUCKETS, LONGEST, SHORTEST, Histogram, bucket, merged
+from tentaculo.model.history import (
+    ACCURACY,
+    BUCKETS,
+    HOUR,
+    LONGEST,
+    MINUTE,
+    SHORTEST,
+    Availability,
+    Histogram,
+    Period,
+    Tally,
+    Uptime,
+    availability,
+    bucket,
+    merged,
+)
 
 SECONDS = st.floats(SHORTEST, LONGEST)
 LATENCIES = st.lists(SECONDS, max_size=60)
@@ -133,3 +148,30 @@ def test_a_merged_percentile_weighs_every_latency_alike() -> None:
 def test_an_empty_one_has_no_percentiles() -> None:
     assert Histogram().percentiles(0.5, 0.99) == [None, None]
     assert repr(of([1.0, 2.0])) == "<Histogram of 2>"
+
+
+def test_availability_is_the_share_of_the_time_that_is_known() -> None:
+    timed = Period("madre", MINUTE, 0, Tally(1, 9), uptime=Uptime(45_000, 15_000))
+    assert availability([timed]) == Availability(0.75)
+    assert availability([timed, Period("madre", HOUR, 0, Tally(9, 1), uptime=Uptime(15_000, 45_000))]).share == 0.5
+    unknown = Period("madre", MINUTE, 60, Tally(0, 0), uptime=Uptime())
+    assert availability([unknown]) == Availability(None)
+    assert availability([unknown, timed]) == Availability(0.75)
+    assert availability([]) == Availability(None)
+
+
+def test_a_period_without_time_counts_by_its_probes() -> None:
+    counted = Period("madre", MINUTE, 0, Tally(3, 1))
+    assert availability([counted]) == Availability(0.75, by_time=False)
+    timed = Period("madre", MINUTE, 60, uptime=Uptime(0, 60_000))
+    assert availability([counted, timed]) == Availability(0.375, by_time=False)
+    assert availability([Period("madre", MINUTE, 0), timed]) == Availability(0.0), "nothing is not estimated"
+
+
+def test_periods_with_and_without_time_merge_to_the_time_that_is_known() -> None:
+    total = Period("madre", HOUR, 0)
+    total.merge(Period("madre", MINUTE, 0, Tally(1, 0)))
+    assert total.uptime is None
+    total.merge(Period("madre", MINUTE, 60, uptime=Uptime(1, 2)))
+    total.merge(Period("madre", MINUTE, 120, uptime=Uptime(3, 4)))
+    assert total.uptime == Uptime(4, 6)

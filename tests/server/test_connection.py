@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 
 from tentaculo.config.schema import CorsSettings, LimitSettings
 from tentaculo.net.response_bytes import SENT_STAYS
+from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.server.connection import MAX_FIELDS, ClientConnection
+from tentaculo.server.connection import MAX_FIELDS, ClientConnection, ClientSocket
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
-from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog
 from tests.support.server import GET, MAX_HEAD, fine, serving
@@ -422,10 +422,10 @@ async def error_of(data: bytes) -> BaseException:
 
     loop = asyncio.get_running_loop()
     server = web.Server(fine, handler_cancellation=True)
-    limits, admission, turns = LimitSettings(headers=MAX_HEAD), ConnectionLimits(0, 0), RequestScheduler(loop)
+    limits, admission, turns = LimitSettings(headers=MAX_HEAD), ConnectionLimits(0, 0), TurnScheduler()
 
-    def connect() -> Watched:
-        return Watched(
+    def connect() -> ClientSocket:
+        connection = Watched(
             server,
             loop=loop,
             limits=limits,
@@ -433,8 +433,8 @@ async def error_of(data: bytes) -> BaseException:
             responses=GatewayResponses("front", CorsPolicy(CorsSettings())),
             requests=RequestLog(None),
             admission=admission,
-            turns=turns,
         )
+        return ClientSocket(turns, connection)
 
     listener = await loop.create_server(connect, "127.0.0.1", 0)
     try:

@@ -21,8 +21,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def recorder_on() -> AsyncIterator[Callable[..., StoreClient]]:
-    """Makes recorders, and closes them afterwards."""
+async def store_client_on() -> AsyncIterator[Callable[..., StoreClient]]:
+    """Makes store_clients, and closes them afterwards."""
     made: list[StoreClient] = []
 
     def make(url: str, **limits: Any) -> StoreClient:
@@ -30,5 +30,5 @@ async def recorder_on() -> AsyncIterator[Callable[..., StoreClient]]:
         return made[-1]
 
     yield make
-    for recorder in made:
-        await recorder.close()
+    for store_client in made:
+        await store_client.close()

@@ -1,4 +1,4 @@
-"""The recorder on real databases that serve."""
+"""The store_client on real databases that serve."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.support.runtime_tables import SERVICES, make_foreign, opened, rows_of
 from tests.support.store_samples import view
 from tests.support.waits import eventually
 
-RecorderOn = Callable[..., StoreClient]
+StoreClientOn = Callable[..., StoreClient]
 
 
-async def test_events_come_back_newest_first_and_whole(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_events_come_back_newest_first_and_whole(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     assert kept.problem is None
     stored = [store_samples.event(number) for number in (2**53 - 1, 7, 8)]
@@ -42,18 +42,18 @@ async def test_events_come_back_newest_first_and_whole(url: str, recorder_on: Re
     assert kept.dropped == 0
 
 
-async def test_an_event_outlives_the_recorder(url: str, recorder_on: RecorderOn) -> None:
-    first = recorder_on(url)
+async def test_an_event_outlives_the_store_client(url: str, store_client_on: StoreClientOn) -> None:
+    first = store_client_on(url)
     await first.start()
     await first.store_event(store_samples.event(1))
     await first.close()
-    second = recorder_on(url)
+    second = store_client_on(url)
     await second.start()
     assert await second.recent_events(5) == [store_samples.event(1)]
 
 
-async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     await kept.store_event(store_samples.event(1, source="a\0b\ud800", payload={"x": "\0\ud800"}))
     (found,) = await kept.recent_events(1)
@@ -61,8 +61,8 @@ async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, reco
     assert found.payload == {"x": "\0\ud800"}
 
 
-async def test_services_are_brought_up_to_date(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_services_are_brought_up_to_date(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     kept.record_services([view("madre"), view("hermes", Health.DOWN)])
     await eventually(lambda: statuses(url) == {"madre": "OK", "hermes": "BROKEN"})
@@ -71,8 +71,8 @@ async def test_services_are_brought_up_to_date(url: str, recorder_on: RecorderOn
     await eventually(lambda: statuses(url) == {"madre": "UNKNOWN", "hermes": "BROKEN"})
 
 
-async def test_what_waits_is_written_before_the_end(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_what_waits_is_written_before_the_end(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     waiting = [asyncio.ensure_future(kept.store_event(store_samples.event(number))) for number in range(300)]  # noqa: TID251
     await asyncio.sleep(0)
@@ -88,8 +88,8 @@ async def test_what_waits_is_written_before_the_end(url: str, recorder_on: Recor
     assert kept.dropped == 2
 
 
-async def test_events_that_wait_are_committed_together(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file))
+async def test_events_that_wait_are_committed_together(file: Path, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(sqlite(file))
     with locked(file) as other, statements() as inserts:
         # It opens the file when the lock goes, and by then all of them wait.
         starting = asyncio.create_task(kept.start())  # noqa: TID251
@@ -101,8 +101,8 @@ async def test_events_that_wait_are_committed_together(file: Path, recorder_on: 
     assert len(inserts) <= 2
 
 
-async def test_one_refused_event_does_not_cost_the_others(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_one_refused_event_does_not_cost_the_others(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     await kept.store_event(store_samples.event(5))
     results = await asyncio.gather(
@@ -115,10 +115,10 @@ async def test_one_refused_event_does_not_cost_the_others(url: str, recorder_on:
     assert kept.dropped == 1
 
 
-async def test_one_refused_service_does_not_cost_the_others(url: str, recorder_on: RecorderOn) -> None:
+async def test_one_refused_service_does_not_cost_the_others(url: str, store_client_on: StoreClientOn) -> None:
     with opened(url) as connection:
         connection.exec_driver_sql(f"CREATE UNIQUE INDEX ix_port ON {SERVICES} (port)")
-    kept = recorder_on(url)
+    kept = store_client_on(url)
     await kept.start()
     kept.record_services([view("a", port=1), view("b", port=1), view("c", port=3)])
     await eventually(lambda: set(statuses(url)) == {"a", "c"})
@@ -126,8 +126,8 @@ async def test_one_refused_service_does_not_cost_the_others(url: str, recorder_o
     assert kept.problem is None
 
 
-async def test_a_payload_that_is_not_json_is_refused_alone(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_a_payload_that_is_not_json_is_refused_alone(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     with pytest.raises(StoreUnavailable, match="JSON"):
         await kept.store_event(store_samples.event(1, payload={"x": object()}))
@@ -135,8 +135,8 @@ async def test_a_payload_that_is_not_json_is_refused_alone(url: str, recorder_on
     assert kept.dropped == 1
 
 
-async def test_rows_that_another_hand_spoiled_cost_the_answer_only(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_rows_that_another_hand_spoiled_cost_the_answer_only(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     await kept.store_event(store_samples.event(1))
     with opened(url) as connection:
@@ -147,8 +147,8 @@ async def test_rows_that_another_hand_spoiled_cost_the_answer_only(url: str, rec
     assert await kept.recent_events(1) == [store_samples.event(2)]
 
 
-async def test_a_full_queue_refuses_at_once(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file), max_events=3)
+async def test_a_full_queue_refuses_at_once(file: Path, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(sqlite(file), max_events=3)
     with locked(file):
         starting = asyncio.create_task(kept.start())  # noqa: TID251
         storing = [asyncio.create_task(kept.store_event(store_samples.event(n))) for n in range(4)]  # noqa: TID251
@@ -158,8 +158,8 @@ async def test_a_full_queue_refuses_at_once(file: Path, recorder_on: RecorderOn)
     await asyncio.gather(starting, *storing, return_exceptions=True)
 
 
-async def test_services_beyond_the_bound_are_dropped_and_counted(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file), max_services=2)
+async def test_services_beyond_the_bound_are_dropped_and_counted(file: Path, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(sqlite(file), max_services=2)
     with locked(file):
         await kept.start()
         kept.record_services([view("a"), view("b"), view("c")])
@@ -169,7 +169,7 @@ async def test_services_beyond_the_bound_are_dropped_and_counted(file: Path, rec
 
 
 async def test_the_journal_of_our_own_file_is_switched_and_of_another_product_s_is_not(
-    tmp_path: Path, recorder_on: RecorderOn
+    tmp_path: Path, store_client_on: StoreClientOn
 ) -> None:
     modes = {}
     for name, foreign in (("ours", False), ("theirs", True)):
@@ -178,7 +178,7 @@ async def test_the_journal_of_our_own_file_is_switched_and_of_another_product_s_
             with opened(sqlite(file)) as connection:
                 make_foreign(connection, 2)
         migrate.upgrade(sqlite(file))
-        kept = recorder_on(sqlite(file))
+        kept = store_client_on(sqlite(file))
         await kept.start()
         await kept.store_event(store_samples.event(1))
         await kept.close()
@@ -187,13 +187,13 @@ async def test_the_journal_of_our_own_file_is_switched_and_of_another_product_s_
     assert modes == {"ours": "wal", "theirs": "delete"}
 
 
-async def test_starting_and_closing_without_use_leaves_nothing(file: Path, recorder_on: RecorderOn) -> None:
+async def test_starting_and_closing_without_use_leaves_nothing(file: Path, store_client_on: StoreClientOn) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     await kept.close()
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     await kept.start()
     await kept.close()
     await kept.close()
     assert len(os.listdir("/proc/self/fd")) == before
-    assert repr(kept) == "<Recorder: well, <Inbox: 0 events, 0 reads, 0 services, 0 rows of history>, 0 dropped>"
+    assert repr(kept) == "<StoreClient: well, <Inbox: 0 events, 0 reads, 0 services, 0 rows of history>, 0 dropped>"

@@ -1,4 +1,4 @@
-"""The recorder on databases that are missing, locked, full, read-only, deleted, or somebody else's."""
+"""The store_client on databases that are missing, locked, full, read-only, deleted, or somebody else's."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.support.runtime_tables import make_foreign, opened
 from tests.support.store_samples import view
 from tests.support.waits import eventually
 
-RecorderOn = Callable[..., StoreClient]
+StoreClientOn = Callable[..., StoreClient]
 
 
 async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_there(
-    tmp_path: Path, recorder_on: RecorderOn
+    tmp_path: Path, store_client_on: StoreClientOn
 ) -> None:
     file = tmp_path / "missing" / "fleet.db"
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     await kept.start()
     assert kept.problem == "The database file fleet.db does not exist: run `tentaculo db upgrade`."
     with pytest.raises(StoreUnavailable, match="does not exist"):
@@ -50,10 +50,10 @@ async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_th
     assert statuses(sqlite(file)) == {"madre": "OK"}
 
 
-async def test_a_database_that_is_not_migrated_says_what_to_do(empty_url: str, recorder_on: RecorderOn) -> None:
+async def test_a_database_that_is_not_migrated_says_what_to_do(empty_url: str, store_client_on: StoreClientOn) -> None:
     with opened(empty_url) as connection:
         make_foreign(connection, 2)
-    kept = recorder_on(empty_url)
+    kept = store_client_on(empty_url)
     await kept.start()
     assert kept.problem is not None
     assert "tentaculo db upgrade" in kept.problem
@@ -62,8 +62,8 @@ async def test_a_database_that_is_not_migrated_says_what_to_do(empty_url: str, r
     await kept.store_event(store_samples.event(1))
 
 
-async def test_a_locked_file_costs_history_and_never_the_loop(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file))
+async def test_a_locked_file_costs_history_and_never_the_loop(file: Path, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(sqlite(file))
     with locked(file):
         # With the lock held from the start the file stays in the mode in which readers wait too.
         gaps: list[float] = []
@@ -92,8 +92,8 @@ async def test_a_locked_file_costs_history_and_never_the_loop(file: Path, record
     assert statuses(sqlite(file)) == {"madre": "OK"}
 
 
-async def test_a_lock_that_comes_later_is_found_out_and_outlived(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file))
+async def test_a_lock_that_comes_later_is_found_out_and_outlived(file: Path, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(sqlite(file))
     await kept.start()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -129,12 +129,12 @@ def not_root() -> Iterator[None]:
 
 
 async def test_a_read_only_file_is_named_and_taken_up_when_it_may_be_written(
-    open_folder: Path, recorder_on: RecorderOn
+    open_folder: Path, store_client_on: StoreClientOn
 ) -> None:
     file = open_folder / "fleet.db"
     migrate.upgrade(sqlite(file))
     file.chmod(0o444)
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     with not_root():
         await kept.start()
         assert kept.problem == "The database file fleet.db is read-only."
@@ -145,8 +145,8 @@ async def test_a_read_only_file_is_named_and_taken_up_when_it_may_be_written(
     await kept.store_event(store_samples.event(2))
 
 
-async def test_a_dropped_table_is_named_and_taken_up_again(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_a_dropped_table_is_named_and_taken_up_again(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     await kept.store_event(store_samples.event(1))
     migrate.downgrade(url, "base")
@@ -158,8 +158,10 @@ async def test_a_dropped_table_is_named_and_taken_up_again(url: str, recorder_on
     assert [one.id for one in await kept.recent_events(5)] == [2]
 
 
-async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file))
+async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(
+    file: Path, store_client_on: StoreClientOn
+) -> None:
+    kept = store_client_on(sqlite(file))
     await kept.start()
     await kept.store_event(store_samples.event(1))
     for part in file.parent.glob("fleet.db*"):
@@ -172,7 +174,7 @@ async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(file: Pa
     assert [one.id for one in await kept.recent_events(5)] == [3]
 
 
-async def test_a_full_disk_is_named_and_outlived(file: Path, recorder_on: RecorderOn) -> None:
+async def test_a_full_disk_is_named_and_outlived(file: Path, store_client_on: StoreClientOn) -> None:
     pages = [24]
 
     def bound(connection: sqlite3.Connection, _record: object) -> None:
@@ -180,7 +182,7 @@ async def test_a_full_disk_is_named_and_outlived(file: Path, recorder_on: Record
 
     event.listen(Engine, "connect", bound)
     try:
-        kept = recorder_on(sqlite(file))
+        kept = store_client_on(sqlite(file))
         await kept.start()
         large = {"text": "x" * 60_000}
         storing = [kept.store_event(store_samples.event(number, payload=large)) for number in range(10)]
@@ -194,11 +196,11 @@ async def test_a_full_disk_is_named_and_outlived(file: Path, recorder_on: Record
         event.remove(Engine, "connect", bound)
 
 
-async def test_what_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, recorder_on: RecorderOn) -> None:
+async def test_what_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, store_client_on: StoreClientOn) -> None:
     file = tmp_path / "notes.db"
     file.write_bytes(b"not a database at all, but long enough to have a header of its own" * 20)
     before = file.read_bytes()
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     await kept.start()
     assert kept.problem == "The database file notes.db is not a SQLite database."
     await kept.close()
@@ -216,9 +218,9 @@ async def test_what_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, re
     ],
 )
 async def test_an_address_that_leads_nowhere_is_named_without_its_secrets(
-    url: str, problem: str, recorder_on: RecorderOn
+    url: str, problem: str, store_client_on: StoreClientOn
 ) -> None:
-    kept = recorder_on(url)
+    kept = store_client_on(url)
     await kept.start()
     await eventually(lambda: kept.problem)
     assert kept.problem is not None
@@ -229,10 +231,12 @@ async def test_an_address_that_leads_nowhere_is_named_without_its_secrets(
         await kept.store_event(store_samples.event(1))
 
 
-async def test_a_server_that_ends_the_session_is_taken_up_again(postgresql: Server, recorder_on: RecorderOn) -> None:
+async def test_a_server_that_ends_the_session_is_taken_up_again(
+    postgresql: Server, store_client_on: StoreClientOn
+) -> None:
     with postgresql.database() as url:
         migrate.upgrade(url)
-        kept = recorder_on(url)
+        kept = store_client_on(url)
         await kept.start()
         await kept.store_event(store_samples.event(1))
         name = make_url(url).database
@@ -244,21 +248,21 @@ async def test_a_server_that_ends_the_session_is_taken_up_again(postgresql: Serv
         await kept.close()
 
 
-async def test_a_server_that_refuses_the_database_is_named(postgresql: Server, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(postgresql.url("nobody_made_this"))
+async def test_a_server_that_refuses_the_database_is_named(postgresql: Server, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(postgresql.url("nobody_made_this"))
     await kept.start()
     # The driver sometimes sees the server hang up before it reads why.
     await eventually(lambda: kept.problem == "PostgreSQL has no database of the configured name.")
 
 
 async def test_who_waits_too_long_is_told_so_and_the_event_is_not_stored(
-    file: Path, recorder_on: RecorderOn, monkeypatch: pytest.MonkeyPatch
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "STORE_WAIT", 0.05)
     monkeypatch.setattr(client, "READ_WAIT", 0.05)
     monkeypatch.setattr(client, "OPEN_WAIT", 0.05)
     monkeypatch.setattr("tentaculo.store.database.LOCK_WAIT", 1.0)
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     with locked(file):
         await kept.start()
         with pytest.raises(StoreUnavailable, match="in time"):

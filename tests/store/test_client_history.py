@@ -1,4 +1,4 @@
-"""History through the recorder: stored once, kept while the database is away, tended in pieces between other work."""
+"""History through the store_client: stored once, kept while the database is away, tended in pieces between other work."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
-from tentaculo.store import history_rollup
+from tentaculo.store import history as store_history
 from tentaculo.store.client import StoreClient
 from tentaculo.store.database import Database, connect, parse_url
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.history import history_row, read_history
-from tentaculo.store.history_rollup import Retention
+from tentaculo.store.history import Retention, history_row, read_history
 from tests.support import store_samples
 from tests.support.runtime_tables import opened
 from tests.support.waits import eventually
 
-RecorderOn = Callable[..., StoreClient]
+StoreClientOn = Callable[..., StoreClient]
 TODAY = 20_000 * DAY
 
 
@@ -56,8 +55,8 @@ def failing(when: Callable[[str], bool], error: Exception) -> Iterator[None]:
         event.remove(Engine, "before_cursor_execute", fail)
 
 
-async def test_it_is_stored_and_summed_up_on_each_kind_of_database(url: str, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(url)
+async def test_it_is_stored_and_summed_up_on_each_kind_of_database(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
     await kept.start()
     kept.record_history([minute(number) for number in range(0, 120, 20)])
     kept.record_history([minute(0, ok=1)])
@@ -77,9 +76,9 @@ def _spans(url: str) -> dict[int, int]:
 
 
 async def test_while_the_database_is_locked_history_waits_and_is_counted_once(
-    file: Path, recorder_on: RecorderOn
+    file: Path, store_client_on: StoreClientOn
 ) -> None:
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     await kept.start()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -119,8 +118,10 @@ def test_several_processes_that_meet_the_same_minute_add_up(url: str) -> None:
     ] * 2
 
 
-async def test_what_waits_is_bounded_and_the_oldest_is_what_is_lost(tmp_path: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(tmp_path / "fleet.db"), max_history=10)
+async def test_what_waits_is_bounded_and_the_oldest_is_what_is_lost(
+    tmp_path: Path, store_client_on: StoreClientOn
+) -> None:
+    kept = store_client_on(sqlite(tmp_path / "fleet.db"), max_history=10)
     await kept.start()
     for number in range(25):
         kept.record_history([minute(number)])
@@ -128,8 +129,8 @@ async def test_what_waits_is_bounded_and_the_oldest_is_what_is_lost(tmp_path: Pa
     assert "10 rows of history" in repr(kept)
 
 
-async def test_a_full_disk_costs_history_and_it_comes_back(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file))
+async def test_a_full_disk_costs_history_and_it_comes_back(file: Path, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(sqlite(file))
     await kept.start()
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorname = "SQLITE_FULL"
@@ -141,13 +142,13 @@ async def test_a_full_disk_costs_history_and_it_comes_back(file: Path, recorder_
     assert await ok_of(kept, MINUTE) == [6]
 
 
-async def test_a_row_that_is_refused_costs_itself_only(file: Path, recorder_on: RecorderOn) -> None:
+async def test_a_row_that_is_refused_costs_itself_only(file: Path, store_client_on: StoreClientOn) -> None:
     with closing(sqlite3.connect(file)) as other:
         other.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON tentaculo_history WHEN NEW.service = 'bad'"
             " BEGIN SELECT RAISE(ABORT, 'not this one'); END"
         )
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     await kept.start()
     kept.record_history([minute(0), minute(0, "bad"), minute(1)])
     assert await ok_of(kept, MINUTE) == [6, 6]
@@ -156,10 +157,10 @@ async def test_a_row_that_is_refused_costs_itself_only(file: Path, recorder_on: 
 
 
 async def test_upkeep_lets_others_in_between_its_pieces(
-    file: Path, recorder_on: RecorderOn, monkeypatch: pytest.MonkeyPatch
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_rollup, "ROLL_UP", 1)
-    kept = recorder_on(sqlite(file))
+    monkeypatch.setattr(store_history, "ROLL_UP", 1)
+    kept = store_client_on(sqlite(file))
     await kept.start()
     kept.record_history([minute(number * 60) for number in range(24)])
     order: list[str] = []
@@ -181,8 +182,8 @@ async def test_upkeep_lets_others_in_between_its_pieces(
     assert order[last:].count("tentaculo_history") > 0, "the events waited until all was done"
 
 
-async def test_upkeep_that_a_loss_cut_off_is_taken_up_again(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file))
+async def test_upkeep_that_a_loss_cut_off_is_taken_up_again(file: Path, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(sqlite(file))
     await kept.start()
     kept.record_history([minute(number * 60) for number in range(5)])
     await ok_of(kept, MINUTE)
@@ -196,8 +197,10 @@ async def test_upkeep_that_a_loss_cut_off_is_taken_up_again(file: Path, recorder
     assert await ok_of(kept, DAY) == [30]
 
 
-async def test_what_another_hand_wrote_counts_as_nothing_and_stops_nothing(file: Path, recorder_on: RecorderOn) -> None:
-    kept = recorder_on(sqlite(file))
+async def test_what_another_hand_wrote_counts_as_nothing_and_stops_nothing(
+    file: Path, store_client_on: StoreClientOn
+) -> None:
+    kept = store_client_on(sqlite(file))
     await kept.start()
     kept.record_history([minute(0)])
     await ok_of(kept, MINUTE)
@@ -214,13 +217,13 @@ async def test_what_another_hand_wrote_counts_as_nothing_and_stops_nothing(file:
     assert kept.problem is None
 
 
-async def test_an_hour_that_is_refused_stops_nothing(file: Path, recorder_on: RecorderOn) -> None:
+async def test_an_hour_that_is_refused_stops_nothing(file: Path, store_client_on: StoreClientOn) -> None:
     with closing(sqlite3.connect(file)) as other:
         other.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON tentaculo_history WHEN NEW.span = 3600"
             " BEGIN SELECT RAISE(ABORT, 'no hours'); END"
         )
-    kept = recorder_on(sqlite(file))
+    kept = store_client_on(sqlite(file))
     await kept.start()
     kept.record_history([minute(0)])
     with capture_logs() as logs:

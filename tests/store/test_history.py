@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
-from tentaculo.store import history, history_rollup, tables
-from tentaculo.store.history import add_history, history_row, read_history, read_past
-from tentaculo.store.history_rollup import (
+from tentaculo.model.history import DAY, HOUR, MINUTE, Availability, Histogram, Period, Tally, Uptime
+from tentaculo.store import history, tables
+from tentaculo.store.history import (
     Retention,
     RollUpRequest,
+    add_history,
     find_stale,
+    history_row,
+    read_history,
+    read_past,
     roll_up,
     roll_up_history,
 )
@@ -38,7 +41,10 @@ def period(start: int, service: str = "madre", span: int = MINUTE, **counts: int
     for what in ("probes", "requests"):
         ok, failed = counts.get(f"{what}_ok", 0), counts.get(f"{what}_failed", 0)
         tallies.append(Tally(ok, failed, Histogram({150 + start // MINUTE % 97: ok}) if ok else Histogram()))
-    return Period(service, span, start, *tallies)
+    time = None
+    if "available" in counts:
+        time = Uptime(counts["available"], counts["unavailable"])
+    return Period(service, span, start, tallies[0], tallies[1], time)
 
 
 def total(parts: Iterable[Period], span: int) -> list[Period]:
@@ -161,7 +167,7 @@ def test_after_a_long_loss_only_a_thorough_look_finds_what_is_old(transaction: T
 def test_what_is_too_old_goes_in_small_pieces_and_by_whole_hours(
     transaction: Transaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_rollup, "SWEEP", 10)
+    monkeypatch.setattr(history, "SWEEP", 10)
     now = TODAY + 30 * MINUTE
     parts = [
         period(start, service, probes_ok=1)
@@ -214,7 +220,7 @@ def test_rows_of_a_clock_that_was_ahead_are_not_shown_before_their_time(transact
         for span in (MINUTE, HOUR, DAY):
             (found,) = read_history(connection, span, TODAY, now + 1, BOTH)
             assert (found.probes.ok, found.probes.failed) == (6, 0)
-        assert read_past(connection, now, BOTH)["madre"].quarter == Tally(6, 0)
+        assert read_past(connection, now, BOTH)["madre"].quarter == Availability(1.0, by_time=False)
 
 
 def test_the_past_at_a_glance(transaction: Transaction) -> None:
@@ -227,8 +233,10 @@ def test_the_past_at_a_glance(transaction: Transaction) -> None:
     with transaction() as connection:
         past = read_past(connection, now, [*BOTH, "gone"])
     assert list(past) == ["madre"]
-    # 88 whole days before yesterday, yesterday's 24 hours, and today.
-    assert (past["madre"].quarter.ok, past["madre"].quarter.failed) == (88 * 100 + 240, 88 + 3)
+    # 88 whole days before yesterday, yesterday's 24 hours, and an hour of today. None of the rows has time.
+    known = 88 * DAY + DAY + HOUR
+    assert past["madre"].quarter.share == pytest.approx((88 * DAY * 100 / 101 + DAY) / known)
+    assert not past["madre"].quarter.by_time
     starts = [hour.start for hour in past["madre"].hours]
     assert starts == [*range(TODAY - 21 * HOUR, TODAY, HOUR), TODAY + HOUR, TODAY + 2 * HOUR]
     assert past["madre"].hours[-1].requests.ok == 7
@@ -394,3 +402,32 @@ def plans(transaction: Transaction, query: Callable[[Connection], object]) -> li
 
 def _sorted(periods: list[Period]) -> list[Period]:
     return sorted(periods, key=lambda one: (one.service, one.start))
+
+
+def test_time_is_added_and_rolled_up_also_where_no_probe_ran(transaction: Transaction) -> None:
+    store(transaction, [period(TODAY, available=20_000, unavailable=0, probes_ok=2)])
+    store(transaction, [period(TODAY, available=10_000, unavailable=30_000)])
+    store(transaction, [period(TODAY + MINUTE * n, available=60_000, unavailable=0) for n in range(1, 60)])
+    now = TODAY + DAY
+    for _ in range(2):
+        with transaction() as connection:
+            (hour,) = read_history(connection, HOUR, TODAY, TODAY + HOUR, BOTH)
+            assert hour.uptime == Uptime(30_000 + 59 * 60_000, 30_000)
+        exhaust(roll_up_history(transaction, RollUpRequest(now, None), thorough=True))
+    with transaction() as connection:
+        assert find_stale(connection, HOUR, 0, now) == []
+        (day,) = history.rows_of(connection, DAY, 0, now)
+    assert (day.uptime, day.probes.ok) == (hour.uptime, 2)
+
+
+def test_a_row_of_an_older_version_counts_by_its_probes_and_says_so(transaction: Transaction) -> None:
+    now = TODAY + 2 * HOUR
+    old = [period(TODAY - n * DAY, span=DAY, probes_ok=3, probes_failed=1) for n in range(2, 5)]
+    store(transaction, [*old, period(TODAY + HOUR, span=HOUR, available=900_000, unavailable=2_700_000)])
+    store(transaction, [period(TODAY, "mcp", HOUR, available=900_000, unavailable=2_700_000, probes_ok=9)])
+    with transaction() as connection:
+        past = read_past(connection, now, BOTH)
+    assert past["mcp"].quarter == Availability(0.25)
+    known = 3 * DAY + HOUR
+    assert past["madre"].quarter.share == pytest.approx((3 * DAY * 3 / 4 + HOUR / 4) / known)
+    assert not past["madre"].quarter.by_time

@@ -8,8 +8,7 @@ from pathlib import Path
 from bench import history as quarter
 from bench.history import PRESENT
 from tentaculo.model.history import DAY, HOUR, MINUTE
-from tentaculo.store.history import add_history, history_row, rows_of
-from tentaculo.store.history_rollup import Retention, RollUpRequest, roll_up_history
+from tentaculo.store.history import Retention, RollUpRequest, add_history, history_row, roll_up_history, rows_of
 from tests.support.runtime_tables import opened
 
 MOST = 60_000_000

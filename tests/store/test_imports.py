@@ -15,18 +15,18 @@ import asyncio, sys
 from tentaculo.store.client import StoreClient
 
 async def main():
-    recorder = StoreClient(sys.argv[1])
-    await recorder.start()
-    assert recorder.problem is None, recorder.problem
-    assert await recorder.recent_events(5) == []
-    await recorder.close()
+    store_client = StoreClient(sys.argv[1])
+    await store_client.start()
+    assert store_client.problem is None, store_client.problem
+    assert await store_client.recent_events(5) == []
+    await store_client.close()
 
 asyncio.run(main())
 print(*sorted(sys.modules))
 """
 
 
-def test_the_recorder_loads_no_more_than_it_needs(file: Path) -> None:
+def test_the_store_client_loads_no_more_than_it_needs(file: Path) -> None:
     command = [sys.executable, "-c", USE, f"sqlite:///{file}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

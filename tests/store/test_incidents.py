@@ -1,4 +1,4 @@
-"""Incidents, notes and windows as they are kept, on SQLite and PostgreSQL, through the recorder as the gateway does."""
+"""Incidents, notes and windows as they are kept, on SQLite and PostgreSQL, through the store client as the gateway does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState
-from tentaculo.store import incidents, maintenance
+from tentaculo.store import incidents
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 
@@ -32,87 +32,97 @@ def incident(number: int, **changes: object) -> Incident:
 ENDED = {"ended_at": NOW + MINUTE, "ending": "It is healthy again: answered 200 in 4 ms"}
 
 
-async def test_an_incident_is_read_as_it_was_saved(url: str, recorder_on: Callable[..., StoreClient]) -> None:
-    recorder = recorder_on(url)
-    await recorder.start()
+async def test_an_incident_is_read_as_it_was_saved(url: str, store_client_on: Callable[..., StoreClient]) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
     first, second = incident(1), incident(2, root="hermes", services=("hermes",), severity=Health.DEGRADED)
-    await recorder.run(partial(incidents.save, changed=[second, first]))
+    await store_client.run(partial(incidents.save, changed=[second, first]))
     told = {"told": NotificationState.OPEN, "told_at": NOW, "told_services": 2, "reopened": 3, "part_of": 7}
     first = incident(1, peak_error_rate=0.375, **ENDED, **told)
-    await recorder.run(partial(incidents.save, changed=[first]))
-    assert await recorder.run(partial(incidents.find, number=first.id)) == first
-    assert await recorder.run(partial(incidents.find, number=5)) is None
-    assert await recorder.run(partial(incidents.newest, limit=9)) == [second, first]
+    await store_client.run(partial(incidents.save, changed=[first]))
+    assert await store_client.run(partial(incidents.find, number=first.id)) == first
+    assert await store_client.run(partial(incidents.find, number=5)) is None
+    assert await store_client.run(partial(incidents.newest, limit=9)) == [second, first]
 
 
 async def test_what_another_hand_wrote_costs_that_answer_only(
-    url: str, recorder_on: Callable[..., StoreClient]
+    url: str, store_client_on: Callable[..., StoreClient]
 ) -> None:
-    recorder = recorder_on(url)
-    await recorder.start()
-    await recorder.run(partial(incidents.save, changed=[incident(1)]))
-    await recorder.run(lambda connection: connection.execute(text("UPDATE tentaculo_incidents SET severity = 'odd'")))
+    store_client = store_client_on(url)
+    await store_client.start()
+    await store_client.run(partial(incidents.save, changed=[incident(1)]))
+    await store_client.run(
+        lambda connection: connection.execute(text("UPDATE tentaculo_incidents SET severity = 'odd'"))
+    )
     with pytest.raises(StoreUnavailable, match="cannot be read"):
-        await recorder.run(partial(incidents.newest, limit=9))
+        await store_client.run(partial(incidents.newest, limit=9))
     with pytest.raises(StoreUnavailable, match="refuses this"):
-        await recorder.run(lambda connection: connection.execute(text("UPDATE tentaculo_incidents SET root = NULL")))
-    assert recorder.problem is None
+        await store_client.run(
+            lambda connection: connection.execute(text("UPDATE tentaculo_incidents SET root = NULL"))
+        )
+    assert store_client.problem is None
 
 
-async def test_pages_of_incidents(url: str, recorder_on: Callable[..., StoreClient]) -> None:
-    recorder = recorder_on(url)
-    await recorder.start()
+async def test_pages_of_incidents(url: str, store_client_on: Callable[..., StoreClient]) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
     kept = [incident(number, **(ENDED if number % 2 else {})) for number in range(6)]
-    await recorder.run(partial(incidents.save, changed=kept))
+    await store_client.run(partial(incidents.save, changed=kept))
 
     async def numbers(**query: Any) -> list[int]:
-        found = await recorder.run(partial(incidents.newest, **{"limit": 9, **query}))
+        found = await store_client.run(partial(incidents.newest, **{"limit": 9, **query}))
         return [one.id - 1_790_000_000_000 for one in found]
 
     assert await numbers(limit=2) == [5, 4]
     assert await numbers(limit=2, before=kept[4].id) == [3, 2]
     assert await numbers(is_open=True) == [4, 2, 0]
     assert await numbers(is_open=False) == [5, 3, 1]
-    assert await recorder.run(partial(incidents.unfinished, since=NOW + MINUTE, limit=9)) == [kept[4], kept[2], kept[0]]
-    assert len(await recorder.run(partial(incidents.unfinished, since=NOW, limit=9))) == 6
+    assert await store_client.run(partial(incidents.unfinished, since=NOW + MINUTE, limit=9)) == [
+        kept[4],
+        kept[2],
+        kept[0],
+    ]
+    assert len(await store_client.run(partial(incidents.unfinished, since=NOW, limit=9))) == 6
 
 
 async def test_notes_stand_in_their_order_and_go_with_their_incident(
-    url: str, recorder_on: Callable[..., StoreClient]
+    url: str, store_client_on: Callable[..., StoreClient]
 ) -> None:
-    recorder = recorder_on(url)
-    await recorder.start()
+    store_client = store_client_on(url)
+    await store_client.start()
     old, new = incident(1, **ENDED), incident(2)
-    await recorder.run(partial(incidents.save, changed=[old, new]))
+    await store_client.run(partial(incidents.save, changed=[old, new]))
     for number, words in ((old.id, "one\0"), (old.id, "two ñ"), (new.id, "three")):
-        await recorder.run(partial(incidents.add_note, incident=number, author="ana", text=words, at=NOW))
-    found = await recorder.run(partial(incidents.notes, numbers=[old.id], limit=9))
+        await store_client.run(partial(incidents.add_note, incident=number, author="ana", text=words, at=NOW))
+    found = await store_client.run(partial(incidents.notes, numbers=[old.id], limit=9))
     assert [(one.incident, one.text, one.author, one.at) for one in found] == [
         (old.id, "one\ufffd", "ana", NOW),
         (old.id, "two ñ", "ana", NOW),
     ]
-    assert [one.text for one in await recorder.run(partial(incidents.notes, numbers=[old.id], limit=1))] == ["two ñ"]
-    assert await recorder.run(partial(incidents.forget, before=NOW)) == 0
-    assert await recorder.run(partial(incidents.forget, before=NOW + 2 * MINUTE)) == 1
-    assert await recorder.run(partial(incidents.newest, limit=9)) == [new]
-    left = await recorder.run(partial(incidents.notes, numbers=[old.id, new.id], limit=9))
+    assert [one.text for one in await store_client.run(partial(incidents.notes, numbers=[old.id], limit=1))] == [
+        "two ñ"
+    ]
+    assert await store_client.run(partial(incidents.forget, before=NOW)) == 0
+    assert await store_client.run(partial(incidents.forget, before=NOW + 2 * MINUTE)) == 1
+    assert await store_client.run(partial(incidents.newest, limit=9)) == [new]
+    left = await store_client.run(partial(incidents.notes, numbers=[old.id, new.id], limit=9))
     assert [one.text for one in left] == ["three"]
 
 
-async def test_windows_are_kept_until_they_are_over(url: str, recorder_on: Callable[..., StoreClient]) -> None:
-    recorder = recorder_on(url)
-    await recorder.start()
+async def test_windows_are_kept_until_they_are_over(url: str, store_client_on: Callable[..., StoreClient]) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
     later = MaintenanceWindow(("hermes",), NOW + 5 * MINUTE, NOW + 9 * MINUTE, "a new disk", "ana")
     holds = MaintenanceWindow((), NOW - MINUTE, NOW + MINUTE, "everything moves")
-    stored = [await recorder.run(partial(maintenance.add_window, window=window)) for window in (later, holds)]
+    stored = [await store_client.run(partial(incidents.add_window, window=window)) for window in (later, holds)]
     assert [(one.id, replace(one, id=None)) for one in stored] == [(1, later), (2, holds)]
-    assert await recorder.run(partial(maintenance.windows, after=NOW, limit=9)) == [stored[1], stored[0]]
-    assert await recorder.run(partial(maintenance.windows, after=NOW + MINUTE, limit=9)) == [stored[0]]
-    assert await recorder.run(partial(maintenance.end_window, number=3, now=NOW)) is None
-    assert await recorder.run(partial(maintenance.end_window, number=2, now=NOW)) == replace(stored[1], ends_at=NOW)
-    assert await recorder.run(partial(maintenance.end_window, number=2, now=NOW)) is None, "it is over"
-    assert await recorder.run(partial(maintenance.end_window, number=1, now=NOW)) == later_with_number(later)
-    assert await recorder.run(partial(maintenance.windows, after=NOW - 9 * MINUTE, limit=9)) == [
+    assert await store_client.run(partial(incidents.windows, after=NOW, limit=9)) == [stored[1], stored[0]]
+    assert await store_client.run(partial(incidents.windows, after=NOW + MINUTE, limit=9)) == [stored[0]]
+    assert await store_client.run(partial(incidents.end_window, number=3, now=NOW)) is None
+    assert await store_client.run(partial(incidents.end_window, number=2, now=NOW)) == replace(stored[1], ends_at=NOW)
+    assert await store_client.run(partial(incidents.end_window, number=2, now=NOW)) is None, "it is over"
+    assert await store_client.run(partial(incidents.end_window, number=1, now=NOW)) == later_with_number(later)
+    assert await store_client.run(partial(incidents.windows, after=NOW - 9 * MINUTE, limit=9)) == [
         replace(stored[1], ends_at=NOW)
     ], "one that had not begun is gone"
 
@@ -121,8 +131,8 @@ def later_with_number(window: MaintenanceWindow) -> MaintenanceWindow:
     return replace(window, id=1)
 
 
-async def test_a_lost_database_says_so_at_once(tmp_path: Path, recorder_on: Callable[..., StoreClient]) -> None:
-    recorder = recorder_on(f"sqlite:///{tmp_path / 'nothing.db'}")
-    await recorder.start()
+async def test_a_lost_database_says_so_at_once(tmp_path: Path, store_client_on: Callable[..., StoreClient]) -> None:
+    store_client = store_client_on(f"sqlite:///{tmp_path / 'nothing.db'}")
+    await store_client.start()
     with pytest.raises(StoreUnavailable, match="does not exist"):
-        await recorder.run(partial(incidents.newest, limit=9))
+        await store_client.run(partial(incidents.newest, limit=9))

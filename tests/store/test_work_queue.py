@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from tentaculo.model.health import Health
-from tentaculo.store.history_rollup import RollUpRequest
+from tentaculo.store.history import RollUpRequest
 from tentaculo.store.work_queue import PendingWork, Work, WorkQueue
 from tests.support.store_samples import view
 

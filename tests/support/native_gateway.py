@@ -18,11 +18,11 @@ from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import EndpointView, Health, ServiceView
-from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, bucket
+from tentaculo.model.history import HOUR, Availability, Histogram, HistorySummary, Period, Tally, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server import templating
 from tentaculo.server.listeners import Phase
-from tentaculo.web import history, incidents, liveness, metrics, status_page, vx11
+from tentaculo.web import history, incidents, monitoring, status_page, vx11
 from tests.support.server import serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -89,11 +89,11 @@ def past() -> dict[str, HistorySummary]:
     return {
         "madre": HistorySummary(
             tuple(hour("madre", ago, failed=90 if ago == 5 else 0, requests=50) for ago in range(23, -1, -1)),
-            Tally(777_510, 90),
+            Availability(777_510 / 777_600),
             last - 89 * 24 * HOUR,
         ),
-        "switch": HistorySummary((hour("switch", 1), hour("switch", 0)), Tally(720, 0), last - HOUR),
-        "unheard-of": HistorySummary((), Tally(1, 0)),
+        "switch": HistorySummary((hour("switch", 1), hour("switch", 0)), Availability(1.0, by_time=False), last - HOUR),
+        "unheard-of": HistorySummary((), Availability(1.0)),
     }
 
 
@@ -230,15 +230,15 @@ def application(state: State) -> web.Application:
     app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state.history, lambda: state.now))
-    app.add_routes(liveness.routes(phase=lambda: state.phase, store_problem=lambda: state.lost))
+    app.add_routes(monitoring.liveness_routes(phase=lambda: state.phase, store_problem=lambda: state.lost))
     app.add_routes(
-        metrics.routes(
+        monitoring.metrics_routes(
             snapshot=lambda: state.services,
             store_problem=lambda: state.lost,
             dropped=lambda: 7,
             traffic=state.traffic,
-            load=lambda: metrics.Load(12, 5, 20),
-            alert_stats=lambda: metrics.AlertStats(2, {"duty": (5, 1, 3)}),
+            load=lambda: monitoring.Load(12, 5, 20),
+            alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
         )
     )
     app.add_routes(

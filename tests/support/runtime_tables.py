@@ -18,11 +18,13 @@ SERVICES = "copilot_runtime_services"
 OURS = {
     "alembic_version",
     "tentaculo_events",
+    "tentaculo_heartbeats",
     "tentaculo_history",
     "tentaculo_incident_notes",
     "tentaculo_incidents",
     "tentaculo_maintenance",
     "tentaculo_schema_notes",
+    "tentaculo_state_changes",
 }
 
 _LEGACY_COLUMNS = """

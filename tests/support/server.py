@@ -12,18 +12,18 @@ from aiohttp import web
 from tentaculo.config.reader import read
 from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
 from tentaculo.model.clock import utc_now
+from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
-from tentaculo.server.connection import ClientConnection
+from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
-from tentaculo.server.request_scheduler import RequestScheduler
 from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 
@@ -69,10 +69,10 @@ async def serving(
             cast(ClientConnection, request.protocol).answered()
 
     server = web.Server(front, handler_cancellation=True)
-    turns = RequestScheduler(loop)
+    turns = TurnScheduler()
     responses, requests = GatewayResponses("front", CorsPolicy(CorsSettings())), RequestLog(None)
 
-    def connect() -> ClientConnection:
+    def connect() -> ClientSocket:
         connection = ClientConnection(
             server,
             loop=loop,
@@ -81,11 +81,10 @@ async def serving(
             responses=responses,
             requests=requests,
             admission=admission,
-            turns=turns,
             serve=serve,
         )
         served.connections.append(connection)
-        return connection
+        return ClientSocket(turns, connection)
 
     listener = await loop.create_server(connect, "127.0.0.1", 0)
     served.port = listener.sockets[0].getsockname()[1]
@@ -120,6 +119,7 @@ async def serving_application(
     With an empty `token` every request is allowed.
     """
     loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
+    turns = TurnScheduler()
     access = AccessControl(Tokens([hash_token(token)], enabled=bool(token)), policy)
     requests, responses = RequestLog(None), GatewayResponses("front", policy)
     set_headers(app, policy)
@@ -139,6 +139,7 @@ async def serving_application(
             why_off=str,
             why_open=lambda name: {},
             name="front",
+            turns=turns,
         ),
     )
     dispatcher = Dispatcher(
@@ -152,18 +153,20 @@ async def serving_application(
         max_head=config.limits.headers,
     )
     server.request_handler = dispatcher.handle
-    admission, turns = ConnectionLimits(0, 0), RequestScheduler(loop)
+    admission = ConnectionLimits(0, 0)
     listener = await loop.create_server(
-        lambda: ClientConnection(
-            server,
-            loop=loop,
-            limits=config.limits,
-            keepalive=75,
-            responses=responses,
-            requests=requests,
-            admission=admission,
-            turns=turns,
-            serve=dispatcher.try_serve,
+        lambda: ClientSocket(
+            turns,
+            ClientConnection(
+                server,
+                loop=loop,
+                limits=config.limits,
+                keepalive=75,
+                responses=responses,
+                requests=requests,
+                admission=admission,
+                serve=dispatcher.try_serve,
+            ),
         ),
         "127.0.0.1",
         0,

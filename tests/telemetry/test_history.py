@@ -6,7 +6,7 @@ import pytest
 
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult
-from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally
+from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime
 from tentaculo.telemetry.history import HistoryCollector
 
 START = 1_800_000_000  # a whole minute, and a whole hour
@@ -179,3 +179,76 @@ def test_nothing_may_be_deleted_within_an_hour_of_the_clock_being_set(kept: Kept
 def test_it_says_how_much_it_holds(kept: Kept) -> None:
     kept.probe()
     assert repr(kept.history) == "<History: 1 services probed in this minute>"
+
+
+def uptimes(kept: Kept) -> list[tuple[str, Uptime | None]]:
+    kept.history.flush()
+    found, kept.periods[:] = [(period.service, period.uptime) for period in kept.periods], []
+    return found
+
+
+def test_availability_goes_by_time_and_not_by_the_number_of_probes(kept: Kept) -> None:
+    kept.history.note_health("madre", Health.UP)
+    for _ in range(28):
+        kept.clock.pass_by(1)
+        kept.probe()
+    kept.clock.pass_by(5)
+    # The probe that found it down took five seconds: it has been down since that probe was sent.
+    kept.history.note_health("madre", Health.DOWN, 5)
+    kept.probe(Health.DOWN)
+    for _ in range(5):
+        kept.pass_by(4)
+    kept.history.note_health("madre", Health.DEGRADED)
+    kept.clock.pass_by(3)
+    kept.history.flush()
+    (period,) = kept.periods
+    assert (period.probes.ok, period.probes.failed) == (28, 1)
+    assert period.uptime == Uptime(31_000, 25_000)
+
+
+def test_time_in_which_nothing_is_known_or_wanted_does_not_count(kept: Kept) -> None:
+    kept.history.note_health("madre", Health.UNKNOWN)
+    kept.clock.pass_by(4)
+    kept.history.note_health("madre", Health.UP)
+    kept.clock.pass_by(4)
+    for state in (Health.MAINTENANCE, Health.OFF):
+        kept.history.note_health("madre", state)
+        kept.clock.pass_by(4)
+    kept.history.note_health("madre", Health.DOWN)
+    kept.clock.pass_by(3)
+    assert uptimes(kept) == [("madre", Uptime(4_000, 3_000))]
+    kept.history.note_health("madre", Health.MAINTENANCE)
+    kept.clock.pass_by(4)
+    assert uptimes(kept) == [], "a minute without time, probe or request is no period"
+
+
+def test_a_pause_of_the_gateway_itself_does_not_count(kept: Kept) -> None:
+    kept.history.note_health("madre", Health.DOWN)
+    for _ in range(4):
+        kept.pass_by(1)
+    kept.pass_by(600)
+    kept.pass_by(1)
+    kept.history.flush()
+    assert [(one.start - START, one.uptime) for one in kept.periods] == [
+        (0, Uptime(0, 4_000)),
+        (10 * MINUTE, Uptime(0, 1_000)),
+    ]
+
+
+def test_a_clock_that_is_set_neither_adds_time_nor_takes_any(kept: Kept) -> None:
+    kept.history.note_health("madre", Health.UP)
+    kept.pass_by(4)
+    kept.clock.now += 10 * HOUR
+    kept.pass_by(4)
+    kept.clock.now -= 20 * HOUR
+    kept.pass_by(4)
+    kept.history.flush()
+    times = [one.uptime for one in kept.periods if one.uptime is not None]
+    assert (sum(one.available for one in times), sum(one.unavailable for one in times)) == (12_000, 0)
+
+
+def test_a_minute_without_a_probe_has_time_all_the_same(kept: Kept) -> None:
+    kept.history.note_health("madre", Health.DOWN)
+    for _ in range(30):
+        kept.pass_by(2)
+    assert [(one.probes.ok, one.probes.failed, one.uptime) for one in kept.periods] == [(0, 0, Uptime(0, 60_000))]

@@ -24,8 +24,8 @@ from tentaculo.config.reader import read
 from tentaculo.config.schema import LogSettings
 from tentaculo.telemetry import logging as logging_setup
 from tentaculo.telemetry.access_log import AccessLine, access_logger, utc_stamp
-from tentaculo.telemetry.line_writer import LineWriter
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.telemetry.logging import LineWriter
+from tentaculo.telemetry.request_log import RequestRecord
 
 CONTROLS = "\r\n\x00\x07\x08\x1b[2J\x7f\x85\x9b31m\u2028\u202e"
 ACCESS_KEYS = {
@@ -321,7 +321,7 @@ def test_a_faulty_call_of_a_library_is_logged_as_it_is(set_up: SetUp) -> None:
 
 
 def test_a_stream_that_blocks_costs_lines_and_never_the_caller(restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tentaculo.telemetry.line_writer.MAX_WAITING", 100)
+    monkeypatch.setattr("tentaculo.telemetry.logging.MAX_WAITING", 100)
     reading, writing = os.pipe()
     with open(writing, "w") as stream, open(reading) as reader:
         writer = logging_setup.set_up(LogSettings(format="json"), stream)

@@ -1,11 +1,138 @@
-"""Request ids, and what is done once at the end of each request."""
+"""Request ids, records, and counts by service and status class."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tentaculo.telemetry.request_log import RequestLog
-from tentaculo.telemetry.traffic import RequestRecord
+from tentaculo.model.failure import Failure
+from tentaculo.model.history import BUCKETS, Histogram, Tally, bucket
+from tentaculo.tasks import TaskGroup
+from tentaculo.telemetry.request_log import RequestLog, RequestRecord, RequestStats
+
+
+def record(status: int = 200, service: str | None = "madre", seconds: float = 0.5) -> RequestRecord:
+    return RequestRecord("GET", "/", status, seconds, "127.0.0.1", "id", service)
+
+
+def test_totals_by_service_and_class_of_status() -> None:
+    traffic = RequestStats()
+    for done in (
+        record(200),
+        record(204),
+        record(404),
+        record(499),
+        record(101),
+        record(404, None),
+        record(200, "mcp"),
+    ):
+        traffic.begin()
+        traffic.end(done)
+    assert traffic.in_flight == 0
+    assert sorted(traffic.totals()) == [
+        ("", "4xx", 1, 0.5),
+        ("madre", "1xx", 1, 0.5),
+        ("madre", "2xx", 2, 1.0),
+        ("madre", "4xx", 2, 1.0),
+        ("mcp", "2xx", 1, 0.5),
+    ]
+
+
+def test_in_flight() -> None:
+    traffic = RequestStats()
+    traffic.begin()
+    traffic.begin()
+    traffic.end(record())
+    assert repr(traffic) == "<Traffic: 1 in flight>"
+
+
+async def test_idle_at_once() -> None:
+    async with asyncio.timeout(1):
+        await RequestStats().idle()
+
+
+async def test_everybody_hears_when_nothing_is_in_flight() -> None:
+    traffic, tasks = RequestStats(), TaskGroup("test")
+    for _ in range(2):  # and again after it has been idle
+        traffic.begin()
+        traffic.begin()
+        waiting = [tasks.start(traffic.idle(), str(number)) for number in range(2)]
+        await asyncio.sleep(0)
+        traffic.end(record())
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        traffic.end(record())
+        async with asyncio.timeout(1):
+            await asyncio.gather(*waiting)
+
+
+def met(*done: RequestRecord) -> dict[str, Tally]:
+    traffic = RequestStats()
+    for one in done:
+        traffic.end(one)
+    return traffic.drain()
+
+
+def of(*seconds: float) -> Histogram:
+    histogram = Histogram()
+    for one in seconds:
+        histogram.add(one)
+    return histogram
+
+
+def test_what_is_drained_is_what_came_since() -> None:
+    traffic = RequestStats()
+    for seconds in (0.25, 0.001):
+        traffic.end(record(seconds=seconds))
+    traffic.end(record(404, seconds=2.0))
+    traffic.end(record(502))
+    traffic.end(record(304, "mcp"))
+    assert traffic.drain() == {"madre": Tally(3, 1, of(0.25, 0.001, 2.0)), "mcp": Tally(1, 0, of(0.5))}
+    assert traffic.drain() == {}
+    traffic.end(record(500))
+    assert traffic.drain() == {"madre": Tally(0, 1)}
+    assert sum(requests for _, _, requests, _ in traffic.totals()) == 6
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9, 1e-6, 40e-6, 0.004, 3599.9, 3600.0, 1e9])
+def test_every_latency_has_the_bucket_that_the_histogram_has_for_it(seconds: float) -> None:
+    assert met(record(seconds=seconds))["madre"].latency == Histogram({bucket(seconds): 1})
+    assert 0 <= bucket(seconds) < BUCKETS
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "counts"),
+    [
+        (200, None, "ok"),
+        (404, None, "ok"),
+        (101, None, ""),
+        (500, None, "failed"),
+        (501, None, ""),
+        (200, Failure.BODY_CUT, "failed"),
+        (502, Failure.CONNECT_REFUSED, "failed"),
+        (504, Failure.FIRST_BYTE_TIMEOUT, "failed"),
+        (503, Failure.CIRCUIT_OPEN, "failed"),
+        (503, Failure.OVERLOADED, "failed"),
+        (503, Failure.SERVICE_OFF, ""),
+        (503, Failure.STOPPING, ""),
+        (401, Failure.AUTH_REQUIRED, ""),
+        (413, Failure.BODY_TOO_LARGE, ""),
+        (499, Failure.CLIENT_LEFT, ""),
+        (500, Failure.INTERNAL, ""),
+    ],
+)
+def test_what_counts_as_the_services(status: int, error: Failure | None, counts: str) -> None:
+    done = record(status)
+    done.error = error and error.error
+    tally = met(done).get("madre", Tally())
+    assert (tally.ok, tally.failed) == (int(counts == "ok"), int(counts == "failed"))
+
+
+def test_what_the_gateway_answers_itself_is_not_the_services() -> None:
+    preflight = record(204)
+    preflight.is_own = True
+    assert met(preflight, record(404, None), record(500, None)) == {}
 
 
 def id_for(requests: RequestLog, forwarded: dict[bytes, bytes] | None) -> str:

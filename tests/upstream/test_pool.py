@@ -31,16 +31,16 @@ def pool_of(port: int, host: str = "127.0.0.1", **limits: Any) -> Pool:
 
 async def ask(connection: UpstreamConnection) -> bytes:
     """One exchange on `connection`; its body. It is not given back."""
-    connection.begin("GET")
-    connection.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-    connection.is_request_whole = True
-    body = b""
-    async with asyncio.timeout(5):
-        assert await connection.response() is None
-        while not connection.answer.is_whole:
-            await connection.more()
-        body += b"".join(connection.take())
-    return body
+    progress = asyncio.Event()
+    connection.begin("GET", progress.set)
+    connection.write_whole(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
+    while not connection.answer.is_whole:
+        await progress.wait()
+        progress.clear()
+        if connection.error is not None:
+            raise connection.error
+    connection.on_progress = None
+    return connection.take()
 
 
 async def used(pool: Pool) -> UpstreamConnection:
@@ -434,15 +434,25 @@ async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() ->
     async with upstream(answering(ok(b"someone else's"))) as server:
         pool = pool_of(server.port)
         connection = await pool.connect(5)
-        connection.begin("GET")
-        connection.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-        connection.is_request_whole = True
-        await connection.response()
+        connection.begin("GET", lambda: None)
+        connection.write_whole(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
         await eventually(lambda: connection.answer.is_whole)
         pool.give_back(connection)
         assert pool.take_idle(repeatable=True) is None
         assert not connection.is_open
         pool.close()
+
+
+async def test_an_exchange_does_not_begin_on_a_connection_that_was_lost() -> None:
+    """It would wait for the time limit: a connection that was lost before reports nothing any more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pool = pool_of(server.getsockname()[1])
+        connection = await pool.connect(5)
+        server.accept()[0].close()
+        await eventually(lambda: not connection.is_open)
+        with pytest.raises(UpstreamError) as caught:
+            connection.begin("GET", lambda: None)
+    assert (caught.value.failure, caught.value.untouched) == (Failure.CONNECTION_LOST, True)
 
 
 async def test_an_answer_that_came_with_a_reset_is_read() -> None:
@@ -451,14 +461,15 @@ async def test_an_answer_that_came_with_a_reset_is_read() -> None:
         pool = pool_of(server.getsockname()[1])
         connection = await pool.connect(5)
         peer, _ = server.accept()
-        connection.begin("POST")
+        progress = asyncio.Event()
+        connection.begin("POST", progress.set)
         peer.sendall(ok(b"early"))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
         connection.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
         async with asyncio.timeout(5):
-            assert await connection.response() is None
-        assert connection.take() == [b"early"]
+            await progress.wait()
+        assert connection.take() == b"early"
         assert connection.answer.is_whole
         assert not connection.is_open
         pool.give_back(connection)

@@ -12,7 +12,7 @@ import pytest
 
 from tentaculo.model.endpoint import Counts, Endpoint
 from tentaculo.model.health import EndpointView, Health
-from tentaculo.model.history import HistorySummary, Tally
+from tentaculo.model.history import Availability, HistorySummary
 from tests.support.native_gateway import CLOSED, OPEN, TOKEN, Gateway, event, view
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>"
@@ -225,7 +225,7 @@ async def test_the_past_is_told_in_words_and_drawn(gateway: Gateway) -> None:
     said = words(text)
     assert "madre 98.95 % 99.98 % 142 ms of requests 280 ms of requests" in said
     # Of switch only the last two hours are known, and nothing is claimed of the rest.
-    assert "switch 100 % 100 % since 14:00 UTC 4.0 ms of probes 4.0 ms of probes" in said
+    assert "switch 100 % 100 % since 14:00 UTC in part by probes 4.0 ms of probes 4.0 ms of probes" in said
     # The chart's words are there for who cannot see it, and for who points at it.
     assert said.count("Slowest at 16:00 UTC: 95 % within 291 ms. Failures in the hour from 10:00 UTC.") == 1
     assert text.count('aria-label="Slowest at 16:00 UTC') == 1
@@ -236,7 +236,7 @@ async def test_the_past_is_told_in_words_and_drawn(gateway: Gateway) -> None:
 async def test_of_a_large_fleet_the_past_of_some_is_told(gateway: Gateway) -> None:
     state = gateway.state
     state.services = tuple(view(f"s-{number}", 9000 + number) for number in range(120))
-    state.past = {f"s-{number}": HistorySummary((), Tally(100, number)) for number in range(120)}
+    state.past = {f"s-{number}": HistorySummary((), Availability(100 / (100 + number))) for number in range(120)}
     text = await page(gateway)
     assert "the past of 20 more is at /vx11/history/<service>" in words(text)
     assert text.count('data-label="Well, 90 days"') == 100

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tentaculo.proxy.attempt import UpstreamAttempt
+from tentaculo.proxy.driver import DrivenExchange
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.server.connection import ClientConnection
 from tentaculo.upstream.connection import UpstreamConnection
@@ -21,7 +21,7 @@ from tests.conftest import Start
 from tests.support.wire import Reader, Upstream, Writer, dial, ok, read_request, upstream
 
 TIMES = 20
-OURS = (ClientConnection, UpstreamAttempt, UpstreamConnection, ProxiedRequest)
+OURS = (ClientConnection, DrivenExchange, UpstreamConnection, ProxiedRequest)
 Ask = Callable[[int], Awaitable[None]]
 
 

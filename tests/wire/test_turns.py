@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tentaculo.server.request_scheduler import MOST
+from tentaculo.net.turns import MOST
 from tests.conftest import Start
 from tests.support.wire import TIMEOUT, Reader, Upstream, Writer, upstream
 from tests.wire.conftest import Service

@@ -1,14 +1,56 @@
-"""Incidents and planned maintenance as the page shows them: in words, and cut to size. Pure."""
+"""Incidents and maintenance windows as JSON, for the API and the commands, and as rows of the status page. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.incident import EVERY, Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, format_time, join_names, printable
+
+
+def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> dict[str, Any]:
+    """One incident; with `notes`, those too."""
+    shape = {
+        "id": incident.id,
+        "open": incident.is_open,
+        "root": incident.root,
+        "services": incident.services,
+        "severity": incident.severity.value,
+        "reason": incident.reason,
+        "started_at": incident.started_at,
+        "seen_at": incident.seen_at,
+        "ended_at": incident.ended_at,
+        "ending": incident.ending or None,
+        "peak_error_rate": incident.peak_error_rate,
+        "reopened": incident.reopened,
+        "part_of": incident.part_of,
+        "alerted_at": incident.told_at,
+    }
+    return shape if notes is None else {**shape, "notes": [note_shape(note) for note in notes]}
+
+
+def note_shape(note: Note) -> dict[str, Any]:
+    """One note."""
+    return {"id": note.id, "at": note.at, "author": note.author or None, "text": note.text}
+
+
+def window_shape(window: MaintenanceWindow, now: datetime) -> dict[str, Any]:
+    """One maintenance."""
+    return {
+        "id": window.id,
+        "services": list(window.services) or [EVERY],
+        "reason": window.reason,
+        "starts_at": window.starts_at,
+        "ends_at": window.ends_at,
+        "holds": window.holds(now),
+        "author": window.author or None,
+        "source": "configuration" if window.id is None else "database",
+    }
+
 
 MOST_OPEN, MOST_NOTES, MOST_WINDOWS = 20, 5, 10
 """What the page shows of each: open incidents, the newest notes of one, and windows."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import text
 
-from tentaculo.store.sql_values import aware_utc, dialect_module, naive_utc, storable
+from tentaculo.store.tables import aware_utc, dialect_module, naive_utc, storable
 from tests.support.runtime_tables import opened
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -1,16 +1,122 @@
-"""The text of `/metrics`."""
+"""`/livez`, `/readyz`, `/metrics` and `/vx11/heartbeat` on a real socket."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tentaculo.model.endpoint import Counts, Endpoint
 from tentaculo.model.health import EndpointView, Health
-from tentaculo.web.metrics import AlertStats, GatewayCollector, Load, MetricsCache
+from tentaculo.server import templating
+from tentaculo.server.listeners import Phase
+from tentaculo.web import monitoring
+from tentaculo.web.monitoring import AlertStats, GatewayCollector, Load, MetricsCache
 from tests.support.native_gateway import CLOSED, Gateway, view
+from tests.support.server import serving_application
+
+
+async def test_livez(gateway: Gateway) -> None:
+    gateway.state.phase, gateway.state.lost = Phase.DRAINING, "The database file x.db is read-only."
+    async with gateway.client.get("/livez") as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "alive"})
+
+
+@pytest.mark.parametrize(("phase", "status"), [(Phase.STARTING, 503), (Phase.READY, 200), (Phase.DRAINING, 503)])
+async def test_readyz_follows_the_process(gateway: Gateway, phase: Phase, status: int) -> None:
+    gateway.state.phase = phase
+    async with gateway.client.get("/readyz") as answer:
+        assert answer.status == status
+        assert await answer.json() == {
+            "status": phase.value,
+            "checks": {
+                "process": {"status": "ok" if phase is Phase.READY else phase.value},
+                "database": {"status": "ok"},
+            },
+        }
+
+
+async def test_a_lost_database_is_named_and_leaves_it_ready(gateway: Gateway) -> None:
+    gateway.state.lost = "The database file x.db is read-only."
+    async with gateway.client.get("/readyz") as answer:
+        assert answer.status == 200
+        assert (await answer.json())["checks"]["database"] == {
+            "status": "failed",
+            "problem": "The database file x.db is read-only.",
+        }
+
+
+TOKEN = "right-token"
+JSON = {"Content-Type": "application/json"}
+
+Heard = list[tuple[str, bytes]]
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return []
+
+
+@pytest.fixture
+async def client(heard: Heard) -> AsyncIterator[ClientSession]:
+    app = web.Application()
+    templating.setup(app)
+    names = {"cron": "cron", "night-job": "cron"}
+    app.add_routes(monitoring.heartbeat_routes(names, lambda service, said: heard.append((service, said))))
+    headers = {"X-VX11-Token": TOKEN}
+    async with (
+        serving_application(app, token=TOKEN) as served,
+        ClientSession(f"http://{served.host}:{served.port}", headers=headers) as session,
+    ):
+        yield session
+
+
+@pytest.mark.parametrize("name", ["cron", "night-job"])
+@pytest.mark.parametrize(
+    "said", [b"", b'{"status": "ok"}', b'{"status": "warn", "message": "late", "queue": {"a": 1}}']
+)
+async def test_it_is_taken(client: ClientSession, heard: Heard, name: str, said: bytes) -> None:
+    async with client.post(f"/vx11/heartbeat/{name}", data=said, headers=JSON) as answer:
+        assert answer.status == 200
+        assert await answer.json() == {"status": "received", "service": "cron"}
+    assert heard == [("cron", said)]
+
+
+@pytest.mark.parametrize(
+    ("said", "media_type", "status"),
+    [
+        (b"[]", "application/json", 400),
+        (b'"ok"', "application/json", 400),
+        (b"{", "application/json", 400),
+        (b'{"status": 7}', "application/json", 400),
+        (b'{"message": ["x"]}', "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b"[" * 3000, "application/json", 400),
+        (b'{"message": "' + b"x" * 5000 + b'"}', "application/json", 413),
+        (b'{"message": "' + b"x" * 900_000 + b'"}', "application/json", 413),
+        (b'{"status": "ok"}', "text/plain", 415),
+        (b"status=ok", "application/x-www-form-urlencoded", 415),
+    ],
+)
+async def test_anything_else_is_refused(
+    client: ClientSession, heard: Heard, said: bytes, media_type: str, status: int
+) -> None:
+    async with client.post("/vx11/heartbeat/cron", data=said, headers={"Content-Type": media_type}) as answer:
+        assert (answer.status, answer.content_type) == (status, "application/problem+json")
+    assert heard == []
+
+
+async def test_only_who_has_the_token_and_only_by_post(client: ClientSession, heard: Heard) -> None:
+    async with client.post("/vx11/heartbeat/cron", headers={"X-VX11-Token": "wrong"}) as answer:
+        assert answer.status == 403
+    async with client.get("/vx11/heartbeat/cron") as answer:
+        assert answer.status == 405
+    async with client.post("/vx11/heartbeat/madre") as answer:
+        assert answer.status == 404
+    assert heard == []
 
 
 async def scrape(client: ClientSession) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -1,11 +1,12 @@
-"""The endpoint `/metrics`: the gateway's own metrics in the Prometheus and OpenMetrics text formats."""
+"""Endpoints for supervisors, load balancers, Prometheus and heartbeats: `/livez`, `/readyz`, `/metrics`, `/vx11/heartbeat`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import msgspec
 from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -14,7 +15,75 @@ from prometheus_client.registry import Collector
 
 from tentaculo import __version__
 from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health, ServiceView
+from tentaculo.server.listeners import Phase
+from tentaculo.server.native_routes import json_response
+from tentaculo.server.request_body import expect_later, read_body
+
+
+def liveness_routes(*, phase: Callable[[], Phase], store_problem: Callable[[], str | None]) -> list[web.RouteDef]:
+    """The routes `/livez` and `/readyz`.
+
+    `/livez` always responds 200. `/readyz` responds 200 when `phase` is `READY`, else 503. `store_problem` returns None
+    while the database can be written, else the reason why not; the reason is shown but does not change the status.
+    """
+
+    async def livez(request: web.Request) -> web.Response:
+        return json_response({"status": "alive"}, 200)
+
+    async def readyz(request: web.Request) -> web.Response:
+        now, problem = phase(), store_problem()
+        database = {"status": "ok"} if problem is None else {"status": "failed", "problem": problem}
+        checks = {"process": {"status": "ok" if now is Phase.READY else now.value}, "database": database}
+        return json_response({"status": now.value, "checks": checks}, 200 if now is Phase.READY else 503)
+
+    return [web.get("/livez", livez), web.get("/readyz", readyz)]
+
+
+MAX_BYTES = 4096
+"""Largest body of a heartbeat, in bytes."""
+_EXPECTED = 'A heartbeat may say {"status": "ok", "message": "…"} and more, one JSON object, or nothing.'
+
+
+class _HeartbeatBody(msgspec.Struct):
+    status: str | None = None
+    message: str | None = None
+
+
+def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], None]) -> list[web.RouteDef]:
+    """One route for each key of `names`, which maps a service's name and its aliases to its name.
+
+    `beat` receives the service's name and the body: a JSON object, or empty.
+    """
+
+    def handler(service: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def take(request: web.Request) -> web.Response:
+            beat(service, await _read_status(request))
+            response: dict[str, Any] = {"status": "received", "service": service}
+            return json_response(response)
+
+        return take
+
+    return [
+        web.post(f"/vx11/heartbeat/{name}", handler(service), expect_handler=expect_later)
+        for name, service in names.items()
+    ]
+
+
+async def _read_status(request: web.Request) -> bytes:
+    """The body of a heartbeat. Raises `Problem` unless it is empty or a small JSON object."""
+    body = await read_body(request, MAX_BYTES)
+    if not body:
+        return b""
+    if request.content_type != "application/json":
+        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, f"{_EXPECTED} Its media type is application/json.")
+    try:
+        msgspec.json.decode(body, type=_HeartbeatBody)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise Problem(Failure.BAD_REQUEST, _EXPECTED) from None
+    return body
+
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
@@ -209,7 +278,7 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     return (encode, content_type) if content_type.isascii() and content_type.isprintable() else choose_encoder("")
 
 
-def routes(
+def metrics_routes(
     *,
     snapshot: Callable[[], Sequence[ServiceView]],
     store_problem: Callable[[], str | None],

@@ -1,0 +1,169 @@
+"""Turns of the event loop, shared fairly: how much is read in one turn, and by whom.
+
+libuv reads from a socket up to 32 times, and asks for ready sockets up to 48 times, before it runs anything else:
+timers, tasks, new connections. A few peers that send without a pause would so fill turns of seconds. So every
+connection of the gateway, with a client, with a service or through a tunnel, is a `TurnReader`:
+
+- one read brings at most `READ_SIZE` bytes;
+- one turn handles at most `MOST` reads, and no more than `LOOK` in a row of the same connection;
+- a connection over this is not read until its turn comes, first come, first served.
+
+A parser that needs many steps for few bytes reports them with `charge`, and they count as reads. Tasks that handle many
+messages take turns in the same queue (`TurnScheduler.turn`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+READ_SIZE = 16 * 1024
+"""Bytes of one read."""
+LOOK = 16
+"""Reads before the scheduler watches whether the loop has turned. Watching costs a little."""
+MOST = 32
+"""Reads handled in one turn. More at once are no faster: their data leaves the processor's cache."""
+STEPS = 64
+"""Steps of a parser, such as chunks or frames, that cost as much as one read."""
+
+
+class _Waiting(Protocol):
+    def take_turn(self) -> None:
+        """Do what was put off."""
+
+
+class TurnScheduler:
+    """The queue of one event loop."""
+
+    __slots__ = ("_is_watching", "_last", "_waiting", "buffer", "reads")
+
+    def __init__(self) -> None:
+        self._is_watching = False
+        self._last: object | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self.reads = 0
+        """Reads of this turn; until it is watched, of the last turns together."""
+        self.buffer = memoryview(bytearray(READ_SIZE))
+        """Where every read goes first. What was read is copied at once."""
+
+    def __repr__(self) -> str:
+        return f"<TurnScheduler: {self.reads} reads, {len(self._waiting)} waiting>"
+
+    def admits(self, reader: object) -> bool:
+        """Whether `reader` may handle what it has read in this turn. Ask only where `reads` is over `LOOK`."""
+        if not self._is_watching:
+            self._watch()
+        if self._waiting or self.reads > MOST or self._last is reader:
+            return False
+        self._last = reader
+        return True
+
+    def charge(self, steps: int) -> None:
+        """Count `steps` of a parser as the reads that cost as much."""
+        self.reads += steps // STEPS
+
+    def wait(self, waiting: _Waiting) -> None:
+        """Call `waiting.take_turn` in a later turn, after those that wait already."""
+        self._waiting.append(waiting)
+        if not self._is_watching:
+            self._watch()
+
+    async def turn(self) -> None:
+        """Wait for a later turn, for a task that has had its share of this one."""
+        pause = _Pause()
+        self.wait(pause)
+        await pause.over
+
+    def _watch(self) -> None:
+        self._is_watching = True
+        asyncio.get_running_loop().call_soon(self._turned)
+
+    def _turned(self) -> None:
+        # A connection that sends on while its data is handled must not overtake those that wait.
+        self.reads = LOOK
+        self._last = None
+        waiting = self._waiting
+        try:
+            for _ in range(min(MOST, len(waiting))):
+                waiting.popleft().take_turn()
+                self.reads += 1
+                if self.reads > MOST + LOOK:
+                    break
+        finally:
+            if waiting:
+                self.reads = LOOK
+                self._watch()
+            else:
+                self.reads = 0
+                self._is_watching = False
+
+
+class _Pause:
+    """A task that waits for its turn."""
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take_turn(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+class TurnReader(asyncio.BufferedProtocol):
+    """A protocol whose reads are bounded, and handled in turns. A subclass handles them in `receive`."""
+
+    __slots__ = ("held", "turns")
+
+    transport: asyncio.Transport | None
+    """None once the connection is lost."""
+
+    def __init__(self, turns: TurnScheduler) -> None:
+        self.turns = turns
+        self.held = b""
+        """What was read and waits for a turn."""
+
+    @property
+    def may_read(self) -> bool:
+        """Whether flow control lets it read on after its turn."""
+        return True
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the peer, at their turn."""
+        raise NotImplementedError
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self.turns.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The peer has sent `nbytes`."""
+        turns = self.turns
+        data = bytes(turns.buffer[:nbytes])
+        turns.reads += 1
+        if turns.reads <= LOOK or (not self.held and turns.admits(self)):
+            self.receive(data)
+            return
+        if self.held:
+            self.held += data
+        else:
+            self.held = data
+            turns.wait(self)
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def take_turn(self) -> None:
+        """Handle what was held, and read on."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            self.release()
+            if self.may_read:
+                transport.resume_reading()
+
+    def release(self) -> None:
+        """Handle what is held now: at its turn, or before the connection is lost."""
+        data, self.held = self.held, b""
+        if data:
+            self.receive(data)

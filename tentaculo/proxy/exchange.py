@@ -1,0 +1,339 @@
+"""One proxied request and its exchange with an upstream, from the choice of an endpoint to the end of the response.
+
+            4 endpoint, connection    5 head + body ─────────▶ upload, where the body still arrives
+    client ──────────▶ gateway ──────────────────────────────────────────▶ upstream
+           ◀──────────  6 1xx, head + first bytes, then the body as fast as the client reads ◀──
+                                      7 connection back to its pool, outcome to the circuit breaker
+
+`Exchange` owns all that the request holds: the lease of an endpoint, the connection, the upload, the tunnel. Its steps
+are synchronous: `_advance` takes every step that can be taken now and returns what has to be waited for. `driver.py`
+waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from tentaculo.model.endpoint import Outcome
+from tentaculo.model.failure import Blame, Failure, Problem
+from tentaculo.net.http1 import chunked
+from tentaculo.net.inbound_request import Body, InboundRequest, Request
+from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
+from tentaculo.net.response_headers import split_list
+from tentaculo.proxy.proxied_request import JudgedRequest
+from tentaculo.proxy.relay import ResponseRelay, Wait
+from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, may_follow, overloaded
+from tentaculo.proxy.state import ProxyState
+from tentaculo.proxy.tunnel import Tunnel
+from tentaculo.proxy.upload import upload
+from tentaculo.telemetry.request_log import RequestRecord
+from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.errors import UpstreamError, outcome_of
+from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
+
+# Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
+_UPSTREAM = Wait.UPSTREAM
+_SUCCESS = (Outcome.SUCCESS, "")
+
+
+class Exchange(ResponseRelay):
+    """The steps of one request, and what it holds meanwhile."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_done",
+        "_failed",
+        "_has_turn",
+        "_is_kept",
+        "_is_over",
+        "_is_replayable",
+        "_lease",
+        "_needs_new",
+        "_response",
+        "_stream",
+        "_tried",
+        "_tunnel",
+        "_upload",
+    )
+
+    def __init__(
+        self,
+        shared: ProxyState,
+        request: Request,
+        inbound: InboundRequest,
+        record: RequestRecord,
+        done: Callable[[bool], None] | None = None,
+    ) -> None:
+        """`done` is called when the response has been written, with whether the client's connection stays open.
+
+        It is not called if the client has closed the connection. `run` needs none.
+        """
+        super().__init__(shared, request, inbound, record)
+        self._done = done
+        self._body = b""
+        self._is_replayable = inbound.method in IDEMPOTENT
+        """Whether the request can be sent again without harm: what was read of a body that still arrives is gone."""
+        self._stream: Body | None = None
+        """The body, where it still arrives."""
+        self._lease: Lease | None = None
+        self._tried: tuple[EndpointState, ...] = ()
+        self._has_turn: bool | None = None
+        """Whether the request waited for room and found it; None where it did not wait."""
+        self._connection: UpstreamConnection | None = None
+        self._is_kept = False
+        """Whether the connection had carried another exchange before."""
+        self._needs_new = False
+        """Whether a stale connection is to be replaced by a new one."""
+        self._failed: UpstreamError | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._tunnel: Tunnel | None = None
+        self._is_over = False
+        self._response = SENT_CLOSES
+
+    def _on_progress(self) -> None:
+        """More of the response has arrived, or the exchange has failed. The driver says what follows."""
+        raise NotImplementedError
+
+    # -- the steps ---------------------------------------------------------------------------------------------
+
+    def _begin(self, judged: JudgedRequest | None) -> Wait | None:
+        self.shared.traffic.begin()
+        try:
+            response = self.prepare(judged) if judged is not None else None
+            if response is None and (self.inbound.length or self.inbound.is_chunked):
+                self._take_body()
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._end_with(error)
+            return None
+        return self._go() if response is None else self._end(response)
+
+    def _take_body(self) -> None:
+        """Raises `Problem` if the body that has arrived is too large."""
+        content, limit = self.request.content, self.admitted.plan.max_body
+        if not content.is_eof():
+            self._stream, self._is_replayable = content, False
+            return
+        self._body = content.read_nowait()
+        if limit and len(self._body) > limit:
+            raise Problem(Failure.BODY_TOO_LARGE, f"The body is larger than {limit} bytes.")
+
+    def _go(self, error: UpstreamError | None = None) -> Wait | None:
+        """Take every step that can be taken now, after `error` if an attempt has failed.
+
+        Returns what to wait for, None when the exchange is over.
+        """
+        if self._is_over:
+            return None
+        try:
+            while True:
+                if error is not None and not self._may_retry(error):
+                    return self._end(SENT_CLOSES)
+                try:
+                    return self._advance()
+                except UpstreamError as failed:
+                    error = failed.copy()
+        except Exception as other:
+            if self._is_over:
+                raise
+            self._end_with(other)
+            return None
+
+    def _advance(self) -> Wait | None:
+        connection = self._connection
+        lease = self._lease
+        if connection is not None and lease is not None:
+            wait = self.relay(connection, lease.endpoint.pool.upstream)  # 6
+            if wait is None:
+                return self._complete(self.record.status)
+            return self._switch(connection, lease) if wait is Wait.TUNNEL else wait
+        if self._tunnel is not None:
+            return self._complete(101)
+        if lease is None:
+            lease = self._acquire()  # 4
+            if lease is None:
+                return Wait.ROOM
+        if self._needs_new:
+            return Wait.CONNECTION
+        bound = self.request.protocol.bound
+        connection = bound.take(lease) if type(bound) is BoundConnections else None
+        if connection is None:
+            connection = lease.endpoint.pool.take_idle(repeatable=self._is_replayable)
+        if connection is None:
+            return Wait.CONNECTION
+        self._is_kept = True
+        self._send(connection)
+        return _UPSTREAM
+
+    def _acquire(self) -> Lease | None:
+        """A lease; None where only room is missing. Raises `Problem` where more is, or the wait was too long."""
+        plan, had_turn = self.admitted.plan, self._has_turn
+        balancer, name = plan.balancer, plan.service.name
+        assert balancer is not None
+        if had_turn is False:
+            raise overloaded(name)
+        if had_turn or not balancer.has_queue:
+            bound = self.request.protocol.bound
+            lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
+            lease = self._lease = lease or balancer.acquire(self._tried)
+            self._has_turn = None
+            if lease is not None:
+                return lease
+            if not balancer.is_full(self._tried):
+                if had_turn:
+                    balancer.wake_next()
+                if self._failed is not None:
+                    raise attempt_failed(name, self._failed)
+                raise circuit_open(name, balancer.retry_after(), self.shared.needs.why_open(name))
+        return None
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        """Step 5: the head with what is there of the body in one write; the rest is uploaded by a task."""
+        inbound, plan = self.inbound, self.admitted.plan
+        head = self.admitted.head(self.id_line)
+        self._connection = connection
+        self.shared.under_way.add(connection)
+        if self._stream is not None:
+            connection.begin(inbound.method, self._on_progress)
+            connection.write(head)
+            work = upload(connection, self._stream, plan, self.record, is_chunked=inbound.is_chunked)
+            self._upload = self.shared.tasks.start(work, "upload")
+            return
+        if body := self._body:
+            self.record.received = len(body)
+        if inbound.is_chunked:
+            body = chunked(body, is_last=True)
+        connection.begin(inbound.method, self._on_progress)
+        connection.write_whole(head + body, plan.first_byte)
+
+    def _switch(self, connection: UpstreamConnection, lease: Lease) -> Wait:
+        """Open a tunnel: the upstream has answered 101."""
+        plan, client = self.admitted.plan, self.request.protocol
+        head, fields = connection.answer.head, connection.answer.fields
+        assert head is not None
+        assert fields is not None
+        chosen = set(split_list(fields.upgrade or b""))
+        offered = self.inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)
+        if not chosen or not chosen <= {protocol.lower() for protocol in offered}:
+            raise UpstreamError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
+        upstream, early = connection.upgrade(plan.limits.stall)
+        if client.transport is None:
+            raise ConnectionResetError("the client has gone")
+        if upstream is None:
+            raise UpstreamError(Failure.BODY_CUT, "it switched protocols and left")
+        tunnel = self._tunnel = Tunnel(connection.turns, client.transport, upstream)
+        self._give_back(connection, lease)
+        self.is_started = True
+        self.record.status = 101
+        self.write(self.response_writer(lease.endpoint.pool.upstream).upgraded(head, fields))
+        client.set_parser(tunnel)
+        tunnel.open(early)
+        self.shared.tunnels.add(tunnel)
+        lease.stop_counting()
+        return Wait.TUNNEL
+
+    # -- failures, and another attempt -------------------------------------------------------------------------
+
+    def _may_retry(self, error: UpstreamError) -> bool:
+        """Whether another attempt is to follow `error`; what the failed one held is given back.
+
+        False where the client's response was cut. Raises `Problem` where none may follow and the client has no
+        response yet.
+        """
+        connection, lease, is_kept = self._connection, self._lease, self._is_kept
+        assert lease is not None
+        self._is_kept = self._needs_new = False
+        may = not self.is_started and may_follow(error, is_replayable=self._is_replayable)
+        if may and is_kept:
+            # A stale connection says nothing about the endpoint: the same one gets a new connection.
+            assert connection is not None
+            self._give_back(connection, lease)
+            self._needs_new = True
+            return True
+        self._failed = error
+        is_upstreams = error.failure.blame is Blame.UPSTREAM
+        self._release(*((Outcome.FAILURE, error.detail) if is_upstreams else (Outcome.NEUTRAL, "")))
+        if may:
+            self._tried += (lease.endpoint,)
+            return True
+        if not self.is_started:
+            raise attempt_failed(self.admitted.plan.service.name, error)
+        self.record.error, self.record.detail = error.failure.error, error.detail
+        self.abort()
+        return False
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def _complete(self, status: int) -> Wait | None:
+        """The response has been written whole, or the tunnel has ended."""
+        self._release(*(outcome_of(status) if status >= 500 else _SUCCESS))
+        return self._end(SENT_STAYS if self.keep_alive and self._tunnel is None else self.close())
+
+    def _end_with(self, error: Exception) -> None:
+        """End with a problem, or with what a defect of the gateway leaves to say."""
+        response: SentResponse | None = None
+        if not isinstance(error, ConnectionError):
+            with suppress(ConnectionError):
+                response = self.refuse(error) if isinstance(error, Problem) else self.fail(error)
+        error.__traceback__ = None  # whose frames hold this exchange
+        if response is not None:
+            self._end(response)
+            return
+        self._lose_client()
+        if self._done is not None:
+            self._done(False)
+
+    def _end(self, response: SentResponse) -> Wait | None:
+        """Close the record, and say what becomes of the client's connection. Nothing is waited for any more."""
+        if self._lease is not None:
+            self._release(Outcome.NEUTRAL, "")
+        self._response = response
+        self._is_over = True
+        self.shared.requests.finish(self.record)
+        if self._done is not None:
+            self._done(response is SENT_STAYS)
+        return None
+
+    def _lose_client(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._release(*(_SUCCESS if self._tunnel is not None else (Outcome.NEUTRAL, "")))
+        if self._tunnel is None:  # a tunnel that its client ends has ended well
+            self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
+        self.shared.requests.finish(self.record)
+
+    def _release(self, outcome: Outcome, reason: str) -> None:
+        """Step 7: give back all that the request holds, and report how it went."""
+        lease, self._lease = self._lease, None
+        if self._connection is not None and lease is not None:
+            self._give_back(self._connection, lease)
+        tunnel = self._tunnel
+        if tunnel is not None:
+            tunnel.close()
+            self.shared.tunnels.discard(tunnel)
+            self.record.sent, self.record.received = tunnel.sent, tunnel.received
+        if lease is not None:
+            lease.release(outcome, reason)
+
+    def _give_back(self, connection: UpstreamConnection, lease: Lease) -> None:
+        """Give the connection back to its pool, which closes it if the exchange on it has not ended well."""
+        shared = self.shared
+        shared.under_way.discard(connection)
+        if shared.streams:
+            shared.streams.discard(connection)
+        self._connection = connection.on_progress = None
+        if self._upload is not None:
+            self._upload.cancel()
+            self._upload = None
+        if self._tunnel is not None:
+            return
+        fields = connection.answer.fields
+        if self.inbound.fields.binds_connection or (fields is not None and fields.binds_connection):
+            connection.is_bound = True
+        if connection.is_bound:
+            BoundConnections.keep(self.request.protocol, lease, connection)
+        else:
+            lease.endpoint.pool.give_back(connection)

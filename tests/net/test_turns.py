@@ -1,0 +1,207 @@
+"""Turns of the loop: how many reads one handles, in which order connections wait, and what is held meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tentaculo.net.turns import LOOK, MOST, READ_SIZE, STEPS, TurnReader, TurnScheduler
+
+
+class Wire(asyncio.Transport):
+    """Remembers whether it is read."""
+
+    closing = False
+    is_read = True
+
+    def is_closing(self) -> bool:
+        """Whether `close` was called."""
+        return self.closing
+
+    def close(self) -> None:
+        """Close."""
+        self.closing = True
+
+    def pause_reading(self) -> None:
+        """Read no more."""
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self.is_read = True
+
+
+class Client(TurnReader):
+    """A connection that notes when it is given something, and what."""
+
+    def __init__(self, turns: TurnScheduler, journal: list[Client]) -> None:
+        super().__init__(turns)
+        self._journal = journal
+        self.wire = Wire()
+        self.transport = self.wire
+        self.got: list[bytes] = []
+        self.then: Callable[[], None] = lambda: None
+
+    def receive(self, data: bytes) -> None:
+        """Note it."""
+        self._journal.append(self)
+        self.got.append(data)
+        self.then()
+
+    def read(self, data: bytes) -> None:
+        """What the event loop does when `data` has arrived."""
+        self.get_buffer(-1)[: len(data)] = data
+        self.buffer_updated(len(data))
+
+
+@pytest.fixture
+async def turns() -> TurnScheduler:
+    return TurnScheduler()
+
+
+async def turn() -> None:
+    """Let the loop turn once."""
+    await asyncio.sleep(0)
+
+
+async def test_a_turn_handles_a_bounded_number_and_the_others_come_in_their_order(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    clients = [Client(turns, journal) for _ in range(3 * MOST + 5)]
+    for client in clients:
+        client.read(b"x")
+    found = [len(journal)]
+    while len(journal) < len(clients):
+        await turn()
+        found.append(len(journal))
+    assert sorted(set(found)) == [MOST, 2 * MOST, 3 * MOST, 3 * MOST + 5]
+    assert journal == clients
+
+
+async def test_a_connection_that_waits_is_not_read_and_then_read_again(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    clients = [Client(turns, journal) for _ in range(MOST + 1)]
+    for client in clients:
+        client.read(b"x")
+    assert [client.wire.is_read for client in clients] == [True] * MOST + [False]
+    await turn()
+    assert clients[-1].wire.is_read
+    assert clients[-1].got == [b"x"]
+
+
+async def test_one_that_sends_without_a_pause_gets_no_more_than_its_share(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    greedy, other = Client(turns, journal), Client(turns, journal)
+    for _ in range(100):
+        if not greedy.wire.is_read:
+            break
+        greedy.read(bytes(READ_SIZE))
+    assert len(greedy.got) == LOOK + 1
+    other.read(b"x")
+    await turn()
+    assert journal[-2:] == [greedy, other]
+
+
+async def test_no_connection_overtakes_those_that_wait(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    first = [Client(turns, journal) for _ in range(2 * MOST + 1)]
+    for client in first:
+        client.read(b"x")
+    await turn()
+    late = Client(turns, journal)
+    late.read(b"x")
+    for _ in range(4):
+        await turn()
+    assert journal == [*first, late]
+
+
+async def test_a_connection_that_sends_on_while_it_is_served_waits_for_its_next_turn(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    clients = [Client(turns, journal) for _ in range(4 * MOST)]
+    for client in clients:
+        client.read(b"x")
+    again = clients[MOST]
+    again.then = lambda: again.read(b"y") if again.got == [b"x"] else None
+    found = []
+    while len(journal) < len(clients) + 1:
+        before = len(journal)
+        await turn()
+        found.append(len(journal) - before)
+    assert journal == [*clients, again]
+    assert max(found) == MOST
+
+
+async def test_few_reads_in_each_turn_never_wait(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    for count in range(1, 20 * MOST):
+        Client(turns, journal).read(b"x")
+        assert len(journal) == count
+        if count % LOOK == 0:
+            await turn()
+
+
+async def test_what_arrives_meanwhile_stays_in_order(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    for _ in range(MOST):
+        Client(turns, journal).read(b"x")
+    client = Client(turns, journal)
+    for piece in (b"one ", b"two ", b"three"):
+        client.read(piece)
+    assert client.got == []
+    await turn()
+    assert client.got == [b"one two three"]
+
+
+async def test_a_client_that_has_gone_or_is_about_to_is_left_out(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    clients = [Client(turns, journal) for _ in range(MOST + 3)]
+    for client in clients:
+        client.read(b"x")
+    gone, leaving, stays = clients[MOST:]
+    gone.transport = None
+    leaving.wire.close()
+    await turn()
+    assert journal == [*clients[:MOST], stays]
+
+
+async def test_a_fault_in_one_costs_the_others_nothing(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    clients = [Client(turns, journal) for _ in range(2 * MOST)]
+    loop, caught = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: caught.append(context["exception"]))
+
+    def fail() -> None:
+        raise RuntimeError("broken")
+
+    clients[MOST].then = fail
+    for client in clients:
+        client.read(b"x")
+    for _ in range(4):
+        await turn()
+    loop.set_exception_handler(None)
+    assert journal == clients
+    assert [str(error) for error in caught] == ["broken"]
+
+
+async def test_steps_of_a_parser_count_as_reads(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    clients = [Client(turns, journal) for _ in range(3 * MOST)]
+    for client in clients:
+        client.then = lambda: turns.charge(7 * STEPS)
+        client.read(b"x")
+    found = [len(journal)]
+    while len(journal) < len(clients):
+        before = len(journal)
+        await turn()
+        found.append(len(journal) - before)
+    assert journal == clients
+    assert max(found) <= MOST // 8 + 1
+
+
+async def test_tasks_take_turns_with_connections(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    for _ in range(MOST + 2):
+        Client(turns, journal).read(b"x")
+    await turns.turn()
+    assert len(journal) == MOST + 2

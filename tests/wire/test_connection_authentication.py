@@ -1,0 +1,103 @@
+"""NTLM and Negotiate authenticate a connection, not a request (RFC 4559 section 6): it serves one client connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Start
+from tests.support.wire import Reader, Script, Upstream, Wire, Writer, answering, dial, ok, read_request, upstream
+from tests.wire.asking import ask
+from tests.wire.conftest import Service
+
+pytestmark = pytest.mark.usefixtures("both_ways")
+
+
+def authenticating(challenge: bytes, *, closes_after: int = 0) -> Script:
+    """A service that takes a connection for its user's once `Authorization: <scheme> <user>` came on it."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        user, count = "", 0
+        while True:
+            request = await read_request(reader)
+            state.requests.append(request)
+            authorization = request.get("authorization")
+            if authorization is not None and not authorization.endswith("hello"):
+                user = authorization.partition(" ")[2]
+            count += 1
+            status = b"200 OK" if user else b"401 Unauthorized"
+            lines = [] if user else [b"WWW-Authenticate: " + challenge]
+            writer.write(ok(f"mail of {user or 'nobody'}".encode(), *lines, status=status))
+            await writer.drain()
+            if count == closes_after:
+                return
+
+    return script
+
+
+async def log_in(wire: Wire, scheme: bytes, user: bytes) -> list[int]:
+    """The three requests of a handshake, and one that relies on it."""
+    lines: list[tuple[bytes, ...]] = [(), (b"hello",), (user,)]
+    statuses = []
+    for words in lines:
+        fields = [b"Authorization: " + scheme + b" " + word for word in words]
+        statuses.append((await ask(wire, "/s/mail", *fields)).status)
+    return statuses
+
+
+@pytest.mark.parametrize(
+    ("scheme", "challenge"),
+    [
+        (b"NTLM", b"NTLM"),
+        (b"Negotiate", b"Negotiate"),
+        (b"ntlm", b'Basic realm="a, b", nTLM'),
+        (b"Negotiate", b"Digest"),
+    ],
+)
+async def test_another_client_is_not_answered_as_its_user(
+    start: Start, service: Service, scheme: bytes, challenge: bytes
+) -> None:
+    async with upstream(authenticating(challenge)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as ana:
+            assert await log_in(ana, scheme, b"ana") == [401, 401, 200]
+            async with dial(live.port) as stranger:
+                assert (await ask(stranger, "/s/mail")).body == b"mail of nobody"
+            for method in ("GET", "POST"):
+                assert (await ask(ana, "/s/mail", method=method)).body == b"mail of ana"
+        # The end of the client's connection is the end of the service's.
+        await up.until(lambda: up.gone >= 1)
+        async with dial(live.port) as stranger:
+            assert (await ask(stranger, "/s/mail")).body == b"mail of nobody"
+
+
+async def test_a_handshake_stays_at_one_endpoint(start: Start, service: Service) -> None:
+    async with upstream(authenticating(b"NTLM")) as one, upstream(authenticating(b"NTLM")) as two:
+        live = await start(service(one.port, two.port))
+        async with dial(live.port) as ana, dial(live.port) as bob:
+            assert await log_in(ana, b"NTLM", b"ana") == [401, 401, 200]
+            assert await log_in(bob, b"NTLM", b"bob") == [401, 401, 200]
+            for _ in range(3):
+                assert (await ask(ana, "/s/mail")).body == b"mail of ana"
+                assert (await ask(bob, "/s/mail")).body == b"mail of bob"
+    assert one.connections + two.connections == 2
+
+
+async def test_a_connection_that_the_service_closed_is_replaced(start: Start, service: Service) -> None:
+    async with upstream(authenticating(b"NTLM", closes_after=3)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as ana:
+            assert await log_in(ana, b"NTLM", b"ana") == [401, 401, 200]
+            await up.until(lambda: up.gone == 1)
+            assert (await ask(ana, "/s/mail")).body == b"mail of nobody"
+            assert (await ask(ana, "/s/mail", b"Authorization: NTLM ana")).body == b"mail of ana"
+    assert up.connections == 2
+
+
+@pytest.mark.parametrize("line", [b"Authorization: Basic NTLM", b'Authorization: Digest realm="Negotiate"', b"X: NTLM"])
+async def test_other_authentication_shares_connections(start: Start, service: Service, line: bytes) -> None:
+    async with upstream(answering(ok(b"x", b'WWW-Authenticate: Basic realm="NTLM"'))) as up:
+        live = await start(service(up.port))
+        for _ in range(3):
+            async with dial(live.port) as wire:
+                assert (await ask(wire, "/s/", line)).status == 200
+    assert up.connections == 1
