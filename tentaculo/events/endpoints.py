@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from tentaculo.config.schema import Config
 from tentaculo.events.hub import Hub
-from tentaculo.events.pipeline import Cardinality, EventIds, EventPipeline, Store
+from tentaculo.events.pipeline import Cardinality, EventPipeline, Store
 from tentaculo.events.schemas import (
     NAME_LENGTH,
     FieldError,
@@ -145,7 +145,6 @@ class Ingest:
 def routes(
     config: Config,
     hub: Hub,
-    ids: EventIds,
     store: Store,
     tasks: TaskGroup,
     *,
@@ -160,7 +159,7 @@ def routes(
     """
     limits = config.limits
     cardinality = Cardinality(clock)
-    intake = EventPipeline(hub, ids, store, tasks, cardinality, now)
+    intake = EventPipeline(hub, store, tasks, cardinality, now)
     sockets = EventSocketHandler(hub, intake, limit=limits.events_body)
 
     async def report(request: web.Request) -> web.Response:

@@ -19,6 +19,10 @@ CLOSE_SECONDS = 5.0
 """How long `Hub.close` waits for subscribers that have been told to leave."""
 
 
+CONTROL = "control"
+"""The `channel` of the gateway's own messages to a WebSocket client. No broadcast has it."""
+
+
 class End(Enum):
     """Why the hub parts with a subscriber."""
 
@@ -143,13 +147,15 @@ class Hub:
 
 
 def encode_broadcast(event: Event) -> bytes:
-    """`event` as subscribers get it: one JSON object of the gateway's four keys and the fields of the payload.
+    """Encode `event` as subscribers get it: one JSON object of the gateway's four keys and the fields of the payload.
 
     `type`, `source` and `id` are the gateway's, also where the payload has such a key; `timestamp` is the payload's,
-    else the time of receipt in milliseconds.
+    else the time of receipt in milliseconds. A `channel` of value "control" is left out: it marks the gateway's own
+    messages.
     """
     received = int(event.received_at.timestamp() * 1000)
     members = {"type": event.type, "source": event.source, "id": event.id, "timestamp": received}
-    own = {"type", "source", "id"}
-    members.update((name, value) for name, value in event.payload.items() if name not in own)
+    members.update((name, value) for name, value in event.payload.items() if name not in ("type", "source", "id"))
+    if members.get("channel") == CONTROL:
+        del members["channel"]
     return msgspec.json.encode(members)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -74,31 +74,8 @@ class Cardinality:
         return number
 
 
-Store = Callable[[Event], Awaitable[None]]
-"""Returns when the event is stored; raises `Problem` when it cannot be."""
-
-
-class EventIds:
-    """Ids that grow strictly: microseconds since 1970, or one more than the last where the clock stands or goes back.
-
-    `now_us` is that clock. `last` is an id that all must exceed, 0 for none. Today's fit in 51 of 53 bits. Of several
-    `workers` each takes the ids that leave its own remainder, so that no two take the same; `worker` counts from 1.
-    """
-
-    def __init__(self, now_us: Callable[[], int], last: int = 0, *, worker: int = 1, workers: int = 1) -> None:
-        self._now_us = now_us
-        self._last = last
-        self._worker = worker
-        self._workers = workers
-
-    def __repr__(self) -> str:
-        return f"<EventIds: last {self._last}>"
-
-    def next(self) -> int:
-        """A new id."""
-        least = max(self._last + 1, self._now_us())
-        self._last = least + (self._worker - least) % self._workers
-        return self._last
+Store = Callable[[Event], Awaitable[int]]
+"""Stores an event and returns the id that it got, which is greater than all before it. Raises `Problem` if it cannot."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +87,7 @@ class _Pending:
 
 
 class EventPipeline:
-    """Gives accepted events their ids, stores them and publishes them in the order of their ids.
+    """Stores accepted events and publishes them in the order in which they were accepted, which is that of their ids.
 
     The order is what lets a subscriber that comes back with its last id be told all it missed, and nothing twice.
     A caller that leaves does not stop an event that has been accepted, so `tasks` own the work.
@@ -119,14 +96,12 @@ class EventPipeline:
     def __init__(
         self,
         hub: Hub,
-        ids: EventIds,
         store: Store,
         tasks: TaskGroup,
         cardinality: Cardinality,
         now: Callable[[], datetime],
     ) -> None:
         self._hub = hub
-        self._ids = ids
         self._store = store
         self._tasks = tasks
         self._cardinality = cardinality
@@ -156,17 +131,18 @@ class EventPipeline:
         Raises `Problem` when it cannot be stored; then it is not published either.
         """
         received_at = self._now()
-        event = Event(self._ids.next(), source, type_, payload, received_at, canonical, broadcast, metadata or {})
+        least = int(received_at.timestamp() * 1_000_000)
+        event = Event(least, source, type_, payload, received_at, canonical, broadcast, metadata or {})
         turn = _Pending(event, sender)
         self._turns.append(turn)
         problem = await asyncio.shield(self._tasks.start(self._keep(turn), f"event {event.id}"))
         if problem is not None:
             raise problem
-        return event
+        return turn.event
 
     async def _keep(self, turn: _Pending) -> Problem | None:
         try:
-            await self._store(turn.event)
+            turn.event = replace(turn.event, id=await self._store(turn.event))
             turn.is_stored = True
         except Problem as problem:
             return problem

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
-from tentaculo.events.hub import End, Hub, Subscriber
+from tentaculo.events.hub import CONTROL, End, Hub, Subscriber
 from tentaculo.events.pipeline import EventPipeline
 from tentaculo.events.schemas import (
     NAME_LENGTH,
@@ -50,7 +50,7 @@ def clean_client_id(raw: str) -> str:
 
 
 def _control(type_: str, **members: Any) -> bytes:
-    return msgspec.json.encode({"channel": "control", "type": type_, **members})
+    return msgspec.json.encode({"channel": CONTROL, "type": type_, **members})
 
 
 def _error(error: str, detail: str, **members: Any) -> bytes:

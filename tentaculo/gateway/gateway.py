@@ -21,7 +21,6 @@ from tentaculo.config.database_url import database_url
 from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
-from tentaculo.events.pipeline import EventIds
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
@@ -217,11 +216,9 @@ class Gateway:
             started_at=utc_now(),
             now=utc_now,
         )
-        worker, workers = (coordination.number, coordination.workers) if coordination else (1, 1)
-        ids = EventIds(lambda: time.time_ns() // 1000, worker=worker, workers=workers)
         takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
-        app.add_routes(event_routes.routes(config, self.hub, ids, store_client.store_event, self._tasks))
+        app.add_routes(event_routes.routes(config, self.hub, store_client.store_event, self._tasks))
         names = config.names
         app.add_routes(history.routes(names, store_client.history, utc_now))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}

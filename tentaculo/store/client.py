@@ -95,8 +95,10 @@ class StoreClient:
             if self._writer.is_alive():
                 log.warning("database still busy at the stop", waited=CLOSE_WAIT)
 
-    async def store_event(self, event: Event) -> None:
-        """Store an event; returns when it is committed.
+    async def store_event(self, event: Event) -> int:
+        """Store an event; returns the id that it got when it is committed.
+
+        The id is greater than that of every event before it, and at least `event.id`.
 
         Raises `StoreUnavailable` where the database is lost, too slow or refuses it, or the queue is full. The event is
         then not stored, save where the limit of time strikes during the commit itself.
@@ -107,7 +109,8 @@ class StoreClient:
             raise self._refused("The event cannot be written as JSON.") from error
         if self.problem is not None:
             raise self._refused(self.problem)
-        await self._ask(self._inbox.put_event, row, STORE_WAIT)
+        id_: int = await self._ask(self._inbox.put_event, row, STORE_WAIT)
+        return id_
 
     async def recent_events(self, limit: int) -> list[Event]:
         """The newest `limit` events, newest first. Raises `StoreUnavailable`, at the latest after `READ_WAIT`."""

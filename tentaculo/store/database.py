@@ -89,10 +89,10 @@ class Database:
             except Exception:  # noqa: BLE001
                 connection.invalidate()
 
-    def insert_events(self, rows: Sequence[events.EventRow]) -> None:
-        """Store events in one transaction."""
-        with self._transaction() as connection:
-            events.insert_events(connection, rows)
+    def append_events(self, rows: Sequence[events.EventRow]) -> list[int]:
+        """Store events in one transaction; returns the ids that they got."""
+        with self._write_transaction() as connection:
+            return events.append_events(connection, rows)
 
     def write_services(self, views: Sequence[ServiceView], now: datetime) -> Written:
         """Bring the services' rows up to date in one transaction."""
@@ -102,10 +102,7 @@ class Database:
 
     def add_history(self, rows: Sequence[HistoryRow]) -> None:
         """Store what was met, in one transaction."""
-        with self._transaction() as connection:
-            if connection.dialect.name == "sqlite":
-                # The driver would begin with the first change, and another process could come between it and the look.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with self._write_transaction() as connection:
             add_history(connection, rows)
 
     def tend_history(self, tending: RollUpRequest, *, thorough: bool) -> Iterator[None]:
@@ -122,6 +119,15 @@ class Database:
         assert self._connection is not None
         with self._connection.begin():
             yield self._connection
+
+    @contextmanager
+    def _write_transaction(self) -> Iterator[Connection]:
+        """A transaction that reads what it then changes: no other process changes it in between."""
+        with self._transaction() as connection:
+            if connection.dialect.name == "sqlite":
+                # The driver would begin with the first change.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
 
     def _open(self) -> None:
         connection = connect(self.url)

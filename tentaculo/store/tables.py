@@ -64,6 +64,14 @@ events = Table(
     Index("ix_tentaculo_events_type_id", "type", "id"),
 )
 
+# One row: the greatest id that an event ever had. Rows of events may be deleted, so their ids alone do not say it.
+event_sequence = Table(
+    "tentaculo_event_sequence",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("last_id", BigInteger, nullable=False),
+)
+
 # What one service did in one span of time. The key keeps a service's rows of one span side by side, and SQLite stores
 # them in its order (no rowid), so that a query reads neighbours; the index is for what concerns every service.
 history = Table(

@@ -84,7 +84,7 @@ class StoreThread(Thread):
         while work.reads:
             ask = work.reads[0]
             try:
-                _answer([ask], None if ask.answer.cancelled() else self._database.read(ask.what))
+                _answer([ask], [None if ask.answer.cancelled() else self._database.read(ask.what)])
             except (TypeError, ValueError):
                 # What another hand wrote into the table is not what we would have: that costs this answer only.
                 self._refuse([ask], "The database holds rows that cannot be read.")
@@ -96,7 +96,7 @@ class StoreThread(Thread):
 
     def _store_events(self, asks: Sequence[PendingWork[EventRow]]) -> None:
         try:
-            self._database.insert_events([ask.what for ask in asks])
+            ids = self._database.append_events([ask.what for ask in asks])
         except SQLAlchemyError as error:
             if not is_data_error(error):
                 raise
@@ -106,7 +106,7 @@ class StoreThread(Thread):
             else:
                 self._refuse(asks, "The database refuses this event.")
         else:
-            _answer(asks, None)
+            _answer(asks, ids)
 
     def _write_views(self, views: Sequence[ServiceView]) -> None:
         try:
@@ -177,16 +177,16 @@ class StoreThread(Thread):
     def _refuse(self, asks: Sequence[PendingWork[Any]], reason: str) -> None:
         # Queries are not counted, and who gave up waiting has been already.
         self._inbox.count_dropped(sum(1 for ask in asks if not callable(ask.what) and not ask.answer.done()))
-        _answer(asks, None, reason)
+        _answer(asks, [None] * len(asks), reason)
 
 
-def _answer(asks: Sequence[PendingWork[Any]], result: object, reason: str | None = None) -> None:
-    """Answer those who wait, on their own loop: with `result`, or with `StoreUnavailable` for `reason`."""
+def _answer(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason: str | None = None) -> None:
+    """Answer each on its own loop with its result, or all with `StoreUnavailable` for `reason`."""
     if not asks:
         return
 
     def answer() -> None:
-        for ask in asks:
+        for ask, result in zip(asks, results, strict=True):
             if ask.answer.done():
                 continue
             if reason is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMs
 from tentaculo.config.schema import Config
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
-from tentaculo.events.pipeline import EventIds
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
@@ -34,12 +33,14 @@ class Ledger:
         self.is_lost = False
         self.asked = 0
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, event: Event) -> int:
         self.asked += 1
         await self.open.wait()
         if self.is_lost:
             raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
-        self.events.append(event)
+        id_ = max(event.id, self.events[-1].id + 1 if self.events else 0)
+        self.events.append(replace(event, id=id_))
+        return id_
 
 
 class Gateway:
@@ -104,7 +105,7 @@ async def start() -> AsyncIterator[Start]:
         hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ledger, tasks = Ledger(), TaskGroup("events")
         app = web.Application()
-        app.add_routes(routes(config, hub, EventIds(lambda: time.time_ns() // 1000), ledger, tasks))
+        app.add_routes(routes(config, hub, ledger, tasks))
 
         async def part(_: web.Application) -> None:
             await hub.close()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tentaculo.events.hub import End, Hub
-from tentaculo.events.pipeline import EventIds
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 
@@ -81,22 +80,3 @@ async def test_close_waits_until_all_have_left_and_takes_no_more() -> None:
     with pytest.raises(Problem):
         hub.subscribe("late")
     await hub.close()
-
-
-def test_ids_grow_when_the_clock_stands_or_goes_back() -> None:
-    times = iter([100, 100, 50, 101, 500])
-    ids = EventIds(lambda: next(times), last=10)
-    assert [ids.next() for _ in range(5)] == [100, 101, 102, 103, 500]
-    assert repr(ids) == "<EventIds: last 500>"
-
-
-def test_ids_continue_after_the_last_stored_one() -> None:
-    assert EventIds(lambda: 5, last=1000).next() == 1001
-
-
-def test_no_two_workers_ever_take_the_same_id() -> None:
-    workers = [EventIds(lambda: 1_000_001, worker=number, workers=3) for number in (1, 2, 3)]
-    taken = [[ids.next() for _ in range(50)] for ids in workers]
-    assert all(one == sorted(set(one)) for one in taken), "each grows strictly"
-    assert len({number for one in taken for number in one}) == 150
-    assert all(1_000_001 <= one[0] < 1_000_004 for one in taken)

@@ -6,16 +6,15 @@ import asyncio
 import json
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count, pairwise
+from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.events.hub import Hub
-from tentaculo.events.pipeline import Cardinality, EventIds, EventPipeline, Store
+from tentaculo.events.pipeline import Cardinality, EventPipeline, Store
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
@@ -31,14 +30,15 @@ class Desk:
         self.cardinality = Cardinality(lambda: 0.0)
         self.tasks = TaskGroup("test")
         self.pending: dict[str, asyncio.Future[None]] = {}
-        clock = count(1000)
-        ids = EventIds(lambda: next(clock))
+        self.ids = count(1000)
         store: Store = self._store
-        self.intake = EventPipeline(self.hub, ids, store, self.tasks, self.cardinality, lambda: NOW)
+        self.intake = EventPipeline(self.hub, store, self.tasks, self.cardinality, lambda: NOW)
 
-    async def _store(self, event: Event) -> None:
+    async def _store(self, event: Event) -> int:
+        id_ = next(self.ids)
         self.pending[event.type] = asyncio.get_running_loop().create_future()
         await self.pending[event.type]
+        return id_
 
     def send(self, type_: str, *, broadcast: bool = True) -> asyncio.Task[Event]:
         work = self.intake.accept("s", type_, {}, canonical=False, broadcast=broadcast)
@@ -93,31 +93,6 @@ async def test_the_event_is_what_was_accepted() -> None:
     desk.pending["t"].set_result(None)
     assert await task == Event(1000, "s", "t", {}, NOW, canonical=False, broadcast=True, metadata={})
     assert desk.intake.now_ms() == 1767323045678
-
-
-MICROSECONDS = st.integers(min_value=0, max_value=2**51)
-
-
-@given(st.lists(MICROSECONDS, min_size=1), MICROSECONDS, st.integers(1, 8))
-def test_ids_grow_strictly_while_the_clock_jumps(readings: list[int], last: int, workers: int) -> None:
-    clock: Iterator[int] = iter(readings)
-    ids = EventIds(lambda: next(clock), last, worker=workers, workers=workers)
-    found = [last, *(ids.next() for _ in readings)]
-    assert all(before < after for before, after in pairwise(found))
-
-
-@given(st.lists(MICROSECONDS, min_size=1), st.integers(1, 8))
-def test_no_two_workers_take_the_same_id(readings: list[int], workers: int) -> None:
-    taken: set[int] = set()
-    for worker in range(1, workers + 1):
-        clock = iter(readings)
-        ids = EventIds(lambda clock=clock: next(clock), worker=worker, workers=workers)  # type: ignore[misc]
-        taken.update(ids.next() for _ in readings)
-    assert len(taken) == workers * len(readings)
-
-
-def test_an_id_is_the_time_where_the_clock_advances() -> None:
-    assert EventIds(lambda: 1_765_878_300_000_000).next() == 1_765_878_300_000_000
 
 
 class Clock:

@@ -146,6 +146,20 @@ async def test_3_a_canonical_event_reaches_every_other_client_flat(gateway: Gate
     assert (await gateway.cardinality())["events"]["system.alert"]["count"] == 1
 
 
+@pytest.mark.parametrize(("channel", "shown"), [("control", {}), ("other", {"channel": "other"}), (7, {"channel": 7})])
+async def test_3_an_event_cannot_imitate_a_control_message(
+    gateway: Gateway, alert: dict[str, Any], channel: Any, shown: dict[str, Any]
+) -> None:
+    sender, other = await gateway.connect(), await gateway.connect()
+    await sender.send_str(alert_text(alert, channel=channel))
+    payload = {"channel": channel, "error": "x", "type": "error"}
+    assert (await gateway.ingest({"source": "s", "type": "connected", "payload": payload, "broadcast": True}))[0] == 201
+    got = [await other.receive_json(timeout=DEADLINE) for _ in range(2)]
+    assert [{key: one[key] for key in one if key == "channel"} for one in got] == [shown, shown]
+    assert [(one["type"], "error" in one) for one in got] == [("system.alert", False), ("connected", True)]
+    assert [one.payload["channel"] for one in gateway.ledger.events] == [channel, channel], "it is stored as it came"
+
+
 async def test_3_source_may_be_named_and_the_id_is_the_gateways(gateway: Gateway, alert: dict[str, Any]) -> None:
     sender, other = await gateway.connect("?client_id=me"), await gateway.connect()
     for source, expected in (("madre", "madre"), ("", "me"), (5, "me"), ("x" * 200, "me"), ("a\nb", "me")):

@@ -29,16 +29,16 @@ async def test_events_come_back_newest_first_and_whole(url: str, store_client_on
     kept = store_client_on(url)
     await kept.start()
     assert kept.problem is None
-    stored = [store_samples.event(number) for number in (2**53 - 1, 7, 8)]
-    stored[1] = store_samples.event(
+    stored = [store_samples.event(number) for number in (7, 8, 2**52)]
+    stored[0] = store_samples.event(
         7, canonical=True, broadcast=True, source="ñ", payload={"a": [1, None, "é"]}, metadata={}
     )
     for one in stored:
         await kept.store_event(one)
     found = await kept.recent_events(10)
-    assert found == [stored[0], stored[2], stored[1]]
+    assert found == stored[::-1]
     assert found[0].received_at.tzinfo is UTC
-    assert await kept.recent_events(1) == [stored[0]]
+    assert await kept.recent_events(1) == [stored[2]]
     assert kept.dropped == 0
 
 
@@ -50,6 +50,38 @@ async def test_an_event_outlives_the_store_client(url: str, store_client_on: Sto
     second = store_client_on(url)
     await second.start()
     assert await second.recent_events(5) == [store_samples.event(1)]
+
+
+async def test_event_ids_grow_whatever_the_clock_does(url: str, store_client_on: StoreClientOn) -> None:
+    first = store_client_on(url)
+    await first.start()
+    ahead = 1_900_000_000_000_000
+    assert await first.store_event(store_samples.event(ahead)) == ahead
+    assert await first.store_event(store_samples.event(ahead)) == ahead + 1
+    await first.close()
+    with opened(url) as connection:
+        connection.exec_driver_sql("DELETE FROM tentaculo_events")
+    second = store_client_on(url)
+    await second.start()
+    assert await second.store_event(store_samples.event(1_700_000_000_000_000)) == ahead + 2
+    beyond = 253_402_300_799_000_000
+    assert await second.store_event(store_samples.event(beyond)) == ahead + 3, "an id must stay below 2**53"
+    with opened(url) as connection:
+        connection.exec_driver_sql("DELETE FROM tentaculo_event_sequence")
+    assert await second.store_event(store_samples.event(1)) == ahead + 4
+
+
+async def test_two_processes_on_one_database_give_growing_ids(url: str, store_client_on: StoreClientOn) -> None:
+    clients = [store_client_on(url) for _ in range(2)]
+    for one in clients:
+        await one.start()
+
+    async def store(one: StoreClient) -> list[int]:
+        return [await one.store_event(store_samples.event(7)) for _ in range(40)]
+
+    first, second = await asyncio.gather(*map(store, clients))
+    assert (first, second) == (sorted(first), sorted(second))
+    assert sorted(first + second) == list(range(7, 87))
 
 
 async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, store_client_on: StoreClientOn) -> None:
@@ -104,13 +136,15 @@ async def test_events_that_wait_are_committed_together(file: Path, store_client_
 async def test_one_refused_event_does_not_cost_the_others(url: str, store_client_on: StoreClientOn) -> None:
     kept = store_client_on(url)
     await kept.start()
-    await kept.store_event(store_samples.event(5))
+    with opened(url) as connection:
+        connection.exec_driver_sql("CREATE UNIQUE INDEX ix_source ON tentaculo_events (source)")
+    await kept.store_event(store_samples.event(1, source="5"))
     results = await asyncio.gather(
-        *(kept.store_event(store_samples.event(number)) for number in range(10)), return_exceptions=True
+        *(kept.store_event(store_samples.event(1, source=str(number))) for number in range(10)), return_exceptions=True
     )
-    assert [number for number, result in enumerate(results) if result is not None] == [5]
-    assert isinstance(results[5], StoreUnavailable)
-    assert [one.id for one in await kept.recent_events(20)] == list(range(9, -1, -1))
+    assert isinstance(results.pop(5), StoreUnavailable)
+    assert [one.id for one in await kept.recent_events(20)] == [*reversed(results), 1]
+    assert [one.source for one in await kept.recent_events(20)] == [*"987643210", "5"]
     assert kept.problem is None
     assert kept.dropped == 1
 

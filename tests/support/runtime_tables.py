@@ -17,6 +17,7 @@ from tentaculo.store.database import parse_url
 SERVICES = "copilot_runtime_services"
 OURS = {
     "alembic_version",
+    "tentaculo_event_sequence",
     "tentaculo_events",
     "tentaculo_heartbeats",
     "tentaculo_history",
