@@ -79,7 +79,13 @@ class IncidentSettings(Section, frozen=True):
             unit="seconds",
         ),
     ] = 60
-    degraded: Annotated[bool, Doc("Whether a degraded service is an incident too.")] = False
+    degraded: Annotated[
+        bool,
+        Doc(
+            "Whether a degraded service is an incident too. One of which a part of the probes fails always is, one that"
+            " is only slow never."
+        ),
+    ] = False
     keep: Annotated[
         int,
         at_least(1),
@@ -128,7 +134,13 @@ class AlertSettings(Section, frozen=True):
         14400
     )
     attempts: Annotated[
-        int, at_least(1), at_most(100), Doc("Attempts to deliver one message on a channel.", unit="attempts")
+        int,
+        at_least(1),
+        at_most(100),
+        Doc(
+            "Attempts to deliver one message on a channel. After them a newer message takes its place.",
+            unit="attempts",
+        ),
     ] = 10
     page: Annotated[
         Origin | None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from tentaculo.config import conditions
 from tentaculo.config.conditions import Condition
 from tentaculo.config.section import NOT_EMPTY, Doc, Parse, Section, at_least, at_most, at_most_long
-from tentaculo.config.types import Seconds, Share
+from tentaculo.config.types import HeaderName, HeaderValue, Seconds, Share
 
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 _MOST = 500
@@ -91,10 +91,10 @@ Conditions = tuple[
 
 _OF_BODIES = ("contains", "matches", "require", "prefer")
 _OF_KIND = {
-    "http": ("method", "status", *_OF_BODIES, "slow", "certificate_days"),
+    "http": ("method", "headers", "status", *_OF_BODIES, "slow", "certificate_days"),
     "tcp": ("slow",),
     "tls": ("slow", "certificate_days"),
-    "websocket": ("slow", "certificate_days"),
+    "websocket": ("headers", "slow", "certificate_days"),
     "heartbeat": ("silence", *_OF_BODIES),
 }
 
@@ -125,6 +125,13 @@ class ProbeSettings(Section, frozen=True):
         int, at_least(1), Doc("Better results in a row after which the state becomes better.", unit="probes")
     ] = 2
     method: Annotated[Literal["GET", "HEAD", "POST", "OPTIONS"], Doc("Method of the request.")] = "GET"
+    headers: Annotated[
+        dict[HeaderName, HeaderValue],
+        Doc(
+            "Headers of the request, beside those that every route of the service sets.",
+            example={"Authorization": "Basic dXNlcjpwYXNz"},
+        ),
+    ] = {}
     status: Annotated[
         tuple[Statuses, ...],
         NOT_EMPTY,

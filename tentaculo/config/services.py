@@ -13,10 +13,10 @@ from tentaculo.config.types import (
     Bytes,
     HeaderName,
     HeaderValue,
+    HealthPaths,
     HostHeader,
     HttpAddress,
     PathPrefix,
-    PathPrefixes,
     RouteHost,
     RoutePath,
     Seconds,
@@ -24,6 +24,7 @@ from tentaculo.config.types import (
     Token,
     Upgrade,
     VariableName,
+    split_host_port,
 )
 from tentaculo.model.endpoint import Endpoint
 
@@ -158,6 +159,14 @@ class ServiceSettings(Section, frozen=True):
         HostHeader | None,
         Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
     ] = None
+    tls_name: Annotated[
+        RouteHost | None,
+        Doc(
+            "Name of the service for TLS: it is sent in the handshake, and its certificate must have it.",
+            default="host, else the host of the endpoint",
+            example="example.internal",
+        ),
+    ] = None
     aliases: Annotated[tuple[str, ...], Doc("Other names of the service.", example=["sample"])] = ()
     depends_on: Annotated[
         tuple[str, ...],
@@ -184,8 +193,10 @@ class ServiceSettings(Section, frozen=True):
         Doc("File with the token that the gateway sends to it, in place of token.", example="example.token"),
     ] = None
     health: Annotated[
-        PathPrefixes,
-        Doc("Health paths. They are tried in order until one response is healthy.", active=True),
+        HealthPaths,
+        Doc(
+            "Health paths, with a query if needed. They are tried in order until one response is healthy.", active=True
+        ),
     ] = ("/health",)
     routes: Annotated[
         tuple[RouteSettings, ...],
@@ -204,6 +215,23 @@ class ServiceSettings(Section, frozen=True):
         """Raises ValueError where it has no address, or both forms of them."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+
+    @property
+    def probe_headers(self) -> dict[str, str]:
+        """Headers of its probes: those that every route sets in requests, then those of `probe.headers`."""
+        common = [route.set_headers.items() for route in self.routes]
+        headers = (
+            {name: value for name, value in common[0] if all((name, value) in one for one in common)} if common else {}
+        )
+        names = {name.lower() for name in self.probe.headers}
+        return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
+
+    @property
+    def server_name(self) -> str:
+        """The name for TLS where it is not the host of the endpoint: `tls_name`, else `host`; else empty."""
+        if self.tls_name is not None:
+            return self.tls_name.strip("[]")
+        return split_host_port(self.host)[0] if self.host is not None else ""
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -86,6 +86,15 @@ def _check_route_path(value: str) -> str:
     return value if _check_prefix(value) == value else value.rstrip("/") + "/"
 
 
+def _check_health_path(value: str) -> str:
+    path, mark, query = value.partition("?")
+    if any(not 32 < ord(c) < 127 or c == "#" for c in query):
+        raise ValueError("has a query with a character that must be percent-encoded")
+    plain = _check_prefix(path)
+    # Unlike a prefix it is sent as it is: a server can tell /dash/ from /dash.
+    return (f"{plain}/" if path.endswith("/") and plain != "/" else plain) + mark + query
+
+
 def _check_header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("is not a header name")
@@ -283,7 +292,11 @@ Bytes = Annotated[int, at_least(0)]
 Port = Annotated[int, at_least(0), at_most(65535)]
 PathPrefix = Annotated[str, Check(_check_prefix, {"pattern": "^/"})]
 RoutePath = Annotated[str, Check(_check_route_path, {"pattern": "^/"})]
-PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple, {"type": "string", "pattern": "^/"}), NOT_EMPTY]
+HealthPaths = Annotated[
+    tuple[Annotated[str, Check(_check_health_path, {"pattern": "^/"})], ...],
+    Prepare(_as_tuple, {"type": "string", "pattern": "^/"}),
+    NOT_EMPTY,
+]
 HeaderName = Annotated[str, Check(_check_header_name, {"pattern": f"^{_HEADER_NAME.pattern}$"})]
 HeaderValue = Annotated[str, Check(_check_header_value)]
 Upgrade = Annotated[str, Check(_check_upgrade)]

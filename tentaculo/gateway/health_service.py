@@ -86,18 +86,18 @@ class HealthService:
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Probe every service while the context is open."""
-        async with Prober(self._config, last_heartbeat=self.heartbeats.last) as prober:
-            self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
-            tasks = TaskGroup("health service")
-            tasks.start(self._scheduler.run(), "watch")
-            self.heartbeats.start()
-            try:
-                yield
-            finally:
-                self.heartbeats.stop()
-                self._scheduler = None
-                await tasks.close()
-                self._write()
+        prober = Prober(self._config, last_heartbeat=self.heartbeats.last)
+        self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
+        tasks = TaskGroup("health service")
+        tasks.start(self._scheduler.run(), "probe scheduler")
+        self.heartbeats.start()
+        try:
+            yield
+        finally:
+            self.heartbeats.stop()
+            self._scheduler = None
+            await tasks.close()
+            self._write()
 
     @asynccontextmanager
     async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
@@ -218,7 +219,7 @@ class IncidentRepository:
             return
         now = self._now()
         unfinished = await self._store_client.run(
-            partial(store.unfinished, since=now - self._settle, limit=_MOST_RESTORED)
+            partial(store.unfinished, since=now - self._settle, announced_since=now - STALE, limit=_MOST_RESTORED)
         )
         ended = await self._store_client.run(partial(store.newest, limit=SHOWN_ENDED, is_open=False))
         known: dict[int, Incident] = {one.id: one for one in (*ended, *unfinished)}

@@ -60,7 +60,7 @@ class IncidentService:
             config, store_client, self._incidents, self._calendar, on_windows=self._apply_calendar, now=now
         )
         self._rates = ErrorRates()
-        self._notifier = Notifier(config, self._message_context, on_notified=self._note_told, now=now)
+        self._notifier = Notifier(config, self._message_context, on_notified=self._note_notified, now=now)
         self._in_maintenance: dict[str, str] = {}
         self._logged: dict[int, str] = {}
         self._rounds: Iterator[str] = iter(())
@@ -92,9 +92,15 @@ class IncidentService:
         return len(self._incidents.open), counts
 
     def _note_transition(self, transition: Transition, view: ServiceView) -> None:
-        self._incidents.observe(view, transition.at)
+        self._observe(view, transition.at)
         if self._incidents.has_changed:
             self.incident_repository.note_change()
+
+    def _observe(self, view: ServiceView, at: datetime) -> None:
+        before = self._incidents.incident_of_root(view.name)
+        self._incidents.observe(view, at)
+        if before is None and self._incidents.incident_of_root(view.name) is not None:
+            self._rates.restart(view, at)
 
     async def _run(self) -> None:
         while True:
@@ -109,7 +115,7 @@ class IncidentService:
         now, board = self._now(), self._health_service.board
         for name in self._next_part():
             view = board.service(name)
-            self._incidents.observe(view, now)
+            self._observe(view, now)
             if (rate := self._rates.update(view, now)) is not None:
                 self._incidents.note_error_rate(name, rate)
         self._notifier.send_due(self._incidents.notifiable)
@@ -156,7 +162,7 @@ class IncidentService:
         board = self._health_service.board
         return [(parent, board.service(parent).health.value) for parent in board.parents(name)]
 
-    def _note_told(self, notification: Notification, at: datetime) -> None:
+    def _note_notified(self, notification: Notification, at: datetime) -> None:
         for one in notification.incidents:
-            self._incidents.note_told(one.id, notification.told, at, len(one.services))
+            self._incidents.note_notified(one.id, notification.channel, notification.record(one, at))
         self.incident_repository.note_change()

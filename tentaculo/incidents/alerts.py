@@ -1,8 +1,17 @@
-"""Which alerts are due, from the incidents as they are now, and what they say. Pure."""
+"""Which alerts are due on a channel, from the incidents as they are now, and what they say. Pure.
+
+    opened     the incident has lasted `wait` seconds, or has become worse; one message names all of that time
+    changed    more services are affected than the last message named; at most every five minutes
+    ended      it was announced, and has not reopened for a settle time
+    reminder   it is still open, `remind` seconds after its last message
+
+What a channel has delivered is a field of the incident, is stored with it, and so survives a restart. Only a delivered
+message changes it: while a receiver is unavailable its messages stay due, each with what is true at the next attempt.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,14 +20,17 @@ from typing import Any
 import msgspec
 
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, NotificationState
+from tentaculo.model.incident import Incident, NotificationState, Notified
 from tentaculo.model.text import format_duration, format_time, join_names
 
 CHANGES_EVERY = timedelta(minutes=5)
 """Least time between two messages that more services are affected by one incident."""
-
 STALE = timedelta(days=1)
-"""An incident that ended longer ago is not notified any more: the gateway or the channels were down meanwhile."""
+"""The end of an incident is not announced after this time: the gateway or the channel was unavailable meanwhile."""
+MOST_DESCRIBED = 20
+"""Incidents that one message describes; it gives the number of the others."""
+MOST_SERVICES = 100
+"""Services of one incident that the JSON names; the text names fewer."""
 
 
 class NotificationKind(StrEnum):
@@ -33,86 +45,88 @@ class NotificationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One message that is due, with all incidents it is about."""
+    """One message that is due on a channel, with all incidents it is about, as they were when it became due."""
 
     kind: NotificationKind
+    channel: str
     incidents: tuple[Incident, ...]
 
-    @property
-    def told(self) -> NotificationState:
-        """The notification state of each incident after delivery."""
-        return NotificationState.ENDED if self.kind is NotificationKind.ENDED else NotificationState.OPEN
+    def record(self, incident: Incident, at: datetime) -> Notified:
+        """What the channel knows of `incident` once it has delivered this message."""
+        state = NotificationState.ENDED if self.kind is NotificationKind.ENDED else NotificationState.OPEN
+        return Notified(state, at, incident.severity, len(incident.services))
 
 
 class AlertPolicy:
-    """Decides what is due. Times are in seconds, `remind` 0 is never."""
+    """Decides what is due on one channel. Times are in seconds, `remind` 0 is never."""
 
-    def __init__(self, *, wait: float, remind: float, settle: float) -> None:
+    def __init__(self, channel: str, *, wait: float, remind: float, settle: float) -> None:
+        self._channel = channel
         self._wait = timedelta(seconds=wait)
         self._remind = timedelta(seconds=remind)
         self._settle = timedelta(seconds=settle)
-        self._in_progress: set[int] = set()
 
     def __repr__(self) -> str:
-        return f"<AlertPolicy: {len(self._in_progress)} incidents in progress>"
+        return f"<AlertPolicy of {self._channel}>"
 
     def due(self, incidents: Iterable[Incident], now: datetime) -> list[Notification]:
-        """The messages that are due at `now`. Their incidents get no further message until `done` is called."""
-        known = [one for one in incidents if one.part_of is None and one.id not in self._in_progress]
-        found: list[Notification] = []
-        new = [one for one in known if one.told is NotificationState.NOTHING and self._is_live(one, now)]
-        if any(now - one.started_at >= self._wait for one in new):
-            found.append(Notification(NotificationKind.OPENED, tuple(new)))
-        told = [one for one in known if one.told is NotificationState.OPEN and one.told_at is not None]
-        for kind, is_due in (
-            (NotificationKind.ENDED, self._is_over),
-            (NotificationKind.CHANGED, self._has_grown),
-            (NotificationKind.REMINDER, self._is_forgotten),
-        ):
-            ripe = tuple(one for one in told if is_due(one, now))
-            if ripe:
-                found.append(
-                    Notification(kind, self._with_the_others(ripe, told) if kind is NotificationKind.REMINDER else ripe)
-                )
-                told = [one for one in told if one not in ripe]
-        self._in_progress.update(one.id for notification in found for one in notification.incidents)
-        return found
+        """The messages that are due at `now`."""
+        opened: list[Incident] = []
+        announced: list[tuple[Incident, Notified]] = []
+        ended: list[Incident] = []
+        for one in incidents:
+            last = one.notified_by(self._channel)
+            is_announced = last is not None and last.state is NotificationState.OPEN
+            if last is None or not is_announced:
+                if one.part_of is None and self._is_live(one, now):
+                    opened.append(one)
+            elif one.is_open and _is_worse(one.severity, last.severity):
+                opened.append(one)
+            elif self._has_settled(one, now):
+                ended.extend([one] if self._is_news(one, now) else [])
+            else:
+                announced.append((one, last))
+        found = []
+        if any(_has_passed(one.started_at, self._wait, now) for one in opened):
+            found.append(self._notification(NotificationKind.OPENED, opened))
+        found.append(self._notification(NotificationKind.ENDED, (one for one in ended if one.is_recovery)))
+        found.append(self._notification(NotificationKind.ENDED, (one for one in ended if not one.is_recovery)))
+        grown = [one for one, last in announced if _has_grown(one, last, now)]
+        found.append(self._notification(NotificationKind.CHANGED, grown))
+        rest = [(one, last) for one, last in announced if one.is_open and one not in grown]
+        # A reminder names every open incident, so that each does not cause a reminder of its own.
+        if self._remind and any(now - last.at >= self._remind for _, last in rest):
+            rest.sort(key=lambda pair: pair[1].at)
+            found.append(self._notification(NotificationKind.REMINDER, [one for one, _ in rest]))
+        return [notification for notification in found if notification.incidents]
 
-    def done(self, notification: Notification) -> None:
-        """Record that the message was delivered or given up."""
-        self._in_progress.difference_update(one.id for one in notification.incidents)
+    def _notification(self, kind: NotificationKind, incidents: Iterable[Incident]) -> Notification:
+        return Notification(kind, self._channel, tuple(incidents))
 
     def _is_live(self, incident: Incident, now: datetime) -> bool:
         """Whether the incident is open, or reopened before and ended less than a settle time ago."""
         return incident.is_open or (incident.reopened > 0 and not self._has_settled(incident, now))
 
-    def _is_over(self, incident: Incident, now: datetime) -> bool:
-        is_news = incident.ended_at is not None and now - incident.ended_at < STALE
-        return is_news and self._has_settled(incident, now)
-
     def _has_settled(self, incident: Incident, now: datetime) -> bool:
-        return incident.ended_at is not None and now - incident.ended_at >= self._settle
-
-    def _has_grown(self, incident: Incident, now: datetime) -> bool:
-        grown = incident.is_open and len(incident.services) > incident.told_services
-        return grown and incident.told_at is not None and now - incident.told_at >= CHANGES_EVERY
-
-    def _is_forgotten(self, incident: Incident, now: datetime) -> bool:
-        if not self._remind or not incident.is_open or incident.told_at is None:
-            return False
-        return now - incident.told_at >= self._remind
+        return incident.ended_at is not None and _has_passed(incident.ended_at, self._settle, now)
 
     @staticmethod
-    def _with_the_others(ripe: Iterable[Incident], told: Iterable[Incident]) -> tuple[Incident, ...]:
-        """A reminder names every open incident, so that each does not cause a reminder of its own."""
-        first = list(ripe)
-        return (*first, *(one for one in told if one.is_open and one not in first))
+    def _is_news(incident: Incident, now: datetime) -> bool:
+        return incident.ended_at is not None and now - incident.ended_at < STALE
 
 
-MOST_TOLD = 20
-"""Incidents that one message describes; of the others it says how many there are."""
-MOST_SERVICES = 100
-"""Services that are named of one incident, in the JSON; in the text they are fewer."""
+def _has_passed(moment: datetime, span: timedelta, now: datetime) -> bool:
+    """Whether `span` has passed since `moment`. A moment in the future comes from a clock that was set back since."""
+    return now - moment >= span or moment > now
+
+
+def _has_grown(incident: Incident, last: Notified, now: datetime) -> bool:
+    grown = incident.is_open and len(incident.services) > last.services
+    return grown and _has_passed(last.at, CHANGES_EVERY, now)
+
+
+def _is_worse(severity: Health, before: Health) -> bool:
+    return severity is Health.DOWN and before is not Health.DOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +134,19 @@ class Message:
     """One message, ready for every channel."""
 
     id: str
-    """The same however often it is tried (Standard Webhooks, `webhook-id`)."""
+    """The same at every attempt (Standard Webhooks, `webhook-id`)."""
     kind: NotificationKind
     title: str
     """One line."""
     text: str
-    """Plain text of several lines; what came from services is in it, so a channel that shows more must escape it."""
+    """Plain text of several lines. It contains text of services, so a channel that shows markup must escape it."""
     body: bytes
     """The same as JSON: `{"type", "timestamp", "data": {"title", "text", "page", "incidents"}}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageContext:
-    """What messages say beside the incidents themselves."""
+    """What messages say besides the incidents."""
 
     page: str
     """The status page's address."""
@@ -141,14 +155,14 @@ class MessageContext:
 
 
 def compose_message(number: str, notification: Notification, context: MessageContext, now: datetime) -> Message:
-    """The words of `notification`; `number` becomes the message's id."""
-    told = notification.incidents[:MOST_TOLD]
-    title = _title(notification.kind, notification.incidents, now)
-    parts = [_paragraph(notification.kind, incident, context, now) for incident in told]
-    if more := len(notification.incidents) - len(told):
+    """The message for `notification`; `number` becomes its id."""
+    described = notification.incidents[:MOST_DESCRIBED]
+    title = _title(notification, now)
+    parts = [_paragraph(notification.kind, incident, context, now) for incident in described]
+    if more := len(notification.incidents) - len(described):
         parts.append(f"And {more} more: {context.page}")
     data = {
-        "incidents": [_shape(incident, context) for incident in told],
+        "incidents": [_shape(incident, context) for incident in described],
         "more_incidents": more,
     }
     return _message(number, notification.kind, title, "\n\n".join(parts), context.page, data, now)
@@ -169,15 +183,17 @@ def _message(
     return Message(number, kind, title, text, msgspec.json.encode(shape))
 
 
-def _title(kind: NotificationKind, incidents: Sequence[Incident], now: datetime) -> str:
-    first, count = incidents[0], len(incidents)
-    names = join_names([one.root for one in incidents], most=3)
+def _title(notification: Notification, now: datetime) -> str:
+    kind, incidents = notification.kind, notification.incidents
+    roots = list(dict.fromkeys(one.root for one in incidents))
+    first, count = incidents[0], len(roots)
+    names = join_names(roots, most=3)
     if kind is NotificationKind.ENDED:
-        return (
-            f"{first.root}: over after {_lasted(first, now)}" if count == 1 else f"{count} incidents are over: {names}"
-        )
+        return _title_of_end(first, names, count, now)
     if kind is NotificationKind.CHANGED and count == 1:
-        return f"{first.root} {_state(first)}: {len(first.services) - first.told_services} more affected"
+        last = first.notified_by(notification.channel)
+        more = len(first.services) - (last.services if last else 0)
+        return f"{first.root} {_state(first)}: {more} more affected"
     still = "still " if kind is NotificationKind.REMINDER else ""
     if count == 1:
         others = f", and {len(first.affected)} with it" if first.affected else ""
@@ -186,6 +202,12 @@ def _title(kind: NotificationKind, incidents: Sequence[Incident], now: datetime)
         return f"{count} services {still}fail: {names}"
     down = "down" if any(one.severity is Health.DOWN for one in incidents) else "degraded"
     return f"{count} services are {still}{down}: {names}"
+
+
+def _title_of_end(first: Incident, names: str, count: int, now: datetime) -> str:
+    if not first.is_recovery:
+        return f"{names}: no longer monitored"
+    return f"{first.root}: over after {_lasted(first, now)}" if count == 1 else f"{count} incidents are over: {names}"
 
 
 def _paragraph(kind: NotificationKind, incident: Incident, context: MessageContext, now: datetime) -> str:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import assert_never
 
 from tentaculo.model.endpoint import BreakerState, Counts
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import DegradedKind, Health, ServiceView
 
 REASON_LENGTH = 300
 """Characters of a reason that are kept."""
@@ -19,21 +19,25 @@ class Availability(Enum):
 
     FAILS = "fails"
     USABLE = "usable"
-    SET_ASIDE = "set aside"
-    """Off or in maintenance, on purpose."""
+    MAINTENANCE = "maintenance"
+    OFF = "off"
     UNDECIDED = "undecided"
     """Not known now: the previous state stays."""
 
 
 def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability, Health]:
-    """The availability of a service, and the severity of its failure. `degraded`: whether degraded counts as failing.
+    """The availability of a service, and the severity of its failure.
+
+    `degraded` is whether a service counts as failing that is degraded for another reason than failing or slow probes.
 
     A service whose breaker is open fails, even where its probes pass. While the breaker is half-open, or its next
     request may close it, the availability is undecided.
     """
     match view.health:
-        case Health.OFF | Health.MAINTENANCE:
-            return Availability.SET_ASIDE, view.health
+        case Health.OFF:
+            return Availability.OFF, view.health
+        case Health.MAINTENANCE:
+            return Availability.MAINTENANCE, view.health
         case Health.UNKNOWN:
             return Availability.UNDECIDED, view.health
         case Health.DOWN:
@@ -51,9 +55,22 @@ def _behind_breaker(view: ServiceView, *, degraded: bool) -> tuple[Availability,
         return Availability.FAILS, Health.DOWN
     if breaker.state is not BreakerState.CLOSED:
         return Availability.UNDECIDED, view.health
-    if view.health is Health.DEGRADED and degraded:
+    if view.health is Health.DEGRADED and _fails_in_part(view.kind, degraded=degraded):
         return Availability.FAILS, Health.DEGRADED
     return Availability.USABLE, view.health
+
+
+def _fails_in_part(kind: DegradedKind | None, *, degraded: bool) -> bool:
+    """Whether a degraded service counts as failing: always if a part of its probes fails, never if it is only slow."""
+    match kind:
+        case DegradedKind.FAILING:
+            return True
+        case DegradedKind.SLOW:
+            return False
+        case None:
+            return degraded
+        case _:
+            assert_never(kind)
 
 
 def failure_reason(view: ServiceView) -> str:
@@ -70,13 +87,17 @@ STEP = timedelta(seconds=10)
 
 
 class ErrorRates:
-    """Keeps each service's counters of the last minute. A probe counts as much as a request."""
+    """The counters of each service in the last minute. A probe counts as much as a request."""
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[datetime, Counts]]] = {}
 
     def __repr__(self) -> str:
         return f"<ErrorRates of {len(self._kept)} services>"
+
+    def restart(self, view: ServiceView, at: datetime) -> None:
+        """Count from now on only: what happened before an incident says nothing about it."""
+        self._kept[view.name] = deque([(at, view.probes + view.traffic)])
 
     def update(self, view: ServiceView, at: datetime) -> float | None:
         """The share, 0 to 1, of probes and requests that failed in the minute before `at`; None where there were none."""

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,9 +27,12 @@ log = structlog.get_logger(__name__)
 
 
 _MOST_READ = 16 * 1024
-"""Bytes of an answer's body that are read, so that the connection can be closed in peace."""
+"""Bytes of the body of a response that are read."""
+_BODY_WAIT = 1.0
+"""Seconds to wait for them."""
 _LONGEST_PAUSE = 3600.0
-"""Seconds that a receiver may ask to be left alone."""
+"""Longest pause in seconds that a receiver may ask for."""
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def headers(message: Message, keys: Sequence[bytes], now: float) -> dict[str, st
 
 
 class WebhookChannel:
-    """Posts messages to one address. It follows no redirect, keeps no cookie, and reads a few KiB of an answer."""
+    """Posts messages to one address. It follows no redirect, keeps no cookie and reads a few KiB of a response."""
 
     def __init__(self, name: str, webhook: WebhookSettings, *, now: Callable[[], float] = time.time) -> None:
         """`now` gives seconds since 1970."""
@@ -92,40 +96,51 @@ class WebhookChannel:
         return f"<WebhookChannel {self.name}>"
 
     async def send(self, message: Message) -> Delivery:
-        """Post once. Any 2xx is a delivery; 410 asks never to come again (specification, "Response codes")."""
+        """Post once. Any 2xx is a delivery; 410 refuses all further messages (specification, "Response codes")."""
         session = self._session = self._session or _session()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._post(session, message)
+                response = await session.post(
+                    self._url,
+                    data=message.body,
+                    headers=headers(message, self._keys, self._now()),
+                    allow_redirects=False,
+                )
         except TimeoutError:
             return Delivery(False, f"no answer within {self._timeout:g} s")
-        # The boundary to whatever a receiver can do; an error's own words may hold the address, so its kind must do.
+        # A receiver can cause any error here. The text of an error may contain the address, so only its kind is shown.
         except Exception as error:  # noqa: BLE001
             return Delivery(False, _words(error))
+        try:
+            return self._outcome(response)
+        finally:
+            await _drain(response)
 
     async def close(self) -> None:
         """Close its connections."""
         if self._session is not None:
             await self._session.close()
 
-    async def _post(self, session: aiohttp.ClientSession, message: Message) -> Delivery:
-        async with session.post(
-            self._url,
-            data=message.body,
-            headers=headers(message, self._keys, self._now()),
-            allow_redirects=False,
-        ) as response:
-            # What it says is its own affair; unread bytes would only break the connection.
-            with suppress(aiohttp.ClientError):
-                await response.content.read(_MOST_READ)
-            words = f"answered {response.status}"
-            if 200 <= response.status < 300:
-                return Delivery(True, words)
-            if response.status == 410:
-                return Delivery(False, f"{words}: it wants no more messages", is_closed=True)
-            if 300 <= response.status < 400:
-                return Delivery(False, f"{words}: redirects are not followed")
-            return Delivery(False, words, pause=_asked_pause(response.headers, self._now()))
+    def _outcome(self, response: aiohttp.ClientResponse) -> Delivery:
+        """The result by the head of the response alone: a body that stalls does not undo a delivery."""
+        words = f"answered {response.status}"
+        if 200 <= response.status < 300:
+            return Delivery(True, words)
+        if response.status == 410:
+            return Delivery(False, f"{words}: it wants no more messages", is_closed=True)
+        if 300 <= response.status < 400:
+            return Delivery(False, f"{words}: redirects are not followed")
+        return Delivery(False, words, pause=_asked_pause(response.headers, self._now()))
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read a little of the body: a connection that is closed with unread bytes is reset, and the receiver logs it."""
+    try:
+        async with asyncio.timeout(_BODY_WAIT):
+            await response.content.read(_MOST_READ)
+    except (TimeoutError, aiohttp.ClientError):
+        pass
+    response.close()
 
 
 def _session() -> aiohttp.ClientSession:
@@ -141,15 +156,30 @@ def _session() -> aiohttp.ClientSession:
 
 
 def _asked_pause(found: Mapping[str, str], now: float) -> float | None:
-    """The seconds of Retry-After, as a number or a date (RFC 9110 section 10.2.3), within reason."""
+    """The seconds of Retry-After, which is a number or a date (RFC 9110 section 10.2.3), up to `_LONGEST_PAUSE`.
+
+    A date is compared with the receiver's own `Date`, where the response has one: the two clocks may differ.
+    """
     value = found.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:9]), _LONGEST_PAUSE)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
+    if _SECONDS.fullmatch(value):
+        return min(float(value[:12]), _LONGEST_PAUSE)
+    moment = _http_date(value)
+    if moment is None:
         return None
-    return min(max((moment - datetime.fromtimestamp(now, UTC)).total_seconds(), 0.0), _LONGEST_PAUSE)
+    present = _http_date(found.get("Date", "")) or datetime.fromtimestamp(now, UTC)
+    return min(max((moment - present).total_seconds(), 0.0), _LONGEST_PAUSE)
+
+
+def _http_date(value: str) -> datetime | None:
+    """A date in any of the three forms of RFC 9110 section 5.6.7, or of RFC 3339. Without a zone it is UTC."""
+    text = value.strip()[:64]
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            moment = parse(text)
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, TypeError, OverflowError, IndexError):
+            continue
+    return None
 
 
 def _words(error: Exception) -> str:
@@ -180,7 +210,7 @@ _LOOKS = {
 
 
 class AppriseChannel:
-    """One Apprise address. Its library blocks, so each attempt has a thread of its own, and one at a time."""
+    """One Apprise address. The library blocks, so each attempt runs in a thread of its own, one at a time."""
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name
@@ -199,11 +229,11 @@ class AppriseChannel:
 
         def work() -> None:
             delivery = self._notify(message)
-            # The loop may have ended meanwhile, and then nobody waits.
+            # The loop may have ended meanwhile.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_answer, answer, delivery)
 
-        # A daemon, so that a receiver that hangs cannot hold up the end of the process.
+        # A daemon, so that a receiver that hangs does not delay the end of the process.
         self._thread = Thread(target=work, name=f"tentaculo-apprise-{self.name}", daemon=True)
         self._thread.start()
         try:
@@ -213,14 +243,14 @@ class AppriseChannel:
             return Delivery(False, f"no answer within {_TIMEOUT:g} s")
 
     async def close(self) -> None:
-        """There is nothing to give back."""
+        """Nothing to close."""
 
     def _notify(self, message: Message) -> Delivery:
         try:
             make = _library()
         except ImportError:
             return Delivery(False, "Apprise is not installed: pip install 'tentaculo-link[alerts]'")
-        # The boundary to a hundred services' code: its errors may hold the address, so only their kind is told.
+        # Apprise calls the code of many services. Their errors may contain the address, so only their kind is shown.
         try:
             target = make()
             if not target.add(self._url):
@@ -230,7 +260,7 @@ class AppriseChannel:
                 body=text,
                 title=message.title,
                 notify_type=_LOOKS.get(message.kind, "info"),
-                # What came from services is text: no channel may read it as its own markup.
+                # The text contains text of services, which no channel may read as markup.
                 body_format="text",
             )
         except Exception as error:  # noqa: BLE001

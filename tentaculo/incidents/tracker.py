@@ -6,7 +6,8 @@ news changes nothing, so a missed transition or a restart leaves no wrong incide
     service fails by itself     opens an incident, or continues its own where that ended within the settle time
     service fails by a parent   joins the parent's incident
     root is usable              ends the incident; a service that fails a settle time later opens one of its own
-    root is set aside           ends the incident: maintenance and off are intended
+    root is in maintenance      the incident waits: it goes on or ends when the maintenance is over
+    root is off                 ends the incident
 """
 
 from __future__ import annotations
@@ -15,14 +16,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from tentaculo.incidents.availability import (
-    REASON_LENGTH,
-    Availability,
-    availability_of,
-    failure_reason,
-)
+from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of, failure_reason
 from tentaculo.model.health import Health, ServiceView
-from tentaculo.model.incident import Incident, NotificationState
+from tentaculo.model.incident import REMOVED, SWITCHED_OFF, Incident, NotificationState, Notified
 
 SEEN_EVERY = timedelta(minutes=1)
 """Resolution of `seen_at`: each step is written to the database."""
@@ -33,7 +29,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class _Member:
-    """A service that fails, or failed when its state was last known."""
+    """A service that fails, or that failed when its state was last known."""
 
     incident: int
     unexplained_since: datetime | None = None
@@ -56,6 +52,7 @@ class IncidentTracker:
         self._members: dict[str, _Member] = {}
         self._changed: dict[int, None] = {}
         self._restored: set[int] = set()
+        self._in_maintenance: set[str] = set()
         self._last_id = 0
 
     def __repr__(self) -> str:
@@ -73,8 +70,23 @@ class IncidentTracker:
 
     @property
     def notifiable(self) -> tuple[Incident, ...]:
-        """What may be spoken of: all but what an earlier process left and this one has not yet seen for itself."""
-        return tuple(one for one in (*self.open, *self.ended) if one.id not in self._restored)
+        """The incidents that alerts may be about.
+
+        Not those of an earlier process whose root was not observed yet, nor those whose root is in maintenance. An
+        incident that was merged into another is among them when its root no longer fails.
+        """
+        return tuple(
+            one
+            for one in (*self.open, *self.ended)
+            if one.id not in self._restored
+            and one.root not in self._in_maintenance
+            and (one.part_of is None or one.root not in self._members)
+        )
+
+    def incident_of_root(self, service: str) -> Incident | None:
+        """The open incident whose root is `service`."""
+        incident = self._incident_of(service)
+        return incident if incident is not None and incident.root == service else None
 
     def get(self, number: int) -> Incident | None:
         """An incident that is in memory."""
@@ -108,7 +120,7 @@ class IncidentTracker:
                 self._keep_ended(incident)
                 continue
             if incident.root not in configured:
-                self._end(incident, now, "The service is no longer configured.")
+                self._end(incident, now, f"{REMOVED}.")
                 continue
             self._open[incident.id] = incident
             self._restored.add(incident.id)
@@ -121,33 +133,34 @@ class IncidentTracker:
                     self._members.setdefault(name, _Member(incident.id))
 
     def observe(self, view: ServiceView, at: datetime) -> None:
-        """Look at one service: `view` is what is believed of it at `at`."""
+        """Observe one service: `view` is its state at `at`."""
         use, severity = availability_of(view, degraded=self._degraded)
         member = self._members.get(view.name)
+        if use is Availability.MAINTENANCE:
+            self._pause(view.name, member)
+            return
+        self._in_maintenance.discard(view.name)
         if use is Availability.FAILS:
             self._fails(view, severity, at, member)
         elif member is None:
             return
         elif use is Availability.USABLE:
             self._leaves(view.name, at, self._recovery(view, member))
-        elif use is Availability.SET_ASIDE:
-            kind = "Planned maintenance began" if view.health is Health.MAINTENANCE else "It was switched off"
-            self._leaves(view.name, at, f"{kind}: {view.reason}")
+        elif use is Availability.OFF:
+            self._leaves(view.name, at, f"{SWITCHED_OFF}: {view.reason}")
         elif view.health.is_healthy:
             self._undecided(view, at, member)
 
     def note_error_rate(self, service: str, rate: float) -> None:
-        """The share of failures among the requests and probes of `service` in the last minute."""
-        member = self._members.get(service)
-        incident = self._open.get(member.incident) if member is not None else None
-        if incident is not None and incident.root == service and rate > (incident.peak_error_rate or 0.0):
+        """Record the share of failures among the latest requests and probes of `service`."""
+        incident = self.incident_of_root(service)
+        if incident is not None and service not in self._in_maintenance and rate > (incident.peak_error_rate or 0.0):
             self._put(replace(incident, peak_error_rate=rate))
 
-    def note_told(self, number: int, told: NotificationState, at: datetime, services: int) -> None:
-        """Record that an alert about an incident was delivered; it named `services` services."""
-        if (incident := self.get(number)) is None:
-            return
-        self._put(replace(incident, told=told, told_at=at, told_services=services))
+    def note_notified(self, number: int, channel: str, notified: Notified) -> None:
+        """Record that a channel has delivered a message about an incident."""
+        if (incident := self.get(number)) is not None:
+            self._put(replace(incident, notified={**incident.notified, channel: notified}))
 
     # -- one service -------------------------------------------------------------------------------------------
 
@@ -177,6 +190,12 @@ class IncidentTracker:
             if at - since >= self._settle:
                 self._begin(view, severity, since, at)
 
+    def _pause(self, name: str, member: _Member | None) -> None:
+        """A service is in maintenance: whether it fails is not asked until the maintenance is over."""
+        self._in_maintenance.add(name)
+        if member is not None:
+            member.unexplained_since = member.undecided_since = None
+
     def _undecided(self, view: ServiceView, at: datetime, member: _Member) -> None:
         """The breaker waits for a trial request. Where none comes within the settle time, the probes decide."""
         member.undecided_since = member.undecided_since or at
@@ -193,6 +212,10 @@ class IncidentTracker:
     def _leaves(self, name: str, at: datetime, ending: str) -> None:
         """A service no longer fails. Where it is the root, its incident ends."""
         member = self._members.pop(name)
+        for merged in list(self._ended.values()):
+            # An announced incident that was merged into another ends for the channels when its own root recovers.
+            if merged.root == name and merged.part_of is not None and merged.alert_state is NotificationState.OPEN:
+                self._put(replace(merged, ended_at=max(at, merged.started_at), ending=ending[:REASON_LENGTH]))
         incident = self._open.get(member.incident)
         if incident is None or incident.root != name:
             return
@@ -208,20 +231,20 @@ class IncidentTracker:
         return None if member is None else self._open.get(member.incident)
 
     def _begin(self, view: ServiceView, severity: Health, since: datetime, at: datetime) -> None:
-        before = next((one for one in self._ended.values() if one.root == view.name and self._continues(one, at)), None)
+        """Open an incident of `view`, or continue its last one."""
+        before = next((one for one in self._ended.values() if self._continues(one, view.name, at)), None)
         if before is not None:
             del self._ended[before.id]
-            told = NotificationState.NOTHING if before.told is NotificationState.ENDED else before.told
             incident = replace(
                 before,
                 ended_at=None,
                 ending="",
                 reason=failure_reason(view),
                 seen_at=at,
-                reopened=before.reopened + 1,
-                told=told,
+                severity=_worse(severity, before.severity),
+                reopened=before.reopened + (before.part_of is None),
+                part_of=None,
             )
-            incident = replace(incident, severity=_worse(severity, before.severity))
         else:
             self._last_id = max(self._last_id + 1, int(at.timestamp() * 1000))
             incident = Incident(self._last_id, view.name, (view.name,), severity, failure_reason(view), since, at)
@@ -229,20 +252,26 @@ class IncidentTracker:
         self._members[view.name] = _Member(incident.id)
         self._put(incident)
 
-    def _continues(self, ended: Incident, at: datetime) -> bool:
-        return ended.ended_at is not None and ended.part_of is None and at - ended.ended_at <= self._settle
+    def _continues(self, ended: Incident, root: str, at: datetime) -> bool:
+        """Whether a failure of `root` continues `ended`.
+
+        One that was merged into another goes on as well where it was announced and its root has failed ever since: the
+        channels know it, and its end is not announced.
+        """
+        if ended.root != root or ended.ended_at is None:
+            return False
+        if ended.part_of is not None:
+            return ended.alert_state is NotificationState.OPEN and root in self._members
+        return at - ended.ended_at <= self._settle
 
     def _fell_together(self, child: Incident, parent: Incident) -> bool:
-        # Who was down long before its parent is down for a reason of its own.
+        # A service that was down long before its parent is down for a reason of its own.
         return parent.started_at - child.started_at <= self._settle
 
     def _go_on_as(self, newer: Incident, stored: Incident, now: datetime) -> None:
-        """A failure that was known before the restart had been taken for a new one."""
+        """The failure of `newer` was known before the restart: it is the one of `stored`."""
         self._restored.discard(stored.id)
-        told = newer if newer.told_at is not None else stored
-        stored = replace(
-            stored, reason=newer.reason, told=told.told, told_at=told.told_at, told_services=told.told_services
-        )
+        stored = replace(stored, notified={**stored.notified, **newer.notified})
         self._open[stored.id] = stored
         self._absorb(newer, stored, now, f"It had begun before the gateway was restarted: incident {stored.id}.")
 
@@ -266,14 +295,11 @@ class IncidentTracker:
 
     def _go_on(self, incident: Incident, view: ServiceView, severity: Health, at: datetime) -> None:
         self._restored.discard(incident.id)
-        # The numbers in a reason change with every probe; what it says does not, and each change would be a write.
-        is_new = _without_numbers(failure_reason(view)) != _without_numbers(incident.reason)
-        worst = _worse(severity, incident.severity)
-        if worst is not incident.severity:
-            incident = replace(incident, told=NotificationState.NOTHING)
-            is_new = True
-        if is_new or at - incident.seen_at >= SEEN_EVERY:
-            self._put(replace(incident, reason=failure_reason(view), severity=worst, seen_at=max(at, incident.seen_at)))
+        # The reason stays that of the opening, or of the change for the worse: later ones may be those of a recovery.
+        if _worse(severity, incident.severity) is not incident.severity:
+            self._put(replace(incident, reason=failure_reason(view), severity=severity, seen_at=at))
+        elif at - incident.seen_at >= SEEN_EVERY:
+            self._put(replace(incident, seen_at=at))
 
     def _end(self, incident: Incident, at: datetime, ending: str, part_of: int | None = None) -> None:
         self._open.pop(incident.id, None)
@@ -285,7 +311,12 @@ class IncidentTracker:
     def _keep_ended(self, incident: Incident) -> None:
         self._ended[incident.id] = incident
         while len(self._ended) > MOST_ENDED:
-            del self._ended[min(self._ended.values(), key=lambda one: one.ended_at or _LONG_AGO).id]
+            # An incident whose end is still to be announced goes last.
+            oldest = min(
+                self._ended.values(),
+                key=lambda one: (one.alert_state is NotificationState.OPEN, one.ended_at or _LONG_AGO),
+            )
+            del self._ended[oldest.id]
 
     def _put(self, incident: Incident) -> None:
         (self._open if incident.is_open else self._ended)[incident.id] = incident
@@ -294,7 +325,3 @@ class IncidentTracker:
 
 def _worse(one: Health, other: Health) -> Health:
     return Health.DOWN if Health.DOWN in (one, other) else one
-
-
-def _without_numbers(text: str) -> str:
-    return "".join(c for c in text if not c.isdigit())

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from tentaculo.model.health import Health
+
+EVERY_CHANNEL: Final = ""
+"""Key of a delivery for which no channel was recorded."""
+SWITCHED_OFF: Final = "It was switched off"
+REMOVED: Final = "The service is no longer configured"
+"""How the ending of an incident begins whose service did not recover."""
 
 
 class NotificationState(StrEnum):
@@ -16,6 +23,19 @@ class NotificationState(StrEnum):
     NOTHING = "nothing"
     OPEN = "open"
     ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """The last message about an incident that one channel delivered."""
+
+    state: NotificationState
+    """OPEN or ENDED."""
+    at: datetime
+    severity: Health
+    """The severity that the message stated."""
+    services: int
+    """How many services the message named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +65,36 @@ class Incident:
     """How often the service failed again within the settle time after a recovery."""
     part_of: int | None = None
     """The incident that this one was merged into, where the failure of another service explains it."""
-    told: NotificationState = NotificationState.NOTHING
-    told_at: datetime | None = None
-    """When the last alert was delivered."""
-    told_services: int = 0
-    """How many of `services` the last alert named."""
+    notified: Mapping[str, Notified] = field(default_factory=dict, hash=False)
+    """By name of the channel. `EVERY_CHANNEL` is a message that an earlier version recorded without its channel."""
 
     @property
     def is_open(self) -> bool:
         """Whether it has not ended."""
         return self.ended_at is None
+
+    @property
+    def is_recovery(self) -> bool:
+        """Whether it ended because the service works again."""
+        return not self.is_open and not self.ending.startswith((SWITCHED_OFF, REMOVED))
+
+    @property
+    def alert_state(self) -> NotificationState:
+        """What the channels know of it: OPEN while one of them has announced it and not its end."""
+        states = {one.state for one in self.notified.values()}
+        for state in (NotificationState.OPEN, NotificationState.ENDED):
+            if state in states:
+                return state
+        return NotificationState.NOTHING
+
+    @property
+    def alerted_at(self) -> datetime | None:
+        """When a channel last delivered a message about it."""
+        return max((one.at for one in self.notified.values()), default=None)
+
+    def notified_by(self, channel: str) -> Notified | None:
+        """The last message about it that `channel` delivered."""
+        return self.notified.get(channel) or self.notified.get(EVERY_CHANNEL)
 
     @property
     def affected(self) -> tuple[str, ...]:

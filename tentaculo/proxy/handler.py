@@ -47,7 +47,9 @@ class Proxy:
             service.name: LoadBalancer(
                 [
                     EndpointState(
-                        Pool(upstream, config.limits, turns=needs.turns), breakers.of(upstream), config.limits.in_flight
+                        Pool(upstream, config.limits, server_name=service.server_name, turns=needs.turns),
+                        breakers.of(upstream),
+                        config.limits.in_flight,
                     )
                     for upstream in service.upstreams
                 ],

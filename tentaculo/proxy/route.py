@@ -121,7 +121,7 @@ class CompiledRoute:
         is_open = bool(service.routes) and all(route.auth == "none" for route in service.routes)
         route = RouteSettings(
             prefix=f"/{service.name}/health",
-            to=service.health[0],
+            to=service.health[0].partition("?")[0],
             timeout=service.probe.timeout,
             auth="none" if is_open else "token",
         )

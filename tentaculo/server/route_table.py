@@ -283,7 +283,9 @@ class RouteTable:
                 name = self._health_names.get(path)
                 if name is not None:
                     route = self._health[name]
-                    return route, self._health_path(name) + query, route.needs_token
+                    health_path = self._health_path(name)
+                    more = query.replace("?", "&", 1) if "?" in health_path else query
+                    return route, health_path + more, route.needs_token
             match = routes.match_in(None, path, is_shared=True)
         if match is None:
             raise Problem(Failure.NOT_FOUND)

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
+import msgspec
+from sqlalchemy import Connection, RowMapping, and_, delete, insert, or_, select, update
 
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note, NotificationState
+from tentaculo.model.incident import EVERY_CHANNEL, Incident, MaintenanceWindow, Note, NotificationState, Notified
 from tentaculo.store.tables import aware_utc, incident_notes, incidents, maintenance, naive_utc, storable
+
+_NOTIFIED = msgspec.json.Encoder()
+_DELIVERED = msgspec.json.Decoder(dict[str, Notified])
 
 
 def save(connection: Connection, changed: Sequence[Incident]) -> None:
@@ -41,11 +45,23 @@ def newest(
     return [_incident(row) for row in connection.execute(query).mappings()]
 
 
-def unfinished(connection: Connection, since: datetime, limit: int) -> list[Incident]:
-    """What a new process has to take up: incidents that are open, or ended after `since`; the newest `limit`."""
+def unfinished(connection: Connection, since: datetime, announced_since: datetime, limit: int) -> list[Incident]:
+    """The newest `limit` incidents that a new process continues.
+
+    They are open, or ended after `since`, or were announced and ended after `announced_since`: their end was not. One
+    that was merged into another ends with its own root, whenever that recovers.
+    """
+    c = incidents.c
+    is_recent = or_(c.ended_at > naive_utc(announced_since), c.part_of.is_not(None))
     query = (
         select(incidents)
-        .where(or_(incidents.c.ended_at.is_(None), incidents.c.ended_at > naive_utc(since)))
+        .where(
+            or_(
+                c.ended_at.is_(None),
+                c.ended_at > naive_utc(since),
+                and_(c.told == NotificationState.OPEN.value, is_recent),
+            )
+        )
         .order_by(incidents.c.id.desc())
         .limit(limit)
     )
@@ -102,9 +118,11 @@ def _row(incident: Incident) -> dict[str, Any]:
         "peak_error_rate": incident.peak_error_rate,
         "reopened": incident.reopened,
         "part_of": incident.part_of,
-        "told": incident.told.value,
-        "told_at": _naive(incident.told_at),
-        "told_services": incident.told_services,
+        # What an earlier version reads.
+        "told": incident.alert_state.value,
+        "told_at": _naive(incident.alerted_at),
+        "told_services": max((one.services for one in incident.notified.values()), default=0),
+        "notified": _NOTIFIED.encode(incident.notified).decode(),
     }
 
 
@@ -114,8 +132,21 @@ def _incident(row: RowMapping) -> Incident:
         values[name] = None if values[name] is None else aware_utc(values[name])
     values["services"] = tuple(json.loads(values["services"]))
     values["severity"] = Health(values["severity"])
-    values["told"] = NotificationState(values["told"])
+    told, told_at, told_services = (values.pop(name) for name in ("told", "told_at", "told_services"))
+    if values["notified"] is not None:
+        values["notified"] = _notified(values["notified"])
+    else:
+        # An earlier version did not record which channel delivered a message.
+        last = told_at and Notified(NotificationState(told), told_at, values["severity"], told_services)
+        values["notified"] = {EVERY_CHANNEL: last} if last else {}
     return Incident(**values)
+
+
+def _notified(encoded: str) -> dict[str, Notified]:
+    try:
+        return _DELIVERED.decode(encoded)
+    except msgspec.MsgspecError:
+        raise ValueError("holds deliveries of an unknown form") from None
 
 
 def _naive(moment: datetime | None) -> datetime | None:

@@ -28,7 +28,7 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "peak_error_rate": incident.peak_error_rate,
         "reopened": incident.reopened,
         "part_of": incident.part_of,
-        "alerted_at": incident.told_at,
+        "alerted_at": incident.alerted_at,
     }
     return shape if notes is None else {**shape, "notes": [note_shape(note) for note in notes]}
 

@@ -133,7 +133,7 @@ def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
         "services.gateway: is reserved for the gateway; choose another name",
         "services.madre.aliases[0]: is the name of another service, switch",
         "services.madre.breaker.failures: must be at least 1 (set by TENTACULO_SERVICES_MADRE_BREAKER_FAILURES)",
-        "services.madre.name: unknown key",
+        'services.madre.name: unknown key; did you mean "tls_name"?',
         "services.madre.routes[0].prefix: is required",
         'services.madre.routes[0].prefx: unknown key; did you mean "prefix"?',
         "services.madre.routes[1].prefix: must start with /",
@@ -278,3 +278,27 @@ def test_loading_takes_no_more_than_it_needs(tmp_path: Path) -> None:
     loaded = set(done.stdout.split())
     assert "msgspec" in loaded
     assert not loaded & {"pydantic", "re2", "aiohttp", "sqlalchemy", "asyncio"}
+
+
+def test_a_name_that_is_listed_and_claimed_is_named() -> None:
+    text = 'server.hosts = ["a.test"]\n[services.web]\nurl = "http://h"\nroutes = [{ prefix = "/", host = "a.test" }]'
+    (warning,) = load_text(text).warnings
+    assert (
+        warning == "services.web.routes[0] claims a.test, which is in server.hosts: the gateway's own paths win there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("guarded", "opened", "is_warned"),
+    [
+        ('prefix = "/a", strip = true', 'prefix = "/b", strip = true', True),
+        ('prefix = "/a"', 'prefix = "/b", to = "/a"', True),
+        ('prefix = "/a"', 'prefix = "/b"', False),
+        ('prefix = "/a", strip = true', 'prefix = "/b", to = "/b"', False),
+    ],
+)
+def test_an_open_route_to_all_that_another_guards_is_named(guarded: str, opened: str, *, is_warned: bool) -> None:
+    routes = f'routes = [{{ {guarded} }}, {{ {opened}, auth = "none" }}]'
+    warnings = load_text(f'[services.web]\nurl = "http://h"\n{routes}').warnings
+    reach = "services.web.routes[1] is open and reaches every path that services.web.routes[0] guards"
+    assert (reach in warnings) is is_warned

@@ -44,6 +44,8 @@ PATHS = [
     ("/madre/anything/else", "madre", "/madre/anything/else"),
     ("/madre/daughter/42/wait", "madre", "/madre/daughter/42/wait"),
     ("/madre/task", "madre", "/task"),
+    ("/madre/task/7", "madre", "/madre/task/7"),
+    ("/madre/task/7/cancel", "madre", "/madre/task/7/cancel"),
     ("/madre/tasks", "madre", "/tasks"),
     ("/madre/tasks/7", "madre", "/tasks/7"),
     ("/madre/taskforce", "madre", "/madre/taskforce"),

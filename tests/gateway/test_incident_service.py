@@ -47,10 +47,14 @@ class Services:
 
     def __init__(self) -> None:
         self.down: set[str] = set()
+        self.asked = 0
+        self.alternates = False
         self.url = ""
 
     async def health(self, request: web.Request) -> web.Response:
-        return web.Response(status=500 if request.match_info["name"] in self.down else 200)
+        self.asked += 1
+        fails = self.asked % 2 == 0 if self.alternates else request.match_info["name"] in self.down
+        return web.Response(status=500 if fails else 200)
 
     def table(self, name: str, **more: Any) -> dict[str, Any]:
         probe = {"interval": 0.05, "recheck": 0.05, "failures": 1, "successes": 1, "timeout": 20}
@@ -211,6 +215,86 @@ async def test_maintenance_holds_at_once_suppresses_alerts_and_what_is_still_dow
         async with client.session.delete("/vx11/maintenance/1") as answer:
             assert answer.status == 404
     assert told(receiver) == [("incident.opened", "mcp is down"), ("incident.opened", "hermes is down")]
+
+
+async def test_maintenance_of_what_is_down_is_no_end_and_its_end_no_new_failure(services: Services, file: Path) -> None:
+    fleet = {"hermes": services.table("hermes"), "mcp": services.table("mcp")}
+    async with receiving() as receiver, gateway(file, fleet, receiver) as client:
+        services.down.add("hermes")
+        await receiver.has(1)
+        await client.post("/vx11/maintenance", {"services": ["hermes"], "minutes": 60, "reason": "a new disk"})
+        # Another service comes and goes meanwhile, so that everything that was due has been sent.
+        services.down.add("mcp")
+        await receiver.has(2)
+        services.down.remove("mcp")
+        await receiver.has(3)
+        async with client.session.delete("/vx11/maintenance/1") as answer:
+            assert answer.status == 200
+        await client.until("/vx11/status", lambda found: found["modules"]["hermes"]["status"] == "error")
+        services.down.clear()
+        await receiver.has(4)
+    found = told(receiver)
+    assert found[:2] == [("incident.opened", "hermes is down"), ("incident.opened", "mcp is down")]
+    assert [title.partition(" after ")[0] for _, title in found[2:]] == ["mcp: over", "hermes: over"]
+
+
+async def test_a_receiver_that_was_away_for_every_attempt_is_notified_when_it_returns(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(notifier, "LAST_PAUSE", 0.01)
+    services.down.add("hermes")
+    fleet = {"hermes": services.table("hermes")}
+    async with (
+        receiving(*[502] * 5) as receiver,
+        gateway(file, fleet, receiver, alerts={"attempts": 2}) as client,
+    ):
+        await client.until(
+            "/vx11/incidents?open=true", lambda found: any(one["alerted_at"] for one in found["incidents"])
+        )
+        assert len(receiver.posts) == 6
+        services.down.clear()
+        await receiver.has(7)
+    assert [kind for kind, _ in told(receiver)] == ["incident.opened"] * 6 + ["incident.ended"]
+
+
+async def test_the_reason_of_an_incident_is_that_of_its_opening(services: Services, file: Path) -> None:
+    table = services.table("hermes")
+    table["probe"]["successes"] = 3
+    async with receiving() as receiver, gateway(file, {"hermes": table}, receiver) as client:
+        services.down.add("hermes")
+        await receiver.has(1)
+        services.down.clear()
+        await receiver.has(2)
+        (over,) = (await client.get("/vx11/incidents"))["incidents"]
+    assert over["reason"].startswith("answered 500 at /hermes")
+    text = json.loads(receiver.posts[1].body)["data"]["text"]
+    assert "It failed because: answered 500 at /hermes" in text
+
+
+async def test_an_outage_is_not_announced_with_the_share_of_the_minute_before_it(
+    services: Services, file: Path
+) -> None:
+    fleet = {"hermes": services.table("hermes")}
+    async with receiving() as receiver, gateway(file, fleet, receiver, alerts={"wait": 0.5}) as client:
+        await client.until("/vx11/status", lambda found: found["ok"] and services.asked > 20)
+        services.down.add("hermes")
+        await receiver.has(1)
+    (one,) = json.loads(receiver.posts[0].body)["data"]["incidents"]
+    assert one["peak_error_rate"] in (None, 1.0)
+
+
+async def test_a_service_that_fails_every_other_probe_is_an_incident_and_announced(
+    services: Services, file: Path
+) -> None:
+    table = services.table("hermes")
+    table["probe"].update(failures=3, successes=2)
+    services.alternates = True
+    async with receiving() as receiver, gateway(file, {"hermes": table}, receiver) as client:
+        (opened,) = (await client.open_roots("hermes"))["incidents"]
+        await receiver.has(1)
+    assert opened["severity"] == "degraded"
+    assert told(receiver)[:1] == [("incident.opened", "hermes is degraded")]
 
 
 async def test_maintenance_by_configuration_and_what_another_process_writes_is_noticed(

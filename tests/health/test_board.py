@@ -71,9 +71,9 @@ def test_only_a_flip_is_reported_and_moves_since(board: Board, clock: Clock) -> 
 
 def test_the_reason_follows_every_probe(board: Board, clock: Clock) -> None:
     board.accept_result(found(clock, MADRE, Health.DOWN))
-    slow = ProbeResult(MADRE, Health.DOWN, "no answer within 3 s at /health", clock.now())
+    slow = ProbeResult(MADRE, Health.DOWN, "no response within 3 s at /health", clock.now())
     assert board.accept_result(slow).transitions == ()
-    assert board.service("madre").reason == "no answer within 3 s at /health"
+    assert board.service("madre").reason == "no response within 3 s at /health"
 
 
 def test_the_last_good_health_path_is_kept(board: Board, clock: Clock) -> None:

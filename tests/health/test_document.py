@@ -14,6 +14,7 @@ from tentaculo.config.schema import Config, LimitSettings
 from tentaculo.config.section import Section, keys_of
 from tentaculo.config.services import BreakerSettings
 from tentaculo.health.evaluation import stated_health
+from tentaculo.health.probe_body import ProbeBody
 from tentaculo.health.probe_kinds import KINDS
 from tentaculo.model.health import Health
 from tests.support.gateway_process import ROOT
@@ -49,7 +50,7 @@ def test_what_answers_say() -> None:
     *known, _ = table("### What answers say")
     for words, health in known:
         for word in re.findall(r"`(\w+)`", words):
-            assert stated_health(b'{"status": "%b"}' % word.encode())[0].value == health
+            assert stated_health(ProbeBody(f'{{"status": "{word}"}}'))[0].value == health
     assert len(known) == 3
 
 

@@ -1,4 +1,4 @@
-"""Who is told of what and when, and in which words."""
+"""Which alerts are due on a channel and when, and what they say."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.incidents import alerts
-from tentaculo.incidents.alerts import AlertPolicy, MessageContext, NotificationKind, trial_message
+from tentaculo.incidents.alerts import AlertPolicy, MessageContext, Notification, NotificationKind, trial_message
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, NotificationState
+from tentaculo.model.incident import Incident, NotificationState, Notified
 from tests.incidents.test_tracker import view
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 WAIT, REMIND, SETTLE = 15.0, 3600.0, 60.0
 
 
+CHANNEL = "duty"
+
+
 class Desk:
-    """Incidents and alerts with one clock; a message is delivered as soon as it is due."""
+    """Incidents and the alerts of one channel, with one clock. A message is delivered as soon as it is due."""
 
     def __init__(self, *, remind: float = REMIND, wait: float = WAIT) -> None:
         self.incidents = IncidentTracker(settle=SETTLE)
-        self.alerts = AlertPolicy(wait=wait, remind=remind, settle=SETTLE)
+        self.alerts = AlertPolicy(CHANNEL, wait=wait, remind=remind, settle=SETTLE)
         self.now = START
         self.said: list[tuple[NotificationKind, tuple[str, ...]]] = []
+        self.in_progress: list[Notification] = []
 
     def sees(self, name: str, health: Health = Health.DOWN, **changes: Any) -> Desk:
         self.incidents.observe(view(name, health, **changes), self.now)
@@ -47,12 +51,26 @@ class Desk:
             self.now += timedelta(seconds=1)
             for name in failing:
                 self.sees(name)
-            for notification in self.alerts.due(self.incidents.notifiable, self.now):
-                self.said.append((notification.kind, tuple(one.root for one in notification.incidents)))
-                if deliver:
-                    self.alerts.done(notification)
-                    for one in notification.incidents:
-                        self.incidents.note_told(one.id, notification.told, self.now, len(one.services))
+            # While a message is in progress the channel takes no other.
+            if not self.in_progress:
+                self.in_progress = self.alerts.due(self.incidents.notifiable, self.now)
+                for notification in self.in_progress:
+                    self.said.append((notification.kind, tuple(one.root for one in notification.incidents)))
+            if deliver:
+                self.arrives()
+        return self
+
+    def arrives(self) -> Desk:
+        """What is in progress is delivered."""
+        for notification in self.in_progress:
+            for one in notification.incidents:
+                self.incidents.note_notified(one.id, CHANNEL, notification.record(one, self.now))
+        self.in_progress = []
+        return self
+
+    def fails(self) -> Desk:
+        """What is in progress is abandoned."""
+        self.in_progress = []
         return self
 
     def heard(self) -> list[tuple[NotificationKind, tuple[str, ...]]]:
@@ -128,19 +146,128 @@ def test_maintenance_is_silent_and_what_is_down_afterwards_alerts_then() -> None
     assert desk.sees("hermes").waits(WAIT).heard() == [(NotificationKind.OPENED, ("hermes",))]
 
 
-def test_maintenance_that_begins_later_ends_what_was_told() -> None:
+def test_maintenance_is_no_end_of_what_is_down_and_its_end_no_new_failure() -> None:
     desk = Desk().sees("hermes").waits(WAIT)
     desk.heard()
+    desk.sees("hermes", Health.MAINTENANCE).waits(REMIND * 2)
+    desk.sees("hermes").waits(WAIT)
+    assert desk.heard() == [(NotificationKind.REMINDER, ("hermes",))], "down before, during and after"
     desk.sees("hermes", Health.MAINTENANCE).waits(SETTLE)
+    assert desk.heard() == []
+    assert desk.well("hermes").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("hermes",))]
+
+
+def test_a_failure_that_maintenance_interrupts_before_it_was_announced_is_announced_afterwards() -> None:
+    desk = Desk().sees("hermes").waits(WAIT - 1).sees("hermes", Health.MAINTENANCE).waits(REMIND)
+    assert desk.heard() == []
+    assert desk.sees("hermes").waits(1).heard() == [(NotificationKind.OPENED, ("hermes",))]
+
+
+def test_a_service_that_is_switched_off_is_not_over() -> None:
+    desk = Desk().sees("hermes").waits(WAIT)
+    desk.heard()
+    desk.sees("hermes", Health.OFF, reason="on purpose").waits(SETTLE)
     assert desk.heard() == [(NotificationKind.ENDED, ("hermes",))]
+    (ended,) = desk.incidents.ended
+    assert said(NotificationKind.ENDED, ended)[0] == "hermes: no longer monitored"
+
+
+def test_a_message_that_is_abandoned_stays_due_with_what_is_true_then() -> None:
+    desk = Desk().sees("hermes").waits(WAIT, deliver=False)
+    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
+    desk.fails().sees("mcp").waits(1, deliver=False)
+    assert desk.heard() == [(NotificationKind.OPENED, ("hermes", "mcp"))]
+    desk.fails().well("hermes").waits(1)
+    assert desk.heard() == [], "mcp has not lasted for the wait, and hermes is over"
+    assert desk.waits(WAIT).heard() == [(NotificationKind.OPENED, ("mcp",))]
+    assert desk.waits(SETTLE * 2).heard() == [], "no end of what was not announced"
+
+
+def test_an_end_that_could_not_be_delivered_stays_due() -> None:
+    desk = Desk().sees("hermes").waits(WAIT).well("hermes").waits(SETTLE, deliver=False)
+    desk.heard()
+    assert desk.fails().waits(1).heard() == [(NotificationKind.ENDED, ("hermes",))]
+
+
+def test_a_change_for_the_worse_while_a_message_is_in_progress_is_announced_after_it() -> None:
+    desk = Desk()
+    desk.incidents = IncidentTracker(settle=SETTLE, degraded=True)
+    desk.sees("hermes", Health.DEGRADED).waits(WAIT, deliver=False)
+    desk.heard()
+    desk.sees("hermes").waits(5, deliver=False)
+    assert desk.heard() == []
+    desk.arrives().waits(1)
+    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
+    assert desk.waits(WAIT).heard() == []
+
+
+def test_services_that_fail_while_a_message_is_in_progress_are_announced_after_it() -> None:
+    desk = Desk().sees("switch").waits(WAIT, deliver=False).sees("mcp", root="switch").waits(1, deliver=False)
+    desk.heard()
+    desk.arrives()
+    assert desk.waits(300).heard() == [(NotificationKind.CHANGED, ("switch",))]
+
+
+def test_an_announced_child_that_its_parents_incident_takes_up_ends_when_it_works_again() -> None:
+    desk = Desk().sees("operator").waits(WAIT)
+    assert desk.heard() == [(NotificationKind.OPENED, ("operator",))]
+    desk.sees("switch").sees("operator", root="switch").waits(WAIT)
+    assert desk.heard() == [(NotificationKind.OPENED, ("switch",))]
+    assert desk.waits(SETTLE * 2).heard() == [], "it is still down"
+    assert desk.well("switch").well("operator").waits(SETTLE).heard() == [
+        (NotificationKind.ENDED, ("operator", "switch"))
+    ]
     assert desk.waits(REMIND * 2).heard() == []
+
+
+def test_an_announced_child_that_stays_down_after_its_parent_goes_on_with_its_own_incident() -> None:
+    desk = Desk().sees("operator").waits(WAIT).sees("switch").sees("operator", root="switch").waits(WAIT)
+    desk.heard()
+    number = next(one.id for one in desk.incidents.ended if one.root == "operator")
+    desk.well("switch").waits(SETTLE + 1, "operator")
+    assert desk.heard() == [(NotificationKind.ENDED, ("switch",))]
+    (goes_on,) = desk.incidents.open
+    assert (goes_on.id, goes_on.reopened, goes_on.started_at) == (number, 0, START)
+    assert desk.waits(SETTLE, "operator").heard() == []
+    assert desk.well("operator").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("operator",))]
+
+
+def test_the_end_of_an_announced_child_survives_a_restart() -> None:
+    old = Desk().sees("operator").waits(WAIT).sees("switch").sees("operator", root="switch").waits(WAIT)
+    new = Desk()
+    new.now = old.now + timedelta(days=3)
+    new.incidents.restore([*old.incidents.open, *old.incidents.ended], ("operator", "switch"), new.now)
+    new.sees("switch").sees("operator", root="switch").waits(60)
+    new.heard()
+    assert new.well("switch", "operator").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("operator", "switch"))]
+
+
+def test_each_channel_hears_what_it_has_not_delivered() -> None:
+    desk = Desk().sees("hermes").waits(WAIT)
+    other = AlertPolicy("archive", wait=WAIT, remind=REMIND, settle=SETTLE)
+    (missed,) = other.due(desk.incidents.notifiable, desk.now)
+    assert (missed.kind, missed.channel) == (NotificationKind.OPENED, "archive")
+    desk.well("hermes").waits(SETTLE)
+    assert other.due(desk.incidents.notifiable, desk.now) == [], "it never heard of the beginning"
+
+
+def test_a_moment_in_the_future_was_recorded_by_a_clock_that_was_set_back_since() -> None:
+    old = Desk().sees("hermes").waits(WAIT)
+    new = Desk()
+    new.now = START - timedelta(hours=2)
+    new.incidents.restore(old.incidents.open, ("hermes",), new.now)
+    assert new.sees("hermes").waits(60).heard() == [], "no reminder for it"
+    new.sees("mcp", root="hermes").waits(1)
+    assert new.heard() == [(NotificationKind.CHANGED, ("hermes",))]
+    assert new.well("hermes", "mcp").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("hermes",))]
 
 
 def test_nothing_is_told_twice_while_a_message_is_under_way() -> None:
     desk = Desk().sees("hermes").waits(WAIT, deliver=False)
     assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
     desk.waits(500, deliver=False).sees("mcp").waits(WAIT, deliver=False)
-    assert desk.heard() == [(NotificationKind.OPENED, ("mcp",))]
+    assert desk.heard() == []
+    assert desk.arrives().waits(1).heard() == [(NotificationKind.OPENED, ("mcp",))]
 
 
 def test_what_an_earlier_process_left_is_told_once_it_has_been_seen() -> None:
@@ -200,7 +327,7 @@ def incident(root: str = "hermes", **changes: Any) -> Incident:
 
 
 def said(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
-    message = alerts.compose_message("msg_1", alerts.Notification(kind, incidents), AROUND, NOW)
+    message = alerts.compose_message("msg_1", Notification(kind, CHANNEL, incidents), AROUND, NOW)
     return message.title, message.text
 
 
@@ -215,7 +342,10 @@ def said(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
         (NotificationKind.REMINDER, {"reopened": 3}, "hermes still keeps failing (4 times)"),
         (
             NotificationKind.CHANGED,
-            {"services": ("hermes", "a", "b"), "told_services": 1},
+            {
+                "services": ("hermes", "a", "b"),
+                "notified": {CHANNEL: Notified(NotificationState.OPEN, START, Health.DOWN, 1)},
+            },
             "hermes is down: 2 more affected",
         ),
         (NotificationKind.ENDED, {"ended_at": START + timedelta(minutes=12)}, "hermes: over after 12 min"),
@@ -229,8 +359,10 @@ def test_titles_of_several() -> None:
     many = [incident(name) for name in ("a", "b", "c", "d")]
     assert said(NotificationKind.OPENED, *many)[0] == "4 services are down: a, b, c and 1 more"
     assert said(NotificationKind.REMINDER, *many[:2])[0] == "2 services are still down: a, b"
-    assert said(NotificationKind.ENDED, *many[:2])[0] == "2 incidents are over: a, b"
-    # Of those that come and go nobody knows what they do at this moment.
+    over = [replace(one, ended_at=NOW) for one in many]
+    assert said(NotificationKind.ENDED, *over[:2])[0] == "2 incidents are over: a, b"
+    assert said(NotificationKind.ENDED, over[0], over[0])[0].startswith("a: over after"), "one service"
+    # What one that comes and goes does at this moment is not known.
     assert said(NotificationKind.OPENED, many[0], incident("b", reopened=1))[0] == "2 services fail: a, b"
     assert said(NotificationKind.REMINDER, many[0], incident("b", reopened=1))[0] == "2 services still fail: a, b"
 
@@ -259,17 +391,17 @@ def test_the_end_says_how_long_it_was_and_how_it_ended() -> None:
 def test_a_message_is_bounded() -> None:
     services = tuple(f"s{number}" for number in range(1000))
     many = [incident(name, services=services, reason="x" * 300) for name in services]
-    message = alerts.compose_message("msg_1", alerts.Notification(NotificationKind.OPENED, tuple(many)), AROUND, NOW)
+    message = alerts.compose_message("msg_1", Notification(NotificationKind.OPENED, CHANNEL, tuple(many)), AROUND, NOW)
     assert len(message.body) < 64 * 1024
     title, text = message.title, message.text
     assert title == "1000 services are down: s0, s1, s2 and 997 more"
-    assert text.count("is down since") == alerts.MOST_TOLD
+    assert text.count("is down since") == alerts.MOST_DESCRIBED
     assert text.endswith(f"And 980 more: {PAGE}")
 
 
 def test_the_body_is_json_in_the_form_of_standard_webhooks() -> None:
     body = json.loads(
-        alerts.compose_message("msg_1", alerts.Notification(NotificationKind.OPENED, (incident(),)), AROUND, NOW).body
+        alerts.compose_message("msg_1", Notification(NotificationKind.OPENED, CHANNEL, (incident(),)), AROUND, NOW).body
     )
     assert (body["type"], body["timestamp"]) == ("incident.opened", "2026-03-14T15:34:26Z")
     assert body["data"]["title"] == "hermes is down"
@@ -297,7 +429,8 @@ def test_a_test_says_that_it_is_one() -> None:
     assert "Nothing is wrong" in message.text
 
 
-def test_what_is_told_stands_in_the_incident() -> None:
+def test_what_was_delivered_is_part_of_the_incident() -> None:
     desk = Desk().sees("hermes").waits(WAIT)
     (one,) = desk.incidents.open
-    assert (one.told, one.told_at, one.told_services) == (NotificationState.OPEN, desk.now, 1)
+    assert one.notified == {CHANNEL: Notified(NotificationState.OPEN, desk.now, Health.DOWN, 1)}
+    assert (one.alert_state, one.alerted_at) == (NotificationState.OPEN, desk.now)

@@ -1,19 +1,22 @@
-"""Notices over real webhooks: what is made when nobody can take it, and what counts as told."""
+"""Alerts over real webhooks: when a message is composed, attempted, abandoned and delivered."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import standardwebhooks
 
 from tentaculo.config.schema import Config
 from tentaculo.incidents import channels, notifier
-from tentaculo.incidents.alerts import MessageContext, Notification
-from tentaculo.incidents.notifier import Notifier
+from tentaculo.incidents.alerts import MessageContext, Notification, NotificationKind
+from tentaculo.incidents.notifier import ChannelQueue, Notifier
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
 from tests.incidents.test_channels import SECRET
@@ -25,92 +28,181 @@ NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notifier, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(notifier, "LAST_PAUSE", 0.001)
+    monkeypatch.setattr(ChannelQueue.__init__, "__kwdefaults__", {"pause": lambda _: 0.001})
 
 
-def fallen(*names: str) -> list[Incident]:
-    return [
-        Incident(number, name, (name,), Health.DOWN, "connection refused", NOW - timedelta(minutes=1), NOW)
-        for number, name in enumerate(names, 1)
-    ]
+class Books:
+    """Incidents that are down, and what the channels have delivered of them."""
+
+    def __init__(self) -> None:
+        self.incidents: dict[str, Incident] = {}
+        self.delivered: list[tuple[str, NotificationKind]] = []
+
+    def down(self, *names: str, **changes: Any) -> Books:
+        for name in names:
+            begun = NOW - timedelta(minutes=1)
+            number = len(self.incidents) + 1
+            known = Incident(number, name, (name,), Health.DOWN, "connection refused", begun, NOW)
+            self.incidents[name] = replace(self.incidents.get(name, known), **changes)
+        return self
+
+    def over(self, name: str) -> Books:
+        return self.down(name, ended_at=NOW - timedelta(minutes=1), ending="It is healthy again: answered 200")
+
+    def note(self, notification: Notification, at: datetime) -> None:
+        self.delivered.append((notification.channel, notification.kind))
+        for one in notification.incidents:
+            known = self.incidents[one.root]
+            record = {notification.channel: notification.record(one, at)}
+            self.incidents[one.root] = replace(known, notified={**known.notified, **record})
 
 
 @asynccontextmanager
-async def told_to(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tuple[Notifier, list[Notification]]]:
+async def notifying(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tuple[Notifier, Books]]:
     webhooks = {f"duty{n}": {"url": one.url, "secrets": [SECRET]} for n, one in enumerate(receivers)}
-    config = Config.of({"alerts": {"wait": 0, "attempts": attempts, "webhooks": webhooks}})
-    told: list[Notification] = []
+    config = Config.of(
+        {"alerts": {"wait": 0, "attempts": attempts, "webhooks": webhooks}, "incidents": {"settle": 0.001}}
+    )
+    books = Books()
     made = Notifier(
         config,
         lambda: MessageContext("http://127.0.0.1:8000/status", lambda _: []),
-        on_notified=lambda notification, _: told.append(notification),
+        on_notified=books.note,
         now=lambda: NOW,
     )
     async with made.delivered():
-        yield made, told
+        yield made, books
+
+
+async def ticking(made: Notifier, books: Books, holds: Callable[[], object]) -> None:
+    """Send what is due again and again until `holds()`."""
+
+    def tick() -> object:
+        made.send_due(books.incidents.values())
+        return holds()
+
+    await eventually(tick)
 
 
 def titles(receiver: Receiver) -> list[str]:
     return [json.loads(post.body)["data"]["title"] for post in receiver.posts]
 
 
-async def test_while_nobody_can_take_a_message_none_is_made_and_then_one_tells_all() -> None:
-    async with receiving("wait") as receiver, told_to(receiver) as (made, told):
-        made.send_due(fallen("hermes"))
+async def test_while_a_channel_is_busy_nothing_is_composed_and_then_one_message_has_it_all() -> None:
+    async with receiving("wait") as receiver, notifying(receiver) as (made, books):
+        made.send_due(books.down("hermes").incidents.values())
         await receiver.has(1)
-        for names in (("hermes", "mcp"), ("hermes", "mcp", "madre"), ("hermes", "madre")):
-            made.send_due(fallen(*names))
+        made.send_due(books.down("mcp").incidents.values())
+        made.send_due(books.down("madre").incidents.values())
         receiver.gate.set()
-        await eventually(lambda: told)
-        made.send_due(fallen("hermes", "madre", "switch")[1:])
-        await eventually(lambda: len(told) == 2)
-        assert titles(receiver) == ["hermes is down", "2 services are down: madre, switch"]
+        await ticking(made, books, lambda: len(receiver.posts) == 2)
+        assert titles(receiver) == ["hermes is down", "2 services are down: mcp, madre"]
 
 
-async def test_a_channel_that_hangs_delays_no_other_and_what_one_delivered_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(notifier, "LAST_WAIT", 0.05)
-    async with receiving("hang") as stuck, receiving() as fine, told_to(stuck, fine) as (made, told):
-        made.send_due(fallen("hermes"))
-        await eventually(lambda: told)
-        await stuck.has(1)
-        made.send_due(fallen("mcp"))
-        await eventually(lambda: len(told) == 2)
+async def test_a_receiver_that_is_away_for_all_attempts_gets_the_alert_when_it_returns() -> None:
+    async with receiving(*[502] * 7) as receiver, notifying(receiver, attempts=2) as (made, books):
+        await ticking(made, books.down("hermes"), lambda: books.delivered)
+        assert books.delivered == [("duty0", NotificationKind.OPENED)]
+        assert len(receiver.posts) == 8
+        assert made.counts["duty0"].failed == 3, "messages that were abandoned"
+        assert titles(receiver) == ["hermes is down"] * 8
+        made.send_due(books.incidents.values())
+        books.over("hermes")
+        await ticking(made, books, lambda: len(books.delivered) == 2)
+        assert titles(receiver)[8:] == ["hermes: over after 0 s"]
+
+
+async def test_a_receiver_that_returns_after_the_end_hears_of_neither() -> None:
+    async with receiving(*[502] * 2) as receiver, notifying(receiver, attempts=2) as (made, books):
+        made.send_due(books.down("hermes").incidents.values())
+        await eventually(lambda: made.counts["duty0"].failed == 1)
+        books.over("hermes").down("mcp")
+        await ticking(made, books, lambda: books.delivered)
+        assert titles(receiver)[2:] == ["mcp is down"]
+
+
+async def test_a_message_that_was_abandoned_is_composed_again_with_what_is_true_then() -> None:
+    async with receiving(*[502] * 2) as receiver, notifying(receiver, attempts=2) as (made, books):
+        made.send_due(books.down("hermes").incidents.values())
+        await eventually(lambda: made.counts["duty0"].failed == 1)
+        await ticking(made, books.down("mcp"), lambda: books.delivered)
+        assert titles(receiver)[2:] == ["2 services are down: hermes, mcp"]
+        ids = [post.headers["webhook-id"] for post in receiver.posts]
+        assert ids[0] == ids[1] != ids[2], "another message has another id"
+
+
+async def test_a_change_for_the_worse_during_the_attempts_is_announced_after_them() -> None:
+    async with receiving("wait") as receiver, notifying(receiver) as (made, books):
+        made.send_due(books.down("hermes", severity=Health.DEGRADED).incidents.values())
+        await receiver.has(1)
+        made.send_due(books.down("hermes", severity=Health.DOWN).incidents.values())
+        receiver.gate.set()
+        await ticking(made, books, lambda: len(books.delivered) == 2)
+        made.send_due(books.incidents.values())
+        assert titles(receiver) == ["hermes is degraded", "hermes is down"]
+
+
+async def test_a_channel_that_is_away_delays_no_other_and_catches_up() -> None:
+    async with receiving(*[500] * 20) as away, receiving() as fine, notifying(away, fine, attempts=2) as (made, books):
+        await ticking(made, books.down("hermes"), lambda: ("duty1", NotificationKind.OPENED) in books.delivered)
+        await ticking(made, books.down("mcp"), lambda: len(fine.posts) == 2)
         assert titles(fine) == ["hermes is down", "mcp is down"]
-        assert {name: one.sent for name, one in made.counts.items()} == {"duty0": 0, "duty1": 2}
+        await ticking(made, books, lambda: ("duty0", NotificationKind.OPENED) in books.delivered)
+        assert titles(away)[-1] == "2 services are down: hermes, mcp"
+        made.send_due(books.incidents.values())
+        assert len(fine.posts) == 2, "the one that works gets nothing twice"
 
 
-async def test_what_every_channel_gave_up_counts_as_told_so_that_it_is_not_made_for_ever() -> None:
-    async with receiving(*[500] * 3) as one, receiving(410) as other, told_to(one, other) as (made, told):
-        made.send_due(fallen("hermes"))
-        await eventually(lambda: told)
-        assert (len(one.posts), len(other.posts)) == (3, 1)
-        counts = made.counts
-        assert (counts["duty0"].failed, counts["duty1"].dropped) == (1, 1)
-        made.send_due(fallen("hermes", "mcp"))
-        await eventually(lambda: len(told) == 2)
-        assert len(other.posts) == 1, "it wants no more"
+async def test_the_attempts_of_one_message_have_one_id_each_its_own_signature() -> None:
+    async with receiving(500, "redirect", "reset", 200) as receiver, notifying(receiver, attempts=5) as (made, books):
+        await ticking(made, books.down("hermes"), lambda: books.delivered)
+    assert len({post.headers["webhook-id"] for post in receiver.posts}) == 1
+    for post in receiver.posts:
+        standardwebhooks.Webhook(SECRET).verify(post.body, post.headers)
+    counts = made.counts["duty0"]
+    assert (counts.sent, counts.retried, counts.failed) == (1, 3, 0)
 
 
-async def test_without_a_channel_nothing_is_told() -> None:
-    async with told_to() as (made, told):
-        made.send_due(fallen("hermes"))
-        assert (told, made.counts) == ([], {})
+async def test_a_receiver_that_refuses_all_messages_gets_no_more() -> None:
+    async with receiving(200, 410) as receiver, notifying(receiver) as (made, books):
+        await ticking(made, books.down("hermes"), lambda: books.delivered)
+        await ticking(made, books.down("mcp"), lambda: made.counts["duty0"].dropped)
+        made.send_due(books.down("madre").incidents.values())
+    assert len(receiver.posts) == 2
+    assert (made.counts["duty0"].sent, made.counts["duty0"].dropped) == (1, 1)
+
+
+async def test_it_waits_as_long_as_the_receiver_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifier, "LAST_WAIT", 0.01)
+    async with receiving("later") as receiver, notifying(receiver) as (made, books):
+        await ticking(made, books.down("hermes"), lambda: made.counts["duty0"].retried)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (len(receiver.posts), books.delivered) == (1, [])
+
+
+async def test_without_a_channel_nothing_is_sent() -> None:
+    async with notifying() as (made, books):
+        made.send_due(books.down("hermes").incidents.values())
+        assert (books.delivered, made.counts) == ([], {})
 
 
 async def test_at_the_end_a_channel_gets_a_moment_to_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving() as receiver:
-        async with told_to(receiver) as (made, told):
-            made.send_due(fallen("hermes"))
-        assert (titles(receiver), len(told)) == (["hermes is down"], 1)
+        async with notifying(receiver) as (made, books):
+            made.send_due(books.down("hermes").incidents.values())
+        assert (titles(receiver), len(books.delivered)) == (["hermes is down"], 1)
     monkeypatch.setattr(notifier, "LAST_WAIT", 0.05)
     async with receiving("hang") as receiver:
-        async with told_to(receiver) as (made, told):
-            made.send_due(fallen("hermes"))
+        async with notifying(receiver) as (made, books):
+            made.send_due(books.down("hermes").incidents.values())
             await receiver.has(1)
-        assert told == [], "it is told by the next process"
+        assert books.delivered == [], "the next process announces it"
+
+
+def test_pauses_grow_to_a_bound_and_are_spread() -> None:
+    assert [notifier.backoff(failures, 0.5) for failures in (1, 2, 3, 4)] == [2.0, 4.0, 8.0, 16.0]
+    assert [notifier.backoff(10**6, chance) for chance in (0.0, 0.5, 1.0)] == [45.0, 60.0, 75.0]
 
 
 def test_a_further_kind_of_channel_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:

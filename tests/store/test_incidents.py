@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState
+from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState, Notified
 from tentaculo.store import incidents
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -37,8 +37,11 @@ async def test_an_incident_is_read_as_it_was_saved(url: str, store_client_on: Ca
     await store_client.start()
     first, second = incident(1), incident(2, root="hermes", services=("hermes",), severity=Health.DEGRADED)
     await store_client.run(partial(incidents.save, changed=[second, first]))
-    told = {"told": NotificationState.OPEN, "told_at": NOW, "told_services": 2, "reopened": 3, "part_of": 7}
-    first = incident(1, peak_error_rate=0.375, **ENDED, **told)
+    notified = {
+        "duty": Notified(NotificationState.OPEN, NOW, Health.DOWN, 2),
+        "archive": Notified(NotificationState.ENDED, NOW + MINUTE, Health.DEGRADED, 1),
+    }
+    first = incident(1, peak_error_rate=0.375, reopened=3, part_of=7, notified=notified, **ENDED)
     await store_client.run(partial(incidents.save, changed=[first]))
     assert await store_client.run(partial(incidents.find, number=first.id)) == first
     assert await store_client.run(partial(incidents.find, number=5)) is None
@@ -77,12 +80,49 @@ async def test_pages_of_incidents(url: str, store_client_on: Callable[..., Store
     assert await numbers(limit=2, before=kept[4].id) == [3, 2]
     assert await numbers(is_open=True) == [4, 2, 0]
     assert await numbers(is_open=False) == [5, 3, 1]
-    assert await store_client.run(partial(incidents.unfinished, since=NOW + MINUTE, limit=9)) == [
-        kept[4],
-        kept[2],
-        kept[0],
-    ]
-    assert len(await store_client.run(partial(incidents.unfinished, since=NOW, limit=9))) == 6
+
+
+async def test_a_new_process_continues_what_is_open_and_what_was_announced(
+    url: str, store_client_on: Callable[..., StoreClient]
+) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+    kept = [incident(number, **(ENDED if number % 2 else {})) for number in range(4)]
+    announced = {"duty": Notified(NotificationState.OPEN, NOW, Health.DOWN, 1)}
+    kept.append(incident(4, notified=announced, **ENDED))
+    kept.append(incident(5, notified=announced, **{**ENDED, "ended_at": NOW - 100 * MINUTE}))
+    kept.append(incident(6, notified=announced, part_of=1, **{**ENDED, "ended_at": NOW - 100 * MINUTE}))
+    done = {"duty": Notified(NotificationState.ENDED, NOW, Health.DOWN, 1)}
+    kept.append(incident(7, notified=done, **ENDED))
+    await store_client.run(partial(incidents.save, changed=kept))
+
+    async def numbers(since: datetime, announced_since: datetime) -> list[int]:
+        query = partial(incidents.unfinished, since=since, announced_since=announced_since, limit=9)
+        return [one.id - 1_790_000_000_000 for one in await store_client.run(query)]
+
+    assert await numbers(NOW + MINUTE, NOW) == [6, 4, 2, 0]
+    assert await numbers(NOW, NOW) == [7, 6, 4, 3, 2, 1, 0]
+    assert await numbers(NOW + MINUTE, NOW - 200 * MINUTE) == [6, 5, 4, 2, 0]
+
+
+async def test_a_row_of_an_earlier_version_was_announced_on_every_channel(
+    url: str, store_client_on: Callable[..., StoreClient]
+) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+    known = Notified(NotificationState.OPEN, NOW, Health.DOWN, 2)
+    await store_client.run(partial(incidents.save, changed=[incident(1, notified={"duty": known}), incident(2)]))
+    await store_client.run(
+        lambda connection: connection.execute(text("UPDATE tentaculo_incidents SET notified = NULL"))
+    )
+    second, first = await store_client.run(partial(incidents.newest, limit=9))
+    assert (first.notified_by("duty"), first.notified_by("archive")) == (known, known)
+    assert second.notified_by("duty") is None
+    await store_client.run(
+        lambda connection: connection.execute(text("UPDATE tentaculo_incidents SET notified = '[7]'"))
+    )
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        await store_client.run(partial(incidents.newest, limit=9))
 
 
 async def test_notes_stand_in_their_order_and_go_with_their_incident(

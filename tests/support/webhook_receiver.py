@@ -25,7 +25,8 @@ class Receiver:
     """Answers each request with the next of `answers`, then with 204.
 
     An answer is a status, or "hang" (never answers), "reset" (drops the connection), "redirect", "garbage" (no HTTP),
-    "flood" (200 and an endless body), "later" (503 and Retry-After) or "wait" (204 once `gate` is set).
+    "flood" (200 and an endless body), "stall" (200 and a body that never comes), "cut" (200 and half a body), "later"
+    (503 and Retry-After) or "wait" (204 once `gate` is set).
     """
 
     answers: deque[int | str] = field(default_factory=deque)
@@ -58,6 +59,11 @@ class Receiver:
                 await response.prepare(request)
                 while True:
                     await response.write(b"x" * 65536)
+            case "stall" | "cut":
+                request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal")
+                if answer == "cut":
+                    request.transport.close()
+                await asyncio.Event().wait()
             case "later":
                 return web.Response(status=503, headers={"Retry-After": "120"})
         return web.Response(status=answer if isinstance(answer, int) else 200)

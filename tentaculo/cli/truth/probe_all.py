@@ -40,13 +40,13 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
                 board.accept_result(result)
         on_result(board.service(service.name))
 
-    async with Prober(extended, path_timeout=PATH_TIMEOUT) as prober:
-        try:
-            await asyncio.gather(
-                *(tasks.start(examine(service, prober), service.name) for service in extended.services.values())
-            )
-        finally:
-            await tasks.close()
+    prober = Prober(extended, path_timeout=PATH_TIMEOUT)
+    try:
+        await asyncio.gather(
+            *(tasks.start(examine(service, prober), service.name) for service in extended.services.values())
+        )
+    finally:
+        await tasks.close()
     return list(board.snapshot())
 
 
