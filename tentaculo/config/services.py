@@ -113,6 +113,13 @@ class RouteSettings(Section, frozen=True):
             example=["websocket", "tcp"],
         ),
     ] = None
+    via: Annotated[
+        bool,
+        Doc(
+            "Whether the gateway adds Via to requests and responses. nginx compresses nothing for a request with Via."
+            " Without it a loop of gateways is not recognised."
+        ),
+    ] = True
     set_headers: Annotated[
         dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
     ] = {}
@@ -159,7 +166,7 @@ class ServiceSettings(Section, frozen=True):
         HostHeader | None,
         Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
     ] = None
-    tls_name: Annotated[
+    tls_server_name: Annotated[
         RouteHost | None,
         Doc(
             "Name of the service for TLS: it is sent in the handshake, and its certificate must have it.",
@@ -227,10 +234,10 @@ class ServiceSettings(Section, frozen=True):
         return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
 
     @property
-    def server_name(self) -> str:
-        """The name for TLS where it is not the host of the endpoint: `tls_name`, else `host`; else empty."""
-        if self.tls_name is not None:
-            return self.tls_name.strip("[]")
+    def name_for_tls(self) -> str:
+        """The name for TLS where it is not the host of the endpoint: `tls_server_name`, else `host`; else empty."""
+        if self.tls_server_name is not None:
+            return self.tls_server_name.strip("[]")
         return split_host_port(self.host)[0] if self.host is not None else ""
 
     @property

@@ -238,7 +238,11 @@ class Gateway:
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
         app.add_routes(
-            monitoring.liveness_routes(phase=lambda: self._phase, store_problem=lambda: store_client.problem)
+            monitoring.liveness_routes(
+                phase=lambda: self._phase,
+                store_problem=lambda: store_client.problem,
+                services_problem=lambda: store_client.services_problem,
+            )
         )
         app.add_routes(
             monitoring.metrics_routes(

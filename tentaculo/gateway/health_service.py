@@ -58,6 +58,7 @@ class HealthService:
         self._scheduler: ProbeScheduler | None = None
         self._leader: Leader | None = None
         self._evaluated: dict[Endpoint, float] = {}
+        self._reevaluations: dict[Endpoint, asyncio.TimerHandle] = {}
         self._unwritten: set[str] = set()
         self._writing: asyncio.TimerHandle | None = None
         kept = Retention(
@@ -95,6 +96,9 @@ class HealthService:
             yield
         finally:
             self.heartbeats.stop()
+            for timer in self._reevaluations.values():
+                timer.cancel()
+            self._reevaluations.clear()
             self._scheduler = None
             await tasks.close()
             self._write()
@@ -175,9 +179,21 @@ class HealthService:
         if self.breakers.of(upstream).is_closed and moment < self._evaluated.get(upstream, 0.0) + _EVALUATION_GAP:
             return
         self._evaluated[upstream] = moment
+        self._evaluate_traffic(upstream)
+
+    def _evaluate_traffic(self, upstream: Endpoint) -> None:
         for transition in self.board.evaluate_traffic(upstream):
             self._note_transition(transition)
             self._write_now(transition.service)
+        if self.board.is_by_traffic_only(upstream) and upstream not in self._reevaluations:
+            # No probe shows when its requests have stopped failing, and there may be no more of them.
+            self._reevaluations[upstream] = asyncio.get_running_loop().call_later(
+                self._config.services[upstream.service].breaker.window, self._reevaluate, upstream
+            )
+
+    def _reevaluate(self, upstream: Endpoint) -> None:
+        del self._reevaluations[upstream]
+        self._evaluate_traffic(upstream)
 
     def _apply(self, update: ProbeUpdate) -> None:
         result = update.result

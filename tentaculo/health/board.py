@@ -12,7 +12,15 @@ from datetime import datetime, timedelta
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
-from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, aggregate, combine
+from tentaculo.health.state_rules import (
+    NOT_PROBED,
+    UNPROBED,
+    ConsecutiveThreshold,
+    Dependencies,
+    Finding,
+    aggregate,
+    combine,
+)
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
 from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, Transition
 
@@ -74,6 +82,10 @@ class _Entry:
 
     def __post_init__(self) -> None:
         self.published = (self.health, self.root, self.kind)
+
+    @property
+    def is_probed(self) -> bool:
+        return self.service.probe.kind != "none"
 
     @property
     def health(self) -> Health:
@@ -189,6 +201,12 @@ class Board:
         """The latest probe of each endpoint that has been probed."""
         return (result for entry in self._entries.values() for result in entry.results)
 
+    def is_by_traffic_only(self, upstream: Endpoint) -> bool:
+        """Whether failed requests alone decide the health of an endpoint, which no probe will correct."""
+        entry = self._entries[upstream.service]
+        finding = entry.endpoints[upstream].finding
+        return not entry.is_probed and finding is not None and finding.by_traffic
+
     def is_contradicted(self, upstream: Endpoint, *, is_success: bool) -> bool:
         """Whether the outcome of one request contradicts the current health of its endpoint."""
         finding = self._entries[upstream.service].endpoints[upstream].finding
@@ -218,8 +236,9 @@ class Board:
 
     def _evaluate(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         endpoint = entry.endpoints[upstream]
+        threshold = endpoint.threshold
         endpoint.finding = combine(
-            Finding(endpoint.threshold.health, endpoint.threshold.reason, kind=endpoint.threshold.kind),
+            Finding(threshold.health, threshold.reason, kind=threshold.kind) if entry.is_probed else UNPROBED,
             self._traffic_view(upstream),
             self._breaker_view(upstream),
             entry.service.breaker,
@@ -283,9 +302,13 @@ class Board:
 
 
 def _entry(service: ServiceSettings, start: datetime) -> _Entry:
+    unprobed = UNPROBED if service.probe.kind == "none" else None
     return _Entry(
         service,
-        {upstream: _EndpointEntry(ConsecutiveThreshold(*service.probe.thresholds)) for upstream in service.upstreams},
-        NOT_PROBED if service.enabled else Finding(Health.OFF, service.off_reason),
+        {
+            upstream: _EndpointEntry(ConsecutiveThreshold(*service.probe.thresholds), unprobed)
+            for upstream in service.upstreams
+        },
+        (unprobed or NOT_PROBED) if service.enabled else Finding(Health.OFF, service.off_reason),
         start,
     )

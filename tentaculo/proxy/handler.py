@@ -47,7 +47,7 @@ class Proxy:
             service.name: LoadBalancer(
                 [
                     EndpointState(
-                        Pool(upstream, config.limits, server_name=service.server_name, turns=needs.turns),
+                        Pool(upstream, config.limits, server_name=service.name_for_tls, turns=needs.turns),
                         breakers.of(upstream),
                         config.limits.in_flight,
                     )

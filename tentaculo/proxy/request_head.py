@@ -53,7 +53,8 @@ def _own_lines(
     arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
     forwarded = inbound.forwarded_by_trusted
     added = [forwarded_lines(*arguments) if forwarded is None else trusted_forwarded_lines(forwarded, *arguments)]
-    added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
+    if plan.via:
+        added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
     if inbound.is_chunked:
         added.append(b"Transfer-Encoding: chunked\r\n")
     elif inbound.length is not None:

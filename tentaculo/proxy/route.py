@@ -67,6 +67,7 @@ class CompiledRoute:
         "token_line",
         "upgrade_methods",
         "upgrades",
+        "via",
     )
 
     def __init__(
@@ -107,6 +108,8 @@ class CompiledRoute:
         """Protocols that a request may switch to, in lower case."""
         self.upgrade_methods = ("GET",) if route.upgrades is None else None
         """Methods that may; None for any."""
+        self.via = route.via
+        """Whether the gateway adds Via."""
         self.public_prefix = outside if self.rewrites else ""
         """For X-Forwarded-Prefix."""
 

@@ -11,6 +11,8 @@ from tentaculo.config.types import DEFAULT_PORTS
 
 _MAX_AGE = 600
 """Seconds for which a browser may cache the response to a preflight."""
+EXPOSED = "X-Request-ID"
+"""The gateway's own response header that a page of a listed origin may read."""
 _NO_HEADERS: Mapping[str, str] = {}
 # urlsplit accepts text that no browser sends: control characters, user information, a path.
 _ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f]+", re.IGNORECASE)
@@ -37,15 +39,23 @@ class CorsPolicy:
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
-            "Access-Control-Expose-Headers": "X-Request-ID",
+            "Access-Control-Expose-Headers": EXPOSED,
             "Vary": "Origin",
         }
 
     def header_lines(self, origin: str | None) -> bytes:
-        """`headers(origin)` as whole lines."""
+        """`headers(origin)` as whole lines, for the response of a service, without the list of exposed headers.
+
+        That list is the service's with `EXPOSED` added, so it depends on the response.
+        """
         if origin is None:
             return b""
-        return "".join([f"{name}: {value}\r\n" for name, value in self.headers(origin).items()]).encode("latin-1")
+        lines = [
+            f"{name}: {value}\r\n"
+            for name, value in self.headers(origin).items()
+            if name != "Access-Control-Expose-Headers"
+        ]
+        return "".join(lines).encode("latin-1")
 
     def preflight(self, origin: str | None, method: str | None, headers: str | None) -> Mapping[str, str] | None:
         """The headers of the 204 response to a preflight, or None when the request is not a preflight of a listed origin.

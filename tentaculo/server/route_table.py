@@ -77,26 +77,27 @@ class Match(NamedTuple):
     """The route's position among all of the configuration's, in order."""
     is_guarded: bool
     """Whether a path needs the careful look: the route is open, and another of its service is not."""
+    needs_token: bool
     inside: str
     """What stands in place of the prefix upstream."""
     cut: int
     """Characters that it replaces."""
+    unfinished: str | None
+    """The path that is redirected since it lacks the `/` at which the prefix ends, which the upstream would not see."""
 
     @classmethod
     def of(cls, service: str, route: RouteSettings, position: int = 0, *, is_guarded: bool = False) -> Match:
         """From a route of the configuration."""
-        return cls(service, route, position, is_guarded, route.replacement, len(route.prefix.rstrip("/")))
+        outside, inside = route.prefix.rstrip("/"), route.replacement
+        unfinished = outside if outside != inside and route.prefix != outside and not route.exact else None
+        needs_token = route.auth != "none"
+        return cls(service, route, position, is_guarded, needs_token, inside, len(outside), unfinished or None)
 
     def upstream_path(self, path: str) -> str:
         """The path that the upstream is to see for a `path` that the route takes."""
         if self.route.exact:
             return _fill(self.inside, self.route.prefix, path) or "/"
         return path if path == "*" else (self.inside + path[self.cut :]) or "/"
-
-    def wants_slash(self, path: str) -> bool:
-        """Whether `path` lacks the `/` at which the route's prefix ends, and the upstream would not see that."""
-        prefix = self.route.prefix
-        return prefix.endswith("/") and len(path) == self.cut > 0 and self.inside != path
 
 
 class _Paths:
@@ -134,11 +135,12 @@ class _Paths:
         prefix = path
         if len(path) > self._longest:
             # However long a path is, only the start of it can be a prefix.
-            prefix = path[: max(path.rfind("/", 0, self._longest + 1), 0)]
+            prefix = path[: path.rfind("/", 0, self._longest + 1)]
         while prefix:
             if (match := self._found.get(prefix)) is not None:
                 return match
-            prefix = prefix[: max(prefix.rfind("/"), 0)]
+            cut = prefix.rfind("/")
+            prefix = prefix[:cut] if cut > 0 else ""
         return self._found.get("/")
 
 
@@ -215,7 +217,7 @@ class ProxiedRoutes:
             table = self.anywhere
         if found is not None and table is not None and found.is_guarded:
             loose = table.loose.find(_read_loosely(path))
-            if loose is not None and loose.service == found.service and loose.route.auth != "none":
+            if loose is not None and loose.service == found.service and loose.needs_token:
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
 
@@ -224,10 +226,8 @@ class ProxiedRoutes:
 
         What counts is the path that the service sees: an open route must not lead around a guarded one.
         """
-        if not match.is_guarded:
-            return match.route.auth != "none"
-        view = self._views[match.service].find(_read_loosely(upstream_path))
-        return view is not None and view.route.auth != "none"
+        view = self._views[match.service].find(_read_loosely(upstream_path)) if match.is_guarded else match
+        return view is not None and view.needs_token
 
 
 class RouteTable:
@@ -289,12 +289,12 @@ class RouteTable:
             match = routes.match_in(None, path, is_shared=True)
         if match is None:
             raise Problem(Failure.NOT_FOUND)
-        if match.route.prefix.endswith("/") and match.wants_slash(path):
-            needs_token = match.route.auth != "none"
-            redirect = Redirect(needs_token, match.service, match.route.host)
-            return redirect, f"{_outer_prefix(inbound)}{path}/{query}", needs_token
+        if path == match.unfinished:
+            redirect = Redirect(match.needs_token, match.service, match.route.host)
+            return redirect, f"{_outer_prefix(inbound)}{path}/{query}", match.needs_token
         upstream_path = match.upstream_path(path)
-        return self._proxied[match.position], upstream_path + query, routes.needs_token(match, upstream_path)
+        needs_token = routes.needs_token(match, upstream_path) if match.is_guarded else match.needs_token
+        return self._proxied[match.position], upstream_path + query, needs_token
 
     def takes_asterisk(self, inbound: InboundRequest) -> bool:
         """Whether a route takes every path of the request's host, and so `OPTIONS *`."""

@@ -30,6 +30,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+VERSION_TABLE = "tentaculo_schema_version"
+"""Alembic's table of the present revision. Its usual name, `alembic_version`, may be another product's."""
+
 services = Table(
     "copilot_runtime_services",
     metadata,
