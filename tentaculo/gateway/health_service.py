@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.state_repository import StateRepository
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.probe_scheduler import ProbeScheduler
@@ -20,6 +22,7 @@ from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import Retention
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import HistoryCollector, TakeTallies
@@ -73,6 +76,9 @@ class HealthService:
             now=time.time,
             clock=time.monotonic,
         )
+        self.states = StateRepository(
+            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), now=utc_now
+        )
         self.on_transition: list[Listener] = [_log_transition]
         """Called with each transition and the service's current view, in the event loop, so they must not block.
 
@@ -105,17 +111,24 @@ class HealthService:
 
     @asynccontextmanager
     async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:
-        """Record the history while the context is open; `take_tallies` returns the request counts since its last call."""
+        """Record history and states while the context is open, and begin with the states from before a restart.
+
+        `take_tallies` returns the request counts since its last call.
+        """
+        await self.states.open()
         self.history.drain_from(take_tallies)
         for view in self.board.snapshot():
             self.history.note_health(view.name, view.health)
         tasks = TaskGroup("history")
         tasks.start(self.history.run(), "minutes")
+        tasks.start(self.states.run(), "states")
         try:
             yield
         finally:
             await tasks.close()
             self.history.flush()
+            with suppress(StoreUnavailable):
+                await self.states.save()
 
     def follow(self, leader: Leader) -> None:
         """Let another process probe, record and notify. Its results come in through `accept_result`."""
@@ -128,6 +141,8 @@ class HealthService:
     def beat(self, service: str, said: bytes) -> None:
         """Record the heartbeat of a service; `said` is its JSON or empty. Raises KeyError for a service without heartbeats."""
         (self._leader or self.heartbeats).beat(service, said)
+        if self._leader is None:
+            self.states.note_heartbeat(service, said)
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""
@@ -202,6 +217,7 @@ class HealthService:
             for parent in update.probe_now:
                 self.probe_now(parent)
             self._write_soon(update.view.name)
+            self.states.note(update.view, result.checked_at)
             self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
@@ -236,6 +252,7 @@ class HealthService:
             return
         self.history.note_health(transition.service, transition.after, ago)
         view = self.board.service(transition.service)
+        self.states.note(view, transition.at)
         for listener in self.on_transition:
             try:
                 listener(transition, view)

@@ -22,8 +22,10 @@ from tentaculo.health.state_rules import (
     combine,
 )
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
-from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, StateChange, Transition
 
+_PROBED = (Health.UP, Health.DEGRADED, Health.DOWN)
+"""The states that probes find."""
 _URGENT_FOR = timedelta(minutes=1)
 """How long an endpoint is probed more often after its breaker has opened."""
 
@@ -62,6 +64,8 @@ class _EndpointEntry:
 
     threshold: ConsecutiveThreshold
     finding: Finding | None = None
+    is_restored: bool = False
+    """Whether the health is from before a restart and no probe has confirmed it."""
 
 
 @dataclass(slots=True)
@@ -155,7 +159,10 @@ class Board:
         threshold = entry.endpoints[upstream].threshold
         transitions: tuple[Transition, ...] = ()
         if entry.service.enabled:
+            before = threshold.health
             threshold.add(result)
+            if threshold.is_settled or threshold.health is not before:
+                entry.endpoints[upstream].is_restored = False
             if result.health.is_healthy:
                 entry.last_healthy = result.checked_at
                 entry.healthy_path = result.endpoint or entry.healthy_path
@@ -169,6 +176,34 @@ class Board:
             probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
             probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
         )
+
+    def restore(self, changes: Iterable[StateChange], now: datetime) -> None:
+        """Continue with the states from before a restart: each holds until the probes of this process confirm another.
+
+        `changes` has the last change of each service and endpoint. An endpoint that was probed already keeps its state.
+        """
+        last = {(change.service, change.endpoint): change for change in changes}
+        for name, entry in self._entries.items():
+            for upstream, endpoint in entry.endpoints.items():
+                change = last.get((name, upstream.authority))
+                if (
+                    change is not None
+                    and change.after in _PROBED
+                    and endpoint.finding is None
+                    and entry.service.enabled
+                ):
+                    endpoint.threshold.restore(change.after, change.kind)
+                    endpoint.finding = Finding(change.after, f"{change.reason} (before the restart)", kind=change.kind)
+                    endpoint.is_restored = True
+            if any(endpoint.is_restored for endpoint in entry.endpoints.values()):
+                entry.found = aggregate([endpoint.finding for endpoint in entry.endpoints.values()])
+        roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
+        for name, entry in self._entries.items():
+            entry.explained_by = roots.get(name)
+            entry.published = (entry.health, entry.root, entry.kind)
+            change = last.get((name, ""))
+            if change is not None and change.after is entry.health:
+                entry.since = min(change.at, now, entry.since)
 
     def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
         """Evaluate the requests of one endpoint without waiting for its next probe. Returns what changed."""
@@ -289,6 +324,7 @@ class Board:
             root=entry.root,
             maintenance=entry.maintenance,
             kind=entry.kind,
+            is_restored=entry.maintenance is None and any(one.is_restored for one in entry.endpoints.values()),
         )
 
     def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:

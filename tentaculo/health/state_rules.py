@@ -76,6 +76,11 @@ class ConsecutiveThreshold:
         """Why the endpoint is degraded."""
         return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
 
+    def restore(self, health: Health, kind: DegradedKind | None) -> None:
+        """Continue with the health from before a restart. Does nothing once there was a probe."""
+        if self._last is None:
+            self._confirmed, self._confirmed_kind = health, kind
+
     @property
     def last(self) -> ProbeResult | None:
         """The latest probe, None before the first."""
