@@ -15,7 +15,7 @@ from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.server.connection import LINGER, MAX_FIELDS
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
-from tentaculo.upstream.pool import MAX_IDLE, MAX_IDLE_UNSAFE
+from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE
 from tentaculo.upstream.response_reader import MAX_INTERIM
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,7 +124,7 @@ def _fixed_limit_table() -> Iterator[str]:
         ),
         (
             "idle time of an upstream connection that is used again",
-            f"{MAX_IDLE:g} seconds; {MAX_IDLE_UNSAFE:g} second for a request that cannot be repeated",
+            f"{MAX_IDLE:g} seconds; {MAX_IDLE_UNSAFE:g} second for a request that cannot be repeated; less or more if the service sends `Keep-Alive: timeout`",
             "the gateway opens a new connection",
         ),
         (

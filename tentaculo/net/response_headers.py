@@ -42,6 +42,7 @@ def joined_lists(before: bytes | None, value: bytes) -> bytes:
     return value if before is None else before + b", " + value
 
 
+_TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout[ \t]*=[ \t]*\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
 _BINDS_CONNECTION = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
 
 
@@ -59,6 +60,7 @@ class ResponseHeaders:
         "codings",
         "content_type",
         "keep_alive",
+        "keep_alive_timeout",
         "lengths",
         "lines",
         "locations",
@@ -72,6 +74,8 @@ class ResponseHeaders:
         """Whether it offers or ends an authentication of the connection itself: NTLM, Negotiate."""
         self.close = False
         self.keep_alive = False
+        self.keep_alive_timeout: int | None = None
+        """Seconds after which the service closes the connection if it idles, by its `Keep-Alive: timeout`."""
         self.codings: list[bytes] | None = None
         self.lengths: list[bytes] | None = None
         self.content_type: bytes | None = None
@@ -108,6 +112,9 @@ class ResponseHeaders:
                     self.keep_alive = True
                 elif option != b"upgrade":
                     named.add(option)
+        elif lower == b"keep-alive":
+            timeout = _TIMEOUT.search(value)
+            self.keep_alive_timeout = int(timeout[1]) if timeout is not None else None
         elif lower in _REWRITTEN:
             self.locations = [*(self.locations or ()), len(self.lines)]
             self.lines.append(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import struct
 from contextlib import suppress
@@ -65,6 +66,41 @@ def unread(transport: asyncio.BaseTransport, most: int) -> bytes:
         while len(found) < most and (data := os.read(sock.fileno(), most)):
             found += data
     return found
+
+
+_TCP_CLOSE = 7
+_STATE, _ACKNOWLEDGED = 0, 120
+"""Positions in Linux's `struct tcp_info`."""
+
+
+def is_quiet(transport: asyncio.BaseTransport) -> bool:
+    """Whether the kernel has nothing from the peer that the event loop has not read: no close, no reset, no data.
+
+    Data is not looked at with TLS, where the peer may send a session ticket at any time.
+    """
+    sock = tcp(transport)
+    if sock is None:
+        return True
+    look = select.poll()
+    closed = getattr(select, "POLLRDHUP", 0)
+    look.register(sock.fileno(), closed if transport.get_extra_info("ssl_object") is not None else select.POLLIN)
+    return not look.poll(0)
+
+
+def accepted(transport: asyncio.BaseTransport) -> int | None:
+    """How many bytes the peer's kernel has accepted on a connection that was reset; None where that is not known.
+
+    TLS counts other bytes than its caller.
+    """
+    sock = tcp(transport)
+    if sock is None or not hasattr(socket, "TCP_INFO") or transport.get_extra_info("ssl_object") is not None:
+        return None
+    with suppress(OSError, struct.error):
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED + 8)
+        if info[_STATE] == _TCP_CLOSE:
+            count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
+            return count - 1  # the SYN counts as one
+    return None
 
 
 def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Blame, Failure, Problem
 from tentaculo.net.http1 import chunked
-from tentaculo.net.inbound_request import Body, InboundRequest, Request
+from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.net.response_headers import split_list
 from tentaculo.proxy.proxied_request import JudgedRequest
@@ -27,7 +27,7 @@ from tentaculo.proxy.relay import ResponseRelay, Wait
 from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, may_follow, overloaded
 from tentaculo.proxy.state import ProxyState
 from tentaculo.proxy.tunnel import Tunnel
-from tentaculo.proxy.upload import upload
+from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError, outcome_of
@@ -53,10 +53,10 @@ class Exchange(ResponseRelay):
         "_lease",
         "_needs_new",
         "_response",
-        "_stream",
         "_tried",
         "_tunnel",
         "_upload",
+        "_upload_task",
     )
 
     def __init__(
@@ -75,8 +75,8 @@ class Exchange(ResponseRelay):
         self._done = done
         self._body = b""
         self._is_replayable = inbound.method in IDEMPOTENT
-        """Whether the request can be sent again without harm: what was read of a body that still arrives is gone."""
-        self._stream: Body | None = None
+        """Whether the request can be sent again without harm: what was read of a body that still arrives may be gone."""
+        self._upload: Upload | None = None
         """The body, where it still arrives."""
         self._lease: Lease | None = None
         self._tried: tuple[EndpointState, ...] = ()
@@ -88,7 +88,7 @@ class Exchange(ResponseRelay):
         self._needs_new = False
         """Whether a stale connection is to be replaced by a new one."""
         self._failed: UpstreamError | None = None
-        self._upload: asyncio.Task[None] | None = None
+        self._upload_task: asyncio.Task[None] | None = None
         self._tunnel: Tunnel | None = None
         self._is_over = False
         self._response = SENT_CLOSES
@@ -114,7 +114,8 @@ class Exchange(ResponseRelay):
         """Raises `Problem` if the body that has arrived is too large."""
         content, limit = self.request.content, self.admitted.plan.max_body
         if not content.is_eof():
-            self._stream, self._is_replayable = content, False
+            self._upload = Upload(content, self.admitted.plan, self.record, is_chunked=self.inbound.is_chunked)
+            self._is_replayable = False
             return
         self._body = content.read_nowait()
         if limit and len(self._body) > limit:
@@ -145,6 +146,12 @@ class Exchange(ResponseRelay):
         connection = self._connection
         lease = self._lease
         if connection is not None and lease is not None:
+            head, fields = connection.answer.head, connection.answer.fields
+            is_late = head is not None and head.status == 408 and fields is not None and fields.close
+            if is_late and self._is_kept and self._is_replayable and not self.is_started:
+                # The service announced that it closes an idle connection, before it saw the request (RFC 9110 section
+                # 15.5.9).
+                raise UpstreamError(Failure.CONNECTION_LOST, "the idle connection was closed", untouched=True)
             wait = self.relay(connection, lease.endpoint.pool.upstream)  # 6
             if wait is None:
                 return self._complete(self.record.status)
@@ -195,11 +202,10 @@ class Exchange(ResponseRelay):
         head = self.admitted.head(self.id_line)
         self._connection = connection
         self.shared.under_way.add(connection)
-        if self._stream is not None:
+        if self._upload is not None:
             connection.begin(inbound.method, self._on_progress)
             connection.write(head)
-            work = upload(connection, self._stream, plan, self.record, is_chunked=inbound.is_chunked)
-            self._upload = self.shared.tasks.start(work, "upload")
+            self._upload_task = self.shared.tasks.start(self._upload.run(connection, keeps=self._is_kept), "upload")
             return
         if body := self._body:
             self.record.received = len(body)
@@ -245,7 +251,8 @@ class Exchange(ResponseRelay):
         connection, lease, is_kept = self._connection, self._lease, self._is_kept
         assert lease is not None
         self._is_kept = self._needs_new = False
-        may = not self.is_started and may_follow(error, is_replayable=self._is_replayable)
+        has_body = self._upload is None or self._upload.can_repeat
+        may = not self.is_started and has_body and may_follow(error, self.inbound.method)
         if may and is_kept:
             # A stale connection says nothing about the endpoint: the same one gets a new connection.
             assert connection is not None
@@ -325,9 +332,9 @@ class Exchange(ResponseRelay):
         if shared.streams:
             shared.streams.discard(connection)
         self._connection = connection.on_progress = None
-        if self._upload is not None:
-            self._upload.cancel()
-            self._upload = None
+        if self._upload_task is not None:
+            self._upload_task.cancel()
+            self._upload_task = None
         if self._tunnel is not None:
             return
         fields = connection.answer.fields

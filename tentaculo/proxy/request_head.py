@@ -1,13 +1,17 @@
-"""The request head that an upstream gets. It is a new value; the inbound request is never changed."""
+"""The request head that an upstream gets. It is a new value; the inbound request is never changed.
+
+The fields that say where a request came from (X-Forwarded-*, X-Real-IP, Forwarded of RFC 7239) are written new for a peer
+that is not trusted. The values of a trusted peer are kept, and the peer is appended to the chains.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.request_headers import RequestHeaders
+from tentaculo.net.request_headers import ForwardedFields, RequestHeaders
 from tentaculo.net.response_headers import Line
-from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 
 
@@ -49,7 +53,8 @@ def _own_lines(
     arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
     forwarded = inbound.forwarded_by_trusted
     added = [forwarded_lines(*arguments) if forwarded is None else trusted_forwarded_lines(forwarded, *arguments)]
-    added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
+    if plan.via:
+        added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
     if inbound.is_chunked:
         added.append(b"Transfer-Encoding: chunked\r\n")
     elif inbound.length is not None:
@@ -129,3 +134,44 @@ class PreparedRequest:
         if self.plan.alters_request:
             id_line = self.plan.request_rules.filter(id_line)
         return b"%b%b\r\n" % (self._head, id_line)
+
+
+@lru_cache(maxsize=1024)
+def forwarded_lines(peer: str, scheme: str, host: bytes, port: int, prefix: str) -> bytes:
+    """The header lines for a peer that is not trusted. They depend on the connection and the route, hence the cache."""
+    return trusted_forwarded_lines({}, peer, scheme, host, port, prefix)
+
+
+def trusted_forwarded_lines(
+    known: ForwardedFields, peer: str, scheme: str, host: bytes, port: int, prefix: str
+) -> bytes:
+    """The header lines for a trusted peer that said `known` (names in lower case)."""
+    said = known.get
+    chain = said(b"x-forwarded-for", b"")
+    forwarded = said(b"forwarded", b"")
+    # The last of the chain is what the trusted peer saw itself; those before it are anybody's word.
+    client = chain.rpartition(b",")[2].strip() or peer.encode()
+    values = (
+        (b"X-Forwarded-For", _append(chain, peer.encode())),
+        (b"X-Forwarded-Proto", said(b"x-forwarded-proto", scheme.encode())),
+        (b"X-Forwarded-Host", said(b"x-forwarded-host", host)),
+        (b"X-Forwarded-Port", said(b"x-forwarded-port", b"%d" % port)),
+        (b"X-Real-IP", said(b"x-real-ip", client)),
+        (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
+        (b"X-Forwarded-Prefix", said(b"x-forwarded-prefix", b"") + _raw(prefix)),
+    )
+    return b"".join([b"%b: %b\r\n" % pair for pair in values if pair[1]])
+
+
+def _element(peer: str, scheme: str, host: bytes) -> bytes:
+    node = f'"[{peer}]"' if ":" in peer else peer or "unknown"
+    quoted = host.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return b"for=%b;%bproto=%b" % (node.encode(), b'host="%b";' % quoted if host else b"", scheme.encode())
+
+
+def _append(chain: bytes, item: bytes) -> bytes:
+    return chain + b", " + item if chain else item
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -12,13 +12,13 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """Methods of requests that may be sent twice (RFC 9110 section 9.2.2)."""
 
 
-def may_follow(error: UpstreamError, *, is_replayable: bool) -> bool:
-    """Whether another attempt may follow `error`, while the client has no response yet.
+def may_follow(error: UpstreamError, method: str) -> bool:
+    """Whether another attempt may follow `error`, while the client has no response yet and the body can be sent again.
 
-    It may if nothing was sent, or if nothing was answered and the request `is_replayable`.
+    It may if the upstream received nothing, or if it answered nothing and twice does no harm.
     """
     # Every other failure of an untouched connection came before anything was sent.
-    return error.untouched and (error.failure is not Failure.CONNECTION_LOST or is_replayable)
+    return error.untouched and (error.failure is not Failure.CONNECTION_LOST or error.untaken or method in IDEMPOTENT)
 
 
 def overloaded(service: str) -> Problem:

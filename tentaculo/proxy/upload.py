@@ -12,6 +12,9 @@ from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 
+MAX_KEPT = 64 * 1024
+"""Bytes of a body that are kept while it is sent on a connection that had been idle, and may be stale."""
+
 
 class MinimumRate:
     """How slow an upload may be: `rate` bytes a second once `grace` seconds have been waited.
@@ -44,34 +47,75 @@ class MinimumRate:
             self._waited += loop.time() - started
 
 
-async def upload(
-    connection: UpstreamConnection, body: Body, plan: CompiledRoute, record: RequestRecord, *, is_chunked: bool
-) -> None:
-    """Send `body` as it arrives, no faster than the upstream reads. Fails the exchange if it breaks off."""
-    limits = plan.limits
-    pace = MinimumRate(limits.body_rate, limits.body_grace, plan.idle)
-    try:
-        while data := await pace.read(body, record.received):
+class Upload:
+    """A body that is sent as it arrives, no faster than the upstream reads."""
+
+    __slots__ = ("_body", "_is_chunked", "_kept", "_kept_size", "_plan", "_record")
+
+    def __init__(self, body: Body, plan: CompiledRoute, record: RequestRecord, *, is_chunked: bool) -> None:
+        self._body = body
+        self._plan = plan
+        self._record = record
+        self._is_chunked = is_chunked
+        self._kept: list[bytes] | None = []
+        """What has been read of the body; None once that is too much to keep, or nobody may need it."""
+        self._kept_size = 0
+
+    def __repr__(self) -> str:
+        return f"<Upload, {self._record.received} bytes sent>"
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether the body can be sent from its beginning again."""
+        return self._kept is not None
+
+    async def run(self, connection: UpstreamConnection, *, keeps: bool) -> None:
+        """Send the body, and fail the exchange if it breaks off.
+
+        `keeps`: whether to keep the beginning of the body, for another attempt if `connection` is stale.
+        """
+        plan = self._plan
+        try:
+            await self._send(connection, keeps=keeps)
+        except UpstreamError as error:
+            connection.fail(error)
+            return
+        except TimeoutError:
+            connection.fail(UpstreamError(Failure.IDLE_TIMEOUT, "the service stopped reading the request"))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever broke the reading side, the upstream must not see an end
+            # The body's reader keeps it, and a traceback holds the frames that hold the reader.
+            error.__traceback__ = None
+            words = f"the request's body broke off ({type(error).__name__})"
+            connection.fail(UpstreamError(Failure.BAD_REQUEST, words))
+            return
+        if self._is_chunked:
+            connection.write(LAST_CHUNK)
+        connection.is_request_whole = True
+        if connection.answer.head is None:
+            connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+
+    async def _send(self, connection: UpstreamConnection, *, keeps: bool) -> None:
+        plan, record, is_chunked = self._plan, self._record, self._is_chunked
+        limits = plan.limits
+        pace = MinimumRate(limits.body_rate, limits.body_grace, plan.idle)
+        for piece in self._kept or ():
+            connection.write(chunked(piece) if is_chunked else piece)
+        while data := await pace.read(self._body, record.received):
             record.received += len(data)
             if plan.max_body and record.received > plan.max_body:
                 raise UpstreamError(Failure.BODY_TOO_LARGE, f"the body is larger than {plan.max_body} bytes")
+            self._keep(data, keeps=keeps)
             connection.write(chunked(data) if is_chunked else data)
             if not connection.is_writable:
                 async with asyncio.timeout(plan.idle):
                     await connection.drain()
-    except UpstreamError as error:
-        connection.fail(error)
-        return
-    except TimeoutError:
-        connection.fail(UpstreamError(Failure.IDLE_TIMEOUT, "the service stopped reading the request"))
-        return
-    except Exception as error:  # noqa: BLE001 - whatever broke the reading side, the upstream must not see an end
-        # The body's reader keeps it, and a traceback holds the frames that hold the reader.
-        error.__traceback__ = None
-        connection.fail(UpstreamError(Failure.BAD_REQUEST, f"the request's body broke off ({type(error).__name__})"))
-        return
-    if is_chunked:
-        connection.write(LAST_CHUNK)
-    connection.is_request_whole = True
-    if connection.answer.head is None:
-        connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+
+    def _keep(self, data: bytes, *, keeps: bool) -> None:
+        if self._kept is None:
+            return
+        self._kept_size += len(data)
+        if keeps and self._kept_size <= MAX_KEPT:
+            self._kept.append(data)
+        else:
+            self._kept = None

@@ -14,7 +14,7 @@ from typing import cast
 
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
-from tentaculo.net.tcp import keep_alive, limit_stall, tcp, unread
+from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
 from tentaculo.net.turns import STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import WriteGate
@@ -24,6 +24,10 @@ HIGH_WATER = 64 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
 
 
+MAX_IDLE = 60.0
+"""Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
+MAX_IDLE_UNSAFE = 1.0
+"""The same for a request that cannot be repeated, where the service does not say how long it keeps a connection."""
 _NEVER = float("inf")
 
 
@@ -99,12 +103,15 @@ class UpstreamConnection(TurnReader):
         "_buffer",
         "_buffered",
         "_deadline",
+        "_has_ended",
         "_loop",
         "_on_idle_lost",
         "_reading",
         "_room",
         "_state",
         "_timed_out",
+        "_written",
+        "_written_before",
         "address",
         "answer",
         "error",
@@ -141,6 +148,9 @@ class UpstreamConnection(TurnReader):
         self.is_bound = False
         """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
+        self._has_ended = False
+        self._written = self._written_before = 0
+        """Bytes written, and those of them before this exchange."""
         self.on_progress: Callable[[], None] | None = None
         """Called each time more of the response has arrived or the exchange has failed."""
         self._state = _State.IDLE
@@ -165,10 +175,13 @@ class UpstreamConnection(TurnReader):
         `UpstreamError` if the connection was lost before.
         """
         if self.transport is None:
-            raise UpstreamError(Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True)
+            raise UpstreamError(
+                Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True, untaken=True
+            )
         self._state = _State.BUSY
         self.answer.again(method)
         self.is_request_whole = False
+        self._written_before = self._written
         self.uses += 1
         self.on_progress = on_progress
 
@@ -181,6 +194,7 @@ class UpstreamConnection(TurnReader):
     def write(self, data: bytes) -> None:
         """Send bytes. After a loss they are dropped; `error` says why."""
         if self.transport is not None:
+            self._written += len(data)
             self.transport.write(data)
 
     async def drain(self) -> None:
@@ -244,6 +258,25 @@ class UpstreamConnection(TurnReader):
         is_at_end = self.answer.leaves_connection and not self._buffer and not self.held
         return self.is_request_whole and is_at_end and self.is_open
 
+    def is_usable(self, now: float) -> bool:
+        """Whether the service still keeps it, as far as is known; a stale connection does no harm to what is repeated."""
+        fields, transport = self.answer.fields, self.transport
+        if transport is None or transport.is_closing():
+            return False
+        kept = fields.keep_alive_timeout if fields is not None else None
+        return now - self.idle_since <= (MAX_IDLE if kept is None else min(kept, MAX_IDLE))
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is young enough for a request that cannot be repeated."""
+        fields = self.answer.fields
+        kept = fields.keep_alive_timeout if fields is not None else None
+        limit = MAX_IDLE_UNSAFE if kept is None else max(kept - 1, kept / 2)
+        return now - self.idle_since <= limit
+
+    def is_quiet(self) -> bool:
+        """Whether nothing came that the event loop has not read: in most cases the service's close."""
+        return self.transport is not None and is_quiet(self.transport)
+
     def rest(self) -> None:
         """The exchange is over and the connection waits for the next one."""
         self._state = _State.IDLE
@@ -301,7 +334,8 @@ class UpstreamConnection(TurnReader):
             self.abort()
 
     def eof_received(self) -> None:
-        """The upstream has said all: the transport closes itself."""
+        """The upstream has closed its side: the transport closes itself."""
+        self._has_ended = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
@@ -313,7 +347,7 @@ class UpstreamConnection(TurnReader):
             self.release()
             if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
                 self._read(left)
-            self._end(exc)
+            self._end(exc, transport)
         self._state = _State.CLOSED
         self._room.begin()
 
@@ -347,13 +381,17 @@ class UpstreamConnection(TurnReader):
                 self.transport.pause_reading()
         self._progress()
 
-    def _end(self, exc: Exception | None) -> None:
+    def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:
         answer = self.answer
         if answer.is_whole:
             return
         if answer.is_untouched:
             words = "the connection was closed before the answer"
-            self.fail(UpstreamError(Failure.CONNECTION_LOST, words, untouched=True))
+            # Its close acknowledges what had arrived by then, and what came later was reset. A reset alone says less:
+            # the upstream may have read what it did not acknowledge yet.
+            count = accepted(transport) if transport is not None and self._has_ended else None
+            untaken = count is not None and count <= self._written_before
+            self.fail(UpstreamError(Failure.CONNECTION_LOST, words, untouched=True, untaken=untaken))
             return
         try:
             if exc is not None:

@@ -227,7 +227,7 @@ class BoundConnections:
         endpoint, connection = self._kept.pop(lease.balancer, (None, None))
         if connection is None:
             return None
-        if endpoint is lease.endpoint and connection.is_open:
+        if endpoint is lease.endpoint and connection.is_open and connection.is_quiet():
             return connection
         connection.abort()
         return None

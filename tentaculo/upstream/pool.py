@@ -14,14 +14,9 @@ from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
 from tentaculo.net.turns import TurnScheduler
-from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.response_reader import ResponseHeadCache
-
-MAX_IDLE = 60.0
-"""Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
-MAX_IDLE_UNSAFE = 1.0
-"""The same for a request that cannot be repeated: the upstream may be closing it at this moment."""
 
 LookUp = Callable[[str, int], Awaitable[list[str]]]
 """From a name and a port to addresses, the best first. Raises OSError."""
@@ -47,18 +42,21 @@ class Pool:
         limits: LimitSettings,
         *,
         tls: ssl.SSLContext | None = None,
+        server_name: str = "",
         look_up: LookUp = look_up,
         turns: TurnScheduler | None = None,
     ) -> None:
-        """`tls` is for an upstream with https, by default the trust store of the system.
+        """`tls` is for an endpoint with https, by default the trust store of the system.
 
-        `turns` is shared by all connections of the gateway, by default by those of this pool.
+        `server_name` is the name for TLS, by default the endpoint's host. `turns` is shared by all connections of the
+        gateway, by default by those of this pool.
         """
         self.upstream = upstream
         self._limits = limits
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
+        self._server_name = server_name or upstream.host
         self._look_up = look_up
         self._turns = turns or TurnScheduler()
         self._addresses: list[str] = []
@@ -77,15 +75,18 @@ class Pool:
         idle = self._idle
         if not idle:
             return None
-        oldest = self._clock() - (MAX_IDLE if repeatable else MAX_IDLE_UNSAFE)
+        now = self._clock()
         while idle:
             connection = idle.pop()
-            if connection.idle_since >= oldest and connection.is_open:
-                return connection
-            if not repeatable and connection.is_open:
-                # The others have idled for longer still; they are good for repeatable requests.
-                idle.append(connection)
-                return None
+            if connection.is_usable(now):
+                if repeatable:
+                    return connection
+                if not connection.is_fresh(now):
+                    # The others have idled for longer still; they are good for repeatable requests.
+                    idle.append(connection)
+                    return None
+                if connection.is_quiet():
+                    return connection
             connection.abort()
         return None
 
@@ -131,7 +132,7 @@ class Pool:
                 address,
                 self.upstream.port,
                 ssl=self._tls,
-                server_hostname=self.upstream.host if self._tls is not None else None,
+                server_hostname=self._server_name if self._tls is not None else None,
             )
         except BaseException:
             connection.abort()

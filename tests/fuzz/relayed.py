@@ -16,8 +16,7 @@ from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, parse_head
 from tentaculo.net.request_headers import RequestHeaders, request_length
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.net.target import is_authority, parse_target
-from tentaculo.proxy.forwarded_headers import trusted_forwarded_lines
-from tentaculo.proxy.request_head import header_block
+from tentaculo.proxy.request_head import header_block, trusted_forwarded_lines
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 from tentaculo.server.request_framing import RequestLine

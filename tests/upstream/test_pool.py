@@ -17,9 +17,9 @@ import pytest
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
-from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE, UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.pool import MAX_IDLE, MAX_IDLE_UNSAFE, Pool, look_up
+from tentaculo.upstream.pool import Pool, look_up
 from tests.support.waits import eventually
 from tests.support.wire import Reader, Writer, answering, ok, read_request, upstream
 from tests.support.wire import Upstream as Server
@@ -162,6 +162,32 @@ class TestGrowingOld:
                 connection.idle_since -= MAX_IDLE + 0.01
             assert pool.take_idle(repeatable=True) is None
             await server.until(lambda: server.gone == 2)
+
+    @pytest.mark.parametrize(
+        ("said", "age", "fresh", "usable"),
+        [
+            (b"timeout=5", 3.9, True, True),
+            (b"timeout=5, max=100", 4.1, False, True),
+            (b"max=3,timeout=5", 5.1, False, False),
+            (b"timeout=1", 0.4, True, True),
+            (b"Timeout = 1", 0.6, False, True),
+            (b"timeout=0", 0.1, False, False),
+            (b"timeout=600", 59.0, True, True),
+            (b"timeout=600", 61.0, False, False),
+            (b"max=5", 0.9, True, True),
+        ],
+    )
+    async def test_the_service_says_for_how_long_it_keeps_a_connection(
+        self, said: bytes, age: float, fresh: bool, usable: bool
+    ) -> None:
+        async with upstream(answering(ok(b"ok", b"Keep-Alive: " + said))) as server:
+            for repeatable, expected in ((False, fresh), (True, usable)):
+                pool = pool_of(server.port)
+                connection = await used(pool)
+                pool.give_back(connection)
+                connection.idle_since -= age
+                assert (pool.take_idle(repeatable=repeatable) is connection) is expected
+                connection.abort()
 
 
 class TestGoingWhileIdle:
@@ -441,6 +467,67 @@ async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() ->
         assert pool.take_idle(repeatable=True) is None
         assert not connection.is_open
         pool.close()
+
+
+async def kept(server: socket.socket) -> tuple[Pool, UpstreamConnection, socket.socket]:
+    """A pool with one idle connection to `server`, and its other end: what is done there the event loop sees later."""
+    pool = pool_of(server.getsockname()[1])
+    connection = await pool.connect(5)
+    peer, _ = server.accept()
+    progress = asyncio.Event()
+    connection.begin("GET", progress.set)
+    connection.write_whole(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
+    peer.recv(1000)
+    peer.sendall(ok())
+    await eventually(lambda: connection.answer.is_whole)
+    connection.take()
+    connection.on_progress = None
+    pool.give_back(connection)
+    return pool, connection, peer
+
+
+def close(peer: socket.socket) -> None:
+    peer.close()
+
+
+def reset(peer: socket.socket) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+def speak(peer: socket.socket) -> None:
+    peer.sendall(ok(b"no", status=b"408 Request Timeout"))
+
+
+@pytest.mark.parametrize("end", [close, reset, speak])
+async def test_a_close_is_seen_before_the_event_loop_reads_it(end: Callable[[socket.socket], None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pool, connection, peer = await kept(server)
+        end(peer)
+        assert pool.take_idle(repeatable=False) is None
+        assert not connection.is_open
+        peer.close()
+
+
+@pytest.mark.parametrize(("end", "reads"), [(close, 0), (close, 4), (reset, 4), (close, 1000), (reset, 1000)])
+async def test_what_the_service_cannot_have_read_is_known(end: Callable[[socket.socket], None], reads: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pool, connection, peer = await kept(server)
+        assert pool.take_idle(repeatable=False) is connection
+        progress = asyncio.Event()
+        if not reads:
+            end(peer)
+        connection.begin("POST", progress.set)
+        connection.write_whole(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi", 5)
+        if reads:
+            await eventually(lambda: bool(peer.recv(1000, socket.MSG_PEEK | socket.MSG_DONTWAIT)))
+            peer.recv(reads)
+            end(peer)
+        async with asyncio.timeout(5):
+            await progress.wait()
+        error = connection.error
+        assert error is not None
+        assert (error.failure, error.untouched, error.untaken) == (Failure.CONNECTION_LOST, True, not reads)
 
 
 async def test_an_exchange_does_not_begin_on_a_connection_that_was_lost() -> None:

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from ipaddress import ip_network
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.net.request_headers import RequestHeaders
-from tentaculo.proxy.forwarded_headers import forwarded_lines, trusted_forwarded_lines
-from tentaculo.security.trusted_proxies import trusted_proxy_matcher
+from tentaculo.proxy.request_head import forwarded_lines, trusted_forwarded_lines
 
 
 def lines(block: bytes) -> dict[str, str]:
@@ -105,25 +101,3 @@ class TestTrusted:
         said = trusted((b"X-Forwarded-For", b"2001:db8::2"), (b"Forwarded", b'for="[2001:db8::2]"'), peer="2001:db8::1")
         assert said["X-Forwarded-For"] == "2001:db8::2, 2001:db8::1"
         assert said["Forwarded"].startswith('for="[2001:db8::2]", for="[2001:db8::1]";')
-
-
-class TestTrust:
-    @pytest.mark.parametrize(
-        ("peer", "is_trusted"),
-        [
-            ("10.0.0.1", True),
-            ("10.255.255.255", True),
-            ("11.0.0.1", False),
-            ("::ffff:10.0.0.1", True),
-            ("::ffff:11.0.0.1", False),
-            ("2001:db8::1", True),
-            ("2001:db9::1", False),
-            ("", False),
-            ("localhost", False),
-        ],
-    )
-    def test_networks(self, peer: str, is_trusted: bool) -> None:
-        assert trusted_proxy_matcher([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])(peer) is is_trusted
-
-    def test_nobody_by_default(self) -> None:
-        assert not trusted_proxy_matcher([])("127.0.0.1")
