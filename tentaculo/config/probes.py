@@ -96,6 +96,7 @@ _OF_KIND = {
     "tls": ("slow", "certificate_days"),
     "websocket": ("headers", "slow", "certificate_days"),
     "heartbeat": ("silence", *_OF_BODIES),
+    "none": (),
 }
 
 
@@ -103,10 +104,10 @@ class ProbeSettings(Section, frozen=True):
     """How the health of a service is probed."""
 
     kind: Annotated[
-        Literal["http", "tcp", "tls", "websocket", "heartbeat"],
+        Literal["http", "tcp", "tls", "websocket", "heartbeat", "none"],
         Doc(
-            "Kind of the probe: http (a request), websocket (a handshake), tls (the certificate), tcp (a connection) or"
-            " heartbeat (the service sends POST /vx11/heartbeat/NAME)."
+            "Kind of the probe: http (a request), websocket (a handshake), tls (the certificate), tcp (a connection),"
+            " heartbeat (the service sends POST /vx11/heartbeat/NAME) or none (only its requests decide)."
         ),
     ] = "http"
     interval: Annotated[Seconds, Doc("Time between probes.", unit="seconds")] = 10

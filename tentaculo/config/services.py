@@ -18,6 +18,7 @@ from tentaculo.config.types import (
     HttpAddress,
     PathPrefix,
     RouteHost,
+    RoutePath,
     Seconds,
     Share,
     Token,
@@ -52,18 +53,22 @@ class RouteSettings(Section, frozen=True):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
     prefix: Annotated[
-        PathPrefix,
+        RoutePath,
         Doc(
-            'Path prefix. The longest one wins; "/" takes every path that no other route takes.',
+            'Path prefix. The longest one wins; "/" takes every path that no other route takes. Where it ends with / and '
+            "is replaced, a request without that / is redirected.",
             example="/example",
             variant="/example/v1",
             active=True,
         ),
     ]
+    exact: Annotated[
+        bool, Doc("Whether prefix is a whole path. `{name}` in it, and in to, stands for any one segment.")
+    ] = False
     host: Annotated[
         RouteHost | None,
         Doc(
-            "Only requests with this Host, without a port. Such a route goes before routes without host.",
+            "Only requests with this Host, without a port. The name then belongs to the routes that claim it.",
             default="any",
             example="example.org",
         ),
@@ -95,6 +100,10 @@ class RouteSettings(Section, frozen=True):
     auth: Annotated[Literal["token", "none"], Doc('Whether requests need a token; "none" needs no token.')] = "token"
     send_token: Annotated[
         bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
+    ] = False
+    check_origin: Annotated[
+        bool,
+        Doc("Whether a WebSocket of a page needs a listed origin, unless a header carries an accepted token."),
     ] = False
     upgrades: Annotated[
         tuple[Upgrade, ...] | None,
@@ -157,7 +166,7 @@ class ServiceSettings(Section, frozen=True):
         HostHeader | None,
         Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
     ] = None
-    tls_name: Annotated[
+    tls_server_name: Annotated[
         RouteHost | None,
         Doc(
             "Name of the service for TLS: it is sent in the handshake, and its certificate must have it.",
@@ -225,10 +234,10 @@ class ServiceSettings(Section, frozen=True):
         return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
 
     @property
-    def server_name(self) -> str:
-        """The name for TLS where it is not the host of the endpoint: `tls_name`, else `host`; else empty."""
-        if self.tls_name is not None:
-            return self.tls_name.strip("[]")
+    def name_for_tls(self) -> str:
+        """The name for TLS where it is not the host of the endpoint: `tls_server_name`, else `host`; else empty."""
+        if self.tls_server_name is not None:
+            return self.tls_server_name.strip("[]")
         return split_host_port(self.host)[0] if self.host is not None else ""
 
     @property

@@ -31,7 +31,7 @@ async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> 
     upstream = target.upstream
     context = (target.tls or ssl.create_default_context()) if tls else None
     connection = await target.connector.connect(
-        upstream.host, upstream.port, context, target.service.server_name or upstream.host
+        upstream.host, upstream.port, context, target.service.name_for_tls or upstream.host
     )
     attempt.connected = True
     if connection.transport is not None and (tls_object := connection.transport.get_extra_info("ssl_object")):

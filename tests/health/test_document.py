@@ -35,7 +35,7 @@ def test_every_state_is_there() -> None:
 
 def test_every_kind_of_probe_is_there() -> None:
     kinds = table("`probe.kind` says how a service is asked")
-    assert {row[0].partition(" ")[0].strip("`") for row in kinds} == {*KINDS}
+    assert {row[0].partition(" ")[0].strip("`") for row in kinds} == {*KINDS, "none"}
 
 
 def test_what_is_expected_of_an_answer_is_there_with_its_default() -> None:

@@ -396,7 +396,11 @@ class TestCertificates:
         context, certificate = issue(90)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         port = await serve(says(answer()), ssl=context)
-        for keys in ({"tls_name": "localhost"}, {"host": "localhost:8443"}, {"host": "a", "tls_name": "localhost"}):
+        for keys in (
+            {"tls_server_name": "localhost"},
+            {"host": "localhost:8443"},
+            {"host": "a", "tls_server_name": "localhost"},
+        ):
             for kind in ("tls", "http"):
                 config = fleet(madre={"url": f"https://127.0.0.1:{port}", "probe": {"kind": kind}, **keys})
                 result = await Prober(config).probe(config.services["madre"].upstreams[0])
