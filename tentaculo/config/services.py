@@ -18,6 +18,7 @@ from tentaculo.config.types import (
     HttpAddress,
     PathPrefix,
     RouteHost,
+    RoutePath,
     Seconds,
     Share,
     Token,
@@ -52,18 +53,22 @@ class RouteSettings(Section, frozen=True):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
     prefix: Annotated[
-        PathPrefix,
+        RoutePath,
         Doc(
-            'Path prefix. The longest one wins; "/" takes every path that no other route takes.',
+            'Path prefix. The longest one wins; "/" takes every path that no other route takes. Where it ends with / and '
+            "is replaced, a request without that / is redirected.",
             example="/example",
             variant="/example/v1",
             active=True,
         ),
     ]
+    exact: Annotated[
+        bool, Doc("Whether prefix is a whole path. `{name}` in it, and in to, stands for any one segment.")
+    ] = False
     host: Annotated[
         RouteHost | None,
         Doc(
-            "Only requests with this Host, without a port. Such a route goes before routes without host.",
+            "Only requests with this Host, without a port. The name then belongs to the routes that claim it.",
             default="any",
             example="example.org",
         ),
@@ -95,6 +100,10 @@ class RouteSettings(Section, frozen=True):
     auth: Annotated[Literal["token", "none"], Doc('Whether requests need a token; "none" needs no token.')] = "token"
     send_token: Annotated[
         bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
+    ] = False
+    check_origin: Annotated[
+        bool,
+        Doc("Whether a WebSocket of a page needs a listed origin, unless a header carries an accepted token."),
     ] = False
     upgrades: Annotated[
         tuple[Upgrade, ...] | None,

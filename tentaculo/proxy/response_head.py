@@ -9,8 +9,7 @@ from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
 from tentaculo.net.response_headers import ResponseHeaders
-from tentaculo.proxy.route import CompiledRoute
-from tentaculo.proxy.router import reverse_path
+from tentaculo.proxy.route import CompiledRoute, reverse_path
 from tentaculo.security.cors import EXPOSED
 
 _COOKIE_PATH = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.IGNORECASE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
 from tentaculo.config.schema import CorsSettings
@@ -77,15 +77,16 @@ class CorsPolicy:
         return response_headers
 
 
-def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
+def is_allowed(origin: str | None, host: str, origins: Collection[str], is_own: Callable[[str], bool]) -> bool:
     """Whether a page from `origin` may call a gateway that was addressed as `host`.
 
     None means that the request has no `Origin` header: it does not come from a browser and is allowed. Otherwise the
-    origin must be one of `origins`, or have the host and port of `host`, the `Host` header. `null` is never allowed.
+    origin must be one of `origins`, or have the host and port of `host`, the `Host` header, where `is_own` says that
+    this name, in lower case, is the gateway's own.
     """
     if origin is None:
         return True
-    if origin.lower() in {allowed.lower().rstrip("/") for allowed in origins}:
+    if origin.lower() in {allowed.lower() for allowed in origins}:
         return True
     if _ORIGIN.fullmatch(origin) is None:
         return False
@@ -95,4 +96,5 @@ def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
         same_port = (page.port or default) == (gateway.port or default)
     except (ValueError, KeyError):
         return False
-    return bool(page.hostname) and page.hostname == gateway.hostname and same_port
+    name = page.hostname
+    return bool(name) and name == gateway.hostname and same_port and is_own((name or "").removesuffix("."))
