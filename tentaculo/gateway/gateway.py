@@ -230,7 +230,9 @@ class Gateway:
             for route in service.routes
         )
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
-        app.add_routes(event_routes.routes(config, self.hub, store_client.store_event, self._tasks))
+        app.add_routes(
+            event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)
+        )
         names = config.names
         app.add_routes(history.routes(names, store_client.history, utc_now))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}

@@ -15,6 +15,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
+from tentaculo.health.pause_detector import PauseDetector
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.model.clock import utc_now
@@ -58,6 +59,8 @@ class HealthService:
         self.breakers = CircuitBreakers(config, time.monotonic, utc_now, self._note_request)
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
         self.heartbeats = HeartbeatMonitor(config, clock=time.monotonic, on_change=self.probe_now)
+        self._pauses = PauseDetector()
+        self._pauses.on_pause.append(self.heartbeats.note_pause)
         self._scheduler: ProbeScheduler | None = None
         self._leader: Leader | None = None
         self._evaluated: dict[Endpoint, float] = {}
@@ -93,15 +96,17 @@ class HealthService:
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Probe every service while the context is open."""
-        prober = Prober(self._config, last_heartbeat=self.heartbeats.last)
+        prober = Prober(self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses)
         self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
         tasks = TaskGroup("health service")
         tasks.start(self._scheduler.run(), "probe scheduler")
+        self._pauses.start()
         self.heartbeats.start()
         try:
             yield
         finally:
             self.heartbeats.stop()
+            self._pauses.stop()
             for timer in self._reevaluations.values():
                 timer.cancel()
             self._reevaluations.clear()

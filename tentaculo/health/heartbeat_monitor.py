@@ -72,6 +72,23 @@ class HeartbeatMonitor:
             self._on_change(service)
         return True
 
+    def note_pause(self, seconds: float) -> None:
+        """The process itself was paused for `seconds` until now, and heartbeats of that time may be lost.
+
+        Each silence that was not too long before the pause starts again.
+        """
+        now = self._clock()
+        for service, silence in self._silences.items():
+            moment, body = self._last_moment(service)
+            if now - seconds - moment >= silence:
+                continue
+            if service in self._last:
+                self._last[service] = now, body
+            else:
+                self._starts[service] = now
+            if service in self._timers:
+                self._wait(service)
+
     def beat(self, service: str, said: bytes) -> None:
         """Record a heartbeat of `service` with its body, JSON or empty. Raises KeyError for a service without heartbeats."""
         if service not in self._silences:

@@ -42,6 +42,7 @@ class CompiledRoute:
     __slots__ = (
         "alters_request",
         "alters_response",
+        "asks_with_get",
         "balancer",
         "checks_origin",
         "claimed_host",
@@ -82,6 +83,8 @@ class CompiledRoute:
         self.limits = limits
         self.is_static = True
         """Whether the same path leads to the same target as long as the gateway runs."""
+        self.asks_with_get = False
+        """Whether HEAD goes to the service as GET, and the body of its response no further."""
         self.needs_token = route.auth == "token"
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
@@ -130,6 +133,7 @@ class CompiledRoute:
         )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one
+        plan.asks_with_get = True  # many services know no other method there
         return plan
 
     def __repr__(self) -> str:

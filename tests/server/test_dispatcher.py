@@ -22,6 +22,7 @@ WEBSOCKET = (
 )
 OPEN = {"open_websocket": True}
 AUTH = b"X-VX11-Token: " + TOKEN.encode()
+BEARER = b"Authorization: Bearer " + TOKEN.encode()
 SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"X-Correlation-Id: the-services\r\n\r\n"
@@ -207,6 +208,53 @@ async def test_every_answer_carries_both_ids(
         assert assert_ids(response) not in ("the-services", "")
         assert response.all("x_correlation_id") == []
         assert response.all("proxy-status") == []
+
+
+REPEATED = [
+    ([AUTH, AUTH], 403),
+    ([AUTH, b"X-VX11-Token: wrong"], 403),
+    ([b"X-VX11-Token: wrong", AUTH], 403),
+    ([b"X-VX11-Token:", AUTH], 403),
+    ([b"X-VX11-Token:", b"X-VX11-Token: "], 401),
+    ([BEARER, BEARER], 400),
+    ([BEARER, b"Authorization: Bearer wrong"], 400),
+    ([b"Authorization: Basic dTpw", BEARER], 400),
+    ([BEARER, b"Authorization: Basic dTpw"], 400),
+    ([AUTH, b"Authorization: Basic dTpw", b"Authorization: Basic dTpw"], 400),
+    ([b"X-VX11-Token:", b"X-VX11-Token:", BEARER], 0),
+]
+"""Header lines with a repeated token header, and the refusal; 0 where they are accepted."""
+
+
+@pytest.mark.parametrize(("lines", "status"), REPEATED)
+async def test_a_repeated_token_header_is_judged_alike_everywhere(
+    start: Start, lines: list[bytes], status: int
+) -> None:
+    async with upstream(answering(ok())) as up:
+        table = services(up.port)
+        table["closed"] = {"url": f"http://127.0.0.1:{up.port}", "routes": [{"prefix": "/closed"}]}
+        live = await start(table)
+        found = {
+            target: (await ask(live, target, *lines, *more)).status
+            for target, more in [
+                ("/vx11/overview", ()),
+                ("/closed", ()),
+                ("/closed/health", ()),
+                ("/closed/socket", WEBSOCKET),
+                ("/ws", WEBSOCKET),
+            ]
+        }
+        accepted = {target: 101 if target == "/ws" else 200 for target in found}
+        assert found == (dict.fromkeys(found, status) if status else accepted)
+
+
+@pytest.mark.parametrize("lines", [lines for lines, _ in REPEATED])
+async def test_no_service_gets_a_token_from_a_repeated_header(start: Start, lines: list[bytes]) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(services(up.port))
+        response = await ask(live, "/madre", *lines)
+        assert response.status in (200, 400)
+        assert not [request for request in up.requests if TOKEN.encode() in request.raw_head]
 
 
 async def test_both_ids_stand_once_in_answers_that_repeat_a_head(start: Start) -> None:
