@@ -209,6 +209,11 @@ class UpstreamConnection(TurnReader):
         return self._room.is_there
 
     @property
+    def is_reading(self) -> bool:
+        """Whether it is read from: flow control has not paused it."""
+        return self._reading
+
+    @property
     def has_data(self) -> bool:
         """Whether some of the body has arrived since the last `take`."""
         return bool(self._buffer)
@@ -219,6 +224,12 @@ class UpstreamConnection(TurnReader):
         self._buffer = []
         self._buffered = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if self._reading and self.transport is not None:
+            self._reading = False
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on after the buffer was full."""
@@ -362,8 +373,11 @@ class UpstreamConnection(TurnReader):
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes) -> None:
+        answer = self.answer
+        if answer.head is None:
+            answer.request_size = self._written - self._written_before
         try:
-            pieces = self.answer.feed(data)
+            pieces = answer.feed(data)
         except HeadTooLargeError as error:
             self.fail(UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
             return
@@ -373,10 +387,8 @@ class UpstreamConnection(TurnReader):
         if pieces:
             self._buffer += pieces
             self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])
-            is_full = self._buffered > HIGH_WATER and not self.answer.is_whole
-            if is_full and self._reading and self.transport is not None:
-                self._reading = False
-                self.transport.pause_reading()
+            if self._buffered > HIGH_WATER and not answer.is_whole:
+                self.pause()
         self._progress()
 
     def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:
