@@ -66,6 +66,7 @@ class RequestHeaders:
         "named",
         "origin",
         "provenance",
+        "repeats_authorization",
         "size",
         "te_trailers",
         "token",
@@ -95,6 +96,7 @@ class RequestHeaders:
         self.named: set[bytes] | None = None
         self.via: list[bytes] | None = None
         self.provenance: dict[bytes, bytes] | None = None
+        self.repeats_authorization = False
         self.te_trailers = False
         self.wants_upgrade = False
         self.token_check: object | None = None
@@ -131,6 +133,7 @@ class RequestHeaders:
             case b"x-vx11-token":
                 self.token = joined_lists(self.token, value)
             case b"authorization":
+                self.repeats_authorization = self.authorization is not None
                 self.authorization = joined_lists(self.authorization, value)
                 self.binds_connection = binds_connection(self.authorization)
             case b"content-length":

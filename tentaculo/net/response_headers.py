@@ -103,6 +103,7 @@ class ResponseHeaders:
             # Another reader may see the end of the body elsewhere, so nothing follows it (RFC 9112 section 6.3).
             self.close = True
         if named:
+            self.has_date = self.has_date and b"date" not in named
             self.lines = [line for line in self.lines if field_name(line) not in named]
             self.locations = [i for i, line in enumerate(self.lines) if field_name(line) in _REWRITTEN]
 

@@ -94,6 +94,7 @@ class ResponseReader:
         "interim",
         "is_whole",
         "request_size",
+        "steps",
         "trailers",
     )
 
@@ -120,6 +121,8 @@ class ResponseReader:
         self.is_whole = False
         self.trailers: list[tuple[bytes, bytes]] = []
         """The trailer fields of a chunked body that is whole, each as (whole line, name)."""
+        self.steps = 0
+        """Steps that the last `feed` took in a chunked body."""
         self.beyond = b""
         """Bytes behind the answer: all of them after a 101, else the first few, which nobody asked for."""
 
@@ -225,6 +228,7 @@ class ResponseReader:
         if self._chunked is None:
             return [data]
         payload = self._chunked.feed(data)
+        self.steps = self._chunked.steps
         if self._chunked.done:
             self.is_whole = True
             self.trailers = self._chunked.trailers
