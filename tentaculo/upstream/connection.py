@@ -29,6 +29,8 @@ MAX_IDLE = 60.0
 MAX_IDLE_UNSAFE = 1.0
 """The same for a request that cannot be repeated, where the service does not say how long it keeps a connection."""
 _NEVER = float("inf")
+_PAUSE = 1.0
+"""Seconds by which a timer is late after a pause of this process, such as SIGSTOP; then a limit ends that much later."""
 
 
 def _nothing() -> None:
@@ -78,7 +80,11 @@ class Deadline:
         self._timer = None
         if self._at == _NEVER:
             return
-        if self._loop.time() < self._at:
+        now = self._loop.time()
+        if now - self._at >= _PAUSE:
+            # This process was paused. What the service sent meanwhile is read before the limit counts.
+            self._at = now + _PAUSE
+        if now < self._at:
             self._timer = self._loop.call_at(self._at, self._look)
             return
         self._at = _NEVER
