@@ -28,8 +28,6 @@ MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
 MAX_IDLE_UNSAFE = 1.0
 """The same for a request that cannot be repeated, where the service does not say how long it keeps a connection."""
-_PAUSE = 1.0
-"""Seconds by which a timer is late after a pause of this process, such as SIGSTOP; then a limit ends that much later."""
 
 
 class _State(Enum):

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 _NEVER = float("inf")
+_PAUSE = 1.0
+"""Seconds by which a timer is late after a pause of this process, such as SIGSTOP; then a limit ends that much later."""
 
 
 def _nothing() -> None:
