@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tentaculo.upstream.connection import Deadline
+from tentaculo.upstream.flow_control import Deadline
 
 
 class Clock:
