@@ -219,7 +219,8 @@ class LimitSettings(Section, frozen=True):
     body_rate: Annotated[
         Bytes,
         Doc(
-            "Slowest rate at which a request body may arrive.",
+            "Slowest rate at which a request body may arrive while more than half of `limits.connections`, or of"
+            " `limits.connections_per_address`, are in use.",
             unit="bytes a second",
             zero="no minimum",
             beyond="408 `request_timeout`, after `limits.body_grace`; only the time that the gateway waits for the"
@@ -234,6 +235,10 @@ class LimitSettings(Section, frozen=True):
             beyond="`limits.body_rate` applies",
         ),
     ] = 10
+    body_idle: Annotated[
+        Seconds,
+        Doc("How long a request body may be silent.", unit="seconds", beyond="408 `request_timeout`"),
+    ] = 60
     connections: Annotated[
         int,
         Doc(
