@@ -169,7 +169,8 @@ class LimitSettings(Section, frozen=True):
     first_byte: Annotated[
         Seconds,
         Doc(
-            "How long the first byte of the response may take after the request was sent completely.",
+            "How long the first byte of the response may take after the request was sent completely. A body that was"
+            " streamed adds a second for each 256 KB, at most 32.",
             unit="seconds",
             beyond="504 `upstream_timeout` (a route's `timeout`)",
         ),

@@ -17,6 +17,10 @@ from tentaculo.upstream.errors import UpstreamError
 MAX_KEPT = 64 * 1024
 """Bytes of a body that are kept while it is sent on a connection that had been idle, and may be stale."""
 
+IN_KERNELS = 8 * 1024 * 1024
+"""Bytes of a body that the kernels of both sides may hold when the gateway has sent the last of it."""
+SLOWEST_SERVICE = 256 * 1024
+"""Bytes a second at which a service may take them without losing time for its response."""
 SHORTEST_STEP = 0.1
 """Seconds between two looks at how crowded it is, at least."""
 
@@ -124,7 +128,9 @@ class Upload:
             connection.write(LAST_CHUNK)
         connection.is_request_whole = True
         if connection.answer.head is None:
-            connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+            # The end of the body may still wait in the kernels of both sides, and the service may take it slowly.
+            seconds = min(self._record.received, IN_KERNELS) / SLOWEST_SERVICE
+            connection.limit(plan.first_byte + seconds, Failure.FIRST_BYTE_TIMEOUT)
 
     async def _send(self, connection: UpstreamConnection, *, keeps: bool) -> None:
         plan, record, is_chunked = self._plan, self._record, self._is_chunked
