@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, cast
@@ -25,7 +25,7 @@ from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.model.clock import utc_now
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import Health, ProbeResult, ServiceView
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
@@ -40,6 +40,7 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
+from tentaculo.server.native_response import Slices
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
@@ -212,8 +213,13 @@ class Gateway:
         coordination = self._coordination
         follows = coordination if coordination and not coordination.is_leader else None
         listed = follows or self.incident_service.incident_repository
+        slices = Slices()
+
+        def views() -> Iterator[ServiceView]:
+            return map(board.service, config.services)
+
         page = status_page.StatusPage(
-            snapshot=board.snapshot,
+            views=views,
             recent_events=store_client.recent_events,
             past=lambda names: store_client.past(int(time.time()), names),
             incidents=listed.shown,
@@ -222,6 +228,7 @@ class Gateway:
             store_problem=lambda: store_client.problem,
             started_at=utc_now(),
             now=utc_now,
+            slices=slices,
         )
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         takes_root = any(
@@ -229,12 +236,12 @@ class Gateway:
             for service in config.services.values()
             for route in service.routes
         )
-        app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
+        app.add_routes(vx11.routes(views=views, port=self._port, now=utc_now, slices=slices))
         app.add_routes(
             event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)
         )
         names = config.names
-        app.add_routes(history.routes(names, store_client.history, utc_now))
+        app.add_routes(history.routes(names, store_client.history, utc_now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
@@ -248,7 +255,7 @@ class Gateway:
         )
         app.add_routes(
             monitoring.metrics_routes(
-                snapshot=board.snapshot,
+                views=views,
                 store_problem=lambda: store_client.problem,
                 dropped=lambda: store_client.dropped,
                 traffic=self.proxy.traffic.totals,
@@ -256,6 +263,7 @@ class Gateway:
                     self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
                 ),
                 alert_stats=lambda: monitoring.AlertStats(*self.incident_service.numbers()),
+                slices=slices,
                 worker=coordination.number if coordination else None,
             )
         )
