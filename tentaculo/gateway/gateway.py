@@ -21,10 +21,10 @@ from tentaculo.config.database_url import database_url
 from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
-from tentaculo.gateway.clock import Correct, SteadyClock
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import Health, ProbeResult
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler

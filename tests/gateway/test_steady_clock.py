@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tentaculo.gateway import clock as clock_module
 from tentaculo.gateway import gateway as gateway_module
 from tentaculo.gateway import incident_repository, incident_service
-from tentaculo.gateway.clock import Correct, SteadyClock
+from tentaculo.gateway import steady_clock as clock_module
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.store import migrate
 from tests.gateway.test_incident_service import Services, gateway, services, told
 from tests.support.waits import eventually
