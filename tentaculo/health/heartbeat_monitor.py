@@ -55,6 +55,11 @@ class HeartbeatMonitor:
             timer.cancel()
         self._timers.clear()
 
+    def silence(self, service: str) -> tuple[float, bytes | None]:
+        """Seconds since the last heartbeat and its body, or None since when the first one is awaited."""
+        moment, said = self._last_moment(service)
+        return self._clock() - moment, said if service in self._last else None
+
     def restore(self, service: str, silent: float, body: bytes | None) -> bool:
         """Continue the silence of a service that had been silent for `silent` seconds before a restart.
 
@@ -71,6 +76,23 @@ class HeartbeatMonitor:
             self._wait(service)
             self._on_change(service)
         return True
+
+    def note_pause(self, seconds: float) -> None:
+        """The process itself was paused for `seconds` until now, and heartbeats of that time may be lost.
+
+        Each silence that was not too long before the pause starts again.
+        """
+        now = self._clock()
+        for service, silence in self._silences.items():
+            moment, body = self._last_moment(service)
+            if now - seconds - moment >= silence:
+                continue
+            if service in self._last:
+                self._last[service] = now, body
+            else:
+                self._starts[service] = now
+            if service in self._timers:
+                self._wait(service)
 
     def beat(self, service: str, said: bytes) -> None:
         """Record a heartbeat of `service` with its body, JSON or empty. Raises KeyError for a service without heartbeats."""

@@ -97,3 +97,31 @@ async def test_what_is_left_of_a_silence_is_waited_for_after_a_restart() -> None
     late.restore("cron", 3600.0, b"")
     assert told.is_set()
     late.stop()
+
+
+def test_a_pause_of_the_gateway_is_no_silence() -> None:
+    clock = Clock()
+    config = fleet(
+        **{name: {"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 60}} for name in ("a", "b", "new")}
+    )
+    heartbeats = HeartbeatMonitor(config, clock=clock, on_change=lambda _: None)
+    heartbeats.beat("b", b"{}")
+    clock.seconds += 30
+    heartbeats.beat("a", b'{"a": 1}')
+    clock.seconds += 55
+    heartbeats.note_pause(25)
+    assert heartbeats.last("a") == (0.0, b'{"a": 1}'), "it had been silent for 30 s before the pause"
+    assert heartbeats.last("b") == (85.0, b"{}"), "it had been silent for 60 s before the pause"
+    assert heartbeats.last("new") == (85.0, b"")
+    clock.seconds += 59
+    assert heartbeats.last("a") == (59.0, b'{"a": 1}')
+
+
+def test_the_first_heartbeat_is_awaited_again_after_a_pause() -> None:
+    clock = Clock()
+    heartbeats = HeartbeatMonitor(CONFIG, clock=clock, on_change=lambda _: None)
+    clock.seconds += 600
+    heartbeats.note_pause(590)
+    assert heartbeats.last("cron") is None
+    clock.seconds += 60
+    assert heartbeats.last("cron") == (60.0, b"")
