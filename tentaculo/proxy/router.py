@@ -129,14 +129,6 @@ class RouteTable:
         return found
 
 
-def reverse_path(route: RouteSettings, path: str) -> str:
-    """The way back: the path a client must use for an upstream's own `path`, unchanged where no client could."""
-    inside, outside = route.replacement, route.prefix.rstrip("/")
-    if path == inside or path.startswith(inside + "/"):
-        return (outside + path[len(inside) :]) or "/"
-    return path
-
-
 def _find(hosts: dict[str, _Prefixes], anywhere: _Prefixes, host: str, path: str) -> Match | None:
     found = None
     if hosts and (table := hosts.get(host)) is not None:
