@@ -1,4 +1,4 @@
-"""How Alembic reaches the gateway's database: one run at a time, and only our own tables are ever compared."""
+"""How Alembic reaches the gateway's database: one run at a time, and only the gateway's own tables are compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from sqlalchemy.pool import NullPool
 from tentaculo.config.database_url import database_url, make_database_folder
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.loader import load
-from tentaculo.store.tables import metadata, services
+from tentaculo.store.migrate import take_over
+from tentaculo.store.runtime_table import services_fault
+from tentaculo.store.tables import VERSION_TABLE, metadata, services
 
 LOCK_WAIT = 60
 """Seconds that a run waits for another one to end."""
@@ -56,11 +58,14 @@ def _is_known(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "table" or name in metadata.tables
 
 
-def _is_ours(thing: Any, _name: str | None, kind: str, is_reflected: bool, counterpart: object) -> bool:
+def _is_ours(thing: Any, name: str | None, kind: str, is_reflected: bool, counterpart: object) -> bool:
     """Whether a difference is ours to speak of: of an adopted table, only a column it lacks."""
-    if kind == "table" or thing.table.name != services.name:
+    table = name if kind == "table" else thing.table.name
+    if table != services.name:
         return True
-    return kind == "column" and not is_reflected and counterpart is None
+    if services_fault(context.get_bind()) is not None:
+        return False
+    return kind == "table" or (kind == "column" and not is_reflected and counterpart is None)
 
 
 def _run(connection: Connection | None, url: str) -> None:
@@ -73,12 +78,17 @@ def _run(connection: Connection | None, url: str) -> None:
         include_object=_is_ours,
         # All or nothing on SQLite too, whose driver Alembic otherwise does not trust with DDL in transactions.
         transactional_ddl=True,
+        version_table=VERSION_TABLE,
     )
     with context.begin_transaction():
         if connection is not None and connection.dialect.name == "postgresql":
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+        if connection is not None:
+            take_over(context.get_context(), connection)
         context.run_migrations()
+        if connection is not None and not context.get_context().get_current_heads():
+            connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
 
 
 if context.config.config_file_name is not None:

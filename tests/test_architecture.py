@@ -24,7 +24,7 @@ ROOMS = {
     "server": {"config", "model", "net", "security", "telemetry"},
     "upstream": {"config", "model", "net"},
     "proxy": {"upstream", "config", "model", "net", "security", "telemetry"},
-    "health": {"config", "model"},
+    "health": {"upstream", "config", "model", "net"},
     "incidents": {"config", "model"},
     "store": {"config", "model"},
     "events": {"server", "config", "model", "security"},

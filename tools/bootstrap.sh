@@ -5,7 +5,8 @@
 #   tools/bootstrap.sh run           what the gateway runs on (requirements.txt)
 #   tools/bootstrap.sh dev           what tests and checks need too (requirements-dev.txt)
 #   tools/bootstrap.sh system        Debian packages that some tests use; those tests skip by name where one is missing
-#   tools/bootstrap.sh conformance   likewise for `make conformance`, with requirements-conformance.txt
+#   tools/bootstrap.sh conformance   likewise for `make conformance`, with requirements-conformance.txt, and the
+#                                    applications that it puts behind the gateway, in .venv-applications
 #   tools/bootstrap.sh bench         the proxies that `make bench` compares with, in .venv-bench and as Debian packages
 #   tools/bootstrap.sh faults        Debian's nginx and HAProxy, which `make faults` compares with
 #
@@ -103,6 +104,9 @@ missing_for_system() {
 missing_for_conformance() {
     command -v varnishtest >/dev/null 2>&1 || echo varnish
     command -v slowhttptest >/dev/null 2>&1 || echo slowhttptest
+    command -v git >/dev/null 2>&1 || echo git
+    command -v litmus >/dev/null 2>&1 || echo litmus
+    command -v npm >/dev/null 2>&1 || echo npm
 }
 
 missing_for_faults() {
@@ -120,26 +124,50 @@ missing_for_bench() {
     command -v npm >/dev/null 2>&1 || echo npm
 }
 
-fill_bench() {
-    loss='Proxies that need them are left out.'
-    install_packages bench
-    venv=.venv-bench
-    if ! cmp -s bench/requirements.txt "$venv/requirements.txt" || ! venv_works; then
-        make_venv
-        say "Installing bench/requirements.txt …"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
-        cp bench/requirements.txt "$venv/requirements.txt"
+# fill_own_venv NAME REQUIREMENTS: an environment beside .venv, for what would not fit into it.
+fill_own_venv() {
+    venv=$1
+    if cmp -s "$2" "$venv/requirements.txt" && venv_works; then return; fi
+    make_venv
+    say "Installing $2 …"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2" || return
+    cp "$2" "$venv/requirements.txt"
+}
+
+# fill_node NAME FOLDER: the packages of FOLDER/package.json, in NAME/node; by its lock file if there is one.
+fill_node() {
+    wanted=$2/package-lock.json
+    [ -e "$wanted" ] || wanted=$2/package.json
+    if cmp -s "$wanted" "$1/node/installed.json" || ! command -v npm >/dev/null 2>&1; then return; fi
+    say "Installing $2/package.json …"
+    rm -rf "$1/node"
+    mkdir -p "$1/node"
+    cp "$2/package.json" "$1/node"
+    command=install
+    if [ -e "$2/package-lock.json" ]; then
+        cp "$2/package-lock.json" "$1/node"
+        command=ci
     fi
-    if cmp -s bench/package-lock.json "$venv/node/installed.json" || ! command -v npm >/dev/null 2>&1; then return; fi
-    say "Installing bench/package.json …"
-    rm -rf "$venv/node"
-    mkdir -p "$venv/node"
-    cp bench/package.json bench/package-lock.json "$venv/node"
-    if (cd "$venv/node" && npm ci --silent --no-audit --no-fund >&2); then
-        cp bench/package-lock.json "$venv/node/installed.json"
+    if (cd "$1/node" && npm "$command" --silent --no-audit --no-fund >&2); then
+        cp "$wanted" "$1/node/installed.json"
     else
         say "Node's packages could not be installed. $loss"
     fi
+}
+
+fill_bench() {
+    loss='Proxies that need them are left out.'
+    install_packages bench
+    fill_own_venv .venv-bench bench/requirements.txt
+    fill_node .venv-bench bench
+}
+
+fill_conformance() {
+    install_packages conformance
+    add_to_venv requirements-conformance.txt
+    applications=tests/conformance/applications
+    fill_own_venv .venv-applications $applications/requirements.txt || say "Some applications could not be installed. $loss"
+    fill_node .venv-applications $applications
 }
 
 install_packages() {
@@ -161,10 +189,7 @@ case ${1:-} in
 run) fill_venv requirements.txt ;;
 dev) fill_venv requirements-dev.txt ;;
 system) install_packages system ;;
-conformance)
-    install_packages conformance
-    add_to_venv requirements-conformance.txt
-    ;;
+conformance) fill_conformance ;;
 bench) fill_bench ;;
 faults)
     loss='Proxies that need them are left out.'

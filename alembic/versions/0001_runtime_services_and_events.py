@@ -1,7 +1,8 @@
 """Make or adopt copilot_runtime_services; make the tables of events and of notes.
 
 `copilot_runtime_services` may be another product's. Then only the columns it lacks are added, each nullable; types,
-defaults and rows stay as they are. What was added is noted, and the downgrade removes that and no more.
+defaults and rows stay as they are. What was added is noted, and the downgrade removes that and no more. A view of that
+name, or a table without `id` or `service_name`, stays as it is; the gateway then writes no rows there.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def upgrade() -> None:
         sa.Column("column_name", sa.String(128)),
     )
     inspector = sa.inspect(op.get_bind())
-    if inspector.has_table(SERVICES):
+    if SERVICES in inspector.get_table_names():
         _adopt({column["name"] for column in inspector.get_columns(SERVICES)})
-    else:
+    elif not inspector.has_table(SERVICES):
         op.create_table(SERVICES, *_service_columns())
         _note(SERVICES)
     op.create_table(
@@ -90,11 +91,24 @@ def downgrade() -> None:
 
 def _adopt(present: set[str]) -> None:
     if not {"id", "service_name"} <= present:
-        raise CommandError(f"The table {SERVICES} has no id or no service_name: it is none of the shapes known here.")
+        return
+    is_strict = _is_strict()
     for column in _service_columns():
         if column.name not in present:
-            op.add_column(SERVICES, sa.Column(column.name, column.type, nullable=True))
+            kind = column.type
+            if is_strict and not isinstance(kind, sa.Integer):
+                kind = sa.Text()
+            op.add_column(SERVICES, sa.Column(column.name, kind, nullable=True))
             _note(SERVICES, column.name)
+
+
+def _is_strict() -> bool:
+    """Whether the table takes only SQLite's own types."""
+    connection = op.get_bind()
+    if connection.dialect.name != "sqlite":
+        return False
+    listed = connection.exec_driver_sql(f"PRAGMA table_list({SERVICES})").mappings().all()
+    return any(row.get("strict") for row in listed)
 
 
 def _note(table: str, column: str | None = None) -> None:

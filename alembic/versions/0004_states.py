@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("endpoint", sa.Text, nullable=False),
         sa.Column("before", sa.String(16), nullable=False),
         sa.Column("after", sa.String(16), nullable=False),
+        sa.Column("kind", sa.String(16)),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("changed_at", sa.DateTime, nullable=False),
     )
@@ -42,7 +43,7 @@ def upgrade() -> None:
         HEARTBEATS,
         sa.Column("service", sa.Text, primary_key=True),
         sa.Column("received_at", sa.DateTime, nullable=False),
-        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("body", sa.LargeBinary),
     )
     for table in (STATE_CHANGES, HEARTBEATS):
         op.execute(notes.insert().values(revision=revision, table_name=table, column_name=None))

@@ -69,6 +69,10 @@ class Condition:
             return ""
         return f"{self._place} is {_show(found)}, not {self.comparison} {json.dumps(self.literal, ensure_ascii=False)}"
 
+    def is_found_in(self, value: Any) -> bool:
+        """Whether the path leads to a value."""
+        return self._find(value) is not _MISSING
+
     @property
     def _place(self) -> str:
         place = ""

@@ -110,7 +110,26 @@ def _warnings(config: Config) -> list[str]:
             f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
             " subscribers. An event reaches only the subscribers of the worker that received it"
         )
-    return found + _alert_warnings(config)
+    return found + _route_warnings(config) + _alert_warnings(config)
+
+
+def _route_warnings(config: Config) -> list[str]:
+    found = []
+    for service in config.services.values():
+        for index, route in enumerate(service.routes):
+            place = f"services.{service.name}.routes[{index}]"
+            if route.host in config.server.hosts:
+                found.append(
+                    f"{place} claims {route.host}, which is in server.hosts: the gateway's own paths win there"
+                )
+            if route.auth != "none":
+                continue
+            found.extend(
+                f"{place} is open and reaches every path that services.{service.name}.routes[{number}] guards"
+                for number, other in enumerate(service.routes)
+                if other.auth != "none" and other.replacement == route.replacement and not route.exact
+            )
+    return found
 
 
 def _alert_warnings(config: Config) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from tentaculo.config import conditions
 from tentaculo.config.conditions import Condition
 from tentaculo.config.section import NOT_EMPTY, Doc, Parse, Section, at_least, at_most, at_most_long
-from tentaculo.config.types import Seconds, Share
+from tentaculo.config.types import HeaderName, HeaderValue, Seconds, Share
 
 _STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 _MOST = 500
@@ -91,11 +91,12 @@ Conditions = tuple[
 
 _OF_BODIES = ("contains", "matches", "require", "prefer")
 _OF_KIND = {
-    "http": ("method", "status", *_OF_BODIES, "slow", "certificate_days"),
+    "http": ("method", "headers", "status", *_OF_BODIES, "slow", "certificate_days"),
     "tcp": ("slow",),
     "tls": ("slow", "certificate_days"),
-    "websocket": ("slow", "certificate_days"),
+    "websocket": ("headers", "slow", "certificate_days"),
     "heartbeat": ("silence", *_OF_BODIES),
+    "none": (),
 }
 
 
@@ -103,10 +104,10 @@ class ProbeSettings(Section, frozen=True):
     """How the health of a service is probed."""
 
     kind: Annotated[
-        Literal["http", "tcp", "tls", "websocket", "heartbeat"],
+        Literal["http", "tcp", "tls", "websocket", "heartbeat", "none"],
         Doc(
-            "Kind of the probe: http (a request), websocket (a handshake), tls (the certificate), tcp (a connection) or"
-            " heartbeat (the service sends POST /vx11/heartbeat/NAME)."
+            "Kind of the probe: http (a request), websocket (a handshake), tls (the certificate), tcp (a connection),"
+            " heartbeat (the service sends POST /vx11/heartbeat/NAME) or none (only its requests decide)."
         ),
     ] = "http"
     interval: Annotated[Seconds, Doc("Time between probes.", unit="seconds")] = 10
@@ -125,6 +126,13 @@ class ProbeSettings(Section, frozen=True):
         int, at_least(1), Doc("Better results in a row after which the state becomes better.", unit="probes")
     ] = 2
     method: Annotated[Literal["GET", "HEAD", "POST", "OPTIONS"], Doc("Method of the request.")] = "GET"
+    headers: Annotated[
+        dict[HeaderName, HeaderValue],
+        Doc(
+            "Headers of the request, beside those that every route of the service sets.",
+            example={"Authorization": "Basic dXNlcjpwYXNz"},
+        ),
+    ] = {}
     status: Annotated[
         tuple[Statuses, ...],
         NOT_EMPTY,

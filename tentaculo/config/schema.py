@@ -21,6 +21,7 @@ from tentaculo.config.types import (
     ListenHost,
     Origin,
     Port,
+    RouteHost,
     Seconds,
     Secret,
     TokenHash,
@@ -40,6 +41,14 @@ class ServerSettings(Section, frozen=True):
     listen: Annotated[
         tuple[Listen, ...],
         Doc("Several addresses to listen on, in place of host and port.", example=["127.0.0.1:8000", "[::1]:8000"]),
+    ] = ()
+    hosts: Annotated[
+        tuple[RouteHost, ...],
+        Doc(
+            "Names of the gateway, at which its own paths are reached, as at localhost and IP addresses.",
+            default="every name that no route claims",
+            example=["gateway.example.org"],
+        ),
     ] = ()
     trusted_proxies: Annotated[
         tuple[TrustedNetwork, ...],
@@ -105,7 +114,8 @@ class CorsSettings(Section, frozen=True):
     origins: Annotated[
         tuple[Origin, ...],
         Doc(
-            "Origins of web pages that may send requests with credentials and open WebSockets.",
+            "Origins of web pages that may send requests with credentials and open WebSockets. Apps have origins such as "
+            "file://, capacitor://localhost or app://.; null is that of every page in a sandbox.",
             default="the six origins of the Operator",
         ),
     ] = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173))

@@ -13,16 +13,18 @@ from tentaculo.config.types import (
     Bytes,
     HeaderName,
     HeaderValue,
+    HealthPaths,
     HostHeader,
     HttpAddress,
     PathPrefix,
-    PathPrefixes,
     RouteHost,
+    RoutePath,
     Seconds,
     Share,
     Token,
     Upgrade,
     VariableName,
+    split_host_port,
 )
 from tentaculo.model.endpoint import Endpoint
 
@@ -51,18 +53,22 @@ class RouteSettings(Section, frozen=True):
     """One path prefix of a service. The longest prefix wins, by whole path segments."""
 
     prefix: Annotated[
-        PathPrefix,
+        RoutePath,
         Doc(
-            'Path prefix. The longest one wins; "/" takes every path that no other route takes.',
+            'Path prefix. The longest one wins; "/" takes every path that no other route takes. Where it ends with / and '
+            "is replaced, a request without that / is redirected.",
             example="/example",
             variant="/example/v1",
             active=True,
         ),
     ]
+    exact: Annotated[
+        bool, Doc("Whether prefix is a whole path. `{name}` in it, and in to, stands for any one segment.")
+    ] = False
     host: Annotated[
         RouteHost | None,
         Doc(
-            "Only requests with this Host, without a port. Such a route goes before routes without host.",
+            "Only requests with this Host, without a port. The name then belongs to the routes that claim it.",
             default="any",
             example="example.org",
         ),
@@ -95,6 +101,10 @@ class RouteSettings(Section, frozen=True):
     send_token: Annotated[
         bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
     ] = False
+    check_origin: Annotated[
+        bool,
+        Doc("Whether a WebSocket of a page needs a listed origin, unless a header carries an accepted token."),
+    ] = False
     upgrades: Annotated[
         tuple[Upgrade, ...] | None,
         Doc(
@@ -103,6 +113,13 @@ class RouteSettings(Section, frozen=True):
             example=["websocket", "tcp"],
         ),
     ] = None
+    via: Annotated[
+        bool,
+        Doc(
+            "Whether the gateway adds Via to requests and responses. nginx compresses nothing for a request with Via."
+            " Without it a loop of gateways is not recognised."
+        ),
+    ] = True
     set_headers: Annotated[
         dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
     ] = {}
@@ -149,6 +166,14 @@ class ServiceSettings(Section, frozen=True):
         HostHeader | None,
         Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
     ] = None
+    tls_server_name: Annotated[
+        RouteHost | None,
+        Doc(
+            "Name of the service for TLS: it is sent in the handshake, and its certificate must have it.",
+            default="host, else the host of the endpoint",
+            example="example.internal",
+        ),
+    ] = None
     aliases: Annotated[tuple[str, ...], Doc("Other names of the service.", example=["sample"])] = ()
     depends_on: Annotated[
         tuple[str, ...],
@@ -175,8 +200,10 @@ class ServiceSettings(Section, frozen=True):
         Doc("File with the token that the gateway sends to it, in place of token.", example="example.token"),
     ] = None
     health: Annotated[
-        PathPrefixes,
-        Doc("Health paths. They are tried in order until one response is healthy.", active=True),
+        HealthPaths,
+        Doc(
+            "Health paths, with a query if needed. They are tried in order until one response is healthy.", active=True
+        ),
     ] = ("/health",)
     routes: Annotated[
         tuple[RouteSettings, ...],
@@ -195,6 +222,23 @@ class ServiceSettings(Section, frozen=True):
         """Raises ValueError where it has no address, or both forms of them."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+
+    @property
+    def probe_headers(self) -> dict[str, str]:
+        """Headers of its probes: those that every route sets in requests, then those of `probe.headers`."""
+        common = [route.set_headers.items() for route in self.routes]
+        headers = (
+            {name: value for name, value in common[0] if all((name, value) in one for one in common)} if common else {}
+        )
+        names = {name.lower() for name in self.probe.headers}
+        return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
+
+    @property
+    def name_for_tls(self) -> str:
+        """The name for TLS where it is not the host of the endpoint: `tls_server_name`, else `host`; else empty."""
+        if self.tls_server_name is not None:
+            return self.tls_server_name.strip("[]")
+        return split_host_port(self.host)[0] if self.host is not None else ""
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ _CARRIES_HTTP = re.compile(r"h2|http|tls", re.IGNORECASE)
 _FRAMING_HEADERS = frozenset(
     ("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
+_APP_ORIGIN = re.compile(r"(?!https?:)[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~-]*(?::[0-9]{1,5})?", re.IGNORECASE)
+"""The origin of an app's web view, such as file:// and capacitor://localhost."""
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
@@ -78,6 +80,19 @@ def _check_prefix(value: str) -> str:
     if any(segment in (".", "..") for segment in value.split("/")):
         raise ValueError("must not contain dot segments")
     return value if value == "/" else value.rstrip("/")
+
+
+def _check_route_path(value: str) -> str:
+    return value if _check_prefix(value) == value else value.rstrip("/") + "/"
+
+
+def _check_health_path(value: str) -> str:
+    path, mark, query = value.partition("?")
+    if any(not 32 < ord(c) < 127 or c == "#" for c in query):
+        raise ValueError("has a query with a character that must be percent-encoded")
+    plain = _check_prefix(path)
+    # Unlike a prefix it is sent as it is: a server can tell /dash/ from /dash.
+    return (f"{plain}/" if path.endswith("/") and plain != "/" else plain) + mark + query
 
 
 def _check_header_name(value: str) -> str:
@@ -200,6 +215,8 @@ def _check_address(value: str) -> str:
 
 
 def _check_origin(value: str) -> str:
+    if value.lower() == "null" or _APP_ORIGIN.fullmatch(value) is not None:
+        return value.lower()
     scheme, separator, authority = value.lower().partition("://")
     try:
         host, port = split_host_port(authority)
@@ -274,7 +291,12 @@ Pause = Annotated[float, at_least(0), at_most(_YEAR)]
 Bytes = Annotated[int, at_least(0)]
 Port = Annotated[int, at_least(0), at_most(65535)]
 PathPrefix = Annotated[str, Check(_check_prefix, {"pattern": "^/"})]
-PathPrefixes = Annotated[tuple[PathPrefix, ...], Prepare(_as_tuple, {"type": "string", "pattern": "^/"}), NOT_EMPTY]
+RoutePath = Annotated[str, Check(_check_route_path, {"pattern": "^/"})]
+HealthPaths = Annotated[
+    tuple[Annotated[str, Check(_check_health_path, {"pattern": "^/"})], ...],
+    Prepare(_as_tuple, {"type": "string", "pattern": "^/"}),
+    NOT_EMPTY,
+]
 HeaderName = Annotated[str, Check(_check_header_name, {"pattern": f"^{_HEADER_NAME.pattern}$"})]
 HeaderValue = Annotated[str, Check(_check_header_value)]
 Upgrade = Annotated[str, Check(_check_upgrade)]
@@ -284,7 +306,7 @@ ListenHost = Annotated[str, Check(_check_listen_host)]
 Listen = Annotated[str, Check(_check_listen)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 TrustedNetwork = Annotated[Network, Parse(_as_network, {"type": "string"})]
-Origin = Annotated[str, Check(_check_origin, {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})]
+Origin = Annotated[str, Check(_check_origin, {"pattern": "^([Nn][Uu][Ll][Ll]$|[A-Za-z][A-Za-z0-9+.-]*://)"})]
 HttpAddress = Annotated[str, Check(_check_address, {"pattern": "^https?://"})]
 TokenHash = Annotated[str, Check(_check_hash, {"pattern": f"^{_HASH.pattern}$"})]
 AnySecret = Annotated[Secret, Parse(_as_secret, {"type": "string"})]

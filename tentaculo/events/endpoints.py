@@ -5,8 +5,9 @@ An ingested event is checked as a whole before any part of it takes effect.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -142,6 +143,10 @@ class Ingest:
         return json_response(answer, 201)
 
 
+async def _next_turn() -> None:
+    await asyncio.sleep(0)
+
+
 def routes(
     config: Config,
     hub: Hub,
@@ -150,17 +155,19 @@ def routes(
     *,
     now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
+    turn: Callable[[], Awaitable[None]] = _next_turn,
 ) -> list[web.RouteDef]:
     """`POST /events/ingest`, `/ws` and `GET /debug/events/cardinality`.
 
     `store` keeps an event and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
     they are stored: close them after the last request. `hub` is to be closed on shutdown, before the server waits for
-    its handlers. The dispatcher checks tokens and the Origin of a WebSocket before these handlers run.
+    its handlers. `turn` waits for a later turn of the event loop. The dispatcher checks tokens and the Origin of a
+    WebSocket before these handlers run.
     """
     limits = config.limits
     cardinality = Cardinality(clock)
     intake = EventPipeline(hub, store, tasks, cardinality, now)
-    sockets = EventSocketHandler(hub, intake, limit=limits.events_body)
+    sockets = EventSocketHandler(hub, intake, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:
         counts = cardinality.counts()

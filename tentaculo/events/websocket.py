@@ -11,6 +11,8 @@ gateway stops), both are cancelled, and the socket is closed within `CLOSE_SECON
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -41,6 +43,9 @@ CLOSE_SECONDS = 1.0
 REFUSABLE = 16
 """A message up to this many times the limit gets an error frame. A larger one closes the connection unread."""
 
+SHARE = 8
+"""Messages of one client that are handled in one turn of the event loop."""
+
 _CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSCloseCode.GOING_AWAY}
 
 
@@ -58,18 +63,24 @@ def _error(error: str, detail: str, **members: Any) -> bytes:
 
 
 class EventSocketHandler:
-    """The handler of /ws. `limit` is the most bytes one message may have. The dispatcher has checked the Origin."""
+    """The handler of /ws. The dispatcher has checked the Origin."""
 
-    def __init__(self, hub: Hub, pipeline: EventPipeline, *, limit: int) -> None:
+    def __init__(self, hub: Hub, pipeline: EventPipeline, *, limit: int, turn: Callable[[], Awaitable[None]]) -> None:
+        """A message may have `limit` bytes. `turn` waits for a later turn of the event loop."""
         self._hub = hub
         self._pipeline = pipeline
         self._limit = limit
+        self._turn = turn
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one client until the connection ends. Raises `Problem` before the upgrade: 400, 426, 503."""
         # Compression would cost a deflate per subscriber and event, and some 300 KB for each connection.
         socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=self._limit * REFUSABLE, timeout=CLOSE_SECONDS
+            heartbeat=HEARTBEAT_SECONDS,
+            autoping=False,
+            compress=False,
+            max_msg_size=self._limit * REFUSABLE,
+            timeout=CLOSE_SECONDS,
         )
         _check_handshake(request, socket)
         subscriber = self._hub.subscribe(clean_client_id(request.query.get("client_id", "")))
@@ -107,13 +118,19 @@ class EventSocketHandler:
             await _close(socket, subscriber.end)
 
     async def _read(self, socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
-        async for message in socket:
+        for count in itertools.count(1):
+            message = await socket.receive()
             if message.type is WSMsgType.TEXT:
                 await self._take(socket, subscriber, message.data.encode())
             elif message.type is WSMsgType.BINARY:
                 await _send(socket, _error("not_text", "Messages are JSON objects in text frames."))
-            else:
+            elif message.type is WSMsgType.PING:
+                await socket.pong(message.data)
+            elif message.type is not WSMsgType.PONG:
                 return
+            if count % SHARE == 0:
+                # Neither `receive` nor `send` waits where messages and room are there.
+                await self._turn()
 
     async def _take(self, socket: web.WebSocketResponse, subscriber: Subscriber, text: bytes) -> None:
         if len(text) > self._limit:

@@ -41,6 +41,7 @@ from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
+from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -86,7 +87,7 @@ class Gateway:
         self._turns = TurnScheduler()
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
         self._cors = CorsPolicy(config.cors)
-        self._access = AccessControl(Tokens(hashes, enabled=config.auth.enabled), self._cors)
+        self._access = AccessControl(Tokens(hashes, enabled=config.auth.enabled), self._cors, config.server.hosts)
         self._requests = RequestLog(access_log)
         self._responses = GatewayResponses(self._name, self._cors)
         self._dispatcher: Dispatcher | None = None
@@ -132,7 +133,13 @@ class Gateway:
         server = cast(web.Server, runner.server)
         dispatcher = self._dispatcher = Dispatcher(
             server.request_handler,
-            NativeRoutes(runner.app, open_paths(self._config.auth)),
+            RouteTable(
+                self._config,
+                NativeRoutes(runner.app, open_paths(self._config.auth)).find,
+                self.proxy.routes,
+                self.proxy.health_routes,
+                self.health_service.board.health_path,
+            ),
             self.proxy,
             access=self._access,
             responses=self._responses,
@@ -216,9 +223,16 @@ class Gateway:
             started_at=utc_now(),
             now=utc_now,
         )
-        takes_root = any(route.prefix == "/" for service in config.services.values() for route in service.routes)
+        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
+        takes_root = any(
+            route.prefix == "/" and (route.host is None or route.host in config.server.hosts)
+            for service in config.services.values()
+            for route in service.routes
+        )
         app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
-        app.add_routes(event_routes.routes(config, self.hub, store_client.store_event, self._tasks))
+        app.add_routes(
+            event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)
+        )
         names = config.names
         app.add_routes(history.routes(names, store_client.history, utc_now))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
@@ -226,7 +240,11 @@ class Gateway:
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
         app.add_routes(status_page.routes(page, root=not takes_root))
         app.add_routes(
-            monitoring.liveness_routes(phase=lambda: self._phase, store_problem=lambda: store_client.problem)
+            monitoring.liveness_routes(
+                phase=lambda: self._phase,
+                store_problem=lambda: store_client.problem,
+                services_problem=lambda: store_client.services_problem,
+            )
         )
         app.add_routes(
             monitoring.metrics_routes(
@@ -259,7 +277,6 @@ class Gateway:
             cors=self._cors,
             responses=self._responses,
             requests=self._requests,
-            health_path=self.health_service.board.health_path,
             why_off=self.health_service.why_off,
             why_open=self.health_service.why_open,
             name=self._name,

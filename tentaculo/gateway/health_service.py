@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.state_repository import StateRepository
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
+from tentaculo.health.pause_detector import PauseDetector
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.model.clock import utc_now
@@ -20,6 +23,7 @@ from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import Retention
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import HistoryCollector, TakeTallies
@@ -55,9 +59,12 @@ class HealthService:
         self.breakers = CircuitBreakers(config, time.monotonic, utc_now, self._note_request)
         self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
         self.heartbeats = HeartbeatMonitor(config, clock=time.monotonic, on_change=self.probe_now)
+        self._pauses = PauseDetector()
+        self._pauses.on_pause.append(self.heartbeats.note_pause)
         self._scheduler: ProbeScheduler | None = None
         self._leader: Leader | None = None
         self._evaluated: dict[Endpoint, float] = {}
+        self._reevaluations: dict[Endpoint, asyncio.TimerHandle] = {}
         self._unwritten: set[str] = set()
         self._writing: asyncio.TimerHandle | None = None
         kept = Retention(
@@ -71,6 +78,9 @@ class HealthService:
             pace=self._pace,
             now=time.time,
             clock=time.monotonic,
+        )
+        self.states = StateRepository(
+            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), now=utc_now
         )
         self.on_transition: list[Listener] = [_log_transition]
         """Called with each transition and the service's current view, in the event loop, so they must not block.
@@ -86,32 +96,44 @@ class HealthService:
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Probe every service while the context is open."""
-        async with Prober(self._config, last_heartbeat=self.heartbeats.last) as prober:
-            self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
-            tasks = TaskGroup("health service")
-            tasks.start(self._scheduler.run(), "watch")
-            self.heartbeats.start()
-            try:
-                yield
-            finally:
-                self.heartbeats.stop()
-                self._scheduler = None
-                await tasks.close()
-                self._write()
+        prober = Prober(self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses)
+        self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
+        tasks = TaskGroup("health service")
+        tasks.start(self._scheduler.run(), "probe scheduler")
+        self._pauses.start()
+        self.heartbeats.start()
+        try:
+            yield
+        finally:
+            self.heartbeats.stop()
+            self._pauses.stop()
+            for timer in self._reevaluations.values():
+                timer.cancel()
+            self._reevaluations.clear()
+            self._scheduler = None
+            await tasks.close()
+            self._write()
 
     @asynccontextmanager
     async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:
-        """Record the history while the context is open; `take_tallies` returns the request counts since its last call."""
+        """Record history and states while the context is open, and begin with the states from before a restart.
+
+        `take_tallies` returns the request counts since its last call.
+        """
+        await self.states.open()
         self.history.drain_from(take_tallies)
         for view in self.board.snapshot():
             self.history.note_health(view.name, view.health)
         tasks = TaskGroup("history")
         tasks.start(self.history.run(), "minutes")
+        tasks.start(self.states.run(), "states")
         try:
             yield
         finally:
             await tasks.close()
             self.history.flush()
+            with suppress(StoreUnavailable):
+                await self.states.save()
 
     def follow(self, leader: Leader) -> None:
         """Let another process probe, record and notify. Its results come in through `accept_result`."""
@@ -124,6 +146,8 @@ class HealthService:
     def beat(self, service: str, said: bytes) -> None:
         """Record the heartbeat of a service; `said` is its JSON or empty. Raises KeyError for a service without heartbeats."""
         (self._leader or self.heartbeats).beat(service, said)
+        if self._leader is None:
+            self.states.note_heartbeat(service, said)
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""
@@ -175,9 +199,21 @@ class HealthService:
         if self.breakers.of(upstream).is_closed and moment < self._evaluated.get(upstream, 0.0) + _EVALUATION_GAP:
             return
         self._evaluated[upstream] = moment
+        self._evaluate_traffic(upstream)
+
+    def _evaluate_traffic(self, upstream: Endpoint) -> None:
         for transition in self.board.evaluate_traffic(upstream):
             self._note_transition(transition)
             self._write_now(transition.service)
+        if self.board.is_by_traffic_only(upstream) and upstream not in self._reevaluations:
+            # No probe shows when its requests have stopped failing, and there may be no more of them.
+            self._reevaluations[upstream] = asyncio.get_running_loop().call_later(
+                self._config.services[upstream.service].breaker.window, self._reevaluate, upstream
+            )
+
+    def _reevaluate(self, upstream: Endpoint) -> None:
+        del self._reevaluations[upstream]
+        self._evaluate_traffic(upstream)
 
     def _apply(self, update: ProbeUpdate) -> None:
         result = update.result
@@ -186,6 +222,7 @@ class HealthService:
             for parent in update.probe_now:
                 self.probe_now(parent)
             self._write_soon(update.view.name)
+            self.states.note(update.view, result.checked_at)
             self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
@@ -220,6 +257,7 @@ class HealthService:
             return
         self.history.note_health(transition.service, transition.after, ago)
         view = self.board.service(transition.service)
+        self.states.note(view, transition.at)
         for listener in self.on_transition:
             try:
                 listener(transition, view)

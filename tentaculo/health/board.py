@@ -12,10 +12,20 @@ from datetime import datetime, timedelta
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
-from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, aggregate, combine
+from tentaculo.health.state_rules import (
+    NOT_PROBED,
+    UNPROBED,
+    ConsecutiveThreshold,
+    Dependencies,
+    Finding,
+    aggregate,
+    combine,
+)
 from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
-from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, StateChange, Transition
 
+_PROBED = (Health.UP, Health.DEGRADED, Health.DOWN)
+"""The states that probes find."""
 _URGENT_FOR = timedelta(minutes=1)
 """How long an endpoint is probed more often after its breaker has opened."""
 
@@ -54,6 +64,8 @@ class _EndpointEntry:
 
     threshold: ConsecutiveThreshold
     finding: Finding | None = None
+    is_restored: bool = False
+    """Whether the health is from before a restart and no probe has confirmed it."""
 
 
 @dataclass(slots=True)
@@ -74,6 +86,10 @@ class _Entry:
 
     def __post_init__(self) -> None:
         self.published = (self.health, self.root, self.kind)
+
+    @property
+    def is_probed(self) -> bool:
+        return self.service.probe.kind != "none"
 
     @property
     def health(self) -> Health:
@@ -143,7 +159,10 @@ class Board:
         threshold = entry.endpoints[upstream].threshold
         transitions: tuple[Transition, ...] = ()
         if entry.service.enabled:
+            before = threshold.health
             threshold.add(result)
+            if threshold.is_settled or threshold.health is not before:
+                entry.endpoints[upstream].is_restored = False
             if result.health.is_healthy:
                 entry.last_healthy = result.checked_at
                 entry.healthy_path = result.endpoint or entry.healthy_path
@@ -157,6 +176,34 @@ class Board:
             probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
             probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
         )
+
+    def restore(self, changes: Iterable[StateChange], now: datetime) -> None:
+        """Continue with the states from before a restart: each holds until the probes of this process confirm another.
+
+        `changes` has the last change of each service and endpoint. An endpoint that was probed already keeps its state.
+        """
+        last = {(change.service, change.endpoint): change for change in changes}
+        for name, entry in self._entries.items():
+            for upstream, endpoint in entry.endpoints.items():
+                change = last.get((name, upstream.authority))
+                if (
+                    change is not None
+                    and change.after in _PROBED
+                    and endpoint.finding is None
+                    and entry.service.enabled
+                ):
+                    endpoint.threshold.restore(change.after, change.kind)
+                    endpoint.finding = Finding(change.after, f"{change.reason} (before the restart)", kind=change.kind)
+                    endpoint.is_restored = True
+            if any(endpoint.is_restored for endpoint in entry.endpoints.values()):
+                entry.found = aggregate([endpoint.finding for endpoint in entry.endpoints.values()])
+        roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
+        for name, entry in self._entries.items():
+            entry.explained_by = roots.get(name)
+            entry.published = (entry.health, entry.root, entry.kind)
+            change = last.get((name, ""))
+            if change is not None and change.after is entry.health:
+                entry.since = min(change.at, now, entry.since)
 
     def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
         """Evaluate the requests of one endpoint without waiting for its next probe. Returns what changed."""
@@ -189,6 +236,12 @@ class Board:
         """The latest probe of each endpoint that has been probed."""
         return (result for entry in self._entries.values() for result in entry.results)
 
+    def is_by_traffic_only(self, upstream: Endpoint) -> bool:
+        """Whether failed requests alone decide the health of an endpoint, which no probe will correct."""
+        entry = self._entries[upstream.service]
+        finding = entry.endpoints[upstream].finding
+        return not entry.is_probed and finding is not None and finding.by_traffic
+
     def is_contradicted(self, upstream: Endpoint, *, is_success: bool) -> bool:
         """Whether the outcome of one request contradicts the current health of its endpoint."""
         finding = self._entries[upstream.service].endpoints[upstream].finding
@@ -218,8 +271,9 @@ class Board:
 
     def _evaluate(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         endpoint = entry.endpoints[upstream]
+        threshold = endpoint.threshold
         endpoint.finding = combine(
-            Finding(endpoint.threshold.health, endpoint.threshold.reason, kind=endpoint.threshold.kind),
+            Finding(threshold.health, threshold.reason, kind=threshold.kind) if entry.is_probed else UNPROBED,
             self._traffic_view(upstream),
             self._breaker_view(upstream),
             entry.service.breaker,
@@ -270,6 +324,7 @@ class Board:
             root=entry.root,
             maintenance=entry.maintenance,
             kind=entry.kind,
+            is_restored=entry.maintenance is None and any(one.is_restored for one in entry.endpoints.values()),
         )
 
     def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:
@@ -283,9 +338,13 @@ class Board:
 
 
 def _entry(service: ServiceSettings, start: datetime) -> _Entry:
+    unprobed = UNPROBED if service.probe.kind == "none" else None
     return _Entry(
         service,
-        {upstream: _EndpointEntry(ConsecutiveThreshold(*service.probe.thresholds)) for upstream in service.upstreams},
-        NOT_PROBED if service.enabled else Finding(Health.OFF, service.off_reason),
+        {
+            upstream: _EndpointEntry(ConsecutiveThreshold(*service.probe.thresholds), unprobed)
+            for upstream in service.upstreams
+        },
+        (unprobed or NOT_PROBED) if service.enabled else Finding(Health.OFF, service.off_reason),
         start,
     )

@@ -6,15 +6,14 @@ or a short line of printable text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
-
-import msgspec
+from types import MappingProxyType
 
 from tentaculo.config.conditions import Condition
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.health.probe_attempt import ProbeAttempt
+from tentaculo.health.probe_body import ProbeBody, read_body
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import DegradedKind, Health, ProbeResult
 from tentaculo.model.text import printable
@@ -29,23 +28,21 @@ _DOWN_WORDS = frozenset({"error", "down", "fail", "unhealthy", "critical"})
 
 # What a person can do about a status that needs an explanation.
 _HINTS = {401: "check the service's token", 403: "check the service's token"}
+_CUT = "longer than what is read of it"
 _PLAIN = ProbeSettings()
-_WORST_FIRST = (Health.DOWN, Health.DEGRADED)
+_WORST_FIRST = (Health.DOWN, Health.DEGRADED, Health.UP)
 
 
-class _Body(msgspec.Struct):
-    status: Any = None
-
-
-def stated_health(body: bytes) -> tuple[Health, str]:
+def stated_health(body: ProbeBody) -> tuple[Health, str]:
     """The health that a JSON body states in its member `status`, and that word.
 
     A list, a body that is no JSON, and an unknown word mean UP with an empty word: the status of the response decides.
     """
     try:
-        status = msgspec.json.decode(body, type=_Body).status
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        value = body.json()
+    except ValueError:
         return Health.UP, ""
+    status = value.get("status") if isinstance(value, dict) else None
     word = status.strip().lower() if isinstance(status, str) else ""
     if word in _DOWN_WORDS:
         return Health.DOWN, word
@@ -54,14 +51,14 @@ def stated_health(body: bytes) -> tuple[Health, str]:
     return Health.UP, word if word in _UP_WORDS else ""
 
 
-def snippet(body: bytes, secret: str = "") -> str | None:
+def snippet(text: str, secrets: Mapping[str, str] = MappingProxyType({})) -> str | None:
     """The first characters of a body as one line of printable text, None where there are none.
 
-    `secret` is removed: a service that echoes its request must not put its token on the status page.
+    `secrets` are replaced by their names: a service that echoes its request must not put its token on the status page.
     """
-    text = body[: 16 * SNIPPET].decode(errors="replace")
-    if secret:
-        text = text.replace(secret, "[token]")
+    text = text[: 16 * SNIPPET]
+    for secret, name in secrets.items():
+        text = text.replace(secret, f"[{name}]")
     return printable(text)[:SNIPPET] or None
 
 
@@ -69,7 +66,7 @@ def evaluate(
     upstream: Endpoint,
     attempts: Sequence[ProbeAttempt],
     checked_at: datetime,
-    secret: str = "",
+    secrets: Mapping[str, str] = MappingProxyType({}),
     probe: ProbeSettings = _PLAIN,
 ) -> ProbeResult:
     """The result of a probe from its attempts, in order. Only the last one can be a success.
@@ -77,8 +74,9 @@ def evaluate(
     `probe` has the further expectations of that response.
     """
     shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_significance)
+    body = read_body(shown.body, shown.content_type, shown.content_encoding, is_cut=shown.is_cut)
     if shown.is_answered:
-        health, reason, kind = _answered(shown, probe, checked_at)
+        health, reason, kind = _answered(shown, body, probe, checked_at)
     else:
         kind = None
         health = Health.UNKNOWN if attempts[-1].is_gateway_fault else Health.DOWN
@@ -91,7 +89,7 @@ def evaluate(
         endpoint=shown.path or None,
         code=shown.code,
         latency_ms=shown.latency_ms,
-        snippet=snippet(shown.body, secret),
+        snippet=snippet(body.text, secrets),
         kind=kind,
     )
 
@@ -101,12 +99,16 @@ def _significance(attempt: ProbeAttempt) -> int:
     return 0 if attempt.code is None else 1 if attempt.code == 404 else 2
 
 
-def _answered(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> tuple[Health, str, DegradedKind | None]:
-    stated, word = stated_health(attempt.body)
+def _answered(
+    attempt: ProbeAttempt, body: ProbeBody, probe: ProbeSettings, now: datetime
+) -> tuple[Health, str, DegradedKind | None]:
+    stated, word = stated_health(body)
     found: list[tuple[Health, str]] = [] if stated is Health.UP else [(stated, f"calls itself {word}")]
-    found += complaints(attempt, probe, now)
+    found += complaints(attempt, body, probe, now)
     is_slow = probe.slow is not None and attempt.latency_ms is not None and attempt.latency_ms > probe.slow * 1000
     kind = DegradedKind.SLOW if is_slow and not found else None
+    if body.unreadable and not found:
+        found.append((Health.UP, body.unreadable))
     if is_slow:
         found.append((Health.DEGRADED, f"slower than {probe.slow:g} s"))
     took = "" if attempt.latency_ms is None else f" in {attempt.latency_ms} ms"
@@ -133,42 +135,48 @@ def _listed(items: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def complaints(attempt: ProbeAttempt, probe: ProbeSettings, now: datetime) -> Iterator[tuple[Health, str]]:
+def complaints(
+    attempt: ProbeAttempt, body: ProbeBody, probe: ProbeSettings, now: datetime
+) -> Iterator[tuple[Health, str]]:
     """Each expectation of `probe` that the response does not fulfil: the resulting health, and the reason in words."""
-    yield from _of_text(attempt, probe)
-    yield from _of_json(attempt, probe.require, Health.DOWN)
-    yield from _of_json(attempt, probe.prefer, Health.DEGRADED)
+    if body.unreadable:
+        if probe.contains is not None or probe.matches is not None or probe.require:
+            yield Health.DOWN, body.unreadable
+        elif probe.prefer:
+            yield Health.DEGRADED, body.unreadable
+    else:
+        yield from _of_text(body.text, probe)
+        yield from _of_json(body, probe.require, Health.DOWN)
+        yield from _of_json(body, probe.prefer, Health.DEGRADED)
     if attempt.certificate_ends is not None:
-        yield from _of_certificate(attempt.certificate_ends, probe.certificate_days, now)
+        whose = "the certificate of its issuer" if attempt.is_issuer_first else "its certificate"
+        yield from _of_certificate(whose, attempt.certificate_ends, probe.certificate_days, now)
 
 
-def _of_text(attempt: ProbeAttempt, probe: ProbeSettings) -> Iterator[tuple[Health, str]]:
-    if probe.contains is None and probe.matches is None:
-        return
-    text = attempt.body.decode(errors="replace")
+def _of_text(text: str, probe: ProbeSettings) -> Iterator[tuple[Health, str]]:
     if probe.contains is not None and probe.contains not in text:
         yield Health.DOWN, f"without the text {probe.contains}"
     if probe.matches is not None and not probe.matches.is_in(text):
         yield Health.DOWN, f"without a match of {probe.matches.text}"
 
 
-def _of_json(attempt: ProbeAttempt, conditions: Sequence[Condition], health: Health) -> Iterator[tuple[Health, str]]:
+def _of_json(body: ProbeBody, conditions: Sequence[Condition], health: Health) -> Iterator[tuple[Health, str]]:
     if not conditions:
         return
     try:
-        value: Any = msgspec.json.decode(attempt.body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        yield health, "longer than what is read of it" if attempt.is_cut else "without JSON"
+        value = body.json()
+    except ValueError:
+        yield health, _CUT if body.is_cut else "without JSON"
         return
     for condition in conditions:
         if complaint := condition.complaint(value):
-            yield health, complaint
+            yield health, _CUT if body.is_cut and not condition.is_found_in(value) else complaint
 
 
-def _of_certificate(ends: datetime, least: int, now: datetime) -> Iterator[tuple[Health, str]]:
+def _of_certificate(whose: str, ends: datetime, least: int, now: datetime) -> Iterator[tuple[Health, str]]:
     days = (ends - now).total_seconds() / _DAY
     if days <= 0:
-        yield Health.DOWN, f"its certificate has expired on {ends:%Y-%m-%d}"
+        yield Health.DOWN, f"{whose} expired on {ends:%Y-%m-%d}"
     elif days < least:
         left = "less than a day" if days < 1 else "1 day" if days < 2 else f"{int(days)} days"
-        yield Health.DEGRADED, f"its certificate holds for {left} only"
+        yield Health.DEGRADED, f"{whose} is valid for {left} only"

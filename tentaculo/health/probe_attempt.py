@@ -13,14 +13,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-import aiohttp
 import structlog
-from aiohttp.http_exceptions import LineTooLong
 
 from tentaculo.config.services import ServiceSettings
+from tentaculo.health.probe_client import Connector, ResponseCutError
 from tentaculo.model.endpoint import Endpoint
+from tentaculo.net.connecting import is_shortage
+from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 
 
 @dataclass(slots=True)
@@ -34,7 +34,9 @@ class ProbeAttempt:
     latency_ms: int | None = None
     """From before connecting until the response was read; None where it was not."""
     body: bytes = b""
-    """The first bytes of the response body; empty where it has a content coding."""
+    """The first bytes of the response body, as they came."""
+    content_type: str = ""
+    content_encoding: str = ""
     problem: str | None = None
     """In words, why there is no complete response."""
     is_final: bool = False
@@ -48,7 +50,9 @@ class ProbeAttempt:
     is_cut: bool = False
     """Whether the body is longer than what was read."""
     certificate_ends: datetime | None = None
-    """Until when the endpoint's certificate is valid."""
+    """Until when all certificates of the endpoint's chain are valid."""
+    is_issuer_first: bool = False
+    """Whether an issuer's certificate ends before the endpoint's own."""
 
     @property
     def is_answered(self) -> bool:
@@ -74,19 +78,11 @@ class ProbeTarget:
     service: ServiceSettings
     secret: str
     """The service's token, empty where there is none."""
-    session: aiohttp.ClientSession
+    connector: Connector
     tls: ssl.SSLContext | None
-    """For connections outside the session; None where no service needs TLS."""
+    """None where no service needs TLS."""
     last_heartbeat: Callable[[str], tuple[float, bytes] | None] | None
     """Seconds since a service's last heartbeat and its body; None where this process receives none."""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of every HTTP request of a probe."""
-        headers = {"X-VX11-Token": self.secret} if self.secret else {}
-        if self.service.host:
-            headers["Host"] = self.service.host
-        return headers
 
 
 ProbeFunction = Callable[[ProbeTarget, ProbeAttempt], Awaitable[None]]
@@ -97,10 +93,17 @@ def milliseconds_since(start: float) -> int:
     return max(1, round((time.perf_counter() - start) * 1000))
 
 
-def end_of(certificate: Any) -> datetime | None:
-    """Until when a certificate holds, as `SSLSocket.getpeercert` describes one; None where there is none."""
-    ends = certificate.get("notAfter") if isinstance(certificate, dict) else None
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC) if ends else None
+def chain_expiry(tls: ssl.SSLObject) -> tuple[datetime | None, bool]:
+    """The earliest end of all certificates of a verified chain, and whether it is an issuer's.
+
+    Python 3.11 has the chain only in the object below its `SSLObject`.
+    """
+    chain = getattr(getattr(tls, "_sslobj", None), "get_verified_chain", None)
+    certificates = [certificate.get_info() for certificate in chain() or ()] if chain else [tls.getpeercert() or {}]
+    ends = [ssl.cert_time_to_seconds(str(one["notAfter"])) for one in certificates if "notAfter" in one]
+    if not ends:
+        return None, False
+    return datetime.fromtimestamp(min(ends), UTC), min(ends) < ends[0]
 
 
 log = structlog.get_logger(__name__)
@@ -114,63 +117,67 @@ _OS_WORDS = {
     errno.ENETUNREACH: "network unreachable",
     errno.EMFILE: "not asked: the gateway is out of file descriptors",
     errno.ENFILE: "not asked: the gateway's machine is out of file descriptors",
+    errno.ENOBUFS: "not asked: the gateway's machine is out of memory",
+    errno.ENOMEM: "not asked: the gateway's machine is out of memory",
 }
-_GATEWAY_FAULTS = (errno.EMFILE, errno.ENFILE)
+# Parts of OpenSSL's reasons. TLS 1.2 has no alert of its own for a client certificate that is missing.
+_TLS_WORDS = {
+    "CERTIFICATE_REQUIRED": "it requires a client certificate",
+    "ALERT_HANDSHAKE_FAILURE": "it refused the handshake; it may require a client certificate",
+    "ALERT_BAD_CERTIFICATE": "it refused the handshake; it may require a client certificate",
+    "UNRECOGNIZED_NAME": "it has no certificate for this name",
+    "PROTOCOL_VERSION": "there is no common version of TLS",
+    "UNSUPPORTED_PROTOCOL": "there is no common version of TLS",
+    "WRONG_VERSION_NUMBER": "this is no TLS port",
+    "RECORD_LAYER_FAILURE": "this is no TLS port",
+    "HTTP_REQUEST": "this is no TLS port",
+}
 
 
 def note_timeout(attempt: ProbeAttempt, seconds: float) -> None:
-    """Write into `attempt` how far it got within `seconds`."""
+    """Record in `attempt` how far it got within `seconds`."""
     attempt.is_final = not attempt.connected
     if not attempt.connected:
         attempt.problem = f"could not connect within {seconds:g} s"
     elif attempt.code is None:
-        attempt.problem = f"no answer within {seconds:g} s"
+        attempt.problem = f"no response within {seconds:g} s"
     else:
         attempt.problem = f"answered {attempt.code}, but did not finish within {seconds:g} s"
 
 
 def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) -> None:
-    """Write into `attempt` why it failed. An unexpected error is logged."""
-    os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    number = os_error.errno if isinstance(os_error, OSError) else None
-    attempt.is_final = attempt.is_final or isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
-    attempt.is_gateway_fault = number in _GATEWAY_FAULTS
-    words = _words(error, number)
+    """Record in `attempt` why it failed. An unexpected error is logged."""
+    attempt.is_final = not attempt.connected or isinstance(error, ssl.SSLError)
+    attempt.is_gateway_fault = is_shortage(error)
+    words = _words(error, is_connected=attempt.connected)
     if words is None:
         words = "the probe failed, see the log"
         log.warning("probe failed", service=upstream.service, exc_info=error)
     attempt.problem = words if attempt.code is None else f"answered {attempt.code}, but {words}"
 
 
-def _words(error: Exception, number: int | None) -> str | None:
+def _words(error: Exception, *, is_connected: bool) -> str | None:
     match error:
-        case aiohttp.ClientConnectorDNSError() | socket.gaierror():
+        case socket.gaierror(errno=number):
             return "name not found" + (": the name server did not answer" if number == socket.EAI_AGAIN else "")
-        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as cause) | (
-            ssl.SSLCertVerificationError() as cause
-        ):
-            return f"its certificate is not accepted: {cause.verify_message}"
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return "the secure connection failed"
-        case aiohttp.ServerDisconnectedError():
-            return "closed the connection before it answered"
-        case aiohttp.ClientPayloadError():
-            return "the answer ended too soon"
-        case aiohttp.ClientResponseError():
-            return _bad_answer_words(error)
-        case aiohttp.InvalidURL():
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            reason = error.reason or ""
+            why = next((words for part, words in _TLS_WORDS.items() if part in reason), "")
+            return "the secure connection failed" + (f": {why}" if why else "")
+        case ResponseCutError():
+            return str(error)
+        case HeadTooLargeError():
+            return "the head of its response is too large"
+        case Http1Error():
+            return f"its response is not valid HTTP: {error}"
+        case UnicodeError():
             return "its address is not valid"
-        case OSError() if number is not None:
+        case ConnectionError(errno=None):
+            return "connection reset" if is_connected else "the connection ended during the handshake"
+        case OSError(errno=int() as number):
             return _OS_WORDS.get(number) or os.strerror(number).lower()
         case OSError():
             return "could not connect"
     return None
-
-
-def _bad_answer_words(error: aiohttp.ClientResponseError) -> str:
-    # aiohttp keeps what its parser said two causes deep.
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, LineTooLong):
-        cause = cause.__cause__
-    is_too_large = cause is not None or error.message.startswith("Too many headers")
-    return "the head of its answer is too large" if is_too_large else "its answer is not valid HTTP"

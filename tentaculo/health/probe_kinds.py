@@ -8,62 +8,62 @@ import hashlib
 import os
 import ssl
 import time
-from typing import Any
+from contextlib import suppress
 
-import aiohttp
-from yarl import URL
+from tentaculo import __version__
+from tentaculo.health.probe_attempt import (
+    ProbeAttempt,
+    ProbeFunction,
+    ProbeTarget,
+    chain_expiry,
+    milliseconds_since,
+)
+from tentaculo.health.probe_client import ProbeConnection
+from tentaculo.net.http1 import Head
 
-from tentaculo.health.probe_attempt import ProbeAttempt, ProbeFunction, ProbeTarget, end_of, milliseconds_since
-
-MAX_BODY = 64 * 1024
-"""Bytes of a response body that are read."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_AFTER_HANDSHAKE = 0.1
+"""Seconds in which a server of TLS 1.3 may still refuse the client's certificate: its handshake ends after the client's."""
 
 
-class Response(aiohttp.ClientResponse):
-    """A response that keeps the certificate: its connection is often closed before its head has been read."""
-
-    certificate: Any = None
-
-    async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Read the head of the response."""
-        if connection.transport is not None:
-            self.certificate = connection.transport.get_extra_info("peercert")
-        return await super().start(connection)
+async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> ProbeConnection:
+    """Connect to the endpoint, and record until when its certificates are valid."""
+    upstream = target.upstream
+    context = (target.tls or ssl.create_default_context()) if tls else None
+    connection = await target.connector.connect(
+        upstream.host, upstream.port, context, target.service.name_for_tls or upstream.host
+    )
+    attempt.connected = True
+    if connection.transport is not None and (tls_object := connection.transport.get_extra_info("ssl_object")):
+        attempt.certificate_ends, attempt.is_issuer_first = chain_expiry(tls_object)
+    return connection
 
 
 async def _http(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Send one request. It follows no redirect and reads at most `MAX_BODY` bytes of the body."""
-    probe = target.service.probe
-    attempt.statuses = probe.status
+    method = target.service.probe.method
+    attempt.statuses = target.service.probe.status
+    headers = {"Accept-Encoding": "identity", "Connection": "close"}
+    if method == "POST":
+        headers["Content-Length"] = "0"
     start = time.perf_counter()
-    async with target.session.request(
-        probe.method,
-        URL(f"{target.upstream}{attempt.path}"),
-        headers=target.headers,
-        allow_redirects=False,
-        trace_request_ctx=attempt,
-    ) as response:
-        attempt.code = response.status
-        attempt.certificate_ends = end_of(getattr(response, "certificate", None))
-        body = await _first_bytes(response.content)
+    connection = await _connect(target, attempt, tls=target.upstream.tls)
+    try:
+        connection.send(method, _request_head(target, method, attempt.path, headers))
+        head = await connection.head()
+        attempt.code = head.status
+        attempt.body, attempt.is_cut = await connection.body()
         attempt.latency_ms = milliseconds_since(start)
-        if response.headers.get("Content-Encoding", "identity").lower() == "identity":
-            attempt.body, attempt.is_cut = body, len(body) >= MAX_BODY
-
-
-async def _first_bytes(content: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    while len(body) < MAX_BODY and (chunk := await content.read(MAX_BODY - len(body))):
-        body += chunk
-    return bytes(body)
+        attempt.content_encoding = ", ".join(_values(head, b"content-encoding"))
+        attempt.content_type = ", ".join(_values(head, b"content-type"))
+    finally:
+        connection.close()
 
 
 async def _websocket(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Send the opening handshake (RFC 6455 section 4), check Sec-WebSocket-Accept of the 101, and close."""
     key = base64.b64encode(os.urandom(16))
     headers = {
-        **target.headers,
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
@@ -71,57 +71,47 @@ async def _websocket(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     }
     attempt.statuses = ()
     start = time.perf_counter()
-    async with target.session.get(
-        URL(f"{target.upstream}{attempt.path}"),
-        headers=headers,
-        allow_redirects=False,
-        read_until_eof=False,
-        trace_request_ctx=attempt,
-    ) as response:
-        attempt.code = response.status
-        attempt.certificate_ends = end_of(getattr(response, "certificate", None))
+    connection = await _connect(target, attempt, tls=target.upstream.tls)
+    try:
+        connection.send("GET", _request_head(target, "GET", attempt.path, headers))
+        head = await connection.head()
+        attempt.code = head.status
         attempt.latency_ms = milliseconds_since(start)
-        if response.status == 101:
+        if head.status == 101:
             # A server that sends 101 to every request does not compute the accept value.
             accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
-            if response.headers.get("Sec-WebSocket-Accept", "").strip() == accept:
+            if _values(head, b"sec-websocket-accept") == [accept]:
                 attempt.success = "opened a WebSocket"
             else:
                 attempt.problem = "answered 101, but not as a WebSocket"
-        response.close()
+    finally:
+        connection.close()
 
 
 async def _tls(target: ProbeTarget, attempt: ProbeAttempt) -> None:
-    """Connect, complete the TLS handshake, record until when the certificate is valid, and close."""
+    """Connect, complete the TLS handshake, record until when the certificates are valid, and close."""
     attempt.is_final = True
-    host = target.upstream.host
     start = time.perf_counter()
-    transport, _ = await asyncio.get_running_loop().create_connection(
-        asyncio.Protocol,
-        host,
-        target.upstream.port,
-        ssl=target.tls or ssl.create_default_context(),
-        server_hostname=host,
-    )
+    connection = await _connect(target, attempt, tls=True)
     attempt.latency_ms = milliseconds_since(start)
-    attempt.connected = True
-    attempt.success = "shook hands"
-    attempt.certificate_ends = end_of(transport.get_extra_info("peercert"))
-    # `close` would wait for the endpoint's close_notify.
-    transport.abort()
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_AFTER_HANDSHAKE):
+                await connection.lost()
+    finally:
+        connection.close()
+    attempt.success = "completed the TLS handshake"
 
 
 async def _tcp(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     """Connect and close at once. No byte is sent or read."""
     attempt.is_final = True
     start = time.perf_counter()
-    transport, _ = await asyncio.get_running_loop().create_connection(
-        asyncio.Protocol, target.upstream.host, target.upstream.port
-    )
+    connection = await _connect(target, attempt, tls=False)
     attempt.latency_ms = milliseconds_since(start)
-    attempt.connected = True
     attempt.success = "connected"
-    transport.close()
+    if connection.transport is not None:
+        connection.transport.close()
 
 
 async def _heartbeat(target: ProbeTarget, attempt: ProbeAttempt) -> None:
@@ -140,6 +130,28 @@ async def _heartbeat(target: ProbeTarget, attempt: ProbeAttempt) -> None:
         attempt.success = f"its last heartbeat came {seconds:.0f} s ago"
     else:
         attempt.problem = f"no heartbeat for {seconds:.0f} s"
+
+
+def _request_head(target: ProbeTarget, method: str, path: str, headers: dict[str, str]) -> bytes:
+    """The head of a request: what HTTP needs, then the service's token, then the configured headers."""
+    upstream = target.upstream
+    is_default = upstream.port == (443 if upstream.tls else 80)
+    fields = {
+        "Host": target.service.host or (upstream.authority.rpartition(":")[0] if is_default else upstream.authority),
+        "User-Agent": f"tentaculo-link/{__version__}",
+        "Accept": "*/*",
+        **headers,
+        **({"X-VX11-Token": target.secret} if target.secret else {}),
+    }
+    configured = target.service.probe_headers
+    names = {name.lower() for name in configured}
+    fields = {name: value for name, value in fields.items() if name.lower() not in names} | configured
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def _values(head: Head, name: bytes) -> list[str]:
+    return [line.partition(b":")[2].strip().decode("latin-1") for line, field in head.fields if field.lower() == name]
 
 
 KINDS: dict[str, ProbeFunction] = {

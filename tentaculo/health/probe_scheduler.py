@@ -110,7 +110,7 @@ class ProbeScheduler:
         self._cadences: dict[Endpoint, ProbeSettings] = {
             upstream: service.probe
             for service in config.services.values()
-            if service.enabled
+            if service.enabled and service.probe.kind != "none"
             for upstream in service.upstreams
         }
         self._prober = prober

@@ -76,6 +76,11 @@ class ConsecutiveThreshold:
         """Why the endpoint is degraded."""
         return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
 
+    def restore(self, health: Health, kind: DegradedKind | None) -> None:
+        """Continue with the health from before a restart. Does nothing once there was a probe."""
+        if self._last is None:
+            self._confirmed, self._confirmed_kind = health, kind
+
     @property
     def last(self) -> ProbeResult | None:
         """The latest probe, None before the first."""
@@ -144,6 +149,10 @@ class Finding(NamedTuple):
     """Why it is degraded."""
 
 
+UNPROBED = Finding(Health.UP, "not probed; its requests decide")
+"""Of an endpoint whose `probe.kind` is none, while its requests do not fail."""
+
+
 def combine(
     probed: Finding, traffic: TrafficView, breaker: BreakerView, rules: BreakerSettings, before: Finding
 ) -> Finding:
@@ -153,6 +162,10 @@ def combine(
     enough to keep that result, so that the health does not flap with the traffic.
     """
     recent = traffic.recent
+    if probed is UNPROBED:
+        is_refused = breaker.state is BreakerState.OPEN and breaker.retry_after > 0
+        why = _failing(recent, breaker, rules)
+        return Finding(Health.DOWN if is_refused else Health.DEGRADED, why, True) if why else UNPROBED
     if probed.health.is_healthy:
         if why := _failing(recent, breaker, rules):
             if probed.kind is DegradedKind.FAILING:

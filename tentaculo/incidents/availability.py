@@ -33,6 +33,8 @@ def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability,
     A service whose breaker is open fails, even where its probes pass. While the breaker is half-open, or its next
     request may close it, the availability is undecided.
     """
+    if view.is_restored:
+        return Availability.UNDECIDED, view.health
     match view.health:
         case Health.OFF:
             return Availability.OFF, view.health

@@ -137,6 +137,8 @@ class ServiceView:
     """The reason of the maintenance; None where there is none."""
     kind: DegradedKind | None = None
     """Why it is degraded; None where it is not, and for any other reason."""
+    is_restored: bool = False
+    """Whether this is the state from before a restart, which no probe has confirmed since."""
 
     @property
     def probes(self) -> Counts:
@@ -174,3 +176,27 @@ class Transition:
     """The service whose failure explains this one's; None where there is no other root, or the service is healthy."""
     kind: DegradedKind | None = None
     """Why it is degraded; None where it is not, and for any other reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A change of the state of a service or of one of its endpoints, as it is stored."""
+
+    service: str
+    endpoint: str
+    """`host:port`, empty for the service itself."""
+    before: Health
+    after: Health
+    reason: str
+    at: datetime
+    kind: DegradedKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastHeartbeat:
+    """The last heartbeat of a service, as it is stored."""
+
+    service: str
+    at: datetime
+    body: bytes | None
+    """None where none was received yet: then `at` is since when the first one is awaited."""

@@ -76,7 +76,7 @@ REQUEST_FIELDS = (
     Field(
         "Authorization",
         Kind.REPLACED,
-        "unchanged, unless it authenticated the client; never with TRACE. With `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+        "unchanged, unless it authenticated the client; never with TRACE; a repeated one is refused (400). With `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
     ),
     Field("X-Forwarded-For", Kind.FORWARDING, "the peer's address; appended to the value of a trusted peer"),
     Field(
@@ -109,7 +109,7 @@ REQUEST_FIELDS = (
     Field(
         "Via",
         Kind.READ,
-        "one more entry is added: the client's version and the gateway's name; a request that already has this name is a loop (508)",
+        "one more entry is added: the client's version and the gateway's name; a request that already has this name is a loop (508). With `via = false` of the route the gateway adds none",
     ),
     Field("Max-Forwards", Kind.READ, "reduced by one for TRACE and OPTIONS; at 0 the gateway responds itself"),
     Field("Accept", Kind.READ, "also read here, for the format of the gateway's own errors"),
@@ -129,14 +129,22 @@ RESPONSE_FIELDS = (
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
     Field("TE", Kind.DROPPED, ""),
-    Field("Trailer", Kind.DROPPED, "trailers are read, bounded and dropped"),
+    Field(
+        "Trailer",
+        Kind.REMADE,
+        "unchanged for a client that sent `TE: trailers`, and the trailers of a chunked body with it, except those that frame, route or control a message; else none, and the trailers are dropped",
+    ),
     Field("Upgrade", Kind.REMADE, "with a 101 that the client requested, and with 426, which requires it"),
     Field(
         "Transfer-Encoding",
         Kind.REMADE,
-        "`chunked` where the length is not known; for an HTTP/1.0 client the end of the connection ends the body",
+        "`chunked` where the length is not known; any other coding of the service but `identity` is 502; for an HTTP/1.0 client the end of the connection ends the body",
     ),
-    Field("Content-Length", Kind.REPLACED, "the same number; none with 204 and 1xx; an impossible one is 502"),
+    Field(
+        "Content-Length",
+        Kind.REPLACED,
+        "the same number; none with 204 and 1xx, nor beside a `Transfer-Encoding`; an impossible one is 502",
+    ),
     Field("X-Request-ID", Kind.REPLACED, "the id of the request"),
     Field("X-Correlation-Id", Kind.REPLACED, "the same value as `X-Request-ID`"),
     Field(
@@ -145,6 +153,7 @@ RESPONSE_FIELDS = (
         "also read here: with `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
     ),
     Field("Content-Type", Kind.READ, "also read here: `text/event-stream` has no idle limit"),
+    Field("Date", Kind.READ, "added where the service sends none"),
     Field("Location", Kind.ADDRESS, "a reference"),
     Field(
         "Set-Cookie",

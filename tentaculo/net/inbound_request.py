@@ -262,6 +262,9 @@ class InboundRequest:
             raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
         if self.method == "CONNECT":
             raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")
+        if fields.repeats_authorization:
+            # One of them may hold the gateway's token, and servers differ in which one they take.
+            raise Problem(Failure.BAD_REQUEST, "The Authorization header is repeated.")
         framing = fields.framing
         if framing is None or framing[0] != self.minor:
             framing = fields.framing = (self.minor, *request_length(fields, self.minor))

@@ -38,6 +38,7 @@ class RequestHeaders:
         "named",
         "origin",
         "provenance",
+        "repeats_authorization",
         "size",
         "te_trailers",
         "token",
@@ -69,6 +70,7 @@ class RequestHeaders:
         self.provenance: dict[bytes, bytes] | None = None
         self.has_addresses = False
         """Whether a field carries addresses, which are mapped for the service."""
+        self.repeats_authorization = False
         self.te_trailers = False
         self.wants_upgrade = False
         self.token_check: object | None = None
@@ -105,6 +107,7 @@ class RequestHeaders:
             case b"x-vx11-token":
                 self.token = joined_lists(self.token, value)
             case b"authorization":
+                self.repeats_authorization = self.authorization is not None
                 self.authorization = joined_lists(self.authorization, value)
                 self.binds_connection = binds_connection(self.authorization)
             case b"content-length":

@@ -21,7 +21,7 @@ from typing import Protocol
 READ_SIZE = 16 * 1024
 """Bytes of one read."""
 LOOK = 16
-"""Reads before the scheduler watches whether the loop has turned. Watching costs a little."""
+"""Reads before the scheduler watches whether the loop has turned. Watching costs one more turn."""
 MOST = 32
 """Reads handled in one turn. More at once are no faster: their data leaves the processor's cache."""
 STEPS = 64
@@ -36,14 +36,15 @@ class _Waiting(Protocol):
 class TurnScheduler:
     """The queue of one event loop."""
 
-    __slots__ = ("_is_watching", "_last", "_waiting", "buffer", "reads")
+    __slots__ = ("_last", "_waiting", "buffer", "free", "reads")
 
     def __init__(self) -> None:
-        self._is_watching = False
         self._last: object | None = None
         self._waiting: deque[_Waiting] = deque()
         self.reads = 0
-        """Reads of this turn; until it is watched, of the last turns together."""
+        """Reads of this turn; until turns are watched, of the last turns together."""
+        self.free = LOOK
+        """Reads that need not ask `admits`; 0 while turns are watched."""
         self.buffer = memoryview(bytearray(READ_SIZE))
         """Where every read goes first. What was read is copied at once."""
 
@@ -51,8 +52,8 @@ class TurnScheduler:
         return f"<TurnScheduler: {self.reads} reads, {len(self._waiting)} waiting>"
 
     def admits(self, reader: object) -> bool:
-        """Whether `reader` may handle what it has read in this turn. Ask only where `reads` is over `LOOK`."""
-        if not self._is_watching:
+        """Whether `reader` may handle what it has read in this turn. Ask only where `reads` is over `free`."""
+        if self.free:
             self._watch()
         if self._waiting or self.reads > MOST or self._last is reader:
             return False
@@ -66,7 +67,7 @@ class TurnScheduler:
     def wait(self, waiting: _Waiting) -> None:
         """Call `waiting.take_turn` in a later turn, after those that wait already."""
         self._waiting.append(waiting)
-        if not self._is_watching:
+        if self.free:
             self._watch()
 
     async def turn(self) -> None:
@@ -76,27 +77,25 @@ class TurnScheduler:
         await pause.over
 
     def _watch(self) -> None:
-        self._is_watching = True
+        self.free = 0
         asyncio.get_running_loop().call_soon(self._turned)
 
     def _turned(self) -> None:
-        # A connection that sends on while its data is handled must not overtake those that wait.
-        self.reads = LOOK
+        self.reads = 0
         self._last = None
         waiting = self._waiting
         try:
-            for _ in range(min(MOST, len(waiting))):
-                waiting.popleft().take_turn()
-                self.reads += 1
-                if self.reads > MOST + LOOK:
+            # A connection that sends on while its data is handled goes to the end, and is not counted here.
+            for _ in range(len(waiting)):
+                if self.reads >= MOST:
                     break
+                self.reads += 1
+                waiting.popleft().take_turn()
         finally:
-            if waiting:
-                self.reads = LOOK
+            if self.reads:
                 self._watch()
             else:
-                self.reads = 0
-                self._is_watching = False
+                self.free = LOOK
 
 
 class _Pause:
@@ -143,7 +142,7 @@ class TurnReader(asyncio.BufferedProtocol):
         turns = self.turns
         data = bytes(turns.buffer[:nbytes])
         turns.reads += 1
-        if turns.reads <= LOOK or (not self.held and turns.admits(self)):
+        if turns.reads <= turns.free or (not self.held and turns.admits(self)):
             self.receive(data)
             return
         if self.held:

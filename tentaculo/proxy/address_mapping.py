@@ -84,15 +84,16 @@ def outer_prefix(known: Mapping[bytes, bytes]) -> str:
 class AddressMapping:
     """Maps the addresses in the fields of one request and its responses."""
 
-    __slots__ = ("_inside", "_plan", "_public", "_stated", "_upstream", "_view")
+    __slots__ = ("_inside", "_outside", "_plan", "_public", "_stated", "_upstream", "_view")
 
     def __init__(self, plan: CompiledRoute, view: ClientView, upstream: Endpoint | None) -> None:
         """`upstream` is the endpoint that responds; a request does not need it."""
         self._plan = plan
         self._view = view
         self._upstream = upstream
-        self._inside = plan.route.replacement
-        self._public = view.prefix + plan.route.prefix.rstrip("/")
+        self._outside = plan.route.prefix.rstrip("/") if not plan.route.exact else ""
+        self._inside = plan.route.replacement if not plan.route.exact else ""
+        self._public = view.prefix + self._outside
         self._stated = view.prefix + plan.public_prefix
         """What the service gets as X-Forwarded-Prefix: an application that honours it writes public paths itself."""
 
@@ -292,7 +293,7 @@ class AddressMapping:
         path, rest = _split_path(tail)
         path = path or "/"
         check_path(path)
-        for prefix in (self._public, self._plan.route.prefix.rstrip("/")):
+        for prefix in (self._public, self._outside):
             if _is_under(path, prefix):
                 return ((self._inside + path[len(prefix) :]) or "/") + rest
         return path + rest if _is_under(path, self._inside) else None

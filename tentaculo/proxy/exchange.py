@@ -203,7 +203,7 @@ class Exchange(ResponseRelay):
         self._connection = connection
         self.shared.under_way.add(connection)
         if self._upload is not None:
-            connection.begin(inbound.method, self._on_progress)
+            connection.begin(self.admitted.method, self._on_progress)
             connection.write(head)
             self._upload_task = self.shared.tasks.start(self._upload.run(connection, keeps=self._is_kept), "upload")
             return
@@ -211,7 +211,7 @@ class Exchange(ResponseRelay):
             self.record.received = len(body)
         if inbound.is_chunked:
             body = chunked(body, is_last=True)
-        connection.begin(inbound.method, self._on_progress)
+        connection.begin(self.admitted.method, self._on_progress)
         connection.write_whole(head + body, plan.first_byte)
 
     def _switch(self, connection: UpstreamConnection, lease: Lease) -> Wait:

@@ -20,10 +20,11 @@ from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.inbound_request import Request
 from tentaculo.proxy.driver import DrivenExchange
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tentaculo.proxy.request_head import PreparedRequest
+from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
@@ -46,7 +47,9 @@ class Proxy:
             service.name: LoadBalancer(
                 [
                     EndpointState(
-                        Pool(upstream, config.limits, turns=needs.turns), breakers.of(upstream), config.limits.in_flight
+                        Pool(upstream, config.limits, server_name=service.name_for_tls, turns=needs.turns),
+                        breakers.of(upstream),
+                        config.limits.in_flight,
                     )
                     for upstream in service.upstreams
                 ],
@@ -58,13 +61,22 @@ class Proxy:
         self._endpoints = {
             state.pool.upstream: state for balancer in self._balancers.values() for state in balancer.endpoints
         }
-        self._shared = ProxyState(config, needs, self._balancers)
+        self._shared = ProxyState(needs)
         self.traffic = self._shared.traffic
-        self.find = self._shared.plans.find
-        """`Router.find`, without a call in between: it is part of every request."""
+        self.routes = [
+            CompiledRoute(service, route, config.limits, self._balancers.get(service.name))
+            for service in config.services.values()
+            for route in service.routes
+        ]
+        """An entry of the route table for each route, in the configuration's order."""
+        self.health_routes = {
+            service.name: CompiledRoute.for_health(service, config.limits, self._balancers.get(service.name))
+            for service in config.services.values()
+        }
+        """The entry for `/<service>/health`, by the service's name."""
 
     def __repr__(self) -> str:
-        return f"<Proxy: {len(self._shared.plans)} routes, {self.traffic.in_flight} in flight>"
+        return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"
 
     def note_probe(self, upstream: Endpoint, *, is_well: bool) -> None:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
@@ -86,10 +98,6 @@ class Proxy:
         await self._shared.tasks.close()
         for state in self._endpoints.values():
             state.pool.close()
-
-    def takes_asterisk(self, inbound: InboundRequest) -> bool:
-        """Whether a route takes `OPTIONS *`."""
-        return self._shared.plans.takes_asterisk(inbound)
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""

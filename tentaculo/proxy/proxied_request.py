@@ -103,8 +103,9 @@ class ProxiedRequest:
             cached = inbound.fields.cached_head = CachedRequestHead(
                 key, block, shared.needs.cors.header_lines(inbound.origin)
             )
-        head = request_line(inbound, judged.target) + cached.block
-        self.admit(PreparedRequest(inbound, plan, head, cached.cors_lines))
+        method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
+        head = request_line(method, judged.target) + cached.block
+        self.admit(PreparedRequest(inbound, plan, head, cached.cors_lines, method))
         return None
 
     def admit(self, prepared: PreparedRequest) -> None:

@@ -60,6 +60,12 @@ class ResponseRelay(ProxiedRequest):
             return Wait.TUNNEL
         block, self._is_chunked = self._final_head(connection, upstream, head, fields)
         self.record.status = head.status
+        if self.admitted.method != self.inbound.method:
+            # The client asked with HEAD and the service was asked with GET. A body that is still to come is not awaited:
+            # the connection is closed then.
+            connection.take()
+            self.write(block)
+            return None
         if not reader.is_whole:
             self.write(block)
             if fields.is_event_stream:

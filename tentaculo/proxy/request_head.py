@@ -28,9 +28,9 @@ class CachedRequestHead(NamedTuple):
     """Whole lines that every response to this client's page carries."""
 
 
-def request_line(inbound: InboundRequest, path: str) -> bytes:
+def request_line(method: str, path: str) -> bytes:
     """The first line; `path` is the target that the upstream is to see."""
-    return f"{inbound.method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    return f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
 
 
 def outbound_block(
@@ -67,7 +67,8 @@ def _own_lines(
     arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
     forwarded = inbound.forwarded_by_trusted
     added = [forwarded_lines(*arguments) if forwarded is None else trusted_forwarded_lines(forwarded, *arguments)]
-    added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
+    if plan.via:
+        added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
     if inbound.is_chunked:
         added.append(b"Transfer-Encoding: chunked\r\n")
     elif inbound.length is not None:
@@ -129,12 +130,15 @@ class PreparedRequest:
     It is reused while the client repeats the same request.
     """
 
-    __slots__ = ("_head", "cors_lines", "inbound", "plan")
+    __slots__ = ("_head", "cors_lines", "inbound", "method", "plan")
 
-    def __init__(self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes) -> None:
+    def __init__(
+        self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
+    ) -> None:
         """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
-        answer to this client's page."""
+        answer to this client's page. `method` is the one in `head`."""
         self.inbound = inbound
+        self.method = method
         self.plan = plan
         self.cors_lines = cors_lines
         self._head = head

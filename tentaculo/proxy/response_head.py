@@ -10,8 +10,11 @@ from tentaculo.net.http1 import Framing, Head, field_name, frame_response
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.address_mapping import AddressMapping, ClientView, is_same_for_all
 from tentaculo.proxy.route import CompiledRoute
+from tentaculo.security.cors import EXPOSED
 
-_CORS = b"access-control-"
+_CORS_REPLACED = frozenset(
+    (b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-expose-headers")
+)
 
 
 class CachedResponseHead(NamedTuple):
@@ -109,6 +112,8 @@ class ResponseHeadBuilder:
         framing, length = frame_response(self._method, status, head.minor, fields.lengths, fields.codings)
         parts = [b"HTTP/1.1 %d %b\r\n" % (status, head.reason)]
         parts += self._pass_fields(fields)
+        if self._replace_cors:
+            parts.append(self._exposed_line(fields))
         keep_alive = wanted
         is_chunked = False
         if framing is Framing.LENGTH:
@@ -147,7 +152,7 @@ class ResponseHeadBuilder:
     def _own_lines(self, head: Head) -> bytes:
         """The lines that the gateway and the route add to every answer."""
         rules = self._plan.response_rules
-        via = b"Via: 1.%d %b\r\n" % (head.minor, self._via)
+        via = b"Via: 1.%d %b\r\n" % (head.minor, self._via) if self._plan.via else b""
         return rules.filter(via) + rules.block if rules else via
 
     def _pass_fields(self, fields: ResponseHeaders) -> list[bytes]:
@@ -158,7 +163,18 @@ class ResponseHeadBuilder:
         return lines
 
     def _is_replaced(self, name: bytes) -> bool:
-        return self._plan.response_rules.removes(name) or (self._replace_cors and name.startswith(_CORS))
+        return self._plan.response_rules.removes(name) or (self._replace_cors and name in _CORS_REPLACED)
+
+    def _exposed_line(self, fields: ResponseHeaders) -> bytes:
+        """What the page may read of the response: the headers that the service exposes, and the gateway's."""
+        values = [
+            line.partition(b":")[2].strip()
+            for line in fields.lines
+            if field_name(line) == b"access-control-expose-headers"
+        ]
+        exposed = b", ".join([*filter(None, values), EXPOSED.encode()])
+        line = b"Access-Control-Expose-Headers: %b\r\n" % exposed
+        return self._plan.response_rules.filter(line)
 
     def _mapped(self, fields: ResponseHeaders) -> list[bytes]:
         """The lines of `fields` with each address as the client must use it."""

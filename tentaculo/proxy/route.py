@@ -42,13 +42,17 @@ class CompiledRoute:
     __slots__ = (
         "alters_request",
         "alters_response",
+        "asks_with_get",
         "balancer",
+        "checks_origin",
+        "claimed_host",
         "connect",
         "default_host",
         "first_byte",
         "host",
         "idle",
         "is_native",
+        "is_redirect",
         "is_static",
         "limits",
         "max_body",
@@ -64,6 +68,7 @@ class CompiledRoute:
         "token_line",
         "upgrade_methods",
         "upgrades",
+        "via",
     )
 
     def __init__(
@@ -72,17 +77,21 @@ class CompiledRoute:
         """`balancer` is None for a service that is off."""
         self.service = service
         self.service_name: str | None = service.name
-        self.is_native = False
+        self.is_native = self.is_redirect = False
         self.route = route
         self.balancer = balancer
         self.limits = limits
         self.is_static = True
         """Whether the same path leads to the same target as long as the gateway runs."""
+        self.asks_with_get = False
+        """Whether HEAD goes to the service as GET, and the body of its response no further."""
         self.needs_token = route.auth == "token"
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
         self.idle = route.timeout or limits.idle
         self.max_body = limits.body if route.max_body is None else route.max_body
+        self.checks_origin = route.check_origin
+        self.claimed_host = route.host
         self.host = service.host.encode() if service.host is not None else None
         self.default_host = service.upstreams[0].authority.encode()
         """For a client of HTTP/1.0 that names no host."""
@@ -95,13 +104,15 @@ class CompiledRoute:
         self.alters_request = bool(self.request_rules)
         self.alters_response = bool(self.response_rules)
         outside = route.prefix.rstrip("/")
-        self.rewrites = route.replacement != outside
-        """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
+        self.rewrites = route.replacement != outside and not route.exact
+        """Whether a prefix is removed or replaced, so that the paths in headers are mapped. An exact path has no prefix."""
         listed = ("websocket",) if route.upgrades is None else route.upgrades
         self.upgrades = frozenset(name.encode() for name in listed)
         """Protocols that a request may switch to, in lower case."""
         self.upgrade_methods = ("GET",) if route.upgrades is None else None
         """Methods that may; None for any."""
+        self.via = route.via
+        """Whether the gateway adds Via."""
         self.public_prefix = outside if self.rewrites else ""
         """For X-Forwarded-Prefix."""
 
@@ -109,11 +120,21 @@ class CompiledRoute:
     def for_health(
         cls, service: ServiceSettings, limits: LimitSettings, balancer: LoadBalancer | None
     ) -> CompiledRoute:
-        """The plan for `/<service>/health`, which is passed to the service's own health path."""
-        route = RouteSettings(prefix=f"/{service.name}/health", to=service.health[0], timeout=service.probe.timeout)
+        """The route of `/<service>/health`, which leads to the service's own health path.
+
+        It is open where all routes of the service are.
+        """
+        is_open = bool(service.routes) and all(route.auth == "none" for route in service.routes)
+        route = RouteSettings(
+            prefix=f"/{service.name}/health",
+            to=service.health[0].partition("?")[0],
+            timeout=service.probe.timeout,
+            auth="none" if is_open else "token",
+        )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one
+        plan.asks_with_get = True  # many services know no other method there
         return plan
 
     def __repr__(self) -> str:
-        return f"<Plan {self.route.prefix} → {self.service.name}>"
+        return f"<CompiledRoute {self.route.prefix} → {self.service.name}>"

@@ -6,19 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.net.turns import TurnScheduler
-from tentaculo.proxy.router import Router
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.load_balancer import LoadBalancer
 
 
 class Responses(Protocol):
@@ -52,8 +49,6 @@ class ProxyDependencies:
     cors: CorsPolicy
     responses: Responses
     requests: RequestLog
-    health_path: Callable[[str], str]
-    """The path at which a service, by name, last answered a probe well, else the first it declares."""
     why_off: Callable[[str], str]
     """Why a service is off, in words."""
     why_open: Callable[[str], dict[str, object]]
@@ -65,13 +60,12 @@ class ProxyDependencies:
 
 
 class ProxyState:
-    """Routes, rules and counts, and what is under way."""
+    """What the proxy asks of the gateway, its counts, and the exchanges under way."""
 
     __slots__ = (
         "is_draining",
         "name",
         "needs",
-        "plans",
         "requests",
         "streams",
         "tasks",
@@ -80,11 +74,9 @@ class ProxyState:
         "under_way",
     )
 
-    def __init__(self, config: Config, needs: ProxyDependencies, balancers: Mapping[str, LoadBalancer]) -> None:
-        """`balancers` are those of the services that are on."""
+    def __init__(self, needs: ProxyDependencies) -> None:
         self.needs = needs
         self.name = needs.name.encode()
-        self.plans = Router(config, balancers, needs.health_path)
         self.tasks = TaskGroup("proxy")
         self.requests = needs.requests
         self.traffic = needs.requests.stats
@@ -96,7 +88,7 @@ class ProxyState:
         """Connections that carry any exchange but a tunnel."""
 
     def __repr__(self) -> str:
-        return f"<Shared: {self.plans!r}, {self.traffic.in_flight} in flight>"
+        return f"<ProxyState: {self.traffic.in_flight} in flight>"
 
     def stop(self) -> None:
         """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""

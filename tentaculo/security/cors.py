@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
 from tentaculo.config.schema import CorsSettings
@@ -11,6 +11,8 @@ from tentaculo.config.types import DEFAULT_PORTS
 
 _MAX_AGE = 600
 """Seconds for which a browser may cache the response to a preflight."""
+EXPOSED = "X-Request-ID"
+"""The gateway's own response header that a page of a listed origin may read."""
 _NO_HEADERS: Mapping[str, str] = {}
 # urlsplit accepts text that no browser sends: control characters, user information, a path.
 _ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f]+", re.IGNORECASE)
@@ -37,15 +39,23 @@ class CorsPolicy:
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
-            "Access-Control-Expose-Headers": "X-Request-ID",
+            "Access-Control-Expose-Headers": EXPOSED,
             "Vary": "Origin",
         }
 
     def header_lines(self, origin: str | None) -> bytes:
-        """`headers(origin)` as whole lines."""
+        """`headers(origin)` as whole lines, for the response of a service, without the list of exposed headers.
+
+        That list is the service's with `EXPOSED` added, so it depends on the response.
+        """
         if origin is None:
             return b""
-        return "".join([f"{name}: {value}\r\n" for name, value in self.headers(origin).items()]).encode("latin-1")
+        lines = [
+            f"{name}: {value}\r\n"
+            for name, value in self.headers(origin).items()
+            if name != "Access-Control-Expose-Headers"
+        ]
+        return "".join(lines).encode("latin-1")
 
     def preflight(self, origin: str | None, method: str | None, headers: str | None) -> Mapping[str, str] | None:
         """The headers of the 204 response to a preflight, or None when the request is not a preflight of a listed origin.
@@ -67,15 +77,16 @@ class CorsPolicy:
         return response_headers
 
 
-def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
+def is_allowed(origin: str | None, host: str, origins: Collection[str], is_own: Callable[[str], bool]) -> bool:
     """Whether a page from `origin` may call a gateway that was addressed as `host`.
 
     None means that the request has no `Origin` header: it does not come from a browser and is allowed. Otherwise the
-    origin must be one of `origins`, or have the host and port of `host`, the `Host` header. `null` is never allowed.
+    origin must be one of `origins`, or have the host and port of `host`, the `Host` header, where `is_own` says that
+    this name, in lower case, is the gateway's own.
     """
     if origin is None:
         return True
-    if origin.lower() in {allowed.lower().rstrip("/") for allowed in origins}:
+    if origin.lower() in {allowed.lower() for allowed in origins}:
         return True
     if _ORIGIN.fullmatch(origin) is None:
         return False
@@ -85,4 +96,5 @@ def is_allowed(origin: str | None, host: str, origins: Collection[str]) -> bool:
         same_port = (page.port or default) == (gateway.port or default)
     except (ValueError, KeyError):
         return False
-    return bool(page.hostname) and page.hostname == gateway.hostname and same_port
+    name = page.hostname
+    return bool(name) and name == gateway.hostname and same_port and is_own((name or "").removesuffix("."))

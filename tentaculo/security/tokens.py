@@ -61,11 +61,12 @@ class Tokens:
     def check(self, header: bytes | None, authorization: bytes | None) -> TokenCheck:
         """Judge a request by its `X-VX11-Token` and `Authorization` values (raw bytes, None where absent).
 
-        `X-VX11-Token` decides when both are there. An empty token is a missing one.
+        `X-VX11-Token` decides when both are there. An empty token is a missing one. A repeated header is one value with
+        commas, and so never an accepted token.
         """
         if not self._enabled:
             return TokenCheck.OPEN
-        if header is not None and header.strip():
+        if header is not None and header.strip(b" \t,"):
             return TokenCheck.BY_HEADER if self.accepts(header) else TokenCheck.WRONG
         if authorization is not None and authorization[:7].lower() == b"bearer ":
             token = authorization[7:].strip()

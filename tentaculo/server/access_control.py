@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.security.cors import CorsPolicy, is_allowed
+from tentaculo.security.host_names import is_local
 from tentaculo.security.tokens import TokenCheck, Tokens
 
 
 class AccessControl:
     """Decides on a request whose route is known, before a byte of its body is read."""
 
-    def __init__(self, tokens: Tokens, cors: CorsPolicy) -> None:
+    def __init__(self, tokens: Tokens, cors: CorsPolicy, hosts: Collection[str] = ()) -> None:
+        """`hosts` are the names of the gateway, `[server] hosts`."""
         self._tokens = tokens
         self._cors = cors
+        self._hosts = frozenset(hosts)
 
     def __repr__(self) -> str:
         return f"<AccessControl: {self._tokens!r}, {self._cors!r}>"
+
+    def _is_own(self, name: str) -> bool:
+        # A name with a dot that nobody configured may be an attacker's that leads to this address (DNS rebinding).
+        return is_local(name) or name in self._hosts
 
     def preflight(self, inbound: InboundRequest) -> Mapping[str, str] | None:
         """The headers of the response (204) to a listed origin's preflight, None for every other request."""
@@ -45,10 +52,16 @@ class AccessControl:
             raise Problem(Failure.FORBIDDEN)
         return check
 
-    def check_origin(self, inbound: InboundRequest) -> None:
+    def check_origin(self, inbound: InboundRequest, host: str | None) -> None:
         """Raise `Problem` (403) if a page of another origin, which is not listed, asks for a WebSocket.
 
-        A browser sends no token with a WebSocket, but it sends the user's cookies to whatever page opens it.
+        `host` is the name that the request's route claims. A browser sends no token with a WebSocket, but it sends the
+        user's cookies to whatever page opens it.
         """
-        if not is_allowed(inbound.origin, inbound.public_host, self._cors.origins):
-            raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins to let it connect.")
+        if not is_allowed(
+            inbound.origin, inbound.public_host, self._cors.origins, lambda name: name == host or self._is_own(name)
+        ):
+            raise Problem(
+                Failure.ORIGIN_DENIED,
+                "Add the page's origin to cors.origins, or the gateway's own name to server.hosts.",
+            )

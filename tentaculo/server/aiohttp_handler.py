@@ -26,6 +26,7 @@ PRIVATE_NAMES = (
     "_messages",
     "_next_keepalive_close_time",
     "_parser",
+    "_pause_transport_reading",
     "_payload_parser",
     "_process_keepalive",
     "_reading_paused",
@@ -82,6 +83,20 @@ class AiohttpHandler(web.RequestHandler):
     def is_busy(self) -> bool:
         """Whether a request is being served without aiohttp's task, which looks idle then."""
         return False
+
+    @property
+    def feeds_body(self) -> bool:
+        """Whether the bytes of the current body do not go through aiohttp's parser."""
+        return False
+
+    def pause_reading(self) -> None:
+        """Read no more until the body has room."""
+        if self.feeds_body:
+            # A paused parser would hold back the end of the body, and nothing would resume it.
+            self._reading_paused = True
+            self._pause_transport_reading()
+        else:
+            super().pause_reading()
 
     async def wait_writable(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""

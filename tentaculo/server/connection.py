@@ -261,7 +261,11 @@ class ClientSocket(TurnReader):
 
     def receive(self, data: bytes) -> None:
         """Bytes from the client, at their turn."""
-        self._connection.data_received(data)
+        connection = self._connection
+        connection.data_received(data)
+        if connection.steps:
+            self.turns.charge(connection.steps)
+            connection.steps = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""

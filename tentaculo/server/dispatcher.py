@@ -2,9 +2,9 @@
 
 1. Open its record: request id, client, start.
 2. Validate the head.
-3. Find its route; native routes come before proxied ones.
-4. Answer a listed origin's preflight.
-5. Check the token, if the route needs one, and the Origin of a WebSocket.
+3. Answer a listed origin's preflight, whatever its path.
+4. Find its route in the one table.
+5. Check the token, if the route needs one, and the Origin of a WebSocket that no token in a header authenticated.
 6. Call the native handler, or the proxy.
 
     bytes ─▶ connection ─▶ try_serve ──▶ proxy, in the same call
@@ -30,7 +30,8 @@ from tentaculo.server.buffered_request import BufferedRequest
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.native_routes import REQUEST_ID, STARTED, NativeRoutes, from_http
+from tentaculo.server.native_routes import REQUEST_ID, STARTED, from_http
+from tentaculo.server.route_table import Route, RouteTable
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 
 log = structlog.get_logger(__name__)
@@ -75,31 +76,8 @@ class JudgedRequest:
         return f"<JudgedRequest {self.inbound.method} {self.record.request_id}>"
 
 
-class Route(Protocol):
-    """An entry of the route table."""
-
-    @property
-    def needs_token(self) -> bool:
-        """Whether its requests need the gateway's token."""
-
-    @property
-    def service_name(self) -> str | None:
-        """The service for the record; None for a native route."""
-
-    @property
-    def is_native(self) -> bool:
-        """Whether a native handler serves it."""
-
-
 class ProxyHandler(Protocol):
     """What the dispatcher asks of the proxy."""
-
-    @property
-    def find(self) -> Callable[[InboundRequest], tuple[Route, str]]:
-        """Finds the route of a request and the target that its upstream is to see. Raises `Problem` (400, 404)."""
-
-    def takes_asterisk(self, inbound: InboundRequest) -> bool:
-        """Whether a route takes `OPTIONS *`."""
 
     def serve(
         self, request: BufferedRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -126,7 +104,7 @@ class Dispatcher:
     def __init__(
         self,
         native: Handler,
-        routes: NativeRoutes,
+        routes: RouteTable,
         proxy: ProxyHandler,
         *,
         access: AccessControl,
@@ -135,7 +113,7 @@ class Dispatcher:
         is_trusted: Callable[[str], bool],
         max_head: int,
     ) -> None:
-        """`native` is the native application's handler and `routes` its routes.
+        """`native` is the handler of the native application, and `routes` has all routes.
 
         `is_trusted` tells whether the forwarding fields of a peer, by address, are believed; `max_head` is the most
         bytes of a request's head.
@@ -218,26 +196,25 @@ class Dispatcher:
         inbound, access = judged.inbound, self._access
         inbound.read(self._max_head)  # 2
         path = inbound.target.path
-        if path == "*" and not self._proxy.takes_asterisk(inbound):
+        if path == "*" and not self._routes.takes_asterisk(inbound):
             # The request is about the server, not about a path, and no service is behind all paths.
             return self._send(judged, request, 200, {})
-        route: Route | None = self._routes.find(path)  # 3
-        if route is None:
-            route, judged.target = self._proxy.find(inbound)
+        if inbound.method == "OPTIONS" and (headers := access.preflight(inbound)) is not None:  # 3
+            return self._send(judged, request, 204, headers)
+        route: Route
+        route, judged.target, needs_token = self._routes.find(inbound)  # 4
         judged.route = route
         judged.record.service = route.service_name
-        if inbound.method == "OPTIONS":  # 4
-            headers = access.preflight(inbound)
-            if headers is not None:
-                return self._send(judged, request, 204, headers)
+        if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if not judged.is_foreign_preflight:  # 5
-            check = access.authenticate(inbound, needs_token=route.needs_token)
+            check = access.authenticate(inbound, needs_token=needs_token)
             judged.is_authenticated = check.is_authenticated
             judged.hides_authorization = check is TokenCheck.BY_BEARER
-        # A native handler reads Upgrade itself, and less strictly than `wants_upgrade` does.
-        if inbound.fields.upgrade is not None and (route.is_native or inbound.wants_upgrade):
-            access.check_origin(inbound)
+        if inbound.fields.upgrade is not None and route.checks_origin and not judged.is_authenticated:
+            access.check_origin(inbound, route.claimed_host)
+        if route.is_redirect:
+            return self._send(judged, request, 308, {"Location": judged.target})
         return None
 
     def _send(self, judged: JudgedRequest, request: Request, status: int, headers: Any) -> SentResponse:

@@ -46,14 +46,17 @@ class NativeRoute(NamedTuple):
     """An entry of the route table that a native handler serves."""
 
     needs_token: bool
+    checks_origin: bool = False
     service_name: None = None
+    claimed_host: None = None
     is_native: bool = True
+    is_redirect: bool = False
 
 
 class NativeRoutes:
     """The native routes of an application, by the raw path of a request.
 
-    They are found before any proxied route. A path below a route's changing part is native too: below `/a/{id}` that is
+    A path below a route's changing part is native too: below `/a/{id}` that is
     all of `/a/`.
     """
 
@@ -61,7 +64,7 @@ class NativeRoutes:
         """`open_paths` need no token; they are written as the application's routes are."""
         written = {resource.canonical for resource in app.router.resources()}
         changing = {path for path in written if "{" in path}
-        self._exact = {path: NativeRoute(path not in open_paths) for path in written - changing}
+        self._exact = {path: NativeRoute(path not in open_paths, path == "/ws") for path in written - changing}
         self._trees = tuple({path[: path.index("{")] for path in changing})
         self._patterns = [(_pattern(path), NativeRoute(path not in open_paths)) for path in changing]
 

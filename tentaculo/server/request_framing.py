@@ -20,6 +20,8 @@ from tentaculo.model.failure import Failure, Problem
 SLICE = 16 * 1024
 """Bytes of a piece in which nothing ends, so that what is not payload in a chunked body can be counted."""
 HEAD_END = b"\r\n\r\n"
+_EMPTY_LINES = tuple(b"\r\n" * count for count in (1024, 32, 1))
+# Compared by the block: one by one, each empty line would take as long as hundreds of other bytes.
 
 
 class MessageBoundaries:
@@ -41,10 +43,16 @@ class MessageBoundaries:
         """Whether part of a head or of a chunked body has arrived."""
         return bool(self._partial)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is not known where requests begin and end."""
+        return self._due > sys.maxsize // 2
+
     def skip_empty_lines(self, data: bytes, position: int) -> int:
         """Where the request before which `position` is begins (RFC 9112 section 2.2)."""
-        while data.startswith(b"\r\n", position):
-            position += 2
+        for block in _EMPTY_LINES:
+            while data.startswith(block, position):
+                position += len(block)
         return position
 
     def cut(self, data: bytes, position: int) -> int:

@@ -11,12 +11,16 @@ from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from tentaculo.model.failure import Problem
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.http1 import ChunkedReader, Http1Error
 from tentaculo.server.aiohttp_handler import AiohttpHandler, ParserError, parser_error
 from tentaculo.server.request_framing import HEAD_END, MessageBoundaries, RequestLine, is_unfinished, is_usual
 
 CHUNK_COST = 16
 """Bytes on the wire for each byte of a chunked body that are no excess: chunks of one byte cost 6."""
+LAST_CHUNK = b"0\r\n\r\n"
+MAX_EMPTY = 16 * 1024
+"""Bytes of empty lines before one request, else 400. RFC 9112 section 2.2 asks for one line to be ignored."""
 MAX_CHUNK_EXCESS = 16 * 1024
 """Bytes of chunk extensions and trailers beyond that, else 400 (RFC 9112 section 7.1.1 asks for a limit)."""
 
@@ -27,32 +31,53 @@ class RequestReceiver(AiohttpHandler):
     - Any method token and UTF-8 in the target are accepted, in whatever segments the line arrives.
     - A request that cannot be parsed loses no request before it.
     - A framing error within a body is raised in the reader of the body. aiohttp's C parser lets the reader wait.
+    - A chunked body is read by our own strict reader, in time that does not depend on the size of the chunks.
     - A chunked body that is mostly chunk lines and extensions is refused. aiohttp has no limit for them.
     - Bytes behind any upgrade are kept until a handler takes the connection. aiohttp keeps them for websocket only.
     """
 
-    __slots__ = ("_body", "_boundaries", "_chunk_excess", "_held", "_is_chunked", "_max_line", "_odd_line")
+    __slots__ = (
+        "_body",
+        "_boundaries",
+        "_chunk_excess",
+        "_chunks",
+        "_empty",
+        "_held",
+        "_is_chunked",
+        "_max_line",
+        "_odd_line",
+        "steps",
+    )
 
     def __init__(self, *arguments: Any, max_line_size: int, **named: Any) -> None:
         """The arguments are aiohttp's."""
         super().__init__(*arguments, max_line_size=max_line_size, **named)
         self._body: StreamReader | None = None
         self._chunk_excess = 0
+        self._chunks: ChunkedReader | None = None  # of the body that is arriving
+        self._empty = (0, 0)  # requests so far, and bytes of empty lines since
         self._held = b""
         self._is_chunked = False
         self._max_line = max_line_size
         self._odd_line: RequestLine | None = None
         self._boundaries = MessageBoundaries()
+        self.steps = 0
+        """Steps in chunked bodies since the caller set this to 0."""
 
     @property
     def has_begun(self) -> bool:
-        """Whether part of a head is there."""
-        return bool(self._held) or self._boundaries.has_begun
+        """Whether part of a request has arrived that is not whole."""
+        return bool(self._held) or self._boundaries.has_begun or self._chunks is not None
+
+    @property
+    def feeds_body(self) -> bool:
+        """Whether the bytes of the current body do not go through aiohttp's parser."""
+        return self._chunks is not None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone."""
         super().connection_lost(exc)
-        self._body = None  # which holds its connection
+        self._body = self._chunks = None  # the body refers to its connection
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client. Empty `data` lets the parser continue with the bytes that it held back."""
@@ -65,14 +90,28 @@ class RequestReceiver(AiohttpHandler):
             data, self._held = self._held + data, b""
         position = 0
         while position < len(data):
+            if self._chunks is not None:
+                position = self._receive_chunks(self._chunks, data, position)
+                continue
             if boundaries.is_at_start:
-                position = boundaries.skip_empty_lines(data, position)
+                start, position = position, boundaries.skip_empty_lines(data, position)
+                if position > start and self._is_mostly_empty(position - start):
+                    words = f"More than {MAX_EMPTY} bytes of empty lines stand before the request."
+                    self._refuse(Problem(Failure.BAD_REQUEST, words))
+                    break
                 if not self._can_begin(data, position):
                     self._held = data[position:]
                     break
             cut = boundaries.cut(data, position)
             self._receive(data[position:cut] if cut - position < len(data) else data)
             position = cut
+
+    def _is_mostly_empty(self, size: int) -> bool:
+        """Count `size` bytes of empty lines. Whether there are too many since the last request."""
+        requests, before = self._empty
+        size += before if requests == self.request_count else 0
+        self._empty = (self.request_count, size)
+        return size > MAX_EMPTY
 
     def _take_head(self, data: bytes) -> bool:
         """Parse a segment that is exactly one usual head without a body. Returns False, and does nothing, for any other."""
@@ -122,6 +161,34 @@ class RequestReceiver(AiohttpHandler):
             if self._is_chunked:
                 self._weigh(body, len(piece), body.total_bytes - before)
 
+    def _receive_chunks(self, chunks: ChunkedReader, data: bytes, position: int) -> int:
+        """Read a chunked body from `position` on. Returns the position behind what was read.
+
+        The payload goes to the body at once. aiohttp's parser is given one last chunk, when the body has ended.
+        """
+        body, before = self._body, data[position:]
+        assert body is not None
+        if self.close_requested:
+            return len(data)
+        try:
+            payload = chunks.feed(before)
+        except Http1Error:
+            self._chunks = None
+            self._break_body(body, "the body's framing is broken")
+            self._refuse(Problem(Failure.BAD_REQUEST, "The framing of the request's body is not valid."))
+            return len(data)
+        self.steps += chunks.steps
+        if payload:
+            body.feed_data(payload[0])
+        self._weigh(body, len(before) - len(chunks.rest), len(payload[0]) if payload else 0)
+        if chunks.done and not self.close_requested:
+            self._chunks = None
+            super().data_received(LAST_CHUNK)
+            self._boundaries.ended(LAST_CHUNK)
+            if self.is_upgraded:
+                self._boundaries.lost()
+        return len(data) - len(chunks.rest)
+
     def _refuse(self, problem: Problem) -> None:
         """Make the parser fail with a byte that begins no request, and replace its error by `problem`."""
         super().data_received(b"\0")
@@ -137,7 +204,9 @@ class RequestReceiver(AiohttpHandler):
             self.messages[position] = (message._replace(method=line.method, path=line.target), body)
         message, body = self.messages[-1]
         self._body, self._is_chunked, self._chunk_excess = body, False, 0
+        self._chunks = None
         boundaries = self._boundaries
+        is_followed = not boundaries.is_lost
         if isinstance(message, ParserError):
             # The frames of the traceback refer to the error and to this connection.
             message.exc.__traceback__ = None
@@ -150,6 +219,9 @@ class RequestReceiver(AiohttpHandler):
         elif message.chunked:
             self._is_chunked = True
             boundaries.began(None)
+            if is_followed and not body.total_bytes:
+                self._is_chunked, self._chunks = False, ChunkedReader()
+                body.begin_http_chunk_receiving()
             if message.upgrade:
                 self.messages[-1] = (message._replace(should_close=True), body)  # what follows is lost
         elif (length := message.headers.get("Content-Length")) is not None:

@@ -72,6 +72,11 @@ class StoreClient:
         return self._fault or (self._writer.problem if self._writer else None)
 
     @property
+    def services_problem(self) -> str | None:
+        """Why the rows of services cannot be written, though the database can; None while they can."""
+        return self._writer.services_problem if self._writer else None
+
+    @property
     def dropped(self) -> int:
         """How many events were refused, and how many states of services and rows of history were not stored."""
         return self._inbox.dropped

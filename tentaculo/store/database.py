@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -22,13 +23,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from tentaculo.config.database_url import sqlite_file, with_driver
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
-from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable, describe
+from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable, describe, is_data_error, table_fault
 from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
@@ -38,6 +39,10 @@ LOCK_WAIT = 2.0
 """Seconds to wait for another process's lock."""
 SERVER_WAIT = 5.0
 """Seconds a database server may take to connect and to finish a statement."""
+LOG_LIMIT = 4 * 1024 * 1024
+"""Bytes to which the write-ahead log is cut back once no reader needs more of it."""
+SERVICES_RETRY = 30.0
+"""Seconds after which a services' table that could not be written is tried again."""
 
 
 _CACHE = 512
@@ -68,6 +73,9 @@ class Database:
         self._file_id: tuple[int, int] | None = None
         self._connection: Connection | None = None
         self._services: RuntimeTable | None = None
+        self._services_due = 0.0
+        self.services_problem: str | None = None
+        """Why the rows of services cannot be written, though the database can; one sentence."""
 
     def __repr__(self) -> str:
         return f"<Database {self.url.get_backend_name()}: {'closed' if self._connection is None else 'open'}>"
@@ -78,6 +86,20 @@ class Database:
             self._open()
         else:
             self._check()
+
+    def cut_log(self) -> None:
+        """Cut a large write-ahead log back, unless a reader still needs it. For times without other work."""
+        if self._connection is None or self._file is None:
+            return
+        log = self._file.with_name(f"{self._file.name}-wal")
+        if not log.exists() or log.stat().st_size <= LOG_LIMIT:
+            return
+        connection: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(LOCK_WAIT * 1000)}")
 
     def close(self) -> None:
         """Close the connection, however broken it is."""
@@ -94,11 +116,26 @@ class Database:
         with self._write_transaction() as connection:
             return events.append_events(connection, rows)
 
-    def write_services(self, views: Sequence[ServiceView], now: datetime) -> Written:
-        """Bring the services' rows up to date in one transaction."""
-        with self._transaction() as connection:
-            assert self._services is not None
-            return self._services.write(connection, views, now)
+    def write_services(self, views: Sequence[ServiceView], now: datetime) -> bool:
+        """Bring the services' rows up to date in one transaction; False where their table does not allow it.
+
+        The table may be another product's. `services_problem` then says why, and the table is tried again after
+        `SERVICES_RETRY` seconds; everything else goes on.
+        """
+        if self._services is None and monotonic() >= self._services_due:
+            with self._transaction() as connection:
+                self._find_services(connection)
+        if self._services is None:
+            return False
+        try:
+            with self._transaction() as connection:
+                self._services.write(connection, views, now)
+        except SQLAlchemyError as error:
+            fault = None if is_data_error(error) else table_fault(error, tables.services.name)
+            if fault is None:
+                raise
+            self._refuse_services(fault)
+        return self._services is not None
 
     def add_history(self, rows: Sequence[HistoryRow]) -> None:
         """Store what was met, in one transaction."""
@@ -134,13 +171,23 @@ class Database:
         self._connection = connection
         self._file_id = _file_id(self._file)
         with connection.begin():
-            self._services = RuntimeTable.find(connection)
             names = set(inspect(connection).get_table_names())
-        if not names.issuperset(tables.metadata.tables):
-            raise StoreUnavailable(NOT_MIGRATED)
+            if not names.issuperset(tables.metadata.tables.keys() - {tables.services.name}):
+                raise StoreUnavailable(NOT_MIGRATED)
+            self._find_services(connection)
         if connection.dialect.name == "sqlite":
             _choose_journal(connection, names)
         _try_writing(connection)
+
+    def _find_services(self, connection: Connection) -> None:
+        try:
+            self._services, self.services_problem = RuntimeTable.find(connection), None
+        except StoreUnavailable as error:
+            self._refuse_services(error.detail or NOT_MIGRATED)
+
+    def _refuse_services(self, problem: str) -> None:
+        self._services, self.services_problem = None, problem
+        self._services_due = monotonic() + SERVICES_RETRY
 
     def _check(self) -> None:
         # SQLite goes on writing into a file that was deleted or replaced, and nobody would ever read it.
@@ -148,7 +195,7 @@ class Database:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
         with self._transaction() as connection:
-            for table in (tables.events, tables.history, tables.services):
+            for table in (tables.events, tables.history):
                 connection.execute(select(literal_column("1")).select_from(table).limit(1)).all()
 
 
@@ -224,7 +271,7 @@ def _choose_journal(connection: Connection, names: set[str]) -> None:
     """
     with connection.begin():
         noted = select(tables.schema_notes.c.table_name).where(tables.schema_notes.c.column_name.is_(None))
-        ours = {"alembic_version", *connection.scalars(noted)}
+        ours = {tables.VERSION_TABLE, *connection.scalars(noted)}
     with connection.begin():
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         if mode != "wal" and names <= ours:
@@ -236,6 +283,8 @@ def _choose_journal(connection: Connection, names: set[str]) -> None:
         if mode == "wal":
             # With the log a commit needs no sync of its own, and a power cut costs the last events, not the file.
             connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+            # The log grows while somebody reads. SQLite cuts it back to this when it starts over.
+            connection.exec_driver_sql(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
 
 
 def _file_id(file: Path | None) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from tentaculo.config.database_url import sqlite_file
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.text import printable
 
 NOT_MIGRATED = "The database lacks the gateway's tables: run `tentaculo db upgrade`."
 
@@ -72,6 +73,20 @@ def is_data_error(error: BaseException) -> bool:
     name = getattr(orig, "sqlite_errorname", "")
     state = _sqlstate(orig) or ""
     return name.startswith(("SQLITE_CONSTRAINT", "SQLITE_TOOBIG")) or state[:2] in ("22", "23")
+
+
+def table_fault(error: BaseException, table: str) -> str | None:
+    """Why `table` alone cannot be written, as a sentence; None where the error concerns the database or one row."""
+    orig = getattr(error, "orig", None)
+    name, state = getattr(orig, "sqlite_errorname", ""), _sqlstate(orig) or ""
+    # SQLITE_ERROR is what SQLite says of a statement that does not fit the table.
+    if name in ("SQLITE_ERROR", "SQLITE_MISMATCH"):
+        return f"The table {table} does not take the gateway's rows: {printable(str(orig), 120)}."
+    if state == "55P03":
+        return f"The table {table} is locked by another session."
+    if state[:2] in ("42", "55", "0A"):
+        return f"The table {table} does not take the gateway's rows: PostgreSQL refuses them ({state})."
+    return None
 
 
 def _describe_sqlite(error: BaseException, url: URL) -> str:

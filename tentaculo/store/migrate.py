@@ -13,12 +13,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import tentaculo
 from tentaculo.store.database import connect, database_file, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
+from tentaculo.store.tables import VERSION_TABLE, schema_notes
+
+_OLD_VERSION_TABLE = "alembic_version"
+"""Where earlier versions kept their revision."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -31,6 +35,7 @@ def upgrade(url: str, revision: str = "head") -> None:
         file = database_file(address)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(file)
         command.upgrade(_config(address), revision)
 
 
@@ -56,7 +61,8 @@ def current(url: str) -> str | None:
         if file is not None and not file.exists():
             return None
         with closing(connect(address)) as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            known = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+            return known.get_current_revision() or recorded_revision(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,33 @@ def revisions() -> tuple[Revision, ...]:
     """The whole history, oldest first."""
     steps = reversed(list(ScriptDirectory.from_config(_bare_config()).walk_revisions()))
     return tuple(Revision(step.revision, str(step.down_revision) if step.down_revision else None) for step in steps)
+
+
+def recorded_revision(connection: Connection) -> str | None:
+    """The revision of a database that has no version table of ours, from the notes of its revisions; None without notes.
+
+    A row of `alembic_version` does not say whose it is: other products have revisions of the same names.
+    """
+    names = inspect(connection).get_table_names()
+    if VERSION_TABLE in names or schema_notes.name not in names:
+        return None
+    noted = set(connection.scalars(select(schema_notes.c.revision)))
+    return next((step.name for step in reversed(revisions()) if step.name in noted), None)
+
+
+def take_over(context: MigrationContext, connection: Connection) -> None:
+    """Move the revision that an older version wrote into `alembic_version` to the version table of ours.
+
+    Another product's rows stay. The table is dropped where no row is left in it.
+    """
+    revision = recorded_revision(connection)
+    if revision is None:
+        return
+    context.stamp(ScriptDirectory.from_config(_bare_config()), revision)
+    if _OLD_VERSION_TABLE in inspect(connection).get_table_names():
+        connection.execute(text(f"DELETE FROM {_OLD_VERSION_TABLE} WHERE version_num = :own"), {"own": revision})  # noqa: S608
+        if connection.scalar(text(f"SELECT count(*) FROM {_OLD_VERSION_TABLE}")) == 0:  # noqa: S608
+            connection.execute(text(f"DROP TABLE {_OLD_VERSION_TABLE}"))
 
 
 def _config(address: URL) -> Config:
@@ -93,6 +126,12 @@ def _scripts() -> Path:
     package = Path(tentaculo.__file__).parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "alembic"
+
+
+def _make_private(file: Path) -> None:
+    """Make a missing file with access for its owner only. SQLite gives its other files the same mode."""
+    if not file.exists():
+        file.touch(0o600)
 
 
 @contextmanager

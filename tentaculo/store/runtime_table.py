@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnClause, Connection, DateTime, String, bindparam, column, func, inspect, select, table
+from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.types import TypeEngine
 
@@ -35,6 +36,27 @@ def word_of(view: ServiceView) -> str:
     if is_open and view.health not in (Health.OFF, Health.MAINTENANCE):
         return words_of(Health.DOWN).truth
     return words_of(view.health).truth
+
+
+def services_fault(connection: Connection) -> str | None:
+    """Why what has the table's name cannot hold the rows, in one sentence; None where it can, or where there is none."""
+    name, inspector = tables.services.name, inspect(connection)
+    if not inspector.has_table(name):
+        return None
+    if name not in inspector.get_table_names():
+        return f"{name} is not a table but a view."
+    if not {"id", KEY} <= {column["name"] for column in inspector.get_columns(name)}:
+        return f"The table {name} has no column id or {KEY}."
+    keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
+    keys += [unique["column_names"] for unique in inspector.get_unique_constraints(name)]
+    keys += [index["column_names"] for index in inspector.get_indexes(name) if _is_whole_and_unique(index)]
+    if [KEY] not in keys:
+        return f"The table {name} has no UNIQUE constraint on {KEY}."
+    return None
+
+
+def _is_whole_and_unique(index: ReflectedIndex) -> bool:
+    return bool(index["unique"]) and not any(key.endswith("_where") for key in index.get("dialect_options", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +87,14 @@ class RuntimeTable:
 
     @classmethod
     def find(cls, connection: Connection) -> RuntimeTable:
-        """Look the table's columns up. Raises `StoreUnavailable` where there is no such table."""
+        """Look the table's columns up. Raises `StoreUnavailable` where there is no table that can hold the rows."""
         try:
             found = inspect(connection).get_columns(tables.services.name)
         except NoSuchTableError:
             raise StoreUnavailable(NOT_MIGRATED) from None
-        types = {str(c["name"]): c["type"] for c in found}
-        if KEY not in types:
-            raise StoreUnavailable(f"The table {tables.services.name} has no column {KEY}.")
-        return cls(types)
+        if (fault := services_fault(connection)) is not None:
+            raise StoreUnavailable(fault)
+        return cls({str(c["name"]): c["type"] for c in found})
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+VERSION_TABLE = "tentaculo_schema_version"
+"""Alembic's table of the present revision. Its usual name, `alembic_version`, may be another product's."""
+
 services = Table(
     "copilot_runtime_services",
     metadata,
@@ -155,18 +158,21 @@ state_changes = Table(
     Column("endpoint", Text, nullable=False),
     Column("before", String(16), nullable=False),
     Column("after", String(16), nullable=False),
+    # Why it is degraded, where that has a name.
+    Column("kind", String(16)),
     Column("reason", Text, nullable=False),
     Column("changed_at", DateTime, nullable=False),
     Index("ix_tentaculo_state_changes_service", "service", "endpoint", "id"),
 )
 
-# The last heartbeat of each service. The row of the gateway itself says when it was last running.
+# The last heartbeat of each service, later by the time in which the gateway did not run since. Without a body the first
+# one has not been received yet, and was awaited since then. The row of the gateway itself says when it last ran.
 heartbeats = Table(
     "tentaculo_heartbeats",
     metadata,
     Column("service", Text, primary_key=True),
     Column("received_at", DateTime, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", LargeBinary),
 )
 
 schema_notes = Table(

@@ -31,12 +31,13 @@ class StoreThread(Thread):
     """Takes what waits in the inbox, commits it as a group, and answers those who wait.
 
     `problem` is None while the database serves, else why it does not; it changes only here, and only after work has
-    succeeded or failed. `now` gives the time of new rows.
+    succeeded or failed. `services_problem` is why the rows of services alone cannot be written. `now` gives the time of new rows.
     """
 
     def __init__(self, database: Database, inbox: WorkQueue, now: Callable[[], datetime]) -> None:
         super().__init__(name="tentaculo-writer", daemon=True)
         self.problem: str | None = None
+        self.services_problem: str | None = None
         self._database = database
         self._inbox = inbox
         self._now = now
@@ -50,6 +51,8 @@ class StoreThread(Thread):
         while (work := self._next()) is not None:
             try:
                 self._database.ready()
+                if not work and self._tending is None:
+                    self._database.cut_log()
                 self._serve(work)
                 self._tend(work)
             # The thread's outermost frame: whatever a driver raises must cost this work only, never the thread.
@@ -110,7 +113,7 @@ class StoreThread(Thread):
 
     def _write_views(self, views: Sequence[ServiceView]) -> None:
         try:
-            self._database.write_services(views, self._now())
+            is_written = self._database.write_services(views, self._now())
         except SQLAlchemyError as error:
             if not is_data_error(error):
                 raise
@@ -120,6 +123,16 @@ class StoreThread(Thread):
             else:
                 self._inbox.count_dropped(1)
                 log.warning("service row refused", service=views[0].name, error=type(error).__name__)
+        else:
+            self._inbox.count_dropped(0 if is_written else len(views))
+        self._note_services_problem()
+
+    def _note_services_problem(self) -> None:
+        before, self.services_problem = self.services_problem, self._database.services_problem
+        if self.services_problem is not None and self.services_problem != before:
+            log.warning("service rows not written", problem=self.services_problem)
+        elif before is not None and self.services_problem is None:
+            log.info("service rows written again")
 
     def _add_history(self, rows: list[HistoryRow]) -> None:
         """Store `rows`, and take out what is done: of what a loss leaves in it nothing has been counted yet."""

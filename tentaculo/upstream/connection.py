@@ -15,7 +15,7 @@ from typing import cast
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
-from tentaculo.net.turns import TurnReader, TurnScheduler
+from tentaculo.net.turns import STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
@@ -370,6 +370,8 @@ class UpstreamConnection(TurnReader):
         except Http1Error as error:
             self.fail(UpstreamError(Failure.BAD_RESPONSE, str(error)))
             return
+        if self.answer.steps > STEPS:
+            self.turns.charge(self.answer.steps)
         if pieces:
             self._buffer += pieces
             self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])

@@ -42,18 +42,21 @@ class Pool:
         limits: LimitSettings,
         *,
         tls: ssl.SSLContext | None = None,
+        server_name: str = "",
         look_up: LookUp = look_up,
         turns: TurnScheduler | None = None,
     ) -> None:
-        """`tls` is for an upstream with https, by default the trust store of the system.
+        """`tls` is for an endpoint with https, by default the trust store of the system.
 
-        `turns` is shared by all connections of the gateway, by default by those of this pool.
+        `server_name` is the name for TLS, by default the endpoint's host. `turns` is shared by all connections of the
+        gateway, by default by those of this pool.
         """
         self.upstream = upstream
         self._limits = limits
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
+        self._server_name = server_name or upstream.host
         self._look_up = look_up
         self._turns = turns or TurnScheduler()
         self._addresses: list[str] = []
@@ -129,7 +132,7 @@ class Pool:
                 address,
                 self.upstream.port,
                 ssl=self._tls,
-                server_hostname=self.upstream.host if self._tls is not None else None,
+                server_hostname=self._server_name if self._tls is not None else None,
             )
         except BaseException:
             connection.abort()

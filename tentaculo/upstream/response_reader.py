@@ -92,6 +92,7 @@ class ResponseReader:
         "head",
         "interim",
         "is_whole",
+        "steps",
     )
 
     def __init__(self, method: str, max_head: int, heads: ResponseHeadCache) -> None:
@@ -113,6 +114,8 @@ class ResponseReader:
         self.head: Head | None = None
         self.fields: ResponseHeaders | None = None
         self.is_whole = False
+        self.steps = 0
+        """Steps that the last `feed` took in a chunked body."""
         self.beyond = b""
         """Bytes behind the answer: all of them after a 101, else the first few, which nobody asked for."""
 
@@ -216,6 +219,7 @@ class ResponseReader:
         if self._chunked is None:
             return [data]
         payload = self._chunked.feed(data)
+        self.steps = self._chunked.steps
         if self._chunked.done:
             self.is_whole = True
             self._keep_beyond(self._chunked.rest)

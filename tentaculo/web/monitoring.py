@@ -22,23 +22,36 @@ from tentaculo.server.native_routes import json_response
 from tentaculo.server.request_body import expect_later, read_body
 
 
-def liveness_routes(*, phase: Callable[[], Phase], store_problem: Callable[[], str | None]) -> list[web.RouteDef]:
+def liveness_routes(
+    *,
+    phase: Callable[[], Phase],
+    store_problem: Callable[[], str | None],
+    services_problem: Callable[[], str | None],
+) -> list[web.RouteDef]:
     """The routes `/livez` and `/readyz`.
 
     `/livez` always responds 200. `/readyz` responds 200 when `phase` is `READY`, else 503. `store_problem` returns None
-    while the database can be written, else the reason why not; the reason is shown but does not change the status.
+    while the database can be written, else the reason why not; `services_problem` does so for the table of services.
+    The reasons are shown but do not change the status.
     """
 
     async def livez(request: web.Request) -> web.Response:
         return json_response({"status": "alive"}, 200)
 
     async def readyz(request: web.Request) -> web.Response:
-        now, problem = phase(), store_problem()
-        database = {"status": "ok"} if problem is None else {"status": "failed", "problem": problem}
-        checks = {"process": {"status": "ok" if now is Phase.READY else now.value}, "database": database}
+        now = phase()
+        checks = {
+            "process": {"status": "ok" if now is Phase.READY else now.value},
+            "database": _check(store_problem()),
+            "runtime_table": _check(services_problem()),
+        }
         return json_response({"status": now.value, "checks": checks}, 200 if now is Phase.READY else 503)
 
     return [web.get("/livez", livez), web.get("/readyz", readyz)]
+
+
+def _check(problem: str | None) -> dict[str, str]:
+    return {"status": "ok"} if problem is None else {"status": "failed", "problem": problem}
 
 
 MAX_BYTES = 4096

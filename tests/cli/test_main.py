@@ -288,7 +288,7 @@ async def test_serve_makes_a_token_once_migrates_and_stops_when_told(tmp_path: P
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with closing(sqlite3.connect(tmp_path / "data/tentaculo.db")) as connection:
         tables = {name for (name,) in connection.execute("select name from sqlite_master")}
-    assert {"copilot_runtime_services", "alembic_version"} <= tables
+    assert {"copilot_runtime_services", "tentaculo_schema_version"} <= tables
 
     async with serving(tmp_path, "serve") as gateway:
         assert "tl_" not in gateway.out

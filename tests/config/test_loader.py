@@ -278,3 +278,29 @@ def test_loading_takes_no_more_than_it_needs(tmp_path: Path) -> None:
     loaded = set(done.stdout.split())
     assert "msgspec" in loaded
     assert not loaded & {"pydantic", "re2", "aiohttp", "sqlalchemy", "asyncio"}
+
+
+def test_a_name_that_is_listed_and_claimed_is_named(load_text: LoadText) -> None:
+    text = 'server.hosts = ["a.test"]\n[services.web]\nurl = "http://h"\nroutes = [{ prefix = "/", host = "a.test" }]'
+    (warning,) = load_text(text).warnings
+    assert (
+        warning == "services.web.routes[0] claims a.test, which is in server.hosts: the gateway's own paths win there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("guarded", "opened", "is_warned"),
+    [
+        ('prefix = "/a", strip = true', 'prefix = "/b", strip = true', True),
+        ('prefix = "/a"', 'prefix = "/b", to = "/a"', True),
+        ('prefix = "/a"', 'prefix = "/b"', False),
+        ('prefix = "/a", strip = true', 'prefix = "/b", to = "/b"', False),
+    ],
+)
+def test_an_open_route_to_all_that_another_guards_is_named(
+    load_text: LoadText, guarded: str, opened: str, *, is_warned: bool
+) -> None:
+    routes = f'routes = [{{ {guarded} }}, {{ {opened}, auth = "none" }}]'
+    warnings = load_text(f'[services.web]\nurl = "http://h"\n{routes}').warnings
+    reach = "services.web.routes[1] is open and reaches every path that services.web.routes[0] guards"
+    assert (reach in warnings) is is_warned

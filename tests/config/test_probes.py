@@ -30,7 +30,7 @@ def test_what_is_expected_of_an_answer(load_text: LoadText) -> None:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("kind = 'icmp'", "kind: must be one of 'http', 'tcp', 'tls', 'websocket' or 'heartbeat'"),
+        ("kind = 'icmp'", "kind: must be one of 'http', 'tcp', 'tls', 'websocket', 'heartbeat' or 'none'"),
         ("method = 'DELETE'", "method: must be one of 'GET', 'HEAD', 'POST' or 'OPTIONS'"),
         ("status = [true]", 'status[0]: must be a status such as 204, or a range such as "200-299"'),
         ("status = [99]", 'status[0]: must be a status such as 204, or a range such as "200-299"'),

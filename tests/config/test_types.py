@@ -125,7 +125,9 @@ def test_origins_are_kept_as_browsers_send_them() -> None:
     assert accepts(types.Origin, "HTTP://LocalHost:8020") == "http://localhost:8020"
     assert accepts(types.Origin, "https://a.example:443") == "https://a.example"
     assert accepts(types.Origin, "http://[::1]:80") == "http://[::1]"
-    for wrong in ("*", "null", "localhost:80", "http://a/", "file://a", "http://a b"):
+    for app in ("null", "file://", "capacitor://localhost", "app://.", "vscode-webview://abc"):
+        assert accepts(types.Origin, app) == app
+    for wrong in ("*", "nul", "localhost:80", "http://a/", "file:///a", "http://a b", "https://", "app://a b", "://a"):
         refuses(types.Origin, wrong)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
-from tentaculo.proxy.router import RouteTable
+from tentaculo.server.route_table import ProxiedRoutes
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker" / "vx11.toml"
@@ -44,6 +44,8 @@ PATHS = [
     ("/madre/anything/else", "madre", "/madre/anything/else"),
     ("/madre/daughter/42/wait", "madre", "/madre/daughter/42/wait"),
     ("/madre/task", "madre", "/task"),
+    ("/madre/task/7", "madre", "/madre/task/7"),
+    ("/madre/task/7/cancel", "madre", "/madre/task/7/cancel"),
     ("/madre/tasks", "madre", "/tasks"),
     ("/madre/tasks/7", "madre", "/tasks/7"),
     ("/madre/taskforce", "madre", "/madre/taskforce"),
@@ -127,7 +129,7 @@ def config() -> Config:
 
 @pytest.mark.parametrize(("path", "service", "upstream_path"), PATHS, ids=[path for path, _, _ in PATHS])
 def test_a_path_reaches_its_service(config: Config, path: str, service: str | None, upstream_path: str | None) -> None:
-    match = RouteTable(config).match("localhost", path)
+    match = ProxiedRoutes(config).match("localhost", path)
     assert (None if match is None else (match.service, match.upstream_path(path))) == (
         None if service is None else (service, upstream_path)
     )
@@ -148,7 +150,7 @@ def test_a_path_reaches_its_service(config: Config, path: str, service: str | No
     ],
 )
 def test_long_calls_have_their_time(config: Config, path: str, seconds: float | None, at_least: float) -> None:
-    match = RouteTable(config).match("localhost", path)
+    match = ProxiedRoutes(config).match("localhost", path)
     assert match is not None
     assert match.route.timeout == seconds
     assert (seconds or config.limits.first_byte) > at_least

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from tentaculo.health.board import Board
 from tentaculo.model.endpoint import BreakerState, Counts, Endpoint, Outcome
-from tentaculo.model.health import Health, ProbeResult, Transition
+from tentaculo.model.health import Health, ProbeResult, StateChange, Transition
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tests.support.health import Clock, fleet
 
@@ -71,9 +75,9 @@ def test_only_a_flip_is_reported_and_moves_since(board: Board, clock: Clock) -> 
 
 def test_the_reason_follows_every_probe(board: Board, clock: Clock) -> None:
     board.accept_result(found(clock, MADRE, Health.DOWN))
-    slow = ProbeResult(MADRE, Health.DOWN, "no answer within 3 s at /health", clock.now())
+    slow = ProbeResult(MADRE, Health.DOWN, "no response within 3 s at /health", clock.now())
     assert board.accept_result(slow).transitions == ()
-    assert board.service("madre").reason == "no answer within 3 s at /health"
+    assert board.service("madre").reason == "no response within 3 s at /health"
 
 
 def test_the_last_good_health_path_is_kept(board: Board, clock: Clock) -> None:
@@ -236,3 +240,72 @@ def test_an_endpoint_is_probed_soon_for_a_minute_after_its_breaker_opened(clock:
     assert board.accept_result(found(clock, A, Health.UP)).probe_soon
     clock.seconds += 60
     assert not board.accept_result(found(clock, A, Health.UP)).probe_soon
+
+
+class TestRestored:
+    """The states from before a restart."""
+
+    @staticmethod
+    def change(service: str, endpoint: str, health: Health, clock: Clock, **more: Any) -> StateChange:
+        at = clock.now() - timedelta(hours=3)
+        return StateChange(service, endpoint, Health.UNKNOWN, health, "connection refused", at, **more)
+
+    def test_a_state_and_its_beginning_survive(self, board: Board, clock: Clock) -> None:
+        changes = [self.change("madre", where, Health.DOWN, clock) for where in ("", MADRE.authority)]
+        board.restore(changes, clock.now())
+        view = board.service("madre")
+        assert (view.health, view.since, view.is_restored) == (Health.DOWN, clock.now() - timedelta(hours=3), True)
+        assert view.reason == "connection refused (before the restart)"
+        assert board.accept_result(found(clock, MADRE, Health.DOWN)).transitions == ()
+        view = board.service("madre")
+        assert (view.since, view.is_restored) == (clock.now() - timedelta(hours=3), False)
+        assert view.reason == "connection refused"
+
+    def test_the_thresholds_go_on(self, clock: Clock) -> None:
+        board = Board(fleet(madre={"url": "http://127.0.0.1:8001"}), now=clock.now)
+        upstream = board.service("madre").upstreams[0].upstream
+        board.restore([self.change("madre", upstream.authority, Health.UP, clock)], clock.now())
+        assert board.accept_result(found(clock, upstream, Health.DOWN)).transitions == ()
+        assert (board.service("madre").health, board.service("madre").is_restored) == (Health.UP, True)
+        board.accept_result(found(clock, upstream, Health.DOWN))
+        changes = board.accept_result(found(clock, upstream, Health.DOWN)).transitions
+        assert changed(changes) == [("madre", Health.DOWN)]
+        assert not board.service("madre").is_restored
+
+    def test_a_state_that_is_another_now_is_a_transition(self, board: Board, clock: Clock) -> None:
+        board.restore([self.change("madre", MADRE.authority, Health.DOWN, clock)], clock.now())
+        transition = board.accept_result(found(clock, MADRE, Health.UP)).transitions[0]
+        assert (transition.before, transition.after) == (Health.DOWN, Health.UP)
+        assert board.service("madre").since == clock.now()
+
+    def test_an_endpoint_that_was_probed_already_keeps_its_state(self, board: Board, clock: Clock) -> None:
+        board.accept_result(found(clock, MADRE, Health.UP))
+        changes = [self.change("madre", where, Health.DOWN, clock) for where in ("", MADRE.authority)]
+        board.restore(changes, clock.now())
+        view = board.service("madre")
+        assert (view.health, view.since, view.is_restored) == (Health.UP, clock.now(), False)
+
+    def test_its_beginning_survives_where_it_was_probed_already(self, board: Board, clock: Clock) -> None:
+        board.accept_result(found(clock, MADRE, Health.DOWN))
+        changes = [self.change("madre", where, Health.DOWN, clock) for where in ("", MADRE.authority)]
+        board.restore(changes, clock.now())
+        assert board.service("madre").since == clock.now() - timedelta(hours=3)
+
+    def test_what_is_off_or_not_configured_or_has_no_state_of_a_probe_is_left_out(
+        self, board: Board, clock: Clock
+    ) -> None:
+        changes = [
+            self.change("shubniggurath", SHUB.authority, Health.UP, clock),
+            self.change("gone", "h:1", Health.UP, clock),
+            self.change("madre", MADRE.authority, Health.MAINTENANCE, clock),
+            self.change("switch", A.authority, Health.UP, clock),
+        ]
+        board.restore(changes, clock.now())
+        assert board.service("shubniggurath").health is Health.OFF
+        assert board.service("madre").health is Health.UNKNOWN
+        assert [one.health for one in board.service("switch").upstreams] == [Health.UP, Health.UNKNOWN, Health.UNKNOWN]
+
+    def test_a_moment_of_a_clock_that_was_ahead_is_no_later_than_now(self, board: Board, clock: Clock) -> None:
+        ahead = replace(self.change("madre", "", Health.DOWN, clock), at=clock.now() + timedelta(hours=1))
+        board.restore([ahead, self.change("madre", MADRE.authority, Health.DOWN, clock)], clock.now())
+        assert board.service("madre").since == clock.now()

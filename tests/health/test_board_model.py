@@ -29,18 +29,18 @@ class Model(RuleBasedStateMachine):
         breakers = CircuitBreakers(CONFIG, self.clock, self.clock.now)
         self.breakers = breakers
         self.board = Board(CONFIG, now=self.clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
-        self.told = {view.name: (view.health, view.root) for view in self.board.snapshot()}
+        self.told = {view.name: (view.health, view.root, view.kind) for view in self.board.snapshot()}
         self.since = {view.name: view.since for view in self.board.snapshot()}
 
     def hear(self, transitions: tuple[Transition, ...]) -> None:
         services = [transition.service for transition in transitions]
         assert len(services) == len({*services}), "one thing that happens changes each service once"
         for transition in transitions:
-            before, root = self.told[transition.service]
+            before, root, kind = self.told[transition.service]
             assert transition.before is before
-            assert (transition.after, transition.root) != (before, root), "no news is not told"
+            assert (transition.after, transition.root, transition.kind) != (before, root, kind), "no news is not told"
             assert transition.reason
-            self.told[transition.service] = transition.after, transition.root
+            self.told[transition.service] = transition.after, transition.root, transition.kind
             if transition.after is not before:
                 self.since[transition.service] = transition.at
 
@@ -70,7 +70,8 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def what_was_told_is_what_is_shown(self) -> None:
         for view in self.board.snapshot():
-            assert (view.health, view.root) == self.told[view.name]
+            assert (view.health, view.root, view.kind) == self.told[view.name]
+            assert view.kind is None or view.health is Health.DEGRADED
             assert view.since == self.since[view.name]
             assert (view.health is Health.MAINTENANCE) is (view.maintenance is not None)
 

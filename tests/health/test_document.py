@@ -14,6 +14,7 @@ from tentaculo.config.schema import Config, LimitSettings
 from tentaculo.config.section import Section, keys_of
 from tentaculo.config.services import BreakerSettings
 from tentaculo.health.evaluation import stated_health
+from tentaculo.health.probe_body import ProbeBody
 from tentaculo.health.probe_kinds import KINDS
 from tentaculo.model.health import Health
 from tests.support.gateway_process import ROOT
@@ -34,7 +35,7 @@ def test_every_state_is_there() -> None:
 
 def test_every_kind_of_probe_is_there() -> None:
     kinds = table("`probe.kind` says how a service is asked")
-    assert {row[0].partition(" ")[0].strip("`") for row in kinds} == {*KINDS}
+    assert {row[0].partition(" ")[0].strip("`") for row in kinds} == {*KINDS, "none"}
 
 
 def test_what_is_expected_of_an_answer_is_there_with_its_default() -> None:
@@ -49,7 +50,7 @@ def test_what_answers_say() -> None:
     *known, _ = table("### What answers say")
     for words, health in known:
         for word in re.findall(r"`(\w+)`", words):
-            assert stated_health(b'{"status": "%b"}' % word.encode())[0].value == health
+            assert stated_health(ProbeBody(f'{{"status": "{word}"}}'))[0].value == health
     assert len(known) == 3
 
 

@@ -11,6 +11,7 @@ from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.reader import read
 from tentaculo.health.evaluation import SNIPPET, complaints, evaluate, snippet, stated_health
 from tentaculo.health.probe_attempt import ProbeAttempt
+from tentaculo.health.probe_body import read_body
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import DegradedKind, Health, ProbeResult
 
@@ -57,13 +58,13 @@ def verdict(*attempts: ProbeAttempt) -> ProbeResult:
     ],
 )
 def test_what_a_body_states(body: bytes, health: Health) -> None:
-    assert stated_health(body)[0] is health
+    assert stated_health(read_body(body))[0] is health
 
 
 @given(st.binary())
 def test_no_body_breaks_anything(body: bytes) -> None:
-    assert stated_health(body)[0] in (Health.UP, Health.DEGRADED, Health.DOWN)
-    text = snippet(body)
+    assert stated_health(read_body(body))[0] in (Health.UP, Health.DEGRADED, Health.DOWN)
+    text = snippet(read_body(body).text)
     assert text is None or (0 < len(text) <= SNIPPET and text.isprintable())
 
 
@@ -82,11 +83,11 @@ def test_no_body_breaks_anything(body: bytes) -> None:
     ],
 )
 def test_snippet(body: bytes, expected: str | None) -> None:
-    assert snippet(body) == expected
+    assert snippet(read_body(body).text) == expected
 
 
 def test_a_snippet_never_holds_the_token() -> None:
-    assert snippet(b'{"X-VX11-Token":"s3cret"}', "s3cret") == '{"X-VX11-Token":"[token]"}'
+    assert snippet('{"X-VX11-Token":"s3cret"}', {"s3cret": "token"}) == '{"X-VX11-Token":"[token]"}'
 
 
 def test_a_plain_200() -> None:
@@ -149,7 +150,7 @@ NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)
 
 def missing(probe: dict[str, Any], **answer: Any) -> list[tuple[Health, str]]:
     attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, **answer)
-    return list(complaints(attempt, read(ProbeSettings, probe), NOW))
+    return list(complaints(attempt, read_body(attempt.body, is_cut=attempt.is_cut), read(ProbeSettings, probe), NOW))
 
 
 def test_nothing_is_missing_where_nothing_is_expected() -> None:
@@ -160,11 +161,11 @@ def test_nothing_is_missing_where_nothing_is_expected() -> None:
     ("left", "told"),
     [
         (timedelta(days=14), []),
-        (timedelta(days=13, hours=23), [(Health.DEGRADED, "its certificate holds for 13 days only")]),
-        (timedelta(days=1, hours=3), [(Health.DEGRADED, "its certificate holds for 1 day only")]),
-        (timedelta(minutes=3), [(Health.DEGRADED, "its certificate holds for less than a day only")]),
-        (timedelta(0), [(Health.DOWN, "its certificate has expired on 2025-12-16")]),
-        (timedelta(days=-400), [(Health.DOWN, "its certificate has expired on 2024-11-11")]),
+        (timedelta(days=13, hours=23), [(Health.DEGRADED, "its certificate is valid for 13 days only")]),
+        (timedelta(days=1, hours=3), [(Health.DEGRADED, "its certificate is valid for 1 day only")]),
+        (timedelta(minutes=3), [(Health.DEGRADED, "its certificate is valid for less than a day only")]),
+        (timedelta(0), [(Health.DOWN, "its certificate expired on 2025-12-16")]),
+        (timedelta(days=-400), [(Health.DOWN, "its certificate expired on 2024-11-11")]),
     ],
 )
 def test_certificates(left: timedelta, told: list[tuple[Health, str]]) -> None:
@@ -182,7 +183,7 @@ def test_everything_that_is_missing_is_told_and_the_gravest_counts() -> None:
         (Health.DEGRADED, "a is 1, not > 1"),
     ]
     attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=b'{"a": 1}')
-    result = evaluate(Endpoint("madre", "h", 1), [attempt], NOW, "", read(ProbeSettings, probe))
+    result = evaluate(Endpoint("madre", "h", 1), [attempt], NOW, {}, read(ProbeSettings, probe))
     assert result.health is Health.DOWN
     assert result.reason.endswith(", but without the text ready; a is 1, not > 1; slower than 0.001 s")
 
@@ -201,7 +202,7 @@ def test_slow_is_its_own_kind_where_nothing_else_is_wrong(
     body: bytes, probe: dict[str, Any], kind: DegradedKind | None
 ) -> None:
     attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=body)
-    assert evaluate(Endpoint("madre", "h", 1), [attempt], NOW, "", read(ProbeSettings, probe)).kind is kind
+    assert evaluate(Endpoint("madre", "h", 1), [attempt], NOW, {}, read(ProbeSettings, probe)).kind is kind
 
 
 @given(st.binary(), st.booleans())

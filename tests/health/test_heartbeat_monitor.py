@@ -57,3 +57,71 @@ async def test_a_silence_is_news_when_it_has_lasted_too_long() -> None:
     heartbeats.stop()
     assert [is_silent for _, is_silent in told] == [True, False, True]
     assert told[0][0] - start >= 0.2
+
+
+def test_a_silence_goes_on_after_a_restart() -> None:
+    clock = Clock()
+    heartbeats = HeartbeatMonitor(CONFIG, clock=clock, on_change=lambda _: None)
+    assert heartbeats.services == ("cron",)
+    assert heartbeats.restore("cron", 50.0, b'{"status": "ok"}')
+    assert heartbeats.last("cron") == (50.0, b'{"status": "ok"}')
+    clock.seconds += 7
+    assert heartbeats.last("cron") == (57.0, b'{"status": "ok"}')
+    heartbeats.beat("cron", b"")
+    assert not heartbeats.restore("cron", 50.0, b"{}"), "it has sent one since"
+    assert heartbeats.last("cron") == (0.0, b"")
+
+
+def test_a_first_heartbeat_that_never_came_is_awaited_no_longer_after_a_restart() -> None:
+    clock = Clock()
+    heartbeats = HeartbeatMonitor(CONFIG, clock=clock, on_change=lambda _: None)
+    assert heartbeats.restore("cron", 50.0, None)
+    assert heartbeats.last("cron") is None
+    clock.seconds += 10
+    assert heartbeats.last("cron") == (60.0, b"")
+
+
+async def test_what_is_left_of_a_silence_is_waited_for_after_a_restart() -> None:
+    config = fleet(cron={"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 3600}})
+    clock, told = Clock(), asyncio.Event()
+    heartbeats = HeartbeatMonitor(config, clock=clock, on_change=lambda _: told.set())
+    heartbeats.restore("cron", 3600.0, b"")
+    heartbeats.start()
+    async with asyncio.timeout(20):
+        await told.wait()
+    told.clear()
+    # The database answered late: the timers run already.
+    heartbeats.stop()
+    late = HeartbeatMonitor(config, clock=clock, on_change=lambda _: told.set())
+    late.start()
+    late.restore("cron", 3600.0, b"")
+    assert told.is_set()
+    late.stop()
+
+
+def test_a_pause_of_the_gateway_is_no_silence() -> None:
+    clock = Clock()
+    config = fleet(
+        **{name: {"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 60}} for name in ("a", "b", "new")}
+    )
+    heartbeats = HeartbeatMonitor(config, clock=clock, on_change=lambda _: None)
+    heartbeats.beat("b", b"{}")
+    clock.seconds += 30
+    heartbeats.beat("a", b'{"a": 1}')
+    clock.seconds += 55
+    heartbeats.note_pause(25)
+    assert heartbeats.last("a") == (0.0, b'{"a": 1}'), "it had been silent for 30 s before the pause"
+    assert heartbeats.last("b") == (85.0, b"{}"), "it had been silent for 60 s before the pause"
+    assert heartbeats.last("new") == (85.0, b"")
+    clock.seconds += 59
+    assert heartbeats.last("a") == (59.0, b'{"a": 1}')
+
+
+def test_the_first_heartbeat_is_awaited_again_after_a_pause() -> None:
+    clock = Clock()
+    heartbeats = HeartbeatMonitor(CONFIG, clock=clock, on_change=lambda _: None)
+    clock.seconds += 600
+    heartbeats.note_pause(590)
+    assert heartbeats.last("cron") is None
+    clock.seconds += 60
+    assert heartbeats.last("cron") == (60.0, b"")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
+import codecs
+import gzip
+import socket
 import ssl
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,16 @@ from websockets.asyncio.server import serve as serve_websockets
 from tentaculo.health.probe_kinds import KINDS
 from tentaculo.health.prober import Prober
 from tentaculo.model.health import Health, ProbeResult
-from tests.support.health import Serve, answer, by_path, fleet, says
+from tests.support.addresses import DEAD, Names, dead_address
+from tests.support.health import Serve, answer, by_path, fleet, says, websocket_response
 from tests.support.waits import free_port
 
 
 async def ask(port: int, scheme: str = "http", **keys: Any) -> ProbeResult:
     probe = {"timeout": 2, **keys.pop("probe", {})}
     config = fleet(madre={"url": f"{scheme}://localhost:{port}", "probe": probe, **keys})
-    async with Prober(config) as prober:
-        return await prober.probe(config.services["madre"].upstreams[0])
+    prober = Prober(config)
+    return await prober.probe(config.services["madre"].upstreams[0])
 
 
 def test_every_kind_of_the_configuration_is_there() -> None:
@@ -120,6 +123,67 @@ class TestHttp:
         result = await ask(port, probe={"matches": "^(a+)+$", "timeout": 20})
         assert result.health is Health.DOWN, "another engine would be at it for ever"
 
+    @pytest.mark.parametrize(
+        "path", ["/dash/", "/health", "/", "/v1/sys/health?standbyok=true&perfstandbyok", "/?a=/b//c", "/%C3%A9/?"]
+    )
+    async def test_the_path_is_sent_as_it_is_written(self, serve: Serve, path: str) -> None:
+        result = await ask(await serve(by_path({path: answer()})), health=path)
+        assert (result.health, result.endpoint) == (Health.UP, path)
+
+    @pytest.mark.parametrize(
+        ("routes", "headers", "sent"),
+        [
+            ([], {}, None),
+            ([], {"Authorization": "Basic dTpw"}, "Basic dTpw"),
+            ([{"Authorization": "Basic dTpw"}], {}, "Basic dTpw"),
+            ([{"Authorization": "Basic dTpw"}, {"Authorization": "Basic dTpw", "X-A": "1"}], {}, "Basic dTpw"),
+            ([{"Authorization": "Basic dTpw"}, {}], {}, None),
+            ([{"Authorization": "Basic dTpw"}, {"Authorization": "Basic other"}], {}, None),
+            ([{"Authorization": "Basic dTpw"}], {"authorization": "Basic own"}, "Basic own"),
+        ],
+    )
+    async def test_headers(
+        self, serve: Serve, routes: list[dict[str, str]], headers: dict[str, str], sent: str | None
+    ) -> None:
+        heads: list[bytes] = []
+
+        async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer(heads[-1]))
+
+        table = [{"prefix": f"/{number}", "set_headers": one} for number, one in enumerate(routes)]
+        for kind in ("http", "websocket"):
+            result = await ask(await serve(note), routes=table, probe={"headers": headers, "kind": kind})
+            lines = [line for line in heads.pop().decode().split("\r\n") if line.lower().startswith("authorization:")]
+            assert [line.partition(": ")[2] for line in lines] == ([] if sent is None else [sent])
+            assert "dTpw" not in (result.snippet or "") or sent != "Basic dTpw"
+
+    @pytest.mark.parametrize(
+        ("head", "body", "health"),
+        [
+            (b"", codecs.BOM_UTF8 + b'{"status": "down", "ok": true}', Health.DOWN),
+            (b"", codecs.BOM_UTF8 + b'{"ok": true}', Health.UP),
+            (b"Content-Encoding: gzip\r\n", gzip.compress(b'{"status": "down", "ok": true}'), Health.DOWN),
+            (b"Content-Encoding: gzip\r\n", gzip.compress(b'{"ok": true}'), Health.UP),
+            (b"Content-Encoding: br\r\n", b"\x0b\x02\x80x\x03", Health.DOWN),
+            (b"", b'{"load": NaN, "name": "\\ud800", "ok": true}', Health.UP),
+            (b"", b'{"load": NaN, "ok": true, "status": "fail"}', Health.DOWN),
+            (b"Content-Type: application/json; charset=utf-16\r\n", '{"ok": true}'.encode("utf-16"), Health.UP),
+            (b"", b'{"status": "down", "ok": true, "pad": "' + b"x" * 70_000 + b'"}', Health.DOWN),
+            (b"", b'{"ok": true, "pad": "' + b"x" * 70_000 + b'"}', Health.UP),
+        ],
+    )
+    async def test_a_body_in_any_form(self, serve: Serve, head: bytes, body: bytes, health: Health) -> None:
+        result = await ask(await serve(says(answer(body, headers=head))), probe={"require": ["ok"]})
+        assert result.health is health, result.reason
+
+    async def test_a_body_that_cannot_be_read_is_mentioned(self, serve: Serve) -> None:
+        port = await serve(says(answer(b"\x0b\x02", headers=b"Content-Encoding: br\r\n")))
+        result = await ask(port)
+        assert result.health is Health.UP
+        assert result.reason.endswith(", but its body has the content coding br, which cannot be read")
+        assert result.snippet is None
+
     async def test_a_slow_answer_is_degraded(self, serve: Serve) -> None:
         async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
@@ -145,8 +209,8 @@ class TestTcp:
 
     async def test_a_name_that_does_not_exist(self) -> None:
         config = fleet(madre={"url": "http://no-such-name.invalid:1", "probe": {"kind": "tcp", "timeout": 10}})
-        async with Prober(config) as prober:
-            result = await prober.probe(config.services["madre"].upstreams[0])
+        prober = Prober(config)
+        result = await prober.probe(config.services["madre"].upstreams[0])
         assert result.health is Health.DOWN
         assert result.reason.startswith("name not found")
 
@@ -166,12 +230,7 @@ class TestWebSocket:
     @staticmethod
     async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, salt: bytes = b"") -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
-        key = next(line[19:] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
-        digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11" + salt).digest()
-        writer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
-        )
+        writer.write(websocket_response(head, salt))
         await writer.drain()
         return head
 
@@ -219,7 +278,7 @@ class TestWebSocket:
 
     async def test_silence(self, serve: Serve) -> None:
         result = await ask(await serve(silent), health="/ws", probe={"kind": "websocket", "timeout": 0.2})
-        assert (result.health, result.reason) == (Health.DOWN, "no answer within 0.2 s at /ws")
+        assert (result.health, result.reason) == (Health.DOWN, "no response within 0.2 s at /ws")
 
 
 _AUTHORITY = """
@@ -264,14 +323,21 @@ def issue(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make
 
 
+def _refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Accept one connection whose client has no certificate."""
+    connection, _ = listener.accept()
+    with connection, suppress(ssl.SSLError):
+        context.wrap_socket(connection, server_side=True)
+
+
 class TestCertificates:
     @pytest.mark.parametrize(
         ("kind", "did"),
-        [("tls", "shook hands"), ("http", "answered 200"), ("websocket", "opened a WebSocket")],
+        [("tls", "completed the TLS handshake"), ("http", "answered 200"), ("websocket", "opened a WebSocket")],
     )
     @pytest.mark.parametrize(
         ("days", "health", "reason"),
-        [(90, Health.UP, ""), (10, Health.DEGRADED, ", but its certificate holds for 9 days only")],
+        [(90, Health.UP, ""), (10, Health.DEGRADED, ", but its certificate is valid for 9 days only")],
     )
     async def test_days_left(
         self,
@@ -321,10 +387,86 @@ class TestCertificates:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         port = await serve(silent, ssl=context)
         config = fleet(madre={"url": f"https://127.0.0.1:{port}", "probe": {"kind": "tls"}})
-        async with Prober(config) as prober:
-            result = await prober.probe(config.services["madre"].upstreams[0])
+        prober = Prober(config)
+        result = await prober.probe(config.services["madre"].upstreams[0])
         assert result.health is Health.DOWN
         assert result.reason.startswith("its certificate is not accepted: IP address mismatch")
+
+    async def test_the_name_for_tls(self, serve: Serve, issue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        context, certificate = issue(90)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        port = await serve(says(answer()), ssl=context)
+        for keys in (
+            {"tls_server_name": "localhost"},
+            {"host": "localhost:8443"},
+            {"host": "a", "tls_server_name": "localhost"},
+        ):
+            for kind in ("tls", "http"):
+                config = fleet(madre={"url": f"https://127.0.0.1:{port}", "probe": {"kind": kind}, **keys})
+                result = await Prober(config).probe(config.services["madre"].upstreams[0])
+                assert result.health is Health.UP, result.reason
+
+    async def test_one_dead_address_of_a_name(self, serve: Serve, issue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        context, certificate = issue(90)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        port = await serve(silent, ssl=context)
+        config = fleet(madre={"url": f"https://localhost:{port}", "probe": {"kind": "tls", "timeout": 5}})
+        with dead_address(port):
+            prober = Prober(config, look_up=Names([DEAD, "127.0.0.1"]))
+            result = await prober.probe(config.services["madre"].upstreams[0])
+        assert result.health is Health.UP, result.reason
+
+    @pytest.mark.parametrize(("leaf", "root"), [(300, 10), (10, 300)])
+    async def test_the_certificate_that_ends_first_decides(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaf: int, root: int
+    ) -> None:
+        (tmp_path / "leaf.ext").write_text("subjectAltName=DNS:localhost\n")
+        key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        for command in (
+            f"req -x509 {key} -days {root} -subj /CN=root -keyout root.key -out root.pem",
+            f"req -new {key} -subj /CN=localhost -keyout leaf.key -out leaf.csr",
+            f"x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days {leaf} -extfile leaf.ext -out leaf.pem",
+        ):
+            subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "leaf.pem", tmp_path / "leaf.key")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+        result = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
+        whose = "its certificate" if leaf < root else "the certificate of its issuer"
+        assert result.health is Health.DEGRADED
+        assert result.reason.endswith(f", but {whose} is valid for 9 days only")
+
+    @pytest.mark.parametrize("kind", ["http", "websocket", "tls"])
+    @pytest.mark.parametrize(
+        ("version", "why"),
+        [
+            (ssl.TLSVersion.TLSv1_3, "it requires a client certificate"),
+            (ssl.TLSVersion.TLSv1_2, "it refused the handshake; it may require a client certificate"),
+        ],
+        ids=["1.3", "1.2"],
+    )
+    async def test_a_client_certificate_is_required(
+        self, issue: Any, monkeypatch: pytest.MonkeyPatch, kind: str, version: ssl.TLSVersion, why: str
+    ) -> None:
+        monkeypatch.setattr("tentaculo.health.probe_kinds._AFTER_HANDSHAKE", 20)
+        context, certificate = issue(90)
+        context.maximum_version = version
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(certificate)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        # A blocking server: that of asyncio closes without the alert that says why.
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            served = asyncio.to_thread(_refuse_one, listener, context)
+            asked = ask(listener.getsockname()[1], "https", health=["/a", "/b"], probe={"kind": kind, "timeout": 30})
+            _, result = await asyncio.gather(served, asked)
+        assert (result.health, result.reason) == (Health.DOWN, f"the secure connection failed: {why}")
+
+    async def test_a_server_that_closes_during_the_handshake(self, serve: Serve) -> None:
+        async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+
+        result = await ask(await serve(close), "https")
+        assert (result.health, result.reason) == (Health.DOWN, "the connection ended during the handshake")
 
     async def test_no_tls_there(self, serve: Serve) -> None:
         async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -332,7 +474,7 @@ class TestCertificates:
             await reader.read(100)
 
         result = await ask(await serve(plain), probe={"kind": "tls"})
-        assert (result.health, result.reason) == (Health.DOWN, "the secure connection failed")
+        assert (result.health, result.reason) == (Health.DOWN, "the secure connection failed: this is no TLS port")
 
     async def test_a_handshake_that_hangs(self, serve: Serve) -> None:
         result = await ask(await serve(silent), probe={"kind": "tls", "timeout": 0.2})
@@ -343,8 +485,8 @@ class TestHeartbeat:
     CONFIG = fleet(cron={"url": "http://h:1", "probe": {"kind": "heartbeat", "silence": 60, "prefer": ["queue < 5"]}})
 
     async def look(self, last: tuple[float, bytes] | None) -> ProbeResult:
-        async with Prober(self.CONFIG, last_heartbeat=lambda _: last) as prober:
-            return await prober.probe(self.CONFIG.services["cron"].upstreams[0])
+        prober = Prober(self.CONFIG, last_heartbeat=lambda _: last)
+        return await prober.probe(self.CONFIG.services["cron"].upstreams[0])
 
     @pytest.mark.parametrize(
         ("last", "health", "reason"),
@@ -370,7 +512,7 @@ class TestHeartbeat:
         assert result.snippet == '{"status": "ok", "message": "<b>fine</b>"}'
 
     async def test_a_process_that_receives_none_does_not_know(self) -> None:
-        async with Prober(self.CONFIG) as prober:
-            result = await prober.probe(self.CONFIG.services["cron"].upstreams[0])
+        prober = Prober(self.CONFIG)
+        result = await prober.probe(self.CONFIG.services["cron"].upstreams[0])
         assert result.health is Health.UNKNOWN
         assert result.reason == "it sends heartbeats, which only the running gateway receives"

@@ -89,7 +89,8 @@ def quick(port: int, **keys: object) -> dict[str, object]:
 async def test_flips_only_are_told(serve: Serve) -> None:
     port = free_port()
     config, ears = fleet(madre=quick(port)), Ears()
-    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
+    prober = Prober(config)
+    async with watching(config, prober, ears) as (board, _):
         await eventually(lambda: len(ears.results) >= 3)
         assert ears.flips("madre") == [Health.DOWN]
         await serve(says(answer()), port=port)
@@ -107,7 +108,8 @@ async def test_one_that_is_off_is_never_probed(serve: Serve) -> None:
 
     config = fleet(off=quick(await serve(note), enabled=False), madre=quick(await serve(says(answer()))))
     ears = Ears()
-    async with Prober(config) as prober, watching(config, prober, ears):
+    prober = Prober(config)
+    async with watching(config, prober, ears):
         await eventually(lambda: len(ears.of("madre")) >= 4)
     assert ears.of("off") == []
     assert not seen.is_set()
@@ -125,7 +127,8 @@ async def test_a_hung_one_costs_its_own_slot_only(serve: Serve) -> None:
     hung, madre = await serve(silent), await serve(says(answer()))
     config = fleet(hung=quick(hung, probe={"interval": 0.05, "timeout": 60}), madre=quick(madre))
     ears = Ears()
-    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
+    prober = Prober(config)
+    async with watching(config, prober, ears) as (board, _):
         await eventually(lambda: waiting == 1)
         before = len(ears.of("madre"))
         await eventually(lambda: len(ears.of("madre")) >= before + 5)
@@ -138,9 +141,10 @@ async def test_a_hung_one_is_down_after_its_timeout(serve: Serve) -> None:
         await reader.read()
 
     config, ears = fleet(hung=quick(await serve(silent), probe={"interval": 0.05, "timeout": 0.6})), Ears()
-    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
+    prober = Prober(config)
+    async with watching(config, prober, ears) as (board, _):
         await eventually(lambda: board.service("hung").health is Health.DOWN)
-    assert ears.of("hung")[0].reason == "no answer within 0.6 s at /health"
+    assert ears.of("hung")[0].reason == "no response within 0.6 s at /health"
 
 
 async def test_the_first_round_takes_a_second_and_then_each_keeps_its_cadence() -> None:
@@ -296,7 +300,8 @@ async def test_every_other_probe_fails(serve: Serve) -> None:
 
     probe = {"interval": 0.02, "recheck": 0.01, "timeout": 10}
     config, ears = fleet(madre=quick(await serve(alternate), probe=probe)), Ears()
-    async with Prober(config) as prober, watching(config, prober, ears) as (board, _):
+    prober = Prober(config)
+    async with watching(config, prober, ears) as (board, _):
         await eventually(lambda: len(ears.changes) == 2)
         count = len(ears.results)
         await eventually(lambda: len(ears.results) >= count + 20)

@@ -7,7 +7,15 @@ import pytest
 from tentaculo.config.schema import Config
 from tentaculo.config.services import BreakerSettings
 from tentaculo.health.board import Board
-from tentaculo.health.state_rules import NOT_PROBED, ConsecutiveThreshold, Dependencies, Finding, aggregate, combine
+from tentaculo.health.state_rules import (
+    NOT_PROBED,
+    UNPROBED,
+    ConsecutiveThreshold,
+    Dependencies,
+    Finding,
+    aggregate,
+    combine,
+)
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint, TrafficView
 from tentaculo.model.health import DegradedKind, Health, ProbeResult, Transition
 from tests.support.health import Clock, fleet
@@ -150,6 +158,23 @@ def test_once_requests_have_shown_it_fewer_will_do() -> None:
     assert weighed(FOUND_DOWN, 1, 0, before=BY_TRAFFIC).health is Health.DEGRADED
     assert weighed(FOUND_DOWN, 0, 0, before=BY_TRAFFIC) == FOUND_DOWN
     assert weighed(FOUND_DOWN, 1, 0, before=WEAK) == FOUND_DOWN
+
+
+@pytest.mark.parametrize(
+    ("ok", "failed", "breaker", "health", "reason"),
+    [
+        (0, 0, CLOSED, Health.UP, "not probed; its requests decide"),
+        (0, 4, CLOSED, Health.UP, "not probed; its requests decide"),
+        (45, 5, CLOSED, Health.DEGRADED, "5 of 50 requests within 10 s failed"),
+        (0, 0, BreakerView(BreakerState.OPEN, 5, reason="why", retry_after=3), Health.DOWN, "requests failed (why)"),
+        (0, 0, BreakerView(BreakerState.OPEN, 5, reason="why"), Health.DEGRADED, "requests failed (why)"),
+        (0, 0, BreakerView(BreakerState.HALF_OPEN, 5, reason="why"), Health.DEGRADED, "requests failed (why)"),
+    ],
+)
+def test_without_probes_requests_decide(
+    ok: int, failed: int, breaker: BreakerView, health: Health, reason: str
+) -> None:
+    assert weighed(UNPROBED, ok, failed, breaker)[:2] == (health, reason)
 
 
 class TestFailing:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import inspect, make_url
 
 from tentaculo.store import migrate, tables
+from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
 from tests.support.runtime_tables import (
     OURS,
@@ -21,6 +22,7 @@ from tests.support.runtime_tables import (
     rows_of,
     snapshot,
 )
+from tests.support.store_samples import NOW, view
 
 START = ("none", "empty", "foreign", *SHAPES)
 
@@ -93,7 +95,7 @@ def test_each_revision_goes_up_down_and_up_and_downgrade_removes_only_what_was_a
     migrate.downgrade(url, "base")
 
     assert snapshot(url) == before
-    assert not table_names(url) & (OURS - {"alembic_version"})
+    assert not table_names(url) & OURS
     assert migrate.current(url) is None
 
 
@@ -153,14 +155,89 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
     assert noted.count(None) == len(OURS) - 1, "one note for each table but that of the versions"
 
 
-def test_a_table_of_no_known_shape_is_refused_and_left_alone(url: str) -> None:
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [f"CREATE TABLE {SERVICES} (id INTEGER, name TEXT)"],
+        ["CREATE TABLE t (service_name TEXT, status TEXT)", f"CREATE VIEW {SERVICES} AS SELECT * FROM t"],
+    ],
+    ids=["no service_name", "a view"],
+)
+def test_what_cannot_hold_services_is_left_alone_and_everything_else_is_made(url: str, statements: list[str]) -> None:
     with opened(url) as connection:
-        connection.exec_driver_sql(f"CREATE TABLE {SERVICES} (id INTEGER, name TEXT)")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
     before = snapshot(url)
-    with pytest.raises(StoreUnavailable, match="no service_name"):
-        migrate.upgrade(url)
+    migrate.upgrade(url)
+    migrate.check(url)
+    assert table_names(url) >= OURS
     assert snapshot(url) == before
-    assert table_names(url) == {SERVICES}
+    migrate.downgrade(url, "base")
+    assert snapshot(url) == before
+
+
+def test_a_strict_table_gets_columns_of_its_own_types(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'fleet.db'}"
+    with opened(url) as connection:
+        columns = "id INTEGER PRIMARY KEY, service_name TEXT UNIQUE, port INTEGER, last_check TEXT"
+        connection.exec_driver_sql(f"CREATE TABLE {SERVICES} ({columns}) STRICT")
+    before = snapshot(url)
+    migrate.upgrade(url)
+    migrate.check(url)
+    write_services(url, [view("madre")], NOW)
+    with opened(url) as connection:
+        (row,) = rows_of(connection, SERVICES)
+    assert (row["service_name"], row["port"], row["status"], row["latency_ms"]) == ("madre", 8001, "OK", 4)
+    assert row["last_check"] == row["checked_at"] == "2026-01-02 03:04:05.678901"
+    with opened(url) as connection:
+        connection.exec_driver_sql(f"DELETE FROM {SERVICES}")
+    migrate.downgrade(url, "base")
+    assert snapshot(url) == before
+
+
+THEIRS = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+
+
+@pytest.mark.parametrize("revision", ["e3a1c9d2f4b5", migrate.revisions()[0].name, migrate.revisions()[-1].name])
+def test_the_versions_of_another_product_stay_its_own(url: str, revision: str) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(THEIRS)
+        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{revision}')")
+    before = snapshot(url)
+    assert migrate.current(url) is None
+    migrate.upgrade(url)
+    migrate.check(url)
+    assert migrate.current(url) == migrate.revisions()[-1].name
+    after = snapshot(url)
+    assert after["alembic_version"] == before["alembic_version"]
+    migrate.downgrade(url, "base")
+    assert snapshot(url) == before
+
+
+@pytest.mark.parametrize("theirs", [None, "e3a1c9d2f4b5"])
+def test_a_revision_of_ours_in_the_usual_table_is_taken_over(url: str, theirs: str | None) -> None:
+    third = migrate.revisions()[2].name
+    migrate.upgrade(url, third)
+    with opened(url) as connection:
+        connection.exec_driver_sql(THEIRS)
+        connection.exec_driver_sql(f"INSERT INTO alembic_version SELECT version_num FROM {tables.VERSION_TABLE}")
+        if theirs is not None:
+            connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{theirs}')")
+        connection.exec_driver_sql(f"DROP TABLE {tables.VERSION_TABLE}")
+    assert migrate.current(url) == third
+    migrate.upgrade(url)
+    migrate.check(url)
+    assert migrate.current(url) == migrate.revisions()[-1].name
+    assert ("alembic_version" in table_names(url)) is (theirs is not None)
+    if theirs is not None:
+        with opened(url) as connection:
+            assert rows_of(connection, "alembic_version") == [{"version_num": theirs}]
+
+
+def test_a_new_database_file_is_its_owners_alone(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.db"
+    migrate.upgrade(f"sqlite:///{file}")
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:

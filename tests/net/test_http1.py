@@ -15,6 +15,7 @@ from tentaculo.net.http1 import (
     parse_head,
     parse_length,
 )
+from tests.support.calls import counting_calls
 
 START = b"HTTP/1.1 200 OK\r\n"
 
@@ -327,3 +328,30 @@ class TestChunks:
             reader = ChunkedReader()
             reader.feed(data[:length])
             assert not reader.done
+
+    @pytest.mark.parametrize("sizes", [(1,), (3, 1, 15), tuple(range(1, 16))])
+    def test_many_small_chunks_take_few_calls(self, sizes: tuple[int, ...]) -> None:
+        pieces = [bytes([65 + size]) * size for size in sizes] * (3000 // len(sizes))
+        data = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        reader = ChunkedReader()
+        with counting_calls() as calls:
+            payload = reader.feed(data)
+        assert payload == [b"".join(pieces)]
+        assert calls.total < 20
+        assert 0 < reader.steps < 500
+
+    def test_small_chunks_may_hold_anything(self) -> None:
+        pieces = [bytes([byte]) * size for byte in (10, 13, 48, 49, 59, 255) for size in (1, 2, 15, 16, 17)]
+        data = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\nrest"
+        for step in (1, 2, 3, 7, 50, len(data)):
+            reader, payload = ChunkedReader(), b""
+            for position in range(0, len(data), step):
+                if not reader.done:
+                    payload += b"".join(reader.feed(data[position : position + step]))
+            assert payload == b"".join(pieces)
+            assert reader.done
+
+    def test_each_line_that_is_not_small_is_a_step(self) -> None:
+        reader = ChunkedReader()
+        reader.feed(b"1;a\r\nx\r\n" * 100)
+        assert reader.steps == 100

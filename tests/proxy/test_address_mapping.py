@@ -22,7 +22,7 @@ from tentaculo.proxy.address_mapping import (
     outer_prefix,
 )
 from tentaculo.proxy.route import CompiledRoute
-from tentaculo.proxy.router import Match
+from tentaculo.server.route_table import Match
 
 UPSTREAM = Endpoint("s", "10.0.0.5", 8001)
 GATE = ClientView("http", "gate.example:8000", "gate.example:8000")

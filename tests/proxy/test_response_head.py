@@ -165,7 +165,7 @@ class TestSameFieldsAgain:
         assert final(2) == [line.replace(b"ID: 1", b"ID: 2") for line in first]
         assert b"Connection: close" in final(3, keep_alive=False)
         assert b"Connection: keep-alive" in final(4, minor=0)
-        assert not any(line.startswith(b"Access-Control") for line in final(5, cors=True))
+        assert not any(line.startswith(b"Access-Control-Allow") for line in final(5, cors=True))
         assert final(6) == [line.replace(b"ID: 1", b"ID: 6") for line in first]
 
     def test_a_location_is_rewritten_for_each_host(self) -> None:
@@ -224,17 +224,40 @@ class TestFields:
         assert split(block)[1:] == [*lines, LENGTH, b"Via: 1.1 gate", b"X-Request-ID: ours"]
 
     def test_our_cors_headers_stand_in_place_of_the_upstreams(self) -> None:
-        lines = [b"Access-Control-Allow-Origin: *", b"access-CONTROL-expose-headers: X", b"Vary: Accept", b"A: b"]
+        lines = [
+            *(b"Access-Control-Allow-Origin: *", b"access-control-allow-CREDENTIALS: false"),
+            *(b"Access-Control-Max-Age: 5", b"Vary: Accept", b"A: b"),
+        ]
         ours = b"Access-Control-Allow-Origin: http://o\r\nVary: Origin\r\n"
         replaced, _ = Case(*lines, LENGTH, added=ours, replace_cors=True).final()
         assert replaced[1:] == [
+            b"Access-Control-Max-Age: 5",
             b"Vary: Accept",
             b"A: b",
+            b"Access-Control-Expose-Headers: X-Request-ID",
             LENGTH,
             b"Access-Control-Allow-Origin: http://o",
             b"Vary: Origin",
         ]
         assert Case(*lines, LENGTH).final()[0][1:] == [*lines, LENGTH]
+
+    @pytest.mark.parametrize(
+        ("sent", "exposed"),
+        [
+            ([], b"X-Request-ID"),
+            ([b""], b"X-Request-ID"),
+            ([b"Upload-Offset, Location"], b"Upload-Offset, Location, X-Request-ID"),
+            ([b"Upload-Offset", b"Location"], b"Upload-Offset, Location, X-Request-ID"),
+        ],
+    )
+    def test_a_page_may_read_what_the_service_exposes_as_well(self, sent: list[bytes], exposed: bytes) -> None:
+        lines = [b"access-CONTROL-expose-headers: " + value for value in sent]
+        assert Case(*lines, replace_cors=True).value(b"Access-Control-Expose-Headers") == exposed
+
+    def test_a_route_may_remove_the_list_of_exposed_headers(self) -> None:
+        route = {**KEEP, "remove_response_headers": ["Access-Control-Expose-Headers"]}
+        case = Case(b"Access-Control-Expose-Headers: X", LENGTH, replace_cors=True, route=route)
+        assert case.final()[0][1:] == [LENGTH]
 
     def test_the_routes_rules(self) -> None:
         rules = {

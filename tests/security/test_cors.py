@@ -78,7 +78,7 @@ def test_its_repr_counts() -> None:
     assert repr(POLICY) == "<CorsPolicy: 2 origins>"
 
 
-WEBSOCKET_ORIGINS = ("http://localhost:8020", "https://operator.example/")
+WEBSOCKET_ORIGINS = ("http://localhost:8020", "https://operator.example")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ WEBSOCKET_ORIGINS = ("http://localhost:8020", "https://operator.example/")
     ],
 )
 def test_allowed(origin: str | None, host: str) -> None:
-    assert is_allowed(origin, host, WEBSOCKET_ORIGINS)
+    assert is_allowed(origin, host, WEBSOCKET_ORIGINS, is_own=lambda name: True)
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,16 @@ def test_allowed(origin: str | None, host: str) -> None:
     ],
 )
 def test_denied(origin: str, host: str) -> None:
-    assert not is_allowed(origin, host, WEBSOCKET_ORIGINS)
+    assert not is_allowed(origin, host, WEBSOCKET_ORIGINS, is_own=lambda name: True)
+
+
+def test_a_page_of_the_same_host_is_the_gateways_only_where_the_name_is() -> None:
+    """DNS rebinding: an attacker's name that leads to the gateway's address is Origin and Host alike."""
+    asked: list[str] = []
+
+    def is_own(name: str) -> bool:
+        asked.append(name)
+        return False
+
+    assert not is_allowed("http://Rebound.example.:8000", "rebound.example.:8000", (), is_own)
+    assert asked == ["rebound.example"]

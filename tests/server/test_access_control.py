@@ -15,15 +15,18 @@ from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import TokenCheck, Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
 
-ACCESS = AccessControl(Tokens([hash_token("right")]), CorsPolicy(CorsSettings(origins=("http://mine.example",))))
+TOKENS, CORS = Tokens([hash_token("right")]), CorsPolicy(CorsSettings(origins=("http://mine.example",)))
+ACCESS = AccessControl(TOKENS, CORS)
 ASKED = ("Access-Control-Request-Method", "PUT")
 
 
-def inbound(*fields: tuple[str, str], method: str = "GET", is_trusted: bool = False) -> InboundRequest:
+def inbound(
+    *fields: tuple[str, str], method: str = "GET", is_trusted: bool = False, host: str = "gate"
+) -> InboundRequest:
     connection = SimpleNamespace(
         peername=("10.0.0.1", 1), sockname=("10.0.0.2", 80), ssl_context=None, client_info=None
     )
-    headers = [(name.encode(), value.encode()) for name, value in (("Host", "gate"), *fields)]
+    headers = [(name.encode(), value.encode()) for name, value in (("Host", host), *fields)]
     request = SimpleNamespace(
         method=method, raw_path="/", version=(1, 1), keep_alive=True, raw_headers=headers, protocol=connection
     )
@@ -64,7 +67,33 @@ def test_a_preflight_is_answered_for_listed_origins_only() -> None:
 
 def test_the_forwarded_host_counts_only_from_a_trusted_peer() -> None:
     fields = (("Origin", "https://public.example"), ("X-Forwarded-Host", "public.example"))
-    ACCESS.check_origin(inbound(*fields, is_trusted=True))
+    access = AccessControl(TOKENS, CORS, ["public.example"])
+    access.check_origin(inbound(*fields, is_trusted=True), None)
     with pytest.raises(Problem) as caught:
-        ACCESS.check_origin(inbound(*fields))
+        access.check_origin(inbound(*fields), None)
+    assert caught.value.failure is Failure.ORIGIN_DENIED
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("localhost:8000", True),
+        ("gateway", True),
+        ("listed.example", True),
+        ("claimed.example", True),
+        ("rebound.example", False),
+        ("sub.listed.example", False),
+        ("127.0.0.1.rebound.example", False),
+    ],
+)
+def test_an_origin_equal_to_host_is_own_only_for_names_that_no_attacker_has(host: str, *, is_own: bool) -> None:
+    access = AccessControl(TOKENS, CORS, ["listed.example"])
+    request = inbound(("Origin", f"http://{host}"), host=host)
+    if is_own:
+        access.check_origin(request, "claimed.example")
+        return
+    with pytest.raises(Problem) as caught:
+        access.check_origin(request, "claimed.example")
     assert caught.value.failure is Failure.ORIGIN_DENIED

@@ -20,6 +20,7 @@ from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.connection import MAX_FIELDS, ClientConnection, ClientSocket
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
+from tentaculo.server.request_receiver import MAX_EMPTY
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog
 from tests.support.server import GET, MAX_HEAD, fine, serving
@@ -162,6 +163,17 @@ async def test_what_was_malformed_is_no_error_of_ours_in_the_log() -> None:
             await refused(wire)
     assert [(line["event"], line["log_level"]) for line in logged] == [("malformed request", "debug")]
     assert "31m" not in str(logged)
+
+
+async def test_empty_lines_before_a_request_are_skipped_up_to_a_limit() -> None:
+    async with serving(fine) as served:
+        async with dial(served.port) as wire:
+            for count in (1, MAX_EMPTY // 2, MAX_EMPTY // 2):
+                await wire.send(b"\r\n" * count + GET + b"\r\n")
+                assert (await wire.response()).status == 200
+        async with dial(served.port) as wire:
+            await wire.send(b"\r\n" * (MAX_EMPTY // 2 + 1))
+            assert (await refused(wire)).status == 400
 
 
 # -- bodies whose framing breaks -------------------------------------------------------------------------------------

@@ -20,7 +20,9 @@ WEBSOCKET = (
     b"Sec-WebSocket-Version: 13",
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )
+OPEN = {"open_websocket": True}
 AUTH = b"X-VX11-Token: " + TOKEN.encode()
+BEARER = b"Authorization: Bearer " + TOKEN.encode()
 SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"X-Correlation-Id: the-services\r\n\r\n"
@@ -70,8 +72,9 @@ async def test_the_origin_is_compared_with_what_a_trusted_proxy_says_of_the_host
     start: Start, target: str, origin: bytes, status: int
 ) -> None:
     async with upstream(answering(SWITCHING)) as up:
-        live = await start(services(up.port), server=TRUSTED)
-        lines = (*WEBSOCKET, AUTH, b"Origin: " + origin, b"X-Forwarded-Host: public.example")
+        server = {**TRUSTED, "hosts": ["public.example", "gateway"]}
+        live = await start(services(up.port, check_origin=True), server=server, auth=OPEN)
+        lines = (*WEBSOCKET, b"Origin: " + origin, b"X-Forwarded-Host: public.example")
         response = await ask(live, target, *lines)
         assert response.status == status
         assert_ids(response)
@@ -80,15 +83,63 @@ async def test_the_origin_is_compared_with_what_a_trusted_proxy_says_of_the_host
 @pytest.mark.parametrize("target", ["/ws", "/madre/socket"])
 async def test_a_forged_forwarded_host_opens_no_websocket(start: Start, target: str) -> None:
     async with upstream(answering(SWITCHING)) as up:
-        live = await start(services(up.port))
-        lines = (*WEBSOCKET, AUTH, b"Origin: https://evil.example", b"X-Forwarded-Host: evil.example")
+        live = await start(services(up.port, check_origin=True), auth=OPEN)
+        lines = (*WEBSOCKET, b"Origin: https://evil.example", b"X-Forwarded-Host: evil.example")
         assert (await ask(live, target, *lines)).status == 403
 
 
 async def test_a_second_upgrade_does_not_hide_a_native_websocket_from_the_origin_check(start: Start) -> None:
-    live = await start({})
-    lines = (*WEBSOCKET, b"Upgrade: h2c", AUTH, b"Origin: https://evil.example")
+    live = await start({}, auth=OPEN)
+    lines = (*WEBSOCKET, b"Upgrade: h2c", b"Origin: https://evil.example")
     assert (await ask(live, "/ws", *lines)).status == 403
+
+
+APP_ORIGINS = ["null", "file://", "capacitor://localhost", "vscode-webview://abc", "app://.", "https://evil.example"]
+
+
+@pytest.mark.parametrize("target", ["/ws", "/madre/socket"])
+@pytest.mark.parametrize("origin", APP_ORIGINS)
+async def test_no_origin_is_judged_where_a_token_in_a_header_authenticated(
+    start: Start, target: str, origin: str
+) -> None:
+    """No page can set such a header, so it is no attack by one."""
+    async with upstream(answering(SWITCHING)) as up:
+        live = await start(services(up.port, auth="token", check_origin=True))
+        for token in (AUTH, b"Authorization: Bearer " + TOKEN.encode()):
+            lines = (*WEBSOCKET, token, b"Origin: " + origin.encode())
+            assert (await ask(live, target, *lines)).status == 101
+
+
+async def test_an_open_route_leaves_the_origin_to_its_service(start: Start) -> None:
+    async with upstream(answering(SWITCHING)) as up:
+        live = await start(services(up.port), auth=OPEN)
+        for origin in APP_ORIGINS:
+            assert (await ask(live, "/madre/socket", *WEBSOCKET, b"Origin: " + origin.encode())).status == 101
+            assert (await ask(live, "/ws", *WEBSOCKET, b"Origin: " + origin.encode())).status == 403
+
+
+async def test_an_apps_origin_can_be_listed(start: Start) -> None:
+    live = await start({}, auth=OPEN, cors={"origins": APP_ORIGINS[:5]})
+    for origin in APP_ORIGINS:
+        status = 403 if "evil" in origin else 101
+        assert (await ask(live, "/ws", *WEBSOCKET, b"Origin: " + origin.encode())).status == status
+
+
+async def test_a_rebound_name_is_not_the_gateway(start: Start) -> None:
+    """DNS rebinding: the attacker's name leads to the gateway's address, so Origin and Host are equal."""
+    live = await start({}, auth=OPEN, server={"hosts": ["mine.example"]})
+    for host, status in ((b"127.0.0.1", 101), (b"localhost", 101), (b"gateway", 404), (b"mine.example", 101)):
+        assert await _page_of(live, host) == status
+    live = await start({}, auth=OPEN)
+    for host, status in ((b"gateway", 101), (b"rebound.example", 403), (b"127.0.0.1.rebound.example", 403)):
+        assert await _page_of(live, host) == status
+
+
+async def _page_of(live: Live, host: bytes) -> int:
+    lines = b"".join(line + b"\r\n" for line in (*WEBSOCKET, b"Host: " + host, b"Origin: http://" + host))
+    async with dial(live.port) as wire:
+        await wire.send(b"GET /ws HTTP/1.1\r\n" + lines + b"\r\n")
+        return (await wire.response()).status
 
 
 @pytest.mark.parametrize(
@@ -98,7 +149,7 @@ async def test_a_second_upgrade_does_not_hide_a_native_websocket_from_the_origin
         ("GET", "/vx11/overview", [b"X-VX11-Token: wrong"], 403),
         ("DELETE", "/health", [], 405),
         ("GET", "/ws", [AUTH], 426),
-        ("GET", "/ws", [AUTH, *WEBSOCKET, b"Origin: http://evil.example"], 403),
+        ("GET", "/ws", [*WEBSOCKET, b"Origin: http://evil.example"], 403),
         ("POST", "/events/ingest", [AUTH, b"Content-Length: 0"], 415),
         ("GET", "/vx11/incidents/1/nothing", [AUTH], 404),
         ("GET", "/vx11/../health", [], 400),
@@ -118,11 +169,11 @@ async def test_every_refusal_says_whose_it_is_and_which_request_it_answers(
     start: Start, refusing_port: int, method: str, target: str, lines: list[bytes], status: int
 ) -> None:
     async with upstream(answering(ok())) as up:
-        table = services(up.port, max_body=4)
+        table = services(up.port, max_body=4, check_origin=True)
         table["closed"] = {"url": f"http://127.0.0.1:{up.port}", "routes": [{"prefix": "/closed"}]}
         url = f"http://127.0.0.1:{refusing_port}"
         table["refusing"] = {"url": url, "routes": [{"prefix": "/refusing", "auth": "none"}]}
-        live = await start(table)
+        live = await start(table, auth=OPEN)
         response = await ask(live, target, *lines, method=method)
         assert response.status == status
         assert len(response.all("proxy-status")) == 1
@@ -157,6 +208,53 @@ async def test_every_answer_carries_both_ids(
         assert assert_ids(response) not in ("the-services", "")
         assert response.all("x_correlation_id") == []
         assert response.all("proxy-status") == []
+
+
+REPEATED = [
+    ([AUTH, AUTH], 403),
+    ([AUTH, b"X-VX11-Token: wrong"], 403),
+    ([b"X-VX11-Token: wrong", AUTH], 403),
+    ([b"X-VX11-Token:", AUTH], 403),
+    ([b"X-VX11-Token:", b"X-VX11-Token: "], 401),
+    ([BEARER, BEARER], 400),
+    ([BEARER, b"Authorization: Bearer wrong"], 400),
+    ([b"Authorization: Basic dTpw", BEARER], 400),
+    ([BEARER, b"Authorization: Basic dTpw"], 400),
+    ([AUTH, b"Authorization: Basic dTpw", b"Authorization: Basic dTpw"], 400),
+    ([b"X-VX11-Token:", b"X-VX11-Token:", BEARER], 0),
+]
+"""Header lines with a repeated token header, and the refusal; 0 where they are accepted."""
+
+
+@pytest.mark.parametrize(("lines", "status"), REPEATED)
+async def test_a_repeated_token_header_is_judged_alike_everywhere(
+    start: Start, lines: list[bytes], status: int
+) -> None:
+    async with upstream(answering(ok())) as up:
+        table = services(up.port)
+        table["closed"] = {"url": f"http://127.0.0.1:{up.port}", "routes": [{"prefix": "/closed"}]}
+        live = await start(table)
+        found = {
+            target: (await ask(live, target, *lines, *more)).status
+            for target, more in [
+                ("/vx11/overview", ()),
+                ("/closed", ()),
+                ("/closed/health", ()),
+                ("/closed/socket", WEBSOCKET),
+                ("/ws", WEBSOCKET),
+            ]
+        }
+        accepted = {target: 101 if target == "/ws" else 200 for target in found}
+        assert found == (dict.fromkeys(found, status) if status else accepted)
+
+
+@pytest.mark.parametrize("lines", [lines for lines, _ in REPEATED])
+async def test_no_service_gets_a_token_from_a_repeated_header(start: Start, lines: list[bytes]) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(services(up.port))
+        response = await ask(live, "/madre", *lines)
+        assert response.status in (200, 400)
+        assert not [request for request in up.requests if TOKEN.encode() in request.raw_head]
 
 
 async def test_both_ids_stand_once_in_answers_that_repeat_a_head(start: Start) -> None:

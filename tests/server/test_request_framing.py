@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.request_framing import SLICE, MessageBoundaries, RequestLine, is_unfinished
+from tests.support.calls import counting_calls
 
 # What a parser would find in these bytes: (the whole request, the length of its head, chunked).
 Shape = tuple[bytes, int, bool]
@@ -210,3 +211,11 @@ def test_the_fields_are_not_looked_at() -> None:
     assert found is not None
     assert (found.plain, found.length) == (b"GET / HTTP/1.0\r\n", 16)
     assert RequestLine.find(b"GET / HTTP/1.1\r\nX: \xff\r\n\r\n") is None
+
+
+def test_many_empty_lines_take_few_calls() -> None:
+    data = b"\r\n" * 8000 + b"GET / HTTP/1.1\r\n"
+    with counting_calls() as calls:
+        position = MessageBoundaries().skip_empty_lines(data, 0)
+    assert data[position:] == b"GET / HTTP/1.1\r\n"
+    assert calls.total < 100

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.server.websocket_masking import MaskEnforcer
+from tests.support.calls import counting_calls
 
 REFUSED = b"\xf0\x80"
 
@@ -77,3 +78,18 @@ def test_the_end_is_passed_on() -> None:
     reader = Reader()
     masked_only(reader).feed_eof()
     assert reader.is_ended
+
+
+@pytest.mark.parametrize("size", [0, 1, 125])
+def test_many_small_frames_take_few_calls(size: int) -> None:
+    data, reader = frame(bytes(size)) * 1000, Reader()
+    with counting_calls() as calls:
+        masked_only(reader).feed_data(data)
+    assert calls.total < 20
+    assert reader.got == data
+
+
+def test_an_unmasked_frame_among_small_ones_is_found() -> None:
+    reader = Reader()
+    masked_only(reader).feed_data(frame(b"x") * 100 + frame(b"x", masked=False) + frame(b"x"))
+    assert reader.got == frame(b"x") * 100 + REFUSED

@@ -16,8 +16,9 @@ import pytest
 from sqlalchemy import Engine, event, make_url
 
 from tentaculo.model.health import Health
-from tentaculo.store import client, migrate
+from tentaculo.store import client, migrate, tables
 from tentaculo.store.client import StoreClient
+from tentaculo.store.database import LOG_LIMIT
 from tentaculo.store.errors import StoreUnavailable
 from tests.support import store_samples
 from tests.support.databases import locked, sqlite, statuses
@@ -104,6 +105,63 @@ async def test_a_lock_that_comes_later_is_found_out_and_outlived(file: Path, sto
     await eventually(lambda: kept.problem is None)
     await kept.store_event(store_samples.event(2))
     assert [one.id for one in await kept.recent_events(5)] == [2]
+
+
+ODD = {
+    "without UNIQUE": [
+        "CREATE TABLE copilot_runtime_services (id INTEGER PRIMARY KEY, service_name TEXT, port INTEGER, status TEXT)"
+    ],
+    "a view": [
+        "CREATE TABLE t (id INTEGER, service_name TEXT UNIQUE, status TEXT)",
+        "CREATE VIEW copilot_runtime_services AS SELECT * FROM t",
+    ],
+    "without a name": ["CREATE TABLE copilot_runtime_services (id INTEGER PRIMARY KEY, status TEXT)"],
+    "with a condition": [
+        "CREATE TABLE copilot_runtime_services (id INTEGER PRIMARY KEY, service_name TEXT)",
+        "CREATE UNIQUE INDEX ix_some ON copilot_runtime_services (service_name) WHERE id > 7",
+    ],
+}
+
+
+@pytest.mark.parametrize("statements", ODD.values(), ids=ODD)
+async def test_a_table_of_services_of_another_shape_costs_its_rows_only(
+    empty_url: str, store_client_on: StoreClientOn, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tentaculo.store.database.SERVICES_RETRY", 0.0)
+    with opened(empty_url) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    migrate.upgrade(empty_url)
+    kept = store_client_on(empty_url)
+    await kept.start()
+    kept.record_services([view("madre"), view("hermes")])
+    await eventually(lambda: kept.dropped == 2)
+    assert await kept.store_event(store_samples.event(1)) == 1
+    assert kept.problem is None
+    assert kept.services_problem is not None
+    assert kept.services_problem.endswith(".")
+    assert "copilot_runtime_services" in kept.services_problem
+    with opened(empty_url) as connection:
+        kind = "VIEW" if "view" in kept.services_problem else "TABLE"
+        connection.exec_driver_sql(f"DROP {kind} copilot_runtime_services")
+        tables.services.create(connection)
+    kept.record_services([view("madre")])
+    await eventually(lambda: statuses(empty_url) == {"madre": "OK"})
+    assert kept.services_problem is None
+
+
+async def test_a_table_of_services_that_refuses_every_write_costs_its_rows_only(
+    file: Path, store_client_on: StoreClientOn
+) -> None:
+    kept = store_client_on(sqlite(file))
+    await kept.start()
+    with opened(sqlite(file)) as connection:
+        connection.exec_driver_sql("DROP TABLE copilot_runtime_services")
+        connection.exec_driver_sql("CREATE VIEW copilot_runtime_services AS SELECT 1 AS id, 'x' AS service_name")
+    kept.record_services([view("madre")])
+    await eventually(lambda: kept.services_problem)
+    assert await kept.store_event(store_samples.event(1)) == 1
+    assert kept.problem is None
 
 
 @pytest.fixture
@@ -275,3 +333,25 @@ async def test_who_waits_too_long_is_told_so_and_the_event_is_not_stored(
     await kept.store_event(store_samples.event(2))
     assert [one.id for one in await kept.recent_events(5)] == [2]
     assert kept.dropped == 1
+
+
+@pytest.mark.parametrize("later", [0, 1], ids=["while nothing is written", "while events are written"])
+async def test_the_write_ahead_log_is_cut_back_when_its_reader_has_gone(
+    file: Path, store_client_on: StoreClientOn, later: int
+) -> None:
+    kept = store_client_on(sqlite(file))
+    await kept.start()
+    log = file.with_name("fleet.db-wal")
+    large = {"text": "x" * 200_000}
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM tentaculo_events").fetchone() == (0,)
+        for number in range(60):
+            await kept.store_event(store_samples.event(number + 1, payload=large))
+        assert log.stat().st_size > 2 * LOG_LIMIT
+    if later:
+        # The first one finds the reader gone, the second one starts the log over.
+        await kept.store_event(store_samples.event(100))
+        await kept.store_event(store_samples.event(101))
+    await eventually(lambda: log.stat().st_size <= LOG_LIMIT)
+    assert kept.problem is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -59,6 +61,16 @@ def by_path(answers: dict[str, bytes]) -> Talk:
         await writer.drain()
 
     return talk
+
+
+def websocket_response(head: bytes, salt: bytes = b"") -> bytes:
+    """The 101 to a WebSocket handshake with this head; with `salt` its accept value is wrong."""
+    key = next(line[19:] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+    digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11" + salt).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+    )
 
 
 @pytest.fixture

@@ -143,6 +143,7 @@ class State:
     services: tuple[ServiceView, ...] = field(default_factory=fleet)
     events: list[Event] = field(default_factory=list)
     lost: str | None = None
+    odd_table: str | None = None
     phase: Phase = Phase.READY
     now: datetime = NOW
     clock: float = 1000.0
@@ -230,7 +231,11 @@ def application(state: State) -> web.Application:
     app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state.history, lambda: state.now))
-    app.add_routes(monitoring.liveness_routes(phase=lambda: state.phase, store_problem=lambda: state.lost))
+    app.add_routes(
+        monitoring.liveness_routes(
+            phase=lambda: state.phase, store_problem=lambda: state.lost, services_problem=lambda: state.odd_table
+        )
+    )
     app.add_routes(
         monitoring.metrics_routes(
             snapshot=lambda: state.services,

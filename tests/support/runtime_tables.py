@@ -16,7 +16,6 @@ from tentaculo.store.database import parse_url
 
 SERVICES = "copilot_runtime_services"
 OURS = {
-    "alembic_version",
     "tentaculo_event_sequence",
     "tentaculo_events",
     "tentaculo_heartbeats",
@@ -25,6 +24,7 @@ OURS = {
     "tentaculo_incidents",
     "tentaculo_maintenance",
     "tentaculo_schema_notes",
+    "tentaculo_schema_version",
     "tentaculo_state_changes",
 }
 
@@ -182,7 +182,7 @@ def snapshot(url: str) -> dict[str, Any]:
 
 def rows_of(connection: Connection, table: str) -> list[dict[str, Any]]:
     """Every row as the driver reads it, without SQLAlchemy's own idea of the types."""
-    return [dict(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY id").mappings()]
+    return [dict(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1").mappings()]
 
 
 def _insert(connection: Connection, values: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
+from tentaculo.server.route_table import RouteTable
 from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 
@@ -135,7 +136,6 @@ async def serving_application(
             cors=policy,
             responses=responses,
             requests=requests,
-            health_path=str,
             why_off=str,
             why_open=lambda name: {},
             name="front",
@@ -144,7 +144,7 @@ async def serving_application(
     )
     dispatcher = Dispatcher(
         server.request_handler,
-        NativeRoutes(app, open_paths(auth or AuthSettings())),
+        RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings())).find, (), {}, str),
         proxy,
         access=access,
         responses=responses,

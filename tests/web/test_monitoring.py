@@ -35,6 +35,7 @@ async def test_readyz_follows_the_process(gateway: Gateway, phase: Phase, status
             "checks": {
                 "process": {"status": "ok" if phase is Phase.READY else phase.value},
                 "database": {"status": "ok"},
+                "runtime_table": {"status": "ok"},
             },
         }
 
@@ -47,6 +48,15 @@ async def test_a_lost_database_is_named_and_leaves_it_ready(gateway: Gateway) ->
             "status": "failed",
             "problem": "The database file x.db is read-only.",
         }
+
+
+async def test_a_table_of_services_that_cannot_be_written_is_named(gateway: Gateway) -> None:
+    gateway.state.odd_table = "copilot_runtime_services is not a table but a view."
+    async with gateway.client.get("/readyz") as answer:
+        assert answer.status == 200
+        checks = (await answer.json())["checks"]
+    assert checks["database"] == {"status": "ok"}
+    assert checks["runtime_table"] == {"status": "failed", "problem": gateway.state.odd_table}
 
 
 TOKEN = "right-token"

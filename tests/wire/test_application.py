@@ -12,6 +12,7 @@ from tests.wire.conftest import Service
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 ORIGIN = b"http://localhost:8020"
+EXPOSED = b"Access-Control-Expose-Headers: Upload-Offset, Location"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ async def test_an_unknown_path_is_a_404_that_tells_no_secrets(start: Start, serv
 
 
 async def test_cors_for_listed_origins_only(start: Start, service: Service) -> None:
-    async with upstream(answering(ok(b"x", b"Access-Control-Allow-Origin: *", b"Vary: Accept"))) as up:
+    async with upstream(answering(ok(b"x", b"Access-Control-Allow-Origin: *", b"Vary: Accept", EXPOSED))) as up:
         live = await start(service(up.port, auth="token"))
         async with dial(live.port) as wire:
             asked = (b"Access-Control-Request-Method: PUT", b"Access-Control-Request-Headers: x-vx11-token")
@@ -97,8 +98,11 @@ async def test_cors_for_listed_origins_only(start: Start, service: Service) -> N
             assert listed.all("access-control-allow-origin") == [ORIGIN.decode()]
             assert listed.get("access-control-allow-credentials") == "true"
             assert listed.all("vary") == ["Accept", "Origin"]
+            # As resumable uploads need: the page may read what the service lets it read, and the request's id.
+            assert listed.all("access-control-expose-headers") == ["Upload-Offset, Location, X-Request-ID"]
             other = await ask(wire, "/s/", b"Origin: http://evil.example", live.auth.strip())
             assert other.all("access-control-allow-origin") == ["*"]
+            assert other.all("access-control-expose-headers") == ["Upload-Offset, Location"]
 
 
 async def test_a_token_is_told_to_nobody(start: Start, service: Service, caplog: pytest.LogCaptureFixture) -> None:

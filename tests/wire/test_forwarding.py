@@ -286,6 +286,17 @@ async def test_via_names_each_hop_both_ways(start: Start, service: Service) -> N
     assert answered[1] == said[2]
 
 
+async def test_a_route_may_leave_via_out(start: Start, service: Service) -> None:
+    """As for nginx, which by default compresses nothing for a request that has Via."""
+    async with upstream(answering(ok(b"x", b"Via: 1.1 inner"))) as up:
+        live = await start(service(up.port, via=False))
+        async with dial(live.port) as wire:
+            for _ in range(2):
+                await wire.send(GET + b"Via: 1.1 outer\r\n\r\n")
+                assert (await wire.response()).all("via") == ["1.1 inner"]
+    assert [request.all("via") for request in up.requests] == [["1.1 outer"]] * 2
+
+
 async def test_max_forwards_means_nothing_elsewhere(start: Start, service: Service) -> None:
     async with upstream(answering(ok())) as up:
         live = await start(service(up.port))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.conftest import Start
-from tests.support.wire import answering, dial, ok, upstream
+from tests.support.wire import Request, answering, dial, ok, upstream
 from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
 
@@ -137,6 +137,35 @@ async def test_the_health_path_of_a_service(start: Start) -> None:
                 assert (await ask(wire, f"/{name}/health", live.auth.strip())).body == b"/healthz"
             posted = await ask(wire, "/shubniggurath/health", live.auth.strip(), method="POST")
             assert posted.body == b"/shubniggurath/health"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok(b"healthy"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nhea",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nhealthy\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhealthy",
+    ],
+)
+async def test_head_of_the_health_path_where_the_service_knows_only_get(start: Start, answer: bytes) -> None:
+    def only_get(request: Request) -> bytes:
+        return answer if request.method == "GET" else ok(b"", status=b"405 Method Not Allowed")
+
+    async with upstream(answering(only_get)) as up:
+        service = {"url": f"http://127.0.0.1:{up.port}", "health": "/healthz", "routes": [{"prefix": "/madre"}]}
+        live = await start({"madre": service})
+        async with dial(live.port) as wire:
+            for _ in range(2):
+                head = await ask(wire, "/madre/health", live.auth.strip(), method="HEAD")
+                assert (head.status, head.all("content-length")) == (200, ["7"] if b"Length" in answer else [])
+                # What follows on this connection is the next response, and no body of the one before.
+                assert (await ask(wire, "/madre/x", live.auth.strip(), method="PUT")).status == 405
+            assert (await ask(wire, "/madre/x", live.auth.strip(), method="HEAD")).status == 405
+    assert [(request.method, request.target) for request in up.requests if request.target != "/madre/x"] == [
+        ("GET", "/healthz")
+    ] * 2
+    assert {record.sent for record in live.records if record.target == "/madre/health"} == {0}
 
 
 async def test_host_override(start: Start, service: Service) -> None:

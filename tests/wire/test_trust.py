@@ -124,6 +124,26 @@ async def test_a_health_path_that_fails_while_requests_pass(start: Start) -> Non
         assert (view(live).traffic.failed, view(live).probes.failed >= 3) == (0, True)
 
 
+async def test_a_service_that_is_not_probed(start: Start) -> None:
+    """Its requests alone decide, also when no more of them come."""
+    liar = Liar()
+    probe = {"kind": "none"}
+    async with lying(start, liar, breaker={"failures": 5, "open_for": 0.3, "window": 0.3}, probe=probe) as (
+        live,
+        wire,
+        up,
+    ):
+        assert (view(live).health, view(live).reason) == (Health.UP, "not probed; its requests decide")
+        liar.work = b"500 Oops"
+        await until(lambda: view(live).health is Health.DOWN, wire)
+        assert view(live).reason == "requests failed (5 failures in a row: answered 500)"
+        await until(lambda: view(live).health is Health.DEGRADED)
+        liar.work = b"200 OK"
+        await until(lambda: view(live).health is Health.UP, wire)
+        assert view(live).probes.failed == view(live).probes.ok == 0
+        assert {request.target for request in up.requests} == {"/work"}
+
+
 async def test_a_service_that_dies_and_comes_back(start: Start) -> None:
     liar = Liar()
     async with upstream(answering(liar.answer)) as up:

@@ -73,7 +73,7 @@ async def test_only_a_proper_request_may_upgrade(start: Start, service: Service,
 )
 async def test_a_foreign_page_opens_no_web_socket(start: Start, service: Service, origin: bytes, status: int) -> None:
     async with upstream(answering(SWITCH)) as up:
-        live = await start(service(up.port))
+        live = await start(service(up.port, check_origin=True))
         async with dial(live.port) as wire:
             await wire.send(HANDSHAKE[:-2] + origin + b"\r\n")
             assert (await wire.response()).status == status

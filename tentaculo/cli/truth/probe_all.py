@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable
+from dataclasses import replace
 
 from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.config.services import ServiceSettings
@@ -35,19 +36,26 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
     tasks = TaskGroup("truth")
 
     async def examine(service: ServiceSettings, prober: Prober) -> None:
-        if service.enabled:
+        if service.enabled and service.probe.kind != "none":
             for result in await asyncio.gather(*(prober.probe(upstream) for upstream in service.upstreams)):
                 board.accept_result(result)
-        on_result(board.service(service.name))
+        on_result(_as_found(board.service(service.name), service))
 
-    async with Prober(extended, path_timeout=PATH_TIMEOUT) as prober:
-        try:
-            await asyncio.gather(
-                *(tasks.start(examine(service, prober), service.name) for service in extended.services.values())
-            )
-        finally:
-            await tasks.close()
-    return list(board.snapshot())
+    prober = Prober(extended, path_timeout=PATH_TIMEOUT)
+    try:
+        await asyncio.gather(
+            *(tasks.start(examine(service, prober), service.name) for service in extended.services.values())
+        )
+    finally:
+        await tasks.close()
+    return [_as_found(view, extended.services[view.name]) for view in board.snapshot()]
+
+
+def _as_found(view: ServiceView, service: ServiceSettings) -> ServiceView:
+    """Nothing is known of a service that is not probed: the command sees none of its requests."""
+    if service.probe.kind != "none" or not service.enabled:
+        return view
+    return replace(view, health=Health.UNKNOWN, reason="not probed")
 
 
 def with_gateway(config: Config) -> Config:

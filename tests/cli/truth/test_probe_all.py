@@ -107,3 +107,11 @@ def test_where_the_gateway_is(server: dict[str, object], host: str) -> None:
 def test_a_gateway_that_is_configured_as_a_service_is_not_asked_twice() -> None:
     config = fleet(tentaculo_link={"url": "http://elsewhere:8000"})
     assert probe_all.with_gateway(config) is config
+
+
+async def test_one_that_is_not_probed_is_unknown() -> None:
+    config = Config.of({"server": {"port": 0}, "services": {"madre": {"url": "http://h:1", "probe": {"kind": "none"}}}})
+    shown: list[ServiceView] = []
+    found = await probe_all.probe_all(config, shown.append)
+    assert [(view.health, view.reason) for view in found] == [(Health.UNKNOWN, "not probed")]
+    assert shown == found

@@ -7,16 +7,16 @@ import pytest
 from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.proxy.router import Match, RouteTable
+from tentaculo.server.route_table import Match, ProxiedRoutes
 
 
-def table(**services: list[dict[str, Any]]) -> RouteTable:
+def table(**services: list[dict[str, Any]]) -> ProxiedRoutes:
     """Each service as the list of its routes."""
     data = {name: {"url": "http://127.0.0.1:1", "routes": routes} for name, routes in services.items()}
-    return RouteTable(Config.of({"services": data}))
+    return ProxiedRoutes(Config.of({"services": data}))
 
 
-def found(routes: RouteTable, path: str, host: str = "h") -> tuple[str, str] | None:
+def found(routes: ProxiedRoutes, path: str, host: str = "h") -> tuple[str, str] | None:
     """Service and upstream path."""
     match = routes.match(host, path)
     return None if match is None else (match.service, match.upstream_path(path))
@@ -110,7 +110,7 @@ class TestHosts:
             ("web.example", "/madre", "web"),  # before any route without a host, however long
             ("[::1]", "/x", "six"),
             ("madre.example", "/api", "madre"),
-            ("madre.example", "/madre/x", "madre"),  # none of its own takes it
+            ("madre.example", "/madre/x", None),  # the name belongs to the routes that claim it
             ("else.example", "/madre", "madre"),
             ("else.example", "/api", None),
             ("xweb.example", "/x", None),
@@ -190,7 +190,8 @@ class TestDisguise:
         assert match.route.auth == "token"
 
     def test_with_a_host(self) -> None:
-        routes = table(app=[{"prefix": "/", "auth": "none"}, {"prefix": "/admin", "host": "a.example"}])
+        on_a = [{"prefix": "/", "auth": "none", "host": "a.example"}, {"prefix": "/admin", "host": "a.example"}]
+        routes = table(app=[*on_a, {"prefix": "/", "auth": "none"}])
         with pytest.raises(Problem):
             routes.match("A.example", "/%61dmin")
         assert found(routes, "/%61dmin", "b.example") == ("app", "/%61dmin")
@@ -198,3 +199,79 @@ class TestDisguise:
 
 def test_the_asterisk_has_no_prefix() -> None:
     assert Match.of("s", RouteSettings(prefix="/", to="/app")).upstream_path("*") == "*"
+
+
+class TestExact:
+    ROUTES = table(
+        madre=[
+            {"prefix": "/madre"},
+            {"prefix": "/madre/task", "to": "/task"},
+            {"prefix": "/madre/task/{id}", "exact": True},
+            {"prefix": "/madre/task/{id}/cancel", "to": "/tasks/{id}/stop", "exact": True},
+            {"prefix": "/old", "to": "/new", "exact": True},
+        ]
+    )
+
+    @pytest.mark.parametrize(
+        ("path", "upstream"),
+        [
+            ("/madre/task", "/task"),
+            ("/madre/task/7", "/madre/task/7"),
+            ("/madre/task/a%2Fb", "/madre/task/a%2Fb"),
+            ("/madre/task/7/cancel", "/tasks/7/stop"),
+            ("/madre/task/7/log", "/task/7/log"),
+            ("/madre/task/", "/task/"),
+            ("/madre/task//cancel", "/task//cancel"),
+            ("/old", "/new"),
+            ("/old/", None),
+            ("/old/x", None),
+        ],
+    )
+    def test_only_the_whole_path(self, path: str, upstream: str | None) -> None:
+        assert found(self.ROUTES, path) == (None if upstream is None else ("madre", upstream))
+
+
+class TestUpstreamView:
+    """What counts is the path that goes upstream: an open route must not lead around a guarded one."""
+
+    @staticmethod
+    def needs_token(routes: ProxiedRoutes, path: str, host: str = "h") -> bool:
+        match = routes.match(host, path)
+        assert match is not None
+        return routes.needs_token(match, match.upstream_path(path))
+
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("/str/x", False),
+            ("/str/admin", True),
+            ("/str/admin/x", True),
+            ("/str/%61dmin/x", True),
+            ("/str//admin", True),
+            ("/str/ADMIN/x", True),
+            ("/str/administration", False),
+            ("/admin/x", True),
+        ],
+    )
+    def test_a_stripped_open_route(self, path: str, *, expected: bool) -> None:
+        routes = table(app=[{"prefix": "/str", "strip": True, "auth": "none"}, {"prefix": "/admin"}])
+        assert self.needs_token(routes, path) is expected
+
+    def test_a_replaced_prefix_and_a_host(self) -> None:
+        routes = table(
+            app=[
+                {"prefix": "/public", "to": "/v1", "auth": "none", "host": "a.example"},
+                {"prefix": "/private", "to": "/v1/secret"},
+                {"prefix": "/one/{n}", "to": "/v1/{n}/key", "exact": True},
+            ]
+        )
+        assert not self.needs_token(routes, "/public/x", "a.example")
+        assert self.needs_token(routes, "/public/secret/x", "a.example")
+        assert self.needs_token(routes, "/public/7/key", "a.example")
+
+    def test_an_open_part_of_a_guarded_whole_stays_open(self) -> None:
+        routes = table(
+            app=[{"prefix": "/"}, {"prefix": "/public", "auth": "none"}, {"prefix": "/hook", "auth": "none"}]
+        )
+        assert not self.needs_token(routes, "/public/x")
+        assert self.needs_token(routes, "/x")

@@ -1,0 +1,177 @@
+"""The state of every service and its last heartbeat in the database, so that they survive a restart.
+
+What happens while the database is unavailable waits in memory. The time in which the gateway did not run counts for
+nobody: a service is as silent after a restart as it was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from tentaculo.health.board import Board
+from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
+from tentaculo.model.endpoint import GATEWAY_NAME
+from tentaculo.model.health import Health, LastHeartbeat, ServiceView, StateChange
+from tentaculo.store import states
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+OPEN_WAIT = 0.5
+"""Seconds that the start waits for the states that an earlier process left."""
+ALIVE_EVERY = 10.0
+"""Seconds between two writes of the time at which the gateway last ran."""
+PAUSE = 0.5
+"""Least seconds between two writes, so that a storm of changes is not a storm of writes."""
+FORGET_EVERY = 3600.0
+"""Seconds between removals of changes that are too old to be kept."""
+_MOST_WAITING = 4096
+"""Changes that wait for the database; beyond that the oldest are lost."""
+_BATCH = 200
+"""Changes that are written in one transaction."""
+
+
+class StateRepository:
+    """Restores states and heartbeats at the start, and stores each change."""
+
+    def __init__(
+        self,
+        store: StoreClient,
+        board: Board,
+        heartbeats: HeartbeatMonitor,
+        *,
+        keep: timedelta,
+        now: Callable[[], datetime],
+    ) -> None:
+        """`keep` is how long a change is kept."""
+        self._store = store
+        self._board = board
+        self._heartbeats = heartbeats
+        self._keep = keep
+        self._now = now
+        self._known: dict[tuple[str, str], Health] = {}
+        self._changes: deque[StateChange] = deque(maxlen=_MOST_WAITING)
+        self._beats: dict[str, LastHeartbeat] = {}
+        self._has_changed = asyncio.Event()
+        self._is_restored = False
+        self._next_forget = 0.0
+
+    def __repr__(self) -> str:
+        return f"<StateRepository: {len(self._changes)} changes waiting>"
+
+    async def open(self) -> None:
+        """Restore what an earlier process stored, if the database responds within `OPEN_WAIT`; else it is read later."""
+        try:
+            async with asyncio.timeout(OPEN_WAIT):
+                await self._restore()
+        except (TimeoutError, StoreUnavailable):
+            log.warning("states not read yet", waited=OPEN_WAIT)
+
+    def note(self, view: ServiceView, at: datetime) -> None:
+        """Record the state of a service and of its endpoints, where it is a new one."""
+        for endpoint in view.upstreams:
+            self._note(view.name, endpoint.upstream.authority, endpoint.health, view, at)
+        self._note(view.name, "", view.health, view, at)
+
+    def note_heartbeat(self, service: str, body: bytes) -> None:
+        """Record a heartbeat that has just been received."""
+        self._beats[service] = LastHeartbeat(service, self._now(), body)
+        self._has_changed.set()
+
+    async def run(self) -> None:
+        """Store what changes until cancelled."""
+        while True:
+            try:
+                await self._restore()
+                await self.save()
+                await self._forget()
+            except StoreUnavailable:
+                # The store client logs the reason, and the page shows it.
+                pass
+            except Exception:  # one failed write must not end the next ones
+                log.exception("state storage failed")
+            await asyncio.sleep(PAUSE)
+            try:
+                async with asyncio.timeout(ALIVE_EVERY - PAUSE):
+                    await self._has_changed.wait()
+            except TimeoutError:
+                pass
+            self._has_changed.clear()
+
+    async def save(self) -> None:
+        """Store what has changed, and that the gateway runs. Raises `StoreUnavailable`; what is not stored then waits."""
+        while self._changes:
+            batch = [self._changes[place] for place in range(min(_BATCH, len(self._changes)))]
+            await self._store.run(partial(states.add_changes, changes=batch))
+            for _ in batch:
+                self._changes.popleft()
+        if not self._is_restored:
+            # The time at which the earlier process last ran is still needed.
+            return
+        beats, self._beats = self._beats, {}
+        alive = LastHeartbeat(GATEWAY_NAME, self._now(), None)
+        try:
+            await self._store.run(partial(states.save_heartbeats, beats=[*beats.values(), alive]))
+        except BaseException:
+            self._beats = beats | self._beats
+            raise
+
+    def _note(self, service: str, endpoint: str, health: Health, view: ServiceView, at: datetime) -> None:
+        before = self._known.get((service, endpoint), Health.UNKNOWN)
+        if health is before:
+            return
+        self._known[service, endpoint] = health
+        kind = view.kind if health is Health.DEGRADED else None
+        self._changes.append(StateChange(service, endpoint, before, health, view.reason, at, kind))
+        self._has_changed.set()
+
+    async def _restore(self) -> None:
+        if self._is_restored:
+            return
+        changes: Sequence[StateChange] = await self._store.run(states.latest_changes)
+        beats: dict[str, LastHeartbeat] = await self._store.run(states.read_heartbeats)
+        self._is_restored = True
+        stored = {(change.service, change.endpoint): change.after for change in changes}
+        self._known = stored | self._known
+        # What is new since the start is compared with what was there before it.
+        for change in [self._changes.popleft() for _ in range(len(self._changes))]:
+            before = stored.pop((change.service, change.endpoint), change.before)
+            if before is not change.after:
+                self._changes.append(replace(change, before=before))
+        now = self._now()
+        self._board.restore(changes, now)
+        self._restore_heartbeats(beats, now)
+        for view in self._board.snapshot():
+            if view.health is not Health.UNKNOWN:
+                self.note(view, now)
+
+    def _restore_heartbeats(self, beats: dict[str, LastHeartbeat], now: datetime) -> None:
+        alive = beats.get(GATEWAY_NAME)
+        for service in self._heartbeats.services:
+            beat = beats.get(service)
+            if beat is None or alive is None:
+                beat = LastHeartbeat(service, now, None)
+            # The clock may have been set back between the two.
+            silent = max(0.0, (alive.at - beat.at).total_seconds()) if alive is not None else 0.0
+            if self._heartbeats.restore(service, silent, beat.body):
+                # The time in which the gateway did not run is taken out for good.
+                at = now - timedelta(seconds=silent)
+                self._beats.setdefault(service, LastHeartbeat(service, at, beat.body))
+
+    async def _forget(self) -> None:
+        moment = time.monotonic()
+        if moment < self._next_forget:
+            return
+        removed = await self._store.run(partial(states.forget_changes, before=self._now() - self._keep))
+        # The rest is removed with the next writes, a batch each.
+        if not removed:
+            self._next_forget = moment + FORGET_EVERY

@@ -1,0 +1,333 @@
+"""The route table: from the host and the raw path of a request to its route, native or proxied.
+
+Which routes a host has:
+
+- The gateway's own names (`[server] hosts`, IP addresses, `localhost`; without `hosts` also each name that no route
+  claims): the native routes, then the routes of that name, then `/<service>/health`, then the routes without a host.
+- A name that only routes claim: the routes of that name. Everything else is 404 there.
+- Any other name, which exists only where `hosts` is set: `/<service>/health` and the routes without a host.
+
+Within these the longest prefix wins, by whole path segments: `/switch` never takes `/switchboard`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote
+
+from tentaculo.config.schema import Config
+from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.security.host_names import is_address
+
+_PARAMETERS = re.compile(r";[^/]*")
+_EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
+"""Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
+_SEGMENT = re.compile(r"\{(\w+)\}")
+
+
+class Route(Protocol):
+    """An entry of the route table."""
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether its requests need the gateway's token."""
+
+    @property
+    def service_name(self) -> str | None:
+        """The service for the record; None for a native route."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether a native handler serves it."""
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether the response is a redirection to the target that `RouteTable.find` returned."""
+
+    @property
+    def checks_origin(self) -> bool:
+        """Whether a request for another protocol is judged by its Origin, unless a header authenticated it."""
+
+    @property
+    def claimed_host(self) -> str | None:
+        """The host name that the route claims."""
+
+
+class Redirect(NamedTuple):
+    """The entry for a stripped prefix that ends with `/`, requested without it."""
+
+    needs_token: bool
+    service_name: str
+    claimed_host: str | None
+    is_native: bool = False
+    is_redirect: bool = True
+    checks_origin: bool = False
+
+
+class Match(NamedTuple):
+    """A proxied route that takes a path."""
+
+    service: str
+    route: RouteSettings
+    position: int
+    """The route's position among all of the configuration's, in order."""
+    is_guarded: bool
+    """Whether a path needs the careful look: the route is open, and another of its service is not."""
+    needs_token: bool
+    inside: str
+    """What stands in place of the prefix upstream."""
+    cut: int
+    """Characters that it replaces."""
+    unfinished: str | None
+    """The path that is redirected since it lacks the `/` at which the prefix ends, which the upstream would not see."""
+
+    @classmethod
+    def of(cls, service: str, route: RouteSettings, position: int = 0, *, is_guarded: bool = False) -> Match:
+        """From a route of the configuration."""
+        outside, inside = route.prefix.rstrip("/"), route.replacement
+        unfinished = outside if outside != inside and route.prefix != outside and not route.exact else None
+        needs_token = route.auth != "none"
+        return cls(service, route, position, is_guarded, needs_token, inside, len(outside), unfinished or None)
+
+    def upstream_path(self, path: str) -> str:
+        """The path that the upstream is to see for a `path` that the route takes."""
+        if self.route.exact:
+            return _fill(self.inside, self.route.prefix, path) or "/"
+        return path if path == "*" else (self.inside + path[self.cut :]) or "/"
+
+
+class _Paths:
+    """What each path leads to: whole paths, whole paths with changing segments, and prefixes."""
+
+    __slots__ = ("_exact", "_found", "_longest", "_patterns")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, Match] = {}
+        self._patterns: list[tuple[re.Pattern[str], Match]] = []
+        self._found: dict[str, Match] = {}
+        self._longest = 0
+
+    def add(self, path: str, found: Match, *, fold: Callable[[str], str] = str) -> None:
+        """Add a route whose prefix, or whole path, is `path`; `fold` was applied to it and to what it is matched with."""
+        if not found.route.exact:
+            prefix = path.rstrip("/") or "/"
+            self._found.setdefault(prefix, found)
+            self._longest = max(self._longest, len(prefix))
+        elif "{" in path:
+            pattern = "".join(
+                "[^/]+" if number % 2 else re.escape(fold(part)) for number, part in enumerate(_SEGMENT.split(path))
+            )
+            self._patterns.append((re.compile(pattern), found))
+        else:
+            self._exact.setdefault(path, found)
+
+    def find(self, path: str) -> Match | None:
+        """The route of the whole path, else of the longest prefix of whole segments."""
+        if self._exact and (found := self._exact.get(path)) is not None:
+            return found
+        for pattern, found in self._patterns:
+            if pattern.fullmatch(path) is not None:
+                return found
+        prefix = path
+        if len(path) > self._longest:
+            # However long a path is, only the start of it can be a prefix.
+            prefix = path[: path.rfind("/", 0, self._longest + 1)]
+        while prefix:
+            if (match := self._found.get(prefix)) is not None:
+                return match
+            cut = prefix.rfind("/")
+            prefix = prefix[:cut] if cut > 0 else ""
+        return self._found.get("/")
+
+
+class _HostRoutes:
+    """The proxied routes of one host, or those without a host."""
+
+    __slots__ = ("loose", "paths")
+
+    def __init__(self) -> None:
+        self.paths = _Paths()
+        self.loose = _Paths()
+        """The routes of services that have open and guarded ones, as a server reads paths that reads them loosely."""
+
+
+class _Zone(NamedTuple):
+    """Which routes the requests for a host name may reach."""
+
+    is_own: bool
+    """Whether the native routes are there."""
+    named: _HostRoutes | None
+    """The routes that claim the name."""
+    is_shared: bool
+    """Whether `/<service>/health` and the routes without a host are there."""
+
+
+class ProxiedRoutes:
+    """The proxied routes of a configuration: which of them takes a path at a host. Pure.
+
+    A look-up costs one dictionary access per path segment, however many routes there are.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.routes: list[tuple[ServiceSettings, RouteSettings]] = []
+        """All routes in the configuration's order."""
+        self.hosts: dict[str, _HostRoutes] = {}
+        self.anywhere = _HostRoutes()
+        self._half_open = frozenset(
+            service.name for service in config.services.values() if len({route.auth for route in service.routes}) > 1
+        )
+        self._views = {name: _Paths() for name in self._half_open}
+        """Per service: the paths as the service sees them, and the route that leads there."""
+        for service in config.services.values():
+            for route in service.routes:
+                self._add(service, route)
+
+    def __repr__(self) -> str:
+        return f"<ProxiedRoutes: {len(self.routes)}, {len(self.hosts)} hosts>"
+
+    def _add(self, service: ServiceSettings, route: RouteSettings) -> None:
+        is_half_open = service.name in self._half_open
+        found = Match.of(service.name, route, len(self.routes), is_guarded=is_half_open and route.auth == "none")
+        table = self.anywhere if route.host is None else self.hosts.setdefault(route.host, _HostRoutes())
+        table.paths.add(route.prefix, found)
+        if is_half_open:
+            table.loose.add(_read_loosely(route.prefix), found, fold=_read_loosely)
+            self._views[service.name].add(_read_loosely(route.replacement or "/"), found, fold=_read_loosely)
+        self.routes.append((service, route))
+
+    def match(self, host: str, path: str) -> Match | None:
+        """The route for a raw `path` (escapes untouched) at `host` (without port), or None.
+
+        Raises `Problem` (400) for a path that an open route takes as it stands, while a server that reads paths more
+        loosely would see one behind the same service's token: `/%61dmin`, `//admin`, `/admin;x`, `/ADMIN`.
+        """
+        named = self.hosts.get(host.lower().removesuffix("."))
+        return self.match_in(named, path, is_shared=named is None)
+
+    def match_in(self, named: _HostRoutes | None, path: str, *, is_shared: bool) -> Match | None:
+        """As `match`, in the routes `named` of a host, then, where `is_shared`, in those without a host."""
+        found = table = None
+        if named is not None and (found := named.paths.find(path)) is not None:
+            table = named
+        elif is_shared and (found := self.anywhere.paths.find(path)) is not None:
+            table = self.anywhere
+        if found is not None and table is not None and found.is_guarded:
+            loose = table.loose.find(_read_loosely(path))
+            if loose is not None and loose.service == found.service and loose.needs_token:
+                raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
+        return found
+
+    def needs_token(self, match: Match, upstream_path: str) -> bool:
+        """Whether a request needs a token: by its route, or by the route of the same service whose upstream path it is.
+
+        What counts is the path that the service sees: an open route must not lead around a guarded one.
+        """
+        view = self._views[match.service].find(_read_loosely(upstream_path)) if match.is_guarded else match
+        return view is not None and view.needs_token
+
+
+class RouteTable:
+    """All routes of the gateway."""
+
+    def __init__(
+        self,
+        config: Config,
+        native: Callable[[str], Route | None],
+        proxied: Sequence[Route],
+        health: Mapping[str, Route],
+        health_path: Callable[[str], str],
+    ) -> None:
+        """`native` finds the native route of a path; `proxied` has an entry for each route of the configuration, in order.
+
+        `health` has the entry of `/<service>/health` of each service by name, and `health_path` gives a service's
+        present health path.
+        """
+        self._routes = ProxiedRoutes(config)
+        self._native = native
+        self._proxied = proxied
+        self._health = health
+        self._health_path = health_path
+        self._health_names = {
+            f"/{name}/health": service.name
+            for service in config.services.values()
+            for name in (service.name, *service.aliases)
+        }
+        own = frozenset(config.server.hosts)
+        self._zones = {name: self._make_zone(name, name in own) for name in {*self._routes.hosts, *own, "localhost"}}
+        self._own = _Zone(True, None, True)
+        self._other = _Zone(not own, None, True)
+        self._is_by_host = bool(self._routes.hosts) or bool(own)
+
+    def __repr__(self) -> str:
+        return f"<RouteTable: {len(self._proxied)} proxied routes, {len(self._zones)} host names>"
+
+    def find(self, inbound: InboundRequest) -> tuple[Route, str, bool]:
+        """The route of a request, the target that the upstream is to see, and whether the request needs a token.
+
+        Raises `Problem`: 404 where no route takes it, 400 for a path that could be read as another one.
+        """
+        path, query = inbound.target.path, inbound.target.query
+        zone = self._zone(inbound.host_name) if self._is_by_host else self._own
+        if zone.is_own and (route := self._native(path)) is not None:
+            return route, "", route.needs_token
+        routes = self._routes
+        match = None
+        if zone.named is not None:
+            match = routes.match_in(zone.named, path, is_shared=False)
+        if match is None and zone.is_shared:
+            if path.endswith("/health") and inbound.method in ("GET", "HEAD"):
+                name = self._health_names.get(path)
+                if name is not None:
+                    route = self._health[name]
+                    health_path = self._health_path(name)
+                    more = query.replace("?", "&", 1) if "?" in health_path else query
+                    return route, health_path + more, route.needs_token
+            match = routes.match_in(None, path, is_shared=True)
+        if match is None:
+            raise Problem(Failure.NOT_FOUND)
+        if path == match.unfinished:
+            redirect = Redirect(match.needs_token, match.service, match.route.host)
+            return redirect, f"{_outer_prefix(inbound)}{path}/{query}", match.needs_token
+        upstream_path = match.upstream_path(path)
+        needs_token = routes.needs_token(match, upstream_path) if match.is_guarded else match.needs_token
+        return self._proxied[match.position], upstream_path + query, needs_token
+
+    def takes_asterisk(self, inbound: InboundRequest) -> bool:
+        """Whether a route takes every path of the request's host, and so `OPTIONS *`."""
+        zone = self._zone(inbound.host_name)
+        return self._routes.match_in(zone.named, "*", is_shared=zone.is_shared) is not None
+
+    def _make_zone(self, name: str, is_listed: bool) -> _Zone:
+        is_own = is_listed or name == "localhost" or is_address(name)
+        return _Zone(is_own, self._routes.hosts.get(name), is_shared=is_own)
+
+    def _zone(self, host: str) -> _Zone:
+        name = host.lower().removesuffix(".")
+        zone = self._zones.get(name)
+        if zone is not None:
+            return zone
+        return self._own if self._other.is_own or is_address(name) else self._other
+
+
+def _outer_prefix(inbound: InboundRequest) -> str:
+    outer = (inbound.forwarded_by_trusted or {}).get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
+    return outer if outer.startswith("/") and not outer.startswith("//") else ""
+
+
+def _fill(template: str, pattern: str, path: str) -> str:
+    """`template` with each `{name}` replaced by the segment of `path` at which `pattern` has it."""
+    values = {
+        name[1]: value
+        for written, value in zip(pattern.split("/"), path.split("/"), strict=False)
+        if (name := _SEGMENT.fullmatch(written)) is not None
+    }
+    return _SEGMENT.sub(lambda name: values.get(name[1], name[0]), template)
+
+
+def _read_loosely(path: str) -> str:
+    """A path as the least strict servers read it: unescaped, without parameters, empty and `.` segments, case folded."""
+    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()

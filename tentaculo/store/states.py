@@ -1,0 +1,88 @@
+"""Named queries over the changes of state of services and over their heartbeats, in the caller's transaction.
+
+A row that another program or a later version wrote, and that has no valid state, counts as none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select
+
+from tentaculo.model.health import DegradedKind, Health, LastHeartbeat, StateChange
+from tentaculo.store.tables import aware_utc, dialect_module, heartbeats, naive_utc, state_changes, storable
+
+_REASON = 300
+"""Characters of a reason that are stored."""
+
+
+def add_changes(connection: Connection, changes: Sequence[StateChange]) -> None:
+    """Store changes of state."""
+    rows = [
+        {
+            "service": change.service,
+            "endpoint": change.endpoint,
+            "before": change.before.value,
+            "after": change.after.value,
+            "kind": change.kind and change.kind.value,
+            "reason": storable(change.reason[:_REASON]),
+            "changed_at": naive_utc(change.at),
+        }
+        for change in changes
+    ]
+    if rows:
+        connection.execute(insert(state_changes), rows)
+
+
+def latest_changes(connection: Connection) -> list[StateChange]:
+    """The last change of each service and of each endpoint."""
+    c = state_changes.c
+    last = select(func.max(c.id)).group_by(c.service, c.endpoint)
+    rows = connection.execute(select(state_changes).where(c.id.in_(last)).order_by(c.id)).mappings()
+    return [change for row in rows if (change := _change(row)) is not None]
+
+
+def forget_changes(connection: Connection, before: datetime, batch: int = 200) -> int:
+    """Remove changes before a time, except the last of each service and endpoint, `batch` at most; returns how many."""
+    c = state_changes.c
+    last = select(func.max(c.id)).group_by(c.service, c.endpoint)
+    old = select(c.id).where(c.changed_at < naive_utc(before), c.id.not_in(last)).order_by(c.id).limit(batch)
+    numbers = list(connection.scalars(old))
+    if numbers:
+        connection.execute(delete(state_changes).where(c.id.in_(numbers)))
+    return len(numbers)
+
+
+def save_heartbeats(connection: Connection, beats: Sequence[LastHeartbeat]) -> None:
+    """Store the last heartbeat of each service, in place of the one before it."""
+    for beat in sorted(beats, key=lambda one: one.service):
+        values = {"service": beat.service, "received_at": naive_utc(beat.at), "body": beat.body}
+        statement = dialect_module(connection).insert(heartbeats).values(values)
+        replaced = {name: statement.excluded[name] for name in ("received_at", "body")}
+        connection.execute(statement.on_conflict_do_update(index_elements=["service"], set_=replaced))
+
+
+def read_heartbeats(connection: Connection) -> dict[str, LastHeartbeat]:
+    """The last heartbeat of each service, by its name."""
+    return {
+        row["service"]: LastHeartbeat(row["service"], aware_utc(row["received_at"]), row["body"])
+        for row in connection.execute(select(heartbeats)).mappings()
+        if isinstance(row["received_at"], datetime) and isinstance(row["body"], bytes | None)
+    }
+
+
+def _change(row: RowMapping | Mapping[str, Any]) -> StateChange | None:
+    try:
+        return StateChange(
+            row["service"],
+            row["endpoint"],
+            Health(row["before"]),
+            Health(row["after"]),
+            row["reason"],
+            aware_utc(row["changed_at"]),
+            DegradedKind(row["kind"]) if row["kind"] else None,
+        )
+    except (ValueError, AttributeError):
+        return None

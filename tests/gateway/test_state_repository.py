@@ -1,0 +1,165 @@
+"""States and heartbeats over restarts of the gateway, with a real database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tentaculo.config.schema import Config
+from tentaculo.gateway import state_repository
+from tentaculo.gateway.health_service import HealthService
+from tentaculo.model.endpoint import GATEWAY_NAME
+from tentaculo.model.health import Health, LastHeartbeat, StateChange
+from tentaculo.store import migrate
+from tentaculo.store.client import StoreClient
+from tentaculo.store.database import once
+from tentaculo.store.states import add_changes, latest_changes, read_heartbeats, save_heartbeats
+from tests.support.waits import eventually
+
+NOW = datetime.now(UTC)
+JOB = {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat", "silence": 3600, "interval": 0.05}}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_repository, "PAUSE", 0.01)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'fleet.db'}"
+    migrate.upgrade(url)
+    return url
+
+
+@asynccontextmanager
+async def running(url: str, **services: Any) -> AsyncIterator[HealthService]:
+    store = StoreClient(url)
+    await store.start()
+    fleet = HealthService(Config.of({"services": services}), store)
+    try:
+        async with fleet.recording(dict), fleet.probing():
+            yield fleet
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def service() -> AsyncIterator[tuple[dict[str, Any], set[str]]]:
+    """The table of a service, and a set that makes it fail while it is not empty."""
+    failing: set[str] = set()
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(status=500 if failing else 200)
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    probe = {"interval": 0.05, "recheck": 0.05, "failures": 1, "successes": 1, "timeout": 20}
+    yield {"url": "http://{}:{}".format(*runner.addresses[0][:2]), "probe": probe}, failing
+    await runner.cleanup()
+
+
+async def test_a_state_and_its_beginning_survive_a_restart(url: str) -> None:
+    async with service() as (table, failing):
+        failing.add("all")
+        async with running(url, madre=table) as fleet:
+            await eventually(lambda: fleet.board.service("madre").health is Health.DOWN)
+            since = fleet.board.service("madre").since
+        async with running(url, madre=table) as fleet:
+            view = fleet.board.service("madre")
+            assert (view.health, view.since) == (Health.DOWN, since)
+            await eventually(lambda: not fleet.board.service("madre").is_restored)
+            assert fleet.board.service("madre").since == since
+            failing.clear()
+            await eventually(lambda: fleet.board.service("madre").health is Health.UP)
+    changes = once(url, latest_changes)
+    assert [(one.endpoint == "", one.before, one.after) for one in changes] == [
+        (False, Health.DOWN, Health.UP),
+        (True, Health.DOWN, Health.UP),
+    ]
+
+
+async def test_a_heartbeat_survives_a_restart(url: str) -> None:
+    async with running(url, job=JOB) as fleet:
+        fleet.beat("job", b'{"status": "degraded"}')
+        await eventually(lambda: fleet.board.service("job").health is Health.DEGRADED)
+    async with running(url, job=JOB) as fleet:
+        last = fleet.heartbeats.last("job")
+        assert last is not None
+        assert last[1] == b'{"status": "degraded"}'
+        assert fleet.board.service("job").health is Health.DEGRADED
+
+
+async def test_a_job_that_died_is_noticed_although_the_gateway_is_restarted_more_often(url: str) -> None:
+    begun = NOW - timedelta(seconds=3000)
+    beats = [
+        LastHeartbeat("job", begun, b""),
+        LastHeartbeat("new", begun, None),
+        LastHeartbeat(GATEWAY_NAME, NOW, None),
+    ]
+    once(url, lambda connection: save_heartbeats(connection, beats))
+    for _ in range(2):
+        async with running(url, job=JOB, new=JOB) as fleet:
+            last = fleet.heartbeats.last("job")
+            assert last is not None
+            assert 3000 <= last[0] < 3600
+            assert fleet.heartbeats.last("new") is None
+    # Two hours later by its own account, in which no heartbeat came.
+    alive = LastHeartbeat(GATEWAY_NAME, NOW + timedelta(seconds=7200), None)
+    once(url, lambda connection: save_heartbeats(connection, [alive]))
+    async with running(url, job=JOB, new=JOB) as fleet:
+        for name in ("job", "new"):
+            await eventually(lambda name=name: fleet.board.service(name).health is Health.DOWN)  # type: ignore[misc]
+
+
+async def test_the_time_in_which_the_gateway_did_not_run_is_no_silence(url: str) -> None:
+    long_ago = NOW - timedelta(days=3)
+    beats = [LastHeartbeat("job", long_ago, b""), LastHeartbeat(GATEWAY_NAME, long_ago + timedelta(seconds=60), None)]
+    once(url, lambda connection: save_heartbeats(connection, beats))
+    for _ in range(2):
+        async with running(url, job=JOB) as fleet:
+            await eventually(lambda: fleet.board.service("job").health is Health.UP)
+            last = fleet.heartbeats.last("job")
+            assert last is not None
+            assert 60 <= last[0] < 600
+
+
+async def test_a_clock_that_was_set_back_makes_no_silence(url: str) -> None:
+    beats = [LastHeartbeat("job", NOW, b""), LastHeartbeat(GATEWAY_NAME, NOW - timedelta(days=1), None)]
+    once(url, lambda connection: save_heartbeats(connection, beats))
+    async with running(url, job=JOB) as fleet:
+        last = fleet.heartbeats.last("job")
+        assert last is not None
+        assert last[0] < 600
+
+
+async def test_what_changes_while_the_database_is_locked_is_stored_afterwards(url: str) -> None:
+    three_hours_ago = NOW - timedelta(hours=3)
+    async with service() as (table, _):
+        where = table["url"].removeprefix("http://")
+        stored = [
+            StateChange("madre", one, Health.UNKNOWN, Health.UP, "as found", three_hours_ago) for one in ("", where)
+        ]
+        once(url, lambda connection: add_changes(connection, stored))
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            async with running(url, madre=table, job=JOB) as fleet:
+                await eventually(lambda: fleet.board.service("madre").health is Health.UP)
+                assert fleet.board.service("madre").since > three_hours_ago
+                fleet.beat("job", b"")
+                other.execute("ROLLBACK")
+                await eventually(lambda: fleet.board.service("madre").since == three_hours_ago)
+                await eventually(lambda: "job" in once(url, read_heartbeats))
+        found = {(one.service, one.endpoint): one for one in once(url, latest_changes)}
+        assert found["madre", ""].at == three_hours_ago, "it was up all the time, as far as is known"
+        assert ("job", "") in found

@@ -1,0 +1,65 @@
+"""Changes of state and heartbeats as they are stored, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+
+from tentaculo.model.health import DegradedKind, Health, LastHeartbeat, StateChange
+from tentaculo.store.states import add_changes, forget_changes, latest_changes, read_heartbeats, save_heartbeats
+from tests.support.runtime_tables import opened
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
+
+
+def change(service: str, after: Health, minutes: int, endpoint: str = "", **more: DegradedKind) -> StateChange:
+    return StateChange(service, endpoint, Health.UNKNOWN, after, "as found", NOW + timedelta(minutes=minutes), **more)
+
+
+def test_the_last_change_of_each_service_and_endpoint_is_read_back(url: str) -> None:
+    failing = change("mcp", Health.DEGRADED, 2, kind=DegradedKind.FAILING)
+    kept = [change("madre", Health.DOWN, 5), change("madre", Health.UP, 1, "127.0.0.1:8001"), failing]
+    with opened(url) as connection:
+        add_changes(connection, [change("madre", Health.UP, 0), change("mcp", Health.UP, 0)])
+        # After the clock was set back the order of the rows says which is the last.
+        add_changes(connection, [change("madre", Health.UP, 9), *kept])
+        add_changes(connection, [])
+        assert latest_changes(connection) == kept
+
+
+def test_a_reason_is_bounded_and_storable(url: str) -> None:
+    with opened(url) as connection:
+        add_changes(connection, [StateChange("madre", "", Health.UP, Health.DOWN, "\0\ud800" + "x" * 5000, NOW)])
+        (found,) = latest_changes(connection)
+    assert found.reason == "\ufffd?" + "x" * 298
+
+
+def test_a_row_without_a_valid_state_counts_as_none(url: str) -> None:
+    with opened(url) as connection:
+        add_changes(connection, [change("madre", Health.UP, 0), change("mcp", Health.UP, 0)])
+        connection.execute(text("UPDATE tentaculo_state_changes SET after = 'odd' WHERE service = 'madre'"))
+        assert [found.service for found in latest_changes(connection)] == ["mcp"]
+
+
+def test_changes_are_forgotten_but_not_the_last_ones(url: str) -> None:
+    with opened(url) as connection:
+        add_changes(connection, [change("madre", (Health.UP, Health.DOWN)[n % 2], n) for n in range(10)])
+        add_changes(connection, [change("mcp", Health.UP, -5)])
+        before = NOW + timedelta(minutes=100)
+        assert [forget_changes(connection, before, batch=6) for _ in range(3)] == [6, 3, 0]
+        assert {(one.service, one.after) for one in latest_changes(connection)} == {
+            ("madre", Health.DOWN),
+            ("mcp", Health.UP),
+        }
+
+
+def test_the_last_heartbeat_of_each_service_takes_the_place_of_the_one_before(url: str) -> None:
+    first = LastHeartbeat("cron", NOW, b'{"status": "ok"}')
+    with opened(url) as connection:
+        save_heartbeats(connection, [first, LastHeartbeat("backup", NOW, None)])
+        assert read_heartbeats(connection) == {"cron": first, "backup": LastHeartbeat("backup", NOW, None)}
+        later = LastHeartbeat("backup", NOW + timedelta(minutes=1), b"")
+        save_heartbeats(connection, [later])
+        assert read_heartbeats(connection) == {"cron": first, "backup": later}
+        save_heartbeats(connection, [])

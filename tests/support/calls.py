@@ -1,0 +1,31 @@
+"""Calls of functions, counted: what some work costs, the same on a busy machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Calls:
+    """How many functions have been called, those in C included."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def count(self, frame: FrameType, event: str, _argument: object) -> None:
+        """For `sys.setprofile`."""
+        if event in ("call", "c_call"):
+            self.total += 1
+
+
+@contextmanager
+def counting_calls() -> Iterator[Calls]:
+    """Count the calls of this thread."""
+    calls = Calls()
+    sys.setprofile(calls.count)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
