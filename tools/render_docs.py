@@ -17,7 +17,7 @@ from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.server.connection import LINGER, MAX_FIELDS
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE
-from tentaculo.upstream.response_reader import MAX_INTERIM
+from tentaculo.upstream.response_reader import INTERIM_COST, MAX_INTERIM
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -117,7 +117,11 @@ def _fixed_limit_table() -> Iterator[str]:
             "502, or the response is cut",
         ),
         ("trailers of a service", f"{MAX_TRAILERS} bytes", "the response is cut"),
-        ("interim (1xx) responses to one request", MAX_INTERIM, "502 `bad_response`"),
+        (
+            "interim (1xx) responses to one request",
+            f"{MAX_INTERIM} bytes, and one more for each {INTERIM_COST} bytes of the request",
+            "502 `bad_response`",
+        ),
         (
             "pipelined requests of one client",
             f"{MAX_MSG_QUEUE_SIZE} are read ahead",

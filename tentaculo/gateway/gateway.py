@@ -24,7 +24,7 @@ from tentaculo.events.hub import Hub
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.model.clock import utc_now
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import Health, ProbeResult
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
@@ -92,8 +92,13 @@ class Gateway:
         self._responses = GatewayResponses(self._name, self._cors)
         self._dispatcher: Dispatcher | None = None
         self._store_client = StoreClient(database_url(config))
-        self.health_service = HealthService(config, self._store_client)
-        self.incident_service = IncidentService(config, self.health_service, self._store_client, page=self._page)
+        clock = self._clock = SteadyClock()
+        self._started_at = clock.now()
+        self.health_service = HealthService(config, self._store_client, now=clock.now)
+        self.incident_service = IncidentService(
+            config, self.health_service, self._store_client, page=self._page, now=clock.now
+        )
+        clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
         self.health_service.on_probe.append(self._inform_proxy)
@@ -125,6 +130,7 @@ class Gateway:
         self._stack.push_async_callback(self._store_client.close)
         await self._store_client.start()
         self._stack.push_async_callback(self._tasks.close)
+        self._tasks.start(self._clock.run(), "clock")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
@@ -206,6 +212,7 @@ class Gateway:
     def _application(self) -> web.Application:
         """The gateway's own paths."""
         config, board, store_client = self._config, self.health_service.board, self._store_client
+        now = self._clock.now
         app = web.Application(client_max_size=config.limits.events_body)
         templating.setup(app)
         set_headers(app, self._cors)
@@ -220,8 +227,8 @@ class Gateway:
             windows=listed.planned,
             untold=follows.untold if follows else int,
             store_problem=lambda: store_client.problem,
-            started_at=utc_now(),
-            now=utc_now,
+            started_at=lambda: self._started_at,
+            now=now,
         )
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         takes_root = any(
@@ -229,15 +236,15 @@ class Gateway:
             for service in config.services.values()
             for route in service.routes
         )
-        app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
+        app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=now))
         app.add_routes(
             event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)
         )
         names = config.names
-        app.add_routes(history.routes(names, store_client.history, utc_now))
+        app.add_routes(history.routes(names, store_client.history, now))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
+        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now))
         app.add_routes(status_page.routes(page, root=not takes_root))
         app.add_routes(
             monitoring.liveness_routes(
@@ -264,6 +271,9 @@ class Gateway:
     def _inform_proxy(self, result: ProbeResult) -> None:
         if result.health is not Health.UNKNOWN:
             self.proxy.note_probe(result.upstream, is_well=result.health.is_healthy)
+
+    def _correct(self, moment: Correct) -> None:
+        self._started_at = moment(self._started_at)
 
     def _page(self) -> str:
         return f"{self._config.alerts.page or self.running.url}/status"

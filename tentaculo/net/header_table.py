@@ -173,13 +173,11 @@ def _names(fields: tuple[Field, ...], *kinds: Kind) -> frozenset[bytes]:
     return frozenset(field.name.lower().encode() for field in fields if not kinds or field.kind in kinds)
 
 
-HOP_BY_HOP = _names(REQUEST_FIELDS, Kind.DROPPED, Kind.REMADE)
-"""Never forwarded in either direction, in lower case as all names here."""
 REQUEST_NAMES = _names(REQUEST_FIELDS)
+"""In lower case, as all names here."""
 FORWARDING = _names(REQUEST_FIELDS, Kind.FORWARDING)
 KEPT = _names(REQUEST_FIELDS, Kind.READ, Kind.ADDRESS)
 """Fields of a request that are read, and pass."""
-REQUEST_ADDRESSES = _names(REQUEST_FIELDS, Kind.ADDRESS)
 RESPONSE_NAMES = _names(RESPONSE_FIELDS)
 RESPONSE_ADDRESSES = _names(RESPONSE_FIELDS, Kind.ADDRESS)
 

@@ -41,11 +41,13 @@ class ResponseHeaders:
         "close",
         "codings",
         "content_type",
+        "has_date",
         "keep_alive",
         "keep_alive_timeout",
         "lengths",
         "lines",
         "relayed",
+        "trailer",
         "upgrade",
     )
 
@@ -54,12 +56,15 @@ class ResponseHeaders:
         self.binds_connection = False
         """Whether it offers or ends an authentication of the connection itself: NTLM, Negotiate."""
         self.close = False
+        self.has_date = False
         self.keep_alive = False
         self.keep_alive_timeout: int | None = None
         """Seconds after which the service closes the connection if it idles, by its `Keep-Alive: timeout`."""
         self.codings: list[bytes] | None = None
         self.lengths: list[bytes] | None = None
         self.content_type: bytes | None = None
+        self.trailer: bytes | None = None
+        """The names of trailer fields that it announces."""
         self.upgrade: bytes | None = None
         self.lines: list[bytes] = []
         self.addresses: list[int] | None = None
@@ -75,7 +80,11 @@ class ResponseHeaders:
                     self.lines.append(line)
             else:
                 self._note(lower, line, line[len(name) + 1 :].strip(b" \t\r\n"), named)
+        if self.codings is not None and (self.lengths is not None or [c.lower() for c in self.codings] != [b"chunked"]):
+            # Another reader may see the end of the body elsewhere, so nothing follows it (RFC 9112 section 6.3).
+            self.close = True
         if named:
+            self.has_date = self.has_date and b"date" not in named
             self.lines = [line for line in self.lines if field_name(line) not in named]
             self.addresses = [i for i, line in enumerate(self.lines) if field_name(line) in RESPONSE_ADDRESSES]
 
@@ -104,6 +113,11 @@ class ResponseHeaders:
         elif lower == b"www-authenticate":
             self.binds_connection = self.binds_connection or binds_connection(value)
             self.lines.append(line)
+        elif lower == b"date":
+            self.has_date = True
+            self.lines.append(line)
+        elif lower == b"trailer":
+            self.trailer = joined_lists(self.trailer, value)
         elif lower == b"upgrade":
             self.upgrade = joined_lists(self.upgrade, value)
 

@@ -125,15 +125,15 @@ class ProxiedRequest:
             name = plan.service.name
             raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
 
-    def response_writer(self, upstream: Endpoint) -> ResponseHeadBuilder:
-        """Builds the client's head for a response of `upstream`."""
+    def response_writer(self, upstream: Endpoint, lines: bytes | None = None) -> ResponseHeadBuilder:
+        """Builds the client's head for a response of `upstream`. `lines` are added to it; by default those of CORS."""
         inbound, admitted = self.inbound, self.admitted
         writer = ResponseHeadBuilder(
             admitted.plan,
             inbound.method,
             inbound.minor,
             keep_alive=self.keep_alive,
-            added=self.id_lines + admitted.cors_lines,
+            added=self.id_lines + (admitted.cors_lines if lines is None else lines),
             via=self.shared.name,
             replace_cors=bool(admitted.cors_lines),
             view=partial(client_view, inbound),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tentaculo.model.endpoint import Endpoint
+from tentaculo.net.header_table import RESPONSE_NAMES
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.address_mapping import AddressMapping, ClientView, is_same_for_all
-from tentaculo.proxy.route import CompiledRoute
+from tentaculo.proxy.route import CompiledRoute, HeaderRules
 from tentaculo.security.cors import EXPOSED
 
 _CORS_REPLACED = frozenset(
@@ -34,6 +35,26 @@ def cached_head(
     """The head that went to a client of this kind for the same `fields`; None where none did."""
     known = fields.relayed if type(fields.relayed) is CachedResponseHead else None
     return known if known is not None and known.key == (plan, method, minor, keep_alive, replaces_cors) else None
+
+
+_NOT_IN_TRAILERS = frozenset(
+    (
+        *(b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"cookie", b"expires"),
+        *(b"host", b"max-forwards", b"pragma", b"proxy-status", b"retry-after", b"vary"),
+    )
+)
+"""Fields that frame, route or control a message, beside those that are special in a head (RFC 9110 section 6.5.1)."""
+
+
+def trailer_lines(trailers: Iterable[tuple[bytes, bytes]], rules: HeaderRules | None) -> bytes:
+    """The trailer fields that a client may get, as whole lines. `trailers` are (whole line, name); `rules` the route's."""
+    lines = []
+    for line, name in trailers:
+        lower = name.lower().replace(b"_", b"-")
+        is_known = lower in RESPONSE_NAMES or lower in _NOT_IN_TRAILERS or lower.startswith(b"access-control-")
+        if not is_known and not (rules is not None and rules.removes(lower)):
+            lines.append(line)
+    return b"".join(lines)
 
 
 class ResponseHeadBuilder:
@@ -120,8 +141,8 @@ class ResponseHeadBuilder:
             parts.append(b"Content-Length: %d\r\n" % length)
         elif framing is Framing.NONE:
             # HEAD and 304 may say how long the body would be; 204 and 1xx must not (RFC 9110 section 8.6).
-            if fields.lengths is not None and status != 204:
-                parts.append(b"Content-Length: %b\r\n" % fields.lengths[0])
+            if fields.lengths is not None and fields.codings is None and status != 204:
+                parts.append(b"Content-Length: %b\r\n" % fields.lengths[0].partition(b",")[0].rstrip(b" \t"))
         elif self._minor == 1:
             is_chunked = True
             parts.append(b"Transfer-Encoding: chunked\r\n")

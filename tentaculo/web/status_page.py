@@ -172,7 +172,7 @@ class StatusPage:
         incidents: Callable[[], Sequence[tuple[Incident, Sequence[Note]]]],
         windows: Callable[[], Sequence[MaintenanceWindow]],
         store_problem: Callable[[], str | None],
-        started_at: datetime,
+        started_at: Callable[[], datetime],
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
         untold: Callable[[], int] = int,
@@ -247,7 +247,7 @@ class StatusPage:
             "no_events": no_events,
             "database": self._store_problem(),
             "version": __version__,
-            "uptime": format_duration((now - self._started_at).total_seconds(), units=1),
+            "uptime": format_duration((now - self._started_at()).total_seconds(), units=1),
         }
 
     def _duty(self, now: datetime) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def chunks(data: bytes) -> None:
     assert len(set(outcomes)) == 1
     payload, rest = outcomes[0]
     try:
-        strict, end = read_chunks(data, 0)
+        strict, end = read_chunks(data, 0, padded=True)
     except BrokenError:
         assert rest in (None, b"refused")
     except IncompleteError:

@@ -269,6 +269,32 @@ class TestUpstreamView:
         assert self.needs_token(routes, "/public/secret/x", "a.example")
         assert self.needs_token(routes, "/public/7/key", "a.example")
 
+    OPEN, GUARDED = {"prefix": "/pub", "strip": True, "auth": "none"}, {"prefix": "/adm", "strip": True}
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_where_both_reach_the_same_paths_the_guarded_one_decides(self, order: int) -> None:
+        routes = table(app=[self.OPEN, self.GUARDED][::order])
+        assert self.needs_token(routes, "/pub/x")
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_service_that_sees_another_host_may_tell_them_apart(self, order: int) -> None:
+        listed = [{**self.OPEN, "host": "a.example"}, {**self.GUARDED, "host": "b.example"}][::order]
+        assert not self.needs_token(table(app=listed), "/pub/x", "a.example")
+        config = Config.of({"services": {"app": {"url": "http://127.0.0.1:1", "host": "in.example", "routes": listed}}})
+        assert self.needs_token(ProxiedRoutes(config), "/pub/x", "a.example")
+
+    def test_a_guarded_whole_path_is_guarded_with_a_slash_behind_it_too(self) -> None:
+        routes = table(
+            app=[
+                {"prefix": "/str", "strip": True, "auth": "none"},
+                {"prefix": "/admin", "exact": True},
+                {"prefix": "/users/{id}", "exact": True},
+            ]
+        )
+        for path in ("/str/admin", "/str/admin/", "/str/users/7", "/str/users/7/", "/str/USERS//7"):
+            assert self.needs_token(routes, path)
+        assert not self.needs_token(routes, "/str/users/7/x")
+
     def test_an_open_part_of_a_guarded_whole_stays_open(self) -> None:
         routes = table(
             app=[{"prefix": "/"}, {"prefix": "/public", "auth": "none"}, {"prefix": "/hook", "auth": "none"}]

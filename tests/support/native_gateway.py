@@ -207,7 +207,7 @@ def application(state: State) -> web.Application:
         incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
         windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,
-        started_at=NOW - timedelta(hours=52),
+        started_at=lambda: NOW - timedelta(hours=52),
         now=lambda: state.now,
         clock=lambda: state.clock,
     )
