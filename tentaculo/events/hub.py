@@ -149,13 +149,14 @@ class Hub:
 def encode_broadcast(event: Event) -> bytes:
     """Encode `event` as subscribers get it: one JSON object of the gateway's four keys and the fields of the payload.
 
-    `type`, `source` and `id` are the gateway's, also where the payload has such a key; `timestamp` is the payload's,
-    else the time of receipt in milliseconds. A `channel` of value "control" is left out: it marks the gateway's own
+    `type`, `source` and `event_id` are the gateway's, also where the payload has such a key; `id` stays the payload's,
+    since it joins events of one producer. `timestamp` is the payload's, else the time of receipt in milliseconds. A
+    `channel` of value "control" is left out: it marks the gateway's own
     messages.
     """
     received = int(event.received_at.timestamp() * 1000)
-    members = {"type": event.type, "source": event.source, "id": event.id, "timestamp": received}
-    members.update((name, value) for name, value in event.payload.items() if name not in ("type", "source", "id"))
+    members = {"type": event.type, "source": event.source, "event_id": event.id, "timestamp": received}
+    members.update((name, value) for name, value in event.payload.items() if name not in ("type", "source", "event_id"))
     if members.get("channel") == CONTROL:
         del members["channel"]
     return msgspec.json.encode(members)

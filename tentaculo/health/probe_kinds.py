@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import os
-import ssl
 import time
 from contextlib import suppress
 
@@ -29,7 +28,7 @@ _AFTER_HANDSHAKE = 0.1
 async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> ProbeConnection:
     """Connect to the endpoint, and record until when its certificates are valid."""
     upstream = target.upstream
-    context = (target.tls or ssl.create_default_context()) if tls else None
+    context = target.tls if tls else None
     connection = await target.connector.connect(
         upstream.host, upstream.port, context, target.service.name_for_tls or upstream.host
     )

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from tentaculo.config.schema import Config
-from tentaculo.config.services import ServiceSettings
 from tentaculo.health.evaluation import evaluate
 from tentaculo.health.pause_detector import PauseDetector
 from tentaculo.health.probe_attempt import ProbeAttempt, ProbeFunction, ProbeTarget, note_failure, note_timeout
@@ -32,8 +31,8 @@ _SECRET = 8
 class Prober:
     """Probes endpoints.
 
-    Every probe opens a new connection, since connecting is part of the test. A probe follows no redirect, keeps no cookie and
-    uses no proxy from the environment.
+    Every probe opens a new connection, since connecting is part of the test. A probe follows no redirect, keeps no
+    cookie and uses no proxy from the environment.
 
     A probe may take `probe.timeout` seconds of its service for all health paths together; with `path_timeout` each
     path has that many seconds of its own instead. `last_heartbeat` returns the seconds since a service's last heartbeat
@@ -57,7 +56,12 @@ class Prober:
         self._last_heartbeat = last_heartbeat
         self._now = now
         self._pauses = pauses or PauseDetector()
-        self._tls: ssl.SSLContext | None = None
+        # Loading the trust store takes milliseconds: not while requests are served.
+        needs_tls = any(
+            service.probe.kind == "tls" or any(upstream.tls for upstream in service.upstreams)
+            for service in config.services.values()
+        )
+        self._tls = ssl.create_default_context() if needs_tls else None
 
     async def probe(self, upstream: Endpoint) -> ProbeResult:
         """Probe one endpoint in the way its service is configured: its health paths in order, until one succeeds.
@@ -68,7 +72,7 @@ class Prober:
         secret = service.token.reveal() if service.token else ""
         secrets = {value: name for name, value in service.probe_headers.items() if len(value) >= _SECRET}
         secrets |= {value.rpartition(" ")[2]: name for value, name in secrets.items() if " " in value}
-        target = ProbeTarget(upstream, service, secret, self._connector, self._tls_for(service), self._last_heartbeat)
+        target = ProbeTarget(upstream, service, secret, self._connector, self._tls, self._last_heartbeat)
         for _ in range(_REPETITIONS):
             pauses, started = self._pauses.check(), time.monotonic()
             attempts = await self._attempts(target)
@@ -77,7 +81,7 @@ class Prober:
         else:
             attempts[-1].latency_ms = None
             if not attempts[-1].is_answered:
-                attempts[-1].is_gateway_fault, attempts[-1].problem = True, "not asked: the gateway was paused"
+                attempts[-1].is_gateway_fault, attempts[-1].problem = True, "not sent: the gateway was paused"
         result = evaluate(
             upstream, attempts, self._now(), secrets | ({secret: "token"} if secret else {}), service.probe
         )
@@ -97,12 +101,6 @@ class Prober:
         except TimeoutError:
             note_timeout(attempts[-1], probe.timeout)
         return attempts
-
-    def _tls_for(self, service: ServiceSettings) -> ssl.SSLContext | None:
-        """The trust store, loaded once, when the first service needs it."""
-        if self._tls is None and (service.probe.kind == "tls" or any(upstream.tls for upstream in service.upstreams)):
-            self._tls = ssl.create_default_context()
-        return self._tls
 
     async def _attempt(self, run: ProbeFunction, target: ProbeTarget, attempt: ProbeAttempt) -> None:
         """Run one attempt. Its outcome is in `attempt`."""

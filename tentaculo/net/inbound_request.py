@@ -280,8 +280,6 @@ class InboundRequest:
                 raise Problem(Failure.BAD_REQUEST, "The Host header is missing.")
             host = b""
         elif host != self.fields.valid_host:
-            if not host:
-                raise Problem(Failure.BAD_REQUEST, "The Host header is empty.")
             if not is_authority(host.decode("utf-8", "surrogateescape")):
                 raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
             self.fields.valid_host = host

@@ -42,7 +42,7 @@ async def test_real_producers_are_stored_and_broadcast(gateway: Gateway, type_: 
     assert got == {
         "type": type_,
         "source": "madre",
-        "id": answer["id"],
+        "event_id": answer["id"],
         "timestamp": int(stored.received_at.timestamp() * 1000),
         **payload,
     }
@@ -54,7 +54,7 @@ async def test_defect_1_a_canonical_event_is_ingested_and_broadcast(gateway: Gat
     listeners = [await gateway.connect("?client_id=a"), await gateway.connect("?client_id=b")]
     status, answer = await gateway.ingest(envelope("system.alert", alert, broadcast=True))
     assert (status, answer["status"]) == (201, "received")
-    expected = {"type": "system.alert", "source": "madre", "id": answer["id"], **alert}
+    expected = {"type": "system.alert", "source": "madre", "event_id": answer["id"], **alert}
     assert [await listener.receive_json(timeout=5) for listener in listeners] == [expected, expected]
     assert gateway.ledger.events[0].canonical
 
@@ -281,7 +281,7 @@ async def test_ids_grow_and_broadcasts_come_in_their_order(gateway: Gateway) -> 
         *(gateway.ingest(envelope("t", {"n": number}, broadcast=True)) for number in range(50))
     )
     ids = {answer["id"] for _, answer in answers}
-    got = [(await listener.receive_json(timeout=5))["id"] for _ in range(50)]
+    got = [(await listener.receive_json(timeout=5))["event_id"] for _ in range(50)]
     assert got == sorted(ids)
     assert len(ids) == 50
     assert max(ids) < 2**53

@@ -22,7 +22,7 @@ async def test_everybody_but_the_sender_gets_the_same_bytes() -> None:
     hub.publish(event(1, x=1), exclude=sender)
     one, two = await first.next(), await second.next()
     assert one is two
-    assert json.loads(one)["id"] == 1
+    assert json.loads(one)["event_id"] == 1
     assert repr(sender) == "<Subscriber 'same': 0 of 4 waiting>"
 
 
@@ -34,7 +34,7 @@ async def test_publish_never_waits_and_cuts_off_the_slow_one_alone() -> None:
     quick.when_ended(lambda: ended.append("quick"))
     for number in range(1, 6):
         hub.publish(event(number))
-        assert json.loads(await quick.next())["id"] == number
+        assert json.loads(await quick.next())["event_id"] == number
     assert ended == ["slow"]
     assert (slow.end, quick.end, hub.cut_off) == (End.TOO_SLOW, None, 1)
     assert repr(slow) == "<Subscriber 'slow': too slow>"

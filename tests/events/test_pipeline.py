@@ -66,7 +66,7 @@ async def test_publishes_in_the_order_of_ids_however_the_store_answers() -> None
     assert repr(listener) == "<Subscriber 'a': 0 of 8 waiting>"
     desk.pending["first"].set_result(None)
     assert (await first).id == 1000
-    assert [json.loads(await listener.next())["id"] for _ in range(2)] == [1000, 1003]
+    assert [json.loads(await listener.next())["event_id"] for _ in range(2)] == [1000, 1003]
     assert repr(listener) == "<Subscriber 'a': 0 of 8 waiting>"
     with pytest.raises(Problem):
         await lost

@@ -92,19 +92,20 @@ def test_flat_is_one_object_of_four_keys_and_the_payload() -> None:
     assert json.loads(encode_broadcast(event({"spawn": "s1", "ttl": 60}))) == {
         "type": "spawn_success",
         "source": "madre",
-        "id": 7,
+        "event_id": 7,
         "timestamp": 1767323045678,
         "spawn": "s1",
         "ttl": 60,
     }
 
 
-def test_flat_the_gateways_type_source_and_id_win_and_the_payloads_timestamp() -> None:
-    payload = {"type": "x", "source": "y", "id": "z", "timestamp": "yesterday", "metadata": 1}
+def test_flat_the_gateways_type_source_and_event_id_win_and_the_payloads_timestamp() -> None:
+    payload = {"type": "x", "source": "y", "event_id": 9, "id": "z", "timestamp": "yesterday", "metadata": 1}
     assert json.loads(encode_broadcast(event(payload))) == {
         "type": "spawn_success",
         "source": "madre",
-        "id": 7,
+        "event_id": 7,
+        "id": "z",
         "timestamp": "yesterday",
         "metadata": 1,
     }

@@ -139,7 +139,9 @@ async def test_3_a_canonical_event_reaches_every_other_client_flat(gateway: Gate
     assert (await sender.receive(timeout=DEADLINE)).data == text
     got = [await other.receive_json(timeout=DEADLINE) for other in others]
     stored = gateway.ledger.events[0]
-    assert got == [{"type": "system.alert", "source": "switch", "id": stored.id, **alert, "extra": {"k": [1]}}] * 3
+    assert (
+        got == [{"type": "system.alert", "source": "switch", "event_id": stored.id, **alert, "extra": {"k": [1]}}] * 3
+    )
     assert (stored.type, stored.source, stored.canonical) == ("system.alert", "switch", True)
     assert stored.payload == {**alert, "extra": {"k": [1]}}
     await silent_for(sender)
@@ -163,10 +165,11 @@ async def test_3_an_event_cannot_imitate_a_control_message(
 async def test_3_source_may_be_named_and_the_id_is_the_gateways(gateway: Gateway, alert: dict[str, Any]) -> None:
     sender, other = await gateway.connect("?client_id=me"), await gateway.connect()
     for source, expected in (("madre", "madre"), ("", "me"), (5, "me"), ("x" * 200, "me"), ("a\nb", "me")):
-        await sender.send_str(alert_text(alert, source=source, id="forged"))
+        await sender.send_str(alert_text(alert, source=source, id="child-1", event_id="forged"))
         got = await other.receive_json(timeout=DEADLINE)
         assert got["source"] == expected
-        assert got["id"] == gateway.ledger.events[-1].id
+        assert got["event_id"] == gateway.ledger.events[-1].id
+        assert got["id"] == "child-1", "it joins the events of one producer"
 
 
 async def test_3_a_missing_timestamp_is_filled_in(gateway: Gateway, alert: dict[str, Any]) -> None:

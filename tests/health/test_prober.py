@@ -413,7 +413,7 @@ async def test_out_of_file_descriptors_is_not_the_services_fault(serve: Serve) -
         for descriptor in taken:
             os.close(descriptor)
     assert result.health is Health.UNKNOWN
-    assert result.reason == "not asked: the gateway is out of file descriptors"
+    assert result.reason == "not sent: the gateway is out of file descriptors"
     assert (await prober.probe(config.services["madre"].upstreams[0])).health is Health.UP
 
 

@@ -85,7 +85,7 @@ def test_the_reason_says_how_far_it_is() -> None:
     take(streak, "dd")
     assert (streak.reason, streak.is_settled) == ("found down", True)
     take(streak, "u")
-    assert streak.reason == "found up (1 of 2 in a row before it counts as up)"
+    assert streak.reason == "found down, then found up (1 of 2 in a row before it counts as up)"
     assert streak.counts == Counts(2, 3)
     assert repr(streak) == "<ConsecutiveThreshold down, 0 worse, 1 better>"
 
