@@ -103,8 +103,7 @@ class CompiledRoute:
         self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)
         self.alters_request = bool(self.request_rules)
         self.alters_response = bool(self.response_rules)
-        outside = route.prefix.rstrip("/")
-        self.rewrites = route.replacement != outside
+        self.rewrites = route.replacement != route.base and "{" not in route.prefix
         """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
         listed = ("websocket",) if route.upgrades is None else route.upgrades
         self.upgrades = frozenset(name.encode() for name in listed)
@@ -113,7 +112,7 @@ class CompiledRoute:
         """Methods that may; None for any."""
         self.via = route.via
         """Whether the gateway adds Via."""
-        self.public_prefix = outside if self.rewrites else ""
+        self.public_prefix = route.base if self.rewrites and not route.exact else ""
         """For X-Forwarded-Prefix."""
 
     @classmethod
@@ -142,7 +141,7 @@ class CompiledRoute:
 
 def reverse_path(route: RouteSettings, path: str) -> str:
     """The way back: the path a client must use for an upstream's own `path`, unchanged where no client could."""
-    inside, outside = route.replacement, route.prefix.rstrip("/")
-    if path == inside or path.startswith(inside + "/"):
+    inside, outside = route.replacement, route.base
+    if path == inside or (not route.exact and path.startswith(inside + "/")):
         return (outside + path[len(inside) :]) or "/"
     return path
