@@ -86,6 +86,12 @@ class IncidentService:
         finally:
             await self.incident_repository.save()
 
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct every moment after the system clock was set."""
+        self._incidents.correct(moment)
+        self._rates.correct(moment)
+        self.incident_repository.note_change()
+
     def numbers(self) -> tuple[int, dict[str, tuple[int, int, int]]]:
         """For the metrics: the number of open incidents, and per channel the alerts sent, given up and dropped."""
         counts = {name: (one.sent, one.failed, one.dropped) for name, one in self._notifier.counts.items()}

@@ -87,6 +87,22 @@ class StateRepository:
         self._beats[service] = LastHeartbeat(service, self._now(), body)
         self._has_changed.set()
 
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct every moment after the system clock was set, also those that are stored."""
+        for _ in range(len(self._changes)):
+            change = self._changes.popleft()
+            self._changes.append(replace(change, at=moment(change.at)))
+        for view in self._board.snapshot():
+            # What was stored of it has the moment by the clock that was wrong.
+            if view.health is self._known.get((view.name, "")):
+                reason = f"{view.reason} (the system clock was set)"
+                change = StateChange(view.name, "", view.health, view.health, reason, view.since, view.kind)
+                self._changes.append(change)
+        for service in self._heartbeats.services:
+            silent, body = self._heartbeats.silence(service)
+            self._beats[service] = LastHeartbeat(service, self._now() - timedelta(seconds=silent), body)
+        self._has_changed.set()
+
     async def run(self) -> None:
         """Store what changes until cancelled."""
         while True:

@@ -3,13 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.proxy.route import reverse_path
 from tentaculo.server.route_table import Match, ProxiedRoutes
 
 
@@ -198,46 +195,6 @@ class TestDisguise:
         with pytest.raises(Problem):
             routes.match("A.example", "/%61dmin")
         assert found(routes, "/%61dmin", "b.example") == ("app", "/%61dmin")
-
-
-SEGMENTS = st.lists(st.sampled_from(["a", "b", "api", "é", "%2F", "", "x;y"]), max_size=4)
-PREFIXES = st.lists(st.sampled_from(["a", "b", "api"]), max_size=2).map(lambda parts: "/" + "/".join(parts))
-ROUTES = st.one_of(
-    PREFIXES.map(lambda prefix: RouteSettings(prefix=prefix)),
-    PREFIXES.map(lambda prefix: RouteSettings(prefix=prefix, strip=True)),
-    st.tuples(PREFIXES, PREFIXES).map(lambda pair: RouteSettings(prefix=pair[0], to=pair[1])),
-)
-
-
-@given(ROUTES, SEGMENTS)
-def test_there_and_back(route: RouteSettings, rest: list[str]) -> None:
-    path = "/".join([route.prefix.rstrip("/"), *rest]) or "/"
-    there = Match.of("s", route).upstream_path(path)
-    assert there.startswith("/")
-    back = reverse_path(route, there)
-    # A prefix with and without a slash behind it is one path to an upstream that sees none of it.
-    assert back == path or (there == "/" and back == path + "/")
-    assert Match.of("s", route).upstream_path(back) == there
-
-
-@pytest.mark.parametrize(
-    ("route", "path", "expected"),
-    [
-        (RouteSettings(prefix="/s", strip=True), "/", "/s/"),
-        (RouteSettings(prefix="/s", strip=True), "/x", "/s/x"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasks", "/madre/tasks"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasks/7", "/madre/tasks/7"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasksx", "/tasksx"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/login", "/login"),
-        (RouteSettings(prefix="/", to="/app"), "/app", "/"),
-        (RouteSettings(prefix="/", to="/app"), "/app/x", "/x"),
-        (RouteSettings(prefix="/", to="/app"), "/else", "/else"),
-        (RouteSettings(prefix="/madre"), "/madre/x", "/madre/x"),
-        (RouteSettings(prefix="/madre"), "/else", "/else"),
-    ],
-)
-def test_the_way_back(route: RouteSettings, path: str, expected: str) -> None:
-    assert reverse_path(route, path) == expected
 
 
 def test_the_asterisk_has_no_prefix() -> None:
