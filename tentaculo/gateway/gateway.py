@@ -95,10 +95,8 @@ class Gateway:
         self._store_client = StoreClient(database_url(config))
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
-        self.health_service = HealthService(config, self._store_client, now=clock.now)
-        self.incident_service = IncidentService(
-            config, self.health_service, self._store_client, page=self._page, now=clock.now
-        )
+        self.health_service = HealthService(config, self._store_client, clock)
+        self.incident_service = IncidentService(config, self.health_service, self._store_client, clock, page=self._page)
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())

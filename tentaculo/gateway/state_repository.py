@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from tentaculo.gateway.steady_clock import SteadyClock
 from tentaculo.health.board import Board
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.model.endpoint import GATEWAY_NAME
@@ -50,14 +51,15 @@ class StateRepository:
         heartbeats: HeartbeatMonitor,
         *,
         keep: timedelta,
-        now: Callable[[], datetime],
+        clock: SteadyClock,
     ) -> None:
         """`keep` is how long a change is kept."""
         self._store = store
         self._board = board
         self._heartbeats = heartbeats
         self._keep = keep
-        self._now = now
+        self._now = clock.now
+        self._may_delete = clock.is_steady
         self._known: dict[tuple[str, str], Health] = {}
         self._changes: deque[StateChange] = deque(maxlen=_MOST_WAITING)
         self._beats: dict[str, LastHeartbeat] = {}
@@ -185,7 +187,7 @@ class StateRepository:
 
     async def _forget(self) -> None:
         moment = time.monotonic()
-        if moment < self._next_forget:
+        if moment < self._next_forget or not self._may_delete():
             return
         removed = await self._store.run(partial(states.forget_changes, before=self._now() - self._keep))
         # The rest is removed with the next writes, a batch each.

@@ -83,6 +83,16 @@ def test_a_clock_that_is_adjusted_by_a_little_is_followed(clocks: Clocks) -> Non
     assert clocks.steady.now().timestamp() == pytest.approx(clocks.system)
 
 
+def test_it_is_steady_an_hour_after_it_was_set(clocks: Clocks) -> None:
+    for set_by in (0.0, 3600.0, -3600.0, 0.1):
+        clocks.after(1, set_by=set_by)
+        clocks.steady.check()
+        if abs(set_by) > 1 or not set_by:
+            assert not clocks.steady.is_steady()
+            clocks.after(clock_module.STEADY)
+        assert clocks.steady.is_steady()
+
+
 async def test_a_failed_correction_does_not_end_the_checks(clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
     from tentaculo.tasks import TaskGroup
 
