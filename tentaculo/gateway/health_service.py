@@ -6,19 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
+from tentaculo.gateway.steady_clock import SteadyClock
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.pause_detector import PauseDetector
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
-from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
@@ -53,11 +53,13 @@ class Leader(Protocol):
 class HealthService:
     """The health of all services, and everything that keeps it current."""
 
-    def __init__(self, config: Config, store: StoreClient) -> None:
+    def __init__(self, config: Config, store: StoreClient, clock: SteadyClock | None = None) -> None:
+        clock = clock or SteadyClock()
+        now = self._now = clock.now
         self._config = config
         self._store = store
-        self.breakers = CircuitBreakers(config, time.monotonic, utc_now, self._note_request)
-        self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
+        self.breakers = CircuitBreakers(config, time.monotonic, now, self._note_request)
+        self.board = Board(config, now=now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
         self.heartbeats = HeartbeatMonitor(config, clock=time.monotonic, on_change=self.probe_now)
         self._pauses = PauseDetector()
         self._pauses.on_pause.append(self.heartbeats.note_pause)
@@ -80,7 +82,7 @@ class HealthService:
             clock=time.monotonic,
         )
         self.states = StateRepository(
-            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), now=utc_now
+            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), clock=clock
         )
         self.on_transition: list[Listener] = [_log_transition]
         """Called with each transition and the service's current view, in the event loop, so they must not block.
@@ -96,7 +98,7 @@ class HealthService:
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Probe every service while the context is open."""
-        prober = Prober(self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses)
+        prober = Prober(self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses, now=self._now)
         self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
         tasks = TaskGroup("health service")
         tasks.start(self._scheduler.run(), "probe scheduler")
@@ -134,6 +136,13 @@ class HealthService:
             self.history.flush()
             with suppress(StoreUnavailable):
                 await self.states.save()
+
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct every moment after the system clock was set."""
+        self.breakers.correct(moment)
+        self.board.correct(moment)
+        if self._leader is None:
+            self.states.correct(moment)
 
     def follow(self, leader: Leader) -> None:
         """Let another process probe, record and notify. Its results come in through `accept_result`."""

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.steady_clock import SteadyClock
 from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
@@ -65,14 +66,15 @@ class IncidentRepository:
         calendar: MaintenanceCalendar,
         *,
         on_windows: Callable[[], None],
-        now: Callable[[], datetime],
+        clock: SteadyClock,
     ) -> None:
-        """`on_windows` hears that the calendar may have changed."""
+        """`on_windows` is called when the calendar may have changed."""
         self._store_client = store_client
         self._incidents = incidents
         self._calendar = calendar
         self._on_windows = on_windows
-        self._now = now
+        self._now = clock.now
+        self._may_delete = clock.is_steady
         self._services = config.services.keys()
         self._settle = timedelta(seconds=config.incidents.settle)
         self._keep = timedelta(days=config.incidents.keep)
@@ -246,7 +248,7 @@ class IncidentRepository:
 
     async def _forget(self) -> None:
         moment = time.monotonic()
-        if moment < self._next_forget:
+        if moment < self._next_forget or not self._may_delete():
             return
         gone = await self._store_client.run(partial(store.forget, before=self._now() - self._keep))
         # What is left goes with the next visits, a batch each.

@@ -205,6 +205,14 @@ class Board:
             if change is not None and change.after is entry.health:
                 entry.since = min(change.at, now, entry.since)
 
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct every moment after the system clock was set."""
+        for entry in self._entries.values():
+            entry.since = moment(entry.since)
+            entry.last_healthy = entry.last_healthy and moment(entry.last_healthy)
+            for endpoint in entry.endpoints.values():
+                endpoint.threshold.correct(moment)
+
     def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
         """Evaluate the requests of one endpoint without waiting for its next probe. Returns what changed."""
         entry = self._entries[upstream.service]

@@ -7,7 +7,9 @@ probe results → thresholds of one endpoint → combined with its requests → 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
@@ -75,6 +77,11 @@ class ConsecutiveThreshold:
     def kind(self) -> DegradedKind | None:
         """Why the endpoint is degraded."""
         return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
+
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct the time of the latest probe after the system clock was set."""
+        if self._last is not None:
+            self._last = replace(self._last, checked_at=moment(self._last.checked_at))
 
     def restore(self, health: Health, kind: DegradedKind | None) -> None:
         """Continue with the health from before a restart. Does nothing once there was a probe."""

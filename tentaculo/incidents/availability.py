@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
@@ -100,6 +101,11 @@ class ErrorRates:
     def restart(self, view: ServiceView, at: datetime) -> None:
         """Count from now on only: what happened before an incident says nothing about it."""
         self._kept[view.name] = deque([(at, view.probes + view.traffic)])
+
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct the moments after the system clock was set."""
+        for name, kept in self._kept.items():
+            self._kept[name] = deque((moment(at), counts) for at, counts in kept)
 
     def update(self, view: ServiceView, at: datetime) -> float | None:
         """The share, 0 to 1, of probes and requests that failed in the minute before `at`; None where there were none."""

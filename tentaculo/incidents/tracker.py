@@ -12,7 +12,7 @@ news changes nothing, so a missed transition or a restart leaves no wrong incide
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -161,6 +161,22 @@ class IncidentTracker:
         """Record that a channel has delivered a message about an incident."""
         if (incident := self.get(number)) is not None:
             self._put(replace(incident, notified={**incident.notified, channel: notified}))
+
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct every moment in memory after the system clock was set."""
+        for incident in (*self._open.values(), *self._ended.values()):
+            corrected = replace(
+                incident,
+                started_at=moment(incident.started_at),
+                seen_at=moment(incident.seen_at),
+                ended_at=incident.ended_at and moment(incident.ended_at),
+                notified={name: replace(one, at=moment(one.at)) for name, one in incident.notified.items()},
+            )
+            if corrected != incident:
+                self._put(corrected)
+        for member in self._members.values():
+            member.unexplained_since = member.unexplained_since and moment(member.unexplained_since)
+            member.undecided_since = member.undecided_since and moment(member.undecided_since)
 
     # -- one service -------------------------------------------------------------------------------------------
 

@@ -280,7 +280,7 @@ class InboundRequest:
                 raise Problem(Failure.BAD_REQUEST, "The Host header is missing.")
             host = b""
         elif host != self.fields.valid_host:
-            if host and not is_authority(host.decode("utf-8", "surrogateescape")):
+            if not is_authority(host.decode("utf-8", "surrogateescape")):
                 raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
             self.fields.valid_host = host
         if self.target.authority is not None:

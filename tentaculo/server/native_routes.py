@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-import msgspec
 from aiohttp import hdrs, web
 
 from tentaculo.config import schema
@@ -120,8 +119,3 @@ def from_http(error: web.HTTPException) -> Problem:
     allow = error.headers.get(hdrs.ALLOW)
     detail = f"This path takes {allow.replace(',', ', ')}." if allow else None
     return Problem(failure, detail, headers={hdrs.ALLOW: allow} if allow else {})
-
-
-def json_response(value: object, status: int = 200) -> web.Response:
-    """A response whose body is `value` as JSON."""
-    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
