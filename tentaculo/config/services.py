@@ -16,7 +16,6 @@ from tentaculo.config.types import (
     HealthPaths,
     HostHeader,
     HttpAddress,
-    PathPrefix,
     RouteHost,
     RoutePath,
     Seconds,
@@ -77,7 +76,7 @@ class RouteSettings(Section, frozen=True):
         False
     )
     to: Annotated[
-        PathPrefix | None,
+        RoutePath | None,
         Doc("Replaces the prefix in the forwarded path.", default="the prefix stays", variant="/v2"),
     ] = None
     timeout: Annotated[
@@ -139,11 +138,18 @@ class RouteSettings(Section, frozen=True):
             raise ValueError("has both strip and to; to already replaces the prefix")
 
     @property
+    def base(self) -> str:
+        """The prefix without a slash at its end, or the whole path as it is."""
+        return self.prefix if self.exact else self.prefix.rstrip("/")
+
+    @property
     def replacement(self) -> str:
-        """What stands in place of the prefix upstream: the prefix itself, `to`, or nothing. Never ends with /."""
+        """What stands in place of `base` upstream: `base` itself, `to`, or nothing. A prefix never ends with /."""
         if self.strip:
             return ""
-        return (self.prefix if self.to is None else self.to).rstrip("/")
+        if self.to is None:
+            return self.base
+        return self.to if self.exact else self.to.rstrip("/")
 
 
 class ServiceSettings(Section, frozen=True):

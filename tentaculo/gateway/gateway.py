@@ -101,10 +101,8 @@ class Gateway:
         self._store_client = StoreClient(database_url(config))
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
-        self.health_service = HealthService(config, self._store_client, now=clock.now)
-        self.incident_service = IncidentService(
-            config, self.health_service, self._store_client, page=self._page, now=clock.now
-        )
+        self.health_service = HealthService(config, self._store_client, clock)
+        self.incident_service = IncidentService(config, self.health_service, self._store_client, clock, page=self._page)
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
@@ -332,5 +330,6 @@ class Gateway:
             why_off=self.health_service.why_off,
             why_open=self.health_service.why_open,
             name=self._name,
+            is_crowded=self._admission.is_crowded,
             turns=self._turns,
         )

@@ -6,19 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.pause_detector import PauseDetector
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
-from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
@@ -53,8 +53,9 @@ class Leader(Protocol):
 class HealthService:
     """The health of all services, and everything that keeps it current."""
 
-    def __init__(self, config: Config, store: StoreClient, *, now: Callable[[], datetime] = utc_now) -> None:
-        self._now = now
+    def __init__(self, config: Config, store: StoreClient, clock: SteadyClock | None = None) -> None:
+        clock = clock or SteadyClock()
+        now = self._now = clock.now
         self._config = config
         self._store = store
         self.breakers = CircuitBreakers(config, time.monotonic, now, self._note_request)
@@ -81,7 +82,7 @@ class HealthService:
             clock=time.monotonic,
         )
         self.states = StateRepository(
-            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), now=now
+            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), clock=clock
         )
         self.on_transition: list[Listener] = [_log_transition]
         """Called with each transition and the service's current view, in the event loop, so they must not block.
@@ -140,7 +141,7 @@ class HealthService:
             with suppress(StoreUnavailable):
                 await self.states.save()
 
-    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+    def correct(self, moment: Correct) -> None:
         """Correct every moment after the system clock was set."""
         self.breakers.correct(moment)
         self.board.correct(moment)

@@ -23,6 +23,9 @@ CHECK_EVERY = 1.0
 STEP = 0.5
 """Seconds of difference from which on the system clock counts as set. A smaller difference is followed."""
 
+STEADY = 3600.0
+"""Seconds after the start, or after the system clock was set, before which nothing may be deleted for its age."""
+
 Correct = Callable[[datetime], datetime]
 """Returns a moment as it is by the system clock now. Moments that this process did not record stay as they are."""
 
@@ -38,6 +41,7 @@ class SteadyClock:
         self._elapsed = elapsed
         self._offset = system() - elapsed()
         self._since = self.now()
+        self._steady_since = elapsed()
         self.on_step: list[Callable[[Correct], None]] = []
 
     def __repr__(self) -> str:
@@ -46,6 +50,10 @@ class SteadyClock:
     def now(self) -> datetime:
         """The current time. It never goes back between two calls of `check`."""
         return datetime.fromtimestamp(self._offset + self._elapsed(), UTC)
+
+    def is_steady(self) -> bool:
+        """Whether the system clock has not been set for `STEADY` seconds: by a wrong one everything may seem too old."""
+        return self._elapsed() - self._steady_since >= STEADY
 
     def check(self) -> None:
         """Compare with the system clock, and follow it."""
@@ -56,6 +64,7 @@ class SteadyClock:
         step, since, until = timedelta(seconds=difference), self._since, self.now()
         self._offset += difference
         self._since += step
+        self._steady_since = self._elapsed()
         log.warning("system clock set", seconds=round(difference, 1))
 
         def correct(moment: datetime) -> datetime:

@@ -103,8 +103,7 @@ class CompiledRoute:
         self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)
         self.alters_request = bool(self.request_rules)
         self.alters_response = bool(self.response_rules)
-        outside = route.prefix.rstrip("/")
-        self.rewrites = route.replacement != outside and not route.exact
+        self.rewrites = route.replacement != route.base and not route.exact
         """Whether a prefix is removed or replaced, so that the paths in headers are mapped. An exact path has no prefix."""
         listed = ("websocket",) if route.upgrades is None else route.upgrades
         self.upgrades = frozenset(name.encode() for name in listed)
@@ -113,7 +112,7 @@ class CompiledRoute:
         """Methods that may; None for any."""
         self.via = route.via
         """Whether the gateway adds Via."""
-        self.public_prefix = outside if self.rewrites else ""
+        self.public_prefix = route.base if self.rewrites else ""
         """For X-Forwarded-Prefix."""
 
     @classmethod

@@ -21,7 +21,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.host_names import is_address
+from tentaculo.net.target import is_address
 
 _PARAMETERS = re.compile(r";[^/]*")
 _EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
@@ -88,8 +88,8 @@ class Match(NamedTuple):
     @classmethod
     def of(cls, service: str, route: RouteSettings, position: int = 0, *, is_guarded: bool = False) -> Match:
         """From a route of the configuration."""
-        outside, inside = route.prefix.rstrip("/"), route.replacement
-        unfinished = outside if outside != inside and route.prefix != outside and not route.exact else None
+        outside, inside = route.base, route.replacement
+        unfinished = outside if outside != inside and route.prefix != outside else None
         needs_token = route.auth != "none"
         return cls(service, route, position, is_guarded, needs_token, inside, len(outside), unfinished or None)
 

@@ -209,6 +209,10 @@ class TestExact:
             {"prefix": "/madre/task/{id}", "exact": True},
             {"prefix": "/madre/task/{id}/cancel", "to": "/tasks/{id}/stop", "exact": True},
             {"prefix": "/old", "to": "/new", "exact": True},
+            {"prefix": "/dash/", "exact": True},
+            {"prefix": "/page", "to": "/page/", "exact": True},
+            {"prefix": "/top", "strip": True, "exact": True},
+            {"prefix": "/swap/{a}/{b}", "to": "/{b}/{a}/{b}", "exact": True},
         ]
     )
 
@@ -225,6 +229,13 @@ class TestExact:
             ("/old", "/new"),
             ("/old/", None),
             ("/old/x", None),
+            ("/dash/", "/dash/"),
+            ("/dash", None),
+            ("/page", "/page/"),
+            ("/top", "/"),
+            ("/top/", None),
+            ("/swap/1/%7Bx%7D", "/%7Bx%7D/1/%7Bx%7D"),
+            ("/swap/{b}/1", "/1/{b}/1"),
         ],
     )
     def test_only_the_whole_path(self, path: str, upstream: str | None) -> None:
