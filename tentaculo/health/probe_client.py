@@ -11,8 +11,9 @@ import ssl
 from typing import cast
 
 from tentaculo.health.probe_body import MAX_BODY
-from tentaculo.net.connecting import LookUp, connect_first, is_address, is_shortage, look_up
+from tentaculo.net.connecting import LookUp, connect_first, is_shortage, look_up
 from tentaculo.net.http1 import Head
+from tentaculo.net.target import is_address
 from tentaculo.net.tcp import unread
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 

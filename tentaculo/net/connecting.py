@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
@@ -35,15 +34,6 @@ async def look_up(name: str, port: int) -> list[str]:
         families.setdefault(family, []).append(str(address[0]))
     turns = zip_longest(*families.values())
     return list(dict.fromkeys(address for turn in turns for address in turn if address is not None))
-
-
-def is_address(host: str) -> bool:
-    """Whether `host` is an IP address, which needs no look-up."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 async def connect_first(

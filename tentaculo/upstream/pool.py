@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 import time
@@ -13,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
+from tentaculo.net.target import is_address
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
@@ -61,7 +61,7 @@ class Pool:
         self._turns = turns or TurnScheduler()
         self._addresses: list[str] = []
         self._resolved_at = float("-inf")
-        self._is_literal = _is_address(upstream.host)
+        self._is_literal = is_address(upstream.host)
         # Of the loop, once a connection is open: asking for the running loop is a system call each time (CPython 3.11).
         self._clock: Callable[[], float] = time.monotonic
         self.opened = 0
@@ -180,11 +180,3 @@ class Pool:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().abort()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
