@@ -133,7 +133,7 @@ class Gateway:
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
-        await self._store_client.start()
+        self._store_client.launch()
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(self._clock.run(), "clock")
         runner = web.AppRunner(

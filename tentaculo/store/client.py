@@ -81,11 +81,16 @@ class StoreClient:
         """How many events were refused, and how many states of services and rows of history were not stored."""
         return self._inbox.dropped
 
+    def launch(self) -> None:
+        """Start the thread. Never waits for the database."""
+        if self._writer is not None:
+            self._writer.start()
+
     async def start(self) -> None:
         """Start the thread, and wait a moment to learn whether the database serves. Never raises for a bad one."""
+        self.launch()
         if self._writer is None:
             return
-        self._writer.start()
         try:
             await self._ask(self._inbox.put_read, lambda _connection: None, OPEN_WAIT)
         except StoreUnavailable:
