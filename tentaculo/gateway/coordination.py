@@ -46,5 +46,5 @@ class Coordination(Protocol):
     def planned(self) -> Sequence[MaintenanceWindow]:
         """The maintenance windows that are open or to come."""
 
-    def untold(self) -> int:
+    def not_listed(self) -> int:
         """How many open incidents `shown` leaves out."""

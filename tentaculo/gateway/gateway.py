@@ -263,7 +263,7 @@ class Gateway:
             past=lambda names: store_client.past(int(time.time()), names),
             incidents=listed.shown,
             windows=listed.planned,
-            untold=follows.untold if follows else int,
+            not_listed=follows.not_listed if follows else int,
             store_problem=lambda: store_client.problem,
             started_at=lambda: self._started_at,
             now=now,

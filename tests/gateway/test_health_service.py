@@ -151,7 +151,7 @@ async def test_time_before_a_timeout_counts_as_down_since_the_probe_was_sent() -
     periods: list[Period] = []
     fleet.history = HistoryCollector(
         record=periods.extend,
-        tend=lambda now, may_delete: None,
+        roll_up=lambda now, may_delete: None,
         pace=lambda service: 0.0,
         now=time.time,
         clock=time.monotonic,
