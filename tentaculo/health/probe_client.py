@@ -10,13 +10,14 @@ import asyncio
 import ssl
 from typing import cast
 
-from tentaculo.health.probe_body import MAX_BODY
 from tentaculo.net.connecting import LookUp, connect_first, is_shortage, look_up
 from tentaculo.net.http1 import Head
 from tentaculo.net.target import is_address
 from tentaculo.net.tcp import unread
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
+MAX_BODY = 64 * 1024
+"""Bytes of a body that are read, before and after it is decompressed."""
 _LOOK_UP = 1.0
 """Seconds that a look-up may take while the previous addresses are known."""
 
