@@ -104,6 +104,10 @@ class HealthService:
         tasks.start(self._scheduler.run(), "probe scheduler")
         self._pauses.start()
         self.heartbeats.start()
+        # No probe writes these rows.
+        services = self._config.services.values()
+        self._unwritten.update(one.name for one in services if not one.enabled or one.probe.kind == "none")
+        self._write()
         try:
             yield
         finally:
