@@ -210,7 +210,7 @@ class Uptime:
 
 
 @dataclass(frozen=True, slots=True)
-class Availability:
+class UptimeShare:
     """The share of time in which a service was available."""
 
     share: float | None
@@ -243,7 +243,7 @@ class Period:
             self.uptime.merge(other.uptime)
 
 
-def availability(periods: Iterable[Period]) -> Availability:
+def uptime_share(periods: Iterable[Period]) -> UptimeShare:
     """The availability over `periods`. A period without time is divided by the share of its probes that succeeded."""
     total, by_time = Uptime(), True
     for period in periods:
@@ -253,7 +253,7 @@ def availability(periods: Iterable[Period]) -> Availability:
             by_time = False
             total.merge(estimated_uptime(period.span, share))
     known = total.available + total.unavailable
-    return Availability(total.available / known if known else None, by_time)
+    return UptimeShare(total.available / known if known else None, by_time)
 
 
 def estimated_uptime(span: int, share: float) -> Uptime:
@@ -268,7 +268,7 @@ class HistorySummary:
 
     hours: tuple[Period, ...] = ()
     """Of the last 24 hours, the current one included, those with results."""
-    quarter: Availability = Availability(None)
+    quarter: UptimeShare = UptimeShare(None)
     """The availability in the last 90 days, today included."""
     since: int | None = None
     """Start of the first period of those days, in seconds since 1970, to the day or the hour."""
