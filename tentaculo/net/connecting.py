@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
+from tentaculo.net.target import is_address
 from tentaculo.tasks import TaskGroup
 
 ATTEMPT_DELAY = 0.25
@@ -37,15 +37,6 @@ async def look_up(name: str, port: int) -> list[str]:
         families.setdefault(family, []).append(str(address[0]))
     turns = zip_longest(*families.values())
     return list(dict.fromkeys(address for turn in turns for address in turn if address is not None))
-
-
-def is_address(host: str) -> bool:
-    """Whether `host` is an IP address, which needs no look-up."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class Addresses:

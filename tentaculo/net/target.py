@@ -7,6 +7,7 @@ Routing, authorisation and forwarding all use this one view. A path that another
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from tentaculo.model.failure import Failure, Problem
@@ -75,6 +76,17 @@ def check_path(path: str) -> None:
 def is_authority(text: str) -> bool:
     """Whether `text` is a host with an optional port: no user information, path, comma or space."""
     return _AUTHORITY.fullmatch(text) is not None
+
+
+def is_address(name: str) -> bool:
+    """Whether `name`, a host without a port, is an IP address; IPv6 in brackets or without."""
+    if not name or (name[0] != "[" and not name[-1].isdigit() and ":" not in name):
+        return False
+    try:
+        ip_address(name.removeprefix("[").removesuffix("]").partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _split_absolute(raw: str) -> tuple[str, str]:

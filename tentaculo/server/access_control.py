@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.cors import CorsPolicy, is_allowed
-from tentaculo.security.host_names import is_local
+from tentaculo.security.cors import CorsPolicy, is_allowed, is_local
 from tentaculo.security.tokens import TokenCheck, Tokens
 
 

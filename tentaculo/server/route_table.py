@@ -21,7 +21,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.host_names import is_address
+from tentaculo.net.target import is_address
 
 _PARAMETERS = re.compile(r";[^/]*")
 _EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")

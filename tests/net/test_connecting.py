@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tentaculo.net.connecting import Addresses, connect_first, is_address, look_up
+from tentaculo.net.connecting import Addresses, connect_first, look_up
 from tests.support.addresses import Names
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
@@ -107,11 +107,6 @@ async def test_two_at_once_and_one_is_closed() -> None:
 
     winner, _ = await connect_first(["a", "b"], connect, closed.append, delay=0)
     assert [winner, *closed] in (["a", "b"], ["b", "a"], ["a"], ["b"])
-
-
-@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", False)])
-def test_is_address(host: str, expected: bool) -> None:
-    assert is_address(host) is expected
 
 
 async def test_families_alternate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -452,7 +452,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 class TestTls:
-    async def connect(self, certificate: tuple[Path, Path], name: str, *, trusts: bool) -> bytes:
+    async def connect(self, certificate: tuple[Path, Path], name: str, *, trusts: bool, server_name: str = "") -> bytes:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
 
@@ -470,7 +470,13 @@ class TestTls:
         async with server:
             port = server.sockets[0].getsockname()[1]
             trust = ssl.create_default_context(cafile=str(certificate[0])) if trusts else None
-            pool = Pool(Endpoint("s", name, port, tls=True), LimitSettings(), tls=trust, look_up=Names(["127.0.0.1"]))
+            pool = Pool(
+                Endpoint("s", name, port, tls=True),
+                LimitSettings(),
+                tls=trust,
+                server_name=server_name,
+                look_up=Names(["127.0.0.1"]),
+            )
             connection = await pool.connect(5)
             try:
                 return await ask(connection)
@@ -479,6 +485,10 @@ class TestTls:
 
     async def test_a_certificate_that_is_trusted(self, certificate: tuple[Path, Path]) -> None:
         assert await self.connect(certificate, "localhost", trusts=True) == b"ok"
+
+    async def test_the_name_of_the_certificate_can_be_another(self, certificate: tuple[Path, Path]) -> None:
+        found = await self.connect(certificate, "other.example", trusts=True, server_name="localhost")
+        assert found == b"ok"
 
     @pytest.mark.parametrize(("name", "trusts"), [("localhost", False), ("other.example", True)])
     async def test_one_that_is_not(self, certificate: tuple[Path, Path], name: str, trusts: bool) -> None:
