@@ -96,7 +96,7 @@ async def _tls(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     attempt.latency_ms = milliseconds_since(start)
     try:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_AFTER_HANDSHAKE):
+            async with asyncio.timeout(min(_AFTER_HANDSHAKE, target.service.probe.timeout / 4)):
                 await connection.lost()
     finally:
         connection.close()

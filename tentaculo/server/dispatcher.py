@@ -241,6 +241,9 @@ class Dispatcher:
             return response
         finally:
             record.received = request.content.total_bytes
+            if native.get(STARTED) == 101:
+                # The client of an upgraded connection is the one that ends it.
+                record.status = 101
             self._requests.finish(record, is_counted=False)
 
     async def _call_native(self, judged: JudgedRequest, request: web.Request) -> web.StreamResponse:
