@@ -52,7 +52,11 @@ async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> 
     upstream = target.upstream
     context = target.tls if tls else None
     connection = await target.connector.connect(
-        upstream.host, upstream.port, context, target.service.name_for_tls or upstream.host
+        upstream.host,
+        upstream.port,
+        target.service.probe.timeout,
+        tls=context,
+        server_name=target.service.name_for_tls,
     )
     attempt.connected = True
     if connection.transport is not None and (tls_object := connection.transport.get_extra_info("ssl_object")):
