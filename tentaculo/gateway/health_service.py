@@ -67,6 +67,7 @@ class HealthService:
         self._leader: Leader | None = None
         self._evaluated: dict[Endpoint, float] = {}
         self._reevaluations: dict[Endpoint, asyncio.TimerHandle] = {}
+        self._contradicted_since: dict[Endpoint, float] = {}
         self._unwritten: set[str] = set()
         self._writing: asyncio.TimerHandle | None = None
         kept = Retention(
@@ -239,10 +240,24 @@ class HealthService:
             self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
+        ago = self._contradicted_for(update)
         for transition in update.transitions:
-            # A service that does not respond has been down since the probe was sent.
-            is_cause = transition.service == result.upstream.service and result.health is Health.DOWN
-            self._note_transition(transition, ago=result.took if is_cause else 0.0)
+            is_cause = transition.service == result.upstream.service
+            is_outage = Health.DOWN in (transition.before, transition.after)
+            self._note_transition(transition, ago=ago if is_cause and is_outage else 0.0)
+
+    def _contradicted_for(self, update: ProbeUpdate) -> float:
+        """Seconds since the first of the probes in a row that led to the state was sent.
+
+        A service that does not respond has been down since then, however long its probes take to time out and however
+        many of them it takes to confirm that.
+        """
+        moment = time.monotonic()
+        upstream = update.result.upstream
+        since = self._contradicted_since.setdefault(upstream, moment - update.result.took)
+        if update.is_settled:
+            del self._contradicted_since[upstream]
+        return moment - since
 
     def _write_soon(self, service: str) -> None:
         self._unwritten.add(service)
