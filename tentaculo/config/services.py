@@ -133,7 +133,7 @@ class RouteSettings(Section, frozen=True):
     ] = ()
 
     def check(self) -> None:
-        """Raises ValueError where it says in two ways what becomes of the prefix."""
+        """Raises ValueError where both keys that replace the prefix are set."""
         if self.strip and self.to is not None:
             raise ValueError("has both strip and to; to already replaces the prefix")
 
@@ -186,7 +186,7 @@ class ServiceSettings(Section, frozen=True):
         Doc("Services that this one cannot work without. Their failure explains its own.", example=["workers"]),
     ] = ()
     enabled: Annotated[
-        bool, Doc("Whether the service is on. A service that is off answers 503 and never counts as a failure.")
+        bool, Doc("Whether the service is on. A service that is off gets 503 and never counts as a failure.")
     ] = True
     enabled_env: Annotated[
         VariableName | None,
@@ -230,14 +230,17 @@ class ServiceSettings(Section, frozen=True):
             raise ValueError("needs either url or urls")
 
     @property
+    def common_headers(self) -> dict[str, str]:
+        """The headers that every route sets in requests, as for basic authentication."""
+        first, *others = [route.set_headers.items() for route in self.routes] or [{}.items()]
+        return {name: value for name, value in first if all((name, value) in one for one in others)}
+
+    @property
     def probe_headers(self) -> dict[str, str]:
-        """Headers of its probes: those that every route sets in requests, then those of `probe.headers`."""
-        common = [route.set_headers.items() for route in self.routes]
-        headers = (
-            {name: value for name, value in common[0] if all((name, value) in one for one in common)} if common else {}
-        )
-        names = {name.lower() for name in self.probe.headers}
-        return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
+        """Headers of its probes: the common ones, then those of `probe.headers`."""
+        own = {name.lower() for name in self.probe.headers}
+        common = {name: value for name, value in self.common_headers.items() if name.lower() not in own}
+        return common | self.probe.headers
 
     @property
     def name_for_tls(self) -> str:

@@ -1,4 +1,7 @@
-"""Incidents, their notes and maintenance windows, and the checks of those that people enter. Pure."""
+"""Incidents, their notes and maintenance windows, and the checks of those that people enter. Pure.
+
+Times are UTC and timezone-aware. Text comes from outside: it is bounded here, and escaped where it is shown.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The request target, taken apart without changing a byte of it (RFC 9112 section 3.2).
 
 Routing, authorisation and forwarding all use this one view. A path that another server might read as a different one
-(`..` in any encoding, backslashes, NUL) is refused, so that nobody walks past a route's rules.
+(`..` in any encoding, backslashes, NUL) is refused, so that no request bypasses the rules of a route.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def parse_target(method: str, raw: str) -> Target:
 def check_path(path: str) -> None:
     """Raise `Problem` (400) if `path` holds a `..` segment in any encoding, a backslash, NUL, `#` or a control byte.
 
-    A plain `.` segment passes: it leads nowhere, and apt asks for `/./Packages` (RFC 3986 section 6.2.2.3).
+    A plain `.` segment passes: it does not change the path, and apt requests `/./Packages` (RFC 3986 section 6.2.2.3).
     """
     if _REFUSED.search(path) is not None:
         raise Problem(Failure.BAD_TARGET, "The path holds a character that is not allowed there.")
     for segment in _SEPARATOR.split(_PLAIN_DOT.sub("", path)):
-        # `..;x` is a dot segment to servers that know path parameters.
+        # `..;x` is a dot segment to servers that read path parameters.
         if _PARAMETERS.split(_DOT.sub(".", segment), maxsplit=1)[0] in (".", ".."):
             raise Problem(Failure.BAD_TARGET, "The path holds a dot segment.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import struct
@@ -16,10 +17,11 @@ import pytest
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Failure
+from tentaculo.model.failure import Blame, Failure
+from tentaculo.net.connecting import look_up
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE, UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.pool import Pool, look_up
+from tentaculo.upstream.pool import Pool
 from tests.support.waits import eventually
 from tests.support.wire import Reader, Writer, answering, ok, read_request, upstream
 from tests.support.wire import Upstream as Server
@@ -394,6 +396,36 @@ class TestNames:
             assert idle(pool) == 1
             connection.abort()
             pool.close()
+
+    async def test_a_service_that_moved_is_found_by_the_next_connection(self) -> None:
+        names = Names(["127.0.0.2"], ["127.0.0.3"])
+        async with upstream(answering(ok()), "127.0.0.3") as moved:
+            pool = self.pool(moved.port, names, 3600)
+            with socket.create_server(("127.0.0.2", moved.port)):
+                old = await pool.connect(5)
+                assert old.address == "127.0.0.2"
+                old.abort()
+            after = await used(pool)
+            assert (after.address, len(names.asked)) == ("127.0.0.3", 2)
+            after.abort()
+
+    async def test_one_dead_address_is_remembered(self) -> None:
+        async with upstream(answering(ok())) as server:
+            with swallowing(server.port):
+                pool = Pool(Endpoint("s", "name", server.port), LimitSettings(), look_up=Names([DEAD, "127.0.0.1"]))
+                (await pool.connect(10)).abort()
+                began = asyncio.get_running_loop().time()
+                for _ in range(20):
+                    (await pool.connect(10)).abort()
+                assert asyncio.get_running_loop().time() - began < 20 * 0.25
+
+    async def test_no_descriptor_is_not_the_services_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def no_descriptor(*_: object, **__: object) -> None:
+            raise OSError(errno.EMFILE, "no descriptor")
+
+        monkeypatch.setattr(Pool, "_open", no_descriptor)
+        error = await failure(pool_of(1))
+        assert (error.failure.blame, error.failure.status) == (Blame.GATEWAY, 503)
 
     async def test_who_connects_during_a_look_up_goes_on_with_what_is_known(self) -> None:
         names = Names(["127.0.0.1"], None)
