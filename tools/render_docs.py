@@ -1,4 +1,4 @@
-"""Write every file that is made of the declarations of the configuration keys and of the limits: `make docs`."""
+"""Write every file that is made of the declarations of the configuration keys, limits and headers: `make docs`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from tentaculo.config import example, json_schema
 from tentaculo.config.environment import LOOKUPS, variable_name
 from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
 from tentaculo.events.schemas import DEPTH
+from tentaculo.net import header_table
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.server.connection import LINGER, MAX_FIELDS
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE
-from tentaculo.upstream.response_reader import MAX_INTERIM
+from tentaculo.upstream.response_reader import INTERIM_COST, MAX_INTERIM
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 LIMITS = ROOT / "docs" / "limits.md"
+HEADERS = ROOT / "docs" / "headers.md"
 _TITLES = {
     ("services",): "### `[services.<name>]`",
     ("services", ANY, "routes"): "### `routes` of a service",
@@ -37,6 +39,11 @@ def rendered() -> dict[Path, str]:
         ROOT / "tentaculo.example.toml": example.text(f"docs/{example.SCHEMA_FILE}"),
         ROOT / "docs" / example.SCHEMA_FILE: json_schema.text(),
         CONFIGURATION: _with_tables(CONFIGURATION, keys=_key_tables()),
+        HEADERS: _with_tables(
+            HEADERS,
+            request=header_table.table(header_table.REQUEST_FIELDS, "service"),
+            response=header_table.table(header_table.RESPONSE_FIELDS, "client"),
+        ),
         LIMITS: _with_tables(LIMITS, keys=_limit_table(), fixed=_fixed_limit_table()),
     }
 
@@ -110,7 +117,11 @@ def _fixed_limit_table() -> Iterator[str]:
             "502, or the response is cut",
         ),
         ("trailers of a service", f"{MAX_TRAILERS} bytes", "the response is cut"),
-        ("interim (1xx) responses to one request", MAX_INTERIM, "502 `bad_response`"),
+        (
+            "interim (1xx) responses to one request",
+            f"{MAX_INTERIM} bytes, and one more for each {INTERIM_COST} bytes of the request",
+            "502 `bad_response`",
+        ),
         (
             "pipelined requests of one client",
             f"{MAX_MSG_QUEUE_SIZE} are read ahead",

@@ -16,7 +16,6 @@ from tentaculo.config.types import (
     HealthPaths,
     HostHeader,
     HttpAddress,
-    PathPrefix,
     RouteHost,
     RoutePath,
     Seconds,
@@ -77,7 +76,7 @@ class RouteSettings(Section, frozen=True):
         False
     )
     to: Annotated[
-        PathPrefix | None,
+        RoutePath | None,
         Doc("Replaces the prefix in the forwarded path.", default="the prefix stays", variant="/v2"),
     ] = None
     timeout: Annotated[
@@ -134,16 +133,23 @@ class RouteSettings(Section, frozen=True):
     ] = ()
 
     def check(self) -> None:
-        """Raises ValueError where it says in two ways what becomes of the prefix."""
+        """Raises ValueError where both keys that replace the prefix are set."""
         if self.strip and self.to is not None:
             raise ValueError("has both strip and to; to already replaces the prefix")
 
     @property
+    def base(self) -> str:
+        """The prefix without a slash at its end, or the whole path as it is."""
+        return self.prefix if self.exact else self.prefix.rstrip("/")
+
+    @property
     def replacement(self) -> str:
-        """What stands in place of the prefix upstream: the prefix itself, `to`, or nothing. Never ends with /."""
+        """What stands in place of `base` upstream: `base` itself, `to`, or nothing. A prefix never ends with /."""
         if self.strip:
             return ""
-        return (self.prefix if self.to is None else self.to).rstrip("/")
+        if self.to is None:
+            return self.base
+        return self.to if self.exact else self.to.rstrip("/")
 
 
 class ServiceSettings(Section, frozen=True):
@@ -180,7 +186,7 @@ class ServiceSettings(Section, frozen=True):
         Doc("Services that this one cannot work without. Their failure explains its own.", example=["workers"]),
     ] = ()
     enabled: Annotated[
-        bool, Doc("Whether the service is on. A service that is off answers 503 and never counts as a failure.")
+        bool, Doc("Whether the service is on. A service that is off gets 503 and never counts as a failure.")
     ] = True
     enabled_env: Annotated[
         VariableName | None,

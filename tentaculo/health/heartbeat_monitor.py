@@ -55,6 +55,11 @@ class HeartbeatMonitor:
             timer.cancel()
         self._timers.clear()
 
+    def silence(self, service: str) -> tuple[float, bytes | None]:
+        """Seconds since the last heartbeat and its body, or None since when the first one is awaited."""
+        moment, said = self._last_moment(service)
+        return self._clock() - moment, said if service in self._last else None
+
     def restore(self, service: str, silent: float, body: bytes | None) -> bool:
         """Continue the silence of a service that had been silent for `silent` seconds before a restart.
 

@@ -115,10 +115,10 @@ _OS_WORDS = {
     errno.ETIMEDOUT: "could not connect in time",
     errno.EHOSTUNREACH: "host unreachable",
     errno.ENETUNREACH: "network unreachable",
-    errno.EMFILE: "not asked: the gateway is out of file descriptors",
-    errno.ENFILE: "not asked: the gateway's machine is out of file descriptors",
-    errno.ENOBUFS: "not asked: the gateway's machine is out of memory",
-    errno.ENOMEM: "not asked: the gateway's machine is out of memory",
+    errno.EMFILE: "not sent: the gateway is out of file descriptors",
+    errno.ENFILE: "not sent: the gateway's machine is out of file descriptors",
+    errno.ENOBUFS: "not sent: the gateway's machine is out of memory",
+    errno.ENOMEM: "not sent: the gateway's machine is out of memory",
 }
 # Parts of OpenSSL's reasons. TLS 1.2 has no alert of its own for a client certificate that is missing.
 _TLS_WORDS = {

@@ -7,7 +7,9 @@ probe results → thresholds of one endpoint → combined with its requests → 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
@@ -76,10 +78,16 @@ class ConsecutiveThreshold:
         """Why the endpoint is degraded."""
         return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
 
-    def restore(self, health: Health, kind: DegradedKind | None) -> None:
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct the time of the latest probe after the system clock was set."""
+        if self._last is not None:
+            self._last = replace(self._last, checked_at=moment(self._last.checked_at))
+
+    def restore(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
         """Continue with the health from before a restart. Does nothing once there was a probe."""
         if self._last is None:
             self._confirmed, self._confirmed_kind = health, kind
+            self._last_failure = reason if health is Health.DOWN else ""
 
     @property
     def last(self) -> ProbeResult | None:
@@ -93,7 +101,7 @@ class ConsecutiveThreshold:
 
     @property
     def reason(self) -> str:
-        """The reason of the latest probe, and how many more are needed where it is not confirmed yet."""
+        """The reason of the health, and where the latest probe contradicts it, how many more are needed."""
         if self._last is None:
             return "not probed yet"
         if self.is_failing:
@@ -102,7 +110,9 @@ class ConsecutiveThreshold:
         if self.is_settled:
             return self._last.reason
         count, needed = (self._worse, self._failures) if self._worse else (self._better, self._successes)
-        return f"{self._last.reason} ({count} of {needed} in a row before it counts as {self._last.health})"
+        # A service that is down says why, also while its first successes are counted.
+        why = f"{self._last_failure}, then " if self._confirmed is Health.DOWN and self._last_failure else ""
+        return f"{why}{self._last.reason} ({count} of {needed} in a row before it counts as {self._last.health})"
 
     def add(self, result: ProbeResult) -> None:
         """Record the next result. A probe that the gateway could not send counts as neither success nor failure."""

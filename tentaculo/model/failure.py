@@ -1,7 +1,7 @@
-"""The gateway's closed set of failures, and the one pure map from a failure to its answer.
+"""The closed set of failures of a request, and the response for each of them.
 
-Each failure names a stage and whose it is. An answer that the gateway makes itself is a `Problem` (RFC 9457) that
-also carries the two keys of the 7.0 gateway, `error` and `status_code`. No address of an upstream is ever in one.
+Each failure names its stage and its side: client, upstream or gateway. The gateway's own error response is a `Problem`
+(RFC 9457) with two more members of the 7.0 gateway, `error` and `status_code`. It never contains an upstream's address.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 
 class Blame(Enum):
-    """Whose failure it is: the breaker counts only the upstream's."""
+    """The side that caused a failure. The circuit breaker counts only those of the upstream."""
 
     CLIENT = "client"
     UPSTREAM = "upstream"
@@ -28,7 +28,7 @@ class _FailureInfo(NamedTuple):
     title: str
     blame: Blame
     proxy_status: str
-    """Error token of RFC 9209 section 2.3; empty for what is never answered."""
+    """Error token of RFC 9209 section 2.3; empty for a failure without a response."""
 
 
 _C, _U, _G = Blame.CLIENT, Blame.UPSTREAM, Blame.GATEWAY
@@ -65,7 +65,7 @@ class Failure(Enum):
         431, "headers_too_large", "The request headers are too large", _C, "http_request_error"
     )
     CLIENT_LEFT = _FailureInfo(499, "client_left", "The client closed the connection", _C, "")
-    # Finding somebody to ask.
+    # The choice of an endpoint.
     SERVICE_OFF = _FailureInfo(503, "service_off", "The service is off on purpose", _G, "destination_unavailable")
     CIRCUIT_OPEN = _FailureInfo(
         503, "circuit_open", "The service has failed; requests are paused", _G, "destination_unavailable"
@@ -73,7 +73,7 @@ class Failure(Enum):
     OVERLOADED = _FailureInfo(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
     STOPPING = _FailureInfo(503, "stopping", "The gateway is stopping", _G, "connection_terminated")
     LOOP = _FailureInfo(508, "loop_detected", "The request came back to this gateway", _G, "proxy_loop_detected")
-    # Connecting.
+    # The connection.
     DNS_FAILED = _FailureInfo(502, "dns_failed", "The service's name was not found", _U, "dns_error")
     CONNECT_REFUSED = _FailureInfo(502, "connect_failed", "The service cannot be reached", _U, "connection_refused")
     CONNECT_TIMEOUT = _FailureInfo(
@@ -82,28 +82,28 @@ class Failure(Enum):
     TLS_FAILED = _FailureInfo(
         502, "tls_failed", "The secure connection to the service failed", _U, "tls_protocol_error"
     )
-    # The answer.
+    # The response.
     CONNECTION_LOST = _FailureInfo(
-        502, "connection_lost", "The service closed the connection before it answered", _U, "connection_terminated"
+        502, "connection_lost", "The service closed the connection before it responded", _U, "connection_terminated"
     )
     BAD_RESPONSE = _FailureInfo(
-        502, "bad_response", "The service's answer is not valid HTTP", _U, "http_protocol_error"
+        502, "bad_response", "The service's response is not valid HTTP", _U, "http_protocol_error"
     )
     RESPONSE_HEAD_TOO_LARGE = _FailureInfo(
         502,
         "response_head_too_large",
-        "The service's answer has too large a head",
+        "The headers of the service's response are too large",
         _U,
         "http_response_header_section_size",
     )
     FIRST_BYTE_TIMEOUT = _FailureInfo(
-        504, "upstream_timeout", "The service did not answer in time", _U, "http_response_timeout"
+        504, "upstream_timeout", "The service did not respond in time", _U, "http_response_timeout"
     )
     BODY_CUT = _FailureInfo(
-        502, "response_incomplete", "The service's answer ended too soon", _U, "http_response_incomplete"
+        502, "response_incomplete", "The service's response ended too soon", _U, "http_response_incomplete"
     )
     IDLE_TIMEOUT = _FailureInfo(
-        504, "upstream_idle", "The service fell silent in the middle of its answer", _U, "http_response_timeout"
+        504, "upstream_idle", "The service stopped sending in the middle of its response", _U, "http_response_timeout"
     )
     # The gateway.
     STORE_UNAVAILABLE = _FailureInfo(
@@ -111,18 +111,18 @@ class Failure(Enum):
     )
     NOT_IMPLEMENTED = _FailureInfo(501, "not_implemented", "This is not supported", _G, "proxy_internal_response")
     HTTP_VERSION = _FailureInfo(
-        505, "http_version_not_supported", "Only HTTP/1.0 and HTTP/1.1 are spoken here", _G, "proxy_internal_response"
+        505, "http_version_not_supported", "Only HTTP/1.0 and HTTP/1.1 are supported", _G, "proxy_internal_response"
     )
     INTERNAL = _FailureInfo(500, "internal_error", "The gateway failed", _G, "proxy_internal_error")
 
     @property
     def status(self) -> int:
-        """The HTTP status this failure is answered with (499 is only ever logged)."""
+        """The HTTP status of its response; 499 is only logged."""
         return self.value.status
 
     @property
     def error(self) -> str:
-        """The machine-readable word for it."""
+        """Its machine-readable word."""
         return self.value.error
 
     @property
@@ -132,18 +132,18 @@ class Failure(Enum):
 
     @property
     def blame(self) -> Blame:
-        """Whose failure it is."""
+        """The side that caused it."""
         return self.value.blame
 
     @property
     def proxy_status(self) -> str:
-        """The RFC 9209 error token; empty for what is never answered."""
+        """The RFC 9209 error token; empty for a failure without a response."""
         return self.value.proxy_status
 
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """An answer that the gateway makes itself. Raise it from a native handler, or return it from a pure function."""
+    """An error response of the gateway itself. Raise it from a native handler, or return it from a pure function."""
 
     failure: Failure
     detail: str | None = None
@@ -159,11 +159,11 @@ class Problem(Exception):
         return self.failure.status
 
     def proxy_status(self, name: str) -> str:
-        """The value of Proxy-Status (RFC 9209) by which the gateway called `name` says that this answer is its own."""
+        """The value of Proxy-Status (RFC 9209), which marks the response as one of the gateway called `name`."""
         return f"{name}; error={self.failure.proxy_status}"
 
     def members(self) -> dict[str, Any]:
-        """The members of the problem object, RFC 9457 section 3.1 and the seed's two keys."""
+        """The members of the problem object: those of RFC 9457 section 3.1, and two of the 7.0 gateway."""
         members: dict[str, Any] = {
             "type": "about:blank",
             "title": self.failure.title,

@@ -24,8 +24,10 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 # A quote that stays open is refused: to a reader that looks for its end, the chunk would begin elsewhere.
 _EXTENSION = rb"[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
-_CHUNK_LINE = re.compile(rb"0{0,99}([0-9A-Fa-f]{1,15})(?:%b)*" % _EXTENSION)
 _CHUNK_START = re.compile(rb"0{0,99}([0-9A-Fa-f]{1,15})(?:%b)*\r\n" % _EXTENSION)
+# Some servers pad the size with blanks. In a request that is refused: two servers may read it in two ways.
+_PADDED_CHUNK_START = re.compile(rb"0{0,99}([0-9A-Fa-f]{1,15})(?:%b)*[\t ]*\r\n" % _EXTENSION)
+_KNOWN_CODINGS = frozenset((b"chunked", b"identity"))
 _VERSION_START = b"HTTP/1."
 # Chunks of up to 15 bytes without extensions, and a run of them. A run is read by two searches instead of a step for
 # each chunk, so that a body in chunks of one byte does not cost a hundred times as much as another.
@@ -111,17 +113,18 @@ def frame_response(
     """How an answer's body ends, and its length where that is known (RFC 9112 section 6.3).
 
     `lengths` and `codings` are the values of Content-Length and Transfer-Encoding as they came, None where absent.
-    Raises `WireError` for a contradiction; the connection must not be used again then.
+    Chunks win over a length, `identity` says nothing, and a coding or length that is repeated counts once: old servers
+    send all of these. The connection must not be used again then, nor where this raises `Http1Error`.
     """
-    if codings is not None:
-        if lengths is not None:
-            raise Http1Error("it has both Content-Length and Transfer-Encoding")
-        if minor == 0 or len(codings) != 1 or codings[0].lower() != b"chunked":
-            raise Http1Error("its Transfer-Encoding is not supported")
+    names = [name.strip().lower() for value in codings or () for name in value.split(b",")]
+    if not _KNOWN_CODINGS.issuperset(names):
+        raise Http1Error("its Transfer-Encoding is not supported")
+    if lengths is not None and len(lengths) == 1:
+        lengths = [length.strip(b" \t") for length in lengths[0].split(b",")]
     length = parse_length(lengths) if lengths is not None else 0
     if method == "HEAD" or status in (204, 304) or status < 200:
         return Framing.NONE, 0
-    if codings is not None:
+    if b"chunked" in names:
         return Framing.CHUNKED, 0
     if lengths is not None:
         return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
@@ -131,26 +134,33 @@ def frame_response(
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def chunked(data: bytes, *, is_last: bool = False) -> bytes:
-    """`data` in the chunked coding (RFC 9112 section 7.1), with the end of the body if it `is_last`."""
+def chunked(data: bytes, *, is_last: bool = False, trailers: bytes = b"") -> bytes:
+    """`data` in the chunked coding (RFC 9112 section 7.1), with the end of the body if it `is_last`.
+
+    `trailers` are whole lines.
+    """
     coded = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-    return coded + LAST_CHUNK if is_last else coded
+    return b"%b0\r\n%b\r\n" % (coded, trailers) if is_last else coded
 
 
 class ChunkedReader:
-    """Reads a chunked body (RFC 9112 section 7.1), strictly. Extensions and trailers are read and dropped.
+    """Reads a chunked body (RFC 9112 section 7.1). Extensions are dropped.
 
-    After `feed` returned the last payload, `done` is true and `rest` holds the bytes behind the body.
+    After `feed` returned the last payload, `done` is true, `trailers` holds the trailer fields, each as (whole line,
+    name), and `rest` the bytes behind the body.
     """
 
-    __slots__ = ("_left", "_line", "_trailers", "done", "rest", "steps")
+    __slots__ = ("_left", "_line", "_start", "_trailers", "done", "rest", "steps", "trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, *, allows_padding: bool = False) -> None:
+        """`allows_padding` accepts blanks behind the size of a chunk."""
+        self._start = _PADDED_CHUNK_START if allows_padding else _CHUNK_START
         self._left = 0  # of the chunk's data and its CRLF; 0 while a line is awaited
         self._line = b""
         self._trailers = -1  # bytes of the trailer section so far; -1 before the last chunk
         self.done = False
         self.rest = b""
+        self.trailers: list[tuple[bytes, bytes]] = []
         self.steps = 0
         """Steps that the last `feed` took: one for each line, eight small chunks in a row count as one."""
 
@@ -187,7 +197,7 @@ class ChunkedReader:
 
     def _read_chunk(self, data: bytes, position: int, payload: list[bytes]) -> int:
         """Read a chunk that has arrived whole, in one step. Returns the position behind it, 0 for anything else."""
-        if self._trailers >= 0 or (match := _CHUNK_START.match(data, position)) is None:
+        if self._trailers >= 0 or (match := self._start.match(data, position)) is None:
             return 0
         start = match.end()
         end = start + int(match[1], 16)
@@ -210,7 +220,7 @@ class ChunkedReader:
         if self._trailers >= 0:
             self._read_trailer(line[:-1])
         else:
-            match = _CHUNK_LINE.fullmatch(line[:-1])
+            match = self._start.fullmatch(line + b"\n")
             if match is None:
                 raise Http1Error("a chunk size is malformed")
             size = int(match[1], 16)
@@ -228,5 +238,8 @@ class ChunkedReader:
             raise Http1Error("the trailers are too large")
         if not line:
             self.done = True
-        elif _FIELD_LINE.fullmatch(line + b"\r\n") is None:
+            return
+        field = _FIELD_LINE.fullmatch(line + b"\r\n")
+        if field is None:
             raise Http1Error("a trailer is malformed")
+        self.trailers.append((field[1], field[2]))

@@ -44,6 +44,11 @@ def response_bytes(
     return head + body if with_body else head
 
 
+def date_line() -> bytes:
+    """The Date field for a response that is sent now, as a whole line."""
+    return b"Date: %b\r\n" % _date(int(time.time())).encode("ascii")
+
+
 @lru_cache(maxsize=1)
 def _date(second: int) -> str:
     return formatdate(second, usegmt=True)

@@ -100,6 +100,8 @@ class DrivenExchange(Exchange):
             await self._waiter
         elif wait is Wait.CLIENT:
             await self.request.protocol.wait_writable()
+            if self._connection is not None:
+                self._connection.resume()
         elif wait is Wait.CONNECTION:
             assert self._lease is not None
             self._send(await self._lease.endpoint.pool.connect(self.admitted.plan.connect))

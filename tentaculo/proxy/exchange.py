@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Blame, Failure, Problem
@@ -114,7 +115,13 @@ class Exchange(ResponseRelay):
         """Raises `Problem` if the body that has arrived is too large."""
         content, limit = self.request.content, self.admitted.plan.max_body
         if not content.is_eof():
-            self._upload = Upload(content, self.admitted.plan, self.record, is_chunked=self.inbound.is_chunked)
+            self._upload = Upload(
+                content,
+                self.admitted.plan,
+                self.record,
+                is_chunked=self.inbound.is_chunked,
+                is_crowded=partial(self.shared.needs.is_crowded, self.inbound.client.address),
+            )
             self._is_replayable = False
             return
         self._body = content.read_nowait()

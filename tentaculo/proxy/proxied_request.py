@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -11,6 +12,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import reset
+from tentaculo.proxy.address_mapping import client_view
 from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block, request_line
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
@@ -123,19 +125,18 @@ class ProxiedRequest:
             name = plan.service.name
             raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
 
-    def response_writer(self, upstream: Endpoint) -> ResponseHeadBuilder:
-        """Builds the client's head for a response of `upstream`."""
+    def response_writer(self, upstream: Endpoint, lines: bytes | None = None) -> ResponseHeadBuilder:
+        """Builds the client's head for a response of `upstream`. `lines` are added to it; by default those of CORS."""
         inbound, admitted = self.inbound, self.admitted
         writer = ResponseHeadBuilder(
             admitted.plan,
             inbound.method,
             inbound.minor,
             keep_alive=self.keep_alive,
-            added=self.id_lines + admitted.cors_lines,
+            added=self.id_lines + (admitted.cors_lines if lines is None else lines),
             via=self.shared.name,
             replace_cors=bool(admitted.cors_lines),
-            scheme=inbound.client.scheme,
-            host=inbound.host,
+            view=partial(client_view, inbound),
         )
         writer.upstream = upstream
         return writer

@@ -8,9 +8,10 @@ from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import Head, chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.response_bytes import date_line
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.proxied_request import ProxiedRequest
-from tentaculo.proxy.response_head import CachedResponseHead
+from tentaculo.proxy.response_head import CachedResponseHead, trailer_lines
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
@@ -50,12 +51,12 @@ class ResponseRelay(ProxiedRequest):
             return self._relay_body(connection)
         reader = connection.answer
         if reader.interim:
-            self._relay_interim(reader, upstream)
+            self._relay_interim(connection, upstream)
         head, fields = reader.head, reader.fields
         if connection.error is not None and not connection.has_data:
             raise connection.error.copy()
         if head is None or fields is None:
-            return _UPSTREAM
+            return _UPSTREAM if connection.is_reading else Wait.CLIENT
         if head.status == 101:
             return Wait.TUNNEL
         block, self._is_chunked = self._final_head(connection, upstream, head, fields)
@@ -75,15 +76,30 @@ class ResponseRelay(ProxiedRequest):
         # The whole response in one write: what most responses are.
         data = connection.take()
         self.record.sent = len(data)
-        self.write(block + (chunked(data, is_last=True) if self._is_chunked else data))
+        if self._is_chunked:
+            data = chunked(data, is_last=True, trailers=self._trailers(reader))
+        self.write(block + data)
         return None
 
-    def _relay_interim(self, reader: ResponseReader, upstream: Endpoint) -> None:
+    def _trailers(self, reader: ResponseReader) -> bytes:
+        """The trailer lines of a whole body for a client that asked for them."""
+        if not reader.trailers or not self.inbound.fields.te_trailers:
+            return b""
+        plan = self.admitted.plan
+        return trailer_lines(reader.trailers, plan.response_rules if plan.alters_response else None)
+
+    def _relay_interim(self, connection: UpstreamConnection, upstream: Endpoint) -> None:
+        reader, plan = connection.answer, self.admitted.plan
         writer = self.response_writer(upstream)
         while reader.interim:
             head = reader.interim.pop(0)
             if self.inbound.minor == 1 and (head.status != 100 or self.inbound.fields.expect is not None):
                 self.write(writer.interim(head))
+        if connection.is_request_whole:
+            # The upstream is at work (RFC 9110 section 15.2): the time limit begins again.
+            connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        if self.request.protocol.writing_paused:
+            connection.pause()
 
     def _final_head(
         self, connection: UpstreamConnection, upstream: Endpoint, head: Head, fields: ResponseHeaders
@@ -94,6 +110,9 @@ class ResponseRelay(ProxiedRequest):
         self.is_started = True
         if self.shared.is_draining or not connection.is_request_whole:
             self.keep_alive = False
+        lines = admitted.cors_lines if fields.has_date else admitted.cors_lines + date_line()
+        if fields.trailer is not None and inbound.fields.te_trailers and inbound.minor == 1 and fields.codings:
+            lines += b"Trailer: %b\r\n" % fields.trailer
         known = fields.relayed
         if (
             type(known) is CachedResponseHead
@@ -101,8 +120,8 @@ class ResponseRelay(ProxiedRequest):
             and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
         ):
             self.keep_alive = known.keep_alive
-            return b"%b%b%b\r\n" % (known.head, self.id_lines, admitted.cors_lines), known.is_chunked
-        writer = self.response_writer(upstream)
+            return b"%b%b%b\r\n" % (known.head, self.id_lines, lines), known.is_chunked
+        writer = self.response_writer(upstream, lines)
         block, is_chunked = writer.final(head, fields, False)
         self.keep_alive = writer.keep_alive
         return block, is_chunked
@@ -112,7 +131,7 @@ class ResponseRelay(ProxiedRequest):
         data = connection.take()
         self.record.sent += len(data)
         if self._is_chunked:
-            data = chunked(data, is_last=reader.is_whole)
+            data = chunked(data, is_last=reader.is_whole, trailers=self._trailers(reader))
         if data:
             self.write(data)
         if reader.is_whole:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.request_headers import ForwardedFields, RequestHeaders
+from tentaculo.net.request_headers import ForwardedFields
 from tentaculo.net.response_headers import Line
+from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view, outer_prefix
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 
 
@@ -41,7 +43,19 @@ def outbound_block(
     """
     host = plan.host if plan.host is not None else inbound.host or plan.default_host
     own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)
-    return header_block(inbound.fields, host, own, plan.request_rules)
+    return header_block(_mapped_lines(inbound, plan), host, own, plan.request_rules)
+
+
+def _mapped_lines(inbound: InboundRequest, plan: CompiledRoute) -> list[Line]:
+    """The client's lines, with each address as the service sees it. Raises `Problem` for one that must not pass."""
+    lines = inbound.fields.lines
+    if not inbound.fields.has_addresses:
+        return lines
+    mapping = AddressMapping(plan, client_view(inbound), None)
+    return [
+        (lower, name, mapping.to_service(lower, value) if lower in REQUEST_FIELDS else value)
+        for lower, name, value in lines
+    ]
 
 
 def _own_lines(
@@ -77,20 +91,20 @@ def _own_lines(
     return b"".join(added)
 
 
-def header_block(fields: RequestHeaders, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
-    """The field lines that the upstream gets: Host, the client's fields, and then `added` and the route's own.
+def header_block(lines: list[Line], host: bytes, added: bytes, rules: HeaderRules) -> bytes:
+    """The field lines that the upstream gets: Host, the client's `lines`, and then `added` and the route's own.
 
     `added` are whole lines, which give way to the route's own.
     """
     parts = [b"Host: ", host, b"\r\n"]
     extend = parts.extend
     if rules:
-        for lower, name, value in fields.lines:
+        for lower, name, value in lines:
             if not rules.removes(lower):
                 extend((name, b": ", value, b"\r\n"))
         added = rules.filter(added)
     else:
-        for _, name, value in fields.lines:
+        for _, name, value in lines:
             extend((name, b": ", value, b"\r\n"))
     extend((added, rules.block))
     return b"".join(parts)
@@ -158,12 +172,29 @@ def trusted_forwarded_lines(
         (b"X-Forwarded-For", _append(chain, peer.encode())),
         (b"X-Forwarded-Proto", said(b"x-forwarded-proto", scheme.encode())),
         (b"X-Forwarded-Host", said(b"x-forwarded-host", host)),
-        (b"X-Forwarded-Port", said(b"x-forwarded-port", b"%d" % port)),
+        (b"X-Forwarded-Port", said(b"x-forwarded-port") or b"%d" % _client_port(known, port)),
         (b"X-Real-IP", said(b"x-real-ip", client)),
         (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
-        (b"X-Forwarded-Prefix", said(b"x-forwarded-prefix", b"") + _raw(prefix)),
+        (b"X-Forwarded-Prefix", _raw(outer_prefix(known) + prefix)),
     )
     return b"".join([b"%b: %b\r\n" % pair for pair in values if pair[1]])
+
+
+def _client_port(known: ForwardedFields, port: int) -> int:
+    """The port that the client used, where a trusted peer names the host or the scheme; else the gateway's `port`.
+
+    With the gateway's port an application would build addresses that lead past the TLS terminator.
+    """
+    host, scheme = (
+        known.get(b"x-forwarded-host"),
+        known.get(b"x-forwarded-proto", b"").strip().lower().decode("latin-1"),
+    )
+    if host is None and scheme not in DEFAULT_PORTS:
+        return port
+    stated = (host or b"").rpartition(b"]")[2].rpartition(b":")[2] if b":" in (host or b"") else b""
+    if stated.isdigit() and len(stated) < 6:
+        return int(stated)
+    return DEFAULT_PORTS.get(scheme, port)
 
 
 def _element(peer: str, scheme: str, host: bytes) -> bytes:

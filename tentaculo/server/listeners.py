@@ -164,6 +164,12 @@ class ConnectionLimits:
         self.open += 1
         return True
 
+    def is_crowded(self, address: str) -> bool:
+        """Whether more than half of all connections, or of those that `address` may have, are in use."""
+        return self.open * 2 > self._limit or (
+            self._per_address > 0 and self._addresses[address] * 2 > self._per_address
+        )
+
     def leave(self, address: str) -> None:
         """A counted connection from `address` has ended."""
         self.open -= 1

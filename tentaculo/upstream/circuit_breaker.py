@@ -207,6 +207,11 @@ class CircuitBreaker:
         self._is_failing = is_failing
         self._watch()
 
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct the moments that are shown after the system clock was set."""
+        self._opened_at = self._opened_at and moment(self._opened_at)
+        self._last_failure = self._last_failure and moment(self._last_failure)
+
     def view(self) -> BreakerView:
         """The breaker as it is now. When `open_for` has passed it is half open: the next request is a trial."""
         state, retry_after = self._state, 0.0
@@ -289,6 +294,11 @@ class CircuitBreakers:
     def of(self, upstream: Endpoint) -> CircuitBreaker:
         """The breaker of one configured address; KeyError for any other."""
         return self._breakers[upstream]
+
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct the moments of every breaker after the system clock was set."""
+        for breaker in self._breakers.values():
+            breaker.correct(moment)
 
     def view(self, upstream: Endpoint) -> BreakerView:
         """The breaker of one configured address as it is now: what the board asks for."""

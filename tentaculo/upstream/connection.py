@@ -17,7 +17,7 @@ from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
 from tentaculo.net.turns import STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.flow_control import WriteGate
+from tentaculo.upstream.flow_control import Deadline, WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
 HIGH_WATER = 64 * 1024
@@ -28,61 +28,6 @@ MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
 MAX_IDLE_UNSAFE = 1.0
 """The same for a request that cannot be repeated, where the service does not say how long it keeps a connection."""
-_NEVER = float("inf")
-
-
-def _nothing() -> None:
-    """What there is to do once a deadline has been stopped."""
-
-
-class Deadline:
-    """Calls `on_reached` once when a limit passes.
-
-    Setting and lifting only writes a number: the timer is left standing and looked at when it fires, so that an
-    exchange of a few milliseconds schedules none.
-    """
-
-    __slots__ = ("_at", "_loop", "_on_reached", "_timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_reached: Callable[[], None]) -> None:
-        self._loop = loop
-        self._on_reached = on_reached
-        self._at = _NEVER
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __repr__(self) -> str:
-        return "<Deadline: none>" if self._at == _NEVER else f"<Deadline: in {self._at - self._loop.time():.3f} s>"
-
-    def set(self, seconds: float) -> None:
-        """The limit is `seconds` from now; an earlier one is forgotten."""
-        at = self._at = self._loop.time() + seconds
-        if self._timer is not None:
-            if self._timer.when() <= at:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._look)
-
-    def lift(self) -> None:
-        """There is no limit."""
-        self._at = _NEVER
-
-    def stop(self) -> None:
-        """Lift the limit for good: it leaves no timer behind, and no hold on whom it called."""
-        self._at = _NEVER
-        self._on_reached = _nothing
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._at == _NEVER:
-            return
-        if self._loop.time() < self._at:
-            self._timer = self._loop.call_at(self._at, self._look)
-            return
-        self._at = _NEVER
-        self._on_reached()
 
 
 class _State(Enum):
@@ -209,6 +154,11 @@ class UpstreamConnection(TurnReader):
         return self._room.is_there
 
     @property
+    def is_reading(self) -> bool:
+        """Whether it is read from: flow control has not paused it."""
+        return self._reading
+
+    @property
     def has_data(self) -> bool:
         """Whether some of the body has arrived since the last `take`."""
         return bool(self._buffer)
@@ -219,6 +169,12 @@ class UpstreamConnection(TurnReader):
         self._buffer = []
         self._buffered = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if self._reading and self.transport is not None:
+            self._reading = False
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on after the buffer was full."""
@@ -362,8 +318,11 @@ class UpstreamConnection(TurnReader):
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes) -> None:
+        answer = self.answer
+        if answer.head is None:
+            answer.request_size = self._written - self._written_before
         try:
-            pieces = self.answer.feed(data)
+            pieces = answer.feed(data)
         except HeadTooLargeError as error:
             self.fail(UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
             return
@@ -375,10 +334,8 @@ class UpstreamConnection(TurnReader):
         if pieces:
             self._buffer += pieces
             self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])
-            is_full = self._buffered > HIGH_WATER and not self.answer.is_whole
-            if is_full and self._reading and self.transport is not None:
-                self._reading = False
-                self.transport.pause_reading()
+            if self._buffered > HIGH_WATER and not answer.is_whole:
+                self.pause()
         self._progress()
 
     def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:

@@ -16,8 +16,9 @@ from tentaculo.net.http1 import (
 )
 from tentaculo.net.response_headers import ResponseHeaders
 
-MAX_INTERIM = 16
-"""1xx answers before the final one; more is an attack or a loop."""
+MAX_INTERIM = 256 * 1024
+"""Bytes of interim (1xx) heads in response to one request, and one more for each `INTERIM_COST` bytes of the request."""
+INTERIM_COST = 64
 MAX_BEYOND = 1024
 """Bytes kept of what came behind an answer; the rest is dropped, since the first of them says all."""
 
@@ -82,7 +83,7 @@ class ResponseReader:
         "_chunked",
         "_framing",
         "_heads",
-        "_interims",
+        "_interim_size",
         "_left",
         "_max_head",
         "_method",
@@ -92,7 +93,9 @@ class ResponseReader:
         "head",
         "interim",
         "is_whole",
+        "request_size",
         "steps",
+        "trailers",
     )
 
     def __init__(self, method: str, max_head: int, heads: ResponseHeadCache) -> None:
@@ -106,7 +109,9 @@ class ResponseReader:
         self._method = method
         self._partial = b""
         self._framing = Framing.NONE
-        self._interims = 0  # in all, however many of them have been taken out
+        self._interim_size = 0  # of all of them, also of those that have been taken out
+        self.request_size = 0
+        """Bytes of the request that have been sent so far."""
         self._left = 0
         self._chunked: ChunkedReader | None = None
         self.interim: list[Head] = []
@@ -114,6 +119,8 @@ class ResponseReader:
         self.head: Head | None = None
         self.fields: ResponseHeaders | None = None
         self.is_whole = False
+        self.trailers: list[tuple[bytes, bytes]] = []
+        """The trailer fields of a chunked body that is whole, each as (whole line, name)."""
         self.steps = 0
         """Steps that the last `feed` took in a chunked body."""
         self.beyond = b""
@@ -127,7 +134,7 @@ class ResponseReader:
     @property
     def is_untouched(self) -> bool:
         """Whether not one byte of an answer has arrived."""
-        return self.head is None and not self._partial and not self._interims
+        return self.head is None and not self._partial and not self._interim_size
 
     @property
     def is_switching(self) -> bool:
@@ -140,7 +147,9 @@ class ResponseReader:
         head, fields = self.head, self.fields
         if not self.is_whole or self.beyond or head is None or fields is None or self._framing is Framing.CLOSE:
             return False
-        return not fields.close and (head.minor == 1 or fields.keep_alive) and head.status != 101
+        # A coding in an HTTP/1.0 response is a faulty framing (RFC 9112 section 6.1).
+        stays = head.minor == 1 or (fields.keep_alive and fields.codings is None)
+        return stays and not fields.close and head.status != 101
 
     def feed(self, data: bytes) -> list[bytes]:
         """Read `data`; returns the pieces of the body in it. Raises `Http1Error`; nothing more can be read then."""
@@ -185,8 +194,8 @@ class ResponseReader:
                 self._begin_body(self._judge(raw, head))
                 return data
             self.interim.append(head)
-            self._interims += 1
-            if self._interims > MAX_INTERIM:
+            self._interim_size += end
+            if self._interim_size > MAX_INTERIM + self.request_size // INTERIM_COST:
                 raise Http1Error("there are too many interim answers")
         self._partial = data
         return None
@@ -204,7 +213,7 @@ class ResponseReader:
         if self._framing is Framing.NONE:
             self.is_whole = True
         elif self._framing is Framing.CHUNKED:
-            self._chunked = ChunkedReader()
+            self._chunked = ChunkedReader(allows_padding=True)
 
     def _read_body(self, data: bytes) -> list[bytes]:
         if self._framing is Framing.LENGTH:
@@ -222,6 +231,7 @@ class ResponseReader:
         self.steps = self._chunked.steps
         if self._chunked.done:
             self.is_whole = True
+            self.trailers = self._chunked.trailers
             self._keep_beyond(self._chunked.rest)
         return payload
 

@@ -11,7 +11,7 @@ import pickle
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 import structlog
@@ -58,6 +58,8 @@ REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0
 """Seconds between two checks for new incidents and windows on the leader."""
+_OVERTAKEN = timedelta(seconds=10)
+"""By how much a result may be older than the one before it and have been overtaken."""
 _SUSPICION_GAP = 1.0
 """Least seconds between two reports of one suspected endpoint: the leader probes it no more often."""
 _RESULTS = 20
@@ -272,9 +274,10 @@ class WorkerCoordination:
                 self._answer(health_service, number)
 
     def _take_result(self, health_service: HealthService, result: ProbeResult) -> None:
-        # The state sent to a new worker may arrive after a newer result sent to all.
+        # The state sent to a new worker may arrive after a newer result sent to all. One that is much older comes from
+        # a leader whose clock was set back.
         known = self._probed.get(result.upstream)
-        if known is None or result.checked_at > known:
+        if known is None or not timedelta() <= known - result.checked_at < _OVERTAKEN:
             self._probed[result.upstream] = result.checked_at
             health_service.accept_result(result)
 

@@ -18,7 +18,7 @@ import standardwebhooks
 from aiohttp import ClientSession, web
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway import incident_repository, incident_service
+from tentaculo.gateway import incident_repository, incident_service, steady_clock
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.incidents import notifier
 from tentaculo.model.health import Health
@@ -376,14 +376,22 @@ async def test_what_another_process_notes_is_on_the_page(services: Services, fil
         assert f'id="incident-{opened["id"]}"' in page
 
 
-async def test_what_is_too_old_is_forgotten(services: Services, file: Path) -> None:
+async def test_what_is_too_old_is_forgotten_once_the_clock_was_steady_for_long(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = datetime.now(UTC)
     old = Incident(
         1, "hermes", ("hermes",), Health.DOWN, "x", now - timedelta(days=9), now, ended_at=now - timedelta(days=8)
     )
     url = f"sqlite:///{file}"
     once(url, lambda connection: save(connection, [old, replace(old, id=2, ended_at=now - timedelta(days=6))]))
-    async with gateway(file, {"hermes": services.table("hermes")}, incidents={"keep": 7}):
+    fleet = {"hermes": services.table("hermes")}
+    async with gateway(file, fleet, incidents={"keep": 7}) as client:
+        await client.until("/vx11/status", lambda found: found["ok"] and services.asked > 5)
+        await client.until("/vx11/incidents", lambda found: found["problem"] is None)
+        assert once(url, lambda connection: find(connection, 1)) is not None, "the clock may be ahead"
+    monkeypatch.setattr(steady_clock, "STEADY", 0.0)
+    async with gateway(file, fleet, incidents={"keep": 7}):
         async with asyncio.timeout(20):
             while once(url, lambda connection: find(connection, 1)) is not None:
                 await asyncio.sleep(0.05)

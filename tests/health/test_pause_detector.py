@@ -84,7 +84,7 @@ async def test_a_gateway_that_pauses_all_the_time_does_not_know(serve: Serve) ->
     result = await Prober(config, pauses=pauses).probe(config.services["madre"].upstreams[0])
     pauses.stop()
     assert (result.health, pauses.count) == (Health.UNKNOWN, 3)
-    assert result.reason.startswith("not asked: the gateway was paused")
+    assert result.reason.startswith("not sent: the gateway was paused")
 
 
 async def _modules(running: Running, session: ClientSession) -> dict[str, Any]:

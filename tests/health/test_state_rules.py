@@ -55,7 +55,7 @@ def take(streak: ConsecutiveThreshold, letters: str) -> str:
         ("udwu", "uuuu"),
     ],
 )
-def test_it_takes_so_many_in_a_row(found: str, believed: str) -> None:
+def test_the_numbers_in_a_row(found: str, believed: str) -> None:
     assert take(ConsecutiveThreshold(3, 2), found) == believed
 
 
@@ -85,7 +85,7 @@ def test_the_reason_says_how_far_it_is() -> None:
     take(streak, "dd")
     assert (streak.reason, streak.is_settled) == ("found down", True)
     take(streak, "u")
-    assert streak.reason == "found up (1 of 2 in a row before it counts as up)"
+    assert streak.reason == "found down, then found up (1 of 2 in a row before it counts as up)"
     assert streak.counts == Counts(2, 3)
     assert repr(streak) == "<ConsecutiveThreshold down, 0 worse, 1 better>"
 
@@ -115,7 +115,7 @@ def test_few_failures_say_nothing(ok: int, failed: int) -> None:
 
 
 @pytest.mark.parametrize(("ok", "failed"), [(0, 5), (45, 5), (10, 20)])
-def test_a_health_path_that_says_well_while_requests_fail(ok: int, failed: int) -> None:
+def test_probes_that_pass_while_requests_fail(ok: int, failed: int) -> None:
     health, reason, by_traffic, _ = weighed(FOUND_UP, ok, failed)
     assert (health, by_traffic) == (Health.DEGRADED, True)
     assert reason == (

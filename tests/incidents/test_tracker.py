@@ -61,6 +61,10 @@ class Bench:
         (one,) = self.incidents.open
         return one
 
+    def only_of(self, root: str) -> Incident:
+        (one,) = (one for one in self.incidents.open if one.root == root)
+        return one
+
     @property
     def last(self) -> Incident:
         return self.incidents.ended[0]
@@ -396,3 +400,33 @@ def test_whatever_is_seen_the_books_are_in_order(looks: list[Any], restarts: boo
             assert name not in roots
         if now is Health.DOWN and root is None:
             assert name in roots or any(name in one.services for one in in_the_books)
+
+
+def test_every_moment_is_corrected_after_the_system_clock_was_set() -> None:
+    bench = Bench().sees("switch").sees("operator", root="switch").sees("hermes").after(30)
+    bench.incidents.note_notified(
+        bench.only_of("hermes").id, "duty", Notified(NotificationState.OPEN, bench.now, Health.DOWN, 1)
+    )
+    bench.well("hermes").well("switch")
+    before = {one.root: one for one in bench.incidents.ended}
+    bench.incidents.take_changed()
+    hour = timedelta(hours=1)
+    bench.now -= hour
+    bench.incidents.correct(lambda moment: moment - hour)
+    assert {one.root for one in bench.incidents.take_changed()} == {"switch", "hermes"}
+    for one in bench.incidents.ended:
+        old = before[one.root]
+        assert old.ended_at is not None
+        assert (one.started_at, one.seen_at, one.ended_at) == (
+            old.started_at - hour,
+            old.seen_at - hour,
+            old.ended_at - hour,
+        )
+    assert bench.incidents.ended[0].notified or bench.incidents.ended[1].notified
+    # What had begun to wait goes on waiting for the rest of its time.
+    bench.after(SETTLE - 1).sees("operator")
+    assert bench.open == []
+    bench.after(1).sees("operator")
+    assert bench.open == [("operator",)]
+    bench.incidents.correct(lambda moment: moment)
+    assert [one.root for one in bench.incidents.take_changed()] == ["operator"], "nothing was corrected"

@@ -198,6 +198,13 @@ class TestFraming:
             ("GET", 200, 1, [b"0"], None, (Framing.NONE, 0)),
             ("GET", 200, 1, None, [b"chunked"], (Framing.CHUNKED, 0)),
             ("GET", 200, 1, None, [b"Chunked"], (Framing.CHUNKED, 0)),
+            ("GET", 200, 0, None, [b"chunked"], (Framing.CHUNKED, 0)),
+            ("GET", 200, 1, [b"5"], [b"chunked"], (Framing.CHUNKED, 0)),
+            ("GET", 200, 1, None, [b"chunked", b"chunked"], (Framing.CHUNKED, 0)),
+            ("GET", 200, 1, None, [b"identity, chunked"], (Framing.CHUNKED, 0)),
+            ("GET", 200, 1, [b"5"], [b"identity"], (Framing.LENGTH, 5)),
+            ("GET", 200, 1, None, [b"Identity"], (Framing.CLOSE, 0)),
+            ("GET", 200, 1, [b"5, 5"], None, (Framing.LENGTH, 5)),
             ("GET", 200, 1, None, None, (Framing.CLOSE, 0)),
             ("GET", 200, 0, None, None, (Framing.CLOSE, 0)),
             ("GET", 404, 0, [b"5"], None, (Framing.LENGTH, 5)),
@@ -227,15 +234,15 @@ class TestFraming:
     @pytest.mark.parametrize(
         ("minor", "lengths", "codings"),
         [
-            (1, [b"5"], [b"chunked"]),
+            (1, [b"x"], [b"chunked"]),
             (1, [b"x"], None),
             (1, [b"5", b"6"], None),
-            (0, None, [b"chunked"]),
+            (1, [b"5, 6"], None),
+            (1, [b"5,"], None),
+            (1, [b"5, +5"], None),
             (1, None, [b"gzip"]),
             (1, None, [b"gzip, chunked"]),
-            (1, None, [b"chunked, chunked"]),
-            (1, None, [b"chunked", b"chunked"]),
-            (1, None, [b"identity"]),
+            (1, None, [b"identity, gzip"]),
             (1, None, [b"xchunked"]),
             (1, None, [b"chunked;q=1"]),
             (1, None, [b""]),
@@ -278,7 +285,6 @@ class TestChunks:
             b"+5\r\nhello\r\n",
             b"-5\r\nhello\r\n",
             b" 5\r\nhello\r\n",
-            b"5 \r\nhello\r\n",
             b"5_0\r\n",
             b"5\nhello\r\n",
             b"5\rhello\r\n",
@@ -302,6 +308,24 @@ class TestChunks:
         ],
     )
     def test_refused(self, data: bytes) -> None:
+        with pytest.raises(Http1Error):
+            ChunkedReader().feed(data)
+
+    def test_trailers_are_read_byte_for_byte(self) -> None:
+        reader = ChunkedReader()
+        reader.feed(b"0\r\nX-A:  1\r\n")
+        reader.feed(b"x-a: \xff\r\n\r\n")
+        assert reader.trailers == [(b"X-A:  1\r\n", b"X-A"), (b"x-a: \xff\r\n", b"x-a")]
+
+    def test_padding_is_allowed_where_asked_for(self) -> None:
+        data = b"5  \r\nhello\r\n00000000 \t\r\n\r\n"
+        reader = ChunkedReader(allows_padding=True)
+        assert reader.feed(data) == [b"hello"]
+        assert reader.done
+        for length in range(1, len(data)):
+            reader = ChunkedReader(allows_padding=True)
+            assert b"".join(reader.feed(data[:length]) + reader.feed(data[length:])) == b"hello"
+            assert reader.done
         with pytest.raises(Http1Error):
             ChunkedReader().feed(data)
 

@@ -3,13 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.proxy.route import reverse_path
 from tentaculo.server.route_table import Match, ProxiedRoutes
 
 
@@ -200,46 +197,6 @@ class TestDisguise:
         assert found(routes, "/%61dmin", "b.example") == ("app", "/%61dmin")
 
 
-SEGMENTS = st.lists(st.sampled_from(["a", "b", "api", "é", "%2F", "", "x;y"]), max_size=4)
-PREFIXES = st.lists(st.sampled_from(["a", "b", "api"]), max_size=2).map(lambda parts: "/" + "/".join(parts))
-ROUTES = st.one_of(
-    PREFIXES.map(lambda prefix: RouteSettings(prefix=prefix)),
-    PREFIXES.map(lambda prefix: RouteSettings(prefix=prefix, strip=True)),
-    st.tuples(PREFIXES, PREFIXES).map(lambda pair: RouteSettings(prefix=pair[0], to=pair[1])),
-)
-
-
-@given(ROUTES, SEGMENTS)
-def test_there_and_back(route: RouteSettings, rest: list[str]) -> None:
-    path = "/".join([route.prefix.rstrip("/"), *rest]) or "/"
-    there = Match.of("s", route).upstream_path(path)
-    assert there.startswith("/")
-    back = reverse_path(route, there)
-    # A prefix with and without a slash behind it is one path to an upstream that sees none of it.
-    assert back == path or (there == "/" and back == path + "/")
-    assert Match.of("s", route).upstream_path(back) == there
-
-
-@pytest.mark.parametrize(
-    ("route", "path", "expected"),
-    [
-        (RouteSettings(prefix="/s", strip=True), "/", "/s/"),
-        (RouteSettings(prefix="/s", strip=True), "/x", "/s/x"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasks", "/madre/tasks"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasks/7", "/madre/tasks/7"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/tasksx", "/tasksx"),
-        (RouteSettings(prefix="/madre/tasks", to="/tasks"), "/login", "/login"),
-        (RouteSettings(prefix="/", to="/app"), "/app", "/"),
-        (RouteSettings(prefix="/", to="/app"), "/app/x", "/x"),
-        (RouteSettings(prefix="/", to="/app"), "/else", "/else"),
-        (RouteSettings(prefix="/madre"), "/madre/x", "/madre/x"),
-        (RouteSettings(prefix="/madre"), "/else", "/else"),
-    ],
-)
-def test_the_way_back(route: RouteSettings, path: str, expected: str) -> None:
-    assert reverse_path(route, path) == expected
-
-
 def test_the_asterisk_has_no_prefix() -> None:
     assert Match.of("s", RouteSettings(prefix="/", to="/app")).upstream_path("*") == "*"
 
@@ -252,6 +209,10 @@ class TestExact:
             {"prefix": "/madre/task/{id}", "exact": True},
             {"prefix": "/madre/task/{id}/cancel", "to": "/tasks/{id}/stop", "exact": True},
             {"prefix": "/old", "to": "/new", "exact": True},
+            {"prefix": "/dash/", "exact": True},
+            {"prefix": "/page", "to": "/page/", "exact": True},
+            {"prefix": "/top", "strip": True, "exact": True},
+            {"prefix": "/swap/{a}/{b}", "to": "/{b}/{a}/{b}", "exact": True},
         ]
     )
 
@@ -268,6 +229,13 @@ class TestExact:
             ("/old", "/new"),
             ("/old/", None),
             ("/old/x", None),
+            ("/dash/", "/dash/"),
+            ("/dash", None),
+            ("/page", "/page/"),
+            ("/top", "/"),
+            ("/top/", None),
+            ("/swap/1/%7Bx%7D", "/%7Bx%7D/1/%7Bx%7D"),
+            ("/swap/{b}/1", "/1/{b}/1"),
         ],
     )
     def test_only_the_whole_path(self, path: str, upstream: str | None) -> None:
@@ -311,6 +279,32 @@ class TestUpstreamView:
         assert not self.needs_token(routes, "/public/x", "a.example")
         assert self.needs_token(routes, "/public/secret/x", "a.example")
         assert self.needs_token(routes, "/public/7/key", "a.example")
+
+    OPEN, GUARDED = {"prefix": "/pub", "strip": True, "auth": "none"}, {"prefix": "/adm", "strip": True}
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_where_both_reach_the_same_paths_the_guarded_one_decides(self, order: int) -> None:
+        routes = table(app=[self.OPEN, self.GUARDED][::order])
+        assert self.needs_token(routes, "/pub/x")
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_service_that_sees_another_host_may_tell_them_apart(self, order: int) -> None:
+        listed = [{**self.OPEN, "host": "a.example"}, {**self.GUARDED, "host": "b.example"}][::order]
+        assert not self.needs_token(table(app=listed), "/pub/x", "a.example")
+        config = Config.of({"services": {"app": {"url": "http://127.0.0.1:1", "host": "in.example", "routes": listed}}})
+        assert self.needs_token(ProxiedRoutes(config), "/pub/x", "a.example")
+
+    def test_a_guarded_whole_path_is_guarded_with_a_slash_behind_it_too(self) -> None:
+        routes = table(
+            app=[
+                {"prefix": "/str", "strip": True, "auth": "none"},
+                {"prefix": "/admin", "exact": True},
+                {"prefix": "/users/{id}", "exact": True},
+            ]
+        )
+        for path in ("/str/admin", "/str/admin/", "/str/users/7", "/str/users/7/", "/str/USERS//7"):
+            assert self.needs_token(routes, path)
+        assert not self.needs_token(routes, "/str/users/7/x")
 
     def test_an_open_part_of_a_guarded_whole_stays_open(self) -> None:
         routes = table(

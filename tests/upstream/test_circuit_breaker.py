@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -561,3 +561,14 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_its_moments_are_corrected_after_the_system_clock_was_set(breaker: CircuitBreaker) -> None:
+    fail(breaker)
+    before = breaker.view()
+    assert before.opened_at is not None
+    assert before.last_failure is not None
+    breaker.correct(lambda moment: moment - timedelta(hours=1))
+    after = breaker.view()
+    assert after.opened_at == before.opened_at - timedelta(hours=1)
+    assert after.last_failure == before.last_failure - timedelta(hours=1)

@@ -170,7 +170,7 @@ def test_whatever_happens_it_comes_back(steps: list[Outcome | bool | float]) -> 
             two.clock.moment += step
             two.one.refresh()
         assert 0 <= two.one.failing < 1
-        assert two.one.is_preferred or two.one.probe_failing or "rests" in repr(two.one)
+        assert two.one.is_preferred or two.one.probe_failing or "ejected" in repr(two.one)
     two.one.note_probe(is_well=True)
     two.clock.moment += 30
     assert two.one.refresh()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.net.http1 import Framing, HeadTooLargeError, Http1Error
-from tentaculo.upstream.response_reader import MAX_BEYOND, MAX_INTERIM, ResponseHeadCache, ResponseReader
+from tentaculo.upstream.response_reader import INTERIM_COST, MAX_BEYOND, MAX_INTERIM, ResponseHeadCache, ResponseReader
 
 LIMIT = 512
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -259,13 +259,17 @@ def test_an_interim_answer_is_a_byte_even_when_it_has_been_taken_out() -> None:
     assert not reader.is_untouched
 
 
-def test_interim_answers_are_bounded_however_fast_they_are_taken_out() -> None:
-    reader = ResponseReader("GET", LIMIT, ResponseHeadCache())
-    for _ in range(MAX_INTERIM):
-        reader.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+@pytest.mark.parametrize("sent", [0, 10_000_000])
+def test_interim_answers_are_bounded_however_fast_they_are_taken_out(sent: int) -> None:
+    interim = b"HTTP/1.1 104 Upload\r\nUpload-Offset: 12345678\r\n\r\n"
+    reader = fed(b"")
+    reader.request_size = sent
+    most = (MAX_INTERIM + sent // INTERIM_COST) // len(interim)
+    for _ in range(most):
+        reader.feed(interim)
         reader.interim.clear()
     with pytest.raises(Http1Error):
-        reader.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        reader.feed(interim)
 
 
 def test_what_comes_behind_a_101_is_all_kept() -> None:

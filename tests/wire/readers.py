@@ -120,11 +120,16 @@ def read_framing(message: Message) -> int | None:
     return int(lengths[0])
 
 
-def read_chunks(raw: bytes, position: int) -> tuple[bytes, int]:
-    """Payload of a chunked body and the position behind it, strictly. Raises `BrokenError` and `IncompleteError`."""
+def read_chunks(raw: bytes, position: int, *, padded: bool = False) -> tuple[bytes, int]:
+    """Payload of a chunked body and the position behind it, strictly. Raises `BrokenError` and `IncompleteError`.
+
+    `padded` allows blanks behind a chunk size, which old servers send in responses.
+    """
     payload = b""
     while True:
         line, position = _line(raw, position)
+        if padded:
+            line = line.rstrip(b" \t")
         match = _CHUNK.fullmatch(line)
         size = int(match[1], 16) if match is not None else MOST_CHUNK
         if size >= MOST_CHUNK:

@@ -185,7 +185,7 @@ async def test_fields_keep_their_order_repetition_case_and_bytes(start: Start, s
 
 
 async def test_nothing_is_invented_in_an_answer(start: Start, service: Service) -> None:
-    """No Server, Date or Content-Type of ours; the upstream's own are left as they are."""
+    """No Server or Content-Type of ours; the upstream's own are left as they are."""
     async with upstream(
         answering(lambda request: ok() if request.target == "/" else ok(b"", b"Date: x", b"Server: y"))
     ) as up:
@@ -195,7 +195,7 @@ async def test_nothing_is_invented_in_an_answer(start: Start, service: Service) 
             bare = await wire.response()
             await wire.send(b"GET /s/full HTTP/1.1\r\nHost: h\r\n\r\n")
             full = await wire.response()
-    assert [name for name, _ in bare.headers] == ["Content-Length", "Via", "X-Request-ID", "X-Correlation-Id"]
+    assert [name for name, _ in bare.headers] == ["Content-Length", "Via", "X-Request-ID", "X-Correlation-Id", "Date"]
     assert full.headers[:2] == [("Date", "x"), ("Server", "y")]
 
 
@@ -249,7 +249,13 @@ async def test_what_the_upstreams_connection_names_goes_no_further(start: Start,
         async with dial(live.port) as wire:
             await wire.send(GET + b"\r\n")
             response = await wire.response()
-    assert [name for name, _ in response.headers] == ["Content-Length", "Via", "X-Request-ID", "X-Correlation-Id"]
+    assert [name for name, _ in response.headers] == [
+        "Content-Length",
+        "Via",
+        "X-Request-ID",
+        "X-Correlation-Id",
+        "Date",
+    ]
     assert (response.get("via") or "").startswith("1.1 tentaculo-link")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from tentaculo.server.connection import ClientConnection
 from tests.conftest import Start
+from tests.support.waits import eventually
 from tests.support.wire import (
     Reader,
     Upstream,
@@ -57,7 +60,7 @@ async def test_early_hints_are_relayed(start: Start, service: Service) -> None:
         async with dial(live.port) as wire:
             await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
             hints = await wire.head()
-            assert (hints.status, hints.headers) == (103, [("Link", "</a.css>")])
+            assert (hints.status, hints.headers) == (103, [("Link", "</s/a.css>")])
             assert (await wire.response()).body == b"page"
 
 
@@ -216,3 +219,77 @@ async def test_expect_is_not_for_1_0_and_a_client_need_not_wait(start: Start, se
                 await wire.send(b"POST /s/" + head)
                 assert (await wire.response()).body == b"ok"
     assert [b"\r\nExpect: 100-continue\r\n" in head for head in seen] == [False, True]
+
+
+async def test_an_upload_may_be_told_its_progress_as_often_as_the_service_likes(start: Start, service: Service) -> None:
+    """Resumable uploads: one 104 for each 100 KB."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for number in range(40):
+            await reader.readexactly(100_000)
+            writer.write(b"HTTP/1.1 104 Upload Resumption Supported\r\nUpload-Offset: %d\r\n\r\n" % (number * 100_000))
+        writer.write(ok(b"done", status=b"201 Created"))
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n" + bytes(4_000_000))
+            heads = [await wire.head() for _ in range(41)]
+            assert [head.status for head in heads] == [104] * 40 + [201]
+            assert heads[39].get("upload-offset") == "3900000"
+
+
+async def test_an_interim_answer_begins_the_time_limit_again(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        for _ in range(6):
+            await asyncio.sleep(0.2)
+            writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        writer.write(ok(b"at last"))
+
+    async with upstream(script) as up:
+        live = await start(service(up.port, timeout=0.6))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).body == b"at last"
+
+
+async def test_a_client_that_does_not_read_interim_answers_holds_them_back(
+    start: Start, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has not read waits at the service; the gateway's buffer for it stays at its bound."""
+    transports: list[asyncio.Transport] = []
+    begin = ClientConnection.connection_made
+
+    def begin_small(self: ClientConnection, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        begin(self, transport)
+        assert self.transport is not None
+        transports.append(self.transport)
+
+    monkeypatch.setattr(ClientConnection, "connection_made", begin_small)
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 1000 + b"\r\n\r\n"
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        for _ in range(12):
+            writer.write(interim * 20)
+            await asyncio.sleep(0.005)  # so that the gateway reads them in different turns
+        writer.write(ok(b"done"))
+        await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", live.port))
+            client.sendall(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            client.setblocking(False)
+            await eventually(lambda: bool(transports) and transports[0].get_write_buffer_size() > 64 * 1024)
+            await asyncio.sleep(0.2)
+            assert transports[0].get_write_buffer_size() < 100_000
+            data = b""
+            while not data.endswith(b"done"):
+                data += await asyncio.get_running_loop().sock_recv(client, 65536)
+    assert data.count(b"103 Early Hints") == 240

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -210,6 +213,42 @@ async def test_a_child_and_its_parent(start: Start) -> None:
             assert (await ask(wire)).status == 500
         await until(lambda: all(view(live, name).health is Health.DOWN for name in services))
         assert (view(live, "s").root, view(live, "db").root) == ("db", None)
+
+
+async def test_a_pause_of_the_gateway_ends_no_request(start: Start) -> None:
+    """Its time limits are over when it continues, but the response has arrived meanwhile."""
+    arrived = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            arrived.set()
+            time.sleep(1)
+            connection.sendall(ok())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        table = service(listener.getsockname()[1], breaker={"failures": 1})
+        live = await start({"s": table}, limits={"first_byte": 2})
+        async with dial(live.port) as wire:
+            await wire.send(GET)
+            await until(arrived.is_set)
+            time.sleep(2.5)
+            assert (await wire.response()).status == 200
+        thread.join()
+        assert view(live).breaker.state is BreakerState.CLOSED
+
+
+async def test_the_own_health_path_keeps_its_query(start: Start) -> None:
+    liar = Liar()
+    async with lying(start, liar, health="/sys/health/?standby=ok") as (_, wire, up):
+        for query in ("", "?more=1"):
+            await wire.send(b"GET /s/health%b HTTP/1.1\r\nHost: h\r\n\r\n" % query.encode())
+            assert (await wire.response()).status == 200
+    targets = [request.target for request in up.requests if request.get("user-agent") is None]
+    assert targets == ["/sys/health/?standby=ok", "/sys/health/?standby=ok&more=1"]
 
 
 async def test_a_heartbeat(start: Start) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -63,19 +65,17 @@ BROKEN = {
     "garbage": b"garbage\r\n\r\n",
     "http/0.9": b"<html>hello</html>",
     "http/2": b"HTTP/2 200 OK\r\n\r\n",
-    "both lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
     "signed length": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
-    "listed length": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+    "listed lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok!",
     "odd coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "coding in 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "obs-fold": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
     "space before colon": b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n",
     "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
     "NUL": b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
     "unasked 101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "endless head": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000,
-    "endless 1xx": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100,
+    "endless 1xx": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10_000,
     "nothing": b"",
     "half a head": b"HTTP/1.1 200 OK\r\nContent-",
 }
@@ -106,6 +106,38 @@ async def test_a_broken_answer_is_a_502_and_its_connection_is_not_used_again(
     assert "proxy-status" in {key.lower() for key, _ in response.headers}
     assert str(up.port) not in response.body.decode()
     assert "127.0.0.1" not in response.body.decode()
+
+
+HABITS = {
+    "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "chunks and length": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "identity": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok",
+    "chunked twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "chunks in 1.0": b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+}
+"""Framing that another reader might read otherwise: it is read, and nothing follows it on its connection."""
+HARMLESS_HABITS = {
+    "listed length": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+    "length twice": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+    "padded chunk sizes": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n002  \r\nok\r\n0 \r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", [*HABITS, *HARMLESS_HABITS])
+async def test_what_old_servers_send_is_read(start: Start, service: Service, name: str) -> None:
+    async with upstream(answering((HABITS | HARMLESS_HABITS)[name])) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for _ in range(2):
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+                response = await wire.response()
+                assert (response.status, response.body) == (200, b"ok")
+                assert len(response.all("content-length")) + len(response.all("transfer-encoding")) == 1
+                assert response.get("transfer-encoding") in (None, "chunked")
+                assert response.get("content-length") in (None, "2")
+            await wire.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.head()).status == 200
+    assert up.connections == (2 if name in HABITS else 1)
 
 
 def answering_once(answer: bytes) -> Script:
@@ -191,3 +223,65 @@ async def test_an_answer_that_ends_with_its_connection_is_chunked_for_1_1(start:
                 assert (response.body, response.get("transfer-encoding")) == (b"body", "chunked")
                 await wire.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
                 assert (await wire.response()).status == 200
+
+
+TRAILERS = (
+    b"grpc-status: 0\r\nX-Sum:  \xff\r\nContent-Length: 9\r\nset_cookie: a\r\nTransfer-Encoding: x\r\nVary: *\r\n"
+)
+WITH_TRAILERS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: grpc-status, X-Sum\r\n\r\n"
+
+
+@pytest.mark.parametrize("pause", [False, True], ids=["at once", "in pieces"])
+async def test_trailers_reach_a_client_that_asked_for_them(start: Start, service: Service, pause: bool) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        while True:
+            state.requests.append(await read_request(reader))
+            writer.write(WITH_TRAILERS + b"2\r\nok\r\n")
+            if pause:
+                await state.note()
+                await state.until(lambda: bool(state.requests) and state.gone == -1)
+            writer.write(b"0\r\n" + TRAILERS + b"\r\n")
+            await writer.drain()
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        for lines, wants in ((b"TE: trailers\r\nConnection: TE\r\n", True), (b"", False)):
+            async with dial(live.port) as wire:
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n")
+                head = await wire.head()
+                assert head.all("trailer") == (["grpc-status, X-Sum"] if wants else [])
+                assert await wire.reader.readexactly(7) == b"2\r\nok\r\n"
+                if pause:
+                    up.gone = -1
+                    await up.note()
+                end = b"0\r\n" + (b"grpc-status: 0\r\nX-Sum:  \xff\r\n" if wants else b"") + b"\r\n"
+                assert await wire.reader.readexactly(len(end)) == end
+                up.gone = 0
+    assert [request.all("te") for request in up.requests] == [["trailers"], []]
+
+
+async def test_trailers_obey_the_route_and_do_not_reach_1_0(start: Start, service: Service) -> None:
+    answer = WITH_TRAILERS + b"2\r\nok\r\n0\r\n" + TRAILERS + b"\r\n"
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port, remove_response_headers=["x-sum"]))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n")
+            assert (await wire.rest()).endswith(b"2\r\nok\r\n0\r\ngrpc-status: 0\r\n\r\n")
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.0\r\nTE: trailers\r\nConnection: TE\r\n\r\n")
+            data = await wire.rest()
+            assert data.endswith(b"\r\n\r\nok")
+            assert b"Trailer" not in data
+
+
+async def test_a_response_without_a_date_gets_one(start: Start, service: Service) -> None:
+    theirs = b"Date: Sun, 06 Nov 1994 08:49:37 GMT"
+    async with upstream(answering(lambda request: ok(b"x", *([theirs] if request.target == "/own" else [])))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for _ in range(2):  # the second one from the cached head
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+                made = parsedate_to_datetime((await wire.response()).get("date") or "")
+                assert abs((datetime.now(UTC) - made).total_seconds()) < 30
+                await wire.send(b"GET /s/own HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert (await wire.response()).get("date") == theirs.decode()[6:]

@@ -62,19 +62,22 @@ class Meaning:
 
 
 def read_answer(raw: bytes, method: bytes) -> Meaning:
-    """The final answer at the start of `raw`, strictly."""
+    """The final answer at the start of `raw`, strictly but for what docs/limits.md says of old servers."""
     try:
-        minor, status, fields, position = _read_final_head(raw)
+        status, fields, position = _read_final_head(raw)
         lengths = [value for name, value in fields if name == b"content-length"]
         codings = [value for name, value in fields if name == b"transfer-encoding"]
-        if codings and (lengths or minor == 0 or [coding.lower() for coding in codings] != [b"chunked"]):
+        names = {name.strip().lower() for value in codings for name in value.split(b",")}
+        if not names <= {b"chunked", b"identity"}:
             raise BrokenError("head")
+        if len(lengths) == 1:
+            lengths = [length.strip() for length in lengths[0].split(b",")]
         if lengths and (len(set(lengths)) > 1 or re.fullmatch(rb"[0-9]{1,18}", lengths[0]) is None):
             raise BrokenError("head")
         if method == b"HEAD" or status in (204, 304):
             return Meaning("whole", status)
-        if codings:
-            return Meaning("whole", status, read_chunks(raw, position)[0])
+        if b"chunked" in names:
+            return Meaning("whole", status, read_chunks(raw, position, padded=True)[0])
         if not lengths:
             return Meaning("until close", status, raw[position:])
         end = position + int(lengths[0])
@@ -85,7 +88,7 @@ def read_answer(raw: bytes, method: bytes) -> Meaning:
         return Meaning(error.word)
 
 
-def _read_final_head(raw: bytes) -> tuple[int, int, list[tuple[bytes, bytes]], int]:
+def _read_final_head(raw: bytes) -> tuple[int, list[tuple[bytes, bytes]], int]:
     position = 0
     while True:
         end = raw.find(b"\r\n\r\n", position)
@@ -102,7 +105,7 @@ def _read_final_head(raw: bytes) -> tuple[int, int, list[tuple[bytes, bytes]], i
             raise BrokenError("head")  # nobody asked for another protocol
         if code >= 200:
             fields = [(match[1].lower(), match[2]) for match in matches if match is not None]
-            return int(status[1]), code, fields, position
+            return code, fields, position
 
 
 def tricks() -> Iterator[Trick]:

@@ -12,7 +12,8 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,16 @@ async def test_one_probes_and_all_know(tmp_path: Path) -> None:
             assert madre(gateway).checked_at == madre(leader).checked_at
         assert probes(up) == 1
         assert [entry["event"] for entry in logs].count("health changed") == 1, "one of them tells of it"
+
+
+async def test_a_follower_takes_results_of_a_leader_whose_clock_was_set_back(tmp_path: Path) -> None:
+    async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
+        follower, leader = await here.start(2), await here.start(1)
+        await eventually(lambda: madre(follower).health is Health.UP)
+        (last,) = leader.health_service.board.results()
+        hour_ago = last.checked_at - timedelta(hours=1)
+        leader.health_service.accept_result(replace(last, checked_at=hour_ago))
+        await eventually(lambda: madre(follower).checked_at == hour_ago)
 
 
 async def test_what_a_request_meets_anywhere_is_looked_into(tmp_path: Path) -> None:

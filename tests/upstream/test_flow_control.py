@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tentaculo.upstream.connection import Deadline
+from tentaculo.upstream.flow_control import Deadline
 
 
 class Clock:
@@ -55,6 +55,24 @@ def test_it_is_reached_once() -> None:
     clock.turn(5)
     clock.turn(50)
     assert reached == [5]
+
+
+def test_after_a_pause_of_the_process_it_gives_time_to_read_what_arrived() -> None:
+    clock, deadline, reached = make()
+    deadline.set(5)
+    clock.turn(600)
+    assert reached == []
+    clock.turn(601)
+    assert reached == [601]
+
+
+def test_after_a_pause_a_response_lifts_it() -> None:
+    clock, deadline, reached = make()
+    deadline.set(5)
+    clock.turn(600)
+    deadline.lift()
+    clock.turn(700)
+    assert reached == []
 
 
 def test_setting_it_again_moves_it_and_makes_no_second_timer() -> None:
