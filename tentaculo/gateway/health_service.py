@@ -46,7 +46,7 @@ class Leader(Protocol):
     def probe_now(self, upstream: Endpoint) -> None:
         """Ask it to probe an endpoint now. Never blocks."""
 
-    def beat(self, service: str, said: bytes) -> None:
+    def beat(self, service: str, body: bytes) -> None:
         """Pass it the heartbeat of a service. Never blocks."""
 
 
@@ -157,11 +157,11 @@ class HealthService:
         """Record a probe result of the leader as if this process had probed."""
         self._apply(self.board.accept_result(result))
 
-    def beat(self, service: str, said: bytes) -> None:
-        """Record the heartbeat of a service; `said` is its JSON or empty. Raises KeyError for a service without heartbeats."""
-        (self._leader or self.heartbeats).beat(service, said)
+    def beat(self, service: str, body: bytes) -> None:
+        """Record the heartbeat of a service; `body` is JSON or empty. Raises KeyError for a service without heartbeats."""
+        (self._leader or self.heartbeats).beat(service, body)
         if self._leader is None:
-            self.states.note_heartbeat(service, said)
+            self.states.note_heartbeat(service, body)
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""

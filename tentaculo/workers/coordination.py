@@ -202,9 +202,9 @@ class WorkerCoordination:
             self._suspected[upstream] = moment
             self._send(Suspected(upstream), LEADER)
 
-    def beat(self, service: str, said: bytes) -> None:
+    def beat(self, service: str, body: bytes) -> None:
         """Report a service's heartbeat to the leader."""
-        self._send(Beaten(service, said), LEADER)
+        self._send(Beaten(service, body), LEADER)
 
     async def _report(self, drain: TakeTallies) -> None:
         while True:
@@ -265,8 +265,8 @@ class WorkerCoordination:
                 self._listed = listed
             case Suspected(upstream):
                 health_service.probe_endpoint_now(upstream)
-            case Beaten(service, said):
-                health_service.beat(service, said)
+            case Beaten(service, body):
+                health_service.beat(service, body)
             case Met(tallies):
                 for service, tally in tallies.items():
                     self._met.setdefault(service, Tally()).merge(tally)

@@ -54,10 +54,10 @@ class Suspected:
 
 @dataclass(frozen=True, slots=True)
 class Beaten:
-    """A service has called, and said something."""
+    """A service has sent a heartbeat."""
 
     service: str
-    said: bytes
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
