@@ -22,6 +22,7 @@ from tentaculo.config.schema import Config
 from tentaculo.server import accept_queue
 from tentaculo.server.listeners import ListeningAddresses, format_address
 from tentaculo.server.signals import STOP_SIGNALS, ignore_hangup
+from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
     ADOPT,
@@ -113,7 +114,7 @@ class Supervisor:
         `sockets` are the listening sockets of each worker, which the job lists by their descriptors.
         """
         self._sockets = [sock for group in sockets for sock in group]
-        self._draining: asyncio.Task[None] | None = None
+        self._tasks = TaskGroup("supervisor")
         self._adopted: set[int] = set()
         """The numbers of workers whose connections the others accept."""
         self._job = job
@@ -147,6 +148,7 @@ class Supervisor:
             for one in (*STOP_SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(one)
             os.close(self._descriptor)
+            await self._tasks.close()
         if self._failure is not None:
             raise WorkersFailed(self._failure)
 
@@ -285,7 +287,7 @@ class Supervisor:
                 place.timer.cancel()
         loop = asyncio.get_running_loop()
         loop.call_later(self._job.config.server.grace + KILL_AFTER, self._kill)
-        self._draining = loop.create_task(self._order_stop())
+        self._tasks.start(self._order_stop(), "stop")
 
     async def _order_stop(self) -> None:
         """Have the workers accept what waits in the shared queues, which end with the last socket; then stop them."""
