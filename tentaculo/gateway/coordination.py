@@ -52,5 +52,5 @@ class Coordination(Protocol):
     def planned(self) -> Sequence[MaintenanceWindow]:
         """The open and planned maintenance windows."""
 
-    def untold(self) -> int:
+    def not_listed(self) -> int:
         """How many open incidents `shown` leaves out."""

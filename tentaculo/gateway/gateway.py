@@ -139,7 +139,7 @@ class Gateway:
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
-        await self._store_client.start()
+        self._store_client.launch()
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(self._clock.run(), "clock")
         runner = web.AppRunner(
@@ -292,7 +292,7 @@ class Gateway:
             past=lambda names: store_client.past(int(time.time()), names),
             incidents=listed.shown,
             windows=listed.planned,
-            untold=follows.untold if follows else int,
+            not_listed=follows.not_listed if follows else int,
             store_problem=lambda: store_client.problem,
             started_at=lambda: self._started_at,
             now=now,

@@ -189,9 +189,9 @@ class WorkerCoordination:
         """The open and planned maintenance windows, as last received."""
         return self._listed.windows
 
-    def untold(self) -> int:
+    def not_listed(self) -> int:
         """How many open incidents `shown` leaves out."""
-        return self._listed.untold
+        return self._listed.not_listed
 
     # -- from a follower to the leader --------------------------------------------------------------------------
 
