@@ -246,14 +246,17 @@ class ServiceSettings(Section, frozen=True):
             raise ValueError("needs either url or urls")
 
     @property
+    def common_headers(self) -> dict[str, str]:
+        """The headers that every route sets in requests, as for basic authentication."""
+        first, *others = [route.set_headers.items() for route in self.routes] or [{}.items()]
+        return {name: value for name, value in first if all((name, value) in one for one in others)}
+
+    @property
     def probe_headers(self) -> dict[str, str]:
-        """Headers of its probes: those that every route sets in requests, then those of `probe.headers`."""
-        common = [route.set_headers.items() for route in self.routes]
-        headers = (
-            {name: value for name, value in common[0] if all((name, value) in one for one in common)} if common else {}
-        )
-        names = {name.lower() for name in self.probe.headers}
-        return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
+        """Headers of its probes: the common ones, then those of `probe.headers`."""
+        own = {name.lower() for name in self.probe.headers}
+        common = {name: value for name, value in self.common_headers.items() if name.lower() not in own}
+        return common | self.probe.headers
 
     @property
     def name_for_tls(self) -> str:

@@ -1,4 +1,4 @@
-"""One address of a service, its circuit breaker and what traffic found of it."""
+"""One endpoint of a service, its circuit breaker and the counts of its requests."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NOTHING = Counts()
 
 @dataclass(frozen=True, slots=True)
 class TrafficView:
-    """What the proxied requests of one address met. Callers' own 4xx count as well, clients that left not at all."""
+    """Counts of the proxied requests of one endpoint. A client's own 4xx counts as ok; a client that left is not counted."""
 
     total: Counts = NOTHING
     """Since the start."""

@@ -135,6 +135,7 @@ class CompiledRoute:
             to=service.health[0].partition("?")[0],
             timeout=service.probe.timeout,
             auth="none" if is_open else "token",
+            set_headers=service.common_headers,
         )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one

@@ -114,7 +114,7 @@ def _config(address: URL) -> Config:
 
 
 def _bare_config() -> Config:
-    # What Alembic would print is for its own command line; ours has words of its own.
+    # Alembic would print for its own command line.
     config = Config(stdout=io.StringIO())
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -136,7 +136,7 @@ def _make_private(file: Path) -> None:
 
 @contextmanager
 def _address(url: str) -> Iterator[URL]:
-    """Take `url` apart, and put whatever goes wrong with that database into words."""
+    """Take `url` apart, and turn any error of that database into a sentence."""
     address = URL.create("sqlite")
     try:
         address = parse_url(url)

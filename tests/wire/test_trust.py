@@ -262,6 +262,16 @@ async def test_the_own_health_path_keeps_its_query(start: Start) -> None:
     assert targets == ["/sys/health/?standby=ok", "/sys/health/?standby=ok&more=1"]
 
 
+async def test_the_own_health_path_has_the_headers_of_all_routes(start: Start) -> None:
+    liar = Liar()
+    route = {"prefix": "/s", "strip": True, "auth": "none", "set_headers": {"Authorization": "Basic dTpw"}}
+    async with lying(start, liar, routes=[route]) as (_, wire, up):
+        await wire.send(b"GET /s/health HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await wire.response()).status == 200
+    assert len(up.requests) == 2, "the probe, and the request"
+    assert [request.get("authorization") for request in up.requests] == ["Basic dTpw"] * 2
+
+
 async def test_a_heartbeat(start: Start) -> None:
     cron = {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat", "silence": 0.5, "interval": 3600}}
     live = await start({"cron": cron}, probes=True)
