@@ -213,7 +213,7 @@ class ResponseReader:
         if self._framing is Framing.NONE:
             self.is_whole = True
         elif self._framing is Framing.CHUNKED:
-            self._chunked = ChunkedReader()
+            self._chunked = ChunkedReader(allows_padding=True)
 
     def _read_body(self, data: bytes) -> list[bytes]:
         if self._framing is Framing.LENGTH:

@@ -266,7 +266,6 @@ class TestChunks:
             (b"a\r\n0\r\n\r\n5\r\n01\r\n0\r\n\r\n", b"0\r\n\r\n5\r\n01", b""),
             (b"0A\r\n0123456789\r\n0\r\n\r\n", b"0123456789", b""),
             (b"1;x\r\na\r\n0\r\n\r\n", b"a", b""),
-            (b"5  \r\nhello\r\n00000000 \t\r\n\r\n", b"hello", b""),
             (b'1 ; x=y;z="q"\r\na\r\n0;last\r\n\r\n', b"a", b""),
             (b"1\r\na\r\n0\r\nX: y\r\nSet-Cookie: no\r\n\r\n", b"a", b""),
         ],
@@ -286,6 +285,8 @@ class TestChunks:
             b"+5\r\nhello\r\n",
             b"-5\r\nhello\r\n",
             b" 5\r\nhello\r\n",
+            b"5 \r\nhello\r\n",
+            b"5\r\nhello\r\n0\t\r\n\r\n",
             b"5_0\r\n",
             b"5\nhello\r\n",
             b"5\rhello\r\n",
@@ -311,6 +312,16 @@ class TestChunks:
     def test_refused(self, data: bytes) -> None:
         with pytest.raises(Http1Error):
             ChunkedReader().feed(data)
+
+    def test_blanks_behind_a_size_are_read_where_they_are_allowed(self) -> None:
+        for data in (b"5  \r\nhello\r\n00000000 \t\r\n\r\n", b"5;x \t\r\nhello\r\n0 ;y\r\n\r\n"):
+            for size in (1, 3, 100):
+                reader = ChunkedReader(allows_padding=True)
+                pieces = [data[start : start + size] for start in range(0, len(data), size)]
+                assert b"".join(b"".join(reader.feed(piece)) for piece in pieces) == b"hello"
+                assert reader.done
+        with pytest.raises(Http1Error):
+            ChunkedReader(allows_padding=True).feed(b" 5\r\nhello\r\n")
 
     def test_trailers_are_read_byte_for_byte(self) -> None:
         reader = ChunkedReader()
