@@ -77,7 +77,7 @@ class HealthService:
         )
         self.history = HistoryCollector(
             record=store.record_history,
-            tend=lambda now, may_delete: store.tend_history(now, kept if may_delete else None),
+            roll_up=lambda now, may_delete: store.roll_up_history(now, kept if may_delete else None),
             pace=self._pace,
             now=time.time,
             clock=time.monotonic,

@@ -1,6 +1,6 @@
 """The JSON shapes that VX11's own callers know from the 7.0 gateway, and only here.
 
-Everything is answered from the board's memory; no answer waits for a service.
+Every response is made from the board's memory; none waits for a service.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def module(view: ServiceView) -> dict[str, Any]:
 
 
 def module_in_full(view: ServiceView) -> dict[str, Any]:
-    """One service as `/vx11/overview` shows it: as above, then why, and what probes and requests met since the start."""
+    """One service as `/vx11/overview` shows it: as above, with the reason and the counts of probes and requests since the start."""
     return {
         **module(view),
         "reason": view.reason,

@@ -152,7 +152,7 @@ async def test_a_service_that_does_not_respond_counts_as_down_since_the_first_pr
     periods: list[Period] = []
     fleet.history = HistoryCollector(
         record=periods.extend,
-        tend=lambda now, may_delete: None,
+        roll_up=lambda now, may_delete: None,
         pace=lambda service: 0.0,
         # One minute that never ends, since a part of the outage may have begun in the one before.
         now=lambda: 60.0,

@@ -316,5 +316,5 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
     assert 10_000 < len(heard[0]) < LONGEST
     told = pickle.loads(heard[0][1:])
     assert [one.id for one, _ in told.incidents] == list(range(len(told.incidents)))
-    assert len(told.incidents) + told.untold == 500
+    assert len(told.incidents) + told.not_listed == 500
     line.close()
