@@ -44,6 +44,7 @@ class CompiledRoute:
         "alters_response",
         "asks_with_get",
         "balancer",
+        "breaker_statuses",
         "checks_origin",
         "claimed_host",
         "connect",
@@ -110,6 +111,10 @@ class CompiledRoute:
         """Protocols that a request may switch to, in lower case."""
         self.upgrade_methods = ("GET",) if route.upgrades is None else None
         """Methods that may; None for any."""
+        self.breaker_statuses = frozenset(
+            status for low, high in route.breaker_statuses for status in range(low, high + 1)
+        )
+        """Statuses of responses that count as failures of the endpoint."""
         self.via = route.via
         """Whether the gateway adds Via."""
         self.public_prefix = route.base if self.rewrites else ""

@@ -1,8 +1,9 @@
 """Outlier detection among the endpoints of one service. Pure; the clock is passed in.
 
-A circuit breaker judges one endpoint alone, and opens only when more requests are of little use. With several endpoints
-less is needed: one that fails much more often than the others is ejected for a time, and so is one that its probes find
-down while no request shows the opposite. This is a preference only: if none is preferred, all are tried.
+A circuit breaker judges one endpoint alone, and opens only when the endpoint seems dead. With several endpoints less is
+needed: one whose requests fail much more often than those of the others is ejected for a time, with a status of 500 or
+more as well, and so is one that its probes find down while no request shows the opposite. This is a preference only: if
+none is preferred, all are tried.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from tentaculo.model.endpoint import Outcome
 _WEIGHT = 1 / 16
 """Of the latest request in the share of failures: it remembers about as many requests."""
 _MUCH = 0.28
-"""Share of failures that ejects an endpoint (six failures in a row from zero). That is above the breaker's five, so the
-breaker opens first and records the reason."""
+"""Share of failures that ejects an endpoint (six failures in a row from zero). That is above the breaker's five, so where
+the breaker counts them too, it opens first and records the reason."""
 _TIMES = 3.0
 """How many times the share of the best of the others it must be."""
 _PROBATION = 0.25
@@ -29,7 +30,7 @@ _PART = 1 / 8
 is tried again within eight seconds."""
 
 _SUCCESS = Outcome.SUCCESS
-_FAILURE = Outcome.FAILURE
+_NEUTRAL = Outcome.NEUTRAL
 
 
 class OutlierDetector:
@@ -62,7 +63,7 @@ class OutlierDetector:
             self.has_worked = True
             if self.failing or self.probe_failing:
                 self._succeed()
-        elif outcome is _FAILURE:
+        elif outcome is not _NEUTRAL:
             self.failing += (1 - self.failing) * _WEIGHT
             if not self._until and self.failing >= max(_MUCH, _TIMES * min(other.failing for other in others)):
                 moment = self._clock()
