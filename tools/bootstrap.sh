@@ -95,6 +95,7 @@ missing_for_system() {
     command -v curl >/dev/null 2>&1 || echo curl
     command -v nginx >/dev/null 2>&1 || echo nginx-light
     command -v strace >/dev/null 2>&1 || echo strace
+    command -v promtool >/dev/null 2>&1 || echo prometheus
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
     if command -v chromium >/dev/null 2>&1; then return; fi
     # Ubuntu's package of that name only fetches a snap.

@@ -1,4 +1,4 @@
-"""Write every file that is made of the declarations of the configuration keys and of the limits: `make docs`."""
+"""Write every file that is made of the declarations of the configuration keys, limits and headers: `make docs`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tentaculo.config import example, json_schema
 from tentaculo.config.environment import LOOKUPS, variable_name
 from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
 from tentaculo.events.schemas import DEPTH
+from tentaculo.net import header_table
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.server.connection import LINGER, MAX_FIELDS
@@ -21,6 +22,7 @@ from tentaculo.upstream.response_reader import INTERIM_COST, MAX_INTERIM
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 LIMITS = ROOT / "docs" / "limits.md"
+HEADERS = ROOT / "docs" / "headers.md"
 _TITLES = {
     ("services",): "### `[services.<name>]`",
     ("services", ANY, "routes"): "### `routes` of a service",
@@ -37,6 +39,11 @@ def rendered() -> dict[Path, str]:
         ROOT / "tentaculo.example.toml": example.text(f"docs/{example.SCHEMA_FILE}"),
         ROOT / "docs" / example.SCHEMA_FILE: json_schema.text(),
         CONFIGURATION: _with_tables(CONFIGURATION, keys=_key_tables()),
+        HEADERS: _with_tables(
+            HEADERS,
+            request=header_table.table(header_table.REQUEST_FIELDS, "service"),
+            response=header_table.table(header_table.RESPONSE_FIELDS, "client"),
+        ),
         LIMITS: _with_tables(LIMITS, keys=_limit_table(), fixed=_fixed_limit_table()),
     }
 

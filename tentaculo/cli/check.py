@@ -41,10 +41,12 @@ def _route(route: RouteSettings) -> str:
     notes = []
     if route.timeout is not None:
         notes.append(f"{route.timeout:g} s")
+    if route.exact:
+        notes.append("this path only")
     if route.auth == "none":
         notes.append("open without a token")
     path = f"{route.host or ''}{route.prefix}"
-    target = "as it is" if route.replacement == route.prefix.rstrip("/") else f"as {route.replacement or '/'}"
+    target = "as it is" if route.replacement == route.base else f"as {route.replacement or '/'}"
     return f"  {path:<32} {target}" + "".join(f", {note}" for note in notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -35,6 +36,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     Raises ConfigError and StartError.
     """
+    _hear_signals()
     loaded = load(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
@@ -59,7 +61,17 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
 def demo(host: str | None, port: int | None) -> None:
     """Run the gateway with the services of the demonstration. No configuration file is read."""
+    _hear_signals()
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
+
+
+def _hear_signals() -> None:
+    """Until the event loop has its own handlers: SIGTERM ends the start, and SIGHUP does nothing.
+
+    The first process of a container gets no signal that it has no handler for.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:

@@ -6,6 +6,7 @@ of single values. A value of the wrong type is skipped, because the reader repor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -17,6 +18,8 @@ from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
 from tentaculo.model.incident import EVERY
 
 _RESERVED = frozenset({GATEWAY_NAME, GATEWAY_ALIAS})
+_SEGMENT = re.compile(r"\{\w+\}")
+"""A changing segment of a route's path."""
 
 Table = dict[str, Any]
 
@@ -103,16 +106,37 @@ def _check_aliases(data: Table, faults: ConfigFaults) -> None:
 
 
 def _check_routes(data: Table, faults: ConfigFaults) -> None:
-    taken: dict[tuple[str, str], KeyPath] = {}
+    taken: dict[tuple[str, str, bool], KeyPath] = {}
     for name, table in services_of(data):
         for index, route in _routes(table):
             prefix, host = route.get("prefix"), route.get("host", "")
             if not isinstance(prefix, str) or not isinstance(host, str):
                 continue
-            key = (host.lower().removesuffix("."), prefix.rstrip("/") or "/")
             place: KeyPath = ("services", name, "routes", index)
+            is_exact = route.get("exact") is True
+            _check_segments(place, route, faults, is_exact=is_exact)
+            path = _SEGMENT.sub("{}", prefix) if is_exact else prefix.rstrip("/") or "/"
+            key = (host.lower().removesuffix("."), path, is_exact)
             if (first := taken.setdefault(key, place)) != place:
                 faults.add((*place, "prefix"), f"is taken already by {dotted(first)}")
+
+
+def _check_segments(place: KeyPath, route: Table, faults: ConfigFaults, *, is_exact: bool) -> None:
+    """Find faults in the changing segments, `{name}`, of a route's paths."""
+    paths = {key: value for key in ("prefix", "to") if isinstance(value := route.get(key), str)}
+    for key, path in paths.items():
+        segments = [segment for segment in path.split("/") if "{" in segment or "}" in segment]
+        if segments and not is_exact:
+            faults.add((*place, key), "has a {name}, which needs exact = true")
+            return
+        if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+            faults.add((*place, key), "must have each {name} as a whole segment")
+            return
+    names = _SEGMENT.findall(paths.get("prefix", ""))
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        faults.add((*place, "prefix"), f"has {name} twice")
+    for name in sorted({*_SEGMENT.findall(paths.get("to", ""))} - {*names}):
+        faults.add((*place, "to"), f"has {name}, which prefix does not have")
 
 
 def _check_dependencies(data: Table, faults: ConfigFaults) -> None:

@@ -124,11 +124,16 @@ def _route_warnings(config: Config) -> list[str]:
                 )
             if route.auth != "none":
                 continue
-            found.extend(
-                f"{place} is open and reaches every path that services.{service.name}.routes[{number}] guards"
-                for number, other in enumerate(service.routes)
-                if other.auth != "none" and other.replacement == route.replacement and not route.exact
-            )
+            for number, other in enumerate(service.routes):
+                if other.auth == "none" or other.replacement != route.replacement or other.exact != route.exact:
+                    continue
+                guarded = f"services.{service.name}.routes[{number}]"
+                if service.host is None and other.host != route.host:
+                    found.append(f"{place} is open and reaches every path that {guarded} guards at another host")
+                else:
+                    found.append(
+                        f"{place} is open, but needs a token: the service sees the paths that {guarded} guards"
+                    )
     return found
 
 

@@ -169,11 +169,12 @@ class LimitSettings(Section, frozen=True):
     first_byte: Annotated[
         Seconds,
         Doc(
-            "How long the first byte of the response may take after the request was sent completely.",
+            "How long the first byte of the response may take after the request was sent completely. A body that was"
+            " streamed adds a second for each 256 KB, at most 32.",
             unit="seconds",
             beyond="504 `upstream_timeout` (a route's `timeout`)",
         ),
-    ] = 30
+    ] = 60
     idle: Annotated[
         Seconds,
         Doc(
@@ -219,7 +220,8 @@ class LimitSettings(Section, frozen=True):
     body_rate: Annotated[
         Bytes,
         Doc(
-            "Slowest rate at which a request body may arrive.",
+            "Slowest rate at which a request body may arrive while more than half of `limits.connections`, or of"
+            " `limits.connections_per_address`, are in use.",
             unit="bytes a second",
             zero="no minimum",
             beyond="408 `request_timeout`, after `limits.body_grace`; only the time that the gateway waits for the"
@@ -234,6 +236,10 @@ class LimitSettings(Section, frozen=True):
             beyond="`limits.body_rate` applies",
         ),
     ] = 10
+    body_idle: Annotated[
+        Seconds,
+        Doc("How long a request body may be silent.", unit="seconds", beyond="408 `request_timeout`"),
+    ] = 60
     connections: Annotated[
         int,
         Doc(
@@ -296,7 +302,7 @@ class LimitSettings(Section, frozen=True):
         Doc(
             "How long the addresses of a host name are used.",
             unit="seconds",
-            beyond="the host name of the endpoint is looked up again",
+            beyond="the host name of the endpoint is looked up again; also at once when none of its addresses accepts",
         ),
     ] = 30
     pool: Annotated[

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.probes import ProbeSettings, Statuses
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
@@ -16,7 +16,6 @@ from tentaculo.config.types import (
     HealthPaths,
     HostHeader,
     HttpAddress,
-    PathPrefix,
     RouteHost,
     RoutePath,
     Seconds,
@@ -32,7 +31,14 @@ from tentaculo.model.endpoint import Endpoint
 class BreakerSettings(Section, frozen=True):
     """When the circuit breaker of an endpoint opens."""
 
-    failures: Annotated[int, at_least(1), Doc("Failures in a row that open it.", unit="requests")] = 5
+    failures: Annotated[
+        int,
+        at_least(1),
+        Doc(
+            "Failures in a row that open it: no connection, a broken response, or a time-out while nothing else succeeds.",
+            unit="requests",
+        ),
+    ] = 5
     rate: Annotated[
         Share, more_than(0), Doc("Share of failed requests within the window that opens it, from 0 to 1.")
     ] = 0.5
@@ -77,7 +83,7 @@ class RouteSettings(Section, frozen=True):
         False
     )
     to: Annotated[
-        PathPrefix | None,
+        RoutePath | None,
         Doc("Replaces the prefix in the forwarded path.", default="the prefix stays", variant="/v2"),
     ] = None
     timeout: Annotated[
@@ -120,6 +126,15 @@ class RouteSettings(Section, frozen=True):
             " Without it a loop of gateways is not recognised."
         ),
     ] = True
+    breaker_statuses: Annotated[
+        tuple[Statuses, ...],
+        Doc(
+            "Statuses, and ranges of them, that count as failures for the circuit breaker. By default none does: a"
+            " response shows that the endpoint is alive.",
+            default="none",
+            example=["502-504"],
+        ),
+    ] = ()
     set_headers: Annotated[
         dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
     ] = {}
@@ -134,16 +149,23 @@ class RouteSettings(Section, frozen=True):
     ] = ()
 
     def check(self) -> None:
-        """Raises ValueError where it says in two ways what becomes of the prefix."""
+        """Raises ValueError where both keys that replace the prefix are set."""
         if self.strip and self.to is not None:
             raise ValueError("has both strip and to; to already replaces the prefix")
 
     @property
+    def base(self) -> str:
+        """The prefix without a slash at its end, or the whole path as it is."""
+        return self.prefix if self.exact else self.prefix.rstrip("/")
+
+    @property
     def replacement(self) -> str:
-        """What stands in place of the prefix upstream: the prefix itself, `to`, or nothing. Never ends with /."""
+        """What stands in place of `base` upstream: `base` itself, `to`, or nothing. A prefix never ends with /."""
         if self.strip:
             return ""
-        return (self.prefix if self.to is None else self.to).rstrip("/")
+        if self.to is None:
+            return self.base
+        return self.to if self.exact else self.to.rstrip("/")
 
 
 class ServiceSettings(Section, frozen=True):
@@ -180,7 +202,7 @@ class ServiceSettings(Section, frozen=True):
         Doc("Services that this one cannot work without. Their failure explains its own.", example=["workers"]),
     ] = ()
     enabled: Annotated[
-        bool, Doc("Whether the service is on. A service that is off answers 503 and never counts as a failure.")
+        bool, Doc("Whether the service is on. A service that is off gets 503 and never counts as a failure.")
     ] = True
     enabled_env: Annotated[
         VariableName | None,
@@ -224,14 +246,17 @@ class ServiceSettings(Section, frozen=True):
             raise ValueError("needs either url or urls")
 
     @property
+    def common_headers(self) -> dict[str, str]:
+        """The headers that every route sets in requests, as for basic authentication."""
+        first, *others = [route.set_headers.items() for route in self.routes] or [{}.items()]
+        return {name: value for name, value in first if all((name, value) in one for one in others)}
+
+    @property
     def probe_headers(self) -> dict[str, str]:
-        """Headers of its probes: those that every route sets in requests, then those of `probe.headers`."""
-        common = [route.set_headers.items() for route in self.routes]
-        headers = (
-            {name: value for name, value in common[0] if all((name, value) in one for one in common)} if common else {}
-        )
-        names = {name.lower() for name in self.probe.headers}
-        return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
+        """Headers of its probes: the common ones, then those of `probe.headers`."""
+        own = {name.lower() for name in self.probe.headers}
+        common = {name: value for name, value in self.common_headers.items() if name.lower() not in own}
+        return common | self.probe.headers
 
     @property
     def name_for_tls(self) -> str:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
+from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.config.database_url import database_url
@@ -24,8 +28,9 @@ from tentaculo.events.hub import Hub
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.model.clock import utc_now
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
+from tentaculo.model.endpoint import GATEWAY_NAME
+from tentaculo.model.health import Health, ProbeResult, ServiceView
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
@@ -40,6 +45,7 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
+from tentaculo.server.native_response import Slices
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
@@ -50,6 +56,10 @@ from tentaculo.web import history, incidents, monitoring, status_page, vx11
 
 CannotListen = CannotListenError
 
+_QUIET = 0.1
+"""Seconds without a request before a gateway that stops takes it that no client has sent one."""
+_OWN_ROW_EVERY = 15.0
+"""Seconds between two writes of the gateway's own row in the table of services."""
 _CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
@@ -67,13 +77,16 @@ class Gateway:
         probes: bool = True,
         fast_path: bool = True,
         coordination: Coordination | None = None,
+        sockets: Sequence[Sequence[socket.socket]] = (),
     ) -> None:
         """`hashes` are the accepted tokens'. `access_log` takes the record of each finished request.
 
         `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
-        gateway to the other workers on its port, if there are any.
+        gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets.
         """
+        self._sockets = sockets
+        self._server: web.Server | None = None
         self._config = config
         self._stop_now = stop_now or asyncio.Event()
         self._probes = probes
@@ -92,8 +105,11 @@ class Gateway:
         self._responses = GatewayResponses(self._name, self._cors)
         self._dispatcher: Dispatcher | None = None
         self._store_client = StoreClient(database_url(config))
-        self.health_service = HealthService(config, self._store_client)
-        self.incident_service = IncidentService(config, self.health_service, self._store_client, page=self._page)
+        clock = self._clock = SteadyClock()
+        self._started_at = clock.now()
+        self.health_service = HealthService(config, self._store_client, clock)
+        self.incident_service = IncidentService(config, self.health_service, self._store_client, clock, page=self._page)
+        clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
         self.health_service.on_probe.append(self._inform_proxy)
@@ -123,14 +139,15 @@ class Gateway:
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
-        await self._store_client.start()
+        self._store_client.launch()
         self._stack.push_async_callback(self._tasks.close)
+        self._tasks.start(self._clock.run(), "clock")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        server = cast(web.Server, runner.server)
+        server = self._server = cast(web.Server, runner.server)
         dispatcher = self._dispatcher = Dispatcher(
             server.request_handler,
             RouteTable(
@@ -153,12 +170,14 @@ class Gateway:
         await self._listeners.open(
             lambda: self._connection(server, serve),
             self._config.server.addresses,
-            share=self._coordination is not None,
+            self._sockets[self._coordination.number - 1] if self._coordination and self._sockets else (),
         )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
             keep_alive(sock)
             limit_stall(sock, self._config.limits.stall)
+        if self._coordination is not None:
+            self._coordination.share_listeners(adopt=self._adopt, release=self._listeners.release)
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
@@ -171,24 +190,73 @@ class Gateway:
     async def _lead(self, drain: TakeTallies) -> None:
         """Start what one process does for all workers: record history, probe, and send alerts."""
         await self._stack.enter_async_context(self.health_service.recording(drain))
+        self._tasks.start(self._keep_own_row(), "own row")
         if self._probes:
             await self._stack.enter_async_context(self.incident_service.running())
             await self._stack.enter_async_context(self.health_service.probing())
 
+    async def _keep_own_row(self) -> None:
+        """Keep the gateway's own row in the table of services current. At the stop its status becomes unknown."""
+        url = self.running.url
+        own = ServiceView(
+            name=GATEWAY_NAME,
+            port=self._port(),
+            health=Health.UP,
+            reason="it responds",
+            since=self._started_at,
+            upstreams=(),
+            host=urlsplit(url).hostname or "localhost",
+            health_url=f"{url}/health",
+            code=200,
+            latency_ms=0,
+            endpoint="/health",
+            snippet=msgspec.json.encode(vx11.health_shape()).decode(),
+        )
+        try:
+            while True:
+                self._store_client.record_services([replace(own, checked_at=self._clock.now())])
+                await asyncio.sleep(_OWN_ROW_EVERY)
+        finally:
+            stopped = replace(
+                own, health=Health.UNKNOWN, code=None, latency_ms=None, snippet="The gateway has stopped."
+            )
+            self._store_client.record_services([replace(stopped, checked_at=self._clock.now())])
+
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
-        await self._listeners.close()
+        if self._coordination is not None:
+            self._coordination.report_stopping()
+        await self._listeners.stop()
+        for sock in (sock for group in self._sockets for sock in group):
+            sock.close()
         if self._dispatcher is not None:
             self._dispatcher.stop_accepting()
         self.proxy.stop_accepting()
         await self.hub.close()
         waits = TaskGroup("drain")
-        waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
+        waiting = [waits.start(self._finish_requests(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
         await asyncio.wait(waiting, timeout=self._config.server.grace, return_when=asyncio.FIRST_COMPLETED)
         self.proxy.end_exchanges()
         await asyncio.wait(waiting[:1], timeout=_CLOSE_WAIT)
         await waits.close()
+
+    def _adopt(self, worker: int) -> None:
+        if self._phase is not Phase.DRAINING and self._sockets:
+            self._tasks.start(self._listeners.adopt(worker, self._sockets[worker - 1]), f"adopt {worker}")
+
+    async def _finish_requests(self) -> None:
+        """Until no request has been in flight for `_QUIET` seconds, so that what clients have sent is served; then close
+        the connections, which have no request then."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while loop.time() - last < _QUIET:
+            if self.proxy.traffic.in_flight:
+                await self.proxy.traffic.idle()
+                last = loop.time()
+            await asyncio.sleep(_QUIET / 10)
+        for connection in self._server.connections if self._server is not None else ():
+            connection.close()
 
     def _connection(self, server: web.Server, serve: TryServe | None) -> ClientSocket:
         connection = ClientConnection(
@@ -206,22 +274,29 @@ class Gateway:
     def _application(self) -> web.Application:
         """The gateway's own paths."""
         config, board, store_client = self._config, self.health_service.board, self._store_client
+        now = self._clock.now
         app = web.Application(client_max_size=config.limits.events_body)
         templating.setup(app)
         set_headers(app, self._cors)
         coordination = self._coordination
         follows = coordination if coordination and not coordination.is_leader else None
         listed = follows or self.incident_service.incident_repository
+        slices = Slices()
+
+        def views() -> Iterator[ServiceView]:
+            return map(board.service, config.services)
+
         page = status_page.StatusPage(
-            snapshot=board.snapshot,
+            views=views,
             recent_events=store_client.recent_events,
             past=lambda names: store_client.past(int(time.time()), names),
             incidents=listed.shown,
             windows=listed.planned,
-            untold=follows.untold if follows else int,
+            not_listed=follows.not_listed if follows else int,
             store_problem=lambda: store_client.problem,
-            started_at=utc_now(),
-            now=utc_now,
+            started_at=lambda: self._started_at,
+            now=now,
+            slices=slices,
         )
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         takes_root = any(
@@ -229,15 +304,15 @@ class Gateway:
             for service in config.services.values()
             for route in service.routes
         )
-        app.add_routes(vx11.routes(snapshot=board.snapshot, port=self._port, now=utc_now))
+        app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)
         )
         names = config.names
-        app.add_routes(history.routes(names, store_client.history, utc_now))
+        app.add_routes(history.routes(names, store_client.history, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, utc_now))
+        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now, slices))
         app.add_routes(status_page.routes(page, root=not takes_root))
         app.add_routes(
             monitoring.liveness_routes(
@@ -248,7 +323,7 @@ class Gateway:
         )
         app.add_routes(
             monitoring.metrics_routes(
-                snapshot=board.snapshot,
+                views=views,
                 store_problem=lambda: store_client.problem,
                 dropped=lambda: store_client.dropped,
                 traffic=self.proxy.traffic.totals,
@@ -256,6 +331,7 @@ class Gateway:
                     self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
                 ),
                 alert_stats=lambda: monitoring.AlertStats(*self.incident_service.numbers()),
+                slices=slices,
                 worker=coordination.number if coordination else None,
             )
         )
@@ -264,6 +340,9 @@ class Gateway:
     def _inform_proxy(self, result: ProbeResult) -> None:
         if result.health is not Health.UNKNOWN:
             self.proxy.note_probe(result.upstream, is_well=result.health.is_healthy)
+
+    def _correct(self, moment: Correct) -> None:
+        self._started_at = moment(self._started_at)
 
     def _page(self) -> str:
         return f"{self._config.alerts.page or self.running.url}/status"
@@ -280,5 +359,6 @@ class Gateway:
             why_off=self.health_service.why_off,
             why_open=self.health_service.why_open,
             name=self._name,
+            is_crowded=self._admission.is_crowded,
             turns=self._turns,
         )

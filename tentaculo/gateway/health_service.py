@@ -13,12 +13,12 @@ import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.pause_detector import PauseDetector
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
-from tentaculo.model.clock import utc_now
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
@@ -46,18 +46,20 @@ class Leader(Protocol):
     def probe_now(self, upstream: Endpoint) -> None:
         """Ask it to probe an endpoint now. Never blocks."""
 
-    def beat(self, service: str, said: bytes) -> None:
+    def beat(self, service: str, body: bytes) -> None:
         """Pass it the heartbeat of a service. Never blocks."""
 
 
 class HealthService:
     """The health of all services, and everything that keeps it current."""
 
-    def __init__(self, config: Config, store: StoreClient) -> None:
+    def __init__(self, config: Config, store: StoreClient, clock: SteadyClock | None = None) -> None:
+        clock = clock or SteadyClock()
+        now = self._now = clock.now
         self._config = config
         self._store = store
-        self.breakers = CircuitBreakers(config, time.monotonic, utc_now, self._note_request)
-        self.board = Board(config, now=utc_now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
+        self.breakers = CircuitBreakers(config, time.monotonic, now, self._note_request)
+        self.board = Board(config, now=now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
         self.heartbeats = HeartbeatMonitor(config, clock=time.monotonic, on_change=self.probe_now)
         self._pauses = PauseDetector()
         self._pauses.on_pause.append(self.heartbeats.note_pause)
@@ -65,6 +67,7 @@ class HealthService:
         self._leader: Leader | None = None
         self._evaluated: dict[Endpoint, float] = {}
         self._reevaluations: dict[Endpoint, asyncio.TimerHandle] = {}
+        self._contradicted_since: dict[Endpoint, float] = {}
         self._unwritten: set[str] = set()
         self._writing: asyncio.TimerHandle | None = None
         kept = Retention(
@@ -74,13 +77,13 @@ class HealthService:
         )
         self.history = HistoryCollector(
             record=store.record_history,
-            tend=lambda now, may_delete: store.tend_history(now, kept if may_delete else None),
+            roll_up=lambda now, may_delete: store.roll_up_history(now, kept if may_delete else None),
             pace=self._pace,
             now=time.time,
             clock=time.monotonic,
         )
         self.states = StateRepository(
-            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), now=utc_now
+            store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), clock=clock
         )
         self.on_transition: list[Listener] = [_log_transition]
         """Called with each transition and the service's current view, in the event loop, so they must not block.
@@ -96,12 +99,16 @@ class HealthService:
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Probe every service while the context is open."""
-        prober = Prober(self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses)
+        prober = Prober(self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses, now=self._now)
         self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
         tasks = TaskGroup("health service")
         tasks.start(self._scheduler.run(), "probe scheduler")
         self._pauses.start()
         self.heartbeats.start()
+        # No probe writes these rows.
+        services = self._config.services.values()
+        self._unwritten.update(one.name for one in services if not one.enabled or one.probe.kind == "none")
+        self._write()
         try:
             yield
         finally:
@@ -135,6 +142,13 @@ class HealthService:
             with suppress(StoreUnavailable):
                 await self.states.save()
 
+    def correct(self, moment: Correct) -> None:
+        """Correct every moment after the system clock was set."""
+        self.breakers.correct(moment)
+        self.board.correct(moment)
+        if self._leader is None:
+            self.states.correct(moment)
+
     def follow(self, leader: Leader) -> None:
         """Let another process probe, record and notify. Its results come in through `accept_result`."""
         self._leader = leader
@@ -143,11 +157,11 @@ class HealthService:
         """Record a probe result of the leader as if this process had probed."""
         self._apply(self.board.accept_result(result))
 
-    def beat(self, service: str, said: bytes) -> None:
-        """Record the heartbeat of a service; `said` is its JSON or empty. Raises KeyError for a service without heartbeats."""
-        (self._leader or self.heartbeats).beat(service, said)
+    def beat(self, service: str, body: bytes) -> None:
+        """Record the heartbeat of a service; `body` is JSON or empty. Raises KeyError for a service without heartbeats."""
+        (self._leader or self.heartbeats).beat(service, body)
         if self._leader is None:
-            self.states.note_heartbeat(service, said)
+            self.states.note_heartbeat(service, body)
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""
@@ -226,10 +240,24 @@ class HealthService:
             self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
+        ago = self._contradicted_for(update)
         for transition in update.transitions:
-            # A service that does not respond has been down since the probe was sent.
-            is_cause = transition.service == result.upstream.service and result.health is Health.DOWN
-            self._note_transition(transition, ago=result.took if is_cause else 0.0)
+            is_cause = transition.service == result.upstream.service
+            is_outage = Health.DOWN in (transition.before, transition.after)
+            self._note_transition(transition, ago=ago if is_cause and is_outage else 0.0)
+
+    def _contradicted_for(self, update: ProbeUpdate) -> float:
+        """Seconds since the first of the probes in a row that led to the state was sent.
+
+        A service that does not respond has been down since then, however long its probes take to time out and however
+        many of them it takes to confirm that.
+        """
+        moment = time.monotonic()
+        upstream = update.result.upstream
+        since = self._contradicted_since.setdefault(upstream, moment - update.result.took)
+        if update.is_settled:
+            del self._contradicted_since[upstream]
+        return moment - since
 
     def _write_soon(self, service: str) -> None:
         self._unwritten.add(service)

@@ -18,12 +18,12 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import MessageContext, Notification
 from tentaculo.incidents.availability import ErrorRates
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
-from tentaculo.model.clock import utc_now
 from tentaculo.model.health import ServiceView, Transition
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
@@ -45,19 +45,19 @@ class IncidentService:
         config: Config,
         health_service: HealthService,
         store_client: StoreClient,
+        clock: SteadyClock,
         *,
         page: Callable[[], str],
-        now: Callable[[], datetime] = utc_now,
     ) -> None:
         """`page` returns the URL of the status page, for links."""
         self._names = tuple(config.services)
         self._health_service = health_service
         self._page = page
-        self._now = now
+        now = self._now = clock.now
         self._incidents = IncidentTracker(settle=config.incidents.settle, degraded=config.incidents.degraded)
         self._calendar = MaintenanceCalendar(config.maintenance, config.services)
         self.incident_repository = IncidentRepository(
-            config, store_client, self._incidents, self._calendar, on_windows=self._apply_calendar, now=now
+            config, store_client, self._incidents, self._calendar, on_windows=self._apply_calendar, clock=clock
         )
         self._rates = ErrorRates()
         self._notifier = Notifier(config, self._message_context, on_notified=self._note_notified, now=now)
@@ -85,6 +85,12 @@ class IncidentService:
                     await tasks.close()
         finally:
             await self.incident_repository.save()
+
+    def correct(self, moment: Correct) -> None:
+        """Correct every moment after the system clock was set."""
+        self._incidents.correct(moment)
+        self._rates.correct(moment)
+        self.incident_repository.correct(moment)
 
     def numbers(self) -> tuple[int, dict[str, tuple[int, int, int]]]:
         """For the metrics: the number of open incidents, and per channel the alerts sent, given up and dropped."""

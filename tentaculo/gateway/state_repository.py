@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.model.endpoint import GATEWAY_NAME
@@ -50,14 +51,15 @@ class StateRepository:
         heartbeats: HeartbeatMonitor,
         *,
         keep: timedelta,
-        now: Callable[[], datetime],
+        clock: SteadyClock,
     ) -> None:
         """`keep` is how long a change is kept."""
         self._store = store
         self._board = board
         self._heartbeats = heartbeats
         self._keep = keep
-        self._now = now
+        self._now = clock.now
+        self._may_delete = clock.is_steady
         self._known: dict[tuple[str, str], Health] = {}
         self._changes: deque[StateChange] = deque(maxlen=_MOST_WAITING)
         self._beats: dict[str, LastHeartbeat] = {}
@@ -85,6 +87,22 @@ class StateRepository:
     def note_heartbeat(self, service: str, body: bytes) -> None:
         """Record a heartbeat that has just been received."""
         self._beats[service] = LastHeartbeat(service, self._now(), body)
+        self._has_changed.set()
+
+    def correct(self, moment: Correct) -> None:
+        """Correct every moment after the system clock was set, also those that are stored."""
+        for _ in range(len(self._changes)):
+            change = self._changes.popleft()
+            self._changes.append(replace(change, at=moment(change.at)))
+        for view in self._board.snapshot():
+            # What was stored of it has the moment by the clock that was wrong.
+            if view.health is self._known.get((view.name, "")):
+                reason = f"{view.reason} (the system clock was set)"
+                change = StateChange(view.name, "", view.health, view.health, reason, view.since, view.kind)
+                self._changes.append(change)
+        for service in self._heartbeats.services:
+            silent, body = self._heartbeats.silence(service)
+            self._beats[service] = LastHeartbeat(service, self._now() - timedelta(seconds=silent), body)
         self._has_changed.set()
 
     async def run(self) -> None:
@@ -169,7 +187,7 @@ class StateRepository:
 
     async def _forget(self) -> None:
         moment = time.monotonic()
-        if moment < self._next_forget:
+        if moment < self._next_forget or not self._may_delete():
             return
         removed = await self._store.run(partial(states.forget_changes, before=self._now() - self._keep))
         # The rest is removed with the next writes, a batch each.

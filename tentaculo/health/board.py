@@ -49,6 +49,8 @@ class ProbeUpdate:
     """The service of the probed endpoint, with the result included."""
     is_failing: bool
     """Whether the endpoint is down by its thresholds, or by this result alone."""
+    is_settled: bool
+    """Whether the result agrees with the state that the thresholds have confirmed."""
     probe_soon: bool
     """Whether the endpoint is to be probed again after `probe.recheck` seconds instead of a whole interval."""
     probe_now: tuple[str, ...]
@@ -173,6 +175,7 @@ class Board:
             transitions,
             self._view(entry),
             is_failing=entry.service.enabled and (is_down or threshold.health is Health.DOWN),
+            is_settled=threshold.is_settled,
             probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
             probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
         )
@@ -192,7 +195,7 @@ class Board:
                     and endpoint.finding is None
                     and entry.service.enabled
                 ):
-                    endpoint.threshold.restore(change.after, change.kind)
+                    endpoint.threshold.restore(change.after, change.kind, change.reason)
                     endpoint.finding = Finding(change.after, f"{change.reason} (before the restart)", kind=change.kind)
                     endpoint.is_restored = True
             if any(endpoint.is_restored for endpoint in entry.endpoints.values()):
@@ -204,6 +207,14 @@ class Board:
             change = last.get((name, ""))
             if change is not None and change.after is entry.health:
                 entry.since = min(change.at, now, entry.since)
+
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct every moment after the system clock was set."""
+        for entry in self._entries.values():
+            entry.since = moment(entry.since)
+            entry.last_healthy = entry.last_healthy and moment(entry.last_healthy)
+            for endpoint in entry.endpoints.values():
+                endpoint.threshold.correct(moment)
 
     def evaluate_traffic(self, upstream: Endpoint) -> tuple[Transition, ...]:
         """Evaluate the requests of one endpoint without waiting for its next probe. Returns what changed."""

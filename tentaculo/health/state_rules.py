@@ -7,7 +7,9 @@ probe results → thresholds of one endpoint → combined with its requests → 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
@@ -76,10 +78,16 @@ class ConsecutiveThreshold:
         """Why the endpoint is degraded."""
         return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
 
-    def restore(self, health: Health, kind: DegradedKind | None) -> None:
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct the time of the latest probe after the system clock was set."""
+        if self._last is not None:
+            self._last = replace(self._last, checked_at=moment(self._last.checked_at))
+
+    def restore(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
         """Continue with the health from before a restart. Does nothing once there was a probe."""
         if self._last is None:
             self._confirmed, self._confirmed_kind = health, kind
+            self._last_failure = reason if health is Health.DOWN else ""
 
     @property
     def last(self) -> ProbeResult | None:
@@ -167,12 +175,14 @@ def combine(
     if probed is UNPROBED:
         is_refused = breaker.state is BreakerState.OPEN and breaker.retry_after > 0
         why = _failing(recent, breaker, rules)
-        return Finding(Health.DOWN if is_refused else Health.DEGRADED, why, True) if why else UNPROBED
+        health = Health.DOWN if is_refused else Health.DEGRADED
+        return Finding(health, why, True, _kind_by_traffic(recent, rules)) if why else UNPROBED
     if probed.health.is_healthy:
         if why := _failing(recent, breaker, rules):
             if probed.kind is DegradedKind.FAILING:
                 return Finding(Health.DEGRADED, f"{why}, and {probed.reason}", True, DegradedKind.FAILING)
-            return Finding(Health.DEGRADED, f"{why}, though its probes pass: {probed.reason}", True)
+            kind = _kind_by_traffic(recent, rules)
+            return Finding(Health.DEGRADED, f"{why}, though its probes pass: {probed.reason}", True, kind)
     elif probed.health is Health.DOWN and breaker.state is BreakerState.CLOSED:
         enough = 1 if before.by_traffic else _ENOUGH
         if recent.ok >= enough and recent.failed < rules.rate * _total(recent):
@@ -188,6 +198,12 @@ def _failing(recent: Counts, breaker: BreakerView, rules: BreakerSettings) -> st
     if recent.failed >= _ENOUGH and recent.failed >= rules.degraded_rate * _total(recent):
         return f"{recent.failed} of {_total(recent)} requests within {rules.window:g} s failed"
     return ""
+
+
+def _kind_by_traffic(recent: Counts, rules: BreakerSettings) -> DegradedKind | None:
+    """Failing, where the share of failed requests is one that would open a breaker."""
+    is_much = recent.failed >= max(_ENOUGH, rules.failures) and recent.failed >= rules.rate * _total(recent)
+    return DegradedKind.FAILING if is_much else None
 
 
 def _total(recent: Counts) -> int:

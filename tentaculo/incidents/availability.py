@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
@@ -89,7 +90,7 @@ STEP = timedelta(seconds=10)
 
 
 class ErrorRates:
-    """The counters of each service in the last minute. A probe counts as much as a request."""
+    """The counters of each service in the last minute, which only grow. A probe counts as much as a request."""
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[datetime, Counts]]] = {}
@@ -100,6 +101,11 @@ class ErrorRates:
     def restart(self, view: ServiceView, at: datetime) -> None:
         """Count from now on only: what happened before an incident says nothing about it."""
         self._kept[view.name] = deque([(at, view.probes + view.traffic)])
+
+    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+        """Correct the moments after the system clock was set."""
+        for name, kept in self._kept.items():
+            self._kept[name] = deque((moment(at), counts) for at, counts in kept)
 
     def update(self, view: ServiceView, at: datetime) -> float | None:
         """The share, 0 to 1, of probes and requests that failed in the minute before `at`; None where there were none."""

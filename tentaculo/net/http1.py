@@ -24,11 +24,9 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 # A quote that stays open is refused: to a reader that looks for its end, the chunk would begin elsewhere.
 _EXTENSION = rb"[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
-_CHUNK = rb"0{0,99}([0-9A-Fa-f]{1,15})(?:%b)*" % _EXTENSION
-_CHUNK_LINE = re.compile(_CHUNK)
-_CHUNK_START = re.compile(_CHUNK + rb"\r\n")
-_PADDED_CHUNK_LINE = re.compile(_CHUNK + rb"[\t ]*")
-_PADDED_CHUNK_START = re.compile(_CHUNK + rb"[\t ]*\r\n")
+_CHUNK_START = re.compile(rb"0{0,99}([0-9A-Fa-f]{1,15})(?:%b)*\r\n" % _EXTENSION)
+# Some servers pad the size with blanks. In a request that is refused: two servers may read it in two ways.
+_PADDED_CHUNK_START = re.compile(rb"0{0,99}([0-9A-Fa-f]{1,15})(?:%b)*[\t ]*\r\n" % _EXTENSION)
 _KNOWN_CODINGS = frozenset((b"chunked", b"identity"))
 _VERSION_START = b"HTTP/1."
 # Chunks of up to 15 bytes without extensions, and a run of them. A run is read by two searches instead of a step for
@@ -146,18 +144,17 @@ def chunked(data: bytes, *, is_last: bool = False, trailers: bytes = b"") -> byt
 
 
 class ChunkedReader:
-    """Reads a chunked body (RFC 9112 section 7.1), strictly. Extensions are dropped.
+    """Reads a chunked body (RFC 9112 section 7.1). Extensions are dropped.
 
     After `feed` returned the last payload, `done` is true, `trailers` holds the trailer fields, each as (whole line,
     name), and `rest` the bytes behind the body.
     """
 
-    __slots__ = ("_chunk_line", "_chunk_start", "_left", "_line", "_trailers", "done", "rest", "steps", "trailers")
+    __slots__ = ("_left", "_line", "_start", "_trailers", "done", "rest", "steps", "trailers")
 
     def __init__(self, *, allows_padding: bool = False) -> None:
-        """`allows_padding`: whether blanks may follow a chunk size, which old servers send."""
-        self._chunk_line = _PADDED_CHUNK_LINE if allows_padding else _CHUNK_LINE
-        self._chunk_start = _PADDED_CHUNK_START if allows_padding else _CHUNK_START
+        """`allows_padding` accepts blanks behind the size of a chunk."""
+        self._start = _PADDED_CHUNK_START if allows_padding else _CHUNK_START
         self._left = 0  # of the chunk's data and its CRLF; 0 while a line is awaited
         self._line = b""
         self._trailers = -1  # bytes of the trailer section so far; -1 before the last chunk
@@ -200,7 +197,7 @@ class ChunkedReader:
 
     def _read_chunk(self, data: bytes, position: int, payload: list[bytes]) -> int:
         """Read a chunk that has arrived whole, in one step. Returns the position behind it, 0 for anything else."""
-        if self._trailers >= 0 or (match := self._chunk_start.match(data, position)) is None:
+        if self._trailers >= 0 or (match := self._start.match(data, position)) is None:
             return 0
         start = match.end()
         end = start + int(match[1], 16)
@@ -223,7 +220,7 @@ class ChunkedReader:
         if self._trailers >= 0:
             self._read_trailer(line[:-1])
         else:
-            match = self._chunk_line.fullmatch(line[:-1])
+            match = self._start.fullmatch(line + b"\n")
             if match is None:
                 raise Http1Error("a chunk size is malformed")
             size = int(match[1], 16)

@@ -1,48 +1,19 @@
 """The header fields of a request, classified once. Pure.
 
 Field lines are forwarded as the received bytes. Hop-by-hop fields and the fields that Connection names are removed
-before the gateway adds its own, so that a client cannot name those (RFC 9110 section 7.6.1). `docs/headers.md` is the
-same table for users.
+before the gateway adds its own, so that a client cannot name those (RFC 9110 section 7.6.1). The table
+is in `header_table.py`.
 """
 
 from __future__ import annotations
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.header_table import FORWARDING, KEPT, REQUEST_NAMES
 from tentaculo.net.http1 import Http1Error, parse_length
-from tentaculo.net.response_headers import HOP_BY_HOP, Line, RawHeaders, binds_connection, joined_lists, split_list
+from tentaculo.net.response_headers import Line, RawHeaders, binds_connection, joined_lists, split_list
 
 ForwardedFields = dict[bytes, bytes]
-"""The fields that say where a request came from, by name in lower case."""
-
-# The gateway writes these itself: they say where a request came from.
-_PROVENANCE = frozenset(
-    (
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-proto",
-        b"x-real-ip",
-        b"x-request-id",
-    )
-)
-_CAPTURED = frozenset(
-    (
-        b"accept",
-        b"authorization",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"max-forwards",
-        b"origin",
-        b"via",
-        b"x-vx11-token",
-    )
-)
-_REQUEST_SPECIAL = HOP_BY_HOP | _PROVENANCE | _CAPTURED
-# Captured, and replaced by what the gateway makes of them.
-_REQUEST_REPLACED = frozenset((b"host", b"content-length", b"expect", b"x-vx11-token", b"authorization"))
+"""The forwarding fields, such as X-Forwarded-For, by name in lower case."""
 
 
 class RequestHeaders:
@@ -59,6 +30,7 @@ class RequestHeaders:
         "codings",
         "expect",
         "framing",
+        "has_addresses",
         "host",
         "length",
         "lines",
@@ -96,6 +68,8 @@ class RequestHeaders:
         self.named: set[bytes] | None = None
         self.via: list[bytes] | None = None
         self.provenance: dict[bytes, bytes] | None = None
+        self.has_addresses = False
+        """Whether a field carries addresses, which are mapped for the service."""
         self.repeats_authorization = False
         self.te_trailers = False
         self.wants_upgrade = False
@@ -112,9 +86,9 @@ class RequestHeaders:
         for name, value in raw:
             size += len(name) + len(value)
             lower = name.lower()
-            if lower not in _REQUEST_SPECIAL:
-                # `X_Real_IP` becomes X-Real-IP in CGI-like servers: a look-alike of a known name is dropped.
-                if b"_" not in lower or lower.replace(b"_", b"-") not in _REQUEST_SPECIAL:
+            if lower not in REQUEST_NAMES:
+                # `X_Real_IP` becomes X-Real-IP in CGI-like servers: a name that differs from a listed one in `_` only is dropped.
+                if b"_" not in lower or lower.replace(b"_", b"-") not in REQUEST_NAMES:
                     lines.append((lower, name, value))
             else:
                 self._note(lower, name, value)
@@ -150,12 +124,14 @@ class RequestHeaders:
                 self.te_trailers = self.te_trailers or b"trailers" in split_list(value)
             case b"via":
                 self.via = [*(self.via or ()), value]
+            case b"destination" | b"if":
+                self.has_addresses = True
             case b"max-forwards":
                 self.max_forwards = value
-            case _ if lower in _PROVENANCE:
+            case _ if lower in FORWARDING:
                 known = self.provenance = self.provenance or {}
                 known[lower] = joined_lists(known.get(lower), value)
-        if lower in _CAPTURED and lower not in _REQUEST_REPLACED:
+        if lower in KEPT:
             self.lines.append((lower, name, value))
 
     def _note_connection(self, value: bytes) -> None:

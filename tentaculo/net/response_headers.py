@@ -5,31 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from tentaculo.net.header_table import RESPONSE_ADDRESSES, RESPONSE_NAMES
 from tentaculo.net.http1 import field_name
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Line = tuple[bytes, bytes, bytes]
 """A field as (name in lower case, name, value)."""
-# Never forwarded in either direction (RFC 9110 section 7.6.1; Proxy-Connection and Keep-Alive by custom).
-HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-_REWRITTEN = frozenset((b"location", b"set-cookie"))
-RESPONSE_SPECIAL = (
-    HOP_BY_HOP
-    | _REWRITTEN
-    | {b"content-length", b"content-type", b"date", b"www-authenticate", b"x-correlation-id", b"x-request-id"}
-)
 
 
 def split_list(value: bytes) -> list[bytes]:
@@ -55,6 +36,7 @@ class ResponseHeaders:
     """The fields of an answer: the lines that pass, and what framing and rewriting need."""
 
     __slots__ = (
+        "addresses",
         "binds_connection",
         "close",
         "codings",
@@ -64,7 +46,6 @@ class ResponseHeaders:
         "keep_alive_timeout",
         "lengths",
         "lines",
-        "locations",
         "relayed",
         "trailer",
         "upgrade",
@@ -86,16 +67,16 @@ class ResponseHeaders:
         """The names of trailer fields that it announces."""
         self.upgrade: bytes | None = None
         self.lines: list[bytes] = []
-        self.locations: list[int] | None = None
-        """Positions in `lines` of what a stripped prefix may change: Location and Set-Cookie."""
+        self.addresses: list[int] | None = None
+        """Positions in `lines` of the fields that carry addresses."""
         self.relayed: object | None = None
         """The head that a client last got for these fields; the writer of it knows whether it fits another."""
         named: set[bytes] = set()
         for line, name in fields:
             lower = name.lower()
-            if lower not in RESPONSE_SPECIAL:
+            if lower not in RESPONSE_NAMES:
                 # A look-alike of a known name is dropped, as in requests: the next reader may take it for that.
-                if b"_" not in lower or lower.replace(b"_", b"-") not in RESPONSE_SPECIAL:
+                if b"_" not in lower or lower.replace(b"_", b"-") not in RESPONSE_NAMES:
                     self.lines.append(line)
             else:
                 self._note(lower, line, line[len(name) + 1 :].strip(b" \t\r\n"), named)
@@ -105,7 +86,7 @@ class ResponseHeaders:
         if named:
             self.has_date = self.has_date and b"date" not in named
             self.lines = [line for line in self.lines if field_name(line) not in named]
-            self.locations = [i for i, line in enumerate(self.lines) if field_name(line) in _REWRITTEN]
+            self.addresses = [i for i, line in enumerate(self.lines) if field_name(line) in RESPONSE_ADDRESSES]
 
     def _note(self, lower: bytes, line: bytes, value: bytes, named: set[bytes]) -> None:
         if lower == b"content-length":
@@ -124,8 +105,8 @@ class ResponseHeaders:
         elif lower == b"keep-alive":
             timeout = _TIMEOUT.search(value)
             self.keep_alive_timeout = int(timeout[1]) if timeout is not None else None
-        elif lower in _REWRITTEN:
-            self.locations = [*(self.locations or ()), len(self.lines)]
+        elif lower in RESPONSE_ADDRESSES:
+            self.addresses = [*(self.addresses or ()), len(self.lines)]
             self.lines.append(line)
         elif lower == b"transfer-encoding":
             self.codings = [*(self.codings or ()), value]

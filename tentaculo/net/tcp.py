@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 IDLE, INTERVAL, COUNT = 60, 15, 4
 """Seconds without data before the first keep-alive probe, seconds between probes, and unanswered probes allowed."""
@@ -19,6 +19,12 @@ class TcpSocket(Protocol):
 
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         """Set one option."""
+
+    def getsockopt(self, level: int, option: int, length: int, /) -> bytes:
+        """Read one option of up to `length` bytes."""
+
+    def getsockname(self) -> Any:
+        """The address."""
 
 
 def keep_alive(sock: TcpSocket) -> None:

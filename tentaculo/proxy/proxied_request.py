@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -11,6 +12,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import reset
+from tentaculo.proxy.address_mapping import client_view
 from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block, request_line
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
@@ -134,8 +136,7 @@ class ProxiedRequest:
             added=self.id_lines + (admitted.cors_lines if lines is None else lines),
             via=self.shared.name,
             replace_cors=bool(admitted.cors_lines),
-            scheme=inbound.client.scheme,
-            host=inbound.host,
+            view=partial(client_view, inbound),
         )
         writer.upstream = upstream
         return writer

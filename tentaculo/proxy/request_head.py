@@ -9,45 +9,59 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.request_headers import ForwardedFields, RequestHeaders
+from tentaculo.net.request_headers import ForwardedFields
 from tentaculo.net.response_headers import Line
+from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view, outer_prefix
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 
 
 class CachedRequestHead(NamedTuple):
-    """The rendered head of requests with certain fields, by a route: such requests passed every check before."""
+    """The rendered head of requests with the same fields by the same route. Such requests have passed every check."""
 
     key: tuple[object, ...]
-    """Everything it depends on but the fields themselves: route, method, version, host."""
+    """What it depends on beside the fields: route, method, version, host."""
     block: bytes
-    """What the upstream gets after the request line, without the request's id and the empty line."""
+    """The field lines for the upstream, without the request id and the empty line."""
     cors_lines: bytes
     """Whole lines that every response to this client's page carries."""
 
 
 def request_line(method: str, path: str) -> bytes:
-    """The first line; `path` is the target that the upstream is to see."""
+    """The first line; `path` is the target for the upstream."""
     return f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
 
 
 def outbound_block(
     inbound: InboundRequest, plan: CompiledRoute, *, via: bytes, token_line: bytes, hides_authorization: bool
 ) -> bytes:
-    """What follows upon the request line, without the request's id and the empty line.
+    """The field lines for the upstream, without the request id and the empty line. Raises `Problem`.
 
-    `via` is the gateway's name; `token_line` the service's own token, a whole line or empty; `hides_authorization` is
-    for an Authorization that was meant for the gateway.
+    `via` is the gateway's name; `token_line` is the service's own token, a whole line or empty; `hides_authorization`
+    is whether Authorization authenticated the client here.
     """
     host = plan.host if plan.host is not None else inbound.host or plan.default_host
     own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)
-    return header_block(inbound.fields, host, own, plan.request_rules)
+    return header_block(_mapped_lines(inbound, plan), host, own, plan.request_rules)
+
+
+def _mapped_lines(inbound: InboundRequest, plan: CompiledRoute) -> list[Line]:
+    """The client's lines, with each address as the service sees it. Raises `Problem` for one that must not pass."""
+    lines = inbound.fields.lines
+    if not inbound.fields.has_addresses:
+        return lines
+    mapping = AddressMapping(plan, client_view(inbound), None)
+    return [
+        (lower, name, mapping.to_service(lower, value) if lower in REQUEST_FIELDS else value)
+        for lower, name, value in lines
+    ]
 
 
 def _own_lines(
     inbound: InboundRequest, plan: CompiledRoute, via: bytes, token_line: bytes, *, hides_authorization: bool
 ) -> bytes:
-    """What the gateway adds to a request, but for its id: the same as long as the client and its fields are."""
+    """The lines that the gateway adds, without the request id: the same for the same client and fields."""
     fields, client = inbound.fields, inbound.client
     fields.drop_named()
     arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
@@ -77,27 +91,27 @@ def _own_lines(
     return b"".join(added)
 
 
-def header_block(fields: RequestHeaders, host: bytes, added: bytes, rules: HeaderRules) -> bytes:
-    """The field lines that the upstream gets: Host, the client's fields, and then `added` and the route's own.
+def header_block(lines: list[Line], host: bytes, added: bytes, rules: HeaderRules) -> bytes:
+    """The field lines for the upstream: Host, the client's `lines`, then `added` and those that the route sets.
 
-    `added` are whole lines, which give way to the route's own.
+    `added` are whole lines; a line that the route sets or removes is left out of them.
     """
     parts = [b"Host: ", host, b"\r\n"]
     extend = parts.extend
     if rules:
-        for lower, name, value in fields.lines:
+        for lower, name, value in lines:
             if not rules.removes(lower):
                 extend((name, b": ", value, b"\r\n"))
         added = rules.filter(added)
     else:
-        for _, name, value in fields.lines:
+        for _, name, value in lines:
             extend((name, b": ", value, b"\r\n"))
     extend((added, rules.block))
     return b"".join(parts)
 
 
 def count_down(lines: list[Line], method: str) -> list[Line]:
-    """`lines` with Max-Forwards one less, for the methods it is meant for (RFC 9110 section 7.6.2)."""
+    """`lines` with Max-Forwards reduced by one, for TRACE and OPTIONS (RFC 9110 section 7.6.2)."""
     if method not in ("TRACE", "OPTIONS"):
         return lines
     return [
@@ -111,9 +125,9 @@ def _is_count(value: bytes) -> bool:
 
 
 class PreparedRequest:
-    """A request that may be forwarded, with its upstream head rendered but for the request id.
+    """A request that may be forwarded, with its upstream head without the request id.
 
-    It is reused while the client repeats the same request.
+    It is used again while the client repeats the same request.
     """
 
     __slots__ = ("_head", "cors_lines", "inbound", "method", "plan")
@@ -133,7 +147,7 @@ class PreparedRequest:
         return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
 
     def head(self, id_line: bytes) -> bytes:
-        """The request's head as the upstream gets it; `id_line` is the request's id as a whole line."""
+        """The whole head for the upstream; `id_line` is the line with the request id."""
         if self.plan.alters_request:
             id_line = self.plan.request_rules.filter(id_line)
         return b"%b%b\r\n" % (self._head, id_line)
@@ -148,22 +162,39 @@ def forwarded_lines(peer: str, scheme: str, host: bytes, port: int, prefix: str)
 def trusted_forwarded_lines(
     known: ForwardedFields, peer: str, scheme: str, host: bytes, port: int, prefix: str
 ) -> bytes:
-    """The header lines for a trusted peer that said `known` (names in lower case)."""
-    said = known.get
-    chain = said(b"x-forwarded-for", b"")
-    forwarded = said(b"forwarded", b"")
-    # The last of the chain is what the trusted peer saw itself; those before it are anybody's word.
+    """The header lines for a trusted peer that sent the fields `known` (names in lower case)."""
+    sent = known.get
+    chain = sent(b"x-forwarded-for", b"")
+    forwarded = sent(b"forwarded", b"")
+    # The trusted peer added the last address itself; any client can write those before it.
     client = chain.rpartition(b",")[2].strip() or peer.encode()
     values = (
         (b"X-Forwarded-For", _append(chain, peer.encode())),
-        (b"X-Forwarded-Proto", said(b"x-forwarded-proto", scheme.encode())),
-        (b"X-Forwarded-Host", said(b"x-forwarded-host", host)),
-        (b"X-Forwarded-Port", said(b"x-forwarded-port", b"%d" % port)),
-        (b"X-Real-IP", said(b"x-real-ip", client)),
+        (b"X-Forwarded-Proto", sent(b"x-forwarded-proto", scheme.encode())),
+        (b"X-Forwarded-Host", sent(b"x-forwarded-host", host)),
+        (b"X-Forwarded-Port", sent(b"x-forwarded-port") or b"%d" % _client_port(known, port)),
+        (b"X-Real-IP", sent(b"x-real-ip", client)),
         (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
-        (b"X-Forwarded-Prefix", said(b"x-forwarded-prefix", b"") + _raw(prefix)),
+        (b"X-Forwarded-Prefix", _raw(outer_prefix(known) + prefix)),
     )
     return b"".join([b"%b: %b\r\n" % pair for pair in values if pair[1]])
+
+
+def _client_port(known: ForwardedFields, port: int) -> int:
+    """The port that the client used, where a trusted peer names the host or the scheme; else the gateway's `port`.
+
+    With the gateway's port an application would build addresses that lead past the TLS terminator.
+    """
+    host, scheme = (
+        known.get(b"x-forwarded-host"),
+        known.get(b"x-forwarded-proto", b"").strip().lower().decode("latin-1"),
+    )
+    if host is None and scheme not in DEFAULT_PORTS:
+        return port
+    stated = (host or b"").rpartition(b"]")[2].rpartition(b":")[2] if b":" in (host or b"") else b""
+    if stated.isdigit() and len(stated) < 6:
+        return int(stated)
+    return DEFAULT_PORTS.get(scheme, port)
 
 
 def _element(peer: str, scheme: str, host: bytes) -> bytes:

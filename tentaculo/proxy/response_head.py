@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.model.endpoint import Endpoint
+from tentaculo.net.header_table import RESPONSE_NAMES
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
-from tentaculo.net.response_headers import RESPONSE_SPECIAL, ResponseHeaders
-from tentaculo.proxy.route import CompiledRoute, HeaderRules, reverse_path
+from tentaculo.net.response_headers import ResponseHeaders
+from tentaculo.proxy.address_mapping import AddressMapping, ClientView, is_same_for_all
+from tentaculo.proxy.route import CompiledRoute, HeaderRules
 from tentaculo.security.cors import EXPOSED
 
-_COOKIE_PATH = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.IGNORECASE)
 _CORS_REPLACED = frozenset(
     (b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-expose-headers")
 )
-_ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class CachedResponseHead(NamedTuple):
@@ -53,7 +51,7 @@ def trailer_lines(trailers: Iterable[tuple[bytes, bytes]], rules: HeaderRules | 
     lines = []
     for line, name in trailers:
         lower = name.lower().replace(b"_", b"-")
-        is_known = lower in RESPONSE_SPECIAL or lower in _NOT_IN_TRAILERS or lower.startswith(b"access-control-")
+        is_known = lower in RESPONSE_NAMES or lower in _NOT_IN_TRAILERS or lower.startswith(b"access-control-")
         if not is_known and not (rules is not None and rules.removes(lower)):
             lines.append(line)
     return b"".join(lines)
@@ -62,20 +60,19 @@ def trailer_lines(trailers: Iterable[tuple[bytes, bytes]], rules: HeaderRules | 
 class ResponseHeadBuilder:
     """Builds the client's head for one request.
 
-    `added` are whole lines that the gateway sets on each answer (request id, CORS); `scheme` and `host` are the
-    client's own view of the gateway, for rewriting `Location`.
+    `added` are whole lines that the gateway sets on each response (request id, CORS); `view` returns the client's view of
+    the gateway, which is needed only for fields that carry addresses.
     """
 
     __slots__ = (
         "_added",
-        "_host",
         "_keep_alive",
         "_method",
         "_minor",
         "_plan",
         "_replace_cors",
-        "_scheme",
         "_via",
+        "_view",
         "upstream",
     )
 
@@ -89,8 +86,7 @@ class ResponseHeadBuilder:
         added: bytes,
         via: bytes,
         replace_cors: bool,
-        scheme: str,
-        host: bytes,
+        view: Callable[[], ClientView],
     ) -> None:
         self._plan = plan
         self._method = method
@@ -99,10 +95,9 @@ class ResponseHeadBuilder:
         self._added = added
         self._via = via
         self._replace_cors = replace_cors
-        self._scheme = scheme
-        self._host = host
+        self._view = view
         self.upstream: Endpoint | None = None
-        """Set before the answer arrives: absolute Locations that name it are the gateway's own."""
+        """Set before the response arrives: addresses that name it are mapped."""
 
     @property
     def keep_alive(self) -> bool:
@@ -112,7 +107,7 @@ class ResponseHeadBuilder:
     def interim(self, head: Head) -> bytes:
         """A 1xx head, hop-by-hop fields removed."""
         fields = ResponseHeaders(head.fields)
-        return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"".join(fields.lines))
+        return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"".join(self._mapped(fields)))
 
     def final(self, head: Head, fields: ResponseHeaders, is_unfinished: bool) -> tuple[bytes, bool]:
         """The final head, and whether the body is to be chunked for the client.
@@ -125,7 +120,7 @@ class ResponseHeadBuilder:
         )
         if known is None:
             known = self._relay(head, fields, is_unfinished)
-            if not (plan.rewrites and fields.locations):  # a rewritten Location depends on the client's host
+            if all(is_same_for_all(plan, *_parts(fields.lines[i])) for i in fields.addresses or ()):
                 fields.relayed = known
         self._keep_alive = known.keep_alive
         rules = plan.response_rules
@@ -182,11 +177,7 @@ class ResponseHeadBuilder:
         return rules.filter(via) + rules.block if rules else via
 
     def _pass_fields(self, fields: ResponseHeaders) -> list[bytes]:
-        lines = fields.lines
-        if self._plan.rewrites and fields.locations:
-            lines = lines.copy()
-            for position in fields.locations:
-                lines[position] = self._rewrite(lines[position])
+        lines = self._mapped(fields)
         rules = self._plan.response_rules
         if rules or self._replace_cors:
             lines = [line for line in lines if not self._is_replaced(field_name(line))]
@@ -206,60 +197,21 @@ class ResponseHeadBuilder:
         line = b"Access-Control-Expose-Headers: %b\r\n" % exposed
         return self._plan.response_rules.filter(line)
 
-    def _rewrite(self, line: bytes) -> bytes:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"set-cookie":
-            return _COOKIE_PATH.sub(self._cookie_path, line)
-        before = value.strip().decode("utf-8", "surrogateescape")
-        after = self._location(before)
-        return line if after == before else b"%b: %b\r\n" % (name, after.encode("utf-8", "surrogateescape"))
-
-    def _cookie_path(self, match: re.Match[bytes]) -> bytes:
-        path = match[2].rstrip().decode("utf-8", "surrogateescape")
-        if not path.startswith("/"):
-            # Without a path of its own the cookie gets the client's (RFC 6265 section 5.2.4), which is right already.
-            return match[0]
-        inside = self._plan.route.replacement
-        if path.rstrip("/") == inside or (path != "/" and inside.startswith(path.rstrip("/") + "/")):
-            # It covers all that this route reaches. Without a slash at the end it covers the prefix itself as well.
-            path = self._plan.public_prefix or "/"
-        else:
-            path = reverse_path(self._plan.route, path)
-        return match[1] + path.encode("utf-8", "surrogateescape") + match[2][len(match[2].rstrip()) :]
-
-    def _location(self, location: str) -> str:
-        if location.startswith("/") and not location.startswith("//"):
-            path = self._public(location)
-            # Where a whole prefix falls away, what is left must not turn into the name of another host.
-            return "/." + path if path.startswith("//") else path
-        match = _ABSOLUTE.fullmatch(location)
-        if match is None:
-            return location
-        scheme, authority, rest = match[1].lower(), match[2], match[3]
-        host = self._host.decode("utf-8", "surrogateescape")
-        named = _plain(scheme, authority)
-        if host and named == _plain(scheme, host):
-            # The scheme stays: an upstream that sends the client from http to https means it.
-            return f"{match[1]}://{authority}{self._public(rest)}"
-        if self._names_upstream(scheme, named):
-            return (f"{self._scheme}://{host}" if host else "") + self._public(rest)
-        return location
-
-    def _names_upstream(self, scheme: str, named: str) -> bool:
-        """Whether an authority is one that the upstream may know itself by: its address, or the Host it is sent."""
-        upstream, host = self.upstream, self._plan.host
-        if host is not None and named == _plain(scheme, host.decode()):
-            return True
-        return (
-            upstream is not None and named == _plain(scheme, upstream.authority) and upstream.tls == (scheme == "https")
-        )
-
-    def _public(self, rest: str) -> str:
-        """The client's view of what follows an upstream's authority: path, query and fragment."""
-        cut = min((i for i in (rest.find("?"), rest.find("#")) if i >= 0), default=len(rest))
-        return reverse_path(self._plan.route, rest[:cut] or "/") + rest[cut:]
+    def _mapped(self, fields: ResponseHeaders) -> list[bytes]:
+        """The lines of `fields` with each address as the client must use it."""
+        if not fields.addresses:
+            return fields.lines
+        mapping = AddressMapping(self._plan, self._view(), self.upstream)
+        lines = fields.lines.copy()
+        for position in fields.addresses:
+            name, value = _parts(lines[position])
+            mapped = mapping.to_client(name, value)
+            if mapped != value:
+                lines[position] = b"%b: %b\r\n" % (lines[position].partition(b":")[0], mapped)
+        return lines
 
 
-def _plain(scheme: str, authority: str) -> str:
-    """An authority in the form that compares: in lower case, without the scheme's own port."""
-    return authority.lower().removesuffix(f":{DEFAULT_PORTS[scheme]}")
+def _parts(line: bytes) -> tuple[bytes, bytes]:
+    """Name in lower case, and value."""
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip()

@@ -1,4 +1,4 @@
-"""What a route means for forwarding, worked out once when the configuration is loaded."""
+"""A route with all that forwarding needs, computed once when the configuration is loaded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tentaculo.upstream.load_balancer import LoadBalancer
 
 
 class HeaderRules:
-    """What a route's configuration sets and removes, compiled once.
+    """The headers that a route sets and removes, compiled once.
 
-    Names match whatever their case, and `_` matches `-`: a client must not get `X_User` past a rule for `X-User`.
+    Names match in any case, and `_` matches `-`, so that `X_User` does not pass a rule for `X-User`.
     """
 
     __slots__ = ("_gone", "block")
@@ -27,7 +27,7 @@ class HeaderRules:
         return lower.replace(b"_", b"-") in self._gone
 
     def filter(self, lines: bytes) -> bytes:
-        """`lines`, whole ones that the gateway adds, without those that the route sets itself or removes."""
+        """The lines that the gateway adds, without those that the route sets or removes."""
         if not self._gone:
             return lines
         return b"".join([line for line in lines.splitlines(keepends=True) if not self.removes(field_name(line))])
@@ -44,6 +44,7 @@ class CompiledRoute:
         "alters_response",
         "asks_with_get",
         "balancer",
+        "breaker_statuses",
         "checks_origin",
         "claimed_host",
         "connect",
@@ -103,17 +104,20 @@ class CompiledRoute:
         self.response_rules = HeaderRules(route.set_response_headers, route.remove_response_headers)
         self.alters_request = bool(self.request_rules)
         self.alters_response = bool(self.response_rules)
-        outside = route.prefix.rstrip("/")
-        self.rewrites = route.replacement != outside
-        """Whether the upstream sees other paths than the client, so that Location and cookie paths must be turned back."""
+        self.rewrites = route.replacement != route.base and not route.exact
+        """Whether a prefix is removed or replaced, so that the paths in headers are mapped. An exact path has no prefix."""
         listed = ("websocket",) if route.upgrades is None else route.upgrades
         self.upgrades = frozenset(name.encode() for name in listed)
         """Protocols that a request may switch to, in lower case."""
         self.upgrade_methods = ("GET",) if route.upgrades is None else None
         """Methods that may; None for any."""
+        self.breaker_statuses = frozenset(
+            status for low, high in route.breaker_statuses for status in range(low, high + 1)
+        )
+        """Statuses of responses that count as failures of the endpoint."""
         self.via = route.via
         """Whether the gateway adds Via."""
-        self.public_prefix = outside if self.rewrites else ""
+        self.public_prefix = route.base if self.rewrites else ""
         """For X-Forwarded-Prefix."""
 
     @classmethod
@@ -127,22 +131,16 @@ class CompiledRoute:
         is_open = bool(service.routes) and all(route.auth == "none" for route in service.routes)
         route = RouteSettings(
             prefix=f"/{service.name}/health",
+            exact=True,
             to=service.health[0].partition("?")[0],
             timeout=service.probe.timeout,
             auth="none" if is_open else "token",
+            set_headers=service.common_headers,
         )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one
-        plan.asks_with_get = True  # many services know no other method there
+        plan.asks_with_get = True  # many services serve no other method there
         return plan
 
     def __repr__(self) -> str:
         return f"<CompiledRoute {self.route.prefix} → {self.service.name}>"
-
-
-def reverse_path(route: RouteSettings, path: str) -> str:
-    """The way back: the path a client must use for an upstream's own `path`, unchanged where no client could."""
-    inside, outside = route.replacement, route.prefix.rstrip("/")
-    if path == inside or path.startswith(inside + "/"):
-        return (outside + path[len(inside) :]) or "/"
-    return path

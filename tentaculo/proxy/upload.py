@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body
@@ -15,48 +17,81 @@ from tentaculo.upstream.errors import UpstreamError
 MAX_KEPT = 64 * 1024
 """Bytes of a body that are kept while it is sent on a connection that had been idle, and may be stale."""
 
+IN_KERNELS = 8 * 1024 * 1024
+"""Bytes of a body that the kernels of both sides may hold when the gateway has sent the last of it."""
+SLOWEST_SERVICE = 256 * 1024
+"""Bytes a second at which a service may take them without losing time for its response."""
+SHORTEST_STEP = 0.1
+"""Seconds between two looks at how crowded it is, at least."""
 
-class MinimumRate:
-    """How slow an upload may be: `rate` bytes a second once `grace` seconds have been waited.
 
-    Only the time spent waiting for the client counts, so an upload that the upstream holds back is never cut. A rate
-    of 0 asks for none; `idle` seconds without a byte are always too many.
+class UploadPace:
+    """How slowly a body may arrive: never silent for `limits.body_idle`, and at a minimum rate while it is crowded.
+
+    Only the time spent waiting for the client counts, so an upload that the upstream holds back is never cut. The rate
+    is that of the whole wait since it has been crowded, once `limits.body_grace` is over.
     """
 
-    __slots__ = ("_grace", "_idle", "_rate", "_waited")
+    __slots__ = ("_base", "_is_crowded", "_limits", "_waited")
 
-    def __init__(self, rate: int, grace: float, idle: float) -> None:
-        self._rate = rate
-        self._grace = grace
-        self._idle = idle
-        self._waited = 0.0
+    def __init__(self, limits: LimitSettings, is_crowded: Callable[[], bool]) -> None:
+        """`is_crowded`: whether many connections are in use, so that a slow one may keep others out."""
+        self._limits = limits
+        self._is_crowded = is_crowded
+        self._base: int | None = None  # bytes that had been received when it became crowded
+        self._waited = 0.0  # seconds since then
 
     async def read(self, body: Body, received: int) -> bytes:
         """Some more of `body`, of which `received` bytes came before. Raises `UpstreamError`."""
-        loop = asyncio.get_running_loop()
-        limit = self._idle
-        if self._rate:
-            limit = min(limit, max(self._grace, received / self._rate) - self._waited)
+        loop, limits = asyncio.get_running_loop(), self._limits
+        # How crowded it is changes during a long wait.
+        step = max(SHORTEST_STEP, limits.body_grace / 2) if limits.body_rate else limits.body_idle
         started = loop.time()
-        try:
-            async with asyncio.timeout(limit):
-                return await body.readany()
-        except TimeoutError:
-            raise UpstreamError(Failure.REQUEST_TIMEOUT, "the request's body arrives too slowly") from None
-        finally:
-            self._waited += loop.time() - started
+        silent_until = started + limits.body_idle
+        while True:
+            limit = min(step, silent_until - started, self._left(received))
+            if limit <= 0:
+                raise UpstreamError(Failure.REQUEST_TIMEOUT, "the request's body arrives too slowly")
+            try:
+                async with asyncio.timeout(limit):
+                    return await body.readany()
+            except TimeoutError:
+                pass
+            finally:
+                now = loop.time()
+                self._waited += now - started
+                started = now
+
+    def _left(self, received: int) -> float:
+        """Seconds that the minimum rate leaves."""
+        limits = self._limits
+        if not limits.body_rate or not self._is_crowded():
+            self._base, self._waited = None, 0.0
+            return limits.body_idle
+        if self._base is None:
+            self._base, self._waited = received, 0.0
+        return max(limits.body_grace, (received - self._base) / limits.body_rate) - self._waited
 
 
 class Upload:
     """A body that is sent as it arrives, no faster than the upstream reads."""
 
-    __slots__ = ("_body", "_is_chunked", "_kept", "_kept_size", "_plan", "_record")
+    __slots__ = ("_body", "_is_chunked", "_is_crowded", "_kept", "_kept_size", "_plan", "_record")
 
-    def __init__(self, body: Body, plan: CompiledRoute, record: RequestRecord, *, is_chunked: bool) -> None:
+    def __init__(
+        self,
+        body: Body,
+        plan: CompiledRoute,
+        record: RequestRecord,
+        *,
+        is_chunked: bool,
+        is_crowded: Callable[[], bool],
+    ) -> None:
         self._body = body
         self._plan = plan
         self._record = record
         self._is_chunked = is_chunked
+        self._is_crowded = is_crowded
         self._kept: list[bytes] | None = []
         """What has been read of the body; None once that is too much to keep, or nobody may need it."""
         self._kept_size = 0
@@ -93,12 +128,13 @@ class Upload:
             connection.write(LAST_CHUNK)
         connection.is_request_whole = True
         if connection.answer.head is None:
-            connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+            # The end of the body may still wait in the kernels of both sides, and the service may take it slowly.
+            seconds = min(self._record.received, IN_KERNELS) / SLOWEST_SERVICE
+            connection.limit(plan.first_byte + seconds, Failure.FIRST_BYTE_TIMEOUT)
 
     async def _send(self, connection: UpstreamConnection, *, keeps: bool) -> None:
         plan, record, is_chunked = self._plan, self._record, self._is_chunked
-        limits = plan.limits
-        pace = MinimumRate(limits.body_rate, limits.body_grace, plan.idle)
+        pace = UploadPace(plan.limits, self._is_crowded)
         for piece in self._kept or ():
             connection.write(chunked(piece) if is_chunked else piece)
         while data := await pace.read(self._body, record.received):

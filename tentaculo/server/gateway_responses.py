@@ -231,5 +231,6 @@ class GatewayResponses:
         transport = request.protocol.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
-        transport.write(response_bytes(status, {**headers, **ids}, body, minor=inbound.minor, keep_alive=keep_alive))
+        added = {**self._cors.headers(inbound.origin), **headers, **ids}
+        transport.write(response_bytes(status, added, body, minor=inbound.minor, keep_alive=keep_alive))
         return SENT_STAYS if keep_alive else SENT_CLOSES

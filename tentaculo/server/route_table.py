@@ -21,11 +21,13 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.host_names import is_address
+from tentaculo.net.target import is_address
 
 _PARAMETERS = re.compile(r";[^/]*")
 _EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
 """Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
+_MOST_DECODINGS = 3
+"""How often the servers behind each other on the way to a service may decode a path."""
 _SEGMENT = re.compile(r"\{(\w+)\}")
 
 
@@ -88,8 +90,8 @@ class Match(NamedTuple):
     @classmethod
     def of(cls, service: str, route: RouteSettings, position: int = 0, *, is_guarded: bool = False) -> Match:
         """From a route of the configuration."""
-        outside, inside = route.prefix.rstrip("/"), route.replacement
-        unfinished = outside if outside != inside and route.prefix != outside and not route.exact else None
+        outside, inside = route.base, route.replacement
+        unfinished = outside if outside != inside and route.prefix != outside else None
         needs_token = route.auth != "none"
         return cls(service, route, position, is_guarded, needs_token, inside, len(outside), unfinished or None)
 
@@ -180,24 +182,26 @@ class ProxiedRoutes:
         self._half_open = frozenset(
             service.name for service in config.services.values() if len({route.auth for route in service.routes}) > 1
         )
-        self._views = {name: _Paths() for name in self._half_open}
-        """Per service: the paths as the service sees them, and the route that leads there."""
+        self._views: dict[tuple[str, str | None], _Paths] = {}
+        """By service and host of an open route: the paths as the service sees them, and the route that leads there."""
         for service in config.services.values():
-            for route in service.routes:
-                self._add(service, route)
+            matches = [self._add(service, route) for route in service.routes]
+            if service.name in self._half_open:
+                for host in {match.route.host for match in matches if not match.needs_token}:
+                    self._views[service.name, host] = _view(service, matches, host)
 
     def __repr__(self) -> str:
         return f"<ProxiedRoutes: {len(self.routes)}, {len(self.hosts)} hosts>"
 
-    def _add(self, service: ServiceSettings, route: RouteSettings) -> None:
+    def _add(self, service: ServiceSettings, route: RouteSettings) -> Match:
         is_half_open = service.name in self._half_open
         found = Match.of(service.name, route, len(self.routes), is_guarded=is_half_open and route.auth == "none")
         table = self.anywhere if route.host is None else self.hosts.setdefault(route.host, _HostRoutes())
         table.paths.add(route.prefix, found)
         if is_half_open:
-            table.loose.add(_read_loosely(route.prefix), found, fold=_read_loosely)
-            self._views[service.name].add(_read_loosely(route.replacement or "/"), found, fold=_read_loosely)
+            table.loose.add(_loosest(route.prefix), found, fold=_read_loosely)
         self.routes.append((service, route))
+        return found
 
     def match(self, host: str, path: str) -> Match | None:
         """The route for a raw `path` (escapes untouched) at `host` (without port), or None.
@@ -216,8 +220,10 @@ class ProxiedRoutes:
         elif is_shared and (found := self.anywhere.paths.find(path)) is not None:
             table = self.anywhere
         if found is not None and table is not None and found.is_guarded:
-            loose = table.loose.find(_read_loosely(path))
-            if loose is not None and loose.service == found.service and loose.needs_token:
+            loose_path = _loosest(path)
+            loose = table.loose.find(loose_path)
+            is_guarded = loose is not None and loose.service == found.service and loose.needs_token
+            if is_guarded or "/../" in f"{loose_path}/":
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
 
@@ -226,8 +232,18 @@ class ProxiedRoutes:
 
         What counts is the path that the service sees: an open route must not lead around a guarded one.
         """
-        view = self._views[match.service].find(_read_loosely(upstream_path)) if match.is_guarded else match
+        if not match.is_guarded:
+            return match.needs_token
+        view = self._views[match.service, match.route.host].find(_loosest(upstream_path))
         return view is not None and view.needs_token
+
+    def health_needs_token(self, service: str, path: str, upstream_path: str, *, otherwise: bool) -> bool:
+        """Whether `/<service>/health` needs a token: as the service's route that would take `path` without it.
+
+        `otherwise` is for a service without such a route.
+        """
+        match = self.anywhere.paths.find(path)
+        return otherwise if match is None or match.service != service else self.needs_token(match, upstream_path)
 
 
 class RouteTable:
@@ -257,7 +273,11 @@ class RouteTable:
             for name in (service.name, *service.aliases)
         }
         own = frozenset(config.server.hosts)
-        self._zones = {name: self._make_zone(name, name in own) for name in {*self._routes.hosts, *own, "localhost"}}
+        # A client of HTTP/1.0 may name no host.
+        always = {"localhost", ""}
+        self._zones = {
+            name: self._make_zone(name, name in own | always) for name in self._routes.hosts.keys() | own | always
+        }
         self._own = _Zone(True, None, True)
         self._other = _Zone(not own, None, True)
         self._is_by_host = bool(self._routes.hosts) or bool(own)
@@ -282,19 +302,26 @@ class RouteTable:
             if path.endswith("/health") and inbound.method in ("GET", "HEAD"):
                 name = self._health_names.get(path)
                 if name is not None:
-                    route = self._health[name]
-                    health_path = self._health_path(name)
-                    more = query.replace("?", "&", 1) if "?" in health_path else query
-                    return route, health_path + more, route.needs_token
+                    return self._find_health(name, path, query)
             match = routes.match_in(None, path, is_shared=True)
         if match is None:
             raise Problem(Failure.NOT_FOUND)
-        if path == match.unfinished:
+        if path == match.unfinished and inbound.method != "OPTIONS" and inbound.fields.upgrade is None:
             redirect = Redirect(match.needs_token, match.service, match.route.host)
-            return redirect, f"{_outer_prefix(inbound)}{path}/{query}", match.needs_token
+            return redirect, f"{_outer_prefix(inbound)}{path}/{_to_ascii(query)}", match.needs_token
         upstream_path = match.upstream_path(path)
-        needs_token = routes.needs_token(match, upstream_path) if match.is_guarded else match.needs_token
+        needs_token = match.needs_token
+        if match.is_guarded:
+            # Destination and If of WebDAV name paths of their own, which may be those of a guarded route.
+            needs_token = inbound.fields.has_addresses or routes.needs_token(match, upstream_path)
         return self._proxied[match.position], upstream_path + query, needs_token
+
+    def _find_health(self, name: str, path: str, query: str) -> tuple[Route, str, bool]:
+        route, health_path = self._health[name], self._health_path(name)
+        upstream_path = health_path.partition("?")[0]
+        needs_token = self._routes.health_needs_token(name, path, upstream_path, otherwise=route.needs_token)
+        more = query.replace("?", "&", 1) if "?" in health_path else query
+        return route, health_path + more, needs_token
 
     def takes_asterisk(self, inbound: InboundRequest) -> bool:
         """Whether a route takes every path of the request's host, and so `OPTIONS *`."""
@@ -302,7 +329,7 @@ class RouteTable:
         return self._routes.match_in(zone.named, "*", is_shared=zone.is_shared) is not None
 
     def _make_zone(self, name: str, is_listed: bool) -> _Zone:
-        is_own = is_listed or name == "localhost" or is_address(name)
+        is_own = is_listed or is_address(name)
         return _Zone(is_own, self._routes.hosts.get(name), is_shared=is_own)
 
     def _zone(self, host: str) -> _Zone:
@@ -311,6 +338,21 @@ class RouteTable:
         if zone is not None:
             return zone
         return self._own if self._other.is_own or is_address(name) else self._other
+
+
+def _view(service: ServiceSettings, matches: Sequence[Match], host: str | None) -> _Paths:
+    """What each path of a service needs, as the service sees it, in requests of its open routes at `host`.
+
+    Where an open and a guarded route reach the same paths, the guarded one decides. It does not where it is at another
+    host and the service sees the host of the request: the service may then separate the two.
+    """
+    here = [match for match in matches if service.host is not None or match.route.host == host]
+    guarded = [match for match in here if match.needs_token]
+    opened = [match for match in matches if not match.needs_token]
+    paths = _Paths()
+    for match in (*guarded, *opened, *matches):  # the first one stays
+        paths.add(_loosest(match.route.replacement or "/"), match, fold=_read_loosely)
+    return paths
 
 
 def _outer_prefix(inbound: InboundRequest) -> str:
@@ -328,6 +370,20 @@ def _fill(template: str, pattern: str, path: str) -> str:
     return _SEGMENT.sub(lambda name: values.get(name[1], name[0]), template)
 
 
+def _to_ascii(query: str) -> str:
+    """A query as a Location may have it: bytes outside ASCII percent-encoded, all others as they are."""
+    return "".join(chr(b) if 32 < b < 127 else f"%{b:02X}" for b in query.encode("utf-8", "surrogateescape"))
+
+
+def _loosest(path: str) -> str:
+    """A whole path as the least strict servers read it: they ignore a slash at its end too."""
+    return _read_loosely(path).rstrip("/") or "/"
+
+
 def _read_loosely(path: str) -> str:
     """A path as the least strict servers read it: unescaped, without parameters, empty and `.` segments, case folded."""
-    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
+    for _ in range(_MOST_DECODINGS):
+        if "%" not in path:
+            break
+        path = unquote(path, "latin-1")
+    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", path)).lower()

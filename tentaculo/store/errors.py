@@ -1,4 +1,4 @@
-"""What went wrong with the database, as one sentence for the status page: no secret, no path but the file's name."""
+"""Errors of the database as one sentence each, without secrets, and with no path but the name of the file."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _POSTGRESQL = (
 
 
 class StoreUnavailable(Problem):
-    """The database cannot be used now; `detail` says why in one sentence. It is answered 503."""
+    """The database cannot be used now; `detail` says why in one sentence. The response is 503."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(Failure.STORE_UNAVAILABLE, reason, headers={"Retry-After": "5"})
 
 
 def describe(error: BaseException, url: URL) -> str:
-    """Why `error` happened on the database at `url`, for people."""
+    """Why `error` happened on the database at `url`, in one sentence."""
     if isinstance(error, StoreUnavailable):
         return error.detail or error.failure.title
     if isinstance(error, DBAPIError) and error.orig is not None:
@@ -66,7 +66,7 @@ def describe(error: BaseException, url: URL) -> str:
 
 
 def is_data_error(error: BaseException) -> bool:
-    """Whether the database refused what was written (a constraint, a value), and is itself well."""
+    """Whether the database refused what was written (a constraint, a value), and the database itself works."""
     if not isinstance(error, SQLAlchemyError):
         return False
     orig = getattr(error, "orig", None)

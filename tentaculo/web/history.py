@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, availability
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, uptime_share
 from tentaculo.model.text import format_time, printable
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_response import Slices, json_response, raw_json
 from tentaculo.web import wording
 
 WIDTH, HEIGHT = 240, 36
 _HOURS = 24
 _STEP, _BAR = WIDTH // _HOURS, WIDTH // _HOURS - 2
 _LEAST = 3
-"""How high the lowest bar is: an hour in which something was met must not look like one in which nothing was."""
+"""Height of the lowest bar: an hour with counts must not look like one without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Chart:
     bars: str
     """Latency by the hour, growing from below."""
     faults: str
-    """The part that failed, hanging from above: told apart by place, not by colour alone."""
+    """The part that failed, hanging from above: distinguished by place, not by colour alone."""
     text: str
 
 
@@ -58,7 +59,7 @@ def _bar(place: int, base: int, height: int) -> str:
 
 def _fault(hour: Period) -> float:
     """The greater part that failed, of probes or of requests."""
-    return max(1 - share for share in (availability([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
+    return max(1 - share for share in (uptime_share([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
 
 
 def _text(starts: list[int], slowest: list[float | None], most: float, faults: list[float]) -> str:
@@ -93,20 +94,20 @@ class HistoryQuery(Protocol):
         ...
 
 
-def history_shape(service: str, span: int, since: int, now: int, periods: Sequence[Period]) -> dict[str, Any]:
-    """`/vx11/history/<service>`: the whole, and each period in which anything was met."""
-    return {
-        "service": service,
-        "span_seconds": span,
-        "since": _time(since),
-        "until": _time(now),
-        **_met(total_of(periods), periods),
-        "periods": [{"start": _time(period.start), **_met(period, [period])} for period in periods],
-    }
+def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
+    """Each of `periods` as JSON; adds it to `total`."""
+    for period in periods:
+        total.merge(period)
+        yield raw_json({"start": _time(period.start), **_counts(period, [period])})
 
 
-def routes(names: Mapping[str, str], query: HistoryQuery, now: Callable[[], datetime]) -> list[web.RouteDef]:
-    """A route for each of `names`: a service's own and its aliases, to its own."""
+def routes(
+    names: Mapping[str, str], query: HistoryQuery, now: Callable[[], datetime], slices: Slices
+) -> list[web.RouteDef]:
+    """`/vx11/history/<service>`: the sum, and each period that has counts.
+
+    `names` maps each name and alias of a service to its name.
+    """
 
     def handler(service: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def show(request: web.Request) -> web.Response:
@@ -114,8 +115,18 @@ def routes(names: Mapping[str, str], query: HistoryQuery, now: Callable[[], date
             moment = int(now().timestamp())
             since = moment - moment % span - (count - 1) * span
             periods = await query(service, span, since, moment + 1)
-            shape = history_shape(service, span, since, moment, periods)
-            return json_response(shape)
+            total = Period("", 0, 0)
+            encoded = await slices.collect(_encoded(periods, total))
+            return json_response(
+                {
+                    "service": service,
+                    "span_seconds": span,
+                    "since": _time(since),
+                    "until": _time(moment),
+                    **_counts(total, periods),
+                    "periods": encoded,
+                }
+            )
 
         return show
 
@@ -139,9 +150,9 @@ def _asked(request: web.Request) -> tuple[int, int]:
     return (MINUTE, count * 60) if count <= _MINUTES_UP_TO else (HOUR, count)
 
 
-def _met(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
+def _counts(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
     """The counts of `total`, which is the sum of `periods`, and their availability."""
-    available, uptime = availability(periods), total.uptime
+    available, uptime = uptime_share(periods), total.uptime
     return {
         "probes": {
             **_tally(total.probes, available.share),
@@ -221,7 +232,7 @@ def history_row(name: str, past: HistorySummary, now: datetime) -> HistoryRow:
     last = int(now.timestamp()) // HOUR * HOUR
     return HistoryRow(
         name=printable(name, 80),
-        day=wording.share(availability(past.hours).share),
+        day=wording.share(uptime_share(past.hours).share),
         quarter=wording.share(past.quarter.share),
         since=known_since(past, now),
         is_counted=not past.quarter.by_time,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from copy import copy
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from aiohttp import hdrs, web
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -18,7 +21,7 @@ from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_response import Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
 
 
@@ -101,6 +104,11 @@ async def _read_status(request: web.Request) -> bytes:
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
 _MAX_FORMATS = 4
+_NO_REQUESTS = dict.fromkeys(("2xx", "3xx", "4xx", "5xx"), (0, 0.0))
+_SAMPLES = 100
+"""Samples rendered in one step."""
+_END = b"# EOF\n"
+"""How a text in the OpenMetrics format ends."""
 
 
 class Load(NamedTuple):
@@ -129,48 +137,47 @@ class Traffic(Protocol):
         """Per service and status class: `(service, "2xx", requests, seconds in all)`; both only ever grow."""
 
 
-class GatewayCollector(Collector):
+class GatewayMetrics:
     """The gateway's own metrics, read when they are scraped. This class stores no value."""
 
     def __init__(
         self,
         *,
-        snapshot: Callable[[], Sequence[ServiceView]],
+        views: Callable[[], Iterable[ServiceView]],
         store_problem: Callable[[], str | None],
         dropped: Callable[[], int],
         traffic: Traffic,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
     ) -> None:
-        self._snapshot = snapshot
+        self._views = views
         self._store_problem = store_problem
         self._dropped = dropped
         self._traffic = traffic
         self._load = load
         self._alert_stats = alert_stats
 
-    def collect(self) -> Iterator[Metric]:
-        """The metric families, for the registry."""
+    def families(self) -> Iterator[Metric | None]:
+        """The metric families, and None after each step of a longer computation."""
         yield InfoMetricFamily("tentaculo_build", "The gateway's version.", value={"version": __version__})
-        yield from self._services()
         yield GaugeMetricFamily(
             "tentaculo_store_up", "Whether the database can be written.", value=float(self._store_problem() is None)
         )
         yield CounterMetricFamily(
             "tentaculo_store_dropped", "Rows that were not written to the database.", value=self._dropped()
         )
-        yield from self._requests()
+        yield from self._services()
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
-    def _services(self) -> Iterator[Metric]:
+    def _services(self) -> Iterator[Metric | None]:
         health = GaugeMetricFamily(
             "tentaculo_service_health",
             "1 for the health that the service has, 0 for the others.",
             labels=("service", "health"),
         )
         latency = GaugeMetricFamily(
-            "tentaculo_service_latency_ms", "How long the last probe took, in milliseconds.", labels=("service",)
+            "tentaculo_service_latency_seconds", "How long the last probe took.", labels=("service",)
         )
         opened = GaugeMetricFamily(
             "tentaculo_breaker_open", "1 while the service's breaker is open.", labels=("service",)
@@ -188,7 +195,21 @@ class GatewayCollector(Collector):
             "Requests that the service was asked and that its breaker counted.",
             labels=("service", "result"),
         )
-        for view in self._snapshot():
+        totals: dict[str, dict[str, tuple[int, float]]] = {}
+        for service, status_class, count, total in self._traffic():
+            totals.setdefault(service, {})[status_class] = (count, total)
+        requests = CounterMetricFamily(
+            "tentaculo_requests", "Proxied requests that were answered.", labels=("service", "status_class")
+        )
+        seconds = CounterMetricFamily(
+            "tentaculo_request_seconds",
+            "Seconds that proxied requests took in all.",
+            labels=("service", "status_class"),
+        )
+        # The empty service is that of requests which no route took.
+        names = [""]
+        for view in self._views():
+            names.append(view.name)
             for family, counts in ((probes, view.probes), (upstream_requests, view.traffic)):
                 family.add_metric((view.name, "ok"), counts.ok)
                 family.add_metric((view.name, "failed"), counts.failed)
@@ -197,20 +218,16 @@ class GatewayCollector(Collector):
             for state in Health:
                 health.add_metric((view.name, state.value), float(view.health is state))
             if view.latency_ms is not None:
-                latency.add_metric((view.name,), view.latency_ms)
+                latency.add_metric((view.name,), view.latency_ms / 1000)
             opened.add_metric((view.name,), float(view.breaker.state is BreakerState.OPEN))
-        yield from (health, latency, opened, affected, probes, upstream_requests)
-
-    def _requests(self) -> Iterator[Metric]:
-        labels = ("service", "status_class")
-        requests = CounterMetricFamily("tentaculo_requests", "Proxied requests that were answered.", labels=labels)
-        seconds = CounterMetricFamily(
-            "tentaculo_request_seconds", "Seconds that proxied requests took in all.", labels=labels
-        )
-        for service, status_class, count, total in self._traffic():
-            requests.add_metric((service, status_class), count)
-            seconds.add_metric((service, status_class), total)
-        yield from (requests, seconds)
+            yield None
+        for name in names:
+            # Each series exists from the start: a counter that appears with its first event hides it from increase().
+            for status_class, (count, total) in (_NO_REQUESTS | totals.get(name, {})).items():
+                requests.add_metric((name, status_class), count)
+                seconds.add_metric((name, status_class), total)
+            yield None
+        yield from (health, latency, opened, affected, probes, upstream_requests, requests, seconds)
 
     def _load_metrics(self) -> Iterator[Metric]:
         load = self._load()
@@ -244,42 +261,73 @@ class GatewayCollector(Collector):
         yield from (sent, failed, dropped)
 
 
-class WorkerLabelCollector(Collector):
-    """The metrics of a registry, with a `worker` label: the next scrape may reach another worker."""
-
-    def __init__(self, registry: Collector, worker: int) -> None:
-        self._registry = registry
-        self._label = {"worker": str(worker)}
-
-    def collect(self) -> Iterator[Metric]:
-        """The metric families, for an encoder."""
-        for metric in self._registry.collect():
-            metric.samples = [sample._replace(labels={**sample.labels, **self._label}) for sample in metric.samples]
-            yield metric
-
-
 class MetricsCache:
-    """The text of `/metrics`, rendered at most once a second in each format, for a limited number of formats."""
+    """The text of `/metrics`, rendered at most once a second in each format, for a limited number of formats.
 
-    def __init__(self, registry: Collector, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._registry = registry
+    `families` gives the metric families, and None after a step of a longer computation. Where there is a `worker`, each
+    sample has a label of that name: the next scrape may reach another worker.
+    """
+
+    def __init__(
+        self,
+        families: Callable[[], Iterable[Metric | None]],
+        slices: Slices,
+        *,
+        worker: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._families = families
+        self._slices = slices
+        self._labels = {} if worker is None else {"worker": str(worker)}
         self._clock = clock
         self._texts: dict[str, bytes] = {}
         self._rendered_at = float("-inf")
+        self._rendering = asyncio.Lock()
 
-    def text(self, accept: str) -> tuple[bytes, str]:
+    async def text(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their content type, in the format that the Accept value asks for."""
-        now = self._clock()
-        if now - self._rendered_at >= _CACHE_SECONDS:
-            self._texts.clear()
-            self._rendered_at = now
-        encode, content_type = _encoder(accept)
-        if content_type not in self._texts and len(self._texts) >= _MAX_FORMATS:
-            # The client names the version, so the number of possible formats has no limit.
-            encode, content_type = choose_encoder("")
-        if content_type not in self._texts:
-            self._texts[content_type] = encode(self._registry)
-        return self._texts[content_type], content_type
+        async with self._rendering:
+            now = self._clock()
+            if now - self._rendered_at >= _CACHE_SECONDS:
+                self._texts.clear()
+                self._rendered_at = now
+            encode, content_type = _encoder(accept)
+            if content_type not in self._texts and len(self._texts) >= _MAX_FORMATS:
+                # The client names the version, so the number of possible formats has no limit.
+                encode, content_type = choose_encoder("")
+            if content_type not in self._texts:
+                self._texts[content_type] = b"".join(await self._slices.collect(self._render(encode)))
+            return self._texts[content_type], content_type
+
+    def _render(self, encode: Callable[[Collector], bytes]) -> Iterator[bytes]:
+        end = b""
+        for family in self._families():
+            if family is None:
+                yield b""
+                continue
+            for start in range(0, max(1, len(family.samples)), _SAMPLES):
+                part = copy(family)
+                part.samples = [
+                    sample._replace(labels={**sample.labels, **self._labels})
+                    for sample in family.samples[start : start + _SAMPLES]
+                ]
+                text = encode(_OneFamily(part))
+                if text.endswith(_END):
+                    text, end = text[: -len(_END)], _END
+                while start and text.startswith(b"#"):
+                    text = text.partition(b"\n")[2]
+                yield text
+        yield end
+
+
+class _OneFamily(Collector):
+    """A part of one metric family, as an encoder takes it."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
@@ -293,12 +341,13 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 def metrics_routes(
     *,
-    snapshot: Callable[[], Sequence[ServiceView]],
+    views: Callable[[], Iterable[ServiceView]],
     store_problem: Callable[[], str | None],
     dropped: Callable[[], int],
     traffic: Traffic,
     load: Callable[[], Load],
     alert_stats: Callable[[], AlertStats],
+    slices: Slices,
     worker: int | None = None,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
@@ -306,22 +355,19 @@ def metrics_routes(
     `store_problem` returns None while the database can be written, else the reason why not. `dropped` counts the rows
     that were not written. `worker` is the number of this process when there are several.
     """
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    registry.register(
-        GatewayCollector(
-            snapshot=snapshot,
-            store_problem=store_problem,
-            dropped=dropped,
-            traffic=traffic,
-            load=load,
-            alert_stats=alert_stats,
-        )
+    process = ProcessCollector(registry=None)
+    gateway = GatewayMetrics(
+        views=views,
+        store_problem=store_problem,
+        dropped=dropped,
+        traffic=traffic,
+        load=load,
+        alert_stats=alert_stats,
     )
-    cache = MetricsCache(registry if worker is None else WorkerLabelCollector(registry, worker))
+    cache = MetricsCache(lambda: chain(process.collect(), gateway.families()), slices, worker=worker)
 
     async def metrics(request: web.Request) -> web.Response:
-        text, content_type = cache.text(request.headers.get(hdrs.ACCEPT, ""))
+        text, content_type = await cache.text(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
 
     return [web.get("/metrics", metrics)]

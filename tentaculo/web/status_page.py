@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,18 +23,19 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
+from tentaculo.server.native_response import Slices
 from tentaculo.web import incident_views, wording
 from tentaculo.web.history import HEIGHT, WIDTH, history_row
 
 log = structlog.get_logger(__name__)
 
 _KEPT = 1.0
-"""Seconds for which one rendered page serves everybody, which bounds what a flood can cost."""
+"""Seconds for which one rendered page is reused. It limits the cost of many requests."""
 _EVENTS = 20
 _STORE_WAIT = 1.0
 """Seconds that the page waits for the database before it is shown without events or without the past."""
 _PAST_KEPT = 30.0
-"""Seconds for which the past serves, which changes once a minute; also until it is asked for again in vain."""
+"""Seconds for which the history is reused: it changes once a minute. A failed query is not repeated earlier."""
 _MOST_TROUBLES = 5
 _MOST_PASTS = 100
 """Services of which the page tells the past: that of a thousand would keep the database busy for seconds."""
@@ -155,35 +156,37 @@ def icon(mood: wording.State) -> str:
 
 
 class StatusPage:
-    """Renders the page, at most once a second however many ask for it.
+    """Renders the page, at most once a second however many ask for it, and in slices.
 
-    `snapshot` is the board's; `recent_events` gives the newest first, `past` what is known of
-    the services named, and both may fail or hang without harm; `incidents` gives those that are open, then the last
-    that ended, each with its notes, and `windows` the maintenance that holds or is to come, both from memory;
-    `store_problem` is None while the database is well; `now` is the time in UTC, `clock` monotonic.
+    `views` gives every service, one after the other. `recent_events` gives the newest first, `past` the summaries of the
+    services named; both may fail or hang without harm. `incidents` gives the open incidents, then the last that ended,
+    each with its notes, and `windows` the current and planned maintenance; both are in memory. `store_problem` is None
+    while the database can be written. `now` is the time in UTC, `clock` is monotonic.
     """
 
     def __init__(
         self,
         *,
-        snapshot: Callable[[], Sequence[ServiceView]],
+        views: Callable[[], Iterable[ServiceView]],
         recent_events: Callable[[int], Awaitable[list[Event]]],
         past: Callable[[Sequence[str]], Awaitable[Mapping[str, HistorySummary]]],
         incidents: Callable[[], Sequence[tuple[Incident, Sequence[Note]]]],
         windows: Callable[[], Sequence[MaintenanceWindow]],
         store_problem: Callable[[], str | None],
-        started_at: datetime,
+        started_at: Callable[[], datetime],
         now: Callable[[], datetime],
+        slices: Slices,
         clock: Callable[[], float] = time.monotonic,
-        untold: Callable[[], int] = int,
+        not_listed: Callable[[], int] = int,
     ) -> None:
-        """`untold` is how many incidents are open beside those of `incidents`."""
-        self._snapshot = snapshot
+        """`not_listed` returns how many incidents are open beside those of `incidents`."""
+        self._views = views
+        self._slices = slices
         self._recent_events = recent_events
         self._ask_past = past
         self._incidents = incidents
         self._windows = windows
-        self._untold = untold
+        self._not_listed = not_listed
         self._store_problem = store_problem
         self._started_at = started_at
         self._now = now
@@ -201,8 +204,8 @@ class StatusPage:
         """The handler of `GET /status`."""
         async with self._making:
             if self._clock() - self._made >= _KEPT:
-                context = await self.context()
-                text = aiohttp_jinja2.render_string("status.html", request, context)
+                template = aiohttp_jinja2.get_env(request.app).get_template("status.html")
+                text = "".join(await self._slices.collect(template.generate(await self._context())))
                 self._page, self._made = text.encode("utf-8", "replace"), self._clock()
         return web.Response(
             body=self._page,
@@ -213,33 +216,26 @@ class StatusPage:
             },
         )
 
-    async def context(self) -> dict[str, Any]:
+    async def _context(self) -> dict[str, Any]:
         """Everything that the template names."""
         deadline = asyncio.get_running_loop().time() + _STORE_WAIT
         events, no_events = await self._events(deadline)
-        shown = [view.name for view in self._snapshot()[:_MOST_PASTS]]
+        services = await self._slices.collect(self._views())
+        shown = [view.name for view in services[:_MOST_PASTS]]
         past = await self._past_by(deadline, shown)
-        now, services = self._now(), self._snapshot()
-        places = {view.name: place for place, view in enumerate(services)}
-        troubles = wording.troubled(services)
-        mood, headline = wording.mood(services), wording.headline(services)
+        now = self._now()
+        rows = await self._slices.collect(row(place, view, now) for place, view in enumerate(services))
+        pasts = await self._slices.collect(
+            history_row(name, past[name], now) for name in shown if past and name in past
+        )
         return {
+            **dict(await self._slices.collect(self._summary(services, now))),
             "style": self._style.text,
             "script": self._script.text,
-            "icon": icon(mood),
-            "title": f"{printable(headline.rstrip('.'), 80)} · Tentáculo Link",
             "at": f"{now:%H:%M:%S} UTC",
-            "mood": mood,
-            "headline": headline,
-            "troubles": [
-                {"anchor": _anchor(places[view.name]), "name": view.name, "text": wording.trouble(view, now)}
-                for view in troubles[:_MOST_TROUBLES]
-            ],
-            "untold": len(troubles[_MOST_TROUBLES:]),
-            "tally": wording.tally(services),
-            "rows": [row(place, view, now) for place, view in enumerate(services)],
-            "past": [history_row(name, past[name], now) for name in shown if past and name in past],
-            "untold_pasts": len(services) - len(shown),
+            "rows": rows,
+            "past": pasts,
+            "not_listed_pasts": len(services) - len(shown),
             "no_past": "Nothing yet." if past is not None else "It cannot be read now: the database is not available.",
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             **self._duty(now),
@@ -247,8 +243,28 @@ class StatusPage:
             "no_events": no_events,
             "database": self._store_problem(),
             "version": __version__,
-            "uptime": format_duration((now - self._started_at).total_seconds(), units=1),
+            "uptime": format_duration((now - self._started_at()).total_seconds(), units=1),
         }
+
+    def _summary(self, services: Sequence[ServiceView], now: datetime) -> Iterator[tuple[str, Any]]:
+        """What the page says of all services together, name by name."""
+        mood = wording.mood(services)
+        yield "mood", mood
+        yield "icon", icon(mood)
+        headline = wording.headline(services)
+        yield "headline", headline
+        yield "title", f"{printable(headline.rstrip('.'), 80)} · Tentáculo Link"
+        yield "tally", wording.tally(services)
+        troubles = wording.troubled(services)
+        yield "not_listed", len(troubles[_MOST_TROUBLES:])
+        places = {view.name: place for place, view in enumerate(services)}
+        yield (
+            "troubles",
+            [
+                {"anchor": _anchor(places[view.name]), "name": view.name, "text": wording.trouble(view, now)}
+                for view in troubles[:_MOST_TROUBLES]
+            ],
+        )
 
     def _duty(self, now: datetime) -> dict[str, Any]:
         rows = [incident_views.incident_row(incident, notes, now) for incident, notes in self._incidents()]
@@ -256,7 +272,7 @@ class StatusPage:
         windows = self._windows()
         return {
             "going_on": going_on[: incident_views.MOST_OPEN],
-            "more_going_on": len(going_on[incident_views.MOST_OPEN :]) + self._untold(),
+            "more_going_on": len(going_on[incident_views.MOST_OPEN :]) + self._not_listed(),
             "over": [one for one in rows if not one.is_open],
             "windows": [incident_views.window_row(one, now) for one in windows[: incident_views.MOST_WINDOWS]],
             "more_windows": len(windows[incident_views.MOST_WINDOWS :]),

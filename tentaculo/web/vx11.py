@@ -1,19 +1,20 @@
 """The JSON shapes that VX11's own callers know from the 7.0 gateway, and only here.
 
-Everything is answered from the board's memory; no answer waits for a service.
+Every response is made from the board's memory; none waits for a service.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.model.endpoint import GATEWAY_NAME, BreakerState
 from tentaculo.model.health import Health, ServiceView, words_of
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_response import Slices, json_response, raw_json
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
@@ -46,7 +47,7 @@ def module(view: ServiceView) -> dict[str, Any]:
 
 
 def module_in_full(view: ServiceView) -> dict[str, Any]:
-    """One service as `/vx11/overview` shows it: as above, then why, and what probes and requests met since the start."""
+    """One service as `/vx11/overview` shows it: as above, with the reason and the counts of probes and requests since the start."""
     return {
         **module(view),
         "reason": view.reason,
@@ -62,7 +63,22 @@ def health_shape() -> dict[str, str]:
     return {"status": "ok", "module": GATEWAY_NAME, "version": VERSION}
 
 
-def status_shape(services: Sequence[ServiceView], port: int, now: datetime) -> dict[str, Any]:
+class _Entry(NamedTuple):
+    """One service, as far as the shapes of all services need it."""
+
+    name: str
+    port: int
+    is_healthy: bool
+    is_counted: bool
+    body: msgspec.Raw
+
+
+def _entries(services: Iterable[ServiceView], body: Callable[[ServiceView], dict[str, Any]]) -> Iterator[_Entry]:
+    for view in services:
+        yield _Entry(view.name, view.port, word(view) in _HEALTHY, view.health.is_counted, raw_json(body(view)))
+
+
+def status_shape(services: Sequence[_Entry], port: int, now: datetime) -> dict[str, Any]:
     """`/vx11/status`. The gateway itself is among the ports, and not among the modules."""
     healthy, total = _count(services)
     ok = healthy == total
@@ -72,66 +88,65 @@ def status_shape(services: Sequence[ServiceView], port: int, now: datetime) -> d
         "module": GATEWAY_NAME,
         "version": VERSION,
         "timestamp": now,
-        "ports": {GATEWAY_NAME: port, **{view.name: view.port for view in services}},
-        "modules": {view.name: module(view) for view in services},
+        "ports": {GATEWAY_NAME: port, **{entry.name: entry.port for entry in services}},
+        "modules": {entry.name: entry.body for entry in services},
         "summary": {"healthy_modules": healthy, "total_modules": total, "all_healthy": ok},
     }
 
 
-def overview_shape(services: Sequence[ServiceView]) -> dict[str, Any]:
+def overview_shape(services: Sequence[_Entry]) -> dict[str, Any]:
     """`/vx11/overview`."""
     healthy, total = _count(services)
     return {
         "status": "ok" if healthy == total else "error",
         "gateway": GATEWAY_NAME,
         "version": VERSION,
-        "modules_health": {view.name: module_in_full(view) for view in services},
+        "modules_health": {entry.name: entry.body for entry in services},
         "summary": {"total_modules": total, "healthy": healthy, "unhealthy": total - healthy},
     }
 
 
-def breakers_shape(services: Sequence[ServiceView], now: datetime) -> dict[str, Any]:
-    """`/vx11/circuit-breaker/status`."""
-    breakers = {view.name: view.breaker for view in services}
+def breaker_shape(view: ServiceView) -> dict[str, Any]:
+    """One service as `/vx11/circuit-breaker/status` shows it."""
+    breaker = view.breaker
     return {
-        "status": "ok",
-        "breakers": {
-            name: {
-                "state": breaker.state.value,
-                "failure_count": breaker.failure_count,
-                "last_failure": breaker.last_failure,
-            }
-            for name, breaker in breakers.items()
-        },
-        "timestamp": now,
+        "state": breaker.state.value,
+        "failure_count": breaker.failure_count,
+        "last_failure": breaker.last_failure,
     }
 
 
-def _count(services: Sequence[ServiceView]) -> tuple[int, int]:
+def _count(services: Sequence[_Entry]) -> tuple[int, int]:
     """How many services are healthy, and how many count."""
-    words = [word(view) for view in services if view.health.is_counted]
-    return sum(status in _HEALTHY for status in words), len(words)
+    counted = [entry.is_healthy for entry in services if entry.is_counted]
+    return sum(counted), len(counted)
 
 
 def routes(
-    *, snapshot: Callable[[], Sequence[ServiceView]], port: Callable[[], int], now: Callable[[], datetime]
+    *,
+    views: Callable[[], Iterable[ServiceView]],
+    port: Callable[[], int],
+    now: Callable[[], datetime],
+    slices: Slices,
 ) -> list[web.RouteDef]:
     """The routes of these shapes; each answers GET and HEAD.
 
-    `snapshot` is the board's, `port` the gateway's own, `now` the time in UTC.
+    `views` gives every service, one after the other; `port` is the gateway's own, `now` the time in UTC.
     """
 
     async def health(request: web.Request) -> web.Response:
         return json_response(health_shape())
 
     async def status(request: web.Request) -> web.Response:
-        return json_response(status_shape(snapshot(), port(), now()))
+        return json_response(status_shape(await slices.collect(_entries(views(), module)), port(), now()))
 
     async def overview(request: web.Request) -> web.Response:
-        return json_response(overview_shape(snapshot()))
+        return json_response(overview_shape(await slices.collect(_entries(views(), module_in_full))))
 
     async def breakers(request: web.Request) -> web.Response:
-        return json_response(breakers_shape(snapshot(), now()))
+        entries = await slices.collect(_entries(views(), breaker_shape))
+        breakers = {entry.name: entry.body for entry in entries}
+        return json_response({"status": "ok", "breakers": breakers, "timestamp": now()})
 
     return [
         web.get("/health", health),

@@ -11,7 +11,7 @@ import pickle
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 import structlog
@@ -23,7 +23,19 @@ from tentaculo.model.history import Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
-from tentaculo.workers.channel import ALL, LONGEST, PING, PONG, READY, STOP, STOP_NOW, WorkerChannel
+from tentaculo.workers.channel import (
+    ADOPT,
+    ALL,
+    LONGEST,
+    PING,
+    PONG,
+    READY,
+    RELEASE,
+    STOP,
+    STOP_NOW,
+    STOPPING,
+    WorkerChannel,
+)
 from tentaculo.workers.messages import (
     Asked,
     Beaten,
@@ -46,6 +58,8 @@ REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0
 """Seconds between two checks for new incidents and windows on the leader."""
+_OVERTAKEN = timedelta(seconds=10)
+"""By how much a result may be older than the one before it and have been overtaken."""
 _SUSPICION_GAP = 1.0
 """Least seconds between two reports of one suspected endpoint: the leader probes it no more often."""
 _RESULTS = 20
@@ -66,6 +80,10 @@ class SharesIncidents(Protocol):
         ...
 
 
+def _ignore(_worker: int) -> None:
+    """Before the listening sockets are open there is nothing to adopt."""
+
+
 class WorkerCoordination:
     """One worker's channel to the other workers."""
 
@@ -76,6 +94,8 @@ class WorkerCoordination:
         self.name = name
         self._sock = sock
         self._line: WorkerChannel | None = None
+        self._adopt: Callable[[int], None] = _ignore
+        self._release: Callable[[int], None] = _ignore
         self._health_service: HealthService | None = None
         self._met: dict[str, Tally] = {}
         self._listed = Listed((), ())
@@ -101,6 +121,10 @@ class WorkerCoordination:
                 on_stop_now()
             elif message == PING:
                 line.send(PONG)
+            elif message.startswith(ADOPT):
+                self._adopt(message[-1])
+            elif message.startswith(RELEASE):
+                self._release(message[-1])
             elif self._health_service is not None:
                 self._take(self._health_service, message)
 
@@ -148,6 +172,15 @@ class WorkerCoordination:
             if not self.is_leader:
                 self._send_tallies(drain)
 
+    def share_listeners(self, *, adopt: Callable[[int], None], release: Callable[[int], None]) -> None:
+        """Call `adopt` with the number of a worker whose connections this one is to accept too, `release` at the end."""
+        self._adopt, self._release = adopt, release
+
+    def report_stopping(self) -> None:
+        """Report that this worker accepts no more connections."""
+        if self._line is not None:
+            self._line.order(STOPPING)
+
     def shown(self) -> Sequence[ShownIncident]:
         """The leader's incidents, as last received."""
         return self._listed.incidents
@@ -156,9 +189,9 @@ class WorkerCoordination:
         """The open and planned maintenance windows, as last received."""
         return self._listed.windows
 
-    def untold(self) -> int:
+    def not_listed(self) -> int:
         """How many open incidents `shown` leaves out."""
-        return self._listed.untold
+        return self._listed.not_listed
 
     # -- from a follower to the leader --------------------------------------------------------------------------
 
@@ -169,9 +202,9 @@ class WorkerCoordination:
             self._suspected[upstream] = moment
             self._send(Suspected(upstream), LEADER)
 
-    def beat(self, service: str, said: bytes) -> None:
+    def beat(self, service: str, body: bytes) -> None:
         """Report a service's heartbeat to the leader."""
-        self._send(Beaten(service, said), LEADER)
+        self._send(Beaten(service, body), LEADER)
 
     async def _report(self, drain: TakeTallies) -> None:
         while True:
@@ -232,8 +265,8 @@ class WorkerCoordination:
                 self._listed = listed
             case Suspected(upstream):
                 health_service.probe_endpoint_now(upstream)
-            case Beaten(service, said):
-                health_service.beat(service, said)
+            case Beaten(service, body):
+                health_service.beat(service, body)
             case Met(tallies):
                 for service, tally in tallies.items():
                     self._met.setdefault(service, Tally()).merge(tally)
@@ -241,9 +274,10 @@ class WorkerCoordination:
                 self._answer(health_service, number)
 
     def _take_result(self, health_service: HealthService, result: ProbeResult) -> None:
-        # The state sent to a new worker may arrive after a newer result sent to all.
+        # The state sent to a new worker may arrive after a newer result sent to all. One that is much older comes from
+        # a leader whose clock was set back.
         known = self._probed.get(result.upstream)
-        if known is None or result.checked_at > known:
+        if known is None or not timedelta() <= known - result.checked_at < _OVERTAKEN:
             self._probed[result.upstream] = result.checked_at
             health_service.accept_result(result)
 

@@ -43,7 +43,7 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
     assert "  /m                               as /\n" in text
     assert "  x.y/                             as it is, 5 s, open without a token\n" in text
     assert "off at http://h:2, http://h:3, depends on madre (resting)" in text
-    assert text.endswith("warning: TENTACULO_NOTHING is not the name of a key and is ignored")
+    assert "warning: TENTACULO_NOTHING is not the name of a key and is ignored" in text.splitlines()
     assert "maintenance of off: a new disk, from 2026-12-01 02:00+01:00 to 2026-12-01 04:30+01:00\n" in text
     assert "maintenance of every service: planned maintenance, 23:30-01:00 UTC, sat, sun\n" in text
     assert "alerts by webhooks: duty\nalerts by Apprise: phone\n" in text

@@ -62,6 +62,38 @@ def test_a_route_belongs_to_one_service_per_host(faults_of: FaultsOf, load_text:
     assert len(load_text(text.format(more="/more", host="y.example")).config.services["two"].routes) == 3
 
 
+def test_a_whole_path_and_a_prefix_may_be_the_same(faults_of: FaultsOf, load_text: LoadText) -> None:
+    text = """
+        [services.one]
+        url = "http://1"
+        routes = [{{ prefix = "/a" }}, {{ prefix = "/a", exact = true }}, {{ prefix = "/a/", exact = true }},
+                  {{ prefix = "/a/{{id}}", exact = true }}{more}]
+    """
+    assert len(load_text(text.format(more="")).config.services["one"].routes) == 4
+    for prefix, index in (("/a", 1), ("/a/", 2), ("/a/{other}", 3)):
+        (fault,) = faults_of(text.format(more=f", {{ prefix = '{prefix}', exact = true }}"))
+        assert fault == f"services.one.routes[4].prefix: is taken already by services.one.routes[{index}]"
+
+
+@pytest.mark.parametrize(
+    ("route", "fault"),
+    [
+        ("prefix = '/a/{id}'", "prefix: has a {name}, which needs exact = true"),
+        ("prefix = '/a', to = '/b/{id}'", "to: has a {name}, which needs exact = true"),
+        ("prefix = '/a/x{id}', exact = true", "prefix: must have each {name} as a whole segment"),
+        ("prefix = '/a/{id', exact = true", "prefix: must have each {name} as a whole segment"),
+        ("prefix = '/a/{i-d}', exact = true", "prefix: must have each {name} as a whole segment"),
+        ("prefix = '/a/{id}/{id}', exact = true", "prefix: has {id} twice"),
+        ("prefix = '/a/{id}', to = '/{ix}', exact = true", "to: has {ix}, which prefix does not have"),
+        ("prefix = '/a', to = '/{id}/x', exact = true", "to: has {id}, which prefix does not have"),
+    ],
+)
+def test_a_changing_segment_is_written_in_one_way(faults_of: FaultsOf, route: str, fault: str) -> None:
+    assert faults_of(f"[services.one]\nurl = 'http://1'\nroutes = [{{ {route} }}]") == [
+        f"services.one.routes[0].{fault}"
+    ]
+
+
 def test_both_kinds_of_fault_show_where_one_would_hide_the_other(faults_of: FaultsOf) -> None:
     text = "[services.a]\nbreaker = { failures = 0 }\nroutes = [{ strip = true, to = '/x', timeout = -1 }]"
     assert faults_of(text) == [

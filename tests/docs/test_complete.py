@@ -76,6 +76,20 @@ def test_every_native_route_is_in_the_api() -> None:
     assert len(documented) > 15
 
 
+def test_a_new_native_route_takes_no_path_from_a_service() -> None:
+    promised = {
+        *("/", "/health", "/livez", "/metrics", "/readyz", "/status", "/ws", "/auth/ticket"),
+        *("/events", "/events/ingest", "/events/stream", "/api/events"),
+        *("/debug/events/cardinality", "/debug/events/correlations"),
+        *("/vx11/circuit-breaker/status", "/vx11/overview", "/vx11/status"),
+        *("/vx11/heartbeat/<…>", "/vx11/history/<…>", "/vx11/incidents", "/vx11/incidents/<…>"),
+        *("/vx11/incidents/<…>/notes", "/vx11/maintenance", "/vx11/maintenance/<…>"),
+    }
+    paths = {route.partition(" ")[2] for route in native_routes()}
+    free = {path for path in paths - promised if not path.startswith(("/tentaculo/", "/status/"))}
+    assert free == set(), "put a new path below /tentaculo/ or /status/: elsewhere it may hide a route of a user"
+
+
 def test_every_metric_is_documented() -> None:
     metrics = {
         name + FAMILIES[call.func.id]

@@ -16,6 +16,7 @@ from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, parse_head
 from tentaculo.net.request_headers import RequestHeaders, request_length
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.net.target import is_authority, parse_target
+from tentaculo.proxy.address_mapping import ClientView
 from tentaculo.proxy.request_head import header_block, trusted_forwarded_lines
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
@@ -185,8 +186,7 @@ def _writer(choice: int) -> ResponseHeadBuilder:
         added=b"X-Request-ID: id\r\n",
         via=b"gateway",
         replace_cors=bool(choice & 16),
-        scheme="http",
-        host=b"outer",
+        view=lambda: ClientView("http", "outer", "outer", "/o" if choice & 32 else ""),
     )
     writer.upstream = _plan().service.upstreams[0]
     return writer
@@ -203,7 +203,7 @@ def request_to_upstream(data: bytes) -> None:
     fields.drop_named()
     own = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
     own += b"Content-Length: %d\r\n" % length if length is not None else b""
-    message = _strict_head(b"GET / HTTP/1.1\r\n" + header_block(fields, b"h", own, _NO_RULES) + b"\r\n")
+    message = _strict_head(b"GET / HTTP/1.1\r\n" + header_block(fields.lines, b"h", own, _NO_RULES) + b"\r\n")
     assert message.fields[0] == (b"Host", b"h")
     assert len(message.values(b"host")) == 1
     assert len(message.values(b"transfer-encoding")) + len(message.values(b"content-length")) <= 1

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway import state_repository
+from tentaculo.gateway import state_repository, steady_clock
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.model.endpoint import GATEWAY_NAME
 from tentaculo.model.health import Health, LastHeartbeat, StateChange
@@ -163,3 +163,20 @@ async def test_what_changes_while_the_database_is_locked_is_stored_afterwards(ur
         found = {(one.service, one.endpoint): one for one in once(url, latest_changes)}
         assert found["madre", ""].at == three_hours_ago, "it was up all the time, as far as is known"
         assert ("job", "") in found
+
+
+async def test_changes_that_are_too_old_are_removed_and_the_last_ones_stay(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steady_clock, "STEADY", 0.0)
+    long_ago = NOW - timedelta(days=9999)
+    old = [StateChange("gone", "", Health.UP, Health.DOWN, "as found", long_ago) for _ in range(5)]
+    once(url, lambda connection: add_changes(connection, old))
+
+    def count() -> int:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+            (found,) = other.execute("SELECT count(*) FROM tentaculo_state_changes").fetchone()
+        return int(found)
+
+    async with running(url, job=JOB):
+        await eventually(lambda: count() == 1)

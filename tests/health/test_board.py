@@ -309,3 +309,19 @@ class TestRestored:
         ahead = replace(self.change("madre", "", Health.DOWN, clock), at=clock.now() + timedelta(hours=1))
         board.restore([ahead, self.change("madre", MADRE.authority, Health.DOWN, clock)], clock.now())
         assert board.service("madre").since == clock.now()
+
+
+def test_its_moments_are_corrected_after_the_system_clock_was_set(board: Board, clock: Clock) -> None:
+    board.accept_result(found(clock, MADRE, Health.UP))
+    before = board.service("madre")
+    board.correct(lambda moment: moment + timedelta(days=400))
+    after = board.service("madre")
+    for old, new in (
+        (before.since, after.since),
+        (before.checked_at, after.checked_at),
+        (before.last_seen_well, after.last_seen_well),
+    ):
+        assert old is not None
+        assert new == old + timedelta(days=400)
+    board.correct(lambda moment: moment)
+    assert board.service("madre") == after

@@ -116,7 +116,7 @@ async def test_one_that_hangs_is_given_its_time_and_no_more() -> None:
         ("https://127.0.0.1:{port}/a-secret", "connection refused"),
     ],
 )
-async def test_nobody_there(url: str, words: str) -> None:
+async def test_a_receiver_that_is_not_there(url: str, words: str) -> None:
     async with channel_to(url.format(port=free_port())) as channel:
         delivery = await channel.send(message())
     assert delivery.words == words

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.net import request_headers, response_headers
+from tentaculo.net import header_table
 from tentaculo.net.request_headers import RequestHeaders
 from tentaculo.net.response_headers import ResponseHeaders
+from tentaculo.proxy import address_mapping
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "headers.md").read_text(encoding="utf-8")
-_, REQUEST, RESPONSE = TEXT.split("\n## ")
+_, REQUEST, RESPONSE, _ = TEXT.split("\n## ")
 
 
 def table(section: str) -> dict[bytes, str]:
@@ -23,24 +24,34 @@ def table(section: str) -> dict[bytes, str]:
 
 
 def test_every_special_header_is_in_its_table_and_no_other() -> None:
-    assert set(table(REQUEST)) == request_headers._REQUEST_SPECIAL
-    assert set(table(RESPONSE)) == response_headers.RESPONSE_SPECIAL
+    assert set(table(REQUEST)) == header_table.REQUEST_NAMES
+    assert set(table(RESPONSE)) == header_table.RESPONSE_NAMES
 
 
 @pytest.mark.parametrize(("name", "passes"), table(REQUEST).items())
 def test_what_a_request_keeps(name: bytes, passes: str) -> None:
     kept = RequestHeaders([(name.title(), b"7")]).lines
-    assert passes in ("yes", "no", "rewritten")
-    assert kept == ([(name, name.title(), b"7")] if passes == "yes" else [])
+    assert passes in ("yes", "mapped", "no", "rewritten")
+    assert kept == ([(name, name.title(), b"7")] if passes in ("yes", "mapped") else [])
 
 
 @pytest.mark.parametrize(("name", "passes"), table(RESPONSE).items())
 def test_what_an_answer_keeps(name: bytes, passes: str) -> None:
     line = name + b": 7\r\n"
-    assert passes in ("yes", "no", "rewritten")
-    assert ResponseHeaders([(line, name)]).lines == ([line] if passes == "yes" else [])
+    assert passes in ("yes", "mapped", "no", "rewritten")
+    assert ResponseHeaders([(line, name)]).lines == ([line] if passes in ("yes", "mapped") else [])
 
 
-def test_what_is_for_one_hop_is_never_kept() -> None:
-    for section in (REQUEST, RESPONSE):
-        assert all(table(section)[name] != "yes" for name in response_headers.HOP_BY_HOP)
+def test_both_directions_drop_the_same_hop_by_hop_headers() -> None:
+    hop = (header_table.Kind.DROPPED, header_table.Kind.REMADE)
+    there, back = (
+        {field.name for field in fields if field.kind in hop}
+        for fields in (header_table.REQUEST_FIELDS, header_table.RESPONSE_FIELDS)
+    )
+    assert there == back
+
+
+def test_each_mapped_header_has_its_mapping() -> None:
+    mapped = {f.name.lower().encode() for f in header_table.REQUEST_FIELDS if f.kind is header_table.Kind.ADDRESS}
+    assert set(address_mapping.REQUEST_FIELDS) == mapped
+    assert set(address_mapping.RESPONSE_FIELDS) == header_table.RESPONSE_ADDRESSES

@@ -329,6 +329,18 @@ class TestChunks:
         reader.feed(b"x-a: \xff\r\n\r\n")
         assert reader.trailers == [(b"X-A:  1\r\n", b"X-A"), (b"x-a: \xff\r\n", b"x-a")]
 
+    def test_padding_is_allowed_where_asked_for(self) -> None:
+        data = b"5  \r\nhello\r\n00000000 \t\r\n\r\n"
+        reader = ChunkedReader(allows_padding=True)
+        assert reader.feed(data) == [b"hello"]
+        assert reader.done
+        for length in range(1, len(data)):
+            reader = ChunkedReader(allows_padding=True)
+            assert b"".join(reader.feed(data[:length]) + reader.feed(data[length:])) == b"hello"
+            assert reader.done
+        with pytest.raises(Http1Error):
+            ChunkedReader().feed(data)
+
     def test_an_extension_is_bounded(self) -> None:
         fits = b"1;" + b"x" * (MAX_CHUNK_LINE - 3) + b"\r\n"
         reader = ChunkedReader()

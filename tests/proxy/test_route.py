@@ -46,6 +46,20 @@ def test_whether_the_upstream_sees_other_paths(route: dict[str, Any], rewrites: 
     assert (made.rewrites, made.public_prefix) == (rewrites, public_prefix)
 
 
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"prefix": "/s/x", "exact": True},
+        {"prefix": "/s/x", "to": "/x", "exact": True},
+        {"prefix": "/s/x/", "exact": True},
+        {"prefix": "/s/{id}", "to": "/{id}", "exact": True},
+    ],
+)
+def test_a_whole_path_is_no_prefix_for_the_service(route: dict[str, Any]) -> None:
+    made = plan(route)
+    assert (made.rewrites, made.public_prefix) == (False, "")
+
+
 def test_what_the_upstream_is_told() -> None:
     made = plan({"set_headers": {"X-A": "b"}, "remove_response_headers": ["Server"]}, host="in.example", token="t")
     assert made.host == b"in.example"

@@ -18,10 +18,11 @@ from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import EndpointView, Health, ServiceView
-from tentaculo.model.history import HOUR, Availability, Histogram, HistorySummary, Period, Tally, bucket
+from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server import templating
 from tentaculo.server.listeners import Phase
+from tentaculo.server.native_response import Slices
 from tentaculo.web import history, incidents, monitoring, status_page, vx11
 from tests.support.server import serving_application
 
@@ -89,11 +90,11 @@ def past() -> dict[str, HistorySummary]:
     return {
         "madre": HistorySummary(
             tuple(hour("madre", ago, failed=90 if ago == 5 else 0, requests=50) for ago in range(23, -1, -1)),
-            Availability(777_510 / 777_600),
+            UptimeShare(777_510 / 777_600),
             last - 89 * 24 * HOUR,
         ),
-        "switch": HistorySummary((hour("switch", 1), hour("switch", 0)), Availability(1.0, by_time=False), last - HOUR),
-        "unheard-of": HistorySummary((), Availability(1.0)),
+        "switch": HistorySummary((hour("switch", 1), hour("switch", 0)), UptimeShare(1.0, by_time=False), last - HOUR),
+        "unheard-of": HistorySummary((), UptimeShare(1.0)),
     }
 
 
@@ -200,16 +201,18 @@ class Gateway:
 def application(state: State) -> web.Application:
     app = web.Application()
     templating.setup(app)
+    slices = Slices()
     page = status_page.StatusPage(
-        snapshot=lambda: state.services,
+        views=lambda: state.services,
         recent_events=state.recent_events,
         past=state.recent_past,
         incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
         windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,
-        started_at=NOW - timedelta(hours=52),
+        started_at=lambda: NOW - timedelta(hours=52),
         now=lambda: state.now,
         clock=lambda: state.clock,
+        slices=slices,
     )
 
     async def ingest(request: web.Request) -> web.Response:
@@ -227,10 +230,10 @@ def application(state: State) -> web.Application:
 
     app.add_routes(status_page.routes(page, root=True))
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
-    app.add_routes(incidents.routes(state.books, names, lambda: state.now))
-    app.add_routes(vx11.routes(snapshot=lambda: state.services, port=lambda: 8000, now=lambda: state.now))
+    app.add_routes(incidents.routes(state.books, names, lambda: state.now, slices))
+    app.add_routes(vx11.routes(views=lambda: state.services, port=lambda: 8000, now=lambda: state.now, slices=slices))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
-    app.add_routes(history.routes(names, state.history, lambda: state.now))
+    app.add_routes(history.routes(names, state.history, lambda: state.now, slices))
     app.add_routes(
         monitoring.liveness_routes(
             phase=lambda: state.phase, store_problem=lambda: state.lost, services_problem=lambda: state.odd_table
@@ -238,12 +241,13 @@ def application(state: State) -> web.Application:
     )
     app.add_routes(
         monitoring.metrics_routes(
-            snapshot=lambda: state.services,
+            views=lambda: state.services,
             store_problem=lambda: state.lost,
             dropped=lambda: 7,
             traffic=state.traffic,
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
+            slices=slices,
         )
     )
     app.add_routes(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import shutil
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from aiohttp import ClientSession, web
-from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
 from tentaculo.model.endpoint import Counts, Endpoint
 from tentaculo.model.health import EndpointView, Health
 from tentaculo.server import templating
 from tentaculo.server.listeners import Phase
+from tentaculo.server.native_response import Slices
 from tentaculo.web import monitoring
-from tentaculo.web.monitoring import AlertStats, GatewayCollector, Load, MetricsCache
+from tentaculo.web.monitoring import AlertStats, GatewayMetrics, Load, MetricsCache
 from tests.support.native_gateway import CLOSED, Gateway, view
+from tests.support.needs import need
 from tests.support.server import serving_application
 
 
@@ -160,8 +166,8 @@ async def test_metrics_say_what_the_board_says(gateway: Gateway) -> None:
     assert found[health, labels(service="hermes", health="up")] == 0
     for name in ("madre", "switch", "shubniggurath"):
         assert sum(found[health, labels(service=name, health=one.value)] for one in Health) == 1
-    assert found["tentaculo_service_latency_ms", labels(service="madre")] == 4
-    assert ("tentaculo_service_latency_ms", labels(service="hermes")) not in found
+    assert found["tentaculo_service_latency_seconds", labels(service="madre")] == 0.004
+    assert ("tentaculo_service_latency_seconds", labels(service="hermes")) not in found
     assert found["tentaculo_breaker_open", labels(service="mcp")] == 1
     assert found["tentaculo_breaker_open", labels(service="madre")] == 0
     assert found["tentaculo_store_dropped_total", labels()] == 7
@@ -201,14 +207,21 @@ async def test_openmetrics_is_spoken_where_it_is_asked_for(gateway: Gateway) -> 
         assert (await answer.text()).endswith("# EOF\n")
 
 
+def metrics(dropped: Callable[[], int] = int) -> GatewayMetrics:
+    return GatewayMetrics(
+        views=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, alert_stats=nobody
+    )
+
+
 @pytest.mark.parametrize("version", ["1.x", "\N{FULLWIDTH DIGIT ONE}", "1.0.0\udcff", "", "9" * 5000])
-def test_a_senseless_version_is_answered_all_the_same(version: str) -> None:
-    text, content_type = MetricsCache(CollectorRegistry()).text(f"application/openmetrics-text;version={version}")
+async def test_a_senseless_version_is_answered_all_the_same(version: str) -> None:
+    cache = MetricsCache(tuple, Slices())
+    text, content_type = await cache.text(f"application/openmetrics-text;version={version}")
     assert isinstance(text, bytes)
     assert content_type.isascii()
 
 
-def test_a_flood_of_scrapes_costs_one_a_second() -> None:
+async def test_a_flood_of_scrapes_costs_one_a_second() -> None:
     read, now = 0, 100.0
 
     def dropped() -> int:
@@ -216,36 +229,68 @@ def test_a_flood_of_scrapes_costs_one_a_second() -> None:
         read += 1
         return read
 
-    registry = CollectorRegistry()
-    fleet = GatewayCollector(
-        snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, alert_stats=nobody
-    )
-    registry.register(fleet)
-    scrapes, read = MetricsCache(registry, clock=lambda: now), 0
-    first = scrapes.text("")
-    for _ in range(50):
-        assert scrapes.text("") == first
+    cache = MetricsCache(metrics(dropped).families, Slices(), clock=lambda: now)
+    first = await cache.text("")
+    assert await asyncio.gather(*(cache.text("") for _ in range(50))) == [first] * 50
     assert read == 1
     now += 1.0
-    assert scrapes.text("") != first
+    assert await cache.text("") != first
     assert read == 2
 
 
-def test_a_flood_of_formats_is_bounded_too() -> None:
-    registry, made = CollectorRegistry(), 0
+async def test_a_flood_of_formats_is_bounded_too() -> None:
+    made = 0
 
     def dropped() -> int:
         nonlocal made
         made += 1
         return made
 
-    registry.register(
-        GatewayCollector(
-            snapshot=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, alert_stats=nobody
-        )
-    )
-    scrapes, made = MetricsCache(registry, clock=lambda: 100.0), 0
+    cache = MetricsCache(metrics(dropped).families, Slices(), clock=lambda: 100.0)
     for number in range(50):
-        text, content_type = scrapes.text(f"application/openmetrics-text;version=1.0.{number}")
+        text, content_type = await cache.text(f"application/openmetrics-text;version=1.0.{number}")
         assert text.endswith(b"# EOF\n") is content_type.startswith("application/openmetrics-text")
     assert made <= 5
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
+async def test_parts_of_a_family_are_rendered_as_the_whole(monkeypatch: pytest.MonkeyPatch, accept: str) -> None:
+    encode, _ = choose_encoder(accept)
+    fleet = GatewayMetrics(
+        views=lambda: [view("madre"), view("hermes", 8003, Health.DOWN)],
+        store_problem=lambda: None,
+        dropped=int,
+        traffic=lambda: [("madre", "2xx", 3, 0.5), ("", "4xx", 1, 0.25)],
+        load=idle,
+        alert_stats=lambda: AlertStats(1, {"duty": (1, 2, 3)}),
+    )
+
+    class Whole:
+        def collect(self) -> Iterator[Metric]:
+            return (family for family in fleet.families() if family is not None)
+
+    monkeypatch.setattr(monitoring, "_SAMPLES", 2)
+    text, _ = await MetricsCache(fleet.families, Slices()).text(accept)
+    assert text == encode(Whole())
+
+
+async def test_promtool_has_no_objection(gateway: Gateway) -> None:
+    promtool = shutil.which("promtool")
+    need(promtool, "promtool (Debian: prometheus)")
+    async with gateway.client.get("/metrics") as answer:
+        text = await answer.read()
+    checking = await asyncio.create_subprocess_exec(
+        *(str(promtool), "check", "metrics"), stdin=PIPE, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await checking.communicate(text)
+    assert (checking.returncode, said) == (0, b"")
+
+
+async def test_each_service_has_its_series_before_its_first_request(gateway: Gateway) -> None:
+    gateway.state.services = (view("madre"), view("newcomer"))
+    found = await scrape(gateway.client)
+    for status_class in ("2xx", "3xx", "4xx", "5xx"):
+        for name in ("tentaculo_requests_total", "tentaculo_request_seconds_total"):
+            assert found[name, labels(service="newcomer", status_class=status_class)] == 0
+            assert (name, labels(service="", status_class=status_class)) in found
+    assert found["tentaculo_requests_total", labels(service="madre", status_class="2xx")] == 41

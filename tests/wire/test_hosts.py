@@ -103,17 +103,25 @@ async def test_a_name_of_both_is_the_gateways(start: Start) -> None:
 async def test_the_health_path_of_a_service_is_as_open_as_its_routes(start: Start) -> None:
     async with upstream(answering(ok(b"up"))) as up:
         url = f"http://127.0.0.1:{up.port}"
-        live = await start(
-            {
-                "open": {"url": url, "routes": [{"prefix": "/open", "auth": "none"}]},
-                "half": {"url": url, "routes": [{"prefix": "/half", "auth": "none"}, {"prefix": "/more"}]},
-                "closed": {"url": url, "routes": [{"prefix": "/closed"}]},
-                "probed": {"url": url},
-            }
-        )
-        found = {name: (await _ask(live.port, "h", f"/{name}/health")).status for name in ("open", "half", "closed")}
-        assert found == {"open": 200, "half": 401, "closed": 401}
-        assert (await _ask(live.port, "h", "/probed/health")).status == 401
+        opened = {"auth": "none"}
+        routes: dict[str, list[dict[str, Any]]] = {
+            "open": [{"prefix": "/open", **opened}],
+            "elsewhere": [{"prefix": "/x", **opened}, {"prefix": "/y", "host": "y.test", **opened}],
+            "half": [{"prefix": "/half", **opened}, {"prefix": "/half/admin"}],
+            "other": [{"prefix": "/other"}, {"prefix": "/other/page", **opened}],
+            "hidden": [{"prefix": "/hidden", **opened}, {"prefix": "/hidden/h", "to": "/health"}],
+            "mixed": [{"prefix": "/m", **opened}, {"prefix": "/n"}],
+            "closed": [{"prefix": "/closed"}],
+            "probed": [],
+        }
+        live = await start({name: {"url": url, "routes": listed} for name, listed in routes.items()})
+        found = {name: (await _ask(live.port, "h", f"/{name}/health")).status for name in routes}
+        assert {name for name, status in found.items() if status == 200} == {"open", "elsewhere", "half"}
+        assert {name for name, status in found.items() if status == 401} == routes.keys() - {
+            "open",
+            "elsewhere",
+            "half",
+        }
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
@@ -135,6 +143,57 @@ async def test_a_stripped_prefix_with_a_slash_is_redirected_there(start: Start, 
         for path in ("/app/", "/plain", "/kept"):
             assert (await _ask(live.port, "h", path, method, lines)).status == 200
     assert [request.target for request in up.requests] == ["/", "/", "/kept"]
+
+
+async def test_what_a_redirection_would_break_goes_to_the_service(start: Start) -> None:
+    """A browser follows no redirection of a WebSocket or of a preflight."""
+    async with upstream(answering(ok())) as up:
+        routes = [{"prefix": "/app/", "strip": True, "auth": "none"}]
+        live = await start({"app": {"url": f"http://127.0.0.1:{up.port}", "routes": routes}})
+        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        assert (await _ask(live.port, "h", "/app", lines=upgrade)).status == 200
+        asked = b"Origin: http://other.test\r\nAccess-Control-Request-Method: PUT\r\n"
+        assert (await _ask(live.port, "h", "/app", "OPTIONS", asked)).status == 200
+        assert [request.target for request in up.requests] == ["/", "/"]
+        listed = await _ask(live.port, "h", "/app", lines=b"Origin: http://localhost:8020\r\n")
+        assert (listed.status, listed.get("access-control-allow-origin")) == (308, "http://localhost:8020")
+
+
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        (b"?a=%0d%0aX:1", b"?a=%0d%0aX:1"),
+        (b"?next=//evil.test&a=b+c;%2F", b"?next=//evil.test&a=b+c;%2F"),
+        (b"?\xc3\xa9", b"?%C3%A9"),
+        (b"?", b"?"),
+    ],
+)
+async def test_the_query_of_a_redirection_stays_as_it_is(start: Start, query: bytes, sent: bytes) -> None:
+    live = await start(
+        {"app": {"url": "http://127.0.0.1:1", "routes": [{"prefix": "/app/", "strip": True, "auth": "none"}]}}
+    )
+    async with dial(live.port) as wire:
+        await wire.send(b"GET /app" + query + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        response = await wire.response()
+    assert response.status == 308
+    assert b"Location: /app/" + sent + b"\r\n" in response.raw_head
+
+
+async def test_a_client_of_http_1_0_that_names_no_host_reaches_the_gateway(start: Start) -> None:
+    """The health check of an older load balancer."""
+    live = await start({}, server={"port": 0, "grace": 1, "hosts": ["gateway.test"]})
+    async with dial(live.port) as wire:
+        await wire.send(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert (await wire.response()).status == 200
+
+
+@pytest.mark.parametrize("first", [b"GET /livez HTTP/1.1", b"GET /livez HTTP/1.0", b"GET http://h/livez HTTP/1.1"])
+@pytest.mark.parametrize("value", [b"", b" ", b"\t "])
+async def test_an_empty_host_is_refused(start: Start, first: bytes, value: bytes) -> None:
+    live = await start({})
+    async with dial(live.port) as wire:
+        await wire.send(first + b"\r\nHost:" + value + b"\r\n\r\n")
+        assert (await wire.response()).status == 400
 
 
 async def test_an_open_route_does_not_lead_around_a_guarded_one(start: Start) -> None:

@@ -60,7 +60,7 @@ async def test_early_hints_are_relayed(start: Start, service: Service) -> None:
         async with dial(live.port) as wire:
             await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
             hints = await wire.head()
-            assert (hints.status, hints.headers) == (103, [("Link", "</a.css>")])
+            assert (hints.status, hints.headers) == (103, [("Link", "</s/a.css>")])
             assert (await wire.response()).body == b"page"
 
 

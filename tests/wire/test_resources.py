@@ -46,12 +46,15 @@ async def test_body_limits(start: Start, service: Service) -> None:
             await up.until(lambda: up.gone == 1)
 
 
-async def test_a_body_must_keep_its_pace_once_its_grace_is_over(start: Start, service: Service) -> None:
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+async def test_a_body_must_keep_its_pace_while_many_connections_are_in_use(
+    start: Start, service: Service, limit: str
+) -> None:
     async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
         await reader.read(-1)
 
     async with upstream(script) as up:
-        live = await start(service(up.port), limits={"body_rate": 1000, "body_grace": 0.3})
+        live = await start(service(up.port), limits={"body_rate": 1000, "body_grace": 0.3, limit: 1})
         async with dial(live.port) as wire:
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n")
             with suppress(ConnectionError):
@@ -61,6 +64,43 @@ async def test_a_body_must_keep_its_pace_once_its_grace_is_over(start: Start, se
             response = await wire.response()
             await up.until(lambda: up.gone == 1)
     assert (response.status, json.loads(response.body)["error"]) == (408, "request_timeout")
+
+
+async def test_an_upload_may_trickle_while_few_connections_are_in_use(start: Start, service: Service) -> None:
+    async with upstream(answering(lambda request: ok(request.body))) as up:
+        live = await start(service(up.port), limits={"body_rate": 10**6, "body_grace": 0.01, "connections": 2})
+        async with dial(live.port) as wire:
+            await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(8):
+                await wire.send(b"1\r\nx\r\n")
+                await asyncio.sleep(0.05)
+            await wire.send(b"0\r\n\r\n")
+            assert (await wire.response()).body == b"x" * 8
+
+
+async def test_an_upload_that_trickles_ends_when_it_becomes_crowded(start: Start, service: Service) -> None:
+    async with upstream(answering(lambda request: ok(request.body))) as up:
+        live = await start(service(up.port), limits={"body_rate": 10**6, "body_grace": 0.2, "connections": 3})
+        async with dial(live.port) as wire:
+            await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nx")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    await wire.reader.read(1)
+            async with dial(live.port):
+                response = await wire.response()
+    assert (response.status, problem(response)["error"]) == (408, "request_timeout")
+
+
+async def test_an_upload_that_falls_silent_is_a_408(start: Start, service: Service) -> None:
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port), limits={"body_idle": 0.3})
+        async with dial(live.port) as wire:
+            await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n")
+            for _ in range(5):
+                await wire.send(b"x")
+                await asyncio.sleep(0.1)
+            response = await wire.response()
+    assert (response.status, problem(response)["error"]) == (408, "request_timeout")
 
 
 async def test_an_upload_that_the_upstream_holds_back_is_not_slow(start: Start, service: Service) -> None:
@@ -74,7 +114,7 @@ async def test_an_upload_that_the_upstream_holds_back_is_not_slow(start: Start, 
         await writer.drain()
 
     async with upstream(script) as up:
-        live = await start(service(up.port), limits={"body_rate": 10**9, "body_grace": 0.3})
+        live = await start(service(up.port), limits={"body_rate": 10**9, "body_grace": 0.3, "connections": 1})
         async with dial(live.port) as wire:
             head = b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size
             _, response = await asyncio.gather(wire.send(head + bytes(size)), wire.response())
@@ -223,14 +263,14 @@ async def test_an_idle_client_connection_closes(start: Start, service: Service) 
 async def test_the_pace_counts_only_while_the_client_is_waited_for(start: Start, service: Service) -> None:
     """The rate is that of the whole wait, so a slow part is forgiven after a fast one; the grace is not per read."""
     async with upstream(answering(lambda request: ok(b"%d" % len(request.body)))) as up:
-        live = await start(service(up.port), limits={"body_rate": 1000, "body_grace": 0.2})
-        async with dial(live.port) as wire:
+        live = await start(service(up.port), limits={"body_rate": 1000, "body_grace": 0.2, "connections": 3})
+        async with dial(live.port), dial(live.port) as wire:
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 2004\r\n\r\n" + bytes(2000))
             for _ in range(4):
                 await asyncio.sleep(0.1)
                 await wire.send(b"x")
             assert (await wire.response()).body == b"2004"
-        async with dial(live.port) as wire:
+        async with dial(live.port), dial(live.port) as wire:
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
             with suppress(ConnectionError):
                 for _ in range(20):

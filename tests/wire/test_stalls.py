@@ -88,6 +88,29 @@ async def test_a_client_that_reads_slowly_gets_its_answer(start: Start, service:
                 await asyncio.sleep(0.3)
 
 
+async def test_a_service_that_takes_an_upload_slowly_keeps_its_time_for_the_response(
+    start: Start, service: Service
+) -> None:
+    """The kernels of both sides take the end of an upload long before a slow service does."""
+    size = 3 * 2**20
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        left = size
+        while left:
+            left -= len(await reader.read(min(left, 32 * 1024)))
+            await asyncio.sleep(0.02)
+        writer.write(ok(b"all"))
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port, timeout=0.5))
+        async with dial(live.port) as wire:
+            await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
+            _, response = await asyncio.gather(wire.send(bytes(size)), wire.response())
+    assert response.body == b"all"
+
+
 async def metrics(port: int) -> bytes:
     """The gateway's numbers, on a connection of their own."""
     async with dial(port) as wire:

@@ -12,7 +12,8 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,16 @@ async def test_one_probes_and_all_know(tmp_path: Path) -> None:
         assert [entry["event"] for entry in logs].count("health changed") == 1, "one of them tells of it"
 
 
+async def test_a_follower_takes_results_of_a_leader_whose_clock_was_set_back(tmp_path: Path) -> None:
+    async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
+        follower, leader = await here.start(2), await here.start(1)
+        await eventually(lambda: madre(follower).health is Health.UP)
+        (last,) = leader.health_service.board.results()
+        hour_ago = last.checked_at - timedelta(hours=1)
+        leader.health_service.accept_result(replace(last, checked_at=hour_ago))
+        await eventually(lambda: madre(follower).checked_at == hour_ago)
+
+
 async def test_what_a_request_meets_anywhere_is_looked_into(tmp_path: Path) -> None:
     well = True
 
@@ -252,7 +263,8 @@ async def test_what_requests_met_anywhere_is_in_one_history(tmp_path: Path) -> N
             "select sum(probes_ok), sum(requests_ok), sum(requests_failed) from tentaculo_history"
         )
         assert rows.fetchone() == (1, 9, 0)
-        assert connection.execute("select status from copilot_runtime_services").fetchall() == [("OK",)]
+        table = connection.execute("select service_name, status from copilot_runtime_services").fetchall()
+        assert dict(table) == {"madre": "OK", "tentaculo_link": "UNKNOWN"}
 
 
 async def test_they_go_by_one_name_and_label_their_numbers(tmp_path: Path) -> None:
@@ -304,5 +316,5 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
     assert 10_000 < len(heard[0]) < LONGEST
     told = pickle.loads(heard[0][1:])
     assert [one.id for one, _ in told.incidents] == list(range(len(told.incidents)))
-    assert len(told.incidents) + told.untold == 500
+    assert len(told.incidents) + told.not_listed == 500
     line.close()

@@ -1,0 +1,194 @@
+"""What happens to each header field that is not simply forwarded, by its name: the table of `docs/headers.md`.
+
+The parsers of requests and responses, and the document, are made from this one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+
+class Kind(Enum):
+    """How a field is handled. The value ends with what the document says in its column "passes"."""
+
+    DROPPED = ("dropped", "no")
+    """For one hop only (RFC 9110 section 7.6.1; Proxy-Connection and Keep-Alive by custom)."""
+    REMADE = ("remade", "rewritten")
+    """For one hop only, and written new for the next one where it applies."""
+    FORWARDING = ("forwarding", "rewritten")
+    """Says where a request came from; the gateway writes these itself."""
+    REPLACED = ("replaced", "rewritten")
+    """Read, and replaced by what the gateway makes of it."""
+    READ = ("read", "yes")
+    """Passes, and is read too."""
+    ADDRESS = ("address", "mapped")
+    """Passes; the addresses in it are mapped (`proxy/address_mapping.py`)."""
+
+    @property
+    def passes(self) -> str:
+        """Whether the field passes, in a word."""
+        return self.value[1]
+
+
+class Field(NamedTuple):
+    """A header field with its own handling."""
+
+    name: str
+    kind: Kind
+    text: str
+    """For the document: what the receiver gets."""
+
+
+REQUEST_FIELDS = (
+    Field(
+        "Connection",
+        Kind.DROPPED,
+        "only `Upgrade` or `TE`, where those two pass; the headers that it names are removed too",
+    ),
+    Field("Keep-Alive", Kind.DROPPED, ""),
+    Field("Proxy-Connection", Kind.DROPPED, ""),
+    Field("Proxy-Authenticate", Kind.DROPPED, ""),
+    Field("Proxy-Authorization", Kind.DROPPED, ""),
+    Field("Trailer", Kind.DROPPED, "trailers of a chunked body are read, bounded and dropped"),
+    Field("TE", Kind.REMADE, "`TE: trailers` if the client sent it, else nothing"),
+    Field("Transfer-Encoding", Kind.REMADE, "`chunked` where the client's was; any other coding is refused (400, 501)"),
+    Field(
+        "Upgrade",
+        Kind.REMADE,
+        "only the protocols that the route lists in `upgrades` (`websocket` by default, by GET), with HTTP/1.1 and `Connection: upgrade`",
+    ),
+    Field(
+        "Content-Length", Kind.REPLACED, "the same number; both framings, two lengths, signs or lists are refused (400)"
+    ),
+    Field(
+        "Host",
+        Kind.REPLACED,
+        "the client's, from an absolute target before the header; the service's `host` if it has one; the service's own address where an HTTP/1.0 client named none",
+    ),
+    Field(
+        "Expect",
+        Kind.REPLACED,
+        "unchanged; none from HTTP/1.0. The service decides: its 100 is relayed, and after its refusal the body is not sent",
+    ),
+    Field("X-VX11-Token", Kind.REPLACED, "the client's token is removed; the service gets its own token, or none"),
+    Field(
+        "Authorization",
+        Kind.REPLACED,
+        "unchanged, unless it authenticated the client; never with TRACE; a repeated one is refused (400). With `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+    ),
+    Field("X-Forwarded-For", Kind.FORWARDING, "the peer's address; appended to the value of a trusted peer"),
+    Field(
+        "X-Forwarded-Proto", Kind.FORWARDING, "the scheme of the client's connection, or the value of a trusted peer"
+    ),
+    Field("X-Forwarded-Host", Kind.FORWARDING, "the client's Host, or the value of a trusted peer"),
+    Field(
+        "X-Forwarded-Port",
+        Kind.FORWARDING,
+        "the port of the gateway, or the value of a trusted peer; if that peer names only host or scheme, the port that these imply",
+    ),
+    Field(
+        "X-Forwarded-Prefix",
+        Kind.FORWARDING,
+        "the prefix that the route removed or replaced, after the value of a trusted peer if that is a path",
+    ),
+    Field(
+        "X-Real-IP",
+        Kind.FORWARDING,
+        "the peer's address; from a trusted peer its own value, else the last address of its `X-Forwarded-For`",
+    ),
+    Field(
+        "Forwarded", Kind.FORWARDING, "one element, `for`, `host` and `proto`, appended to the value of a trusted peer"
+    ),
+    Field(
+        "X-Request-ID",
+        Kind.FORWARDING,
+        "a new one, or a trusted peer's if it is plain (letters, digits, `_.:+/=-`, 128 at most)",
+    ),
+    Field(
+        "Via",
+        Kind.READ,
+        "one more entry is added: the client's version and the gateway's name; a request that already has this name is a loop (508). With `via = false` of the route the gateway adds none",
+    ),
+    Field("Max-Forwards", Kind.READ, "reduced by one for TRACE and OPTIONS; at 0 the gateway responds itself"),
+    Field("Accept", Kind.READ, "also read here, for the format of the gateway's own errors"),
+    Field("Origin", Kind.READ, "also read here, for CORS and for opening a WebSocket"),
+    Field("Destination", Kind.ADDRESS, "a reference (WebDAV); one that leads outside the route is refused (400)"),
+    Field("If", Kind.ADDRESS, "the resource of each tagged list (WebDAV); lock tokens and entity tags stay"),
+)
+"""Fields of a request."""
+RESPONSE_FIELDS = (
+    Field(
+        "Connection",
+        Kind.REMADE,
+        "`close` or, for HTTP/1.0, `keep-alive`, for the client's connection; the headers that it names are removed",
+    ),
+    Field("Keep-Alive", Kind.DROPPED, "also read here: `timeout` says how long the service keeps an idle connection"),
+    Field("Proxy-Connection", Kind.DROPPED, ""),
+    Field("Proxy-Authenticate", Kind.DROPPED, ""),
+    Field("Proxy-Authorization", Kind.DROPPED, ""),
+    Field("TE", Kind.DROPPED, ""),
+    Field(
+        "Trailer",
+        Kind.REMADE,
+        "unchanged for a client that sent `TE: trailers`, and the trailers of a chunked body with it, except those that frame, route or control a message; else none, and the trailers are dropped",
+    ),
+    Field("Upgrade", Kind.REMADE, "with a 101 that the client requested, and with 426, which requires it"),
+    Field(
+        "Transfer-Encoding",
+        Kind.REMADE,
+        "`chunked` where the length is not known; any other coding of the service but `identity` is 502; for an HTTP/1.0 client the end of the connection ends the body",
+    ),
+    Field(
+        "Content-Length",
+        Kind.REPLACED,
+        "the same number; none with 204 and 1xx, nor beside a `Transfer-Encoding`; an impossible one is 502",
+    ),
+    Field("X-Request-ID", Kind.REPLACED, "the id of the request"),
+    Field("X-Correlation-Id", Kind.REPLACED, "the same value as `X-Request-ID`"),
+    Field(
+        "WWW-Authenticate",
+        Kind.READ,
+        "also read here: with `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+    ),
+    Field("Content-Type", Kind.READ, "also read here: `text/event-stream` has no idle limit"),
+    Field("Date", Kind.READ, "added where the service sends none"),
+    Field("Location", Kind.ADDRESS, "a reference"),
+    Field(
+        "Set-Cookie",
+        Kind.ADDRESS,
+        "`Path` and `Domain`; each cookie separately. A cookie whose name begins with `__Host-` stays as it is, since browsers take it only with `Path=/`. A `Domain` that covers a name of the service and not the client's host is removed",
+    ),
+    Field("Content-Location", Kind.ADDRESS, "a reference"),
+    Field("Link", Kind.ADDRESS, "each `<reference>`, and `anchor`; also in a 103"),
+    Field("Refresh", Kind.ADDRESS, "the reference after the seconds"),
+    Field("Service-Worker-Allowed", Kind.ADDRESS, "a path"),
+    Field("SourceMap", Kind.ADDRESS, "a reference"),
+)
+"""Fields of a response."""
+
+
+def _names(fields: tuple[Field, ...], *kinds: Kind) -> frozenset[bytes]:
+    return frozenset(field.name.lower().encode() for field in fields if not kinds or field.kind in kinds)
+
+
+REQUEST_NAMES = _names(REQUEST_FIELDS)
+"""In lower case, as all names here."""
+FORWARDING = _names(REQUEST_FIELDS, Kind.FORWARDING)
+KEPT = _names(REQUEST_FIELDS, Kind.READ, Kind.ADDRESS)
+"""Fields of a request that are read, and pass."""
+RESPONSE_NAMES = _names(RESPONSE_FIELDS)
+RESPONSE_ADDRESSES = _names(RESPONSE_FIELDS, Kind.ADDRESS)
+
+
+def table(fields: tuple[Field, ...], receiver: str) -> Iterator[str]:
+    """The lines of the document's table."""
+    yield f"| header | passes | what the {receiver} gets |"
+    yield "|---|---|---|"
+    for field in fields:
+        yield (
+            f"| `{field.name}` | {field.kind.passes} | {field.text} |"
+            if field.text
+            else f"| `{field.name}` | {field.kind.passes} | |"
+        )

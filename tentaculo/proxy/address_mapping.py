@@ -1,0 +1,357 @@
+"""The mapping of addresses in header fields between the client's view of a route and the service's view. Pure.
+
+The client's view is the origin that the client uses, then an outer prefix that a trusted proxy has removed, then the
+route's prefix. The service's view is the Host that the service gets, then what replaces the route's prefix. One rule
+holds for every field (`docs/headers.md` has it for users): an address in the view of the sender is written in the view
+of the receiver; an address that is in the view of the receiver already, or names another server, stays as it is.
+
+No step costs more than time in proportion to the length of the value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tentaculo.config.types import DEFAULT_PORTS
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.target import check_path, is_authority
+from tentaculo.proxy.route import CompiledRoute
+
+_ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_OUTER_PREFIX = re.compile(r"(?:/[^/\\?#\s,;\"<>\x00-\x20\x7f]+)+")
+_REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re.IGNORECASE)
+# A quoted string or an address; a quoted anchor is an address too (RFC 8288 section 3.2). No alternative backtracks.
+_LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
+# A list in parentheses, with etags in quotation marks, or the resource that the next lists are about.
+_IF = re.compile(r'\((?:"[^"]*"?|[^")])*\)?|(<)([^<>]*)(>)')
+_LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
+_ANY_ADDRESS = frozenset(("0.0.0.0", "[::]"))  # noqa: S104 - no socket is bound
+_FIXED_COOKIE = re.compile(rb"(?i);[ \t]*path[ \t]*=[ \t]*/[ \t]*(?:;|$)")
+
+
+class ClientView(NamedTuple):
+    """How a client addresses the gateway."""
+
+    scheme: str
+    host: str
+    """With the port, where one is needed. Empty for a client of HTTP/1.0 that names none."""
+    received: str
+    """The Host that reached the gateway. It differs from `host` behind a proxy that writes its own."""
+    prefix: str = ""
+    """The prefix that a trusted proxy has removed."""
+
+
+def client_view(inbound: InboundRequest) -> ClientView:
+    """The view of the client of `inbound`: what a trusted proxy says of it, else what the request shows."""
+    client = inbound.client
+    received = inbound.host.decode("utf-8", "surrogateescape")
+    known = inbound.forwarded_by_trusted
+    if not known:
+        return ClientView(client.scheme, received, received)
+    pairs = [pair.partition("=") for pair in _last(known.get(b"forwarded", b"")).split(";")]
+    element = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+    scheme = (_last(known.get(b"x-forwarded-proto", b"")) or element.get("proto", "")).lower()
+    if scheme not in DEFAULT_PORTS:
+        scheme = client.scheme
+    host = _last(known.get(b"x-forwarded-host", b"")) or element.get("host", "")
+    if not host or not is_authority(host):
+        host = received
+    elif not _split_port(host)[1]:
+        port = _last(known.get(b"x-forwarded-port", b""))
+        # Many proxies state the port at which they listen behind a port mapping: only an unusual one is believed.
+        if port.isascii() and port.isdigit() and len(port) < 6 and int(port) not in (80, 443, client.port):
+            host = f"{host}:{port}"
+    return ClientView(scheme, host, received, outer_prefix(known))
+
+
+def outer_prefix(known: Mapping[bytes, bytes]) -> str:
+    """The prefix in a trusted proxy's X-Forwarded-Prefix, the parts of a list joined; empty where it is no path.
+
+    A value such as `//evil.example` would turn a path into the name of another host.
+    """
+    stated = known.get(b"x-forwarded-prefix")
+    if stated is None:
+        return ""
+    parts = stated.decode("utf-8", "surrogateescape").split(",")
+    prefix = "".join([part.strip().rstrip("/") for part in parts])
+    return prefix if _OUTER_PREFIX.fullmatch(prefix) is not None else ""
+
+
+class AddressMapping:
+    """Maps the addresses in the fields of one request and its responses."""
+
+    __slots__ = ("_inside", "_outside", "_plan", "_public", "_stated", "_upstream", "_view")
+
+    def __init__(self, plan: CompiledRoute, view: ClientView, upstream: Endpoint | None) -> None:
+        """`upstream` is the endpoint that responds; a request does not need it."""
+        self._plan = plan
+        self._view = view
+        self._upstream = upstream
+        self._outside = plan.route.base if not plan.route.exact else ""
+        self._inside = plan.route.replacement if not plan.route.exact else ""
+        self._public = view.prefix + self._outside
+        self._stated = view.prefix + plan.public_prefix
+        """What the service gets as X-Forwarded-Prefix: an application that honours it writes public paths itself."""
+
+    # -- from the service to the client ------------------------------------------------------------------------
+
+    def to_client(self, name: bytes, value: bytes) -> bytes:
+        """The value of a response field, whose `name` in lower case is in `RESPONSE_FIELDS`, for the client."""
+        text = value.decode("utf-8", "surrogateescape")
+        return RESPONSE_FIELDS[name](self, text).encode("utf-8", "surrogateescape")
+
+    def path_to_client(self, path: str) -> str:
+        """The client's path for a `path` of the service, unchanged where no request could reach it.
+
+        The longest prefix decides what the path is: public already, as the stated prefix says, or the service's own.
+        """
+        stated, inside = self._stated, self._inside
+        if stated and inside and _is_under(path, stated + inside):
+            return (self._public + path[len(stated) + len(inside) :]) or "/"
+        is_public = stated != "" and _is_under(path, stated)
+        if _is_under(path, inside) and not (is_public and len(stated) >= len(inside)):
+            return (self._public + path[len(inside) :]) or "/"
+        if is_public:
+            return path
+        # Where the prefix is kept, the other paths of the service are those of the gateway.
+        return path if self._plan.rewrites else self._view.prefix + path
+
+    def reference_to_client(self, reference: str) -> str:
+        """A URI reference (RFC 3986 section 4.1) of the service for the client."""
+        if reference[:1] == "/" and reference[1:2] != "/":
+            return self._tail_to_client(reference)
+        match = _ABSOLUTE.fullmatch(reference)
+        if match is None:
+            return reference
+        base = self._base(match[1], match[2])
+        if base is None:
+            return reference
+        tail = self._tail_to_client(match[3])
+        if not base:
+            return "/." + tail if tail[1:2] in ("/", "\\") else tail
+        is_same = base + match[3] == reference and tail in (match[3], "/" + match[3])
+        return reference if is_same else base + tail
+
+    def _tail_to_client(self, tail: str) -> str:
+        """Path, query and fragment, where the path is absolute or empty."""
+        path, rest = _split_path(tail)
+        mapped = self.path_to_client(path or "/")
+        # Where a whole prefix falls away, what is left must not turn into the name of another host.
+        if mapped != path and mapped[1:2] in ("/", "\\"):
+            mapped = "/." + mapped
+        return mapped + rest
+
+    def _base(self, scheme: str | None, authority: str) -> str | None:
+        """What stands in place of `scheme://authority`; None for an address that is not of this route."""
+        view = self._view
+        typed = f"{scheme}://{authority}" if scheme else f"//{authority}"
+        public = (f"{view.scheme}://" if scheme else "//") + view.host if view.host else ""
+        lower = (scheme or view.scheme).lower()
+        if view.host and _plain(lower, authority) == _plain(lower, view.host):
+            # The scheme stays: an application that sends its client from http to https means it. The other way
+            # round it does not know of the TLS in front of the gateway.
+            return public if lower == "http" and view.scheme == "https" else typed
+        if view.received and _plain(lower, authority) == _plain(lower, view.received):
+            return public
+        name, port = _split_port(authority.lower())
+        return public if self._names_service(lower, name, port) else None
+
+    def _names_service(self, scheme: str, name: str, port: str) -> bool:
+        """Whether an authority is one by which the service may know itself, or the client's host with its port."""
+        upstream, host = self._upstream, self._plan.host
+        sent_name, sent_port = _split_port(host.decode().lower() if host is not None else "")
+        if name == sent_name and (port or DEFAULT_PORTS[scheme]) == (sent_port or DEFAULT_PORTS[scheme]):
+            return name != ""
+        view = self._view
+        client_names = {_split_port(view.host.lower())[0], _split_port(view.received.lower())[0]}
+        if view.scheme == "https" and name in client_names and port in ("80", "443"):
+            # The port of one side of the TLS terminator with the scheme of the other.
+            return name != ""
+        if upstream is None:
+            return False
+        own = _split_port(upstream.authority.lower())[0]
+        if not port:
+            # The client's host without a port is another server: the client would have named it so.
+            return name == own and name not in client_names
+        if port != str(upstream.port) or not name:
+            return False
+        return (
+            name in (own, sent_name, *client_names) or name in _ANY_ADDRESS or (name in _LOOPBACK and own in _LOOPBACK)
+        )
+
+    def refresh(self, value: str) -> str:
+        """`5; url=/next`, the address in quotation marks or not (HTML, "shared declarative refresh steps")."""
+        match = _REFRESH.match(value)
+        assert match is not None
+        start = match.end()
+        quote = value[start : start + 1]
+        if quote not in ("'", '"'):
+            address = value[start:].rstrip(" \t")
+            return value[:start] + self.reference_to_client(address) + value[start + len(address) :]
+        address = value[start + 1 :].partition(quote)[0]
+        return value[: start + 1] + self.reference_to_client(address) + value[start + 1 + len(address) :]
+
+    def link(self, value: str) -> str:
+        """`</style.css>; rel=preload, ...` (RFC 8288)."""
+        return _LINK.sub(self._link_address, value)
+
+    def _link_address(self, match: re.Match[str]) -> str:
+        if match[4] is not None:
+            return f"<{self.reference_to_client(match[5])}>"
+        return match[1] + self.reference_to_client(match[2]) + match[3] if match[1] is not None else match[0]
+
+    def cookie(self, value: str) -> str:
+        """The Path and the Domain of a cookie (RFC 6265)."""
+        first, *attributes = value.split(";")
+        if first.strip().lower().startswith("__host-"):
+            return value  # browsers take such a cookie only with Path=/ and without Domain
+        kept = [first]
+        for attribute in attributes:
+            name, equals, text = attribute.partition("=")
+            lower, stripped = name.strip().lower(), text.strip()
+            if lower == "domain" and self._is_domain_of_service(stripped):
+                continue  # browsers would refuse it; without Domain the cookie is for the client's host
+            if lower == "path" and stripped.startswith("/"):
+                start = len(text) - len(text.lstrip())
+                text = text[:start] + self._cookie_path(stripped) + text[start + len(stripped) :]
+            kept.append(name + equals + text)
+        return ";".join(kept)
+
+    def _cookie_path(self, path: str) -> str:
+        plan, stated, inside = self._plan, self._stated, self._inside
+        if not plan.rewrites:
+            return path if path == "/" else self.path_to_client(path)
+        bare = path.rstrip("/")
+        is_public = len(stated) > len(inside) and _is_under(bare, stated)
+        if not is_public and (bare == inside or (bare and inside.startswith(bare + "/"))):
+            # It covers all that this route reaches. Without a slash at the end it covers the prefix itself as well.
+            return self._public or "/"
+        return self.path_to_client(path)
+
+    def _is_domain_of_service(self, domain: str) -> bool:
+        """Whether a cookie's Domain covers a name of the service, but not the client's name for the gateway."""
+        domain = domain.removeprefix(".").lower()
+        public = _split_port(self._view.host.lower())[0]
+        if not domain or not public or _is_within(public, domain):
+            return False
+        plan, upstream = self._plan, self._upstream
+        names = [self._view.received, plan.host.decode() if plan.host is not None else ""]
+        names += [upstream.authority] if upstream is not None else []
+        return any(_is_within(_split_port(name.lower())[0], domain) for name in names)
+
+    # -- from the client to the service ------------------------------------------------------------------------
+
+    def to_service(self, name: bytes, value: bytes) -> bytes:
+        """The value of a request field, whose `name` in lower case is in `REQUEST_FIELDS`, for the service.
+
+        Raises `Problem` (400) for a Destination that leads outside the route, or would be refused as a target.
+        """
+        text = value.decode("utf-8", "surrogateescape")
+        return REQUEST_FIELDS[name](self, text).encode("utf-8", "surrogateescape")
+
+    def destination(self, value: str) -> str:
+        """Where COPY and MOVE write to (RFC 4918 section 10.3)."""
+        mapped = self._reference_to_service(value)
+        if mapped is None:
+            raise Problem(Failure.BAD_TARGET, "The Destination leads outside the route.")
+        return mapped
+
+    def conditions(self, value: str) -> str:
+        """The resources of tagged lists (RFC 4918 section 10.4); lock tokens and etags stay."""
+        return _IF.sub(self._if_address, value)
+
+    def _if_address(self, match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
+        return f"<{self._reference_to_service(match[2]) or match[2]}>"
+
+    def _reference_to_service(self, reference: str) -> str | None:
+        """None for an address that leads outside the route."""
+        if reference[:1] == "/" and reference[1:2] != "/":
+            return self._tail_to_service(reference)
+        match = _ABSOLUTE.fullmatch(reference)
+        if match is None:
+            return reference
+        view = self._view
+        scheme, authority = (match[1] or view.scheme).lower(), match[2]
+        if _plain(scheme, authority) not in (_plain(scheme, view.host), _plain(scheme, view.received)):
+            return reference
+        tail = self._tail_to_service(match[3])
+        plan = self._plan
+        host = plan.host.decode() if plan.host is not None else view.received
+        spoken = "https" if plan.service.upstreams[0].tls else "http"
+        if scheme == spoken and _plain(scheme, authority) == _plain(scheme, host):
+            host = authority
+        base = (f"{spoken}://" if match[1] else "//") + host
+        return base + tail if tail is not None else None
+
+    def _tail_to_service(self, tail: str) -> str | None:
+        path, rest = _split_path(tail)
+        path = path or "/"
+        check_path(path)
+        for prefix in (self._public, self._outside):
+            if _is_under(path, prefix):
+                return ((self._inside + path[len(prefix) :]) or "/") + rest
+        return path + rest if _is_under(path, self._inside) else None
+
+
+RESPONSE_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {
+    b"content-location": AddressMapping.reference_to_client,
+    b"link": AddressMapping.link,
+    b"location": AddressMapping.reference_to_client,
+    b"refresh": AddressMapping.refresh,
+    b"service-worker-allowed": AddressMapping.reference_to_client,
+    b"set-cookie": AddressMapping.cookie,
+    b"sourcemap": AddressMapping.reference_to_client,
+}
+"""The fields of a response that carry addresses, by name in lower case."""
+REQUEST_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {
+    b"destination": AddressMapping.destination,
+    b"if": AddressMapping.conditions,
+}
+"""The fields of a request that do."""
+
+
+def is_same_for_all(plan: CompiledRoute, name: bytes, value: bytes) -> bool:
+    """Whether `value` passes unchanged whichever client gets it, so that the response head can be cached."""
+    if plan.rewrites:
+        return False
+    if name != b"set-cookie":
+        return b"/" not in value
+    lower = value.lower()
+    return b"domain" not in lower and (b"path" not in lower or _FIXED_COOKIE.search(value) is not None)
+
+
+def _last(value: bytes) -> str:
+    """The last member of a list: what the trusted proxy added. Those before it are any client's word."""
+    return value.decode("utf-8", "surrogateescape").rpartition(",")[2].strip()
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    """Whether `path` is `prefix` or goes on behind it with a new segment."""
+    return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
+
+
+def _is_within(name: str, domain: str) -> bool:
+    return name == domain or name.endswith("." + domain)
+
+
+def _split_path(tail: str) -> tuple[str, str]:
+    """The path, and the query and fragment behind it."""
+    cut = min((i for i in (tail.find("?"), tail.find("#")) if i >= 0), default=len(tail))
+    return tail[:cut], tail[cut:]
+
+
+def _split_port(authority: str) -> tuple[str, str]:
+    """Name and port; an empty port where none is stated."""
+    name, colon, port = authority.rpartition(":")
+    return (name, port) if colon and (not port or (port.isascii() and port.isdigit())) else (authority, "")
+
+
+def _plain(scheme: str, authority: str) -> str:
+    """An authority in the form that compares: in lower case, without the scheme's own port."""
+    return authority.lower().removesuffix(f":{DEFAULT_PORTS[scheme]}")

@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tentaculo.config.schema import Config
+from tentaculo.config.services import RouteSettings
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.proxy.address_mapping import (
+    RESPONSE_FIELDS,
+    AddressMapping,
+    ClientView,
+    client_view,
+    outer_prefix,
+)
+from tentaculo.proxy.route import CompiledRoute
+from tentaculo.server.route_table import Match
+
+UPSTREAM = Endpoint("s", "10.0.0.5", 8001)
+GATE = ClientView("http", "gate.example:8000", "gate.example:8000")
+TLS = ClientView("https", "public.example", "public.example")
+OUTER = ClientView("https", "public.example", "gate.example:8000", "/outer")
+STRIP: dict[str, Any] = {"prefix": "/s", "strip": True}
+TO: dict[str, Any] = {"prefix": "/madre/tasks", "to": "/tasks"}
+KEEP: dict[str, Any] = {"prefix": "/s"}
+ROOT: dict[str, Any] = {"prefix": "/"}
+NESTED: dict[str, Any] = {"prefix": "/a", "to": "/a/b"}
+
+
+def mapping(
+    route: dict[str, Any], view: ClientView = GATE, upstream: Endpoint | None = UPSTREAM, **service: Any
+) -> AddressMapping:
+    config = Config.of({"services": {"s": {"url": "http://10.0.0.5:8001", "routes": [route], **service}}})
+    made = config.services["s"]
+    return AddressMapping(CompiledRoute(made, made.routes[0], config.limits, None), view, upstream)
+
+
+def location(route: dict[str, Any], value: str, view: ClientView = GATE, **service: Any) -> str:
+    return mapping(route, view, **service).to_client(b"location", value.encode()).decode()
+
+
+class TestPaths:
+    @pytest.mark.parametrize(
+        ("route", "path", "expected"),
+        [
+            (STRIP, "/", "/s/"),
+            (STRIP, "/login?next=/x#y", "/s/login?next=/x#y"),
+            (STRIP, "/café/%ff", "/s/café/%ff"),
+            (STRIP, "/?a", "/s/?a"),
+            (TO, "/tasks", "/madre/tasks"),
+            (TO, "/tasks/7?x", "/madre/tasks/7?x"),
+            (TO, "/tasksx", "/tasksx"),
+            (TO, "/login", "/login"),
+            (NESTED, "/a/b/c", "/a/c"),
+            ({"prefix": "/api/v2", "to": "/api"}, "/api/x", "/api/v2/x"),
+            ({"prefix": "/api/v2", "to": "/api"}, "/api/v2/x", "/api/v2/x"),
+            (KEEP, "/s/x", "/s/x"),
+            (KEEP, "/else", "/else"),
+            ({"prefix": "/", "to": "/app"}, "/app", "/"),
+            ({"prefix": "/", "to": "/app"}, "/app/x", "/x"),
+            ({"prefix": "/", "to": "/app"}, "/else", "/else"),
+            # What is left must not become the name of another host.
+            ({"prefix": "/", "to": "/app"}, "/app//evil.example/x", "/.//evil.example/x"),
+            ({"prefix": "/", "to": "/app"}, "/app/\\evil.example/x", "/./\\evil.example/x"),
+        ],
+    )
+    def test_comes_back_with_the_prefix(self, route: dict[str, Any], path: str, expected: str) -> None:
+        assert location(route, path) == expected
+
+    @pytest.mark.parametrize(
+        ("route", "stated", "path"),
+        [(STRIP, "/s", "/login"), (TO, "/madre/tasks", "/tasks/7"), (NESTED, "/a", "/a/b/c")],
+    )
+    @pytest.mark.parametrize("outer", ["", "/outer"])
+    def test_an_application_that_honours_the_stated_prefix_gets_it_once(
+        self, route: dict[str, Any], stated: str, path: str, outer: str
+    ) -> None:
+        """It writes what X-Forwarded-Prefix says before its own path."""
+        view = GATE._replace(prefix=outer)
+        plain = mapping({**route}, view).path_to_client(path)
+        assert location(route, outer + stated + path, view) == plain
+        assert location(route, f"http://gate.example:8000{outer}{stated}{path}", view).endswith(plain)
+
+    @pytest.mark.parametrize(
+        ("route", "path", "expected"),
+        [
+            (STRIP, "/next", "/outer/s/next"),
+            (STRIP, "/outer/s/next", "/outer/s/next"),
+            (STRIP, "/outer/x", "/outer/s/outer/x"),
+            (KEEP, "/s/next", "/outer/s/next"),
+            (KEEP, "/outer/s/next", "/outer/s/next"),
+            (KEEP, "/login", "/outer/login"),
+            (ROOT, "/next", "/outer/next"),
+            (ROOT, "/outer/next", "/outer/next"),
+            (TO, "/tasks/7", "/outer/madre/tasks/7"),
+        ],
+    )
+    def test_a_prefix_that_a_trusted_proxy_removed(self, route: dict[str, Any], path: str, expected: str) -> None:
+        assert location(route, path, OUTER) == expected
+
+
+class TestAuthorities:
+    @pytest.mark.parametrize(
+        ("reference", "expected"),
+        [
+            ("http://gate.example:8000/x?y#z", "http://gate.example:8000/s/x?y#z"),
+            ("HTTP://GATE.example:8000/x", "HTTP://GATE.example:8000/s/x"),
+            ("http://gate.example:8000", "http://gate.example:8000/s/"),
+            ("http://gate.example:8000?q", "http://gate.example:8000/s/?q"),
+            ("//gate.example:8000/x", "//gate.example:8000/s/x"),
+            # The client's host on another scheme is the application's wish, as in a redirect to https.
+            ("https://gate.example:8000/x", "https://gate.example:8000/s/x"),
+            # The service by its address, with and without port and scheme, and the client's host with its port.
+            ("http://10.0.0.5:8001/x?y", "http://gate.example:8000/s/x?y"),
+            ("http://10.0.0.5:8001", "http://gate.example:8000/s/"),
+            ("http://10.0.0.5:8001#f", "http://gate.example:8000/s/#f"),
+            ("https://10.0.0.5:8001/x", "http://gate.example:8000/s/x"),
+            ("http://10.0.0.5/x", "http://gate.example:8000/s/x"),
+            ("//10.0.0.5:8001/x", "//gate.example:8000/s/x"),
+            ("http://gate.example:8001/x/", "http://gate.example:8000/s/x/"),
+            ("http://0.0.0.0:8001/x", "http://gate.example:8000/s/x"),
+            ("http://[::]:8001/x", "http://gate.example:8000/s/x"),
+        ],
+    )
+    def test_what_names_the_gateway_or_the_service(self, reference: str, expected: str) -> None:
+        assert location(STRIP, reference) == expected
+        assert location(KEEP, reference) in (expected.replace("/s/", "/"), expected.replace("/s/", ""))
+
+    @pytest.mark.parametrize(
+        "reference",
+        [
+            *("", "x", "../x", "?q", "#f", "//else.example/x", "http://else.example/x", "http://gate.example/x"),
+            *("http://gate.example:80001/x", "http://10.0.0.5:8002/x", "http://user@gate.example:8000/x"),
+            *("http://gate.example:8000.else.example/x", "http://gate.example:8000\\@else.example/x", "http:/x"),
+            *("http:///x", "///x", "http://[::1/x", "ftp://10.0.0.5:8001/x", "mailto:x@gate.example", "javascript:x"),
+            *("http://localhost:8001/x", "http://:8001/x", "http://10.0.0.5:٨٠٠١/x"),
+        ],
+    )
+    @pytest.mark.parametrize("route", [STRIP, TO, KEEP, ROOT])
+    def test_what_names_neither_stays(self, reference: str, route: dict[str, Any]) -> None:
+        assert location(route, reference) == reference
+
+    def test_a_path_on_a_kept_prefix_stays_byte_for_byte(self) -> None:
+        for reference in ("/x", "http://gate.example:8000", "HTTP://Gate.example:8000/x", "//gate.example:8000?x"):
+            assert location(KEEP, reference) == reference
+
+    @pytest.mark.parametrize(
+        ("view", "reference", "expected"),
+        [
+            (ClientView("http", "gate.example", ""), "http://gate.example:80/x", "http://gate.example:80/s/x"),
+            (ClientView("http", "gate.example:80", ""), "http://gate.example/x", "http://gate.example/s/x"),
+            (ClientView("http", "[::1]:8000", ""), "http://[::1]:8000/x", "http://[::1]:8000/s/x"),
+            (ClientView("http", "", ""), "http://10.0.0.5:8001/x", "/s/x"),
+            (ClientView("http", "", ""), "//10.0.0.5:8001/x", "/s/x"),
+        ],
+    )
+    def test_ports_and_missing_hosts(self, view: ClientView, reference: str, expected: str) -> None:
+        assert location(STRIP, reference, view) == expected
+
+    def test_an_address_without_a_host_never_becomes_another_host(self) -> None:
+        assert location(ROOT, "http://10.0.0.5:8001//evil.example", ClientView("http", "", "")) == "/.//evil.example"
+
+    @pytest.mark.parametrize(
+        ("upstream", "reference"),
+        [
+            (Endpoint("s", "up.example", 80), "http://up.example/x"),
+            (Endpoint("s", "up.example", 80), "http://UP.example:80/x"),
+            (Endpoint("s", "up.example", 443, tls=True), "https://up.example/x"),
+            (Endpoint("s", "::1", 8001), "http://[::1]:8001/x"),
+            (Endpoint("s", "127.0.0.1", 8001), "http://localhost:8001/x"),
+            (Endpoint("s", "localhost", 8001), "http://[::1]:8001/x"),
+        ],
+    )
+    def test_the_service_by_its_address(self, upstream: Endpoint, reference: str) -> None:
+        assert mapping(STRIP, upstream=upstream).reference_to_client(reference) == "http://gate.example:8000/s/x"
+
+    @pytest.mark.parametrize("reference", ["http://inner.example/x", "http://inner.example:8001/x"])
+    def test_the_service_by_the_host_that_it_is_sent(self, reference: str) -> None:
+        assert location(STRIP, reference, host="inner.example") == "http://gate.example:8000/s/x"
+
+
+class TestBehindTls:
+    @pytest.mark.parametrize(
+        "reference",
+        [
+            *("http://10.0.0.5:8001/next", "https://10.0.0.5:8001/next", "http://public.example/next"),
+            *("http://public.example:8001/next", "https://public.example/next", "http://public.example:443/next"),
+            *("https://public.example:80/next", "HTTP://public.example:80/next"),
+        ],
+    )
+    @pytest.mark.parametrize(("route", "prefix"), [(STRIP, "/s"), (KEEP, ""), (ROOT, "")])
+    def test_the_client_gets_its_own_scheme_and_host(self, reference: str, route: dict[str, Any], prefix: str) -> None:
+        assert location(route, reference, TLS) == f"https://public.example{prefix}/next"
+
+    @pytest.mark.parametrize("reference", ["http://gate.example:8000/next", "http://gate.example:8001/next"])
+    def test_a_host_that_the_terminator_wrote_does_not_show(self, reference: str) -> None:
+        assert location(STRIP, reference, OUTER) == "https://public.example/outer/s/next"
+
+
+def inbound(
+    *fields: tuple[str, str], host: str = "gate.example:8000", scheme: str = "http", trusted: bool = True
+) -> InboundRequest:
+    known = {name.lower().encode(): value.encode() for name, value in fields}
+    client = SimpleNamespace(scheme=scheme, port=8000)
+    made = SimpleNamespace(client=client, host=host.encode(), forwarded_by_trusted=known if trusted else None)
+    return cast(InboundRequest, made)
+
+
+class TestClientView:
+    def test_of_a_client_that_is_not_trusted(self) -> None:
+        forged = inbound(("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Prefix", "/evil"), trusted=False)
+        assert client_view(forged) == GATE
+
+    @pytest.mark.parametrize(
+        ("fields", "scheme", "host"),
+        [
+            ([], "http", "gate.example:8000"),
+            ([("X-Forwarded-Proto", "https")], "https", "gate.example:8000"),
+            ([("X-Forwarded-Proto", "HTTPS"), ("X-Forwarded-Host", "a.example")], "https", "a.example"),
+            ([("Forwarded", 'for=1.2.3.4;Proto=https;host="a.example:8443"')], "https", "a.example:8443"),
+            ([("Forwarded", "host=evil.example, host=a.example; proto=https")], "https", "a.example"),
+            # The last of a list is what the trusted proxy added.
+            ([("X-Forwarded-Host", "evil.example, a.example")], "http", "a.example"),
+            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "8443")], "http", "a.example:8443"),
+            ([("X-Forwarded-Host", "[::1]"), ("X-Forwarded-Port", "8443")], "http", "[::1]:8443"),
+            ([("X-Forwarded-Host", "a.example:1"), ("X-Forwarded-Port", "8443")], "http", "a.example:1"),
+            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "443")], "http", "a.example"),
+            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "8000")], "http", "a.example"),
+            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "x")], "http", "a.example"),
+            # What is no host or scheme is left aside.
+            (
+                [("X-Forwarded-Host", "a.example/evil"), ("X-Forwarded-Proto", "javascript")],
+                "http",
+                "gate.example:8000",
+            ),
+            ([("X-Forwarded-Host", "user@evil.example")], "http", "gate.example:8000"),
+        ],
+    )
+    def test_what_a_trusted_proxy_says(self, fields: list[tuple[str, str]], scheme: str, host: str) -> None:
+        assert client_view(inbound(*fields)) == ClientView(scheme, host, "gate.example:8000")
+
+    @pytest.mark.parametrize(
+        ("stated", "expected"),
+        [
+            (b"/outer", "/outer"),
+            (b"/outer/", "/outer"),
+            (b"/a, /b", "/a/b"),
+            ("/é".encode(), "/é"),
+            (b"/", ""),
+            (b"", ""),
+            (b"outer", ""),
+            (b"//evil.example", ""),
+            (b"/a//b", ""),
+            (b"/\\evil.example", ""),
+            (b"/a b", ""),
+            (b"/a?b", ""),
+            (b"/a#b", ""),
+            (b"http://evil.example/a", ""),
+        ],
+    )
+    def test_the_outer_prefix_is_a_path(self, stated: bytes, expected: str) -> None:
+        assert outer_prefix({b"x-forwarded-prefix": stated}) == expected
+
+
+class TestCookies:
+    @pytest.mark.parametrize(
+        ("route", "cookie", "expected"),
+        [
+            (STRIP, "a=b; Path=/", "a=b; Path=/s"),
+            (STRIP, "a=b; HttpOnly; path = / ; Secure", "a=b; HttpOnly; path = /s ; Secure"),
+            (STRIP, "a=b;PATH=/x/", "a=b;PATH=/s/x/"),
+            (STRIP, "a=b; Path=/x; Path=/y", "a=b; Path=/s/x; Path=/s/y"),
+            (STRIP, "a=b", "a=b"),
+            (STRIP, "a=b; Path", "a=b; Path"),
+            (STRIP, "a=b; Path=", "a=b; Path="),
+            (STRIP, "a=b; Path=x", "a=b; Path=x"),
+            (STRIP, 'a=b; Path="/x"', 'a=b; Path="/x"'),
+            (STRIP, "path=/x; Secure", "path=/x; Secure"),
+            (STRIP, "a=b; XPath=/x", "a=b; XPath=/x"),
+            (STRIP, "a=bé; Path=/é", "a=bé; Path=/s/é"),
+            (STRIP, "a=b; Path=/s", "a=b; Path=/s"),
+            (STRIP, "a=b; Path=/s/", "a=b; Path=/s/"),
+            (STRIP, "a=b; Path=/s/x", "a=b; Path=/s/x"),
+            (STRIP, "__Host-a=b; Secure; Path=/", "__Host-a=b; Secure; Path=/"),
+            (STRIP, "__HOST-a=b; Secure; Path=/", "__HOST-a=b; Secure; Path=/"),
+            (STRIP, "__Host-Http-a=b; Secure; Path=/", "__Host-Http-a=b; Secure; Path=/"),
+            (STRIP, "__Secure-a=b; Secure; Path=/", "__Secure-a=b; Secure; Path=/s"),
+            (TO, "a=b; Path=/tasks", "a=b; Path=/madre/tasks"),
+            (TO, "a=b; Path=/tasks/", "a=b; Path=/madre/tasks"),
+            (TO, "a=b; Path=/tasks/7", "a=b; Path=/madre/tasks/7"),
+            (TO, "a=b; Path=/madre/tasks", "a=b; Path=/madre/tasks"),
+            (TO, "a=b; Path=/", "a=b; Path=/"),
+            (TO, "a=b; Path=/else", "a=b; Path=/else"),
+            ({"prefix": "/s", "to": "/api/v1"}, "a=b; Path=/api", "a=b; Path=/s"),
+            ({"prefix": "/", "to": "/app"}, "a=b; Path=/app", "a=b; Path=/"),
+            ({"prefix": "/", "to": "/app"}, "a=b; Path=/app/x", "a=b; Path=/x"),
+            (KEEP, "a=b; Path=/", "a=b; Path=/"),
+            (KEEP, "a=b; Path=/s/x", "a=b; Path=/s/x"),
+            (STRIP, "a=b; Domain=gate.example; Path=/", "a=b; Domain=gate.example; Path=/s"),
+            (STRIP, "a=b; Domain=.example", "a=b; Domain=.example"),
+            (STRIP, "a=b; Domain=else.example", "a=b; Domain=else.example"),
+            (STRIP, "a=b; Domain=10.0.0.5; Path=/; Secure", "a=b; Path=/s; Secure"),
+            (KEEP, "a=b; domain = 10.0.0.5", "a=b"),
+        ],
+    )
+    def test_paths_and_domains(self, route: dict[str, Any], cookie: str, expected: str) -> None:
+        assert mapping(route).to_client(b"set-cookie", cookie.encode()).decode() == expected
+
+    @pytest.mark.parametrize("domain", ["app.inner.test", ".inner.test", "INNER.test"])
+    def test_a_domain_of_the_service_is_left_to_the_clients_host(self, domain: str) -> None:
+        made = mapping(KEEP, host="app.inner.test:8001")
+        assert made.to_client(b"set-cookie", f"a=b; Domain={domain}; Path=/".encode()) == b"a=b; Path=/"
+
+    @pytest.mark.parametrize(
+        ("route", "path", "expected"),
+        [
+            (STRIP, "/", "/outer/s"),
+            (STRIP, "/outer/s", "/outer/s"),
+            (STRIP, "/outer/s/x", "/outer/s/x"),
+            (KEEP, "/s/x", "/outer/s/x"),
+            (KEEP, "/", "/"),
+        ],
+    )
+    def test_behind_an_outer_prefix(self, route: dict[str, Any], path: str, expected: str) -> None:
+        cookie = mapping(route, OUTER).to_client(b"set-cookie", f"a=b; Path={path}".encode())
+        assert cookie.decode() == f"a=b; Path={expected}"
+
+
+class TestOtherFields:
+    @pytest.mark.parametrize(
+        ("name", "value", "expected"),
+        [
+            ("content-location", "/x", "/s/x"),
+            ("service-worker-allowed", "/", "/s/"),
+            ("sourcemap", "/x.map", "/s/x.map"),
+            ("refresh", "0; url=/next", "0; url=/s/next"),
+            ("refresh", "0;URL=/next", "0;URL=/s/next"),
+            ("refresh", "5, /next ", "5, /s/next "),
+            ("refresh", '1.5; url = "/next"', '1.5; url = "/s/next"'),
+            ("refresh", "0; url='http://10.0.0.5:8001/x' y", "0; url='http://gate.example:8000/s/x' y"),
+            ("refresh", "5", "5"),
+            ("refresh", "5; url=next", "5; url=next"),
+            ("refresh", "0; url='/x", "0; url='/s/x"),
+            ("link", "</a.css>; rel=preload", "</s/a.css>; rel=preload"),
+            (
+                "link",
+                '</a>; title="</b>", <b>, <http://10.0.0.5/c>',
+                '</s/a>; title="</b>", <b>, <http://gate.example:8000/s/c>',
+            ),
+            ("link", '</a>; anchor="/b"; title="\\"</c>"', '</s/a>; anchor="/s/b"; title="\\"</c>"'),
+            ("link", '</a>; title="</b>', '</s/a>; title="</b>'),
+            ("link", "<https://else.example/a>; rel=next", "<https://else.example/a>; rel=next"),
+        ],
+    )
+    def test_each_by_its_syntax(self, name: str, value: str, expected: str) -> None:
+        assert mapping(STRIP).to_client(name.encode(), value.encode()).decode() == expected
+
+
+class TestToTheService:
+    @pytest.mark.parametrize(
+        ("route", "value", "expected"),
+        [
+            (STRIP, "http://gate.example:8000/s/b.txt", "http://gate.example:8000/b.txt"),
+            (STRIP, "/s/b%20c.txt", "/b%20c.txt"),
+            (STRIP, "//gate.example:8000/s/b", "//gate.example:8000/b"),
+            (STRIP, "http://gate.example:8000/s", "http://gate.example:8000/"),
+            (STRIP, "http://else.example/s/b", "http://else.example/s/b"),
+            (STRIP, "b.txt", "b.txt"),
+            # A client that goes by the paths in a multistatus body, which is not changed.
+            (STRIP, "http://gate.example:8000/b.txt", "http://gate.example:8000/b.txt"),
+            (TO, "/madre/tasks/b", "/tasks/b"),
+            (TO, "/tasks/b", "/tasks/b"),
+            (KEEP, "http://gate.example:8000/s/b", "http://gate.example:8000/s/b"),
+            (ROOT, "http://gate.example:8000/b", "http://gate.example:8000/b"),
+        ],
+    )
+    def test_the_destination_of_a_move(self, route: dict[str, Any], value: str, expected: str) -> None:
+        assert mapping(route).to_service(b"destination", value.encode()).decode() == expected
+
+    @pytest.mark.parametrize(
+        ("view", "value", "expected"),
+        [
+            (TLS, "https://public.example/s/b", "http://public.example/b"),
+            (TLS, "http://public.example/s/b", "http://public.example/b"),
+            (OUTER, "https://public.example/outer/s/b", "http://gate.example:8000/b"),
+            (OUTER, "https://public.example/s/b", "http://gate.example:8000/b"),
+            (OUTER, "/outer/s/b", "/b"),
+        ],
+    )
+    def test_the_service_gets_its_own_view(self, view: ClientView, value: str, expected: str) -> None:
+        assert mapping(STRIP, view).to_service(b"destination", value.encode()).decode() == expected
+
+    def test_with_the_host_and_the_scheme_that_the_service_gets(self) -> None:
+        made = mapping(STRIP, host="inner.example", url="https://10.0.0.5:8001")
+        assert made.to_service(b"destination", b"http://gate.example:8000/s/b") == b"https://inner.example/b"
+
+    @pytest.mark.parametrize(
+        ("route", "value"),
+        [
+            (TO, "/other/b"),
+            (TO, "http://gate.example:8000/private"),
+            (KEEP, "/other/b"),
+            (KEEP, "/sx"),
+            (STRIP, "/s/../b"),
+            (STRIP, "http://gate.example:8000/s/%2e%2e/b"),
+            (ROOT, "/a\\b"),
+            (ROOT, "/a/..;x/b"),
+        ],
+    )
+    def test_a_destination_outside_the_route_is_refused(self, route: dict[str, Any], value: str) -> None:
+        with pytest.raises(Problem) as caught:
+            mapping(route).to_service(b"destination", value.encode())
+        assert caught.value.failure is Failure.BAD_TARGET
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("</s/b> (<urn:uuid:1>)", "</b> (<urn:uuid:1>)"),
+            (
+                "<http://gate.example:8000/s/b> (<http://gate.example:8000/s/token>) </s/c> (Not <DAV:no-lock>)",
+                "<http://gate.example:8000/b> (<http://gate.example:8000/s/token>) </c> (Not <DAV:no-lock>)",
+            ),
+            ('(["a)</s/x>(b"] <t>) </s/d>', '(["a)</s/x>(b"] <t>) </d>'),
+            ("(<urn:uuid:1>", "(<urn:uuid:1>"),
+            ("<http://else.example/s/b> (<t>)", "<http://else.example/s/b> (<t>)"),
+        ],
+    )
+    def test_the_resources_of_a_condition(self, value: str, expected: str) -> None:
+        assert mapping(STRIP).to_service(b"if", value.encode()).decode() == expected
+
+
+SEGMENTS = st.lists(st.sampled_from(["a", "b", "api", "é", "%2F", "", "x;y"]), max_size=4)
+PREFIXES = st.lists(st.sampled_from(["a", "b", "api"]), max_size=2).map(lambda parts: "/" + "/".join(parts))
+ROUTES = st.one_of(
+    PREFIXES.map(lambda prefix: {"prefix": prefix}),
+    PREFIXES.map(lambda prefix: {"prefix": prefix, "strip": True}),
+    st.tuples(PREFIXES, PREFIXES).map(lambda pair: {"prefix": pair[0], "to": pair[1]}),
+)
+VIEWS = st.sampled_from([GATE, TLS, OUTER, ClientView("http", "", "")])
+
+
+@given(ROUTES, SEGMENTS, VIEWS)
+def test_there_and_back(route: dict[str, Any], rest: list[str], view: ClientView) -> None:
+    settings, made = RouteSettings(**route), mapping(route, view)
+    public = "/".join([settings.prefix.rstrip("/"), *rest]) or "/"
+    there = Match.of("s", settings).upstream_path(public)
+    assert there.startswith("/")
+    back = made.path_to_client(there)
+    stated = view.prefix + (settings.prefix.rstrip("/") if settings.replacement != settings.prefix.rstrip("/") else "")
+    if stated and (there + "/").startswith(stated + "/") and len(stated) >= len(settings.replacement):
+        return  # the path of an application that honours the stated prefix looks the same
+    # A prefix with and without a slash behind it is one path to an upstream that sees none of it.
+    expected = view.prefix + public
+    assert back == expected or (there == "/" and back == expected + "/") or (public == "/" and back == view.prefix)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *"/?#;,<>()[]\"'\\: \t=",
+        *("//", "..", "http://", "https:", "gate.example:8000", "10.0.0.5:8001", "else.example", "url", "path"),
+        *("domain", "anchor", "__Host-", "/s", "/outer", "é", "%2e", "a"),
+    ]
+)
+VALUES = st.lists(FRAGMENTS, max_size=12).map("".join)
+
+
+@given(st.sampled_from(sorted(RESPONSE_FIELDS)), VALUES, st.sampled_from([STRIP, TO, KEEP, ROOT]), VIEWS)
+@example(b"location", "http://10.0.0.5:8001//evil", ROOT, ClientView("http", "", ""))
+def test_no_value_breaks_the_mapping(name: bytes, value: str, route: dict[str, Any], view: ClientView) -> None:
+    made = mapping(route, view)
+    mapped = made.to_client(name, value.encode()).decode()
+    assert len(mapped) <= len(value) * 12 + 100
+    assert not set("\r\n\0") & set(mapped)
+    if name == b"location" and value.startswith("/") and not value.startswith(("//", "/\\")):
+        assert not mapped.startswith(("//", "/\\")), "a path never becomes the name of a host"
+    if name == b"location" and "else.example" not in value:
+        assert "10.0.0.5:8001/" not in mapped or not value.startswith("http://10.0.0.5:8001/")
+    for field in (b"destination", b"if"):
+        with suppress(Problem):
+            assert len(made.to_service(field, value.encode())) <= len(value.encode()) * 12 + 100
+
+
+@pytest.mark.parametrize(
+    "unit", ['"\\', "<", ";anchor", '"', " ", "(", '("', ";path=/", "</a>,", "/a", ";", "\\", "<a"]
+)
+def test_the_cost_grows_with_the_length_only(unit: str) -> None:
+    """A value that a pattern would read again from each of its bytes takes more than a minute here."""
+    made, value = mapping(STRIP), (unit * (200_000 // len(unit))).encode()
+    began = time.process_time()
+    for name in RESPONSE_FIELDS:
+        made.to_client(name, value)
+    made.to_service(b"if", value)
+    assert time.process_time() - began < 10
