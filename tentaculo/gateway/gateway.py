@@ -317,7 +317,7 @@ class Gateway:
         app.add_routes(history.routes(names, store_client.history, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now))
+        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now, slices))
         app.add_routes(status_page.routes(page, root=not takes_root))
         app.add_routes(
             monitoring.liveness_routes(

@@ -80,8 +80,15 @@ class TrafficView:
 
 
 class Outcome(StrEnum):
-    """What one proxied exchange says of its upstream. Callers' own 4xx and clients that leave say nothing."""
+    """What one proxied exchange says about its endpoint."""
 
     SUCCESS = "success"
+    """A response; a 4xx too, which is its caller's own."""
+    SERVER_ERROR = "server_error"
+    """A whole response with a status of 500 or more: the request failed, but the endpoint is alive."""
+    TIMEOUT = "timeout"
+    """Nothing came in time, which may be a matter of this request only."""
     FAILURE = "failure"
+    """No connection, or a broken response."""
     NEUTRAL = "neutral"
+    """Nothing: the client left, or the gateway failed."""

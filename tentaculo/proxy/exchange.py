@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 
 from tentaculo.model.endpoint import Outcome
-from tentaculo.model.failure import Blame, Failure, Problem
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
@@ -31,7 +31,7 @@ from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError, outcome_of
+from tentaculo.upstream.errors import UpstreamError, outcome_of, outcome_of_error
 from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
@@ -267,8 +267,7 @@ class Exchange(ResponseRelay):
             self._needs_new = True
             return True
         self._failed = error
-        is_upstreams = error.failure.blame is Blame.UPSTREAM
-        self._release(*((Outcome.FAILURE, error.detail) if is_upstreams else (Outcome.NEUTRAL, "")))
+        self._release(outcome_of_error(error.failure), error.detail)
         if may:
             self._tried += (lease.endpoint,)
             return True
@@ -282,7 +281,8 @@ class Exchange(ResponseRelay):
 
     def _complete(self, status: int) -> Wait | None:
         """The response has been written whole, or the tunnel has ended."""
-        self._release(*(outcome_of(status) if status >= 500 else _SUCCESS))
+        breaking = self.admitted.plan.breaker_statuses
+        self._release(*(outcome_of(status, breaking) if status >= 500 or breaking else _SUCCESS))
         return self._end(SENT_STAYS if self.keep_alive and self._tunnel is None else self.close())
 
     def _end_with(self, error: Exception) -> None:

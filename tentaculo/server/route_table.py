@@ -26,6 +26,8 @@ from tentaculo.net.target import is_address
 _PARAMETERS = re.compile(r";[^/]*")
 _EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
 """Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
+_MOST_DECODINGS = 3
+"""How often the servers behind each other on the way to a service may decode a path."""
 _SEGMENT = re.compile(r"\{(\w+)\}")
 
 
@@ -218,8 +220,10 @@ class ProxiedRoutes:
         elif is_shared and (found := self.anywhere.paths.find(path)) is not None:
             table = self.anywhere
         if found is not None and table is not None and found.is_guarded:
-            loose = table.loose.find(_loosest(path))
-            if loose is not None and loose.service == found.service and loose.needs_token:
+            loose_path = _loosest(path)
+            loose = table.loose.find(loose_path)
+            is_guarded = loose is not None and loose.service == found.service and loose.needs_token
+            if is_guarded or "/../" in f"{loose_path}/":
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
 
@@ -306,7 +310,10 @@ class RouteTable:
             redirect = Redirect(match.needs_token, match.service, match.route.host)
             return redirect, f"{_outer_prefix(inbound)}{path}/{_to_ascii(query)}", match.needs_token
         upstream_path = match.upstream_path(path)
-        needs_token = routes.needs_token(match, upstream_path) if match.is_guarded else match.needs_token
+        needs_token = match.needs_token
+        if match.is_guarded:
+            # Destination and If of WebDAV name paths of their own, which may be those of a guarded route.
+            needs_token = inbound.fields.has_addresses or routes.needs_token(match, upstream_path)
         return self._proxied[match.position], upstream_path + query, needs_token
 
     def _find_health(self, name: str, path: str, query: str) -> tuple[Route, str, bool]:
@@ -375,4 +382,8 @@ def _loosest(path: str) -> str:
 
 def _read_loosely(path: str) -> str:
     """A path as the least strict servers read it: unescaped, without parameters, empty and `.` segments, case folded."""
-    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
+    for _ in range(_MOST_DECODINGS):
+        if "%" not in path:
+            break
+        path = unquote(path, "latin-1")
+    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", path)).lower()

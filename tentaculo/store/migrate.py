@@ -35,7 +35,6 @@ def upgrade(url: str, revision: str = "head") -> None:
         file = database_file(address)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            _make_private(file)
         command.upgrade(_config(address), revision)
 
 
@@ -128,9 +127,10 @@ def _scripts() -> Path:
     return installed if installed.is_dir() else package.parent / "alembic"
 
 
-def _make_private(file: Path) -> None:
-    """Make a missing file with access for its owner only. SQLite gives its other files the same mode."""
-    if not file.exists():
+def make_private_file(address: URL) -> None:
+    """Create the SQLite file of `address`, if it is missing, for its owner only. SQLite's other files get the same mode."""
+    file = database_file(address)
+    if file is not None and file.parent.is_dir() and not file.exists():
         file.touch(0o600)
 
 
