@@ -157,6 +157,12 @@ def test_maintenance_is_no_end_of_what_is_down_and_its_end_no_new_failure() -> N
     assert scenario.recovers("hermes").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
 
 
+def test_maintenance_does_not_delay_the_end_of_what_recovered_before_it() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT).recovers("hermes").waits(5)
+    scenario.sent()
+    assert scenario.sees("hermes", Health.MAINTENANCE).waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
+
+
 def test_a_failure_that_maintenance_interrupts_before_it_was_announced_is_announced_afterwards() -> None:
     scenario = Scenario().sees("hermes").waits(WAIT - 1).sees("hermes", Health.MAINTENANCE).waits(REMIND)
     assert scenario.sent() == []
