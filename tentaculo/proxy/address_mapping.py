@@ -91,7 +91,7 @@ class AddressMapping:
         self._plan = plan
         self._view = view
         self._upstream = upstream
-        self._outside = plan.route.prefix.rstrip("/") if not plan.route.exact else ""
+        self._outside = plan.route.base if not plan.route.exact else ""
         self._inside = plan.route.replacement if not plan.route.exact else ""
         self._public = view.prefix + self._outside
         self._stated = view.prefix + plan.public_prefix

@@ -11,9 +11,9 @@ from tentaculo.upstream.load_balancer import LoadBalancer
 
 
 class HeaderRules:
-    """What a route's configuration sets and removes, compiled once.
+    """The headers that a route sets and removes, compiled once.
 
-    Names match whatever their case, and `_` matches `-`: a client must not get `X_User` past a rule for `X-User`.
+    Names match in any case, and `_` matches `-`, so that `X_User` does not pass a rule for `X-User`.
     """
 
     __slots__ = ("_gone", "block")
@@ -27,7 +27,7 @@ class HeaderRules:
         return lower.replace(b"_", b"-") in self._gone
 
     def filter(self, lines: bytes) -> bytes:
-        """`lines`, whole ones that the gateway adds, without those that the route sets itself or removes."""
+        """The lines that the gateway adds, without those that the route sets or removes."""
         if not self._gone:
             return lines
         return b"".join([line for line in lines.splitlines(keepends=True) if not self.removes(field_name(line))])

@@ -310,7 +310,10 @@ class RouteTable:
             redirect = Redirect(match.needs_token, match.service, match.route.host)
             return redirect, f"{_outer_prefix(inbound)}{path}/{_to_ascii(query)}", match.needs_token
         upstream_path = match.upstream_path(path)
-        needs_token = routes.needs_token(match, upstream_path) if match.is_guarded else match.needs_token
+        needs_token = match.needs_token
+        if match.is_guarded:
+            # Destination and If of WebDAV name paths of their own, which may be those of a guarded route.
+            needs_token = inbound.fields.has_addresses or routes.needs_token(match, upstream_path)
         return self._proxied[match.position], upstream_path + query, needs_token
 
     def _find_health(self, name: str, path: str, query: str) -> tuple[Route, str, bool]:

@@ -1,4 +1,4 @@
-"""The whole duty on real sockets: a service that fails, a database, and a receiver that is told."""
+"""Incidents and alerts on real sockets: a service that fails, a database, and a receiver of webhooks."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def told(receiver: Receiver) -> list[tuple[str, str]]:
     return found
 
 
-async def test_a_failure_is_an_incident_is_told_is_noted_and_ends(services: Services, file: Path) -> None:
+async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services: Services, file: Path) -> None:
     async with receiving() as receiver, gateway(file, {"hermes": services.table("hermes")}, receiver) as client:
         services.down.add("hermes")
         (opened,) = (await client.open_roots("hermes"))["incidents"]
@@ -344,7 +344,7 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
     assert [kind for kind, _ in told(receiver)] == ["incident.ended"], "that they opened was told before"
 
 
-async def test_what_was_not_delivered_is_told_by_the_next_process(
+async def test_what_was_not_delivered_is_sent_by_the_next_process(
     services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifier, "LAST_WAIT", 0.05)

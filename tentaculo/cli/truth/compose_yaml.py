@@ -6,7 +6,7 @@ PyYAML reads YAML 1.1, where `22:22` is the number 1342, and `on` and `no` are t
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import yaml
 
@@ -14,28 +14,6 @@ _RESET: Final = object()
 """The value of a key that `!reset` removes."""
 _INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|[1-9][0-9_]*|0)")
 _LEADING_ZERO = re.compile(r"\A([-+]?)0(?=[0-7]+\Z)")
-
-
-def parse(text: bytes) -> Any:
-    """The value of one document. Raises `yaml.YAMLError`, and `ValueError` or `RecursionError` for an invalid value."""
-    return yaml.load(text, Loader=_ComposeLoader)  # noqa: S506 - a SafeLoader
-
-
-class _ComposeLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
-    """Makes plain values only, as `SafeLoader` does."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if isinstance(node, yaml.MappingNode):
-            self.flatten_mapping(node)
-            for key, _ in node.value:
-                # A key is text: a service may be called `on` or 007.
-                if isinstance(key, yaml.ScalarNode):
-                    key.tag = "tag:yaml.org,2002:str"
-        made = super().construct_mapping(node, deep=deep)
-        return {key: value for key, value in made.items() if value is not _RESET}
-
-    def construct_sequence(self, node: yaml.SequenceNode, deep: bool = False) -> list[Any]:
-        return [value for value in super().construct_sequence(node, deep=deep) if value is not _RESET]
 
 
 def _plain_value(loader: _ComposeLoader, suffix: str, node: yaml.Node) -> Any:
@@ -71,6 +49,27 @@ def _resolvers() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
     return found
 
 
-_ComposeLoader.yaml_implicit_resolvers = _resolvers()
-_ComposeLoader.add_constructor("tag:yaml.org,2002:int", _integer)
-_ComposeLoader.add_multi_constructor("!", _plain_value)
+class _ComposeLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
+    """Makes plain values only, as `SafeLoader` does."""
+
+    yaml_implicit_resolvers = _resolvers()
+    yaml_constructors: ClassVar = {**yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:int": _integer}
+    yaml_multi_constructors: ClassVar = {"!": _plain_value}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            self.flatten_mapping(node)
+            for key, _ in node.value:
+                # A key is text: a service may be called `on` or 007.
+                if isinstance(key, yaml.ScalarNode):
+                    key.tag = "tag:yaml.org,2002:str"
+        made = super().construct_mapping(node, deep=deep)
+        return {key: value for key, value in made.items() if value is not _RESET}
+
+    def construct_sequence(self, node: yaml.SequenceNode, deep: bool = False) -> list[Any]:
+        return [value for value in super().construct_sequence(node, deep=deep) if value is not _RESET]
+
+
+def parse(text: bytes) -> Any:
+    """The value of one document. Raises `yaml.YAMLError`, and `ValueError` or `RecursionError` for an invalid value."""
+    return yaml.load(text, Loader=_ComposeLoader)  # noqa: S506 - a SafeLoader
