@@ -40,6 +40,10 @@ class ClientConnection(Protocol):
     """The `ClientInfo` of this connection, once a request has arrived."""
     transport: asyncio.Transport | None
     """None once the client has gone."""
+    has_ended: bool
+    """Whether the client has closed its sending half."""
+    has_response: bool | None
+    """Whether the response to the request has begun; None where no request of HTTP/1.1 waits for the proxy."""
     bound: Closable | None
     """The upstream connections that belong to this connection, for the proxy; closed when it ends."""
 

@@ -70,8 +70,7 @@ class ResponseRelay(ProxiedRequest):
         if not reader.is_whole:
             self.write(block)
             if fields.is_event_stream:
-                self.shared.streams.add(connection)
-                connection.unlimited()
+                self._begin_stream(connection)
             return self._relay_body(connection)
         # The whole response in one write: what most responses are.
         data = connection.take()
@@ -80,6 +79,13 @@ class ResponseRelay(ProxiedRequest):
             data = chunked(data, is_last=True, trailers=self._trailers(reader))
         self.write(block + data)
         return None
+
+    def _begin_stream(self, connection: UpstreamConnection) -> None:
+        """Nothing limits an event stream but its client, who ends it by closing even one half of the connection."""
+        if self.request.protocol.has_ended:
+            raise ConnectionResetError("the client has gone")
+        self.shared.streams.add(connection)
+        connection.unlimited()
 
     def _trailers(self, reader: ResponseReader) -> bytes:
         """The trailer lines of a whole body for a client that asked for them."""
@@ -107,7 +113,7 @@ class ResponseRelay(ProxiedRequest):
         """The client's head, and whether its body is to be chunked."""
         inbound, admitted = self.inbound, self.admitted
         plan = admitted.plan
-        self.is_started = True
+        self.is_started = self.request.protocol.has_response = True
         if self.shared.is_draining or not connection.is_request_whole:
             self.keep_alive = False
         lines = admitted.cors_lines if fields.has_date else admitted.cors_lines + date_line()

@@ -48,7 +48,6 @@ class UpstreamConnection(TurnReader):
         "_buffer",
         "_buffered",
         "_deadline",
-        "_has_ended",
         "_loop",
         "_on_idle_lost",
         "_reading",
@@ -60,6 +59,7 @@ class UpstreamConnection(TurnReader):
         "address",
         "answer",
         "error",
+        "has_ended",
         "idle_since",
         "is_bound",
         "is_request_whole",
@@ -93,7 +93,8 @@ class UpstreamConnection(TurnReader):
         self.is_bound = False
         """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
-        self._has_ended = False
+        self.has_ended = False
+        """Whether the upstream has closed its sending half."""
         self._written = self._written_before = 0
         """Bytes written, and those of them before this exchange."""
         self.on_progress: Callable[[], None] | None = None
@@ -289,9 +290,10 @@ class UpstreamConnection(TurnReader):
             self._on_idle_lost(self)
             self.abort()
 
-    def eof_received(self) -> None:
-        """The upstream has closed its side: the transport closes itself."""
-        self._has_ended = True
+    def eof_received(self) -> bool:
+        """The upstream has closed its side: the transport closes itself, unless a tunnel is about to take it."""
+        self.has_ended = True
+        return self._state is _State.BUSY and self.answer.is_switching
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
@@ -346,7 +348,7 @@ class UpstreamConnection(TurnReader):
             words = "the connection was closed before the answer"
             # Its close acknowledges what had arrived by then, and what came later was reset. A reset alone says less:
             # the upstream may have read what it did not acknowledge yet.
-            count = accepted(transport) if transport is not None and self._has_ended else None
+            count = accepted(transport) if transport is not None and self.has_ended else None
             untaken = count is not None and count <= self._written_before
             self.fail(UpstreamError(Failure.CONNECTION_LOST, words, untouched=True, untaken=untaken))
             return

@@ -348,7 +348,7 @@ async def test_a_database_that_cannot_be_opened_leaves_the_proxy_working(tmp_pat
         assert status == 200
         assert b"x.db" in body
         done = await gateway.stop()
-    assert "Warning: the database was not brought up to date: " in done.err
+    assert '"database schema not upgraded"' in done.err
     assert str(tmp_path) not in done.err.splitlines()[0]
 
 
