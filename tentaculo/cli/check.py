@@ -8,6 +8,7 @@ from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.incident import EVERY
+from tentaculo.server.listeners import descriptor_warning
 
 
 def summarise(loaded: Loaded) -> Iterator[str]:
@@ -24,9 +25,11 @@ def summarise(loaded: Loaded) -> Iterator[str]:
     if duty:
         yield ""
     yield from duty
-    if loaded.warnings:
+    few = descriptor_warning(loaded.config.limits.connections)
+    warnings = [*loaded.warnings, *([few] if few else [])]
+    if warnings:
         yield ""
-    for warning in loaded.warnings:
+    for warning in warnings:
         yield f"warning: {warning}"
 
 

@@ -21,7 +21,7 @@ from tentaculo.config.loader import Loaded, load, load_tables
 from tentaculo.config.schema import Config, DatabaseSettings
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.security.tokens import hash_token
-from tentaculo.server.listeners import CannotListenError, ListeningAddresses
+from tentaculo.server.listeners import CannotListenError, ListeningAddresses, descriptor_warning
 
 if TYPE_CHECKING:
     from tentaculo.demo.process import Demo
@@ -139,6 +139,9 @@ def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
     """Print the warnings; return the configuration with the address of the command line."""
     for warning in loaded.warnings:
         warn(warning)
+    few = descriptor_warning(loaded.config.limits.connections)
+    if few is not None:
+        warn(few)
     server = loaded.config.server
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     if not given:

@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import structlog
+
 from tentaculo.net.tcp import TcpSocket, local_url
 from tentaculo.server import accept_queue
+
+log = structlog.get_logger(__name__)
 
 BACKLOG = 4096
 """Connections that the kernel keeps while the gateway is busy."""
@@ -133,20 +137,45 @@ class Phase(Enum):
     DRAINING = "draining"
 
 
-RESERVED = 256
-"""File descriptors reserved for files, the database and probes."""
+RESERVED_SHARE, MAX_RESERVED = 4, 256
+"""Descriptors reserved for files, the database and probes: one in so many of all, and at most so many."""
+FEW_CONNECTIONS = 1000
+"""Client connections below which the limit of descriptors is worth a warning."""
+
+
+def allowed_connections(descriptors: int) -> int:
+    """How many client connections `descriptors` allow. A proxied one takes two, its client's and its upstream's."""
+    return max(1, (descriptors - min(MAX_RESERVED, descriptors // RESERVED_SHARE)) // 2)
+
+
+def descriptor_warning(connections: int) -> str | None:
+    """Why `limits.connections` is cut, or what it is where 0 means few; None where the descriptors are enough.
+
+    Counts with the hard limit, to which the start raises the soft one.
+    """
+    descriptors = _descriptors(hard=True)
+    allowed = allowed_connections(descriptors)
+    if allowed >= (connections or FEW_CONNECTIONS):
+        return None
+    cut = f"limits.connections is {connections}, but " if connections else ""
+    return (
+        f"{cut}the limit of {descriptors} file descriptors (ulimit -n) allows {allowed} client connections at once:"
+        f" each takes two, and {min(MAX_RESERVED, descriptors // RESERVED_SHARE)} are reserved"
+    )
 
 
 class ConnectionLimits:
     """Counts client connections. 0 means no limit for one address, and for all connections what the descriptors allow.
 
-    Each proxied connection takes two descriptors, its client's and its upstream's.
+    More than the descriptors allow is never accepted.
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
-        self._limit = connections or max(1, (_descriptors() - RESERVED) // 2)
+        allowed = allowed_connections(_descriptors())
+        self._limit = min(connections or allowed, allowed)
         self._per_address = per_address
         self._addresses: Counter[str] = Counter()
+        self._is_full = False
         self.open = 0
         """Connections now."""
 
@@ -156,6 +185,7 @@ class ConnectionLimits:
     def enter(self, address: str) -> bool:
         """Count a connection from `address` and return True, or return False over a limit. Call `leave` at its end."""
         if self.open >= self._limit:
+            self._note_full()
             return False
         if self._per_address:
             if self._addresses[address] >= self._per_address:
@@ -173,10 +203,18 @@ class ConnectionLimits:
     def leave(self, address: str) -> None:
         """A counted connection from `address` has ended."""
         self.open -= 1
+        if self.open * 2 <= self._limit:
+            self._is_full = False
         if self._per_address:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
+
+    def _note_full(self) -> None:
+        """Log the first refusal, and the next one only after half of the connections have ended."""
+        if not self._is_full:
+            self._is_full = True
+            log.warning("connection limit reached", connections=self._limit, descriptors=_descriptors())
 
 
 def raise_descriptor_limit() -> None:
@@ -185,6 +223,6 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _descriptors() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft if soft != resource.RLIM_INFINITY else 1_000_000
+def _descriptors(*, hard: bool = False) -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[hard]
+    return limit if limit != resource.RLIM_INFINITY else 1_000_000

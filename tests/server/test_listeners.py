@@ -10,10 +10,18 @@ from contextlib import contextmanager
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import ServerSettings
-from tentaculo.server.listeners import CannotListenError, Listeners
+from tentaculo.server import listeners as module
+from tentaculo.server.listeners import (
+    CannotListenError,
+    ConnectionLimits,
+    Listeners,
+    allowed_connections,
+    descriptor_warning,
+)
 from tests.support.wire import TIMEOUT
 
 
@@ -167,3 +175,60 @@ async def test_closing_takes_no_new_connection_and_leaves_those_that_stand(liste
             assert await reader.readexactly(3) == b"two"
     finally:
         writer.transport.abort()
+
+
+# -- descriptors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "connections"), [(2, 1), (64, 24), (256, 96), (1024, 384), (4096, 1920), (1_048_576, 524_160)]
+)
+def test_descriptors_allow_connections_and_a_share_is_reserved(descriptors: int, connections: int) -> None:
+    assert allowed_connections(descriptors) == connections
+
+
+def limit_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> None:
+    monkeypatch.setattr(module.resource, "getrlimit", lambda _kind: (soft, hard))
+
+
+@pytest.mark.parametrize(("hard", "connections"), [(256, 96), (4096, 1920), (4096, 10), (10_000, 0), (-1, 100_000)])
+def test_no_warning_where_the_descriptors_are_enough(
+    monkeypatch: pytest.MonkeyPatch, hard: int, connections: int
+) -> None:
+    limit_descriptors(monkeypatch, 64, hard)
+    assert descriptor_warning(connections) is None
+
+
+def test_the_warning_has_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_descriptors(monkeypatch, 64, 256)
+    rest = (
+        "the limit of 256 file descriptors (ulimit -n) allows 96 client connections at once:"
+        " each takes two, and 64 are reserved"
+    )
+    assert descriptor_warning(0) == rest
+    assert descriptor_warning(5000) == f"limits.connections is 5000, but {rest}"
+
+
+@pytest.mark.parametrize(("configured", "accepted"), [(0, 3), (2, 2), (3, 3), (5000, 3)])
+def test_no_more_connections_than_the_descriptors_allow(
+    monkeypatch: pytest.MonkeyPatch, configured: int, accepted: int
+) -> None:
+    limit_descriptors(monkeypatch, 8, 8)
+    limits = ConnectionLimits(configured, 0)
+    assert [limits.enter("a") for _ in range(5)].count(True) == accepted
+
+
+def test_the_limit_is_logged_once_until_half_of_the_connections_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_descriptors(monkeypatch, 12, 12)
+    limits = ConnectionLimits(4, 0)
+    with capture_logs() as logs:
+        assert [limits.enter("a") for _ in range(50)].count(True) == 4
+        for _ in range(20):
+            limits.leave("a")
+            assert [limits.enter("a"), limits.enter("a")] == [True, False]
+    assert logs == [{"event": "connection limit reached", "log_level": "warning", "connections": 4, "descriptors": 12}]
+    with capture_logs() as logs:
+        limits.leave("a")
+        limits.leave("a")
+        assert [limits.enter("a") for _ in range(5)].count(True) == 2
+    assert [line["event"] for line in logs] == ["connection limit reached"]
