@@ -20,7 +20,7 @@ from tentaculo.config.loader import Loaded, load, load_tables
 from tentaculo.config.schema import Config, DatabaseSettings
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.security.tokens import hash_token
-from tentaculo.server.listeners import CannotListenError, ListeningAddresses
+from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
 
 if TYPE_CHECKING:
     from tentaculo.demo.process import Demo
@@ -146,7 +146,8 @@ def _report_listen_errors() -> Iterator[None]:
 
 def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
     """Print the warnings; return the configuration with the address of the command line."""
-    for warning in loaded.warnings:
+    _, shortage = connection_limit(loaded.config.limits.connections)
+    for warning in (*loaded.warnings, *([shortage] if shortage else [])):
         warn(warning)
     server = loaded.config.server
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}

@@ -133,8 +133,10 @@ class Phase(Enum):
     DRAINING = "draining"
 
 
-RESERVED = 256
-"""File descriptors reserved for files, the database and probes."""
+_MOST_RESERVED = 256
+"""File descriptors reserved for files, the database and probes; at most a quarter of all."""
+_FEW = 1000
+"""Client connections below which the limit of descriptors is worth a warning."""
 
 
 class ConnectionLimits:
@@ -144,7 +146,7 @@ class ConnectionLimits:
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
-        self._limit = connections or max(1, (_descriptors() - RESERVED) // 2)
+        self._limit = connections or connections_within(_descriptors())
         self._per_address = per_address
         self._addresses: Counter[str] = Counter()
         self.open = 0
@@ -179,6 +181,34 @@ class ConnectionLimits:
                 del self._addresses[address]
 
 
+def connections_within(descriptors: int) -> int:
+    """The client connections for which so many descriptors are enough, each with a connection to a service."""
+    return max(1, (descriptors - min(_MOST_RESERVED, descriptors // 4)) // 2)
+
+
+def connection_limit(connections: int) -> tuple[int, str]:
+    """The client connections that one process of this machine may have, and a warning if that is few; else "".
+
+    `connections` is `limits.connections`.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = _count_of(hard)
+    allowed = connections_within(descriptors)
+    if connections > allowed:
+        words = (
+            f"limits.connections is {connections}, but {descriptors} file descriptors are enough for {allowed} client"
+            " connections: raise the limit of the process (ulimit -n)"
+        )
+    elif not connections and allowed < _FEW:
+        words = (
+            f"{descriptors} file descriptors are enough for {allowed} client connections only: raise the limit of the"
+            " process (ulimit -n)"
+        )
+    else:
+        words = ""
+    return connections or allowed, words
+
+
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of descriptors, often 1,024, to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -187,4 +217,8 @@ def raise_descriptor_limit() -> None:
 
 def _descriptors() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft if soft != resource.RLIM_INFINITY else 1_000_000
+    return _count_of(soft)
+
+
+def _count_of(limit: int) -> int:
+    return limit if limit != resource.RLIM_INFINITY else 1_000_000
