@@ -8,7 +8,7 @@ from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.incident import EVERY
-from tentaculo.server.listeners import descriptor_warning
+from tentaculo.server.listeners import connection_limit
 
 
 def summarise(loaded: Loaded) -> Iterator[str]:
@@ -25,8 +25,10 @@ def summarise(loaded: Loaded) -> Iterator[str]:
     if duty:
         yield ""
     yield from duty
-    few = descriptor_warning(loaded.config.limits.connections)
-    warnings = [*loaded.warnings, *([few] if few else [])]
+    allowed, shortage = connection_limit(loaded.config.limits.connections)
+    yield ""
+    yield f"{_count(allowed, 'client connection')} at once for each process, by the limits of this shell"
+    warnings = [*loaded.warnings, *([shortage] if shortage else [])]
     if warnings:
         yield ""
     for warning in warnings:

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -78,13 +78,16 @@ class Gateway:
         fast_path: bool = True,
         coordination: Coordination | None = None,
         sockets: Sequence[Sequence[socket.socket]] = (),
+        prepare_store: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`hashes` are the accepted tokens'. `access_log` takes the record of each finished request.
 
         `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
         gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets.
+        `prepare_store` is awaited before the database is used; requests are served meanwhile.
         """
+        self._prepare_store = prepare_store
         self._sockets = sockets
         self._server: web.Server | None = None
         self._config = config
@@ -139,7 +142,6 @@ class Gateway:
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
-        self._store_client.launch()
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(self._clock.run(), "clock")
         runner = web.AppRunner(
@@ -178,6 +180,9 @@ class Gateway:
             limit_stall(sock, self._config.limits.stall)
         if self._coordination is not None:
             self._coordination.share_listeners(adopt=self._adopt, release=self._listeners.release)
+        if self._prepare_store is not None:
+            await self._prepare_store()
+        self._store_client.launch()
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(

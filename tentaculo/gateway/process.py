@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -35,13 +35,15 @@ async def serve(
     ready: Callable[[ListeningAddresses], None] | None = None,
     coordination: Coordination | None = None,
     sockets: Sequence[Sequence[socket.socket]] = (),
+    prepare_store: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
     `hashes` are the accepted tokens'. `ready` is called once requests are accepted. Raises `CannotListenError`. One
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
     a signal to every process of the group means one stop, not two. `sockets` are each worker's listening
-    sockets; without them the gateway opens its own.
+    sockets; without them the gateway opens its own. `prepare_store` is awaited before the database is used; requests are
+    served meanwhile.
     """
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
@@ -60,7 +62,13 @@ async def serve(
         if coordination is not None:
             coordination.listen(on_stop=stop.set, on_stop_now=stop_now.set)
         async with Gateway(
-            config, hashes, access_log=access_log, stop_now=stop_now, coordination=coordination, sockets=sockets
+            config,
+            hashes,
+            access_log=access_log,
+            stop_now=stop_now,
+            coordination=coordination,
+            sockets=sockets,
+            prepare_store=prepare_store,
         ) as gateway:
             # What the start has made stays for good: a collection need not walk through it again.
             gc.freeze()

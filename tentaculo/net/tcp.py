@@ -93,6 +93,16 @@ def is_quiet(transport: asyncio.BaseTransport) -> bool:
     return not look.poll(0)
 
 
+def is_gone(transport: asyncio.BaseTransport) -> bool:
+    """Whether a connection has ended both ways, though the event loop, which does not read from it, has not seen it."""
+    sock = tcp(transport)
+    if sock is None:
+        return False
+    look = select.poll()
+    look.register(sock.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in look.poll(0))
+
+
 def accepted(transport: asyncio.BaseTransport) -> int | None:
     """How many bytes the peer's kernel has accepted on a connection that was reset; None where that is not known.
 

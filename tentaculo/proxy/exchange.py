@@ -102,6 +102,8 @@ class Exchange(ResponseRelay):
 
     def _begin(self, judged: JudgedRequest | None) -> Wait | None:
         self.shared.traffic.begin()
+        if self.inbound.minor == 1:
+            self.request.protocol.has_response = False
         try:
             response = self.prepare(judged) if judged is not None else None
             if response is None and (self.inbound.length or self.inbound.is_chunked):
@@ -188,7 +190,7 @@ class Exchange(ResponseRelay):
         assert balancer is not None
         if had_turn is False:
             raise overloaded(name)
-        if had_turn or not balancer.has_queue:
+        if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
             lease = self._lease = lease or balancer.acquire(self._tried)
@@ -242,7 +244,7 @@ class Exchange(ResponseRelay):
         self.record.status = 101
         self.write(self.response_writer(lease.endpoint.pool.upstream).upgraded(head, fields))
         client.set_parser(tunnel)
-        tunnel.open(early)
+        tunnel.open(early, has_client_ended=client.has_ended, has_upstream_ended=connection.has_ended)
         self.shared.tunnels.add(tunnel)
         lease.stop_counting()
         return Wait.TUNNEL
@@ -305,6 +307,7 @@ class Exchange(ResponseRelay):
             self._release(Outcome.NEUTRAL, "")
         self._response = response
         self._is_over = True
+        self.request.protocol.has_response = None
         self.shared.requests.finish(self.record)
         if self._done is not None:
             self._done(response is SENT_STAYS)

@@ -137,41 +137,20 @@ class Phase(Enum):
     DRAINING = "draining"
 
 
-RESERVED_SHARE, MAX_RESERVED = 4, 256
-"""Descriptors reserved for files, the database and probes: one in so many of all, and at most so many."""
-FEW_CONNECTIONS = 1000
+_MOST_RESERVED = 256
+"""File descriptors reserved for files, the database and probes; at most a quarter of all."""
+_FEW = 1000
 """Client connections below which the limit of descriptors is worth a warning."""
-
-
-def allowed_connections(descriptors: int) -> int:
-    """How many client connections `descriptors` allow. A proxied one takes two, its client's and its upstream's."""
-    return max(1, (descriptors - min(MAX_RESERVED, descriptors // RESERVED_SHARE)) // 2)
-
-
-def descriptor_warning(connections: int) -> str | None:
-    """Why `limits.connections` is cut, or what it is where 0 means few; None where the descriptors are enough.
-
-    Counts with the hard limit, to which the start raises the soft one.
-    """
-    descriptors = _descriptors(hard=True)
-    allowed = allowed_connections(descriptors)
-    if allowed >= (connections or FEW_CONNECTIONS):
-        return None
-    cut = f"limits.connections is {connections}, but " if connections else ""
-    return (
-        f"{cut}the limit of {descriptors} file descriptors (ulimit -n) allows {allowed} client connections at once:"
-        f" each takes two, and {min(MAX_RESERVED, descriptors // RESERVED_SHARE)} are reserved"
-    )
 
 
 class ConnectionLimits:
     """Counts client connections. 0 means no limit for one address, and for all connections what the descriptors allow.
 
-    More than the descriptors allow is never accepted.
+    More than the descriptors allow is never accepted: each proxied connection takes two, its client's and its upstream's.
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
-        allowed = allowed_connections(_descriptors())
+        allowed = connections_within(_descriptors())
         self._limit = min(connections or allowed, allowed)
         self._per_address = per_address
         self._addresses: Counter[str] = Counter()
@@ -217,12 +196,44 @@ class ConnectionLimits:
             log.warning("connection limit reached", connections=self._limit, descriptors=_descriptors())
 
 
+def connections_within(descriptors: int) -> int:
+    """The client connections for which so many descriptors are enough, each with a connection to a service."""
+    return max(1, (descriptors - min(_MOST_RESERVED, descriptors // 4)) // 2)
+
+
+def connection_limit(connections: int) -> tuple[int, str]:
+    """The client connections that one process of this machine may have, and a warning if that is few; else "".
+
+    `connections` is `limits.connections`.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = _count_of(hard)
+    allowed = connections_within(descriptors)
+    if connections > allowed:
+        words = (
+            f"limits.connections is {connections}, but {descriptors} file descriptors are enough for {allowed} client"
+            " connections: raise the limit of the process (ulimit -n)"
+        )
+    elif not connections and allowed < _FEW:
+        words = (
+            f"{descriptors} file descriptors are enough for {allowed} client connections only: raise the limit of the"
+            " process (ulimit -n)"
+        )
+    else:
+        words = ""
+    return min(connections or allowed, allowed), words
+
+
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of descriptors, often 1,024, to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _descriptors(*, hard: bool = False) -> int:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[hard]
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _count_of(soft)
+
+
+def _count_of(limit: int) -> int:
     return limit if limit != resource.RLIM_INFINITY else 1_000_000

@@ -21,6 +21,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.request_headers import outer_prefix
 from tentaculo.net.target import is_address
 
 _PARAMETERS = re.compile(r";[^/]*")
@@ -308,7 +309,8 @@ class RouteTable:
             raise Problem(Failure.NOT_FOUND)
         if path == match.unfinished and inbound.method != "OPTIONS" and inbound.fields.upgrade is None:
             redirect = Redirect(match.needs_token, match.service, match.route.host)
-            return redirect, f"{_outer_prefix(inbound)}{path}/{_to_ascii(query)}", match.needs_token
+            outer = _to_ascii(outer_prefix(inbound.forwarded_by_trusted or {}))
+            return redirect, f"{outer}{path}/{_to_ascii(query)}", match.needs_token
         upstream_path = match.upstream_path(path)
         needs_token = match.needs_token
         if match.is_guarded:
@@ -355,11 +357,6 @@ def _view(service: ServiceSettings, matches: Sequence[Match], host: str | None) 
     return paths
 
 
-def _outer_prefix(inbound: InboundRequest) -> str:
-    outer = (inbound.forwarded_by_trusted or {}).get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
-    return outer if outer.startswith("/") and not outer.startswith("//") else ""
-
-
 def _fill(template: str, pattern: str, path: str) -> str:
     """`template` with each `{name}` replaced by the segment of `path` at which `pattern` has it."""
     values = {
@@ -370,9 +367,9 @@ def _fill(template: str, pattern: str, path: str) -> str:
     return _SEGMENT.sub(lambda name: values.get(name[1], name[0]), template)
 
 
-def _to_ascii(query: str) -> str:
-    """A query as a Location may have it: bytes outside ASCII percent-encoded, all others as they are."""
-    return "".join(chr(b) if 32 < b < 127 else f"%{b:02X}" for b in query.encode("utf-8", "surrogateescape"))
+def _to_ascii(text: str) -> str:
+    """Part of a target as a Location may have it: bytes outside ASCII percent-encoded, all others as they are."""
+    return "".join(chr(b) if 32 < b < 127 else f"%{b:02X}" for b in text.encode("utf-8", "surrogateescape"))
 
 
 def _loosest(path: str) -> str:

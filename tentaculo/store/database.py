@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,7 +30,15 @@ from sqlalchemy.pool import NullPool
 from tentaculo.config.database_url import sqlite_file, with_driver
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
-from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable, describe, is_data_error, table_fault
+from tentaculo.store.errors import (
+    NOT_MIGRATED,
+    StoreUnavailable,
+    describe,
+    disk_full,
+    is_data_error,
+    is_disk_full,
+    table_fault,
+)
 from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
@@ -41,6 +50,8 @@ SERVER_WAIT = 5.0
 """Seconds a database server may take to connect and to finish a statement."""
 LOG_LIMIT = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back once no reader needs more of it."""
+LEAST_FREE = 256 * 1024
+"""Bytes that must be free on the disk before a file is used again that could not grow. A small write may fit before."""
 SERVICES_RETRY = 30.0
 """Seconds after which a services' table that could not be written is tried again."""
 
@@ -74,6 +85,7 @@ class Database:
         self._connection: Connection | None = None
         self._services: RuntimeTable | None = None
         self._services_due = 0.0
+        self._was_full = False
         self.services_problem: str | None = None
         """Why the rows of services cannot be written, though the database can; one sentence."""
 
@@ -101,8 +113,9 @@ class Database:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(LOCK_WAIT * 1000)}")
 
-    def close(self) -> None:
-        """Close the connection, however broken it is."""
+    def close(self, after: Exception | None = None) -> None:
+        """Close the connection, however broken it is; `after` is the error that it had."""
+        self._was_full = after is not None and (self._was_full or is_disk_full(after))
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
@@ -167,6 +180,10 @@ class Database:
             yield connection
 
     def _open(self) -> None:
+        if self._was_full and self._file is not None:
+            if shutil.disk_usage(self._file.parent).free < LEAST_FREE:
+                raise StoreUnavailable(disk_full(self._file))
+            self._was_full = False
         connection = connect(self.url)
         self._connection = connection
         self._file_id = _file_id(self._file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -25,6 +26,8 @@ CHECK_EVERY = 5.0
 """Seconds between checks of a database without other work, so that its loss is known before it is needed."""
 FIRST_RETRY, LAST_RETRY = 0.25, 5.0
 """Seconds between attempts to get a lost database back; doubled each time."""
+STEADY = 30.0
+"""Seconds that a database must work before its next loss is retried as quickly as the first one."""
 
 
 class StoreThread(Thread):
@@ -42,6 +45,8 @@ class StoreThread(Thread):
         self._queue = queue
         self._now = now
         self._delay = FIRST_RETRY
+        self._regained_at: float | None = None
+        self._refused: set[str] = set()
         self._requested: RollUpRequest | None = None
         self._steps: Iterator[None] = iter(())
         self._was_away = True
@@ -122,8 +127,11 @@ class StoreThread(Thread):
                     self._write_views([view])
             else:
                 self._queue.count_dropped(1)
-                log.warning("service row refused", service=views[0].name, error=type(error).__name__)
+                if views[0].name not in self._refused:
+                    self._refused.add(views[0].name)
+                    log.warning("service row refused", service=views[0].name, error=type(error).__name__)
         else:
+            self._refused.difference_update(view.name for view in views)
             self._queue.count_dropped(0 if is_written else len(views))
         self._note_services_problem()
 
@@ -175,7 +183,10 @@ class StoreThread(Thread):
         if reason != self.problem:
             log.warning("database unavailable", problem=reason, error=type(error).__name__)
         self.problem = reason
-        self._database.close()
+        self._database.close(after=error)
+        if self._regained_at is not None and monotonic() - self._regained_at >= STEADY:
+            self._delay = FIRST_RETRY
+        self._regained_at = None
         work.roll_up = work.roll_up or self._requested
         self._requested, self._steps, self._was_away = None, iter(()), True
         self._queue.put_back(work)
@@ -185,7 +196,7 @@ class StoreThread(Thread):
         if self.problem is not None:
             log.info("database available again", dropped=self._queue.dropped)
         self.problem = None
-        self._delay = FIRST_RETRY
+        self._regained_at = self._regained_at or monotonic()
 
     def _refuse(self, asks: Sequence[PendingWork[Any]], reason: str) -> None:
         # Queries are not counted, and callers that gave up have been counted already.

@@ -143,7 +143,7 @@ def _connect_error(error: OSError, seconds: float) -> UpstreamError:
     elif isinstance(error, ConnectionRefusedError):
         failure, words = Failure.CONNECT_REFUSED, "the connection was refused"
     elif is_shortage(error):
-        failure, words = Failure.OVERLOADED, "the gateway has no file descriptor or no memory for a connection"
+        failure, words = Failure.EXHAUSTED, "the gateway has no file descriptor or no memory for a connection"
     else:
         failure, words = Failure.CONNECT_REFUSED, "the service is not reachable"
     return UpstreamError(failure, words, untouched=True)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -57,10 +58,25 @@ class WorkersFailed(Exception):  # noqa: N818 - it is told to people as it is
     """The workers cannot be started; the text says why."""
 
 
-def supervise(config: Config, hashes: Sequence[str], ready: Callable[[ListeningAddresses], None]) -> None:
+class StorePreparation(Protocol):
+    """Prepares the database, while the workers serve."""
+
+    async def start(self) -> None:
+        """Begin, and wait a moment for the first attempt."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
+def supervise(
+    config: Config,
+    hashes: Sequence[str],
+    ready: Callable[[ListeningAddresses], None],
+    prepare: Callable[[], StorePreparation | None] = lambda: None,
+) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal hurries them.
 
-    `ready` is called once every worker takes requests. Raises `CannotListenError`, and
+    `ready` is called once every worker takes requests. What `prepare` makes prepares the database. Raises `CannotListenError`, and
     `WorkersFailed` where the workers end before they get that far.
     """
     with open_sockets(config.server.addresses, config.server.workers) as sockets:
@@ -71,9 +87,21 @@ def supervise(config: Config, hashes: Sequence[str], ready: Callable[[ListeningA
         job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors)
         writer = logging.set_up(config.log, shares=True)
         try:
-            asyncio.run(Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets).run())
+            asyncio.run(_run(Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets), prepare()))
         finally:
             writer.close()
+
+
+async def _run(supervisor: Supervisor, preparation: StorePreparation | None) -> None:
+    tasks = TaskGroup("preparation")
+    if preparation is not None:
+        tasks.start(preparation.start(), "start")
+    try:
+        await supervisor.run()
+    finally:
+        await tasks.close()
+        if preparation is not None:
+            await preparation.close()
 
 
 @dataclass(slots=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import errno
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -15,13 +18,7 @@ from structlog.testing import capture_logs
 from tentaculo.config.reader import read
 from tentaculo.config.schema import ServerSettings
 from tentaculo.server import listeners as module
-from tentaculo.server.listeners import (
-    CannotListenError,
-    ConnectionLimits,
-    Listeners,
-    allowed_connections,
-    descriptor_warning,
-)
+from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, connections_within
 from tests.support.wire import TIMEOUT
 
 
@@ -177,56 +174,56 @@ async def test_closing_takes_no_new_connection_and_leaves_those_that_stand(liste
         writer.transport.abort()
 
 
-# -- descriptors ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("descriptors", "connections"), [(64, 24), (256, 96), (300, 112), (1024, 384), (20_000, 9872), (1, 1)]
+)
+def test_the_descriptors_say_how_many_clients_can_connect(descriptors: int, connections: int) -> None:
+    assert connections_within(descriptors) == connections
 
 
 @pytest.mark.parametrize(
-    ("descriptors", "connections"), [(2, 1), (64, 24), (256, 96), (1024, 384), (4096, 1920), (1_048_576, 524_160)]
+    ("hard", "configured", "allowed", "warning"),
+    [
+        (256, 0, 96, "256 file descriptors are enough for 96 client connections only: "),
+        (
+            256,
+            5000,
+            96,
+            "limits.connections is 5000, but 256 file descriptors are enough for 96 client connections: ",
+        ),
+        (256, 50, 50, ""),
+        (2600, 0, 1172, ""),
+        (2600, 1000, 1000, ""),
+    ],
 )
-def test_descriptors_allow_connections_and_a_share_is_reserved(descriptors: int, connections: int) -> None:
-    assert allowed_connections(descriptors) == connections
-
-
-def limit_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> None:
-    monkeypatch.setattr(module.resource, "getrlimit", lambda _kind: (soft, hard))
-
-
-@pytest.mark.parametrize(("hard", "connections"), [(256, 96), (4096, 1920), (4096, 10), (10_000, 0), (-1, 100_000)])
-def test_no_warning_where_the_descriptors_are_enough(
-    monkeypatch: pytest.MonkeyPatch, hard: int, connections: int
-) -> None:
-    limit_descriptors(monkeypatch, 64, hard)
-    assert descriptor_warning(connections) is None
-
-
-def test_the_warning_has_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit_descriptors(monkeypatch, 64, 256)
-    rest = (
-        "the limit of 256 file descriptors (ulimit -n) allows 96 client connections at once:"
-        " each takes two, and 64 are reserved"
+def test_few_descriptors_are_worth_a_warning(hard: int, configured: int, allowed: int, warning: str) -> None:
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
+        "from tentaculo.server.listeners import connection_limit\n"
+        f"print(repr(connection_limit({configured})))"
     )
-    assert descriptor_warning(0) == rest
-    assert descriptor_warning(5000) == f"limits.connections is 5000, but {rest}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    end = "raise the limit of the process (ulimit -n)" if warning else ""
+    assert ast.literal_eval(done.stdout) == (allowed, warning + end)
 
 
 @pytest.mark.parametrize(("configured", "accepted"), [(0, 3), (2, 2), (3, 3), (5000, 3)])
 def test_no_more_connections_than_the_descriptors_allow(
     monkeypatch: pytest.MonkeyPatch, configured: int, accepted: int
 ) -> None:
-    limit_descriptors(monkeypatch, 8, 8)
+    monkeypatch.setattr(module.resource, "getrlimit", lambda _kind: (8, 8))
     limits = ConnectionLimits(configured, 0)
     assert [limits.enter("a") for _ in range(5)].count(True) == accepted
 
 
-def test_the_limit_is_logged_once_until_half_of_the_connections_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit_descriptors(monkeypatch, 12, 12)
+def test_the_limit_is_logged_once_until_half_of_the_connections_have_ended() -> None:
     limits = ConnectionLimits(4, 0)
     with capture_logs() as logs:
         assert [limits.enter("a") for _ in range(50)].count(True) == 4
         for _ in range(20):
             limits.leave("a")
             assert [limits.enter("a"), limits.enter("a")] == [True, False]
-    assert logs == [{"event": "connection limit reached", "log_level": "warning", "connections": 4, "descriptors": 12}]
+    assert [(line["event"], line["connections"]) for line in logs] == [("connection limit reached", 4)]
     with capture_logs() as logs:
         limits.leave("a")
         limits.leave("a")

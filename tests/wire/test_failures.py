@@ -400,18 +400,19 @@ async def test_every_refusal_of_a_request_says_whose_it_is(
     assert up.requests == []
 
 
-@pytest.mark.parametrize("half_closed", [False, True])
-async def test_who_stops_sending_has_left(start: Start, service: Service, half_closed: bool) -> None:
-    """Closed, reset or half-closed: aiohttp's server takes each for a client that has gone (499 in the log)."""
+@pytest.mark.parametrize("resets", [False, True])
+async def test_a_client_that_closes_the_connection_has_left(start: Start, service: Service, resets: bool) -> None:
+    """That it has not only closed its sending half, the kernel finds out within seconds (499 in the log)."""
     async with upstream(hanging) as up:
         live = await start(service(up.port))
         async with dial(live.port) as wire:
             await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
             await up.until(lambda: up.connections == 1)
-            if half_closed:
+            if resets:
                 wire.writer.write_eof()
-            else:
-                wire.writer.close()
+                linger = struct.pack("ii", 1, 0)
+                wire.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            wire.writer.close()
             await up.until(lambda: up.gone == 1)
     assert [(record.status, record.error) for record in live.records] == [(499, "client_left")]
 
