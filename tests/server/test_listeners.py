@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import errno
+import resource
 import socket
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from structlog.testing import capture_logs
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import ServerSettings
-from tentaculo.server import listeners as module
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, connections_within
 from tests.support.wire import TIMEOUT
 
@@ -211,7 +211,7 @@ def test_few_descriptors_are_worth_a_warning(hard: int, configured: int, allowed
 def test_no_more_connections_than_the_descriptors_allow(
     monkeypatch: pytest.MonkeyPatch, configured: int, accepted: int
 ) -> None:
-    monkeypatch.setattr(module.resource, "getrlimit", lambda _kind: (8, 8))
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (8, 8))
     limits = ConnectionLimits(configured, 0)
     assert [limits.enter("a") for _ in range(5)].count(True) == accepted
 
