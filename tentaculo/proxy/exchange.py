@@ -190,7 +190,7 @@ class Exchange(ResponseRelay):
         assert balancer is not None
         if had_turn is False:
             raise overloaded(name)
-        if had_turn or not balancer.has_queue:
+        if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
             lease = self._lease = lease or balancer.acquire(self._tried)

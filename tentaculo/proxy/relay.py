@@ -7,13 +7,10 @@ from enum import Enum
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import Head, chunked
-from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import date_line
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.response_head import CachedResponseHead, trailer_lines
-from tentaculo.proxy.state import ProxyState
-from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseReader
 
@@ -37,10 +34,8 @@ class ResponseRelay(ProxiedRequest):
 
     __slots__ = ("_is_chunked",)
 
-    def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
-        super().__init__(shared, request, inbound, record)
-        self._is_chunked = False
-        """Whether the body is chunked for the client."""
+    _is_chunked: bool
+    """Whether the body is chunked for the client, once its head has been made."""
 
     def relay(self, connection: UpstreamConnection, upstream: Endpoint) -> Wait | None:
         """Relay what has arrived. Returns what to wait for, None once the whole response has been relayed.
