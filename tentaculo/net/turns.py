@@ -20,6 +20,8 @@ from typing import Protocol
 
 READ_SIZE = 16 * 1024
 """Bytes of one read."""
+MOST_WRITTEN = 8 * 1024
+"""Bytes that may wait in a send buffer before the other side is no longer read."""
 LOOK = 16
 """Reads before the scheduler watches whether the loop has turned. Watching costs one more turn."""
 MOST = 32

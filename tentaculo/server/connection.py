@@ -15,7 +15,7 @@ from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
-from tentaculo.net.turns import TurnReader, TurnScheduler
+from tentaculo.net.turns import MOST_WRITTEN, TurnReader, TurnScheduler
 from tentaculo.server.fast_path import FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
+BODY_BUFFER = 4 * 1024
+"""Half of the bytes of a body that wait for their reader before the client is no longer read."""
 LINGER = 2.0
 """Seconds during which a refused client may continue to send, so that it receives the response."""
 
@@ -92,6 +94,7 @@ class ClientConnection(FastPathConnection):
             tcp_keepalive=False,
             access_log=None,
             auto_decompress=False,
+            read_bufsize=BODY_BUFFER,
             max_line_size=max_head,
             max_field_size=max_head + 1,
             max_headers=MAX_FIELDS,
@@ -270,6 +273,7 @@ class ClientSocket(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(MOST_WRITTEN)
         self._connection.connection_made(transport)
 
     def eof_received(self) -> None:

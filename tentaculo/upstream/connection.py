@@ -15,13 +15,15 @@ from typing import cast
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
-from tentaculo.net.turns import STEPS, TurnReader, TurnScheduler
+from tentaculo.net.turns import MOST_WRITTEN, STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import Deadline, WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
-HIGH_WATER = 64 * 1024
+HIGH_WATER = 8 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
+MOST_UNREAD = 64 * 1024
+"""Bytes that are read of a connection that was reset."""
 
 
 MAX_IDLE = 60.0
@@ -271,6 +273,7 @@ class UpstreamConnection(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(MOST_WRITTEN)
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
@@ -301,7 +304,7 @@ class UpstreamConnection(TurnReader):
             self._on_idle_lost(self)
         elif state is _State.BUSY:
             self.release()
-            if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
+            if exc is not None and transport is not None and (left := unread(transport, MOST_UNREAD)):
                 self._read(left)
             self._end(exc, transport)
         self._state = _State.CLOSED
