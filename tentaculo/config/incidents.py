@@ -69,7 +69,7 @@ AppriseUrl = Annotated[AnySecret, Check(_check_apprise, {"pattern": f"^{_APPRISE
 
 
 class IncidentSettings(Section, frozen=True):
-    """[incidents]: what counts as one incident."""
+    """[incidents]: when an incident opens and ends."""
 
     settle: Annotated[
         Seconds,
@@ -120,7 +120,7 @@ class WebhookSettings(Section, frozen=True):
 
 
 class AlertSettings(Section, frozen=True):
-    """[alerts]: where and when incidents are notified."""
+    """[alerts]: where and when alerts about incidents are sent."""
 
     wait: Annotated[
         Pause,
@@ -183,7 +183,7 @@ def _check_times(value: str) -> str:
 def _check_zone(value: str) -> str:
     try:
         ZoneInfo(value)
-    # An odd key may be no name at all, a folder, or lead outside the data.
+    # A key may be no name at all, a directory, or lead outside the data.
     except (ValueError, OSError, LookupError):
         raise ValueError('is not a time zone such as "UTC" or "Europe/Madrid"') from None
     return value

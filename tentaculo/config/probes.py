@@ -175,7 +175,7 @@ class ProbeSettings(Section, frozen=True):
         special = {key for keys in _OF_KIND.values() for key in keys}
         strange = sorted(key for key in special - {*known} if getattr(self, key) != getattr(plain, key))
         if strange:
-            raise ValueError(f"has {' and '.join(strange)}, which a probe of kind {self.kind} does not know")
+            raise ValueError(f"has {' and '.join(strange)}, which a probe of kind {self.kind} does not support")
         of_body = [key for key in _OF_BODIES if getattr(self, key)]
         if self.method == "HEAD" and of_body:
             raise ValueError(f"has {' and '.join(of_body)}, but its method is HEAD, and a response to HEAD has no body")

@@ -302,7 +302,7 @@ class LimitSettings(Section, frozen=True):
         Doc(
             "How long the addresses of a host name are used.",
             unit="seconds",
-            beyond="the host name of the endpoint is looked up again",
+            beyond="the host name of the endpoint is looked up again; also at once when none of its addresses accepts",
         ),
     ] = 30
     pool: Annotated[

@@ -133,7 +133,7 @@ class RouteSettings(Section, frozen=True):
     ] = ()
 
     def check(self) -> None:
-        """Raises ValueError where it says in two ways what becomes of the prefix."""
+        """Raises ValueError where both keys that replace the prefix are set."""
         if self.strip and self.to is not None:
             raise ValueError("has both strip and to; to already replaces the prefix")
 
@@ -186,7 +186,7 @@ class ServiceSettings(Section, frozen=True):
         Doc("Services that this one cannot work without. Their failure explains its own.", example=["workers"]),
     ] = ()
     enabled: Annotated[
-        bool, Doc("Whether the service is on. A service that is off answers 503 and never counts as a failure.")
+        bool, Doc("Whether the service is on. A service that is off gets 503 and never counts as a failure.")
     ] = True
     enabled_env: Annotated[
         VariableName | None,

@@ -1,4 +1,4 @@
-"""What a gateway needs of the other workers that share its port, where there are any."""
+"""The interface of a gateway to the other workers on its port."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from tentaculo.telemetry.history import TakeTallies
 
 
 class Coordination(Protocol):
-    """One worker's view of the others: one of them is the leader, which probes and alerts for all."""
+    """The other workers as one worker sees them. One of all is the leader, which probes and alerts for all."""
 
     number: int
-    """Of this worker, from 1."""
+    """Number of this worker, from 1."""
     workers: int
-    """How many there are."""
+    """Number of workers."""
     name: str
-    """The name that all share, as `Via` has it."""
+    """The name of the gateway in `Via`, the same for all workers."""
 
     @property
     def is_leader(self) -> bool:
         """Whether this worker is the leader."""
 
     def listen(self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None]) -> None:
-        """Receive messages from now on, in the running loop."""
+        """Receive messages from now on, in the running event loop."""
 
     def report_ready(self) -> None:
-        """Report that this worker takes requests."""
+        """Report that this worker accepts requests."""
 
     def close(self) -> None:
-        """Receive and send nothing more."""
+        """Stop receiving and sending messages."""
 
     def sharing(
         self, health_service: HealthService, incident_repository: IncidentRepository, drain: TakeTallies
     ) -> AbstractAsyncContextManager[TakeTallies]:
-        """Share health while the context is open; gives the tallies of all workers where this one leads."""
+        """Share health while the context is open. On the leader it gives the tallies of all workers."""
 
     def shown(self) -> Sequence[tuple[Incident, Sequence[Note]]]:
         """The leader's incidents, with their notes."""
 
     def planned(self) -> Sequence[MaintenanceWindow]:
-        """The maintenance windows that are open or to come."""
+        """The open and planned maintenance windows."""
 
     def untold(self) -> int:
         """How many open incidents `shown` leaves out."""

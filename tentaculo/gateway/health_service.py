@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
-from tentaculo.gateway.steady_clock import SteadyClock
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.pause_detector import PauseDetector
@@ -104,6 +104,10 @@ class HealthService:
         tasks.start(self._scheduler.run(), "probe scheduler")
         self._pauses.start()
         self.heartbeats.start()
+        # No probe writes these rows.
+        services = self._config.services.values()
+        self._unwritten.update(one.name for one in services if not one.enabled or one.probe.kind == "none")
+        self._write()
         try:
             yield
         finally:
@@ -137,7 +141,7 @@ class HealthService:
             with suppress(StoreUnavailable):
                 await self.states.save()
 
-    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+    def correct(self, moment: Correct) -> None:
         """Correct every moment after the system clock was set."""
         self.breakers.correct(moment)
         self.board.correct(moment)

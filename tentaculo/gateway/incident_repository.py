@@ -1,7 +1,6 @@
-"""Incidents, notes and maintenance windows as the database has them, joined with what is in memory.
+"""Incidents, notes and maintenance windows: those in the database together with those in memory.
 
-Nothing here is in the way of anything: a lost database costs history. Open incidents stay in memory, and are written
-when it is back.
+While the database is unavailable, open incidents stay in memory and are stored when it is back. Nothing waits for it.
 """
 
 from __future__ import annotations
@@ -10,19 +9,18 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
 import structlog
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.steady_clock import SteadyClock
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.store import incidents
 from tentaculo.store import incidents as store
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -30,17 +28,17 @@ from tentaculo.store.errors import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 VISIT_EVERY = 5.0
-"""Seconds between visits to the database: what another process wrote there, notes and windows, is seen then."""
+"""Seconds between two reads of the database: notes and windows that another process wrote are seen then."""
 PAUSE = 1.0
-"""Seconds between two visits at least, so that a storm of changes is not a storm of writes."""
+"""Least seconds between two visits, so that a storm of changes is not a storm of writes."""
 OPEN_WAIT = 0.5
-"""Seconds that the start waits for what an earlier process left."""
+"""Seconds that the start waits for the incidents that an earlier process stored."""
 FORGET_EVERY = 3600.0
-"""Seconds between looks for incidents that are too old to be kept."""
+"""Seconds between removals of incidents that are too old to be kept."""
 SHOWN_ENDED = 5
-"""Incidents that have ended, on the page."""
+"""Ended incidents on the page."""
 _BATCH = 100
-"""Incidents that are written in one transaction."""
+"""Incidents that are stored in one transaction."""
 _MOST_RESTORED = 1000
 _MOST_WINDOWS = 500
 _MOST_NOTES = 200
@@ -48,15 +46,15 @@ _MOST_NOTES = 200
 
 @dataclass(frozen=True, slots=True)
 class IncidentPage:
-    """Incidents that were looked for."""
+    """The result of a query for incidents."""
 
     incidents: tuple[Incident, ...]
     problem: str | None
-    """Why the database could not be asked, so that only what is in memory is there; None where it could."""
+    """Why the database could not be read, so that only incidents in memory are listed; None where it could."""
 
 
 class IncidentRepository:
-    """Writes down what changes, and reads what others have written."""
+    """Stores incidents that change, and reads what other processes have stored."""
 
     def __init__(
         self,
@@ -79,26 +77,28 @@ class IncidentRepository:
         self._settle = timedelta(seconds=config.incidents.settle)
         self._keep = timedelta(days=config.incidents.keep)
         self._notes: dict[int, tuple[Note, ...]] = {}
+        self._from_now: dict[int, MaintenanceWindow] = {}
+        self._moved: dict[int, MaintenanceWindow] = {}
         self._is_restored = False
         self._next_forget = 0.0
         self._has_changed = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Books: {'read' if self._is_restored else 'not read yet'}>"
+        return f"<IncidentRepository: {'read' if self._is_restored else 'not read yet'}>"
 
-    # -- what is asked for --------------------------------------------------------------------------------------
+    # -- queries --------------------------------------------------------------------------------------
 
     def shown(self) -> list[tuple[Incident, tuple[Note, ...]]]:
-        """What the page shows: open incidents, the newest first, and the last that ended. From memory."""
+        """The incidents of the page: the open ones, newest first, and the last that ended. From memory."""
         ended = [one for one in self._incidents.ended if one.part_of is None][:SHOWN_ENDED]
         return [(one, self._notes.get(one.id, ())) for one in (*self._incidents.open[::-1], *ended)]
 
     def planned(self) -> list[MaintenanceWindow]:
-        """The maintenance that holds or is to come, as far as is known in memory."""
+        """The open and planned maintenance windows in memory."""
         return self._calendar.windows(self._now())
 
     async def find(self, *, limit: int, before: int | None = None, is_open: bool | None = None) -> IncidentPage:
-        """Incidents, the newest first: those of the database, or where it is lost those in memory."""
+        """Incidents, newest first: those in the database, or while it is unavailable those in memory."""
         problem = None
         found: dict[int, Incident] = {}
         try:
@@ -106,14 +106,14 @@ class IncidentRepository:
             found = {one.id: one for one in stored}
         except StoreUnavailable as error:
             problem = error.detail
-        # Memory is ahead of the database by what is not written yet.
+        # Memory has changes that are not stored yet.
         known = (*self._incidents.open, *self._incidents.ended)
         found |= {one.id: one for one in known if before is None or one.id < before}
         fitting = [one for one in found.values() if is_open is None or one.is_open is is_open]
         return IncidentPage(tuple(sorted(fitting, key=lambda one: one.id, reverse=True)[:limit]), problem)
 
     async def get(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
-        """One incident with its notes. Raises `StoreUnavailable` where only an unavailable database has it."""
+        """One incident with its notes. Raises `StoreUnavailable` if it is only in an unavailable database."""
         known = self._incidents.get(number)
         try:
             stored = known or await self._store_client.run(partial(store.find, number=number))
@@ -129,7 +129,7 @@ class IncidentRepository:
         return stored, tuple(notes)
 
     async def add_note(self, number: int, author: str, text: str) -> Note | None:
-        """Note something about an incident; None where there is none. Raises `StoreUnavailable`."""
+        """Add a note to an incident; None if there is no such incident. Raises `StoreUnavailable`."""
         known = self._incidents.get(number) or await self._store_client.run(partial(store.find, number=number))
         if known is None:
             return None
@@ -139,7 +139,7 @@ class IncidentRepository:
         return note
 
     async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
-        """The maintenance that holds or is to come, and why there may be more: the database could not be asked."""
+        """The open and planned maintenance windows, and why some may be missing: the database could not be read."""
         problem = None
         try:
             await self._read_windows()
@@ -148,27 +148,43 @@ class IncidentRepository:
         return self.planned(), problem
 
     async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
-        """Plan a maintenance; if it is its time, it holds at once. Raises `StoreUnavailable`."""
-        stored: MaintenanceWindow = await self._store_client.run(partial(incidents.add_window, window=window))
+        """Plan a maintenance window; one that begins now is open at once. Raises `StoreUnavailable`."""
+        stored: MaintenanceWindow = await self._store_client.run(partial(store.add_window, window=window))
+        if window.is_from_now and stored.id is not None:
+            self._from_now[stored.id] = stored
         await self._see_windows()
         return stored
 
     async def end_window(self, number: int) -> MaintenanceWindow | None:
-        """End a maintenance now, or take it back; None where there is none. Raises `StoreUnavailable`."""
+        """End a maintenance window now, or cancel one that has not begun; None if there is none.
+
+        Raises `StoreUnavailable`.
+        """
+        self._from_now.pop(number, None)
         ended: MaintenanceWindow | None = await self._store_client.run(
-            partial(incidents.end_window, number=number, now=self._now())
+            partial(store.end_window, number=number, now=self._now())
         )
         await self._see_windows()
         return ended
 
-    # -- visits -------------------------------------------------------------------------------------------------
+    # -- storage ------------------------------------------------------------------------------------------------
 
     def note_change(self) -> None:
-        """Something is to be written down: soon, without waiting for it."""
+        """Store soon what has changed."""
+        self._has_changed.set()
+
+    def correct(self, moment: Correct) -> None:
+        """Correct maintenance windows after the system clock was set, where they were planned as so long from now."""
+        for number, window in self._from_now.items():
+            start = moment(window.starts_at)
+            end = window.ends_at + (start - window.starts_at)
+            self._from_now[number] = self._moved[number] = replace(window, starts_at=start, ends_at=end)
+            self._calendar.replace(self._moved[number])
+        self._on_windows()
         self._has_changed.set()
 
     async def open(self) -> None:
-        """Read what an earlier process left, if that takes no longer than a moment; else it is read later."""
+        """Read what an earlier process stored, if the database responds within `OPEN_WAIT`; else it is read later."""
         try:
             async with asyncio.timeout(OPEN_WAIT):
                 await self._visit()
@@ -176,11 +192,11 @@ class IncidentRepository:
             log.warning("open incidents not read yet", waited=OPEN_WAIT)
 
     async def keep(self) -> None:
-        """Visit the database now and then, and soon after each change, until cancelled."""
+        """Read and store every `VISIT_EVERY` seconds, and soon after each change, until cancelled."""
         while True:
             try:
                 await self._visit()
-            except Exception:  # one bad visit must not end them
+            except Exception:  # one failed visit must not end the next ones
                 log.exception("incident storage failed")
             await asyncio.sleep(PAUSE)
             try:
@@ -191,7 +207,7 @@ class IncidentRepository:
             self._has_changed.clear()
 
     async def save(self) -> None:
-        """Write down what has changed; where that cannot be, it is kept for the next time."""
+        """Store what has changed; what cannot be stored waits for the next time."""
         changed = self._incidents.take_changed()
         if not changed:
             return
@@ -207,16 +223,17 @@ class IncidentRepository:
     async def _visit(self) -> None:
         try:
             await self._restore()
+            await self._move_windows()
             await self._read_windows()
             await self._read_notes()
             await self._forget()
         except StoreUnavailable:
-            # The recorder says itself what is wrong, in the log and on the page.
+            # The store client logs the reason, and the page shows it.
             return
         await self.save()
 
     async def _restore(self) -> None:
-        """Read back what an earlier process left: once, as soon as the database answers."""
+        """Read what an earlier process stored: once, as soon as the database responds."""
         if self._is_restored:
             return
         now = self._now()
@@ -228,14 +245,22 @@ class IncidentRepository:
         self._incidents.restore([known[number] for number in sorted(known)], self._services, now)
         self._is_restored = True
 
+    async def _move_windows(self) -> None:
+        now = self._now()
+        self._from_now = {number: window for number, window in self._from_now.items() if window.ends_at > now}
+        for number, window in list(self._moved.items()):
+            await self._store_client.run(partial(store.move_window, window=window))
+            if self._moved.get(number) == window:
+                del self._moved[number]
+
     async def _read_windows(self) -> None:
         self._calendar.take(
-            await self._store_client.run(partial(incidents.windows, after=self._now(), limit=_MOST_WINDOWS))
+            await self._store_client.run(partial(store.windows, after=self._now(), limit=_MOST_WINDOWS))
         )
         self._on_windows()
 
     async def _see_windows(self) -> None:
-        """Let what was just written hold at once. It is written, so a database that is lost now must not deny it."""
+        """Apply a window at once. It is stored, so a database that is unavailable now is no error."""
         with suppress(StoreUnavailable):
             await self._read_windows()
 
@@ -251,6 +276,6 @@ class IncidentRepository:
         if moment < self._next_forget or not self._may_delete():
             return
         gone = await self._store_client.run(partial(store.forget, before=self._now() - self._keep))
-        # What is left goes with the next visits, a batch each.
+        # The rest is removed with the next visits, a batch each.
         if not gone:
             self._next_forget = moment + FORGET_EVERY

@@ -18,7 +18,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
-from tentaculo.gateway.steady_clock import SteadyClock
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import MessageContext, Notification
 from tentaculo.incidents.availability import ErrorRates
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
@@ -86,11 +86,11 @@ class IncidentService:
         finally:
             await self.incident_repository.save()
 
-    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+    def correct(self, moment: Correct) -> None:
         """Correct every moment after the system clock was set."""
         self._incidents.correct(moment)
         self._rates.correct(moment)
-        self.incident_repository.note_change()
+        self.incident_repository.correct(moment)
 
     def numbers(self) -> tuple[int, dict[str, tuple[int, int, int]]]:
         """For the metrics: the number of open incidents, and per channel the alerts sent, given up and dropped."""

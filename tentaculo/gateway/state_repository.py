@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
-from tentaculo.gateway.steady_clock import SteadyClock
+from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.model.endpoint import GATEWAY_NAME
@@ -89,7 +89,7 @@ class StateRepository:
         self._beats[service] = LastHeartbeat(service, self._now(), body)
         self._has_changed.set()
 
-    def correct(self, moment: Callable[[datetime], datetime]) -> None:
+    def correct(self, moment: Correct) -> None:
         """Correct every moment after the system clock was set, also those that are stored."""
         for _ in range(len(self._changes)):
             change = self._changes.popleft()

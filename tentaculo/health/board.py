@@ -192,7 +192,7 @@ class Board:
                     and endpoint.finding is None
                     and entry.service.enabled
                 ):
-                    endpoint.threshold.restore(change.after, change.kind)
+                    endpoint.threshold.restore(change.after, change.kind, change.reason)
                     endpoint.finding = Finding(change.after, f"{change.reason} (before the restart)", kind=change.kind)
                     endpoint.is_restored = True
             if any(endpoint.is_restored for endpoint in entry.endpoints.values()):

@@ -11,13 +11,10 @@ import ssl
 from typing import cast
 
 from tentaculo.health.probe_body import MAX_BODY
-from tentaculo.net.connecting import LookUp, connect_first, is_address, is_shortage, look_up
+from tentaculo.net.connecting import Addresses, LookUp, look_up
 from tentaculo.net.http1 import Head
 from tentaculo.net.tcp import unread
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
-
-_LOOK_UP = 1.0
-"""Seconds that a look-up may take while the previous addresses are known."""
 
 
 class ResponseCutError(Exception):
@@ -133,69 +130,30 @@ class ProbeConnection(asyncio.Protocol):
 
 
 class Connector:
-    """Opens the connections of all probes.
-
-    A name is looked up again after `ttl` seconds, and at once when none of its addresses accepts: a container that was
-    replaced has another address. The address that accepted last is tried first.
-    """
+    """Opens the connections of all probes. A name is looked up again after `ttl` seconds."""
 
     def __init__(self, max_head: int, ttl: float, *, look_up: LookUp = look_up) -> None:
         self._max_head = max_head
         self._ttl = ttl
         self._look_up = look_up
-        self._known: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self._names: dict[tuple[str, int], Addresses] = {}
 
     def __repr__(self) -> str:
-        return f"<Connector: {len(self._known)} names>"
+        return f"<Connector: {len(self._names)} names>"
 
     async def connect(
-        self, host: str, port: int, tls: ssl.SSLContext | None = None, server_name: str = ""
+        self, host: str, port: int, seconds: float, tls: ssl.SSLContext | None = None, server_name: str = ""
     ) -> ProbeConnection:
-        """Connect to `host`, with TLS where `tls` is given. Raises OSError, ssl.SSLError among them."""
-        if is_address(host):
-            return await self._open(host, port, tls, server_name)
-        moment, addresses = self._known.get((host, port), (0.0, []))
-        is_new = not addresses or asyncio.get_running_loop().time() - moment >= self._ttl
-        if is_new:
-            addresses = await self._resolve(host, port, addresses)
-        try:
-            return await self._connect_any(host, port, addresses, tls, server_name)
-        except asyncio.CancelledError:
-            # Out of time: the next probe asks for the addresses again.
-            self._known.pop((host, port), None)
-            raise
-        except OSError as error:
-            if is_new or isinstance(error, ssl.SSLError) or is_shortage(error):
-                raise
-            before, addresses = addresses, await self._resolve(host, port, addresses)
-            if set(addresses) <= set(before):
-                raise
-        return await self._connect_any(host, port, addresses, tls, server_name)
+        """Connect to `host` for a probe of `seconds`, with TLS where `tls` is given.
 
-    async def _resolve(self, host: str, port: int, known: list[str]) -> list[str]:
-        """Look the name up. Where the name server is silent or fails, `known` addresses stay in use."""
-        try:
-            async with asyncio.timeout(_LOOK_UP if known else None):
-                addresses = await self._look_up(host, port)
-        except OSError:
-            if not known:
-                raise
-            return known
-        if known:
-            addresses.sort(key=lambda address: address != known[0])
-        self._known[host, port] = (asyncio.get_running_loop().time(), addresses)
-        return addresses
-
-    async def _connect_any(
-        self, host: str, port: int, addresses: list[str], tls: ssl.SSLContext | None, server_name: str
-    ) -> ProbeConnection:
-        address, connection = await connect_first(
-            tuple(addresses),
-            lambda address: self._open(address, port, tls, server_name or host),
-            ProbeConnection.close,
+        Raises OSError, ssl.SSLError among them.
+        """
+        addresses = self._names.get((host, port))
+        if addresses is None:
+            addresses = self._names[host, port] = Addresses(host, port, self._ttl, look_up=self._look_up)
+        return await addresses.connect(
+            lambda address: self._open(address, port, tls, server_name or host), ProbeConnection.close, seconds
         )
-        addresses.sort(key=lambda other: other != address)
-        return connection
 
     async def _open(self, address: str, port: int, tls: ssl.SSLContext | None, server_name: str) -> ProbeConnection:
         loop = asyncio.get_running_loop()

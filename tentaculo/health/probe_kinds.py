@@ -30,7 +30,8 @@ async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> 
     upstream = target.upstream
     context = target.tls if tls else None
     connection = await target.connector.connect(
-        upstream.host, upstream.port, context, target.service.name_for_tls or upstream.host
+        *(upstream.host, upstream.port, target.service.probe.timeout),
+        *(context, target.service.name_for_tls or upstream.host),
     )
     attempt.connected = True
     if connection.transport is not None and (tls_object := connection.transport.get_extra_info("ssl_object")):
@@ -79,7 +80,8 @@ async def _websocket(target: ProbeTarget, attempt: ProbeAttempt) -> None:
         if head.status == 101:
             # A server that sends 101 to every request does not compute the accept value.
             accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
-            if _values(head, b"sec-websocket-accept") == [accept]:
+            is_websocket = [value.lower() for value in _values(head, b"upgrade")] == ["websocket"]
+            if is_websocket and _values(head, b"sec-websocket-accept") == [accept]:
                 attempt.success = "opened a WebSocket"
             else:
                 attempt.problem = "answered 101, but not as a WebSocket"
@@ -95,7 +97,7 @@ async def _tls(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     attempt.latency_ms = milliseconds_since(start)
     try:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_AFTER_HANDSHAKE):
+            async with asyncio.timeout(min(_AFTER_HANDSHAKE, target.service.probe.timeout / 4)):
                 await connection.lost()
     finally:
         connection.close()

@@ -83,10 +83,11 @@ class ConsecutiveThreshold:
         if self._last is not None:
             self._last = replace(self._last, checked_at=moment(self._last.checked_at))
 
-    def restore(self, health: Health, kind: DegradedKind | None) -> None:
+    def restore(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
         """Continue with the health from before a restart. Does nothing once there was a probe."""
         if self._last is None:
             self._confirmed, self._confirmed_kind = health, kind
+            self._last_failure = reason if health is Health.DOWN else ""
 
     @property
     def last(self) -> ProbeResult | None:

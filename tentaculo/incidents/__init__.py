@@ -1,1 +1,1 @@
-"""What failed since when, and who is notified."""
+"""Incidents: when they open and end, and the alerts about them."""

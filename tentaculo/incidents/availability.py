@@ -90,7 +90,7 @@ STEP = timedelta(seconds=10)
 
 
 class ErrorRates:
-    """The counters of each service in the last minute. A probe counts as much as a request."""
+    """The counters of each service in the last minute, which only grow. A probe counts as much as a request."""
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[datetime, Counts]]] = {}

@@ -33,15 +33,16 @@ class _Member:
 
     incident: int
     unexplained_since: datetime | None = None
-    """Since when the incident it belongs to no longer explains it; None while it does."""
+    """Since when the incident it belongs to no longer explains its failure; None while it does."""
     undecided_since: datetime | None = None
+    """Since when its probes pass while its breaker waits for a request."""
 
 
 class IncidentTracker:
     """Every open incident, and the last that ended.
 
-    `settle` seconds: within them after its end a failure of the same service continues the same incident, and so long
-    may a service stay down after its parent is back before it has one of its own.
+    A failure of the same service within `settle` seconds after the end continues the same incident. A service that is
+    still down `settle` seconds after its parent is back has an incident of its own.
     """
 
     def __init__(self, *, settle: float, degraded: bool = False) -> None:
@@ -56,16 +57,16 @@ class IncidentTracker:
         self._last_id = 0
 
     def __repr__(self) -> str:
-        return f"<Incidents: {len(self._open)} open, {len(self._ended)} ended>"
+        return f"<IncidentTracker: {len(self._open)} open, {len(self._ended)} ended>"
 
     @property
     def open(self) -> tuple[Incident, ...]:
-        """The open ones, the oldest first."""
+        """The open incidents, oldest first."""
         return tuple(sorted(self._open.values(), key=lambda incident: incident.id))
 
     @property
     def ended(self) -> tuple[Incident, ...]:
-        """The last that ended, the newest end first."""
+        """The last incidents that ended, newest end first."""
         return tuple(sorted(self._ended.values(), key=lambda one: one.ended_at or _LONG_AGO, reverse=True))
 
     @property
@@ -89,28 +90,29 @@ class IncidentTracker:
         return incident if incident is not None and incident.root == service else None
 
     def get(self, number: int) -> Incident | None:
-        """An incident that is in memory."""
+        """An incident in memory."""
         return self._open.get(number) or self._ended.get(number)
 
     @property
     def has_changed(self) -> bool:
-        """Whether anything is to be stored."""
+        """Whether an incident has changed since the last `take_changed`."""
         return bool(self._changed)
 
     def take_changed(self) -> list[Incident]:
-        """What has changed since the last call and is still in memory: it is to be stored."""
+        """The incidents that have changed since the last call, to be stored."""
         changed = [found for number in self._changed if (found := self.get(number)) is not None]
         self._changed.clear()
         return changed
 
     def put_back(self, incidents: Iterable[Incident]) -> None:
-        """These could not be stored: they come again with the next `take_changed`."""
+        """Return these with the next `take_changed` again: they could not be stored."""
         self._changed.update(dict.fromkeys(incident.id for incident in incidents))
 
     def restore(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
-        """Take up what an earlier process left: open incidents, and those that may still be continued.
+        """Continue the incidents of an earlier process: open ones, and those that may be reopened.
 
-        One of a service that is no longer configured ends; what was opened meanwhile is taken up by what was stored.
+        An incident of a service that is no longer configured ends. One that was opened meanwhile is merged into the
+        stored incident of the same service.
         """
         for incident in stored:
             self._last_id = max(self._last_id, incident.id)
@@ -126,7 +128,7 @@ class IncidentTracker:
             self._restored.add(incident.id)
             if (newer := self._incident_of(incident.root)) is not None and newer.root == incident.root:
                 self._go_on_as(newer, incident, now)
-            # Its root fails by itself, also where it was a member of another incident before.
+            # The root fails by itself, even if it was a member of another incident before.
             self._members[incident.root] = _Member(incident.id)
             for name in incident.services:
                 if name in configured:
@@ -148,7 +150,7 @@ class IncidentTracker:
             self._leaves(view.name, at, self._recovery(view, member))
         elif use is Availability.OFF:
             self._leaves(view.name, at, f"{SWITCHED_OFF}: {view.reason}")
-        elif view.health.is_healthy:
+        elif view.health.is_healthy and not view.is_restored:
             self._undecided(view, at, member)
 
     def note_error_rate(self, service: str, rate: float) -> None:
@@ -207,7 +209,7 @@ class IncidentTracker:
                 self._begin(view, severity, since, at)
 
     def _pause(self, name: str, member: _Member | None) -> None:
-        """A service is in maintenance: whether it fails is not asked until the maintenance is over."""
+        """A service is in maintenance: whether it fails is decided when the maintenance is over."""
         self._in_maintenance.add(name)
         if member is not None:
             member.unexplained_since = member.undecided_since = None
@@ -271,8 +273,8 @@ class IncidentTracker:
     def _continues(self, ended: Incident, root: str, at: datetime) -> bool:
         """Whether a failure of `root` continues `ended`.
 
-        One that was merged into another goes on as well where it was announced and its root has failed ever since: the
-        channels know it, and its end is not announced.
+        An incident that was merged into another is continued if it was announced and its root has failed ever since:
+        the channels know it, and its end was not announced.
         """
         if ended.root != root or ended.ended_at is None:
             return False
@@ -311,7 +313,7 @@ class IncidentTracker:
 
     def _go_on(self, incident: Incident, view: ServiceView, severity: Health, at: datetime) -> None:
         self._restored.discard(incident.id)
-        # The reason stays that of the opening, or of the change for the worse: later ones may be those of a recovery.
+        # The reason stays that of the opening or of the worsening: a later one may be that of a recovery.
         if _worse(severity, incident.severity) is not incident.severity:
             self._put(replace(incident, reason=failure_reason(view), severity=severity, seen_at=at))
         elif at - incident.seen_at >= SEEN_EVERY:

@@ -1,4 +1,11 @@
-"""Counts and latencies of a service per minute, hour and day."""
+"""Counts, latencies and availability of a service per minute, hour and day.
+
+Latencies are counted in buckets whose bounds grow by a constant factor, so that every percentile is right within 2 %.
+The buckets are those of DDSketch (Masson, Rim and Lee, VLDB 2019, section 2): bucket i holds the latencies between
+g^(i-1) and g^i microseconds, where g = (1 + a) / (1 - a) for a relative error a, and one value represents all of them.
+Every histogram has the same buckets, so two are merged by adding their counts: the percentiles of a day are those of the
+merged histograms of its minutes, exactly as if each latency had been counted in the day's, and never an average.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +15,22 @@ from math import ceil, log
 from typing import Final
 
 ACCURACY: Final = 0.02
-"""How far a percentile may be from the true one, as a part of it, between `SHORTEST` and `LONGEST`."""
+"""Largest relative error of a percentile between `SHORTEST` and `LONGEST`."""
 SHORTEST: Final = 1e-6
-"""Seconds; whatever is shorter counts as this."""
+"""Seconds; a shorter latency counts as this."""
 LONGEST: Final = 3600.0
-"""Seconds; whatever is longer counts as this."""
+"""Seconds; a longer latency counts as this."""
 
 _GROWTH: Final = (1 + ACCURACY) / (1 - ACCURACY)
 SCALE: Final = 1 / log(_GROWTH)
 SHIFT: Final = 1 - log(SHORTEST) * SCALE
 BUCKETS: Final = int(log(LONGEST) * SCALE + SHIFT) + 1
-"""How many buckets there are; the first is for what is too short."""
+"""Number of buckets. The first is for latencies up to `SHORTEST`."""
 
 _VERSION: Final = 1
-"""The first byte of an encoded histogram, which stands for the buckets above."""
+"""The first byte of an encoded histogram: the version of the buckets."""
 _MOST_BYTES: Final = 9
-"""Of one number: 63 bits, more than could ever be counted."""
+"""Bytes of one number: 63 bits, more than any count."""
 
 
 def bucket(seconds: float) -> int:
@@ -34,12 +41,12 @@ def bucket(seconds: float) -> int:
 
 
 def _value(number: int) -> float:
-    """The seconds that stand for what is in a bucket: off by `ACCURACY` at both of its bounds, by less between."""
+    """The seconds that represent a bucket: wrong by `ACCURACY` at both of its bounds, by less between."""
     return SHORTEST if number == 0 else SHORTEST * 2 * _GROWTH**number / (_GROWTH + 1)
 
 
 class Histogram:
-    """How many latencies fell into each bucket. It can be added to, merged, asked for percentiles, and encoded."""
+    """The number of latencies in each bucket."""
 
     __slots__ = ("_counts",)
 
@@ -55,7 +62,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many latencies are in it."""
+        """Number of latencies."""
         return sum(self._counts.values())
 
     def add(self, seconds: float) -> None:
@@ -163,23 +170,23 @@ DAY: Final = 86400
 
 @dataclass(slots=True)
 class Tally:
-    """What probes, or what proxied requests, met in some span of time."""
+    """Results of probes, or of proxied requests, in a span of time."""
 
     ok: int = 0
     failed: int = 0
     latency: Histogram = field(default_factory=Histogram)
-    """Of those that were ok."""
+    """Latencies of the successes."""
 
     def __bool__(self) -> bool:
         return bool(self.ok or self.failed)
 
     @property
     def share_ok(self) -> float | None:
-        """The part that was ok, 0 to 1; None where there was nothing."""
+        """The share of successes, 0 to 1; None without results."""
         return self.ok / (self.ok + self.failed) if self else None
 
     def merge(self, other: Tally) -> None:
-        """Take in what `other` met."""
+        """Add the results of `other`."""
         self.ok += other.ok
         self.failed += other.failed
         self.latency.merge(other.latency)
@@ -203,7 +210,7 @@ class Uptime:
 
 
 @dataclass(frozen=True, slots=True)
-class Availability:
+class UptimeShare:
     """The share of time in which a service was available."""
 
     share: float | None
@@ -214,7 +221,7 @@ class Availability:
 
 @dataclass(slots=True)
 class Period:
-    """What one service did in one span of time."""
+    """Results and availability of one service in one span of time."""
 
     service: str
     span: int
@@ -236,7 +243,7 @@ class Period:
             self.uptime.merge(other.uptime)
 
 
-def availability(periods: Iterable[Period]) -> Availability:
+def uptime_share(periods: Iterable[Period]) -> UptimeShare:
     """The availability over `periods`. A period without time is divided by the share of its probes that succeeded."""
     total, by_time = Uptime(), True
     for period in periods:
@@ -246,7 +253,7 @@ def availability(periods: Iterable[Period]) -> Availability:
             by_time = False
             total.merge(estimated_uptime(period.span, share))
     known = total.available + total.unavailable
-    return Availability(total.available / known if known else None, by_time)
+    return UptimeShare(total.available / known if known else None, by_time)
 
 
 def estimated_uptime(span: int, share: float) -> Uptime:
@@ -260,8 +267,8 @@ class HistorySummary:
     """The summary of one service's history."""
 
     hours: tuple[Period, ...] = ()
-    """Of the last 24 hours, the one under way included, those in which something was met."""
-    quarter: Availability = Availability(None)
+    """Of the last 24 hours, the current one included, those with results."""
+    quarter: UptimeShare = UptimeShare(None)
     """The availability in the last 90 days, today included."""
     since: int | None = None
     """Start of the first period of those days, in seconds since 1970, to the day or the hour."""

@@ -1,4 +1,7 @@
-"""Incidents, their notes and maintenance windows, and the checks of those that people enter. Pure."""
+"""Incidents, their notes and maintenance windows, and the checks of those that people enter. Pure.
+
+Times are UTC and timezone-aware. Text comes from outside: it is bounded here, and escaped where it is shown.
+"""
 
 from __future__ import annotations
 
@@ -43,24 +46,24 @@ class Incident:
     """One failure of one service, with all that failed because of it."""
 
     id: int
-    """Milliseconds since 1970 at which it was noted; grows strictly and fits in 53 bits, so JavaScript can hold it."""
+    """Milliseconds since 1970 at the opening. It grows strictly and fits in 53 bits, as JavaScript needs."""
     root: str
-    """The service whose failure it is."""
+    """The service whose failure caused it."""
     services: tuple[str, ...]
     """Every service affected so far, the root first, then the others in the order in which they failed."""
     severity: Health
     """The worst so far: DOWN or DEGRADED."""
     reason: str
-    """Why the root fails, in words, as last known."""
+    """Why the root fails, in words: at the opening, or when it became worse."""
     started_at: datetime
     seen_at: datetime
-    """When it was last seen to go on, to the minute: what a restart of the gateway can vouch for."""
+    """When the failure was last observed, to the minute."""
     ended_at: datetime | None = None
     """None while it is open."""
     ending: str = ""
     """How it ended, in words; empty while it is open."""
     peak_error_rate: float | None = None
-    """The highest share (0 to 1) of failures among the root's requests and probes in any minute of it."""
+    """The highest share (0 to 1) of failures among the root's requests and probes in any minute since the opening."""
     reopened: int = 0
     """How often the service failed again within the settle time after a recovery."""
     part_of: int | None = None
@@ -126,6 +129,8 @@ class MaintenanceWindow:
     author: str = ""
     id: int | None = None
     """The row in the database; None for a window of the configuration."""
+    is_from_now: bool = False
+    """Whether it was planned to begin at once and last for so many minutes. Not stored."""
 
     def holds(self, now: datetime) -> bool:
         """Whether the window is open at `now`."""
@@ -196,7 +201,12 @@ def check_window(
     if end - now > LONGEST or end - start > LONGEST:
         raise InvalidInputError("ends_at", "must not be more than a year away, nor that long after the start")
     return MaintenanceWindow(
-        chosen, start, end, _line("reason", reason, REASON_LENGTH), _line("author", author, NAME_LENGTH, least=0)
+        chosen,
+        start,
+        end,
+        _line("reason", reason, REASON_LENGTH),
+        _line("author", author, NAME_LENGTH, least=0),
+        is_from_now=starts_at is None and minutes is not None,
     )
 
 

@@ -1,19 +1,21 @@
-"""Connects to the first of several addresses that accepts (Happy Eyeballs, RFC 8305)."""
+"""From the name of an endpoint to a connection: looked up, then the first address that accepts (RFC 8305)."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
+from tentaculo.net.target import is_address
 from tentaculo.tasks import TaskGroup
 
 ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried beside those that have not responded (RFC 8305 section 5)."""
+AVOIDED_FOR = 60.0
+"""Seconds for which an address that did not accept in time is tried after the others."""
 GATEWAY_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of the gateway's own machine. Another address would end in the same way."""
 
@@ -37,13 +39,110 @@ async def look_up(name: str, port: int) -> list[str]:
     return list(dict.fromkeys(address for turn in turns for address in turn if address is not None))
 
 
-def is_address(host: str) -> bool:
-    """Whether `host` is an IP address, which needs no look-up."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+class Addresses:
+    """The addresses of one endpoint, in the order in which they are tried.
+
+    A name is looked up again after `ttl` seconds, and at once when no known address accepts: a container that was
+    replaced has another address. An address that failed, or that another one outran, is tried last for a while.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        ttl: float,
+        *,
+        look_up: LookUp = look_up,
+        on_change: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        """`on_change` is called with all addresses after each look-up that found some."""
+        self._host = host
+        self._port = port
+        self._ttl = ttl
+        self._look_up = look_up
+        self._on_change = on_change
+        self._is_literal = is_address(host)
+        self._known: list[str] = [host] if self._is_literal else []
+        self._looked_up = float("-inf")
+        """When the last look-up began."""
+        self._look_ups = 0
+        self._renewal = asyncio.Lock()
+        self._avoided: dict[str, float] = {}
+        """Until when an address is tried after the others."""
+
+    def __repr__(self) -> str:
+        return f"<Addresses of {self._host}: {', '.join(self._known) or 'none'}>"
+
+    async def connect(
+        self,
+        connect: Callable[[str], Awaitable[Connection]],
+        close: Callable[[Connection], None],
+        seconds: float,
+    ) -> Connection:
+        """Connect by `connect` with an address, and close unused connections by `close`.
+
+        The caller stops this after `seconds`; known addresses that are silent get half of them, so that there is time
+        for those that a new look-up may find. Raises OSError, among them socket.gaierror and ssl.SSLError.
+        """
+        before = self._look_ups
+        tried = await self._current(seconds / 2)
+        is_fresh = self._is_literal or self._look_ups > before
+        try:
+            async with asyncio.timeout(None if is_fresh else seconds / 2):
+                return await self._connect_any(tried, connect, close)
+        except OSError as error:
+            if is_fresh or is_shortage(error):
+                raise
+            found = await self._renew(before, seconds / 4)
+            others = [address for address in found if address not in tried]
+            if not others and not isinstance(error, TimeoutError):
+                raise
+        return await self._connect_any(others or tried, connect, close)
+
+    async def _connect_any(
+        self,
+        addresses: list[str],
+        connect: Callable[[str], Awaitable[Connection]],
+        close: Callable[[Connection], None],
+    ) -> Connection:
+        if len(addresses) == 1:
+            return await connect(addresses[0])
+        now = asyncio.get_running_loop().time()
+        order = sorted(addresses, key=lambda address: self._avoided.get(address, 0.0) > now)
+        address, connection = await connect_first(order, connect, close)
+        for loser in order[: order.index(address)]:
+            self._avoided[loser] = now + AVOIDED_FOR
+        self._avoided.pop(address, None)
+        return connection
+
+    async def _current(self, seconds: float) -> list[str]:
+        """The known addresses; looked up first if they are too old, within `seconds` if any are known."""
+        now = asyncio.get_running_loop().time()
+        if self._is_literal or (self._known and now - self._looked_up < self._ttl):
+            return self._known
+        # Other connections use the known addresses meanwhile.
+        return await self._ask(seconds)
+
+    async def _renew(self, before: int, seconds: float) -> list[str]:
+        """The addresses by a look-up after the first `before` ones; one serves all that wait for it."""
+        async with self._renewal:
+            return self._known if self._look_ups > before else await self._ask(seconds)
+
+    async def _ask(self, seconds: float) -> list[str]:
+        known, self._looked_up = self._known, asyncio.get_running_loop().time()
+        self._look_ups += 1
+        try:
+            async with asyncio.timeout(seconds if known else None):
+                self._known = await self._look_up(self._host, self._port)
+        except OSError:
+            if known:
+                # A name server that is away or silent for a while takes nothing away that worked.
+                return known
+            raise
+        self._avoided = {address: until for address, until in self._avoided.items() if address in self._known}
+        if self._on_change is not None:
+            self._on_change(self._known)
+        return self._known
 
 
 async def connect_first(

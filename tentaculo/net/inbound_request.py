@@ -87,7 +87,7 @@ class Request(Protocol):
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the client means to send another request on this connection."""
+        """Whether the client keeps the connection open for another request."""
 
     @property
     def content(self) -> Body:
@@ -117,7 +117,7 @@ class ClientInfo:
         """The gateway's own."""
         self.scheme = "https" if connection.ssl_context is not None else "http"
         self.is_trusted = is_trusted(self.address)
-        """Whether what it says of where its requests come from is believed."""
+        """Whether its forwarding fields are used."""
         self._raw: RawHeaders | None = None
         self._fields: RequestHeaders | None = None
 
@@ -146,7 +146,7 @@ class ClientInfo:
 
 
 class InboundRequest:
-    """What the gateway knows of a request. Built with its client; `read` adds the rest or refuses it."""
+    """A request as the client sent it. `read` validates it and sets the remaining attributes."""
 
     __slots__ = (
         "client",
@@ -186,7 +186,7 @@ class InboundRequest:
 
     @property
     def forwarded_by_trusted(self) -> ForwardedFields | None:
-        """What a trusted peer says of where the request came from; None for any other."""
+        """The forwarding fields of a trusted peer; None for any other peer."""
         return (self.fields.provenance or {}) if self.client.is_trusted else None
 
     @property
@@ -202,7 +202,7 @@ class InboundRequest:
 
     @property
     def wants_upgrade(self) -> bool:
-        """Whether this asks for another protocol in a form that may be tunnelled (RFC 9110 section 7.8)."""
+        """Whether this requests an upgrade in a form that may be tunnelled (RFC 9110 section 7.8)."""
         return self.fields.wants_upgrade and self.fields.upgrade is not None and self.minor == 1
 
     def offered_upgrades(self, allowed: frozenset[bytes], methods: Sequence[str] | None) -> list[bytes]:
@@ -230,9 +230,10 @@ class InboundRequest:
 
     @property
     def public_host(self) -> str:
-        """The host and port that the client's user sees: a trusted peer may know better than Host."""
-        said = self.forwarded_by_trusted.get(b"x-forwarded-host") if self.forwarded_by_trusted is not None else None
-        return (self.host if said is None else said).decode("latin-1")
+        """The host and port in the client's address bar: X-Forwarded-Host of a trusted peer, else Host."""
+        forwarded = self.forwarded_by_trusted
+        host = forwarded.get(b"x-forwarded-host") if forwarded is not None else None
+        return (self.host if host is None else host).decode("latin-1")
 
     @property
     def is_last_hop(self) -> bool:
@@ -240,7 +241,7 @@ class InboundRequest:
         return self.method in ("TRACE", "OPTIONS") and self.fields.max_forwards == b"0"
 
     def trace(self) -> bytes:
-        """The answer's body for a TRACE that ends here: the request as it came, but for what could be secret."""
+        """The body of the response to a TRACE that ends here: the request as it came, without what may be secret."""
         if self.method != "TRACE":
             return b""
         lines = [b"%b: %b\r\n" % (name, value) for lower, name, value in self.fields.lines if lower != b"cookie"]
@@ -284,7 +285,7 @@ class InboundRequest:
                 raise Problem(Failure.BAD_REQUEST, "The Host header is malformed.")
             self.fields.valid_host = host
         if self.target.authority is not None:
-            # RFC 9112 section 3.2.2: the target's authority replaces what Host says.
+            # RFC 9112 section 3.2.2: the target's authority replaces Host.
             return self.target.authority.encode("utf-8", "surrogateescape")
         return host
 

@@ -13,7 +13,7 @@ from tentaculo.net.http1 import Http1Error, parse_length
 from tentaculo.net.response_headers import Line, RawHeaders, binds_connection, joined_lists, split_list
 
 ForwardedFields = dict[bytes, bytes]
-"""The fields that say where a request came from, by name in lower case."""
+"""The forwarding fields, such as X-Forwarded-For, by name in lower case."""
 
 
 class RequestHeaders:
@@ -87,7 +87,7 @@ class RequestHeaders:
             size += len(name) + len(value)
             lower = name.lower()
             if lower not in REQUEST_NAMES:
-                # `X_Real_IP` becomes X-Real-IP in CGI-like servers: a look-alike of a known name is dropped.
+                # `X_Real_IP` becomes X-Real-IP in CGI-like servers: a name that differs from a listed one in `_` only is dropped.
                 if b"_" not in lower or lower.replace(b"_", b"-") not in REQUEST_NAMES:
                     lines.append((lower, name, value))
             else:

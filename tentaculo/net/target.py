@@ -1,12 +1,13 @@
 """The request target, taken apart without changing a byte of it (RFC 9112 section 3.2).
 
 Routing, authorisation and forwarding all use this one view. A path that another server might read as a different one
-(`..` in any encoding, backslashes, NUL) is refused, so that nobody walks past a route's rules.
+(`..` in any encoding, backslashes, NUL) is refused, so that no request bypasses the rules of a route.
 """
 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from tentaculo.model.failure import Failure, Problem
@@ -62,12 +63,12 @@ def parse_target(method: str, raw: str) -> Target:
 def check_path(path: str) -> None:
     """Raise `Problem` (400) if `path` holds a `..` segment in any encoding, a backslash, NUL, `#` or a control byte.
 
-    A plain `.` segment passes: it leads nowhere, and apt asks for `/./Packages` (RFC 3986 section 6.2.2.3).
+    A plain `.` segment passes: it does not change the path, and apt requests `/./Packages` (RFC 3986 section 6.2.2.3).
     """
     if _REFUSED.search(path) is not None:
         raise Problem(Failure.BAD_TARGET, "The path holds a character that is not allowed there.")
     for segment in _SEPARATOR.split(_PLAIN_DOT.sub("", path)):
-        # `..;x` is a dot segment to servers that know path parameters.
+        # `..;x` is a dot segment to servers that read path parameters.
         if _PARAMETERS.split(_DOT.sub(".", segment), maxsplit=1)[0] in (".", ".."):
             raise Problem(Failure.BAD_TARGET, "The path holds a dot segment.")
 
@@ -75,6 +76,17 @@ def check_path(path: str) -> None:
 def is_authority(text: str) -> bool:
     """Whether `text` is a host with an optional port: no user information, path, comma or space."""
     return _AUTHORITY.fullmatch(text) is not None
+
+
+def is_address(name: str) -> bool:
+    """Whether `name`, a host without a port, is an IP address; IPv6 in brackets or without."""
+    if not name or (name[0] != "[" and not name[-1].isdigit() and ":" not in name):
+        return False
+    try:
+        ip_address(name.removeprefix("[").removesuffix("]").partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _split_absolute(raw: str) -> tuple[str, str]:

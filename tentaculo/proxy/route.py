@@ -1,4 +1,4 @@
-"""What a route means for forwarding, worked out once when the configuration is loaded."""
+"""A route with all that forwarding needs, computed once when the configuration is loaded."""
 
 from __future__ import annotations
 
@@ -126,13 +126,14 @@ class CompiledRoute:
         is_open = bool(service.routes) and all(route.auth == "none" for route in service.routes)
         route = RouteSettings(
             prefix=f"/{service.name}/health",
+            exact=True,
             to=service.health[0].partition("?")[0],
             timeout=service.probe.timeout,
             auth="none" if is_open else "token",
         )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one
-        plan.asks_with_get = True  # many services know no other method there
+        plan.asks_with_get = True  # many services serve no other method there
         return plan
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from tentaculo.config.schema import CorsSettings
 from tentaculo.config.types import DEFAULT_PORTS
+from tentaculo.net.target import is_address
 
 _MAX_AGE = 600
 """Seconds for which a browser may cache the response to a preflight."""
@@ -75,6 +76,11 @@ class CorsPolicy:
         if headers:
             response_headers["Access-Control-Allow-Headers"] = headers
         return response_headers
+
+
+def is_local(name: str) -> bool:
+    """Whether `name` is an IP address, `localhost` or a name without a dot, which no attacker can register."""
+    return "." not in name.strip(".") or is_address(name)
 
 
 def is_allowed(origin: str | None, host: str, origins: Collection[str], is_own: Callable[[str], bool]) -> bool:

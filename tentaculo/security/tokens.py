@@ -1,7 +1,4 @@
-"""Who may call: the gateway's tokens, and which headers carry them.
-
-Pure: the proxied path and the native path ask the same question here and get the same answer.
-"""
+"""The gateway's tokens: how they are hashed and compared, and which headers carry them. Pure."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tentaculo.config.types import Network
 
 
 def trusted_proxy_matcher(networks: Sequence[Network]) -> Callable[[str], bool]:
-    """A function that says whether a peer's address is in one of `networks`; remembers the last thousand answers."""
+    """A function that returns whether a peer's address is in one of `networks`; it caches the last thousand results."""
     if not networks:
         return lambda peer: False
 

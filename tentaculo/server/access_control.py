@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.cors import CorsPolicy, is_allowed
-from tentaculo.security.host_names import is_local
+from tentaculo.security.cors import CorsPolicy, is_allowed, is_local
 from tentaculo.security.tokens import TokenCheck, Tokens
 
 
 class AccessControl:
-    """Decides on a request whose route is known, before a byte of its body is read."""
+    """Decides about a request after its route was found and before its body is read."""
 
     def __init__(self, tokens: Tokens, cors: CorsPolicy, hosts: Collection[str] = ()) -> None:
         """`hosts` are the names of the gateway, `[server] hosts`."""
@@ -24,7 +23,7 @@ class AccessControl:
         return f"<AccessControl: {self._tokens!r}, {self._cors!r}>"
 
     def _is_own(self, name: str) -> bool:
-        # A name with a dot that nobody configured may be an attacker's that leads to this address (DNS rebinding).
+        # A name with a dot that is not configured may be an attacker's that resolves to this address (DNS rebinding).
         return is_local(name) or name in self._hosts
 
     def preflight(self, inbound: InboundRequest) -> Mapping[str, str] | None:
@@ -40,7 +39,7 @@ class AccessControl:
     def authenticate(self, inbound: InboundRequest, *, needs_token: bool) -> TokenCheck:
         """Check the request's token. Raises `Problem` (401, 403) if it `needs_token` and none is accepted.
 
-        On an open route an unknown token is no error: it may be the service's own affair.
+        On an open route a token that is not accepted is no error: it may be for the service.
         """
         fields = inbound.fields
         check = fields.token_check
@@ -53,7 +52,7 @@ class AccessControl:
         return check
 
     def check_origin(self, inbound: InboundRequest, host: str | None) -> None:
-        """Raise `Problem` (403) if a page of another origin, which is not listed, asks for a WebSocket.
+        """Raise `Problem` (403) if a page of another origin that is not listed opens a WebSocket.
 
         `host` is the name that the request's route claims. A browser sends no token with a WebSocket, but it sends the
         user's cookies to whatever page opens it.

@@ -2,7 +2,7 @@
 
 1. Open its record: request id, client, start.
 2. Validate the head.
-3. Answer a listed origin's preflight, whatever its path.
+3. Respond to the preflight of a listed origin, whatever its path.
 4. Find its route in the one table.
 5. Check the token, if the route needs one, and the Origin of a WebSocket that no token in a header authenticated.
 6. Call the native handler, or the proxy.
@@ -89,7 +89,7 @@ class ProxyHandler(Protocol):
 
 
 class _Finished:
-    """A request that was answered while it was judged."""
+    """A request whose response was sent while it was judged."""
 
     def client_closed(self) -> None:
         """Nothing is left to end."""
@@ -115,7 +115,7 @@ class Dispatcher:
     ) -> None:
         """`native` is the handler of the native application, and `routes` has all routes.
 
-        `is_trusted` tells whether the forwarding fields of a peer, by address, are believed; `max_head` is the most
+        `is_trusted` returns whether the forwarding fields of a peer, by its address, are used; `max_head` is the most
         bytes of a request's head.
         """
         self._native = native
@@ -171,7 +171,7 @@ class Dispatcher:
             connection.answered()
 
     def _judge(self, request: Request) -> JudgedRequest:
-        """Steps 1 to 5. The result has a response if the request was answered here."""
+        """Steps 1 to 5. The result has a response if one was sent here."""
         inbound = InboundRequest(request, ClientInfo.of(request.protocol, self._is_trusted))
         client = inbound.client
         record = self._requests.begin(inbound.method, inbound.path, client.address, inbound.forwarded_by_trusted)  # 1
@@ -183,7 +183,7 @@ class Dispatcher:
         except Problem as problem:
             judged.response = self._refuse(judged, request, problem)
         except Exception:
-            # The boundary of these steps: what comes out here is a defect, to be logged and answered with 500.
+            # The boundary of these steps: any other exception is a defect. It is logged, and the response is 500.
             log.exception("request could not be judged", request_id=record.request_id)
             judged.response = self._refuse(judged, request, Problem(Failure.INTERNAL))
         is_native = judged.route is not None and judged.route.is_native
@@ -230,7 +230,7 @@ class Dispatcher:
         record = judged.record
         record.status = Failure.CLIENT_LEFT.status
         if not request.path:
-            # `http://host` names the root (RFC 9110 section 4.2.3), which aiohttp's router does not know.
+            # `http://host` names the root (RFC 9110 section 4.2.3), which aiohttp's router has no route for.
             request = request.clone(rel_url="/")
         native = cast(web.Request, request)
         native[REQUEST_ID] = record.request_id
@@ -241,6 +241,9 @@ class Dispatcher:
             return response
         finally:
             record.received = request.content.total_bytes
+            if native.get(STARTED) == 101:
+                # The client of an upgraded connection is the one that ends it.
+                record.status = 101
             self._requests.finish(record, is_counted=False)
 
     async def _call_native(self, judged: JudgedRequest, request: web.Request) -> web.StreamResponse:
@@ -257,7 +260,7 @@ class Dispatcher:
                 raise
             found = from_http(error)
         except Exception as error:
-            # The boundary of every native handler: what comes out here is a defect, to be logged and answered with 500.
+            # The boundary of every native handler: any other exception is a defect. It is logged, and the response is 500.
             has_left = request.transport is None or request.transport.is_closing()
             if request.get(STARTED) or (isinstance(error, ConnectionError) and has_left):
                 raise

@@ -15,8 +15,8 @@ from tentaculo.server import templating
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
-STARTED = web.RequestKey("started", bool)
-"""Set once the head of the response is being sent: nothing else can be the response then."""
+STARTED = web.RequestKey("started", int)
+"""The status of the response, set once its head is being sent: nothing else can be the response then."""
 
 _ALWAYS_OPEN = ("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics")
 _BY_STATUS = {
@@ -94,7 +94,7 @@ def set_headers(app: web.Application, cors: CorsPolicy) -> None:
     policy = templating.content_security_policy()
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
-        request[STARTED] = True
+        request[STARTED] = response.status
         headers = response.headers
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request[REQUEST_ID]
         headers[hdrs.SERVER] = "Tentaculo-Link"  # aiohttp would name its version and Python's

@@ -21,7 +21,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.security.host_names import is_address
+from tentaculo.net.target import is_address
 
 _PARAMETERS = re.compile(r";[^/]*")
 _EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
@@ -337,7 +337,7 @@ def _view(service: ServiceSettings, matches: Sequence[Match], host: str | None) 
     """What each path of a service needs, as the service sees it, in requests of its open routes at `host`.
 
     Where an open and a guarded route reach the same paths, the guarded one decides. It does not where it is at another
-    host and the service sees which: the service may then tell the two apart.
+    host and the service sees the host of the request: the service may then separate the two.
     """
     here = [match for match in matches if service.host is not None or match.route.host == host]
     guarded = [match for match in here if match.needs_token]

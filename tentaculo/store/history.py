@@ -38,7 +38,7 @@ from tentaculo.model.history import (
     Period,
     Tally,
     Uptime,
-    availability,
+    uptime_share,
 )
 from tentaculo.store.tables import dialect_module, history
 
@@ -161,7 +161,7 @@ def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict
     past = {}
     for service, parts in known.items():
         hours = tuple(part for part in parts if part.span == HOUR and part.start >= day)
-        past[service] = HistorySummary(hours, availability(parts), min(part.start for part in parts))
+        past[service] = HistorySummary(hours, uptime_share(parts), min(part.start for part in parts))
     return past
 
 

@@ -177,6 +177,12 @@ def windows(connection: Connection, after: datetime, limit: int) -> list[Mainten
     return [_window(row) for row in connection.execute(query).mappings()]
 
 
+def move_window(connection: Connection, window: MaintenanceWindow) -> None:
+    """Change the start and the end of a stored window."""
+    values = {"starts_at": naive_utc(window.starts_at), "ends_at": naive_utc(window.ends_at)}
+    connection.execute(update(maintenance).where(maintenance.c.id == window.id).values(values))
+
+
 def end_window(connection: Connection, number: int, now: datetime) -> MaintenanceWindow | None:
     """End a window at `now`; one that has not begun is removed. None where there is none that still holds or will."""
     c = maintenance.c

@@ -27,6 +27,8 @@ KEY = "service_name"
 # What the configuration knows of a service, and what only a probe can find out.
 _FACTS = ("host", "port", "health_url", "status")
 _FINDINGS = ("http_code", "latency_ms", "endpoint_ok", "snippet", "last_check", "checked_at")
+# What must not stay of an earlier probe where a service has been turned off.
+_OUTDATED = ("http_code", "latency_ms", "endpoint_ok", "snippet")
 
 
 def word_of(view: ServiceView) -> str:
@@ -75,6 +77,7 @@ class RuntimeTable:
         self._fit = {name: _fit(type_) for name, type_ in types.items()}
         self._facts = tuple(name for name in _FACTS if name in types)
         self._findings = tuple(name for name in _FINDINGS if name in types)
+        self._outdated = tuple(name for name in _OUTDATED if name in types)
         columns: list[ColumnClause[Any]] = [
             column(c.name, String() if isinstance(c.type, DateTime) and not _is_time(types[c.name]) else c.type)
             for c in tables.services.c
@@ -105,16 +108,23 @@ class RuntimeTable:
     def write(self, connection: Connection, views: Iterable[ServiceView], now: datetime) -> Written:
         """Bring the rows of `views` up to date, within the caller's transaction.
 
-        A service that was never probed keeps what an earlier probe found. `now` becomes `created_at` of new rows.
+        A service that was never probed keeps what an earlier probe found, unless it is off. `now` becomes `created_at`
+        of new rows.
         """
         # In the order of their names, so that two writers cannot wait for each other's rows.
-        rows = [(view.checked_at is not None, self._row(view, now)) for view in sorted(views, key=lambda v: v.name)]
+        rows = [(self._known_of(view), self._row(view, now)) for view in sorted(views, key=lambda v: v.name)]
         known = self._known(connection, [row[KEY] for _, row in rows])
-        for probed, names in ((True, self._facts + self._findings), (False, self._facts)):
-            chosen = [row for was_probed, row in rows if was_probed is probed]
+        for names in (self._facts + self._findings, self._facts + self._outdated, self._facts):
+            chosen = [row for known_names, row in rows if known_names == names]
             self._change(connection, [row for row in chosen if row[KEY] in known], names)
             self._insert(connection, [row for row in chosen if row[KEY] not in known], names)
         return Written(len(rows), self.columns)
+
+    def _known_of(self, view: ServiceView) -> tuple[str, ...]:
+        """The columns that the view of a service says something about."""
+        if view.health is Health.OFF:
+            return self._facts + self._outdated
+        return self._facts if view.checked_at is None else self._facts + self._findings
 
     def _known(self, connection: Connection, names: Sequence[str]) -> set[str]:
         key = self._table.c[KEY]
@@ -151,16 +161,17 @@ class RuntimeTable:
 
     def _row(self, view: ServiceView, now: datetime) -> dict[str, Any]:
         checked_at = None if view.checked_at is None else naive_utc(view.checked_at)
+        status, is_off = word_of(view), view.health is Health.OFF
         values: dict[str, Any] = {
             KEY: view.name,
             "host": view.host,
             "port": view.port,
             "health_url": view.health_url,
-            "status": word_of(view),
-            "http_code": view.code,
-            "latency_ms": view.latency_ms,
-            "endpoint_ok": view.endpoint,
-            "snippet": view.snippet,
+            "status": status,
+            "http_code": None if is_off else view.code,
+            "latency_ms": None if is_off else view.latency_ms,
+            "endpoint_ok": view.endpoint if status == "OK" else None,
+            "snippet": view.reason if is_off else view.snippet,
             "last_check": checked_at,
             "checked_at": checked_at,
             "created_at": naive_utc(now),

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
+from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.response_reader import ResponseHeadCache
-
-LookUp = Callable[[str, int], Awaitable[list[str]]]
-"""From a name and a port to addresses, the best first. Raises OSError."""
-
-
-async def look_up(name: str, port: int) -> list[str]:
-    """Ask the system's resolver, off the event loop."""
-    found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class Pool:
     """Keep-alive connections to one upstream.
 
     The connection used last is used next, so that the others grow old and go. One that has been closed by its upstream
-    is noticed at once. The upstream's name is looked up again when its time is up, off the event loop, and idle
-    connections to an address that is gone are closed.
+    is noticed at once. When a look-up shows that an address of the endpoint's name is gone, idle connections to it are
+    closed.
     """
 
     def __init__(
@@ -57,11 +48,10 @@ class Pool:
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
         self._server_name = server_name or upstream.host
-        self._look_up = look_up
+        self._addresses = Addresses(
+            upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=self._close_others
+        )
         self._turns = turns or TurnScheduler()
-        self._addresses: list[str] = []
-        self._resolved_at = float("-inf")
-        self._is_literal = _is_address(upstream.host)
         # Of the loop, once a connection is open: asking for the running loop is a system call each time (CPython 3.11).
         self._clock: Callable[[], float] = time.monotonic
         self.opened = 0
@@ -94,34 +84,9 @@ class Pool:
         """Open a connection within `seconds`. Raises `UpstreamError`; nothing of a request has been sent then."""
         try:
             async with asyncio.timeout(seconds):
-                return await self._connect(asyncio.get_running_loop().time() + seconds)
-        except TimeoutError:
-            raise UpstreamError(
-                Failure.CONNECT_TIMEOUT, f"the service did not accept a connection within {seconds:g} s", untouched=True
-            ) from None
-
-    async def _connect(self, deadline: float) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
-        error: type[OSError] = OSError
-        addresses = await self._resolve(deadline)
-        for position, address in enumerate(addresses):
-            # One that swallows packets must leave the others their share of the time.
-            share = (deadline - loop.time()) / (len(addresses) - position)
-            try:
-                async with asyncio.timeout(share):
-                    return await self._open(address)
-            except OSError as failed:
-                error = type(failed)
-        if issubclass(error, TimeoutError):
-            raise TimeoutError
-        if issubclass(error, ssl.SSLError):
-            raise UpstreamError(Failure.TLS_FAILED, "the secure connection could not be made", untouched=True)
-        words = (
-            "the connection was refused"
-            if issubclass(error, ConnectionRefusedError)
-            else "the service is not reachable"
-        )
-        raise UpstreamError(Failure.CONNECT_REFUSED, words, untouched=True)
+                return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
+        except OSError as error:
+            raise _connect_error(error, seconds) from None
 
     async def _open(self, address: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
@@ -141,26 +106,11 @@ class Pool:
         self._clock = loop.time
         return connection
 
-    async def _resolve(self, deadline: float) -> list[str]:
-        if self._is_literal:
-            return [self.upstream.host]
-        known, now = self._addresses, asyncio.get_running_loop().time()
-        if known and now - self._resolved_at < self._limits.resolve:
-            return known
-        # Whoever connects meanwhile goes on with what is known.
-        self._resolved_at = now
-        try:
-            async with asyncio.timeout((deadline - now) / 2 if known else None):
-                self._addresses = await self._look_up(self.upstream.host, self.upstream.port)
-        except OSError:
-            if known:
-                # A name server that is away or silent for a while takes nothing away that worked.
-                return known
-            raise UpstreamError(Failure.DNS_FAILED, "the service's name was not found", untouched=True) from None
-        for connection in [item for item in self._idle if item.address not in self._addresses]:
+    def _close_others(self, addresses: list[str]) -> None:
+        """Close idle connections to addresses that the name no longer has."""
+        for connection in [item for item in self._idle if item.address not in addresses]:
             self._idle.remove(connection)
             connection.abort()
-        return self._addresses
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next exchange if it is whole, else close it."""
@@ -182,9 +132,18 @@ class Pool:
             self._idle.pop().abort()
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _connect_error(error: OSError, seconds: float) -> UpstreamError:
+    """Why there is no connection. Nothing of a request has been sent."""
+    if isinstance(error, socket.gaierror):
+        failure, words = Failure.DNS_FAILED, "the service's name was not found"
+    elif isinstance(error, TimeoutError):
+        failure, words = Failure.CONNECT_TIMEOUT, f"the service did not accept a connection within {seconds:g} s"
+    elif isinstance(error, ssl.SSLError):
+        failure, words = Failure.TLS_FAILED, "the secure connection could not be made"
+    elif isinstance(error, ConnectionRefusedError):
+        failure, words = Failure.CONNECT_REFUSED, "the connection was refused"
+    elif is_shortage(error):
+        failure, words = Failure.OVERLOADED, "the gateway has no file descriptor or no memory for a connection"
+    else:
+        failure, words = Failure.CONNECT_REFUSED, "the service is not reachable"
+    return UpstreamError(failure, words, untouched=True)

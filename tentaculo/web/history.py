@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, availability
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, uptime_share
 from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_response import Slices, json_response, raw_json
 from tentaculo.web import wording
@@ -59,7 +59,7 @@ def _bar(place: int, base: int, height: int) -> str:
 
 def _fault(hour: Period) -> float:
     """The greater part that failed, of probes or of requests."""
-    return max(1 - share for share in (availability([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
+    return max(1 - share for share in (uptime_share([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
 
 
 def _text(starts: list[int], slowest: list[float | None], most: float, faults: list[float]) -> str:
@@ -152,7 +152,7 @@ def _asked(request: web.Request) -> tuple[int, int]:
 
 def _met(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
     """The counts of `total`, which is the sum of `periods`, and their availability."""
-    available, uptime = availability(periods), total.uptime
+    available, uptime = uptime_share(periods), total.uptime
     return {
         "probes": {
             **_tally(total.probes, available.share),
@@ -232,7 +232,7 @@ def history_row(name: str, past: HistorySummary, now: datetime) -> HistoryRow:
     last = int(now.timestamp()) // HOUR * HOUR
     return HistoryRow(
         name=printable(name, 80),
-        day=wording.share(availability(past.hours).share),
+        day=wording.share(uptime_share(past.hours).share),
         quarter=wording.share(past.quarter.share),
         since=known_since(past, now),
         is_counted=not past.quarter.by_time,

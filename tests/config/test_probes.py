@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from tentaculo.config.probes import Pattern, ProbeSettings
+from tentaculo.config.schema import Config
 from tests.support.config import FaultsOf, LoadText
 
 SERVICE = "[services.madre]\nurl = 'http://h'\n[services.madre.probe]\n"
@@ -48,6 +49,8 @@ def test_what_is_expected_of_an_answer(load_text: LoadText) -> None:
         ("failures = 0", "failures: must be at least 1"),
         ("successes = 0", "successes: must be at least 1"),
         ("certificate_days = -1", "certificate_days: must be at least 0"),
+        ("headers = { Host = 'h' }", "headers.Host: belongs to the connection"),
+        ('headers = { X-A = "a\\u000ab" }', "headers.X-A: must not contain control characters"),
     ],
 )
 def test_faults(faults_of: FaultsOf, line: str, fault: str) -> None:
@@ -64,12 +67,53 @@ def test_faults(faults_of: FaultsOf, line: str, fault: str) -> None:
         ("heartbeat", "slow = 1", "slow"),
         ("http", "silence = 5", "silence"),
         ("tcp", "method = 'HEAD'\nmatches = 'x'", "matches and method"),
+        ("tls", "headers = { X-A = '1' }", "headers"),
+        ("none", "slow = 1", "slow"),
     ],
 )
 def test_a_key_that_its_kind_does_not_know(faults_of: FaultsOf, kind: str, line: str, named: str) -> None:
     assert faults_of(f"{SERVICE}kind = '{kind}'\n{line}") == [
-        f"services.madre.probe: has {named}, which a probe of kind {kind} does not know"
+        f"services.madre.probe: has {named}, which a probe of kind {kind} does not support"
     ]
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/dash/", "/", "/v1/sys/health?standbyok=true&perfstandbyok", "/?a=/b//../c", "/%C3%A9?"]
+)
+def test_a_health_path_stays_as_it_is_written(path: str) -> None:
+    config = Config.of({"services": {"madre": {"url": "http://h", "health": path}}})
+    assert config.services["madre"].health == (path,)
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("health", "must start with /"),
+        ("?a", "must start with /"),
+        ("/a/../b", "must not contain dot segments"),
+        ("/a//b", "must be a plain path: no query, fragment, backslash, space or empty segment"),
+        ("/a#b", "must be a plain path: no query, fragment, backslash, space or empty segment"),
+        ("/a?b c", "has a query with a character that must be percent-encoded"),
+        ("/a?b#c", "has a query with a character that must be percent-encoded"),
+        ("/a?b\\r\\nX: y", "has a query with a character that must be percent-encoded"),
+        ("/a?é", "has a query with a character that must be percent-encoded"),
+    ],
+)
+def test_a_health_path_that_is_none(faults_of: FaultsOf, path: str, fault: str) -> None:
+    assert faults_of(f'services.madre = {{ url = "http://h", health = ["{path}"] }}') == [
+        f"services.madre.health[0]: {fault}"
+    ]
+
+
+def test_the_name_for_tls() -> None:
+    def name(**keys: str) -> str:
+        config = Config.of({"services": {"madre": {"url": "https://10.0.0.1", **keys}}})
+        return config.services["madre"].name_for_tls
+
+    assert name() == ""
+    assert name(host="example.org:8443") == "example.org"
+    assert name(host="[::1]:8443") == "::1"
+    assert name(host="a", tls_server_name="Example.org.") == "example.org"
 
 
 def test_an_answer_to_head_has_no_body_to_look_at(faults_of: FaultsOf) -> None:

@@ -21,10 +21,15 @@ from aiohttp import ClientSession, WSMsgType
 from tentaculo.config.schema import Config
 from tentaculo.gateway.gateway import CannotListen, Gateway
 from tentaculo.security.tokens import hash_token
+from tentaculo.store.database import write_services
 from tentaculo.store.migrate import upgrade
 from tentaculo.tasks import TaskGroup
-from tests.conftest import TOKEN, Start
+from tests.conftest import TOKEN, Start, living
+from tests.support.databases import statuses
 from tests.support.gateway_process import ROOT, clean_environment, to_toml
+from tests.support.runtime_tables import SERVICES, opened, rows_of
+from tests.support.store_samples import NOW, view
+from tests.support.waits import eventually
 from tests.support.wire import (
     TIMEOUT,
     Reader,
@@ -235,6 +240,21 @@ async def test_a_good_database_is_said_to_be_good(start: Start, tmp_path: Path) 
     live = await start({}, database={"url": url})
     ready = await get(live.port, "/readyz")
     assert json.loads(ready.body)["checks"]["database"] == {"status": "ok"}
+
+
+async def test_the_table_has_the_gateway_itself_and_services_that_are_off(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/tentaculo.db"
+    await asyncio.to_thread(upgrade, url)
+    await asyncio.to_thread(write_services, url, [view("shub")], NOW)
+    services = {"shub": {"url": "http://127.0.0.1:9", "enabled": False}}
+    async with living(tmp_path, services, database={"url": url}, probes=True) as live:
+        await eventually(lambda: statuses(url) == {"shub": "UNKNOWN", "tentaculo_link": "OK"})
+        with opened(url) as connection:
+            off, own = rows_of(connection, SERVICES)
+    assert (off["http_code"], off["endpoint_ok"]) == (None, None)
+    assert (own["port"], own["host"], own["http_code"], own["endpoint_ok"]) == (live.port, "127.0.0.1", 200, "/health")
+    assert own["checked_at"]
+    assert statuses(url)["tentaculo_link"] == "UNKNOWN", "it has stopped"
 
 
 # -- where it listens ------------------------------------------------------------------------------------------------

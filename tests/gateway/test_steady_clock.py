@@ -14,6 +14,8 @@ from tentaculo.gateway import incident_repository, incident_service
 from tentaculo.gateway import steady_clock as clock_module
 from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.store import migrate
+from tentaculo.store.database import once
+from tentaculo.store.incidents import windows
 from tests.gateway.test_incident_service import Services, gateway, services, told
 from tests.support.waits import eventually
 from tests.support.webhook_receiver import receiving
@@ -160,3 +162,36 @@ async def test_a_clock_that_is_set_during_an_incident_neither_delays_nor_repeats
     assert [kind for kind, _ in found] == ["incident.opened", "incident.ended"]
     assert found[1][1].startswith("hermes: over after")
     assert found[1][1].endswith(" s")
+
+
+@pytest.mark.parametrize("by", [7200.0, -7200.0])
+async def test_a_window_of_so_many_minutes_is_as_long_when_the_clock_is_set(
+    services: Services, tmp_path: Path, ahead: list[float], by: float
+) -> None:
+    file = tmp_path / "fleet.db"
+    url = f"sqlite:///{file}"
+    migrate.upgrade(url)
+    ahead[0] = by
+    fleet = {"hermes": services.table("hermes"), "mcp": services.table("mcp")}
+    async with gateway(file, fleet) as client:
+        planned = await client.post(
+            "/vx11/maintenance", {"services": ["hermes"], "minutes": 60, "reason": "a new disk"}
+        )
+        fixed = (datetime.now(UTC) + timedelta(hours=9)).isoformat()
+        kept = await client.post("/vx11/maintenance", {"services": ["mcp"], "ends_at": fixed, "reason": "by hand"})
+        ahead[0] = 0.0
+        moved = await client.until(
+            "/vx11/maintenance",
+            lambda found: [one for one in found["maintenance"] if one["starts_at"] != planned["starts_at"]][1:],
+        )
+        by_id = {one["id"]: one for one in moved["maintenance"]}
+        window = by_id[planned["id"]]
+        start, end = (datetime.fromisoformat(window[name]) for name in ("starts_at", "ends_at"))
+        assert end - start == timedelta(minutes=60)
+        assert timedelta() <= datetime.now(UTC) - start < timedelta(minutes=1)
+        assert by_id[kept["id"]]["ends_at"] == kept["ends_at"], "the end was given as a moment"
+        assert window["holds"]
+        assert (await client.get("/vx11/status"))["modules"]["hermes"]["status"] == "maintenance"
+        await eventually(
+            lambda: {one.id: one.ends_at for one in once(url, lambda c: windows(c, START, 9))}[planned["id"]] == end
+        )

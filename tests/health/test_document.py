@@ -34,20 +34,20 @@ def test_every_state_is_there() -> None:
 
 
 def test_every_kind_of_probe_is_there() -> None:
-    kinds = table("`probe.kind` says how a service is asked")
+    kinds = table("`probe.kind` says how a service is probed")
     assert {row[0].partition(" ")[0].strip("`") for row in kinds} == {*KINDS, "none"}
 
 
-def test_what_is_expected_of_an_answer_is_there_with_its_default() -> None:
-    rows = {row[0].strip("`"): row[1].strip("`") for row in table("### What is expected of an answer")}
+def test_what_is_expected_of_a_response_is_there_with_its_default() -> None:
+    rows = {row[0].strip("`"): row[1].strip("`") for row in table("### What is expected of a response")}
     assert {*rows} == {*probes._OF_KIND["http"]}
     probe = probes.ProbeSettings()
     assert (rows["method"], rows["status"]) == (probe.method, str([low for low, _ in probe.status]))
     assert int(rows["certificate_days"]) == probe.certificate_days
 
 
-def test_what_answers_say() -> None:
-    *known, _ = table("### What answers say")
+def test_what_responses_say() -> None:
+    *known, _ = table("### What responses say")
     for words, health in known:
         for word in re.findall(r"`(\w+)`", words):
             assert stated_health(ProbeBody(f'{{"status": "{word}"}}'))[0].value == health
@@ -59,7 +59,7 @@ def test_what_answers_say() -> None:
     [(probes.ProbeSettings(), "probe"), (BreakerSettings(), "breaker"), (LimitSettings(), "limits")],
     ids=str,
 )
-def test_defaults_that_are_told_in_passing(model: Any, section: str) -> None:
+def test_defaults_in_the_text(model: Any, section: str) -> None:
     """As `probe.failures` probes in a row (3 by default), or `breaker.rate` (50 %)."""
     told = re.findall(rf"`{section}\.(\w+)`[^`|()]*\((\d+(?:\.\d+)?)( %)?[^)]*\)", TEXT)
     assert told

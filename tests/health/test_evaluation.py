@@ -176,7 +176,7 @@ def test_no_days_at_all_are_asked_for() -> None:
     assert missing({"certificate_days": 0}, certificate_ends=NOW + timedelta(minutes=3)) == []
 
 
-def test_everything_that_is_missing_is_told_and_the_gravest_counts() -> None:
+def test_every_complaint_is_listed_and_the_worst_counts() -> None:
     probe = {"contains": "ready", "prefer": ["a > 1"], "slow": 0.001}
     assert missing(probe, body=b'{"a": 1}') == [
         (Health.DOWN, "without the text ready"),

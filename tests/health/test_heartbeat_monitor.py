@@ -15,7 +15,7 @@ CONFIG = fleet(
 )
 
 
-def test_who_is_to_call() -> None:
+def test_only_services_of_this_kind_are_expected() -> None:
     heartbeats = HeartbeatMonitor(CONFIG, clock=Clock(), on_change=lambda _: None)
     assert [name for name in CONFIG.services if heartbeats.expects(name)] == ["cron"]
     with pytest.raises(KeyError):

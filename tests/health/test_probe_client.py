@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 import socket
 from typing import Any
 
@@ -154,3 +155,37 @@ async def test_a_probe_accepts_what_the_proxy_forwards(start: Start, serve: Serv
             is_forwarded = False
     found = next(iter(board.results()))
     assert (found.health is Health.UP) is is_forwarded, f"forwarded: {is_forwarded}, probe: {found.reason}"
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_a_service_sends_a_probe_has_a_result(serve: Serve, seed: int) -> None:
+    """Valid responses with bytes changed, removed, inserted and doubled, in pieces of any size."""
+    chance = random.Random(seed)
+    sent: list[bytes] = []
+
+    async def mutated(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        data = bytearray(chance.choice(list(RESPONSES.values()))[:400])
+        for _ in range(chance.randrange(1, 6)):
+            place = chance.randrange(len(data) + 1)
+            match chance.randrange(4):
+                case 0:
+                    data[place : place + 1] = bytes([chance.randrange(256)])
+                case 1:
+                    del data[place : place + chance.randrange(1, 9)]
+                case 2:
+                    data[place:place] = chance.choice([b"\r\n", b"\n", b"\0", b"\xff", b":", b" ", b"\r", b"0\r\n\r\n"])
+                case _:
+                    data[place:place] = data[place : place + 20]
+        sent.append(bytes(data))
+        while data:
+            size = chance.randrange(1, 120)
+            writer.write(data[:size])
+            del data[:size]
+            await writer.drain()
+
+    port = await serve(mutated)
+    for kind in ("http", "websocket") * 20:
+        result = await ask(prober(port, Names(["127.0.0.1"]), kind=kind, timeout=20), port)
+        assert result.health in (Health.UP, Health.DOWN), sent[-1]
+        assert "see the log" not in result.reason, sent[-1]

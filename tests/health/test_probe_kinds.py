@@ -198,12 +198,12 @@ class TestHttp:
 
 
 class TestTcp:
-    async def test_somebody_accepts(self, serve: Serve) -> None:
+    async def test_a_connection(self, serve: Serve) -> None:
         result = await ask(await serve(silent), probe={"kind": "tcp"})
         assert (result.health, result.reason) == (Health.UP, f"connected in {result.latency_ms} ms")
         assert (result.code, result.endpoint, result.snippet) == (None, None, None)
 
-    async def test_nobody_does(self) -> None:
+    async def test_a_refusal_of_the_connection(self) -> None:
         result = await ask(free_port(), probe={"kind": "tcp"})
         assert (result.health, result.reason) == (Health.DOWN, "connection refused")
 
@@ -265,6 +265,15 @@ class TestWebSocket:
     async def test_a_wrong_accept(self, serve: Serve) -> None:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self.handshake(reader, writer, salt=b"x")
+            await reader.read()
+
+        result = await ask(await serve(talk), health="/ws", probe=self.PROBE)
+        assert (result.health, result.reason) == (Health.DOWN, "answered 101, but not as a WebSocket at /ws")
+
+    async def test_a_101_to_another_protocol(self, serve: Serve) -> None:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(websocket_response(head).replace(b"Upgrade: websocket", b"Upgrade: h2c"))
             await reader.read()
 
         result = await ask(await serve(talk), health="/ws", probe=self.PROBE)
@@ -376,7 +385,7 @@ class TestCertificates:
             "its certificate is not accepted: certificate has expired",
         )
 
-    async def test_a_certificate_that_nobody_vouches_for(self, serve: Serve, issue: Any) -> None:
+    async def test_a_self_signed_certificate(self, serve: Serve, issue: Any) -> None:
         context, _ = issue(90)
         result = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls"})
         assert result.health is Health.DOWN

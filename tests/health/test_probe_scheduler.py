@@ -86,7 +86,7 @@ def quick(port: int, **keys: object) -> dict[str, object]:
     return {"url": f"http://127.0.0.1:{port}", "probe": {"interval": 0.05, "timeout": 10, **AT_ONCE}, **keys}
 
 
-async def test_flips_only_are_told(serve: Serve) -> None:
+async def test_only_changes_are_transitions(serve: Serve) -> None:
     port = free_port()
     config, ears = fleet(madre=quick(port)), Ears()
     prober = Prober(config)
@@ -369,7 +369,7 @@ def test_what_waits_can_be_dropped() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=200), st.integers(4, 12))
-def test_never_more_than_the_limit_and_nobody_is_forgotten(steps: list[tuple[bool, bool]], limit: int) -> None:
+def test_never_more_than_the_limit_and_none_is_forgotten(steps: list[tuple[bool, bool]], limit: int) -> None:
     slots = ProbeSlots(limit)
     under_way = {True: 0, False: 0}
     asked = {True: 0, False: 0}

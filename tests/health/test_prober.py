@@ -124,7 +124,7 @@ async def test_no_path_answers(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "503 Service Unavailable", "999 What"])
-async def test_only_200_is_well(serve: Serve, status: str) -> None:
+async def test_only_200_is_up(serve: Serve, status: str) -> None:
     port = await serve(says(answer(b"" if status.startswith("204") else b'{"status":"ok"}', status)))
     result = await ask(one(port))
     assert (result.health, result.code) == (Health.DOWN, int(status[:3]))
@@ -265,7 +265,7 @@ async def test_a_reset(serve: Serve) -> None:
     ],
     ids=["list", "bytes", "html", "empty", "deep", "null"],
 )
-async def test_any_plain_200_is_well(serve: Serve, body: bytes) -> None:
+async def test_any_plain_200_is_up(serve: Serve, body: bytes) -> None:
     assert (await ask(one(await serve(says(answer(body)))))).health is Health.UP
 
 
@@ -349,7 +349,7 @@ async def test_endless_headers(serve: Serve) -> None:
     await asyncio.wait_for(gone.wait(), 5)
 
 
-async def test_a_certificate_that_nobody_vouches_for(serve: Serve, tls: ssl.SSLContext) -> None:
+async def test_a_self_signed_certificate(serve: Serve, tls: ssl.SSLContext) -> None:
     result = await ask(fleet(madre={"url": f"https://127.0.0.1:{await serve(says(answer()), ssl=tls)}"}))
     assert (result.health, result.reason) == (
         Health.DOWN,

@@ -55,7 +55,7 @@ def take(streak: ConsecutiveThreshold, letters: str) -> str:
         ("udwu", "uuuu"),
     ],
 )
-def test_it_takes_so_many_in_a_row(found: str, believed: str) -> None:
+def test_the_numbers_in_a_row(found: str, believed: str) -> None:
     assert take(ConsecutiveThreshold(3, 2), found) == believed
 
 
@@ -115,7 +115,7 @@ def test_few_failures_say_nothing(ok: int, failed: int) -> None:
 
 
 @pytest.mark.parametrize(("ok", "failed"), [(0, 5), (45, 5), (10, 20)])
-def test_a_health_path_that_says_well_while_requests_fail(ok: int, failed: int) -> None:
+def test_probes_that_pass_while_requests_fail(ok: int, failed: int) -> None:
     health, reason, by_traffic, _ = weighed(FOUND_UP, ok, failed)
     assert (health, by_traffic) == (Health.DEGRADED, True)
     assert reason == (

@@ -15,14 +15,14 @@ from tentaculo.model.history import (
     LONGEST,
     MINUTE,
     SHORTEST,
-    Availability,
     Histogram,
     Period,
     Tally,
     Uptime,
-    availability,
+    UptimeShare,
     bucket,
     merged,
+    uptime_share,
 )
 
 SECONDS = st.floats(SHORTEST, LONGEST)
@@ -152,20 +152,20 @@ def test_an_empty_one_has_no_percentiles() -> None:
 
 def test_availability_is_the_share_of_the_time_that_is_known() -> None:
     timed = Period("madre", MINUTE, 0, Tally(1, 9), uptime=Uptime(45_000, 15_000))
-    assert availability([timed]) == Availability(0.75)
-    assert availability([timed, Period("madre", HOUR, 0, Tally(9, 1), uptime=Uptime(15_000, 45_000))]).share == 0.5
+    assert uptime_share([timed]) == UptimeShare(0.75)
+    assert uptime_share([timed, Period("madre", HOUR, 0, Tally(9, 1), uptime=Uptime(15_000, 45_000))]).share == 0.5
     unknown = Period("madre", MINUTE, 60, Tally(0, 0), uptime=Uptime())
-    assert availability([unknown]) == Availability(None)
-    assert availability([unknown, timed]) == Availability(0.75)
-    assert availability([]) == Availability(None)
+    assert uptime_share([unknown]) == UptimeShare(None)
+    assert uptime_share([unknown, timed]) == UptimeShare(0.75)
+    assert uptime_share([]) == UptimeShare(None)
 
 
 def test_a_period_without_time_counts_by_its_probes() -> None:
     counted = Period("madre", MINUTE, 0, Tally(3, 1))
-    assert availability([counted]) == Availability(0.75, by_time=False)
+    assert uptime_share([counted]) == UptimeShare(0.75, by_time=False)
     timed = Period("madre", MINUTE, 60, uptime=Uptime(0, 60_000))
-    assert availability([counted, timed]) == Availability(0.375, by_time=False)
-    assert availability([Period("madre", MINUTE, 0), timed]) == Availability(0.0), "nothing is not estimated"
+    assert uptime_share([counted, timed]) == UptimeShare(0.375, by_time=False)
+    assert uptime_share([Period("madre", MINUTE, 0), timed]) == UptimeShare(0.0), "nothing is not estimated"
 
 
 def test_periods_with_and_without_time_merge_to_the_time_that_is_known() -> None:

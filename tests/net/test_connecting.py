@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tentaculo.net.connecting import connect_first, is_address, look_up
+from tentaculo.net.connecting import Addresses, connect_first, look_up
+from tests.support.addresses import Names
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 NO_ROUTE = OSError(errno.ENETUNREACH, "no route")
@@ -91,7 +92,7 @@ async def test_a_cancellation_leaves_nothing() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert net.cancelled == ["a", "b"]
+    assert sorted(net.cancelled) == ["a", "b"]
 
 
 async def test_two_at_once_and_one_is_closed() -> None:
@@ -106,11 +107,6 @@ async def test_two_at_once_and_one_is_closed() -> None:
 
     winner, _ = await connect_first(["a", "b"], connect, closed.append, delay=0)
     assert [winner, *closed] in (["a", "b"], ["b", "a"], ["a"], ["b"])
-
-
-@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", False)])
-def test_is_address(host: str, expected: bool) -> None:
-    assert is_address(host) is expected
 
 
 async def test_families_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,3 +125,76 @@ def _loop_with(getaddrinfo: Callable[..., object]) -> Callable[[], object]:
 
     Loop.getaddrinfo = staticmethod(getaddrinfo)  # type: ignore[attr-defined]
     return Loop
+
+
+class TestAddresses:
+    """With a resolver and connections that do as told; `tests/upstream/test_pool.py` has real sockets."""
+
+    @staticmethod
+    async def connect(addresses: Addresses, net: Net, seconds: float = 10) -> str:
+        async with asyncio.timeout(seconds):
+            return await addresses.connect(net.connect, net.closed.append, seconds)
+
+    async def test_an_address_that_was_outrun_is_tried_last(self) -> None:
+        net, addresses = Net(a=3600, b=0), Addresses("name", 1, 3600, look_up=Names(["a", "b"]))
+        assert await self.connect(addresses, net) == "to b"
+        net.started.clear()
+        for _ in range(3):
+            assert await self.connect(addresses, net) == "to b"
+        assert net.started == ["b"] * 3
+
+    async def test_it_is_tried_again_when_the_other_fails(self) -> None:
+        net, addresses = Net(a=REFUSED, b=0), Addresses("name", 1, 3600, look_up=Names(["a", "b"]))
+        assert await self.connect(addresses, net) == "to b"
+        net.outcomes = {"a": 0, "b": REFUSED}
+        assert await self.connect(addresses, net) == "to a"
+
+    @pytest.mark.parametrize("outcome", [REFUSED, NO_ROUTE, 3600.0], ids=["refuses", "no route", "silent"])
+    async def test_a_known_address_that_fails_is_looked_up_again_at_once(self, outcome: OSError | float) -> None:
+        names = Names(["a"], ["b"])
+        net, addresses = Net(a=0, b=0), Addresses("name", 1, 3600, look_up=names)
+        assert await self.connect(addresses, net) == "to a"
+        net.outcomes["a"] = outcome
+        assert await self.connect(addresses, net, 1) == "to b"
+        assert names.calls == 2
+
+    async def test_one_look_up_serves_all_that_fail_together(self) -> None:
+        names = Names(["a"], ["b"])
+        net, addresses = Net(a=0, b=0), Addresses("name", 1, 3600, look_up=names)
+        await self.connect(addresses, net)
+        net.outcomes["a"] = REFUSED
+        assert await asyncio.gather(*(self.connect(addresses, net) for _ in range(20))) == ["to b"] * 20
+        assert names.calls == 2
+
+    async def test_an_address_that_was_just_looked_up_is_not_looked_up_again(self) -> None:
+        names = Names(["a"])
+        with pytest.raises(ConnectionRefusedError):
+            await self.connect(Addresses("name", 1, 3600, look_up=names), Net(a=REFUSED))
+        assert names.calls == 1
+
+    async def test_the_same_addresses_are_not_tried_twice_after_a_refusal(self) -> None:
+        names = Names(["a"])
+        net, addresses = Net(a=0), Addresses("name", 1, 3600, look_up=names)
+        await self.connect(addresses, net)
+        net.outcomes["a"] = REFUSED
+        with pytest.raises(ConnectionRefusedError):
+            await self.connect(addresses, net)
+        assert (net.started, names.calls) == (["a", "a"], 2)
+
+    async def test_a_shortage_of_the_gateway_asks_no_name_server(self) -> None:
+        names = Names(["a"])
+        net, addresses = Net(a=0), Addresses("name", 1, 3600, look_up=names)
+        await self.connect(addresses, net)
+        net.outcomes["a"] = NO_DESCRIPTOR
+        with pytest.raises(OSError, match="no descriptor"):
+            await self.connect(addresses, net)
+        assert names.calls == 1
+
+    async def test_a_name_server_that_fails_leaves_the_error_of_the_address(self) -> None:
+        names = Names(["a"], OSError("away"))
+        net, addresses = Net(a=0), Addresses("name", 1, 3600, look_up=names)
+        await self.connect(addresses, net)
+        net.outcomes["a"] = REFUSED
+        with pytest.raises(ConnectionRefusedError):
+            await self.connect(addresses, net)
+        assert names.calls == 2

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.target import Target, is_authority, parse_target
+from tentaculo.net.target import Target, is_address, is_authority, parse_target
 
 
 def refusal(target: str, method: str = "GET") -> Failure:
@@ -250,3 +250,25 @@ def test_an_authority(text: str) -> None:
 )
 def test_no_authority(text: str) -> None:
     assert not is_authority(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("[fe80::1%25eth0]", True),
+        ("fe80::1%eth0", True),
+        ("", False),
+        ("localhost", False),
+        ("127.1", False),
+        ("127.0.0.1.", False),
+        ("127.0.0.1.example", False),
+        ("1.2.3.4.5", False),
+        ("[localhost]", False),
+        ("0x7f000001", False),
+    ],
+)
+def test_is_address(host: str, expected: bool) -> None:
+    assert is_address(host) is expected

@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 import pytest
+import websockets
 
 from tests.conftest import TOKEN, Live, Start
+from tests.support.waits import eventually
 from tests.support.wire import Response, answering, dial, ok, upstream
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -292,3 +294,16 @@ async def test_a_path_beside_the_routes_of_a_native_tree_is_404_and_goes_to_no_s
         assert (await ask(live, "/vx11/incidents/7")).status == 401
         assert (await ask(live, "/vx11/incidentsx")).body == b"upstream"
         assert (await ask(live, "/vx11")).body == b"upstream"
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+async def test_the_log_has_an_upgraded_connection_that_its_client_ended_as_101(start: Start, is_clean: bool) -> None:
+    live = await start({}, auth=OPEN)
+    socket = await websockets.connect(f"ws://127.0.0.1:{live.port}/ws", proxy=None)
+    await socket.recv()
+    if is_clean:
+        await socket.close()
+    else:
+        socket.transport.abort()
+    await eventually(lambda: live.records)
+    assert [(record.target, record.status, record.error) for record in live.records] == [("/ws", 101, None)]

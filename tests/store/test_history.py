@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from tentaculo.model.history import DAY, HOUR, MINUTE, Availability, Histogram, Period, Tally, Uptime
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally, Uptime, UptimeShare
 from tentaculo.store import history, tables
 from tentaculo.store.history import (
     Retention,
@@ -220,7 +220,7 @@ def test_rows_of_a_clock_that_was_ahead_are_not_shown_before_their_time(transact
         for span in (MINUTE, HOUR, DAY):
             (found,) = read_history(connection, span, TODAY, now + 1, BOTH)
             assert (found.probes.ok, found.probes.failed) == (6, 0)
-        assert read_past(connection, now, BOTH)["madre"].quarter == Availability(1.0, by_time=False)
+        assert read_past(connection, now, BOTH)["madre"].quarter == UptimeShare(1.0, by_time=False)
 
 
 def test_the_past_at_a_glance(transaction: Transaction) -> None:
@@ -427,7 +427,7 @@ def test_a_row_of_an_older_version_counts_by_its_probes_and_says_so(transaction:
     store(transaction, [period(TODAY, "mcp", HOUR, available=900_000, unavailable=2_700_000, probes_ok=9)])
     with transaction() as connection:
         past = read_past(connection, now, BOTH)
-    assert past["mcp"].quarter == Availability(0.25)
+    assert past["mcp"].quarter == UptimeShare(0.25)
     known = 3 * DAY + HOUR
     assert past["madre"].quarter.share == pytest.approx((3 * DAY * 3 / 4 + HOUR / 4) / known)
     assert not past["madre"].quarter.by_time

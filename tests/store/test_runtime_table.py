@@ -92,9 +92,24 @@ def test_a_probe_without_an_answer_clears_what_the_last_one_found(url: str) -> N
     write_services(url, [lost], LATER)
     found = row(url, "hermes")
     assert (found["status"], found["http_code"], found["latency_ms"], found["snippet"]) == ("BROKEN", None, None, None)
-    assert found["endpoint_ok"] == "/healthz"
+    assert found["endpoint_ok"] is None, "no endpoint is ok"
     assert as_moment(found["last_check"]) == LATER.replace(tzinfo=None)
     assert as_moment(found["created_at"]) == NOW.replace(tzinfo=None)
+
+
+def test_a_service_that_was_turned_off_says_so(url: str) -> None:
+    write_services(url, [view("hermes")], NOW)
+    write_services(url, [unprobed("hermes", Health.OFF, reason="Off on purpose.")], LATER)
+    found = row(url, "hermes")
+    assert (found["status"], found["snippet"]) == ("UNKNOWN", "Off on purpose.")
+    assert (found["http_code"], found["latency_ms"], found["endpoint_ok"]) == (None, None, None)
+    assert as_moment(found["last_check"]) == NOW.replace(tzinfo=None), "that is when it was last probed"
+
+
+def test_an_open_breaker_leaves_no_endpoint_that_is_ok(url: str) -> None:
+    write_services(url, [view("hermes", breaker="open")], NOW)
+    found = row(url, "hermes")
+    assert (found["status"], found["http_code"], found["endpoint_ok"]) == ("BROKEN", 200, None)
 
 
 def test_text_that_a_column_cannot_hold_is_made_to_fit(url: str) -> None:

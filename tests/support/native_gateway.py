@@ -18,7 +18,7 @@ from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import EndpointView, Health, ServiceView
-from tentaculo.model.history import HOUR, Availability, Histogram, HistorySummary, Period, Tally, bucket
+from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server import templating
 from tentaculo.server.listeners import Phase
@@ -90,11 +90,11 @@ def past() -> dict[str, HistorySummary]:
     return {
         "madre": HistorySummary(
             tuple(hour("madre", ago, failed=90 if ago == 5 else 0, requests=50) for ago in range(23, -1, -1)),
-            Availability(777_510 / 777_600),
+            UptimeShare(777_510 / 777_600),
             last - 89 * 24 * HOUR,
         ),
-        "switch": HistorySummary((hour("switch", 1), hour("switch", 0)), Availability(1.0, by_time=False), last - HOUR),
-        "unheard-of": HistorySummary((), Availability(1.0)),
+        "switch": HistorySummary((hour("switch", 1), hour("switch", 0)), UptimeShare(1.0, by_time=False), last - HOUR),
+        "unheard-of": HistorySummary((), UptimeShare(1.0)),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import struct
@@ -16,10 +17,11 @@ import pytest
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Failure
+from tentaculo.model.failure import Blame, Failure
+from tentaculo.net.connecting import look_up
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE, UpstreamConnection
 from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.pool import Pool, look_up
+from tentaculo.upstream.pool import Pool
 from tests.support.waits import eventually
 from tests.support.wire import Reader, Writer, answering, ok, read_request, upstream
 from tests.support.wire import Upstream as Server
@@ -395,6 +397,36 @@ class TestNames:
             connection.abort()
             pool.close()
 
+    async def test_a_service_that_moved_is_found_by_the_next_connection(self) -> None:
+        names = Names(["127.0.0.2"], ["127.0.0.3"])
+        async with upstream(answering(ok()), "127.0.0.3") as moved:
+            pool = self.pool(moved.port, names, 3600)
+            with socket.create_server(("127.0.0.2", moved.port)):
+                old = await pool.connect(5)
+                assert old.address == "127.0.0.2"
+                old.abort()
+            after = await used(pool)
+            assert (after.address, len(names.asked)) == ("127.0.0.3", 2)
+            after.abort()
+
+    async def test_one_dead_address_is_remembered(self) -> None:
+        async with upstream(answering(ok())) as server:
+            with swallowing(server.port):
+                pool = Pool(Endpoint("s", "name", server.port), LimitSettings(), look_up=Names([DEAD, "127.0.0.1"]))
+                (await pool.connect(10)).abort()
+                began = asyncio.get_running_loop().time()
+                for _ in range(20):
+                    (await pool.connect(10)).abort()
+                assert asyncio.get_running_loop().time() - began < 20 * 0.25
+
+    async def test_no_descriptor_is_not_the_services_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def no_descriptor(*_: object, **__: object) -> None:
+            raise OSError(errno.EMFILE, "no descriptor")
+
+        monkeypatch.setattr(Pool, "_open", no_descriptor)
+        error = await failure(pool_of(1))
+        assert (error.failure.blame, error.failure.status) == (Blame.GATEWAY, 503)
+
     async def test_who_connects_during_a_look_up_goes_on_with_what_is_known(self) -> None:
         names = Names(["127.0.0.1"], None)
         async with upstream(answering(ok())) as server:
@@ -420,7 +452,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 class TestTls:
-    async def connect(self, certificate: tuple[Path, Path], name: str, *, trusts: bool) -> bytes:
+    async def connect(self, certificate: tuple[Path, Path], name: str, *, trusts: bool, server_name: str = "") -> bytes:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
 
@@ -438,7 +470,13 @@ class TestTls:
         async with server:
             port = server.sockets[0].getsockname()[1]
             trust = ssl.create_default_context(cafile=str(certificate[0])) if trusts else None
-            pool = Pool(Endpoint("s", name, port, tls=True), LimitSettings(), tls=trust, look_up=Names(["127.0.0.1"]))
+            pool = Pool(
+                Endpoint("s", name, port, tls=True),
+                LimitSettings(),
+                tls=trust,
+                server_name=server_name,
+                look_up=Names(["127.0.0.1"]),
+            )
             connection = await pool.connect(5)
             try:
                 return await ask(connection)
@@ -447,6 +485,10 @@ class TestTls:
 
     async def test_a_certificate_that_is_trusted(self, certificate: tuple[Path, Path]) -> None:
         assert await self.connect(certificate, "localhost", trusts=True) == b"ok"
+
+    async def test_the_name_of_the_certificate_can_be_another(self, certificate: tuple[Path, Path]) -> None:
+        found = await self.connect(certificate, "other.example", trusts=True, server_name="localhost")
+        assert found == b"ok"
 
     @pytest.mark.parametrize(("name", "trusts"), [("localhost", False), ("other.example", True)])
     async def test_one_that_is_not(self, certificate: tuple[Path, Path], name: str, trusts: bool) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tentaculo.model.endpoint import Counts, Endpoint
 from tentaculo.model.health import EndpointView, Health
-from tentaculo.model.history import Availability, HistorySummary
+from tentaculo.model.history import HistorySummary, UptimeShare
 from tests.support.native_gateway import CLOSED, OPEN, TOKEN, Gateway, event, view
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>"
@@ -236,7 +236,7 @@ async def test_the_past_is_told_in_words_and_drawn(gateway: Gateway) -> None:
 async def test_of_a_large_fleet_the_past_of_some_is_told(gateway: Gateway) -> None:
     state = gateway.state
     state.services = tuple(view(f"s-{number}", 9000 + number) for number in range(120))
-    state.past = {f"s-{number}": HistorySummary((), Availability(100 / (100 + number))) for number in range(120)}
+    state.past = {f"s-{number}": HistorySummary((), UptimeShare(100 / (100 + number))) for number in range(120)}
     text = await page(gateway)
     assert "the past of 20 more is at /vx11/history/<service>" in words(text)
     assert text.count('data-label="Well, 90 days"') == 100

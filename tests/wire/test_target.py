@@ -135,6 +135,7 @@ async def test_the_health_path_of_a_service(start: Start) -> None:
             assert (await ask(wire, "/shubniggurath/health")).status == 401
             for name in ("shubniggurath", "shub"):
                 assert (await ask(wire, f"/{name}/health", live.auth.strip())).body == b"/healthz"
+                assert up.requests[-1].all("x-forwarded-prefix") == []
             posted = await ask(wire, "/shubniggurath/health", live.auth.strip(), method="POST")
             assert posted.body == b"/shubniggurath/health"
 

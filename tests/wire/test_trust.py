@@ -241,6 +241,16 @@ async def test_a_pause_of_the_gateway_ends_no_request(start: Start) -> None:
         assert view(live).breaker.state is BreakerState.CLOSED
 
 
+async def test_the_own_health_path_keeps_its_query(start: Start) -> None:
+    liar = Liar()
+    async with lying(start, liar, health="/sys/health/?standby=ok") as (_, wire, up):
+        for query in ("", "?more=1"):
+            await wire.send(b"GET /s/health%b HTTP/1.1\r\nHost: h\r\n\r\n" % query.encode())
+            assert (await wire.response()).status == 200
+    targets = [request.target for request in up.requests if request.get("user-agent") is None]
+    assert targets == ["/sys/health/?standby=ok", "/sys/health/?standby=ok&more=1"]
+
+
 async def test_a_heartbeat(start: Start) -> None:
     cron = {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat", "silence": 0.5, "interval": 3600}}
     live = await start({"cron": cron}, probes=True)
