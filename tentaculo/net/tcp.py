@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import os
 import select
 import socket
 import struct
+import termios
 from contextlib import suppress
 from typing import Protocol
 
@@ -101,6 +104,24 @@ def accepted(transport: asyncio.BaseTransport) -> int | None:
             count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
             return count - 1  # the SYN counts as one
     return None
+
+
+def unread_before_end(transport: asyncio.BaseTransport) -> int | None:
+    """How many bytes are unread of a peer that has closed its side; None while it is open.
+
+    A connection that is not read does not notice its end.
+    """
+    sock = tcp(transport)
+    if sock is None or sock.fileno() < 0:
+        return None
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    if not poll.poll(0):
+        return None
+    count = array.array("i", (0,))
+    with suppress(OSError):
+        fcntl.ioctl(sock.fileno(), termios.FIONREAD, count)
+    return count[0]
 
 
 def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:

@@ -14,8 +14,10 @@ from aiohttp.http_exceptions import LineTooLong
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
+from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
-from tentaculo.net.turns import MOST_WRITTEN, TurnReader, TurnScheduler
+from tentaculo.net.tcp import unread_before_end
+from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
 from tentaculo.server.fast_path import FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
@@ -26,6 +28,10 @@ log = structlog.get_logger(__name__)
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
+WATCH = 3.0
+"""Seconds between two looks at whether a client that is not read has left."""
+HELD_WHILE_PAUSED = 2 * READ_SIZE
+"""Bytes that are counted for a client that is not read: one read in the parser, and one in the body."""
 BODY_BUFFER = 4 * 1024
 """Half of the bytes of a body that wait for their reader before the client is no longer read."""
 LINGER = 2.0
@@ -59,6 +65,8 @@ class ClientConnection(FastPathConnection):
         "_admission",
         "_head_time",
         "_head_timer",
+        "_is_paused",
+        "_is_watched",
         "_limit",
         "_peer",
         "_requests",
@@ -66,7 +74,11 @@ class ClientConnection(FastPathConnection):
         "bound",
         "client_info",
         "judged",
+        "memory",
     )
+
+    memory: MemoryBudget
+    """Counts what is held for all clients. The socket sets it."""
 
     def __init__(
         self,
@@ -110,8 +122,35 @@ class ClientConnection(FastPathConnection):
         """The `ClientInfo` of this connection, once a request has arrived."""
         self.bound: Closable | None = None
         """The upstream connections that belong to this one, kept by the proxy."""
+        self._is_paused = self._is_watched = False
         self.judged: object | None = None
         """A native request that the dispatcher has checked, for the task that serves it."""
+
+    def reading_changed(self, *, is_paused: bool) -> None:
+        """Count what is held while the client is not read."""
+        self._is_paused = is_paused
+        if not is_paused:
+            self.memory.release(self)
+            return
+        self.memory.hold(self, HELD_WHILE_PAUSED)
+        if not self._is_watched:
+            self._is_watched = True
+            self.event_loop.call_later(WATCH, self._look_for_end)
+
+    def _look_for_end(self) -> None:
+        """End the connection if the client has left: a connection that is not read does not notice that.
+
+        Whether it has left, or has only ended its sending half, shows where less than the body is unread.
+        """
+        transport, due = self.transport, self._boundaries.due
+        self._is_watched = self._is_paused and transport is not None
+        if not self._is_watched or transport is None:
+            return
+        unread = unread_before_end(transport)
+        if unread is not None and due is not None and unread < due:
+            transport.abort()
+            return
+        self.event_loop.call_later(WATCH, self._look_for_end)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: accept it, or refuse it with 503."""
@@ -251,6 +290,7 @@ class ClientSocket(TurnReader):
     def __init__(self, turns: TurnScheduler, connection: ClientConnection) -> None:
         super().__init__(turns)
         self._connection = connection
+        connection.memory = turns.memory
         self.transport: asyncio.Transport | None = None
 
     def __repr__(self) -> str:
@@ -284,11 +324,16 @@ class ClientSocket(TurnReader):
         """The client has gone."""
         self.transport, self.held = None, b""
         self._connection.connection_lost(exc)
+        self.turns.memory.release(self)
+        self.turns.memory.release(self._connection)
 
     def pause_writing(self) -> None:
         """The send buffer is full."""
+        if self.transport is not None:
+            self.turns.memory.hold(self, self.transport.get_write_buffer_size())
         self._connection.pause_writing()
 
     def resume_writing(self) -> None:
         """The send buffer has room again."""
+        self.turns.memory.release(self)
         self._connection.resume_writing()

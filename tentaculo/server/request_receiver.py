@@ -192,6 +192,10 @@ class RequestReceiver(AiohttpHandler):
     def _refuse(self, problem: Problem) -> None:
         """Make the parser fail with a byte that begins no request, and replace its error by `problem`."""
         super().data_received(b"\0")
+        message, _ = self.messages[-1]
+        if isinstance(message, ParserError):
+            # The frames of the traceback refer to the error and to this connection.
+            message.exc.__traceback__ = message.exc.__context__ = None
         self.messages[-1] = parser_error(problem.status, problem)
         self._boundaries.lost()
 

@@ -15,7 +15,7 @@ from typing import cast
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
-from tentaculo.net.turns import MOST_WRITTEN, STEPS, TurnReader, TurnScheduler
+from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import Deadline, WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
@@ -177,12 +177,14 @@ class UpstreamConnection(TurnReader):
         if self._reading and self.transport is not None:
             self._reading = False
             self.transport.pause_reading()
+            self.turns.memory.hold(self, max(self._buffered, READ_SIZE))
 
     def resume(self) -> None:
         """Read on after the buffer was full."""
         if not self._reading and self.transport is not None:
             self._reading = True
             self.transport.resume_reading()
+            self.turns.memory.release(self)
 
     def limit(self, seconds: float, failure: Failure) -> None:
         """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit."""
@@ -308,14 +310,18 @@ class UpstreamConnection(TurnReader):
                 self._read(left)
             self._end(exc, transport)
         self._state = _State.CLOSED
-        self._room.begin()
+        self.turns.memory.release(self)
+        self.resume_writing()
 
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""
+        if self.transport is not None:
+            self.turns.memory.hold(self._room, self.transport.get_write_buffer_size())
         self._room.end()
 
     def resume_writing(self) -> None:
         """The send buffer has room again."""
+        self.turns.memory.release(self._room)
         self._room.begin()
 
     # -- inside ------------------------------------------------------------------------------------------------
