@@ -147,7 +147,8 @@ class Dispatcher:
 
         `done` is called when the response has been sent, with whether the connection stays open.
         """
-        if request.remembered is not None and not self._memory.is_exhausted:
+        memory = self._memory
+        if request.remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
             return self._proxy.serve(request, done, None)
         connection: ClientConnection = request.protocol
         if connection.judged is not None:
@@ -212,7 +213,7 @@ class Dispatcher:
         route, judged.target, needs_token = self._routes.find(inbound)  # 4
         judged.route = route
         judged.record.service = route.service_name
-        if self._memory.is_exhausted and not (route.is_native and path in ALWAYS_ANSWERED):
+        if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
             raise Problem(Failure.OVERLOADED, "The gateway holds too many bytes.", headers={"Retry-After": "1"})
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
