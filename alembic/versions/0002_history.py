@@ -1,4 +1,4 @@
-"""Make the table of history: what probes and requests met, per service and minute, hour and day.
+"""Make the table of history: the counts of probes and requests, per service and minute, hour and day.
 
 The downgrade removes the table and its note, and no more.
 """

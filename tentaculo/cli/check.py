@@ -8,6 +8,7 @@ from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.incident import EVERY
+from tentaculo.server.listeners import connection_limit
 
 
 def summarise(loaded: Loaded) -> Iterator[str]:
@@ -24,9 +25,13 @@ def summarise(loaded: Loaded) -> Iterator[str]:
     if duty:
         yield ""
     yield from duty
-    if loaded.warnings:
+    allowed, shortage = connection_limit(loaded.config.limits.connections)
+    yield ""
+    yield f"{_count(allowed, 'client connection')} at once for each process, by the limits of this shell"
+    warnings = [*loaded.warnings, *([shortage] if shortage else [])]
+    if warnings:
         yield ""
-    for warning in loaded.warnings:
+    for warning in warnings:
         yield f"warning: {warning}"
 
 

@@ -1,8 +1,8 @@
-"""Starts the gateway: prepares the token and the database, or the demonstration, then runs the event loop."""
+"""Starts the gateway: prepares the token, or the demonstration, then runs the event loop."""
 
 from __future__ import annotations
 
-import subprocess
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -14,19 +14,17 @@ import click
 
 from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
-from tentaculo.config.database_url import is_sqlite
-from tentaculo.config.environment import child_environment, process_environment, read, widen_lookups
+from tentaculo.cli.schema_upgrade import SchemaUpgrade
+from tentaculo.config.environment import process_environment, read, widen_lookups
 from tentaculo.config.loader import Loaded, load, load_tables
 from tentaculo.config.schema import Config, DatabaseSettings
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.security.tokens import hash_token
-from tentaculo.server.listeners import CannotListenError, ListeningAddresses
+from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
 
 if TYPE_CHECKING:
     from tentaculo.demo.process import Demo
 
-MIGRATION_TIMEOUT = 60.0
-"""Seconds that the start waits for the update of the database schema."""
 _DEMO_PATH = "/madre/tasks"
 
 
@@ -35,6 +33,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     Raises ConfigError and StartError.
     """
+    _hear_signals()
     loaded = load(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
@@ -43,23 +42,30 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
         return
     config = _listening(loaded, host, port)
     hashes, token = _accepted_tokens(config)
-    _migrate(config, loaded.path)
     example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
 
     def ready(running: ListeningAddresses) -> None:
         _print_ready(running, config, token, example)
 
     if config.server.workers > 1:
-        _supervise(config, hashes, ready)
+        _supervise(config, hashes, ready, loaded.path)
     else:
-        from tentaculo.gateway import process
-
-        _run(process.serve(config, hashes=hashes, ready=ready))
+        _run(_serve_upgraded(config, hashes, ready, loaded.path))
 
 
 def demo(host: str | None, port: int | None) -> None:
     """Run the gateway with the services of the demonstration. No configuration file is read."""
+    _hear_signals()
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
+
+
+def _hear_signals() -> None:
+    """Until the event loop has its own handlers: SIGTERM ends the start, and SIGHUP does nothing.
+
+    The first process of a container gets no signal that it has no handler for.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
@@ -71,29 +77,42 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
         config = config.replace(
             folder=Path(folder), database=DatabaseSettings(), server=config.server.replace(workers=1)
         )
-        _migrate(config, file)
-        _run(_demonstrate(config))
+        _run(_demonstrate(config, file))
 
 
-async def _demonstrate(config: Config) -> None:
+async def _serve_upgraded(
+    config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None], file: Path | None
+) -> None:
+    from tentaculo.gateway import process
+
+    upgrade = SchemaUpgrade.of(config, file)
+    try:
+        await process.serve(
+            config, hashes=hashes, ready=ready, prepare_store=upgrade.start if upgrade is not None else None
+        )
+    finally:
+        if upgrade is not None:
+            await upgrade.close()
+
+
+async def _demonstrate(config: Config, file: Path) -> None:
     from tentaculo.demo.process import Demo, DemoError
 
     try:
-        await _with_fleet(Demo(), config)
+        await _with_fleet(Demo(), config, file)
     except DemoError as error:
         raise StartError(str(error)) from error
 
 
-async def _with_fleet(demo: Demo, config: Config) -> None:
-    from tentaculo.gateway import process
-
+async def _with_fleet(demo: Demo, config: Config, file: Path) -> None:
     async with demo as fleet:
         made = Config.of(fleet.config_data)
         config = config.replace(auth=made.auth, services=made.services)
-        await process.serve(
+        await _serve_upgraded(
             config,
-            hashes=accepted_hashes(config),
-            ready=lambda running: _print_ready(running, config, fleet.token, _DEMO_PATH),
+            accepted_hashes(config),
+            lambda running: _print_ready(running, config, fleet.token, _DEMO_PATH),
+            file,
         )
 
 
@@ -105,12 +124,14 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         uvloop.run(work)
 
 
-def _supervise(config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None]) -> None:
+def _supervise(
+    config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None], file: Path | None
+) -> None:
     from tentaculo.workers.supervisor import WorkersFailed, supervise
 
     with _report_listen_errors():
         try:
-            supervise(config, hashes, ready)
+            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file))
         except WorkersFailed as error:
             raise StartError(f"the workers cannot be started: {error}") from error
 
@@ -125,7 +146,8 @@ def _report_listen_errors() -> Iterator[None]:
 
 def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
     """Print the warnings; return the configuration with the address of the command line."""
-    for warning in loaded.warnings:
+    _, shortage = connection_limit(loaded.config.limits.connections)
+    for warning in (*loaded.warnings, *([shortage] if shortage else [])):
         warn(warning)
     server = loaded.config.server
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
@@ -150,34 +172,6 @@ def _accepted_tokens(config: Config) -> tuple[list[str], str | None]:
     click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")
     return [hash_token(token)], token
-
-
-def _migrate(config: Config, file: Path | None) -> None:
-    """Update the database schema in a child process, so that this one never loads Alembic."""
-    wanted = config.database.auto_upgrade
-    if not (is_sqlite(config) if wanted is None else wanted):
-        return
-    command = [sys.executable, "-m", "tentaculo", "db", "upgrade"]
-    if file is not None:
-        command += ["-c", str(file)]
-    try:
-        done = subprocess.run(  # noqa: S603 - this very program
-            command,
-            env=child_environment(config),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=MIGRATION_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"it took longer than {MIGRATION_TIMEOUT:g} s"
-    else:
-        if done.returncode == 0:
-            return
-        lines = done.stderr.strip().splitlines()
-        reason = lines[-1].removeprefix("Error: ") if lines else f"it ended with {done.returncode}"
-    warn(f"the database was not brought up to date: {reason.rstrip('.')}. The proxy works without it.")
 
 
 def _print_ready(running: ListeningAddresses, config: Config, token: str | None, example: str | None) -> None:

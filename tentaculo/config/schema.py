@@ -174,7 +174,7 @@ class LimitSettings(Section, frozen=True):
             unit="seconds",
             beyond="504 `upstream_timeout` (a route's `timeout`)",
         ),
-    ] = 30
+    ] = 60
     idle: Annotated[
         Seconds,
         Doc(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.probes import ProbeSettings, Statuses
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
@@ -31,7 +31,14 @@ from tentaculo.model.endpoint import Endpoint
 class BreakerSettings(Section, frozen=True):
     """When the circuit breaker of an endpoint opens."""
 
-    failures: Annotated[int, at_least(1), Doc("Failures in a row that open it.", unit="requests")] = 5
+    failures: Annotated[
+        int,
+        at_least(1),
+        Doc(
+            "Failures in a row that open it: no connection, a broken response, or a time-out while nothing else succeeds.",
+            unit="requests",
+        ),
+    ] = 5
     rate: Annotated[
         Share, more_than(0), Doc("Share of failed requests within the window that opens it, from 0 to 1.")
     ] = 0.5
@@ -119,6 +126,15 @@ class RouteSettings(Section, frozen=True):
             " Without it a loop of gateways is not recognised."
         ),
     ] = True
+    breaker_statuses: Annotated[
+        tuple[Statuses, ...],
+        Doc(
+            "Statuses, and ranges of them, that count as failures for the circuit breaker. By default none does: a"
+            " response shows that the endpoint is alive.",
+            default="none",
+            example=["502-504"],
+        ),
+    ] = ()
     set_headers: Annotated[
         dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
     ] = {}
@@ -230,14 +246,17 @@ class ServiceSettings(Section, frozen=True):
             raise ValueError("needs either url or urls")
 
     @property
+    def common_headers(self) -> dict[str, str]:
+        """The headers that every route sets in requests, as for basic authentication."""
+        first, *others = [route.set_headers.items() for route in self.routes] or [{}.items()]
+        return {name: value for name, value in first if all((name, value) in one for one in others)}
+
+    @property
     def probe_headers(self) -> dict[str, str]:
-        """Headers of its probes: those that every route sets in requests, then those of `probe.headers`."""
-        common = [route.set_headers.items() for route in self.routes]
-        headers = (
-            {name: value for name, value in common[0] if all((name, value) in one for one in common)} if common else {}
-        )
-        names = {name.lower() for name in self.probe.headers}
-        return {name: value for name, value in headers.items() if name.lower() not in names} | self.probe.headers
+        """Headers of its probes: the common ones, then those of `probe.headers`."""
+        own = {name.lower() for name in self.probe.headers}
+        common = {name: value for name, value in self.common_headers.items() if name.lower() not in own}
+        return common | self.probe.headers
 
     @property
     def name_for_tls(self) -> str:

@@ -24,6 +24,11 @@ MADRE = DemoService(
                 "POST /chat": lambda _, body: {"reply": f"You said: {text_of(body, 'message', '(nothing)')}"},
                 "POST /control": lambda _, body: {"accepted": text_of(body, "action", "none")},
                 "GET /madre/decisions": {"decisions": [{"id": "decision-0001", "summary": "kept two children"}]},
+                "GET /madre/task/{id}": lambda request, _: {"id": request.match_info["id"], "state": "running"},
+                "POST /madre/task/{id}/cancel": lambda request, _: {
+                    "id": request.match_info["id"],
+                    "state": "cancelled",
+                },
                 "POST /madre/chat": lambda _, body: {"reply": f"Heard: {text_of(body, 'message', '(nothing)')}"},
             }
         ),

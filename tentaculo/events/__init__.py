@@ -1,1 +1,1 @@
-"""Events: validated at the door, stored, and broadcast to whoever listens."""
+"""Events: validated, stored, and broadcast to subscribers."""

@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class Envelope(NamedTuple):
-    """An ingested event that is fit to be accepted."""
+    """A valid ingested event."""
 
     source: str
     type: str
@@ -52,7 +52,7 @@ class Envelope(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """Everything that is wrong with a body."""
+    """The faults of a body."""
 
     faults: tuple[FieldError, ...]
 
@@ -65,7 +65,7 @@ def _name_fault(name: str, body: Mapping[str, Any]) -> FieldError | None:
 
 
 def validate_body(body: Any, *, now_ms: int) -> Envelope | Rejected:
-    """What the body of an ingest says, or all that is wrong with it. Pure.
+    """The event of an ingest body, or all its faults. Pure.
 
     Keys that are not known are ignored, as older producers send some. `metadata: null` is no metadata.
     """
@@ -116,22 +116,22 @@ def check_media_type(request: web.Request) -> None:
 class Ingest:
     """The handler. `limit` is the most bytes a body may have."""
 
-    def __init__(self, intake: EventPipeline, limit: int) -> None:
-        self._intake = intake
+    def __init__(self, pipeline: EventPipeline, limit: int) -> None:
+        self._pipeline = pipeline
         self._limit = limit
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer 201 with the event's id once it is stored and on its way to the subscribers; else raise `Problem`."""
+        """Respond 201 with the event's id once it is stored and queued for the subscribers; else raise `Problem`."""
         check_media_type(request)
         try:
             body = parse_json(await read_body(request, self._limit))
         except JsonError as reason:
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
-        verdict = validate_body(body, now_ms=self._intake.now_ms())
+        verdict = validate_body(body, now_ms=self._pipeline.now_ms())
         if isinstance(verdict, Rejected):
             log.info("event rejected", by="ingest", fields=[fault.field for fault in verdict.faults])
             raise _rejection(verdict.faults)
-        event = await self._intake.accept(
+        event = await self._pipeline.accept(
             verdict.source,
             verdict.type,
             verdict.payload,
@@ -166,8 +166,8 @@ def routes(
     """
     limits = config.limits
     cardinality = Cardinality(clock)
-    intake = EventPipeline(hub, store, tasks, cardinality, now)
-    sockets = EventSocketHandler(hub, intake, limit=limits.events_body, turn=turn)
+    pipeline = EventPipeline(hub, store, tasks, cardinality, now)
+    sockets = EventSocketHandler(hub, pipeline, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:
         counts = cardinality.counts()
@@ -184,7 +184,7 @@ def routes(
         return json_response(answer)
 
     return [
-        web.post("/events/ingest", Ingest(intake, limits.events_body).handle, expect_handler=expect_later),
+        web.post("/events/ingest", Ingest(pipeline, limits.events_body).handle, expect_handler=expect_later),
         web.get("/ws", sockets.handle, allow_head=False),
         web.get("/debug/events/cardinality", report),
     ]

@@ -1,4 +1,4 @@
-"""The hub: who listens, and what each still has to get. Publishing never waits for anyone."""
+"""The hub: the subscribers and their queues. Publishing never waits for a subscriber."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tentaculo.model.failure import Failure, Problem
 log = structlog.get_logger(__name__)
 
 CLOSE_SECONDS = 5.0
-"""How long `Hub.close` waits for subscribers that have been told to leave."""
+"""Seconds that `Hub.close` waits until every subscriber has disconnected."""
 
 
 CONTROL = "control"
@@ -24,19 +24,19 @@ CONTROL = "control"
 
 
 class End(Enum):
-    """Why the hub parts with a subscriber."""
+    """Why the hub ends a subscription."""
 
     TOO_SLOW = "too slow"
     STOPPING = "the gateway is stopping"
 
 
 class Subscriber:
-    """One listener and its queue. Made by `Hub.subscribe`; equal client ids are different subscribers."""
+    """One subscriber and its queue. Made by `Hub.subscribe`; equal client ids are different subscribers."""
 
     def __init__(self, client_id: str, size: int) -> None:
         self.client_id = client_id
         self.end: End | None = None
-        """Why it gets nothing more; None while it does."""
+        """Why its subscription has ended; None while it lasts."""
         self._size = size
         self._frames: deque[bytes] = deque()
         self._ready = asyncio.Event()
@@ -54,7 +54,7 @@ class Subscriber:
         return self._frames.popleft()
 
     def when_ended(self, callback: Callable[[], None] | None) -> None:
-        """Have `callback` called, once, when the hub parts with it; at once if that has happened. None: no longer."""
+        """Call `callback` once when the subscription ends, or now if it has ended. None removes the callback."""
         self._on_end = callback
         if self.end is not None and callback is not None:
             callback()
@@ -68,7 +68,7 @@ class Subscriber:
         return True
 
     def finish(self, end: End) -> None:
-        """Part with it: what it has not got is dropped."""
+        """End the subscription, and drop what is queued."""
         if self.end is not None:
             return
         self.end = end
@@ -80,8 +80,8 @@ class Subscriber:
 class Hub:
     """Hands every event to every subscriber.
 
-    `limit` is how many may listen at once and `queue` how many events may wait for one of them. One that lets more
-    pile up is cut off alone.
+    `limit` is the number of subscribers and `queue` the number of events that may wait for one of them. A subscriber
+    whose queue is full is disconnected; the others are not affected.
     """
 
     def __init__(self, *, limit: int, queue: int) -> None:
@@ -91,7 +91,7 @@ class Hub:
         self._is_stopping = False
         self._empty = asyncio.Event()
         self.cut_off = 0
-        """Subscribers cut off for being slow, since the start."""
+        """Subscribers that were disconnected because they were slow, since the start."""
 
     def __repr__(self) -> str:
         return f"<Hub: {len(self._subscribers)} of {self._limit} subscribers, {self.cut_off} cut off>"
@@ -100,9 +100,9 @@ class Hub:
         return len(self._subscribers)
 
     def subscribe(self, client_id: str) -> Subscriber:
-        """A new subscriber, which gets every event from now on; give it back with `unsubscribe`.
+        """Add a subscriber, which gets every event from now on; remove it with `unsubscribe`.
 
-        Raises `Problem` (OVERLOADED) when all places are taken or the gateway is stopping.
+        Raises `Problem` (OVERLOADED) if the limit is reached or the gateway is stopping.
         """
         if self._is_stopping:
             raise Problem(Failure.OVERLOADED, "The gateway is stopping.", headers={"Retry-After": "5"})
@@ -114,7 +114,7 @@ class Hub:
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Take `subscriber` off the list; nothing happens if it is not on it."""
+        """Remove `subscriber`, if it is there."""
         self._subscribers.pop(subscriber, None)
         if not self._subscribers:
             self._empty.set()
@@ -132,7 +132,7 @@ class Hub:
                 subscriber.finish(End.TOO_SLOW)
 
     async def close(self) -> None:
-        """Part with every subscriber, take no new ones, and wait until all have left, at most `CLOSE_SECONDS`."""
+        """End every subscription, accept no new one, and wait until all have disconnected, at most `CLOSE_SECONDS`."""
         self._is_stopping = True
         if not self._subscribers:
             return

@@ -24,7 +24,7 @@ class Cardinality:
     """Events by type over a window that slides with the clock.
 
     `clock` gives seconds, monotonic. The window is kept in buckets of `bucket` seconds, so that no event older than
-    `window` is ever counted, and one may leave up to `bucket` seconds early. At most `types` types are told apart;
+    `window` is ever counted, and one may leave up to `bucket` seconds early. At most `types` types are counted separately;
     while that many are in the window, new ones count as `_other`. Memory is bounded by types times buckets.
     """
 
@@ -48,7 +48,7 @@ class Cardinality:
         return f"<Cardinality: {len(self._totals)} types in {len(self._buckets)} buckets>"
 
     def count(self, type_: str) -> None:
-        """Note one event of `type_`, now."""
+        """Count one event of `type_`."""
         number = self._slide()
         if type_ not in self._totals and len(self._totals) - (OTHER in self._totals) >= self._types:
             type_ = OTHER
@@ -89,8 +89,8 @@ class _Pending:
 class EventPipeline:
     """Stores accepted events and publishes them in the order in which they were accepted, which is that of their ids.
 
-    The order is what lets a subscriber that comes back with its last id be told all it missed, and nothing twice.
-    A caller that leaves does not stop an event that has been accepted, so `tasks` own the work.
+    The order lets a subscriber that reconnects with its last id get all the events that it missed, and none twice.
+    A caller that disconnects does not stop an event that has been accepted, so `tasks` own the work.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class EventPipeline:
         self._tasks = tasks
         self._cardinality = cardinality
         self._now = now
-        self._turns: deque[_Pending] = deque()
+        self._pending: deque[_Pending] = deque()
 
     def __repr__(self) -> str:
-        return f"<Intake: {len(self._turns)} events under way>"
+        return f"<EventPipeline: {len(self._pending)} events under way>"
 
     def now_ms(self) -> int:
-        """The time to fill in where an event has none: milliseconds since 1970."""
+        """The timestamp of an event that has none: milliseconds since 1970."""
         return int(self._now().timestamp() * 1000)
 
     async def accept(
@@ -133,28 +133,28 @@ class EventPipeline:
         received_at = self._now()
         least = int(received_at.timestamp() * 1_000_000)
         event = Event(least, source, type_, payload, received_at, canonical, broadcast, metadata or {})
-        turn = _Pending(event, sender)
-        self._turns.append(turn)
-        problem = await asyncio.shield(self._tasks.start(self._keep(turn), f"event {event.id}"))
+        pending = _Pending(event, sender)
+        self._pending.append(pending)
+        problem = await asyncio.shield(self._tasks.start(self._keep(pending), f"event {event.id}"))
         if problem is not None:
             raise problem
-        return turn.event
+        return pending.event
 
-    async def _keep(self, turn: _Pending) -> Problem | None:
+    async def _keep(self, pending: _Pending) -> Problem | None:
         try:
-            turn.event = replace(turn.event, id=await self._store(turn.event))
-            turn.is_stored = True
+            pending.event = replace(pending.event, id=await self._store(pending.event))
+            pending.is_stored = True
         except Problem as problem:
             return problem
         finally:
-            turn.is_settled = True
+            pending.is_settled = True
             self._publish_settled()
         return None
 
     def _publish_settled(self) -> None:
-        while self._turns and self._turns[0].is_settled:
-            turn = self._turns.popleft()
-            if turn.is_stored:
-                self._cardinality.count(turn.event.type)
-            if turn.is_stored and turn.event.broadcast:
-                self._hub.publish(turn.event, exclude=turn.sender)
+        while self._pending and self._pending[0].is_settled:
+            pending = self._pending.popleft()
+            if pending.is_stored:
+                self._cardinality.count(pending.event.type)
+            if pending.is_stored and pending.event.broadcast:
+                self._hub.publish(pending.event, exclude=pending.sender)

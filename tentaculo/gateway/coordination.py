@@ -32,6 +32,12 @@ class Coordination(Protocol):
     def report_ready(self) -> None:
         """Report that this worker accepts requests."""
 
+    def share_listeners(self, *, adopt: Callable[[int], None], release: Callable[[int], None]) -> None:
+        """Call `adopt` with the number of a worker whose connections this one is to accept too, `release` at the end."""
+
+    def report_stopping(self) -> None:
+        """Report that this worker accepts no more connections."""
+
     def close(self) -> None:
         """Stop receiving and sending messages."""
 
@@ -46,5 +52,5 @@ class Coordination(Protocol):
     def planned(self) -> Sequence[MaintenanceWindow]:
         """The open and planned maintenance windows."""
 
-    def untold(self) -> int:
+    def not_listed(self) -> int:
         """How many open incidents `shown` leaves out."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -56,6 +57,8 @@ from tentaculo.web import history, incidents, monitoring, status_page, vx11
 
 CannotListen = CannotListenError
 
+_QUIET = 0.1
+"""Seconds without a request before a gateway that stops takes it that no client has sent one."""
 _OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row in the table of services."""
 _CLOSE_WAIT = 0.5
@@ -75,13 +78,19 @@ class Gateway:
         probes: bool = True,
         fast_path: bool = True,
         coordination: Coordination | None = None,
+        sockets: Sequence[Sequence[socket.socket]] = (),
+        prepare_store: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`hashes` are the accepted tokens'. `access_log` takes the record of each finished request.
 
         `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
-        gateway to the other workers on its port, if there are any.
+        gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets.
+        `prepare_store` is awaited before the database is used; requests are served meanwhile.
         """
+        self._prepare_store = prepare_store
+        self._sockets = sockets
+        self._server: web.Server | None = None
         self._config = config
         self._stop_now = stop_now or asyncio.Event()
         self._probes = probes
@@ -135,7 +144,6 @@ class Gateway:
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
-        await self._store_client.start()
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
@@ -144,7 +152,7 @@ class Gateway:
         )
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        server = cast(web.Server, runner.server)
+        server = self._server = cast(web.Server, runner.server)
         dispatcher = self._dispatcher = Dispatcher(
             server.request_handler,
             RouteTable(
@@ -168,12 +176,17 @@ class Gateway:
         await self._listeners.open(
             lambda: self._connection(server, serve),
             self._config.server.addresses,
-            share=self._coordination is not None,
+            self._sockets[self._coordination.number - 1] if self._coordination and self._sockets else (),
         )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
             keep_alive(sock)
             limit_stall(sock, self._config.limits.stall)
+        if self._coordination is not None:
+            self._coordination.share_listeners(adopt=self._adopt, release=self._listeners.release)
+        if self._prepare_store is not None:
+            await self._prepare_store()
+        self._store_client.launch()
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
@@ -221,17 +234,38 @@ class Gateway:
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
-        await self._listeners.close()
+        if self._coordination is not None:
+            self._coordination.report_stopping()
+        await self._listeners.stop()
+        for sock in (sock for group in self._sockets for sock in group):
+            sock.close()
         if self._dispatcher is not None:
             self._dispatcher.stop_accepting()
         self.proxy.stop_accepting()
         await self.hub.close()
         waits = TaskGroup("drain")
-        waiting = [waits.start(self.proxy.traffic.idle(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
+        waiting = [waits.start(self._finish_requests(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
         await asyncio.wait(waiting, timeout=self._config.server.grace, return_when=asyncio.FIRST_COMPLETED)
         self.proxy.end_exchanges()
         await asyncio.wait(waiting[:1], timeout=_CLOSE_WAIT)
         await waits.close()
+
+    def _adopt(self, worker: int) -> None:
+        if self._phase is not Phase.DRAINING and self._sockets:
+            self._tasks.start(self._listeners.adopt(worker, self._sockets[worker - 1]), f"adopt {worker}")
+
+    async def _finish_requests(self) -> None:
+        """Until no request has been in flight for `_QUIET` seconds, so that what clients have sent is served; then close
+        the connections, which have no request then."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while loop.time() - last < _QUIET:
+            if self.proxy.traffic.in_flight:
+                await self.proxy.traffic.idle()
+                last = loop.time()
+            await asyncio.sleep(_QUIET / 10)
+        for connection in self._server.connections if self._server is not None else ():
+            connection.close()
 
     def _connection(self, server: web.Server, serve: TryServe | None) -> ClientSocket:
         connection = ClientConnection(
@@ -267,7 +301,7 @@ class Gateway:
             past=lambda names: store_client.past(int(time.time()), names),
             incidents=listed.shown,
             windows=listed.planned,
-            untold=follows.untold if follows else int,
+            not_listed=follows.not_listed if follows else int,
             store_problem=lambda: store_client.problem,
             started_at=lambda: self._started_at,
             now=now,
@@ -287,7 +321,7 @@ class Gateway:
         app.add_routes(history.routes(names, store_client.history, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now))
+        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now, slices))
         app.add_routes(status_page.routes(page, root=not takes_root))
         app.add_routes(
             monitoring.liveness_routes(

@@ -46,7 +46,7 @@ class Leader(Protocol):
     def probe_now(self, upstream: Endpoint) -> None:
         """Ask it to probe an endpoint now. Never blocks."""
 
-    def beat(self, service: str, said: bytes) -> None:
+    def beat(self, service: str, body: bytes) -> None:
         """Pass it the heartbeat of a service. Never blocks."""
 
 
@@ -67,6 +67,7 @@ class HealthService:
         self._leader: Leader | None = None
         self._evaluated: dict[Endpoint, float] = {}
         self._reevaluations: dict[Endpoint, asyncio.TimerHandle] = {}
+        self._contradicted_since: dict[Endpoint, float] = {}
         self._unwritten: set[str] = set()
         self._writing: asyncio.TimerHandle | None = None
         kept = Retention(
@@ -76,7 +77,7 @@ class HealthService:
         )
         self.history = HistoryCollector(
             record=store.record_history,
-            tend=lambda now, may_delete: store.tend_history(now, kept if may_delete else None),
+            roll_up=lambda now, may_delete: store.roll_up_history(now, kept if may_delete else None),
             pace=self._pace,
             now=time.time,
             clock=time.monotonic,
@@ -156,11 +157,11 @@ class HealthService:
         """Record a probe result of the leader as if this process had probed."""
         self._apply(self.board.accept_result(result))
 
-    def beat(self, service: str, said: bytes) -> None:
-        """Record the heartbeat of a service; `said` is its JSON or empty. Raises KeyError for a service without heartbeats."""
-        (self._leader or self.heartbeats).beat(service, said)
+    def beat(self, service: str, body: bytes) -> None:
+        """Record the heartbeat of a service; `body` is JSON or empty. Raises KeyError for a service without heartbeats."""
+        (self._leader or self.heartbeats).beat(service, body)
         if self._leader is None:
-            self.states.note_heartbeat(service, said)
+            self.states.note_heartbeat(service, body)
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""
@@ -239,10 +240,24 @@ class HealthService:
             self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
+        ago = self._contradicted_for(update)
         for transition in update.transitions:
-            # A service that does not respond has been down since the probe was sent.
-            is_cause = transition.service == result.upstream.service and result.health is Health.DOWN
-            self._note_transition(transition, ago=result.took if is_cause else 0.0)
+            is_cause = transition.service == result.upstream.service
+            is_outage = Health.DOWN in (transition.before, transition.after)
+            self._note_transition(transition, ago=ago if is_cause and is_outage else 0.0)
+
+    def _contradicted_for(self, update: ProbeUpdate) -> float:
+        """Seconds since the first of the probes in a row that led to the state was sent.
+
+        A service that does not respond has been down since then, however long its probes take to time out and however
+        many of them it takes to confirm that.
+        """
+        moment = time.monotonic()
+        upstream = update.result.upstream
+        since = self._contradicted_since.setdefault(upstream, moment - update.result.took)
+        if update.is_settled:
+            del self._contradicted_since[upstream]
+        return moment - since
 
     def _write_soon(self, service: str) -> None:
         self._unwritten.add(service)

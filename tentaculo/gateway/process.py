@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -14,6 +15,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.server.listeners import ListeningAddresses, raise_descriptor_limit
+from tentaculo.server.signals import STOP_SIGNALS, ignore_hangup
 from tentaculo.telemetry import logging
 from tentaculo.telemetry.access_log import access_logger
 
@@ -32,12 +34,16 @@ async def serve(
     hashes: Sequence[str],
     ready: Callable[[ListeningAddresses], None] | None = None,
     coordination: Coordination | None = None,
+    sockets: Sequence[Sequence[socket.socket]] = (),
+    prepare_store: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
     `hashes` are the accepted tokens'. `ready` is called once requests are accepted. Raises `CannotListenError`. One
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
-    a signal to every process of the group means one stop, not two.
+    a signal to every process of the group means one stop, not two. `sockets` are each worker's listening
+    sockets; without them the gateway opens its own. `prepare_store` is awaited before the database is used; requests are
+    served meanwhile.
     """
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
@@ -48,14 +54,21 @@ async def serve(
     def on_signal() -> None:
         (stop_now if stop.is_set() and coordination is None else stop).set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
     try:
         access_log = access_logger(config.log, writer, sys.stderr, worker)
         if coordination is not None:
             coordination.listen(on_stop=stop.set, on_stop_now=stop_now.set)
         async with Gateway(
-            config, hashes, access_log=access_log, stop_now=stop_now, coordination=coordination
+            config,
+            hashes,
+            access_log=access_log,
+            stop_now=stop_now,
+            coordination=coordination,
+            sockets=sockets,
+            prepare_store=prepare_store,
         ) as gateway:
             # What the start has made stays for good: a collection need not walk through it again.
             gc.freeze()
@@ -67,7 +80,7 @@ async def serve(
             await stop.wait()
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (*STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
         if coordination is not None:
             coordination.close()

@@ -49,6 +49,8 @@ class ProbeUpdate:
     """The service of the probed endpoint, with the result included."""
     is_failing: bool
     """Whether the endpoint is down by its thresholds, or by this result alone."""
+    is_settled: bool
+    """Whether the result agrees with the state that the thresholds have confirmed."""
     probe_soon: bool
     """Whether the endpoint is to be probed again after `probe.recheck` seconds instead of a whole interval."""
     probe_now: tuple[str, ...]
@@ -173,6 +175,7 @@ class Board:
             transitions,
             self._view(entry),
             is_failing=entry.service.enabled and (is_down or threshold.health is Health.DOWN),
+            is_settled=threshold.is_settled,
             probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
             probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
         )

@@ -57,8 +57,8 @@ class HeartbeatMonitor:
 
     def silence(self, service: str) -> tuple[float, bytes | None]:
         """Seconds since the last heartbeat and its body, or None since when the first one is awaited."""
-        moment, said = self._last_moment(service)
-        return self._clock() - moment, said if service in self._last else None
+        moment, body = self._last_moment(service)
+        return self._clock() - moment, body if service in self._last else None
 
     def restore(self, service: str, silent: float, body: bytes | None) -> bool:
         """Continue the silence of a service that had been silent for `silent` seconds before a restart.
@@ -94,20 +94,20 @@ class HeartbeatMonitor:
             if service in self._timers:
                 self._wait(service)
 
-    def beat(self, service: str, said: bytes) -> None:
+    def beat(self, service: str, body: bytes) -> None:
         """Record a heartbeat of `service` with its body, JSON or empty. Raises KeyError for a service without heartbeats."""
         if service not in self._silences:
             raise KeyError(service)
-        self._last[service] = self._clock(), said
+        self._last[service] = self._clock(), body
         if service in self._timers:
             self._wait(service)
         self._on_change(service)
 
     def last(self, service: str) -> tuple[float, bytes] | None:
         """Seconds since the last heartbeat, and its body; None while the first one is not overdue."""
-        moment, said = self._last_moment(service)
+        moment, body = self._last_moment(service)
         seconds = self._clock() - moment
-        return None if service not in self._last and seconds < self._silences[service] else (seconds, said)
+        return None if service not in self._last and seconds < self._silences[service] else (seconds, body)
 
     def _wait(self, service: str) -> None:
         if (timer := self._timers.get(service)) is not None:

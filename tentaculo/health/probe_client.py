@@ -10,11 +10,13 @@ import asyncio
 import ssl
 from typing import cast
 
-from tentaculo.health.probe_body import MAX_BODY
 from tentaculo.net.connecting import Addresses, LookUp, look_up
 from tentaculo.net.http1 import Head
 from tentaculo.net.tcp import unread
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
+
+MAX_BODY = 64 * 1024
+"""Bytes of a body that are read, before and after it is decompressed."""
 
 
 class ResponseCutError(Exception):
@@ -142,11 +144,11 @@ class Connector:
         return f"<Connector: {len(self._names)} names>"
 
     async def connect(
-        self, host: str, port: int, seconds: float, tls: ssl.SSLContext | None = None, server_name: str = ""
+        self, host: str, port: int, seconds: float, *, tls: ssl.SSLContext | None = None, server_name: str = ""
     ) -> ProbeConnection:
         """Connect to `host` for a probe of `seconds`, with TLS where `tls` is given.
 
-        Raises OSError, ssl.SSLError among them.
+        `server_name` is the name for TLS where it is not `host`. Raises OSError, ssl.SSLError among them.
         """
         addresses = self._names.get((host, port))
         if addresses is None:
@@ -164,7 +166,7 @@ class Connector:
                 address,
                 port,
                 ssl=tls,
-                server_hostname=(server_name or address) if tls is not None else None,
+                server_hostname=server_name if tls is not None else None,
             )
         except BaseException:
             connection.close()

@@ -175,12 +175,14 @@ def combine(
     if probed is UNPROBED:
         is_refused = breaker.state is BreakerState.OPEN and breaker.retry_after > 0
         why = _failing(recent, breaker, rules)
-        return Finding(Health.DOWN if is_refused else Health.DEGRADED, why, True) if why else UNPROBED
+        health = Health.DOWN if is_refused else Health.DEGRADED
+        return Finding(health, why, True, _kind_by_traffic(recent, rules)) if why else UNPROBED
     if probed.health.is_healthy:
         if why := _failing(recent, breaker, rules):
             if probed.kind is DegradedKind.FAILING:
                 return Finding(Health.DEGRADED, f"{why}, and {probed.reason}", True, DegradedKind.FAILING)
-            return Finding(Health.DEGRADED, f"{why}, though its probes pass: {probed.reason}", True)
+            kind = _kind_by_traffic(recent, rules)
+            return Finding(Health.DEGRADED, f"{why}, though its probes pass: {probed.reason}", True, kind)
     elif probed.health is Health.DOWN and breaker.state is BreakerState.CLOSED:
         enough = 1 if before.by_traffic else _ENOUGH
         if recent.ok >= enough and recent.failed < rules.rate * _total(recent):
@@ -196,6 +198,12 @@ def _failing(recent: Counts, breaker: BreakerView, rules: BreakerSettings) -> st
     if recent.failed >= _ENOUGH and recent.failed >= rules.degraded_rate * _total(recent):
         return f"{recent.failed} of {_total(recent)} requests within {rules.window:g} s failed"
     return ""
+
+
+def _kind_by_traffic(recent: Counts, rules: BreakerSettings) -> DegradedKind | None:
+    """Failing, where the share of failed requests is one that would open a breaker."""
+    is_much = recent.failed >= max(_ENOUGH, rules.failures) and recent.failed >= rules.rate * _total(recent)
+    return DegradedKind.FAILING if is_much else None
 
 
 def _total(recent: Counts) -> int:

@@ -199,6 +199,7 @@ def _words(error: Exception) -> str:
 
 _TIMEOUT = 30.0
 """Seconds that one attempt may take. Apprise's own limits on sockets are shorter."""
+_TAKEN = "taken by Apprise"
 _LONGEST_TEXT = 1500
 """Characters of a text: the smallest of its channels cut at about as many."""
 _LOOKS = {
@@ -216,6 +217,8 @@ class AppriseChannel:
         self.name = name
         self._url = url
         self._thread: Thread | None = None
+        self._delivered = ""
+        """Id of the last message that was delivered, also by an attempt that came back too late."""
 
     def __repr__(self) -> str:
         return f"<AppriseChannel {self.name}>"
@@ -224,11 +227,15 @@ class AppriseChannel:
         """Notify once, off the event loop."""
         if self._thread is not None and self._thread.is_alive():
             return Delivery(False, "the attempt before has not come back yet")
+        if self._delivered == message.id:
+            return Delivery(True, _TAKEN)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Delivery] = loop.create_future()
 
         def work() -> None:
             delivery = self._notify(message)
+            if delivery.is_done:
+                self._delivered = message.id
             # The loop may have ended meanwhile.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_answer, answer, delivery)
@@ -265,7 +272,7 @@ class AppriseChannel:
             )
         except Exception as error:  # noqa: BLE001
             return Delivery(False, f"Apprise failed ({type(error).__name__})")
-        return Delivery(True, "taken by Apprise") if is_sent else Delivery(False, "Apprise could not deliver it")
+        return Delivery(True, _TAKEN) if is_sent else Delivery(False, "Apprise could not deliver it")
 
 
 def _library() -> Callable[[], Any]:

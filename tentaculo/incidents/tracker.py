@@ -73,14 +73,14 @@ class IncidentTracker:
     def notifiable(self) -> tuple[Incident, ...]:
         """The incidents that alerts may be about.
 
-        Not those of an earlier process whose root was not observed yet, nor those whose root is in maintenance. An
-        incident that was merged into another is among them when its root no longer fails.
+        Not those of an earlier process whose root was not observed yet, nor open ones whose root is in maintenance.
+        An incident that was merged into another is among them when its root no longer fails.
         """
         return tuple(
             one
             for one in (*self.open, *self.ended)
             if one.id not in self._restored
-            and one.root not in self._in_maintenance
+            and (not one.is_open or one.root not in self._in_maintenance)
             and (one.part_of is None or one.root not in self._members)
         )
 

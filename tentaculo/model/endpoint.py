@@ -1,4 +1,4 @@
-"""One address of a service, its circuit breaker and what traffic found of it."""
+"""One endpoint of a service, its circuit breaker and the counts of its requests."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NOTHING = Counts()
 
 @dataclass(frozen=True, slots=True)
 class TrafficView:
-    """What the proxied requests of one address met. Callers' own 4xx count as well, clients that left not at all."""
+    """Counts of the proxied requests of one endpoint. A client's own 4xx counts as ok; a client that left is not counted."""
 
     total: Counts = NOTHING
     """Since the start."""
@@ -80,8 +80,15 @@ class TrafficView:
 
 
 class Outcome(StrEnum):
-    """What one proxied exchange says of its upstream. Callers' own 4xx and clients that leave say nothing."""
+    """What one proxied exchange says about its endpoint."""
 
     SUCCESS = "success"
+    """A response; a 4xx too, which is its caller's own."""
+    SERVER_ERROR = "server_error"
+    """A whole response with a status of 500 or more: the request failed, but the endpoint is alive."""
+    TIMEOUT = "timeout"
+    """Nothing came in time, which may be a matter of this request only."""
     FAILURE = "failure"
+    """No connection, or a broken response."""
     NEUTRAL = "neutral"
+    """Nothing: the client left, or the gateway failed."""

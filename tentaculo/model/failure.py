@@ -71,6 +71,9 @@ class Failure(Enum):
         503, "circuit_open", "The service has failed; requests are paused", _G, "destination_unavailable"
     )
     OVERLOADED = _FailureInfo(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
+    EXHAUSTED = _FailureInfo(
+        503, "gateway_exhausted", "The gateway lacks file descriptors or memory", _G, "connection_limit_reached"
+    )
     STOPPING = _FailureInfo(503, "stopping", "The gateway is stopping", _G, "connection_terminated")
     LOOP = _FailureInfo(508, "loop_detected", "The request came back to this gateway", _G, "proxy_loop_detected")
     # The connection.

@@ -38,7 +38,7 @@ class DegradedKind(StrEnum):
     """Why a service is degraded, where that decides what follows; None stands for any other reason."""
 
     FAILING = "failing"
-    """A part of its probes fails, though never enough in a row to make it down."""
+    """A part of its probes fails, though never enough in a row to make it down, or most of its requests fail."""
     SLOW = "slow"
     """It only takes longer than `probe.slow`."""
 

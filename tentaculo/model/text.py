@@ -29,9 +29,12 @@ def format_time(moment: datetime, now: datetime | None = None) -> str:
     return f"{moment:%H:%M} UTC" if is_today else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def join_names(names: Sequence[str], most: int = 10) -> str:
-    """The first `most` names, and how many more there are: `a, b and 3 more`."""
-    shown = ", ".join(names[:most])
+def join_names(names: Sequence[str], most: int = 10, longest: int | None = None) -> str:
+    """The first `most` names, and how many more there are: `a, b and 3 more`.
+
+    With `longest` each name is made `printable` and cut to that many characters.
+    """
+    shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 

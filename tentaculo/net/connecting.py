@@ -31,7 +31,12 @@ async def look_up(name: str, port: int) -> list[str]:
 
     Address families alternate, so that one family without a route delays a connection by one attempt only.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        # The resolver needs a descriptor too, and reports its lack as a name that cannot be looked up now.
+        socket.socket().close()
+        raise
     families: dict[int, list[str]] = {}
     for family, _, _, _, address in found:
         families.setdefault(family, []).append(str(address[0]))

@@ -40,6 +40,10 @@ class ClientConnection(Protocol):
     """The `ClientInfo` of this connection, once a request has arrived."""
     transport: asyncio.Transport | None
     """None once the client has gone."""
+    has_ended: bool
+    """Whether the client has closed its sending half."""
+    has_response: bool | None
+    """Whether the response to the request has begun; None where no request of HTTP/1.1 waits for the proxy."""
     bound: Closable | None
     """The upstream connections that belong to this connection, for the proxy; closed when it ends."""
 
@@ -271,8 +275,10 @@ class InboundRequest:
             framing = fields.framing = (self.minor, *request_length(fields, self.minor))
         _, self.length, self.is_chunked = framing
         self.is_framed = True
-        self.target = parse_target(self.method, raw_target)
-        self.host = self._read_host()
+        target = self.target = parse_target(self.method, raw_target)
+        host = fields.host
+        is_known = host is not None and host == fields.valid_host and target.authority is None
+        self.host = host if is_known and host is not None else self._read_host()
 
     def _read_host(self) -> bytes:
         host = self.fields.host

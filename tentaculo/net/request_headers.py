@@ -7,6 +7,9 @@ is in `header_table.py`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.header_table import FORWARDING, KEPT, REQUEST_NAMES
 from tentaculo.net.http1 import Http1Error, parse_length
@@ -14,6 +17,8 @@ from tentaculo.net.response_headers import Line, RawHeaders, binds_connection, j
 
 ForwardedFields = dict[bytes, bytes]
 """The forwarding fields, such as X-Forwarded-For, by name in lower case."""
+
+_OUTER_PREFIX = re.compile(r"(?:/[^/\\?#\s,;\"<>\x00-\x20\x7f]+)+")
 
 
 class RequestHeaders:
@@ -171,3 +176,16 @@ def request_length(fields: RequestHeaders, minor: int) -> tuple[int | None, bool
         return parse_length([fields.length]), False
     except Http1Error:
         raise Problem(Failure.BAD_REQUEST, "The Content-Length is not valid.") from None
+
+
+def outer_prefix(known: Mapping[bytes, bytes]) -> str:
+    """The prefix in a trusted proxy's X-Forwarded-Prefix, the parts of a list joined; empty where it is no path.
+
+    A value such as `//evil.example` would turn a path into the name of another host.
+    """
+    stated = known.get(b"x-forwarded-prefix")
+    if stated is None:
+        return ""
+    parts = stated.decode("utf-8", "surrogateescape").split(",")
+    prefix = "".join([part.strip().rstrip("/") for part in parts])
+    return prefix if _OUTER_PREFIX.fullmatch(prefix) is not None else ""

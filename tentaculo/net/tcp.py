@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
-import fcntl
 import os
 import select
 import socket
 import struct
-import termios
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 IDLE, INTERVAL, COUNT = 60, 15, 4
 """Seconds without data before the first keep-alive probe, seconds between probes, and unanswered probes allowed."""
@@ -22,6 +19,12 @@ class TcpSocket(Protocol):
 
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         """Set one option."""
+
+    def getsockopt(self, level: int, option: int, length: int, /) -> bytes:
+        """Read one option of up to `length` bytes."""
+
+    def getsockname(self) -> Any:
+        """The address."""
 
 
 def keep_alive(sock: TcpSocket) -> None:
@@ -90,6 +93,16 @@ def is_quiet(transport: asyncio.BaseTransport) -> bool:
     return not look.poll(0)
 
 
+def is_gone(transport: asyncio.BaseTransport) -> bool:
+    """Whether a connection has ended both ways, though the event loop, which does not read from it, has not seen it."""
+    sock = tcp(transport)
+    if sock is None:
+        return False
+    look = select.poll()
+    look.register(sock.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in look.poll(0))
+
+
 def accepted(transport: asyncio.BaseTransport) -> int | None:
     """How many bytes the peer's kernel has accepted on a connection that was reset; None where that is not known.
 
@@ -104,24 +117,6 @@ def accepted(transport: asyncio.BaseTransport) -> int | None:
             count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
             return count - 1  # the SYN counts as one
     return None
-
-
-def unread_before_end(transport: asyncio.BaseTransport) -> int | None:
-    """How many bytes are unread of a peer that has closed its side; None while it is open.
-
-    A connection that is not read does not notice its end.
-    """
-    sock = tcp(transport)
-    if sock is None or sock.fileno() < 0:
-        return None
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    if not poll.poll(0):
-        return None
-    count = array.array("i", (0,))
-    with suppress(OSError):
-        fcntl.ioctl(sock.fileno(), termios.FIONREAD, count)
-    return count[0]
 
 
 def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:

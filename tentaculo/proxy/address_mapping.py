@@ -18,11 +18,11 @@ from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.request_headers import outer_prefix
 from tentaculo.net.target import check_path, is_authority
 from tentaculo.proxy.route import CompiledRoute
 
 _ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
-_OUTER_PREFIX = re.compile(r"(?:/[^/\\?#\s,;\"<>\x00-\x20\x7f]+)+")
 _REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re.IGNORECASE)
 # A quoted string or an address; a quoted anchor is an address too (RFC 8288 section 3.2). No alternative backtracks.
 _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
@@ -68,19 +68,6 @@ def client_view(inbound: InboundRequest) -> ClientView:
     return ClientView(scheme, host, received, outer_prefix(known))
 
 
-def outer_prefix(known: Mapping[bytes, bytes]) -> str:
-    """The prefix in a trusted proxy's X-Forwarded-Prefix, the parts of a list joined; empty where it is no path.
-
-    A value such as `//evil.example` would turn a path into the name of another host.
-    """
-    stated = known.get(b"x-forwarded-prefix")
-    if stated is None:
-        return ""
-    parts = stated.decode("utf-8", "surrogateescape").split(",")
-    prefix = "".join([part.strip().rstrip("/") for part in parts])
-    return prefix if _OUTER_PREFIX.fullmatch(prefix) is not None else ""
-
-
 class AddressMapping:
     """Maps the addresses in the fields of one request and its responses."""
 
@@ -91,7 +78,7 @@ class AddressMapping:
         self._plan = plan
         self._view = view
         self._upstream = upstream
-        self._outside = plan.route.prefix.rstrip("/") if not plan.route.exact else ""
+        self._outside = plan.route.base if not plan.route.exact else ""
         self._inside = plan.route.replacement if not plan.route.exact else ""
         self._public = view.prefix + self._outside
         self._stated = view.prefix + plan.public_prefix

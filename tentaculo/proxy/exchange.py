@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 
 from tentaculo.model.endpoint import Outcome
-from tentaculo.model.failure import Blame, Failure, Problem
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
@@ -31,7 +31,7 @@ from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError, outcome_of
+from tentaculo.upstream.errors import UpstreamError, outcome_of, outcome_of_error
 from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
@@ -102,6 +102,8 @@ class Exchange(ResponseRelay):
 
     def _begin(self, judged: JudgedRequest | None) -> Wait | None:
         self.shared.traffic.begin()
+        if self.inbound.minor == 1:
+            self.request.protocol.has_response = False
         try:
             response = self.prepare(judged) if judged is not None else None
             if response is None and (self.inbound.length or self.inbound.is_chunked):
@@ -188,7 +190,7 @@ class Exchange(ResponseRelay):
         assert balancer is not None
         if had_turn is False:
             raise overloaded(name)
-        if had_turn or not balancer.has_queue:
+        if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
             lease = self._lease = lease or balancer.acquire(self._tried)
@@ -242,7 +244,7 @@ class Exchange(ResponseRelay):
         self.record.status = 101
         self.write(self.response_writer(lease.endpoint.pool.upstream).upgraded(head, fields))
         client.set_parser(tunnel)
-        tunnel.open(early)
+        tunnel.open(early, has_client_ended=client.has_ended, has_upstream_ended=connection.has_ended)
         self.shared.tunnels.add(tunnel)
         lease.stop_counting()
         return Wait.TUNNEL
@@ -267,8 +269,7 @@ class Exchange(ResponseRelay):
             self._needs_new = True
             return True
         self._failed = error
-        is_upstreams = error.failure.blame is Blame.UPSTREAM
-        self._release(*((Outcome.FAILURE, error.detail) if is_upstreams else (Outcome.NEUTRAL, "")))
+        self._release(outcome_of_error(error.failure), error.detail)
         if may:
             self._tried += (lease.endpoint,)
             return True
@@ -282,7 +283,8 @@ class Exchange(ResponseRelay):
 
     def _complete(self, status: int) -> Wait | None:
         """The response has been written whole, or the tunnel has ended."""
-        self._release(*(outcome_of(status) if status >= 500 else _SUCCESS))
+        breaking = self.admitted.plan.breaker_statuses
+        self._release(*(outcome_of(status, breaking) if status >= 500 or breaking else _SUCCESS))
         return self._end(SENT_STAYS if self.keep_alive and self._tunnel is None else self.close())
 
     def _end_with(self, error: Exception) -> None:
@@ -305,6 +307,7 @@ class Exchange(ResponseRelay):
             self._release(Outcome.NEUTRAL, "")
         self._response = response
         self._is_over = True
+        self.request.protocol.has_response = None
         self.shared.requests.finish(self.record)
         if self._done is not None:
             self._done(response is SENT_STAYS)

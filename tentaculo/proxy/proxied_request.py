@@ -105,7 +105,8 @@ class ProxiedRequest:
             )
         method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
         head = request_line(method, judged.target) + cached.block
-        self.admit(PreparedRequest(inbound, plan, head, cached.cors_lines, method))
+        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method)
+        self.is_admitted = True
         return None
 
     def admit(self, prepared: PreparedRequest) -> None:

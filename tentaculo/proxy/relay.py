@@ -7,13 +7,10 @@ from enum import Enum
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import Head, chunked
-from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import date_line
 from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.response_head import CachedResponseHead, trailer_lines
-from tentaculo.proxy.state import ProxyState
-from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseReader
 
@@ -37,10 +34,8 @@ class ResponseRelay(ProxiedRequest):
 
     __slots__ = ("_is_chunked",)
 
-    def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
-        super().__init__(shared, request, inbound, record)
-        self._is_chunked = False
-        """Whether the body is chunked for the client."""
+    _is_chunked: bool
+    """Whether the body is chunked for the client, once its head has been made."""
 
     def relay(self, connection: UpstreamConnection, upstream: Endpoint) -> Wait | None:
         """Relay what has arrived. Returns what to wait for, None once the whole response has been relayed.
@@ -70,8 +65,7 @@ class ResponseRelay(ProxiedRequest):
         if not reader.is_whole:
             self.write(block)
             if fields.is_event_stream:
-                self.shared.streams.add(connection)
-                connection.unlimited()
+                self._begin_stream(connection)
             return self._relay_body(connection)
         # The whole response in one write: what most responses are.
         data = connection.take()
@@ -80,6 +74,13 @@ class ResponseRelay(ProxiedRequest):
             data = chunked(data, is_last=True, trailers=self._trailers(reader))
         self.write(block + data)
         return None
+
+    def _begin_stream(self, connection: UpstreamConnection) -> None:
+        """Nothing limits an event stream but its client, who ends it by closing even one half of the connection."""
+        if self.request.protocol.has_ended:
+            raise ConnectionResetError("the client has gone")
+        self.shared.streams.add(connection)
+        connection.unlimited()
 
     def _trailers(self, reader: ResponseReader) -> bytes:
         """The trailer lines of a whole body for a client that asked for them."""
@@ -107,7 +108,7 @@ class ResponseRelay(ProxiedRequest):
         """The client's head, and whether its body is to be chunked."""
         inbound, admitted = self.inbound, self.admitted
         plan = admitted.plan
-        self.is_started = True
+        self.is_started = self.request.protocol.has_response = True
         if self.shared.is_draining or not connection.is_request_whole:
             self.keep_alive = False
         lines = admitted.cors_lines if fields.has_date else admitted.cors_lines + date_line()

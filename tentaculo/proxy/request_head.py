@@ -11,35 +11,35 @@ from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.request_headers import ForwardedFields
+from tentaculo.net.request_headers import ForwardedFields, outer_prefix
 from tentaculo.net.response_headers import Line
-from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view, outer_prefix
+from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 
 
 class CachedRequestHead(NamedTuple):
-    """The rendered head of requests with certain fields, by a route: such requests passed every check before."""
+    """The rendered head of requests with the same fields by the same route. Such requests have passed every check."""
 
     key: tuple[object, ...]
-    """Everything it depends on but the fields themselves: route, method, version, host."""
+    """What it depends on beside the fields: route, method, version, host."""
     block: bytes
-    """What the upstream gets after the request line, without the request's id and the empty line."""
+    """The field lines for the upstream, without the request id and the empty line."""
     cors_lines: bytes
     """Whole lines that every response to this client's page carries."""
 
 
 def request_line(method: str, path: str) -> bytes:
-    """The first line; `path` is the target that the upstream is to see."""
+    """The first line; `path` is the target for the upstream."""
     return f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
 
 
 def outbound_block(
     inbound: InboundRequest, plan: CompiledRoute, *, via: bytes, token_line: bytes, hides_authorization: bool
 ) -> bytes:
-    """What follows upon the request line, without the request's id and the empty line.
+    """The field lines for the upstream, without the request id and the empty line. Raises `Problem`.
 
-    `via` is the gateway's name; `token_line` the service's own token, a whole line or empty; `hides_authorization` is
-    for an Authorization that was meant for the gateway.
+    `via` is the gateway's name; `token_line` is the service's own token, a whole line or empty; `hides_authorization`
+    is whether Authorization authenticated the client here.
     """
     host = plan.host if plan.host is not None else inbound.host or plan.default_host
     own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)
@@ -61,7 +61,7 @@ def _mapped_lines(inbound: InboundRequest, plan: CompiledRoute) -> list[Line]:
 def _own_lines(
     inbound: InboundRequest, plan: CompiledRoute, via: bytes, token_line: bytes, *, hides_authorization: bool
 ) -> bytes:
-    """What the gateway adds to a request, but for its id: the same as long as the client and its fields are."""
+    """The lines that the gateway adds, without the request id: the same for the same client and fields."""
     fields, client = inbound.fields, inbound.client
     fields.drop_named()
     arguments = (client.address, client.scheme, inbound.host, client.port, plan.public_prefix)
@@ -92,9 +92,9 @@ def _own_lines(
 
 
 def header_block(lines: list[Line], host: bytes, added: bytes, rules: HeaderRules) -> bytes:
-    """The field lines that the upstream gets: Host, the client's `lines`, and then `added` and the route's own.
+    """The field lines for the upstream: Host, the client's `lines`, then `added` and those that the route sets.
 
-    `added` are whole lines, which give way to the route's own.
+    `added` are whole lines; a line that the route sets or removes is left out of them.
     """
     parts = [b"Host: ", host, b"\r\n"]
     extend = parts.extend
@@ -111,7 +111,7 @@ def header_block(lines: list[Line], host: bytes, added: bytes, rules: HeaderRule
 
 
 def count_down(lines: list[Line], method: str) -> list[Line]:
-    """`lines` with Max-Forwards one less, for the methods it is meant for (RFC 9110 section 7.6.2)."""
+    """`lines` with Max-Forwards reduced by one, for TRACE and OPTIONS (RFC 9110 section 7.6.2)."""
     if method not in ("TRACE", "OPTIONS"):
         return lines
     return [
@@ -125,9 +125,9 @@ def _is_count(value: bytes) -> bool:
 
 
 class PreparedRequest:
-    """A request that may be forwarded, with its upstream head rendered but for the request id.
+    """A request that may be forwarded, with its upstream head without the request id.
 
-    It is reused while the client repeats the same request.
+    It is used again while the client repeats the same request.
     """
 
     __slots__ = ("_head", "cors_lines", "inbound", "method", "plan")
@@ -147,7 +147,7 @@ class PreparedRequest:
         return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
 
     def head(self, id_line: bytes) -> bytes:
-        """The request's head as the upstream gets it; `id_line` is the request's id as a whole line."""
+        """The whole head for the upstream; `id_line` is the line with the request id."""
         if self.plan.alters_request:
             id_line = self.plan.request_rules.filter(id_line)
         return b"%b%b\r\n" % (self._head, id_line)
@@ -162,18 +162,18 @@ def forwarded_lines(peer: str, scheme: str, host: bytes, port: int, prefix: str)
 def trusted_forwarded_lines(
     known: ForwardedFields, peer: str, scheme: str, host: bytes, port: int, prefix: str
 ) -> bytes:
-    """The header lines for a trusted peer that said `known` (names in lower case)."""
-    said = known.get
-    chain = said(b"x-forwarded-for", b"")
-    forwarded = said(b"forwarded", b"")
-    # The last of the chain is what the trusted peer saw itself; those before it are anybody's word.
+    """The header lines for a trusted peer that sent the fields `known` (names in lower case)."""
+    sent = known.get
+    chain = sent(b"x-forwarded-for", b"")
+    forwarded = sent(b"forwarded", b"")
+    # The trusted peer added the last address itself; any client can write those before it.
     client = chain.rpartition(b",")[2].strip() or peer.encode()
     values = (
         (b"X-Forwarded-For", _append(chain, peer.encode())),
-        (b"X-Forwarded-Proto", said(b"x-forwarded-proto", scheme.encode())),
-        (b"X-Forwarded-Host", said(b"x-forwarded-host", host)),
-        (b"X-Forwarded-Port", said(b"x-forwarded-port") or b"%d" % _client_port(known, port)),
-        (b"X-Real-IP", said(b"x-real-ip", client)),
+        (b"X-Forwarded-Proto", sent(b"x-forwarded-proto", scheme.encode())),
+        (b"X-Forwarded-Host", sent(b"x-forwarded-host", host)),
+        (b"X-Forwarded-Port", sent(b"x-forwarded-port") or b"%d" % _client_port(known, port)),
+        (b"X-Real-IP", sent(b"x-real-ip", client)),
         (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
         (b"X-Forwarded-Prefix", _raw(outer_prefix(known) + prefix)),
     )

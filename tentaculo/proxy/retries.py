@@ -35,5 +35,5 @@ def circuit_open(service: str, retry_after: float, why: Mapping[str, object]) ->
 
 def attempt_failed(service: str, error: UpstreamError) -> Problem:
     """The last attempt failed."""
-    headers = {"Retry-After": "1"} if error.failure is Failure.STOPPING else {}
+    headers = {"Retry-After": "1"} if error.failure in (Failure.STOPPING, Failure.EXHAUSTED) else {}
     return Problem(error.failure, f"{service}: {error.detail}", {"service": service}, headers)

@@ -11,9 +11,9 @@ from tentaculo.upstream.load_balancer import LoadBalancer
 
 
 class HeaderRules:
-    """What a route's configuration sets and removes, compiled once.
+    """The headers that a route sets and removes, compiled once.
 
-    Names match whatever their case, and `_` matches `-`: a client must not get `X_User` past a rule for `X-User`.
+    Names match in any case, and `_` matches `-`, so that `X_User` does not pass a rule for `X-User`.
     """
 
     __slots__ = ("_gone", "block")
@@ -27,7 +27,7 @@ class HeaderRules:
         return lower.replace(b"_", b"-") in self._gone
 
     def filter(self, lines: bytes) -> bytes:
-        """`lines`, whole ones that the gateway adds, without those that the route sets itself or removes."""
+        """The lines that the gateway adds, without those that the route sets or removes."""
         if not self._gone:
             return lines
         return b"".join([line for line in lines.splitlines(keepends=True) if not self.removes(field_name(line))])
@@ -44,6 +44,7 @@ class CompiledRoute:
         "alters_response",
         "asks_with_get",
         "balancer",
+        "breaker_statuses",
         "checks_origin",
         "claimed_host",
         "connect",
@@ -110,6 +111,10 @@ class CompiledRoute:
         """Protocols that a request may switch to, in lower case."""
         self.upgrade_methods = ("GET",) if route.upgrades is None else None
         """Methods that may; None for any."""
+        self.breaker_statuses = frozenset(
+            status for low, high in route.breaker_statuses for status in range(low, high + 1)
+        )
+        """Statuses of responses that count as failures of the endpoint."""
         self.via = route.via
         """Whether the gateway adds Via."""
         self.public_prefix = route.base if self.rewrites else ""
@@ -130,6 +135,7 @@ class CompiledRoute:
             to=service.health[0].partition("?")[0],
             timeout=service.probe.timeout,
             auth="none" if is_open else "token",
+            set_headers=service.common_headers,
         )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one

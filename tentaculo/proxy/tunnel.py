@@ -1,4 +1,6 @@
-"""An upgraded connection: bytes both ways, unread, until one side ends (RFC 9110 section 7.8, RFC 6455).
+"""An upgraded connection: bytes both ways, unread, until both sides have ended (RFC 9110 section 7.8, RFC 6455).
+
+A side that closes its sending half still gets what the other one sends.
 
 No task and no copy of its own: what arrives on one transport is written to the other in the same callback, and each
 side stops being read while the other's send buffer is full.
@@ -9,18 +11,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tentaculo.net.tcp import reset
+from tentaculo.net.tcp import is_gone, reset
 from tentaculo.net.turns import TurnReader, TurnScheduler
+
+CHECK = 15.0
+"""Seconds between looks at whether a side that closed its sending half has gone altogether."""
 
 
 def _nothing(_: BaseException | None) -> None:
     """What an end has left to tell once it is lost."""
 
 
+def _nothing_more() -> None:
+    """What a side that is lost has left to end."""
+
+
 class _End(TurnReader):
     """One side. The protocol that it replaces is still notified of the end of its transport."""
 
-    __slots__ = ("_before", "_on_lost", "_other", "_write", "is_paused", "passed", "peer", "transport")
+    __slots__ = ("_before", "_on_ended", "_on_lost", "_other", "_write", "is_paused", "passed", "peer", "transport")
 
     def __init__(
         self,
@@ -28,6 +37,7 @@ class _End(TurnReader):
         transport: asyncio.Transport,
         other: asyncio.Transport,
         on_lost: Callable[[BaseException | None], None],
+        on_ended: Callable[[], None],
     ) -> None:
         super().__init__(turns)
         self.transport = transport
@@ -36,6 +46,7 @@ class _End(TurnReader):
         self._other = other
         self._write = other.write
         self._on_lost = on_lost
+        self._on_ended = on_ended
         self.passed = 0
         """Bytes that came from this side."""
         self.peer: _End | None = None
@@ -48,6 +59,11 @@ class _End(TurnReader):
     def receive(self, data: bytes) -> None:
         self.passed += len(data)
         self._write(data)
+
+    def eof_received(self) -> bool:
+        self.release()
+        self._on_ended()
+        return True
 
     def pause_writing(self) -> None:
         if self.transport is not None:
@@ -71,7 +87,7 @@ class _End(TurnReader):
         self.turns.memory.release(self)
         self._before.connection_lost(exc)
         # Called once; the tunnel holds its ends, and they need not hold it any more.
-        on_lost, self._on_lost = self._on_lost, _nothing
+        on_lost, self._on_lost, self._on_ended = self._on_lost, _nothing, _nothing_more
         on_lost(exc)
 
 
@@ -81,13 +97,25 @@ class Tunnel:
     `open` it once the client has been sent the head; `wait` returns when both have ended.
     """
 
-    __slots__ = ("_client", "_done", "_from_client", "_from_upstream", "_upstream")
+    __slots__ = (
+        "_check",
+        "_client",
+        "_done",
+        "_from_client",
+        "_from_upstream",
+        "_has_client_ended",
+        "_has_upstream_ended",
+        "_upstream",
+    )
 
     def __init__(self, turns: TurnScheduler, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
         self._client = client
         self._upstream = upstream
-        self._from_client = _End(turns, client, upstream, self._client_lost)
-        self._from_upstream = _End(turns, upstream, client, self._upstream_lost)
+        self._from_client = _End(turns, client, upstream, self._client_lost, self._client_ended)
+        self._from_upstream = _End(turns, upstream, client, self._upstream_lost, self._upstream_ended)
+        self._has_client_ended = False
+        self._has_upstream_ended = False
+        self._check: asyncio.TimerHandle | None = None
         self._from_client.peer, self._from_upstream.peer = self._from_upstream, self._from_client
         self._done = asyncio.get_running_loop().create_future()
 
@@ -104,8 +132,11 @@ class Tunnel:
         """Bytes to the client."""
         return self._from_upstream.passed
 
-    def open(self, early: bytes) -> None:
-        """Let bytes pass; `early` are those that the upstream sent behind its head."""
+    def open(self, early: bytes, *, has_client_ended: bool = False, has_upstream_ended: bool = False) -> None:
+        """Let bytes pass; `early` are those that the upstream sent behind its head.
+
+        The others say which side has closed its sending half already.
+        """
         self._upstream.set_protocol(self._from_upstream)
         if early:
             self._from_upstream.receive(early)
@@ -113,6 +144,10 @@ class Tunnel:
         if isinstance(before, TurnReader):
             before.release()
         self._client.set_protocol(self._from_client)
+        if has_client_ended:
+            self._client_ended()
+        if has_upstream_ended:
+            self._upstream_ended()
 
     async def wait(self) -> None:
         """Wait for the end; cancelling closes both sides."""
@@ -137,6 +172,38 @@ class Tunnel:
     def feed_eof(self) -> None:
         """The client has gone; its transport says so as well."""
 
+    def _client_ended(self) -> None:
+        if not self._has_client_ended:
+            self._has_client_ended = True
+            self._end_half(self._upstream)
+
+    def _upstream_ended(self) -> None:
+        if not self._has_upstream_ended:
+            self._has_upstream_ended = True
+            self._end_half(self._client)
+
+    def _end_half(self, transport: asyncio.Transport) -> None:
+        """Close the sending half of `transport`, behind what waits to be sent."""
+        if transport.is_closing():
+            return
+        if (self._has_client_ended and self._has_upstream_ended) or not transport.can_write_eof():
+            # TLS has no half to close.
+            self._upstream.close()
+            self._client.close()
+            return
+        transport.write_eof()
+        self._look()
+
+    def _look(self) -> None:
+        """End the tunnel once the side that closed its half has gone: the loop, which reads no more there, is not told."""
+        transport = self._client if self._has_client_ended else self._upstream
+        if self._done.done() or transport.is_closing():
+            return
+        if is_gone(transport):
+            transport.abort()
+            return
+        self._check = asyncio.get_running_loop().call_later(CHECK, self._look)
+
     def _client_lost(self, _: BaseException | None) -> None:
         self._upstream.close()
         self._finish()
@@ -150,5 +217,8 @@ class Tunnel:
         self._finish()
 
     def _finish(self) -> None:
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
         if not self._done.done():
             self._done.set_result(None)

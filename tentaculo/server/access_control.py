@@ -43,7 +43,7 @@ class AccessControl:
         """
         fields = inbound.fields
         check = fields.token_check
-        if not isinstance(check, TokenCheck):
+        if type(check) is not TokenCheck:
             check = fields.token_check = self._tokens.check(fields.token, fields.authorization)
         if needs_token and check is TokenCheck.MISSING:
             raise Problem(Failure.AUTH_REQUIRED)

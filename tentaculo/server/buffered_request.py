@@ -77,15 +77,12 @@ class BufferedRequest:
 
     def like_it(self, content: BufferedBody) -> BufferedRequest:
         """The same request with another body of the same length."""
-        other = self.with_line(self.method, self.raw_path, content)
+        other = BufferedRequest(
+            *(self.method, self.raw_path, self.version, self.raw_headers, content, self.protocol),
+            keep_alive=self.keep_alive,
+        )
         other.remembered = self.remembered
         return other
-
-    def with_line(self, method: str, target: str, content: StreamReader | BufferedBody) -> BufferedRequest:
-        """A request with the same fields."""
-        return BufferedRequest(
-            *(method, target, self.version, self.raw_headers, content, self.protocol), keep_alive=self.keep_alive
-        )
 
 
 class RepeatedHead:
@@ -121,11 +118,22 @@ class RepeatedHead:
         if data.startswith(head) and len(data) == len(head) + self._length:
             return arrival.like_it(BufferedBody(data[len(head) :])) if self._length else arrival
         line = _LINE.match(data)
-        if line is None or not data.startswith(self._block, line.end()):
+        if line is None:
             return None
-        begin = line.end() + len(self._block)
+        begin = line.end()
+        if not data.startswith(self._block, begin):
+            return None
+        begin += len(self._block)
         if len(data) != begin + self._length:
             return None
-        content = BufferedBody(data[begin:]) if self._length else EMPTY_PAYLOAD
         method, target = line.groups()
-        return arrival.with_line(method.decode(), target.decode(), content)
+        # Both are ASCII, and the rest is as it was.
+        return BufferedRequest(
+            method.decode(),
+            target.decode(),
+            arrival.version,
+            arrival.raw_headers,
+            BufferedBody(data[begin:]) if self._length else EMPTY_PAYLOAD,
+            arrival.protocol,
+            keep_alive=arrival.keep_alive,
+        )

@@ -16,7 +16,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
 from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
-from tentaculo.net.tcp import unread_before_end
+from tentaculo.net.tcp import is_gone
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
 from tentaculo.server.fast_path import FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
@@ -28,12 +28,14 @@ log = structlog.get_logger(__name__)
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
-WATCH = 3.0
-"""Seconds between two looks at whether a client that is not read has left."""
 HELD_WHILE_PAUSED = 2 * READ_SIZE
 """Bytes that are counted for a client that is not read: one read in the parser, and one in the body."""
 BODY_BUFFER = 4 * 1024
 """Half of the bytes of a body that wait for their reader before the client is no longer read."""
+WATCH = 1.0
+"""Seconds between looks at whether a client that closed its sending half has gone altogether."""
+FIRST_PROBE, PROBE = 3, 15
+"""The look at which such a client is sent an interim response while it waits, and the looks from one to the next."""
 LINGER = 2.0
 """Seconds during which a refused client may continue to send, so that it receives the response."""
 
@@ -65,12 +67,12 @@ class ClientConnection(FastPathConnection):
         "_admission",
         "_head_time",
         "_head_timer",
-        "_is_paused",
-        "_is_watched",
         "_limit",
+        "_looks",
         "_peer",
         "_requests",
         "_responses",
+        "_watch",
         "bound",
         "client_info",
         "judged",
@@ -117,40 +119,22 @@ class ClientConnection(FastPathConnection):
         self._admission = admission
         self._peer: str | None = None
         self._head_time = limits.head_time
+        self._looks = 0
+        self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
         """The `ClientInfo` of this connection, once a request has arrived."""
         self.bound: Closable | None = None
         """The upstream connections that belong to this one, kept by the proxy."""
-        self._is_paused = self._is_watched = False
         self.judged: object | None = None
         """A native request that the dispatcher has checked, for the task that serves it."""
 
     def reading_changed(self, *, is_paused: bool) -> None:
         """Count what is held while the client is not read."""
-        self._is_paused = is_paused
-        if not is_paused:
+        if is_paused:
+            self.memory.hold(self, HELD_WHILE_PAUSED)
+        else:
             self.memory.release(self)
-            return
-        self.memory.hold(self, HELD_WHILE_PAUSED)
-        if not self._is_watched:
-            self._is_watched = True
-            self.event_loop.call_later(WATCH, self._look_for_end)
-
-    def _look_for_end(self) -> None:
-        """End the connection if the client has left: a connection that is not read does not notice that.
-
-        Whether it has left, or has only ended its sending half, shows where less than the body is unread.
-        """
-        transport, due = self.transport, self._boundaries.due
-        self._is_watched = self._is_paused and transport is not None
-        if not self._is_watched or transport is None:
-            return
-        unread = unread_before_end(transport)
-        if unread is not None and due is not None and unread < due:
-            transport.abort()
-            return
-        self.event_loop.call_later(WATCH, self._look_for_end)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: accept it, or refuse it with 503."""
@@ -169,6 +153,9 @@ class ClientConnection(FastPathConnection):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone."""
         self._stop_head_timer()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self._peer is not None:
             self._admission.leave(self._peer)
             self._peer = None
@@ -177,9 +164,32 @@ class ClientConnection(FastPathConnection):
         if bound is not None:
             bound.close()
 
+    def eof_received(self) -> bool:  # type: ignore[override] # see there
+        """The client has closed its sending half, or the connection: which of the two, only its answers can tell."""
+        stays = super().eof_received()
+        if stays and self._watch is None:
+            self._watch = self.event_loop.call_later(WATCH, self._look)
+        return stays
+
+    def _look(self) -> None:
+        self._watch = None
+        transport = self.transport
+        if transport is None:
+            return
+        if is_gone(transport):
+            transport.abort()
+            return
+        self._looks += 1
+        if self._looks % PROBE == FIRST_PROBE and self.has_response is False:
+            # A client that has closed the connection answers this with a reset. Every other one ignores it.
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._watch = self.event_loop.call_later(WATCH, self._look)
+
     def answered(self) -> None:
         """The dispatcher has answered a request. Call it once for each request."""
         self._answered += 1
+        if self.is_done:
+            self.close()  # behind the response that is under way
         if self._answered == self.request_count and self._head_timer is None and self.has_begun:
             # The next head began to arrive in the meantime, without a time limit.
             self._await_head()
@@ -197,6 +207,8 @@ class ClientConnection(FastPathConnection):
         """Pass all bytes from now on to `parser`."""
         taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
         super().set_parser(taker, data_received_cb)
+        if self.has_ended and taker is not parser:
+            taker.feed_eof()
 
     def _await_head(self) -> None:
         self._head_timer = self.event_loop.call_later(self._head_time, self._head_is_late)
@@ -316,9 +328,10 @@ class ClientSocket(TurnReader):
         self.transport.set_write_buffer_limits(MOST_WRITTEN)
         self._connection.connection_made(transport)
 
-    def eof_received(self) -> None:
-        """The client has ended its sending half."""
-        self._connection.eof_received()
+    def eof_received(self) -> bool:
+        """The client has ended its sending half. Returns whether the transport stays open for responses."""
+        self.release()
+        return self._connection.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""

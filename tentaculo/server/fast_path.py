@@ -37,7 +37,7 @@ class FastPathConnection(RequestReceiver):
     What begins like the last request of the connection is not parsed again.
     """
 
-    __slots__ = ("_answered", "_guest", "_is_serving", "_known", "_later", "_serve")
+    __slots__ = ("_answered", "_guest", "_is_serving", "_known", "_later", "_serve", "has_ended", "has_response")
 
     def __init__(self, *arguments: Any, serve: TryServe | None, **named: Any) -> None:
         """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
@@ -48,6 +48,10 @@ class FastPathConnection(RequestReceiver):
         self._later = b""
         self._answered = 0
         self._known: RepeatedHead | None = None
+        self.has_ended = False
+        """Whether the client has closed its sending half."""
+        self.has_response: bool | None = None
+        """Whether the response to the proxied request has begun; None where no such request of HTTP/1.1 waits."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -74,6 +78,23 @@ class FastPathConnection(RequestReceiver):
             self.request_waiter = waiter
         if self.messages and not self._offer(serve, data if is_start else b"") and not waiter.done():
             waiter.set_result(None)
+
+    def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's own never keeps the transport open
+        """The client has closed its sending half. Requests that have arrived whole are still answered.
+
+        A client does so behind its request. Where the response has begun before, it has left.
+        """
+        waits = self.request_count > self._answered and not self.has_response and not self.close_requested
+        is_whole = self._body is None or self._body.is_eof()
+        if not waits or not is_whole or self.payload_parser is not None:
+            return False  # the transport closes itself
+        self.has_ended = True
+        return True
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the client has closed its sending half, and no request of it is left to be begun."""
+        return self.has_ended and self._guest is None and not self.messages and not self._held
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone."""
@@ -131,6 +152,10 @@ class FastPathConnection(RequestReceiver):
             if len(later) > MAX_LATER:
                 self.transport.resume_reading()
             self.data_received(later)
+        if self.has_ended and self.is_done:
+            self.close()
+            if self.transport is not None:
+                self.transport.close()
 
     def _keep(self, data: bytes) -> None:
         """Keep what the client sends on until it has its answer."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from tentaculo.net.tcp import TcpSocket, local_url
+from tentaculo.server import accept_queue
 
 BACKLOG = 4096
 """Connections that the kernel keeps while the gateway is busy."""
@@ -44,22 +46,31 @@ class Listeners:
 
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
+        self._is_shared = False
+        self._adopted: dict[int, list[asyncio.Server]] = {}
+        self._factory: Callable[[], asyncio.BaseProtocol] | None = None
 
     def __repr__(self) -> str:
         return f"<Listeners: {', '.join(f'{host}:{port}' for host, port in self.bound)}>"
 
     async def open(
-        self, factory: Callable[[], asyncio.BaseProtocol], where: Sequence[tuple[str, int]], *, share: bool = False
+        self,
+        factory: Callable[[], asyncio.BaseProtocol],
+        where: Sequence[tuple[str, int]],
+        shared: Sequence[socket.socket] = (),
     ) -> None:
         """Listen on every address. Raises `CannotListenError` for the first that fails, and closes the others.
 
-        `share` sets SO_REUSEPORT: other processes of the same user may listen on the port too, and the kernel gives each
-        connection to one of them. A used port is then an error only if its owner does not share it.
+        With `shared`, sockets that listen already and that other processes have too, `where` is not looked at.
         """
         loop = asyncio.get_running_loop()
-        for host, port in where:
+        self._is_shared = bool(shared)
+        self._factory = factory
+        for sock in shared:
+            self._servers.append(await loop.create_server(factory, sock=sock, backlog=BACKLOG))
+        for host, port in () if shared else where:
             try:
-                server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=share)
+                server = await loop.create_server(factory, host, port, backlog=BACKLOG)
             except OSError as error:
                 await self.close()
                 raise CannotListenError(host, port, error) from error
@@ -73,14 +84,40 @@ class Listeners:
     @property
     def bound(self) -> list[tuple[str, int]]:
         """The addresses in use, with the ports that the kernel chose."""
-        names = [socket.getsockname() for server in self._servers for socket in server.sockets]
+        names = [sock.getsockname() for sock in self.sockets]
         return [(str(name[0]), int(name[1])) for name in names]
+
+    async def adopt(self, worker: int, sockets: Sequence[socket.socket]) -> None:
+        """Accept at the sockets of another worker too, until `release`."""
+        if worker in self._adopted or self._factory is None:
+            return
+        loop, servers = asyncio.get_running_loop(), list[asyncio.Server]()
+        self._adopted[worker] = servers
+        servers += [await loop.create_server(self._factory, sock=sock.dup(), backlog=BACKLOG) for sock in sockets]
+        if self._adopted.get(worker) is not servers:
+            _close(servers)  # released meanwhile
+
+    def release(self, worker: int) -> None:
+        """Accept no more at the sockets of another worker. Its connections that were accepted here stay open."""
+        _close(self._adopted.pop(worker, []))
+
+    async def stop(self) -> None:
+        """As `close`, once every connection that waits has been accepted. Where others share the sockets, they accept."""
+        if not self._is_shared:
+            await accept_queue.empty(self.sockets)
+        await self.close()
 
     async def close(self) -> None:
         """Accept no new connection. Open connections stay open."""
-        for server in self._servers:
-            server.close()
+        _close(self._servers)
         self._servers.clear()
+        for worker in list(self._adopted):
+            self.release(worker)
+
+
+def _close(servers: Iterable[asyncio.Server]) -> None:
+    for server in servers:
+        server.close()
 
 
 def format_address(host: str, port: int) -> str:
@@ -96,8 +133,10 @@ class Phase(Enum):
     DRAINING = "draining"
 
 
-RESERVED = 256
-"""File descriptors reserved for files, the database and probes."""
+_MOST_RESERVED = 256
+"""File descriptors reserved for files, the database and probes; at most a quarter of all."""
+_FEW = 1000
+"""Client connections below which the limit of descriptors is worth a warning."""
 
 
 class ConnectionLimits:
@@ -107,7 +146,7 @@ class ConnectionLimits:
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
-        self._limit = connections or max(1, (_descriptors() - RESERVED) // 2)
+        self._limit = connections or connections_within(_descriptors())
         self._per_address = per_address
         self._addresses: Counter[str] = Counter()
         self.open = 0
@@ -142,6 +181,34 @@ class ConnectionLimits:
                 del self._addresses[address]
 
 
+def connections_within(descriptors: int) -> int:
+    """The client connections for which so many descriptors are enough, each with a connection to a service."""
+    return max(1, (descriptors - min(_MOST_RESERVED, descriptors // 4)) // 2)
+
+
+def connection_limit(connections: int) -> tuple[int, str]:
+    """The client connections that one process of this machine may have, and a warning if that is few; else "".
+
+    `connections` is `limits.connections`.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = _count_of(hard)
+    allowed = connections_within(descriptors)
+    if connections > allowed:
+        words = (
+            f"limits.connections is {connections}, but {descriptors} file descriptors are enough for {allowed} client"
+            " connections: raise the limit of the process (ulimit -n)"
+        )
+    elif not connections and allowed < _FEW:
+        words = (
+            f"{descriptors} file descriptors are enough for {allowed} client connections only: raise the limit of the"
+            " process (ulimit -n)"
+        )
+    else:
+        words = ""
+    return connections or allowed, words
+
+
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of descriptors, often 1,024, to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -150,4 +217,8 @@ def raise_descriptor_limit() -> None:
 
 def _descriptors() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft if soft != resource.RLIM_INFINITY else 1_000_000
+    return _count_of(soft)
+
+
+def _count_of(limit: int) -> int:
+    return limit if limit != resource.RLIM_INFINITY else 1_000_000

@@ -44,11 +44,6 @@ class MessageBoundaries:
         return bool(self._partial)
 
     @property
-    def due(self) -> int | None:
-        """Bytes of a body that are still to come; None where that is not known."""
-        return self._due or None if not self.is_lost else None
-
-    @property
     def is_lost(self) -> bool:
         """Whether it is not known where requests begin and end."""
         return self._due > sys.maxsize // 2

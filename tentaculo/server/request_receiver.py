@@ -192,10 +192,7 @@ class RequestReceiver(AiohttpHandler):
     def _refuse(self, problem: Problem) -> None:
         """Make the parser fail with a byte that begins no request, and replace its error by `problem`."""
         super().data_received(b"\0")
-        message, _ = self.messages[-1]
-        if isinstance(message, ParserError):
-            # The frames of the traceback refer to the error and to this connection.
-            message.exc.__traceback__ = message.exc.__context__ = None
+        _drop_traceback(self.messages[-1][0])
         self.messages[-1] = parser_error(problem.status, problem)
         self._boundaries.lost()
 
@@ -211,9 +208,7 @@ class RequestReceiver(AiohttpHandler):
         self._chunks = None
         boundaries = self._boundaries
         is_followed = not boundaries.is_lost
-        if isinstance(message, ParserError):
-            # The frames of the traceback refer to the error and to this connection.
-            message.exc.__traceback__ = None
+        _drop_traceback(message)
         if not piece or not isinstance(message, RawRequestMessage):
             boundaries.lost()
         elif body.is_eof():
@@ -251,3 +246,9 @@ class RequestReceiver(AiohttpHandler):
         error = web.RequestPayloadError(reason)
         body.set_exception(error)
         self.event_loop.call_soon(body.set_exception, error)
+
+
+def _drop_traceback(message: object) -> None:
+    """Drop the traceback of a parser's error, whose frames refer to the error and to the connection."""
+    if isinstance(message, ParserError):
+        message.exc.__traceback__ = message.exc.__context__ = None

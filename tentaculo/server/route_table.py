@@ -21,11 +21,14 @@ from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.request_headers import outer_prefix
 from tentaculo.net.target import is_address
 
 _PARAMETERS = re.compile(r";[^/]*")
 _EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
 """Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
+_MOST_DECODINGS = 3
+"""How often the servers behind each other on the way to a service may decode a path."""
 _SEGMENT = re.compile(r"\{(\w+)\}")
 
 
@@ -218,8 +221,10 @@ class ProxiedRoutes:
         elif is_shared and (found := self.anywhere.paths.find(path)) is not None:
             table = self.anywhere
         if found is not None and table is not None and found.is_guarded:
-            loose = table.loose.find(_loosest(path))
-            if loose is not None and loose.service == found.service and loose.needs_token:
+            loose_path = _loosest(path)
+            loose = table.loose.find(loose_path)
+            is_guarded = loose is not None and loose.service == found.service and loose.needs_token
+            if is_guarded or "/../" in f"{loose_path}/":
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
 
@@ -304,9 +309,13 @@ class RouteTable:
             raise Problem(Failure.NOT_FOUND)
         if path == match.unfinished and inbound.method != "OPTIONS" and inbound.fields.upgrade is None:
             redirect = Redirect(match.needs_token, match.service, match.route.host)
-            return redirect, f"{_outer_prefix(inbound)}{path}/{_to_ascii(query)}", match.needs_token
+            outer = _to_ascii(outer_prefix(inbound.forwarded_by_trusted or {}))
+            return redirect, f"{outer}{path}/{_to_ascii(query)}", match.needs_token
         upstream_path = match.upstream_path(path)
-        needs_token = routes.needs_token(match, upstream_path) if match.is_guarded else match.needs_token
+        needs_token = match.needs_token
+        if match.is_guarded:
+            # Destination and If of WebDAV name paths of their own, which may be those of a guarded route.
+            needs_token = inbound.fields.has_addresses or routes.needs_token(match, upstream_path)
         return self._proxied[match.position], upstream_path + query, needs_token
 
     def _find_health(self, name: str, path: str, query: str) -> tuple[Route, str, bool]:
@@ -348,11 +357,6 @@ def _view(service: ServiceSettings, matches: Sequence[Match], host: str | None) 
     return paths
 
 
-def _outer_prefix(inbound: InboundRequest) -> str:
-    outer = (inbound.forwarded_by_trusted or {}).get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
-    return outer if outer.startswith("/") and not outer.startswith("//") else ""
-
-
 def _fill(template: str, pattern: str, path: str) -> str:
     """`template` with each `{name}` replaced by the segment of `path` at which `pattern` has it."""
     values = {
@@ -363,9 +367,9 @@ def _fill(template: str, pattern: str, path: str) -> str:
     return _SEGMENT.sub(lambda name: values.get(name[1], name[0]), template)
 
 
-def _to_ascii(query: str) -> str:
-    """A query as a Location may have it: bytes outside ASCII percent-encoded, all others as they are."""
-    return "".join(chr(b) if 32 < b < 127 else f"%{b:02X}" for b in query.encode("utf-8", "surrogateescape"))
+def _to_ascii(text: str) -> str:
+    """Part of a target as a Location may have it: bytes outside ASCII percent-encoded, all others as they are."""
+    return "".join(chr(b) if 32 < b < 127 else f"%{b:02X}" for b in text.encode("utf-8", "surrogateescape"))
 
 
 def _loosest(path: str) -> str:
@@ -375,4 +379,8 @@ def _loosest(path: str) -> str:
 
 def _read_loosely(path: str) -> str:
     """A path as the least strict servers read it: unescaped, without parameters, empty and `.` segments, case folded."""
-    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", unquote(path, "latin-1"))).lower()
+    for _ in range(_MOST_DECODINGS):
+        if "%" not in path:
+            break
+        path = unquote(path, "latin-1")
+    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", path)).lower()

@@ -1,4 +1,4 @@
-"""The event loop's side of the database: it never blocks, never raises out, and says what is wrong."""
+"""The event loop's access to the database. It never blocks the loop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 OPEN_WAIT = 0.5
-"""Seconds that the start waits to learn whether the database serves."""
+"""Seconds that `start` waits for the first answer of the database."""
 STORE_WAIT = 5.0
 """Seconds until an event that is not committed is refused."""
 READ_WAIT = 2.0
@@ -41,7 +41,7 @@ class StoreClient:
     """Stores events, history and the services' rows through one writer thread behind a bounded queue.
 
     Everything here runs on the event loop and returns at once or waits a bounded time. A database that cannot be
-    opened, is locked, full, not migrated or gone is named by `problem`, and taken back into use when it is well.
+    opened, is locked, full, not migrated or lost is described by `problem`, and used again as soon as it works.
     """
 
     def __init__(
@@ -53,51 +53,56 @@ class StoreClient:
         max_services: int = 4096,
         max_history: int = 4096,
     ) -> None:
-        """`url` is a SQLAlchemy address; a faulty one shows in `problem`. `max_*` bound what waits."""
-        self._inbox = WorkQueue(max_events, max_services, max_history)
-        self._writer: StoreThread | None = None
+        """`url` is a SQLAlchemy address; `problem` describes a faulty one. `max_*` limit the work that waits."""
+        self._queue = WorkQueue(max_events, max_services, max_history)
+        self._thread: StoreThread | None = None
         self._fault: str | None = None
         try:
-            self._writer = StoreThread(Database(url), self._inbox, now)
+            self._thread = StoreThread(Database(url), self._queue, now)
         except ArgumentError as error:
             self._fault = describe(error, URL.create("sqlite"))
-            self._inbox.close()
+            self._queue.close()
 
     def __repr__(self) -> str:
-        return f"<StoreClient: {self.problem or 'well'}, {self._inbox!r}, {self.dropped} dropped>"
+        return f"<StoreClient: {self.problem or 'available'}, {self._queue!r}, {self.dropped} dropped>"
 
     @property
     def problem(self) -> str | None:
         """Why the database cannot be used, in one sentence without secrets; None while it can."""
-        return self._fault or (self._writer.problem if self._writer else None)
+        return self._fault or (self._thread.problem if self._thread else None)
 
     @property
     def services_problem(self) -> str | None:
         """Why the rows of services cannot be written, though the database can; None while they can."""
-        return self._writer.services_problem if self._writer else None
+        return self._thread.services_problem if self._thread else None
 
     @property
     def dropped(self) -> int:
         """How many events were refused, and how many states of services and rows of history were not stored."""
-        return self._inbox.dropped
+        return self._queue.dropped
+
+    def launch(self) -> None:
+        """Start the thread. Never waits for the database."""
+        if self._thread is not None:
+            self._thread.start()
 
     async def start(self) -> None:
-        """Start the thread, and wait a moment to learn whether the database serves. Never raises for a bad one."""
-        if self._writer is None:
+        """Start the thread, and wait a moment for the first answer of the database. Never raises for a bad one."""
+        self.launch()
+        if self._thread is None:
             return
-        self._writer.start()
         try:
-            await self._ask(self._inbox.put_read, lambda _connection: None, OPEN_WAIT)
+            await self._ask(self._queue.put_read, lambda _connection: None, OPEN_WAIT)
         except StoreUnavailable:
-            # `problem` says it, and the thread has logged it; a slow one goes on in its thread.
+            # `problem` has the reason, and the thread has logged it. A slow database goes on in its thread.
             pass
 
     async def close(self) -> None:
-        """Write what waits, within a bounded time, and end the thread."""
-        self._inbox.close()
-        if self._writer is not None and self._writer.is_alive():
-            await asyncio.to_thread(self._writer.join, CLOSE_WAIT)
-            if self._writer.is_alive():
+        """Write the waiting work, within a bounded time, and end the thread."""
+        self._queue.close()
+        if self._thread is not None and self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, CLOSE_WAIT)
+            if self._thread.is_alive():
                 log.warning("database still busy at the stop", waited=CLOSE_WAIT)
 
     async def store_event(self, event: Event) -> int:
@@ -105,8 +110,8 @@ class StoreClient:
 
         The id is greater than that of every event before it, and at least `event.id`.
 
-        Raises `StoreUnavailable` where the database is lost, too slow or refuses it, or the queue is full. The event is
-        then not stored, save where the limit of time strikes during the commit itself.
+        Raises `StoreUnavailable` if the database is lost, too slow or refuses the event, or if the queue is full. The
+        event is then not stored, unless the time limit ends during the commit itself.
         """
         try:
             row = events.event_row(event)
@@ -114,7 +119,7 @@ class StoreClient:
             raise self._refused("The event cannot be written as JSON.") from error
         if self.problem is not None:
             raise self._refused(self.problem)
-        id_: int = await self._ask(self._inbox.put_event, row, STORE_WAIT)
+        id_: int = await self._ask(self._queue.put_event, row, STORE_WAIT)
         return id_
 
     async def recent_events(self, limit: int) -> list[Event]:
@@ -123,17 +128,17 @@ class StoreClient:
         return newest
 
     async def run(self, work: Query) -> Any:
-        """What `work` gives in a transaction of its own, on the thread's connection.
+        """The result of `work` in a transaction of its own, on the thread's connection.
 
-        Raises `StoreUnavailable` where the database is lost or refuses it, at the latest after `READ_WAIT`. It is then
-        undone, save where the limit of time strikes: such work may still be done.
+        Raises `StoreUnavailable` if the database is lost or refuses it, at the latest after `READ_WAIT`. The work is then
+        undone, unless the time limit ended: such work may still be done.
         """
         if self.problem is not None:
             raise StoreUnavailable(self.problem)
-        return await self._ask(self._inbox.put_read, work, READ_WAIT)
+        return await self._ask(self._queue.put_read, work, READ_WAIT)
 
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
-        """What was met of `service` in periods of `span` seconds that begin from `since` to before `until`.
+        """The counts of `service` in periods of `span` seconds that begin from `since` to before `until`.
 
         Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `recent_events` does.
         """
@@ -143,28 +148,28 @@ class StoreClient:
         return periods
 
     async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
-        """What is told at a glance of each service's past. Raises `StoreUnavailable` as `recent_events` does."""
+        """The summary of each service's history. Raises `StoreUnavailable` as `recent_events` does."""
         past: dict[str, HistorySummary] = await self.run(
             lambda connection: history.read_past(connection, now, services)
         )
         return past
 
     def record_services(self, views: Sequence[ServiceView]) -> None:
-        """Have the services' rows brought up to date soon. Never waits and never raises."""
-        self._inbox.put_views(views)
+        """Update the services' rows soon. Never waits and never raises."""
+        self._queue.put_views(views)
 
     def record_history(self, periods: Iterable[Period]) -> None:
-        """Have what was met added to the history soon. Never waits and never raises."""
-        self._inbox.put_history([history.history_row(period) for period in periods])
+        """Add the counts to the history soon. Never waits and never raises."""
+        self._queue.put_history([history.history_row(period) for period in periods])
 
-    def tend_history(self, now: int, kept: Retention | None) -> None:
-        """Have hours and days computed, and what is older than `kept` deleted, in the background. Never waits."""
-        self._inbox.put_tending(RollUpRequest(now, kept))
+    def roll_up_history(self, now: int, kept: Retention | None) -> None:
+        """Compute hours and days, and delete rows older than `kept`, in the background. Never waits."""
+        self._queue.put_roll_up(RollUpRequest(now, kept))
 
     async def _ask(self, put: Callable[[PendingWork[T]], bool], what: T, wait: float) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not put(PendingWork(what, answer)):
-            reason = "The gateway is stopping." if self._inbox.is_closed else "Too much waits for the database already."
+            reason = "The gateway is stopping." if self._queue.is_closed else "Too many requests wait for the database."
             raise StoreUnavailable(reason) if callable(what) else self._refused(reason)
         try:
             async with asyncio.timeout(wait):
@@ -174,5 +179,5 @@ class StoreClient:
             raise StoreUnavailable(reason) if callable(what) else self._refused(reason) from None
 
     def _refused(self, reason: str) -> StoreUnavailable:
-        self._inbox.count_dropped(1)
+        self._queue.count_dropped(1)
         return StoreUnavailable(reason)

@@ -1,7 +1,8 @@
-"""One connection to the database, for one thread. It never makes a database, and knows when it has lost its own."""
+"""One connection to the database, for one thread. It never creates a database, and notices when its file is replaced."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,7 +30,15 @@ from sqlalchemy.pool import NullPool
 from tentaculo.config.database_url import sqlite_file, with_driver
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
-from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable, describe, is_data_error, table_fault
+from tentaculo.store.errors import (
+    NOT_MIGRATED,
+    StoreUnavailable,
+    describe,
+    disk_full,
+    is_data_error,
+    is_disk_full,
+    table_fault,
+)
 from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
@@ -41,6 +50,8 @@ SERVER_WAIT = 5.0
 """Seconds a database server may take to connect and to finish a statement."""
 LOG_LIMIT = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back once no reader needs more of it."""
+LEAST_FREE = 256 * 1024
+"""Bytes that must be free on the disk before a file is used again that could not grow. A small write may fit before."""
 SERVICES_RETRY = 30.0
 """Seconds after which a services' table that could not be written is tried again."""
 
@@ -60,10 +71,10 @@ def database_file(url: URL) -> Path | None:
 
 
 class Database:
-    """The recorder's connection: opened when first needed, checked before each use.
+    """The connection of the database thread: opened when first needed, checked before each use.
 
-    Every method may raise whatever SQLAlchemy and the driver raise; `describe` puts it into words. After that, `close`
-    and start again with `ready`.
+    Every method may raise any error of SQLAlchemy and the driver; `describe` turns it into a sentence. After an error,
+    call `close`, and `ready` before the next use.
     """
 
     def __init__(self, url: str) -> None:
@@ -74,6 +85,7 @@ class Database:
         self._connection: Connection | None = None
         self._services: RuntimeTable | None = None
         self._services_due = 0.0
+        self._was_full = False
         self.services_problem: str | None = None
         """Why the rows of services cannot be written, though the database can; one sentence."""
 
@@ -81,7 +93,7 @@ class Database:
         return f"<Database {self.url.get_backend_name()}: {'closed' if self._connection is None else 'open'}>"
 
     def ready(self) -> None:
-        """Open the connection, or see that the one there still leads to a migrated database."""
+        """Open the connection, or check that it still leads to a migrated database."""
         if self._connection is None:
             self._open()
         else:
@@ -101,13 +113,14 @@ class Database:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(LOCK_WAIT * 1000)}")
 
-    def close(self) -> None:
-        """Close the connection, however broken it is."""
+    def close(self, after: Exception | None = None) -> None:
+        """Close the connection, however broken it is; `after` is the error that it had."""
+        self._was_full = after is not None and (self._was_full or is_disk_full(after))
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
                 connection.close()
-            # A driver may raise anything while it says good-bye on a dead connection, and nothing is left to save.
+            # A driver may raise any error while it closes a dead connection, and nothing is left to save.
             except Exception:  # noqa: BLE001
                 connection.invalidate()
 
@@ -138,16 +151,16 @@ class Database:
         return self._services is not None
 
     def add_history(self, rows: Sequence[HistoryRow]) -> None:
-        """Store what was met, in one transaction."""
+        """Store counts in one transaction."""
         with self._write_transaction() as connection:
             add_history(connection, rows)
 
-    def tend_history(self, tending: RollUpRequest, *, thorough: bool) -> Iterator[None]:
-        """The upkeep of history, piece by piece; no good any more once the connection was closed."""
-        return roll_up_history(self._transaction, tending, thorough=thorough)
+    def roll_up_history(self, request: RollUpRequest, *, thorough: bool) -> Iterator[None]:
+        """The roll-up of history, step by step; invalid once the connection has been closed."""
+        return roll_up_history(self._transaction, request, thorough=thorough)
 
     def read(self, query: events.Query) -> Any:
-        """What `query` finds."""
+        """The result of `query`."""
         with self._transaction() as connection:
             return query(connection)
 
@@ -167,6 +180,10 @@ class Database:
             yield connection
 
     def _open(self) -> None:
+        if self._was_full and self._file is not None:
+            if shutil.disk_usage(self._file.parent).free < LEAST_FREE:
+                raise StoreUnavailable(disk_full(self._file))
+            self._was_full = False
         connection = connect(self.url)
         self._connection = connection
         self._file_id = _file_id(self._file)
@@ -190,7 +207,7 @@ class Database:
         self._services_due = monotonic() + SERVICES_RETRY
 
     def _check(self) -> None:
-        # SQLite goes on writing into a file that was deleted or replaced, and nobody would ever read it.
+        # SQLite goes on writing into a file that was deleted or replaced, and those rows would be lost.
         if _file_id(self._file) != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
@@ -200,7 +217,7 @@ class Database:
 
 
 def connect(url: URL) -> Connection:
-    """A connection that waits a bounded time for locks and servers, and makes no file where there is none."""
+    """A connection that waits a bounded time for locks and servers, and creates no file."""
     return _engine(url).connect()
 
 
@@ -213,7 +230,7 @@ def write_services(url: str, views: Sequence[ServiceView], now: datetime) -> Wri
 
 
 def once(url: str, work: Callable[[Connection], T]) -> T:
-    """What `work` gives in a transaction of its own on the database at `url`. Raises `StoreUnavailable`."""
+    """The result of `work` in a transaction of its own on the database at `url`. Raises `StoreUnavailable`."""
     address = URL.create("sqlite")
     try:
         address = parse_url(url)
@@ -256,7 +273,7 @@ def _prepare_session(connection: Any, _record: object) -> None:
 
 
 def _try_writing(connection: Connection) -> None:
-    """Find out now whether the database can be written: locked and read-only ones can still be read."""
+    """Raise now if the database cannot be written: a locked or read-only one can still be read."""
     notes = tables.schema_notes
     with connection.begin() as transaction:
         connection.execute(update(notes).values(revision=notes.c.revision))
@@ -278,12 +295,12 @@ def _choose_journal(connection: Connection, names: set[str]) -> None:
             try:
                 mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
             except OperationalError:
-                # Somebody uses the file at this moment: the old mode is only slower, and the next start tries again.
+                # Another process uses the file at this moment. The old mode is only slower, and the next start tries again.
                 pass
         if mode == "wal":
-            # With the log a commit needs no sync of its own, and a power cut costs the last events, not the file.
+            # With the log a commit needs no sync of its own. A power cut loses the last events, not the file.
             connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
-            # The log grows while somebody reads. SQLite cuts it back to this when it starts over.
+            # The log grows while a reader is active. SQLite cuts it back to this when it starts over.
             connection.exec_driver_sql(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
 
 

@@ -1,6 +1,8 @@
-"""What went wrong with the database, as one sentence for the status page: no secret, no path but the file's name."""
+"""Errors of the database as one sentence each, without secrets, and with no path but the name of the file."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -11,12 +13,13 @@ from tentaculo.model.text import printable
 
 NOT_MIGRATED = "The database lacks the gateway's tables: run `tentaculo db upgrade`."
 
+_DISK_FULL = "cannot grow: the disk is full"
 # By SQLite's result code, its longest matching prefix first: https://sqlite.org/rescode.html
 _SQLITE = (
     ("SQLITE_BUSY", "is locked by another process"),
     ("SQLITE_LOCKED", "is locked by another process"),
     ("SQLITE_READONLY", "is read-only"),
-    ("SQLITE_FULL", "cannot grow: the disk is full"),
+    ("SQLITE_FULL", _DISK_FULL),
     ("SQLITE_CANTOPEN", "cannot be opened: the file or its folder is missing, or may not be read and written"),
     ("SQLITE_PERM", "may not be read and written"),
     ("SQLITE_AUTH", "may not be read and written"),
@@ -42,14 +45,14 @@ _POSTGRESQL = (
 
 
 class StoreUnavailable(Problem):
-    """The database cannot be used now; `detail` says why in one sentence. It is answered 503."""
+    """The database cannot be used now; `detail` says why in one sentence. The response is 503."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(Failure.STORE_UNAVAILABLE, reason, headers={"Retry-After": "5"})
 
 
 def describe(error: BaseException, url: URL) -> str:
-    """Why `error` happened on the database at `url`, for people."""
+    """Why `error` happened on the database at `url`, in one sentence."""
     if isinstance(error, StoreUnavailable):
         return error.detail or error.failure.title
     if isinstance(error, DBAPIError) and error.orig is not None:
@@ -66,7 +69,7 @@ def describe(error: BaseException, url: URL) -> str:
 
 
 def is_data_error(error: BaseException) -> bool:
-    """Whether the database refused what was written (a constraint, a value), and is itself well."""
+    """Whether the database refused what was written (a constraint, a value), and the database itself works."""
     if not isinstance(error, SQLAlchemyError):
         return False
     orig = getattr(error, "orig", None)
@@ -87,6 +90,16 @@ def table_fault(error: BaseException, table: str) -> str | None:
     if state[:2] in ("42", "55", "0A"):
         return f"The table {table} does not take the gateway's rows: PostgreSQL refuses them ({state})."
     return None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a SQLite file cannot grow."""
+    return getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def disk_full(file: Path) -> str:
+    """The sentence for a SQLite file that cannot grow."""
+    return f"The database file {file.name} {_DISK_FULL}."
 
 
 def _describe_sqlite(error: BaseException, url: URL) -> str:

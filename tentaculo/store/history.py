@@ -70,22 +70,22 @@ def history_row(period: Period) -> HistoryRow:
 
 
 def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
-    """Store what was met, or add it to what is stored of the same minute: after a restart, or a clock set back.
+    """Store the rows, or add them to those of the same minute: after a restart, or after the clock was set back.
 
     Raises `IntegrityError` where another process stored a first row of the same minute just now; then do it again.
     """
-    met: dict[tuple[str, int, int], Period] = {}
+    added: dict[tuple[str, int, int], Period] = {}
     for row in rows:
         period = _period(row)
-        if (first := met.setdefault(_key(period), period)) is not period:
+        if (first := added.setdefault(_key(period), period)) is not period:
             first.merge(period)
     c = history.c
     known = (
         select(history)
         .where(
-            c.span.in_({period.span for period in met.values()}),
-            c.start.in_({period.start for period in met.values()}),
-            c.service.in_({period.service for period in met.values()}),
+            c.span.in_({period.span for period in added.values()}),
+            c.start.in_({period.start for period in added.values()}),
+            c.service.in_({period.service for period in added.values()}),
         )
         # In one order for everybody, so that two processes cannot wait for each other's rows.
         .order_by(*history.primary_key.columns)
@@ -94,11 +94,11 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
     changed = []
     for found in connection.execute(known).mappings().all():
         stored = _period(found)
-        if (more := met.pop(_key(stored), None)) is not None:
+        if (more := added.pop(_key(stored), None)) is not None:
             stored.merge(more)
             changed.append({f"new_{name}": value for name, value in history_row(stored).items()})
-    if met:
-        connection.execute(insert(history), [history_row(period) for period in met.values()])
+    if added:
+        connection.execute(insert(history), [history_row(period) for period in added.values()])
     if changed:
         statement = update(history).where(*(c[name] == bindparam(f"new_{name}") for name in _KEY))
         names = [name for name in c.keys() if name not in _KEY]  # noqa: SIM118 - a column collection
@@ -108,8 +108,8 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
 def read_history(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> list[Period]:
     """The periods of `services` that begin between `since` and `until`, by service and time.
 
-    `since` is a multiple of `span`, and `until` (not included) no later than now. Where nothing was met there is no
-    period.
+    `since` is a multiple of `span`, and `until` (not included) no later than now. A period without any count
+    is left out.
     """
     periods = {_key(period): period for period in rows_of(connection, span, since, until, services)}
     covered, above = set(periods), [span]
@@ -140,7 +140,7 @@ def _rows(span: int, since: int, until: int, services: Sequence[str] | None) -> 
 
 
 def merged(service: str, span: int, start: int, parts: Iterable[Period]) -> Period:
-    """One period that holds what was met in `parts`."""
+    """One period that is the sum of `parts`."""
     whole = Period(service, span, start)
     for part in parts:
         whole.merge(part)
@@ -148,7 +148,7 @@ def merged(service: str, span: int, start: int, parts: Iterable[Period]) -> Peri
 
 
 def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
-    """What is told at a glance of each of `services` of which anything is known, by name."""
+    """The summary of each of `services` of which anything is known, by name."""
     today, hour = now - now % DAY, now - now % HOUR
     day = hour - 23 * HOUR
     # Days before yesterday and hours before the last 23 are surely computed.
@@ -282,7 +282,7 @@ def find_stale(connection: Connection, span: int, since: int, until: int) -> lis
     # From the subtraction alone PostgreSQL could not tell that the two expressions are one, were `span` a parameter.
     begin = (parts.c.start - parts.c.start % span).label("begin")
     below = (
-        select(parts.c.service, begin, func.sum(_met(parts.c)).label("met"))
+        select(parts.c.service, begin, func.sum(_total_count(parts.c)).label("counted"))
         .where(parts.c.span == BELOW[span], parts.c.start >= since, parts.c.start < until)
         .group_by(parts.c.service, "begin")
         .subquery("below")
@@ -295,7 +295,7 @@ def find_stale(connection: Connection, span: int, since: int, until: int) -> lis
                 (whole.c.service == below.c.service) & (whole.c.span == span) & (whole.c.start == below.c.begin),
             )
         )
-        .where(or_(whole.c.service.is_(None), _met(whole.c) < below.c.met))
+        .where(or_(whole.c.service.is_(None), _total_count(whole.c) < below.c.counted))
         .order_by(below.c.begin, below.c.service)
     )
     return [(service, start) for service, start in connection.execute(query)]
@@ -333,7 +333,7 @@ def _delete_oldest(connection: Connection, span: int, limit: int) -> bool:
     return last is None
 
 
-def _met(c: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[int]:
+def _total_count(c: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[int]:
     """Everything that a row counts. Time is part of it: a minute may have time and no probe."""
     counts = (c.probes_ok, c.probes_failed, c.requests_ok, c.requests_failed)
     times = (func.coalesce(c.available_ms, 0), func.coalesce(c.unavailable_ms, 0))

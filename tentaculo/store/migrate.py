@@ -35,7 +35,6 @@ def upgrade(url: str, revision: str = "head") -> None:
         file = database_file(address)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            _make_private(file)
         command.upgrade(_config(address), revision)
 
 
@@ -114,7 +113,7 @@ def _config(address: URL) -> Config:
 
 
 def _bare_config() -> Config:
-    # What Alembic would print is for its own command line; ours has words of its own.
+    # Alembic would print for its own command line.
     config = Config(stdout=io.StringIO())
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -128,15 +127,16 @@ def _scripts() -> Path:
     return installed if installed.is_dir() else package.parent / "alembic"
 
 
-def _make_private(file: Path) -> None:
-    """Make a missing file with access for its owner only. SQLite gives its other files the same mode."""
-    if not file.exists():
+def make_private_file(address: URL) -> None:
+    """Create the SQLite file of `address`, if it is missing, for its owner only. SQLite's other files get the same mode."""
+    file = database_file(address)
+    if file is not None and file.parent.is_dir() and not file.exists():
         file.touch(0o600)
 
 
 @contextmanager
 def _address(url: str) -> Iterator[URL]:
-    """Take `url` apart, and put whatever goes wrong with that database into words."""
+    """Take `url` apart, and turn any error of that database into a sentence."""
     address = URL.create("sqlite")
     try:
         address = parse_url(url)

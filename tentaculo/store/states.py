@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select
 
 from tentaculo.model.health import DegradedKind, Health, LastHeartbeat, StateChange
 from tentaculo.store.tables import aware_utc, dialect_module, heartbeats, naive_utc, state_changes, storable
 
+MOST_CHANGES = 100_000
+"""Changes that are kept at most: a service that flaps every second makes as many in a day."""
 _REASON = 300
 """Characters of a reason that are stored."""
 
@@ -44,11 +46,16 @@ def latest_changes(connection: Connection) -> list[StateChange]:
     return [change for row in rows if (change := _change(row)) is not None]
 
 
-def forget_changes(connection: Connection, before: datetime, batch: int = 200) -> int:
-    """Remove changes before a time, except the last of each service and endpoint, `batch` at most; returns how many."""
+def forget_changes(connection: Connection, before: datetime, most: int = MOST_CHANGES, batch: int = 200) -> int:
+    """Remove changes before a time, and all but the newest `most`; returns how many, `batch` at most.
+
+    The last change of each service and endpoint stays.
+    """
     c = state_changes.c
     last = select(func.max(c.id)).group_by(c.service, c.endpoint)
-    old = select(c.id).where(c.changed_at < naive_utc(before), c.id.not_in(last)).order_by(c.id).limit(batch)
+    beyond = select(func.coalesce(func.max(c.id), 0) - most).scalar_subquery()
+    is_old = or_(c.changed_at < naive_utc(before), c.id <= beyond)
+    old = select(c.id).where(is_old, c.id.not_in(last)).order_by(c.id).limit(batch)
     numbers = list(connection.scalars(old))
     if numbers:
         connection.execute(delete(state_changes).where(c.id.in_(numbers)))

@@ -51,7 +51,7 @@ services = Table(
     Column("created_at", DateTime),
 )
 
-# The prefix keeps these apart from a fleet's own tables, which may well include one named `events`.
+# The prefix keeps these apart from a fleet's own tables, which may include one named `events`.
 events = Table(
     "tentaculo_events",
     metadata,

@@ -1,4 +1,4 @@
-"""What waits for the writer thread: bounded, filled by the event loop, emptied by the thread."""
+"""The bounded queue of work for the database thread: filled by the event loop, emptied by the thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingWork(Generic[T]):
-    """Something that a coroutine waits for: an event's row to be stored, or a query to be answered."""
+    """Work that a coroutine waits for: an event's row to store, or a query to run."""
 
     what: T
     answer: asyncio.Future[Any]
@@ -26,16 +26,16 @@ class PendingWork(Generic[T]):
 
 @dataclass(slots=True)
 class Work:
-    """What the thread takes at once. It removes what it has done, so that the rest can be told of a failure."""
+    """The work that the thread takes at once. It removes what is done, so that after a failure the rest can be refused."""
 
     events: list[PendingWork[EventRow]] = field(default_factory=list)
     reads: list[PendingWork[Query]] = field(default_factory=list)
     views: dict[str, ServiceView] = field(default_factory=dict)
     history: list[HistoryRow] = field(default_factory=list)
-    tending: RollUpRequest | None = None
+    roll_up: RollUpRequest | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.reads or self.views or self.history or self.tending)
+        return bool(self.events or self.reads or self.views or self.history or self.roll_up)
 
 
 class WorkQueue:
@@ -53,14 +53,14 @@ class WorkQueue:
         self._reads: deque[PendingWork[Query]] = deque()
         self._views: dict[str, ServiceView] = {}
         self._history: deque[HistoryRow] = deque()
-        self._tending: RollUpRequest | None = None
+        self._roll_up: RollUpRequest | None = None
         self._changed = Condition()
         self._closed = False
         self._dropped = 0
 
     def __repr__(self) -> str:
         asks = f"{len(self._events)} events, {len(self._reads)} reads"
-        return f"<Inbox: {asks}, {len(self._views)} services, {len(self._history)} rows of history>"
+        return f"<WorkQueue: {asks}, {len(self._views)} services, {len(self._history)} rows of history>"
 
     @property
     def dropped(self) -> int:
@@ -69,7 +69,7 @@ class WorkQueue:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing more is taken in."""
+        """Whether no more work is accepted."""
         return self._closed
 
     def put_event(self, ask: PendingWork[EventRow]) -> bool:
@@ -99,30 +99,30 @@ class WorkQueue:
             self._trim()
             self._changed.notify()
 
-    def put_tending(self, tending: RollUpRequest) -> None:
-        """Have history tended, in place of an earlier request that still waits."""
+    def put_roll_up(self, roll_up: RollUpRequest) -> None:
+        """Queue a roll-up of history, in place of an earlier request that still waits."""
         with self._changed:
-            self._tending = tending
+            self._roll_up = roll_up
             self._changed.notify()
 
     def put_back(self, work: Work) -> None:
-        """Return what could not be done and nobody waits for, unless newer states of it came meanwhile."""
+        """Return work that failed and that no coroutine waits for, unless newer states have come meanwhile."""
         with self._changed:
             self._dropped += sum(1 for name in work.views if name in self._views)
             self._views = work.views | self._views
             self._history.extendleft(reversed(work.history))
-            self._tending = self._tending or work.tending
+            self._roll_up = self._roll_up or work.roll_up
             self._trim()
 
     def count_dropped(self, number: int) -> None:
-        """Count what was refused or lost elsewhere."""
+        """Count rows that were refused or lost elsewhere."""
         with self._changed:
             self._dropped += number
 
     def take(self, wait: float, batch: int) -> Work | None:
         """What waits, at most `batch` of each kind of row; empty after `wait` seconds without any; None when all is over.
 
-        Once closed, history is not tended any more: the next start does it.
+        Once closed, history is not rolled up any more: the next start does it.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._has_work or self._closed, wait)
@@ -130,13 +130,13 @@ class WorkQueue:
                 return None
             events = [self._events.popleft() for _ in range(min(batch, len(self._events)))]
             history = [self._history.popleft() for _ in range(min(batch, len(self._history)))]
-            work = Work(events, list(self._reads), self._views, history, self._tending)
+            work = Work(events, list(self._reads), self._views, history, self._roll_up)
             self._reads.clear()
-            self._views, self._tending = {}, None
+            self._views, self._roll_up = {}, None
             return work
 
     def take_asks(self) -> Sequence[PendingWork[Any]]:
-        """Everything that somebody waits for, to be refused."""
+        """All work that a coroutine waits for, to be refused."""
         with self._changed:
             asks: list[PendingWork[Any]] = [*self._events, *self._reads]
             self._events.clear()
@@ -149,15 +149,15 @@ class WorkQueue:
             self._changed.wait_for(lambda: self._closed, seconds)
 
     def close(self) -> None:
-        """Take nothing more in, and wake the thread."""
+        """Accept no more work, and wake the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def _has_work(self) -> bool:
-        has_tending = self._tending is not None and not self._closed
-        return bool(self._events or self._reads or self._views or self._history or has_tending)
+        has_roll_up = self._roll_up is not None and not self._closed
+        return bool(self._events or self._reads or self._views or self._history or has_roll_up)
 
     def _put(self, queue: deque[PendingWork[T]], ask: PendingWork[T]) -> bool:
         with self._changed:

@@ -1,10 +1,11 @@
-"""The one thread that talks to the database. It outlives every fault of it and comes back by itself."""
+"""The one thread that uses the database. It survives every failure of the database and reconnects by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -22,59 +23,63 @@ log = structlog.get_logger(__name__)
 BATCH = 256
 """Events, or rows of history, committed together at most."""
 CHECK_EVERY = 5.0
-"""Seconds between looks at a database that nobody uses, so that its loss is known before it is felt."""
+"""Seconds between checks of a database without other work, so that its loss is known before it is needed."""
 FIRST_RETRY, LAST_RETRY = 0.25, 5.0
 """Seconds between attempts to get a lost database back; doubled each time."""
+STEADY = 30.0
+"""Seconds that a database must work before its next loss is retried as quickly as the first one."""
 
 
 class StoreThread(Thread):
-    """Takes what waits in the inbox, commits it as a group, and answers those who wait.
+    """Takes the work that waits in the queue, commits it as a group, and completes the futures of the callers.
 
-    `problem` is None while the database serves, else why it does not; it changes only here, and only after work has
+    `problem` is None while the database works, else the reason; it changes only here, and only after work has
     succeeded or failed. `services_problem` is why the rows of services alone cannot be written. `now` gives the time of new rows.
     """
 
-    def __init__(self, database: Database, inbox: WorkQueue, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, queue: WorkQueue, now: Callable[[], datetime]) -> None:
         super().__init__(name="tentaculo-writer", daemon=True)
         self.problem: str | None = None
         self.services_problem: str | None = None
         self._database = database
-        self._inbox = inbox
+        self._queue = queue
         self._now = now
         self._delay = FIRST_RETRY
-        self._tending: RollUpRequest | None = None
-        self._upkeep: Iterator[None] = iter(())
+        self._regained_at: float | None = None
+        self._refused: set[str] = set()
+        self._requested: RollUpRequest | None = None
+        self._steps: Iterator[None] = iter(())
         self._was_away = True
 
     def run(self) -> None:
-        """Serve until the inbox is closed and empty, or closed and the database lost."""
+        """Work until the queue is closed and empty, or closed and the database lost."""
         while (work := self._next()) is not None:
             try:
                 self._database.ready()
-                if not work and self._tending is None:
+                if not work and self._requested is None:
                     self._database.cut_log()
                 self._serve(work)
-                self._tend(work)
-            # The thread's outermost frame: whatever a driver raises must cost this work only, never the thread.
+                self._roll_up(work)
+            # The thread's outermost frame: an error of a driver must cost this work only, never the thread.
             except Exception as error:  # noqa: BLE001
                 self._lose(work, error)
-                if self._inbox.is_closed:
+                if self._queue.is_closed:
                     break
             else:
                 self._regain()
-        self._refuse(self._inbox.take_asks(), "The gateway is stopping.")
+        self._refuse(self._queue.take_asks(), "The gateway is stopping.")
         self._database.close()
 
     def _next(self) -> Work | None:
         if self.problem is None:
-            # Between two pieces of upkeep whatever waits comes first.
-            return self._inbox.take(CHECK_EVERY if self._tending is None else 0, BATCH)
-        self._inbox.pause(self._delay)
+            # Between two steps of a roll-up all waiting work comes first.
+            return self._queue.take(CHECK_EVERY if self._requested is None else 0, BATCH)
+        self._queue.pause(self._delay)
         self._delay = min(self._delay * 2, LAST_RETRY)
-        return self._inbox.take(0, BATCH)
+        return self._queue.take(0, BATCH)
 
     def _serve(self, work: Work) -> None:
-        # Who gave up waiting was told that the event is not stored; so it must not be.
+        # A caller that gave up has reported the event as not stored, so it must not be stored.
         work.events = [ask for ask in work.events if not ask.answer.cancelled()]
         if work.events:
             self._store_events(work.events)
@@ -89,7 +94,7 @@ class StoreThread(Thread):
             try:
                 _answer([ask], [None if ask.answer.cancelled() else self._database.read(ask.what)])
             except (TypeError, ValueError):
-                # What another hand wrote into the table is not what we would have: that costs this answer only.
+                # A row that another program wrote may be unreadable: that costs this query only.
                 self._refuse([ask], "The database holds rows that cannot be read.")
             except SQLAlchemyError as error:
                 if not is_data_error(error):
@@ -121,10 +126,13 @@ class StoreThread(Thread):
                 for view in views:
                     self._write_views([view])
             else:
-                self._inbox.count_dropped(1)
-                log.warning("service row refused", service=views[0].name, error=type(error).__name__)
+                self._queue.count_dropped(1)
+                if views[0].name not in self._refused:
+                    self._refused.add(views[0].name)
+                    log.warning("service row refused", service=views[0].name, error=type(error).__name__)
         else:
-            self._inbox.count_dropped(0 if is_written else len(views))
+            self._refused.difference_update(view.name for view in views)
+            self._queue.count_dropped(0 if is_written else len(views))
         self._note_services_problem()
 
     def _note_services_problem(self) -> None:
@@ -135,7 +143,7 @@ class StoreThread(Thread):
             log.info("service rows written again")
 
     def _add_history(self, rows: list[HistoryRow]) -> None:
-        """Store `rows`, and take out what is done: of what a loss leaves in it nothing has been counted yet."""
+        """Store `rows`, and remove those that are stored: the rows that are left after a loss have not been counted."""
         try:
             self._database.add_history(rows)
         except SQLAlchemyError as error:
@@ -149,25 +157,25 @@ class StoreThread(Thread):
             except SQLAlchemyError as error:
                 if not is_data_error(error):
                     raise
-                self._inbox.count_dropped(1)
+                self._queue.count_dropped(1)
                 log.warning("history row refused", service=rows[0]["service"], error=type(error).__name__)
             del rows[0]
 
-    def _tend(self, work: Work) -> None:
-        """Do one piece of the upkeep of history, that which is under way or that which is asked for now."""
-        if work.tending is not None:
-            # After the start and after a loss anything may be left undone; later only what has just ended.
-            self._upkeep = self._database.tend_history(work.tending, thorough=self._was_away)
-            self._tending, work.tending, self._was_away = work.tending, None, False
+    def _roll_up(self, work: Work) -> None:
+        """Do one step of the roll-up of history that is under way or requested now."""
+        if work.roll_up is not None:
+            # After the start and after a loss any hour may be incomplete; later only those that have just ended.
+            self._steps = self._database.roll_up_history(work.roll_up, thorough=self._was_away)
+            self._requested, work.roll_up, self._was_away = work.roll_up, None, False
         try:
-            next(self._upkeep)
+            next(self._steps)
         except StopIteration:
-            self._tending = None
+            self._requested = None
         except SQLAlchemyError as error:
             if not is_data_error(error):
                 raise
-            # The next hour tries again; until then it must not be in the way of everything else.
-            self._tending, self._upkeep = None, iter(())
+            # The next hour tries again; until then it must not block other work.
+            self._requested, self._steps = None, iter(())
             log.warning("history roll-up failed", error=type(error).__name__)
 
     def _lose(self, work: Work, error: Exception) -> None:
@@ -175,26 +183,29 @@ class StoreThread(Thread):
         if reason != self.problem:
             log.warning("database unavailable", problem=reason, error=type(error).__name__)
         self.problem = reason
-        self._database.close()
-        work.tending = work.tending or self._tending
-        self._tending, self._upkeep, self._was_away = None, iter(()), True
-        self._inbox.put_back(work)
-        self._refuse([*work.events, *work.reads, *self._inbox.take_asks()], reason)
+        self._database.close(after=error)
+        if self._regained_at is not None and monotonic() - self._regained_at >= STEADY:
+            self._delay = FIRST_RETRY
+        self._regained_at = None
+        work.roll_up = work.roll_up or self._requested
+        self._requested, self._steps, self._was_away = None, iter(()), True
+        self._queue.put_back(work)
+        self._refuse([*work.events, *work.reads, *self._queue.take_asks()], reason)
 
     def _regain(self) -> None:
         if self.problem is not None:
-            log.info("database available again", dropped=self._inbox.dropped)
+            log.info("database available again", dropped=self._queue.dropped)
         self.problem = None
-        self._delay = FIRST_RETRY
+        self._regained_at = self._regained_at or monotonic()
 
     def _refuse(self, asks: Sequence[PendingWork[Any]], reason: str) -> None:
-        # Queries are not counted, and who gave up waiting has been already.
-        self._inbox.count_dropped(sum(1 for ask in asks if not callable(ask.what) and not ask.answer.done()))
+        # Queries are not counted, and callers that gave up have been counted already.
+        self._queue.count_dropped(sum(1 for ask in asks if not callable(ask.what) and not ask.answer.done()))
         _answer(asks, [None] * len(asks), reason)
 
 
 def _answer(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason: str | None = None) -> None:
-    """Answer each on its own loop with its result, or all with `StoreUnavailable` for `reason`."""
+    """Complete each future on its own loop with its result, or all with `StoreUnavailable` for `reason`."""
     if not asks:
         return
 
@@ -210,5 +221,5 @@ def _answer(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason:
     try:
         asks[0].answer.get_loop().call_soon_threadsafe(answer)
     except RuntimeError:
-        # The loop is closed: nobody waits any more.
+        # The loop is closed: no caller waits any more.
         pass

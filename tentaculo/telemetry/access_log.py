@@ -19,7 +19,7 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Request(Protocol):
-    """What is told of a request; the proxy's record is one."""
+    """What is logged of a request."""
 
     method: str
     target: str

@@ -1,7 +1,7 @@
-"""What is met of each service in the minute under way, by probes and by requests, until the minute is over.
+"""Counts the probes and requests of each service, minute by minute.
 
-Then it goes to whoever stores it. Minutes are those of the time of day; where the clock is set, forwards or back, what
-was met so far stays with the minute in which it was met, and nothing is counted twice.
+At the end of a minute its counts are stored. Minutes are those of the wall clock. When the clock is set, the counts so
+far stay in the minute in which they were counted, and nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ TakeTallies = Callable[[], Mapping[str, Tally]]
 
 
 class HistoryCollector:
-    """Counts what is met, and hands it on minute by minute.
+    """Counts, and stores the counts minute by minute.
 
-    `record` keeps what was met. `tend` hears of each hour that begins, with the seconds since 1970, so that what is
-    kept can be summed up; what is too old may be deleted only where it is told True. Neither waits or raises. `pace`
+    `record` stores counts. `roll_up` is called when an hour begins, with the seconds since 1970 and whether old rows
+    may be deleted. Neither waits or raises. `pace`
     gives the seconds that lie at least between two ordinary probes of an address of a service. `now` is the time of day
     in seconds since 1970, `clock` the monotonic one.
     """
@@ -40,13 +40,13 @@ class HistoryCollector:
         self,
         *,
         record: Callable[[Sequence[Period]], None],
-        tend: Callable[[int, bool], None],
+        roll_up: Callable[[int, bool], None],
         pace: Callable[[str], float],
         now: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
         self._record = record
-        self._tend = tend
+        self._roll_up = roll_up
         self._pace = pace
         self._now = now
         self._clock = clock
@@ -64,17 +64,17 @@ class HistoryCollector:
         self._even_since = clock()
 
     def __repr__(self) -> str:
-        return f"<History: {len(self._probes)} services probed in this minute>"
+        return f"<HistoryCollector: {len(self._probes)} services probed in this minute>"
 
     def drain_from(self, drain: TakeTallies) -> None:
-        """Ask `drain` at the end of each minute what requests met since it was last asked, by service."""
+        """Take the counts of requests from `drain` at the end of each minute, by service."""
         self._drain = drain
 
     def note_probe(self, result: ProbeResult, health: Health) -> None:
         """Count a probe; `health` is what is believed of its service now.
 
-        A service with several addresses is well at a probe while one of them answered well when it was last asked.
-        Maintenance is somebody's intention and counts as nothing, nor does a probe that could not be sent. One that a
+        A service with several endpoints is healthy at a probe while the last probe of one of them was healthy.
+        Maintenance is not counted, nor is a probe that could not be sent. One that a
         suspicion brought forward is not counted either: a bad minute, or a good one, would weigh as much as ten.
         """
         service = result.upstream.service
@@ -115,10 +115,10 @@ class HistoryCollector:
             self._minute = now // MINUTE
         if now // HOUR != self._tended:
             self._tended = now // HOUR
-            self._tend(now, self._is_steady())
+            self._roll_up(now, self._is_steady())
 
     def flush(self) -> None:
-        """Hand on what was met so far; the rest of the minute will be added to it."""
+        """Store the counts so far; the rest of the minute will be added to them."""
         start = self._minute * MINUTE
         periods: dict[str, Period] = {}
         for service, tally in self._probes.items():

@@ -49,7 +49,7 @@ _FAULTS = frozenset(
     for failure in Failure
     if failure.blame is Blame.UPSTREAM or failure in (Failure.CIRCUIT_OPEN, Failure.OVERLOADED)
 )
-"""The errors that mean, to a caller, that the service failed; the others are the caller's or somebody's intention."""
+"""The errors that count as failures of the service. The others are caused by the client or intended."""
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class _Total:
 
 
 class RequestStats:
-    """Totals by service and class of status, what is under way, and what was met since it was last asked."""
+    """Totals by service and status class, the requests in flight, and the counts since the last `drain`."""
 
     def __init__(self) -> None:
         self._totals: dict[tuple[str, int], _Total] = {}
@@ -74,10 +74,10 @@ class RequestStats:
         self._idle: asyncio.Event | None = None
 
     def __repr__(self) -> str:
-        return f"<Traffic: {self.in_flight} in flight>"
+        return f"<RequestStats: {self.in_flight} in flight>"
 
     def begin(self) -> None:
-        """A request has come."""
+        """Count a request that has arrived."""
         self.in_flight += 1
 
     async def idle(self) -> None:
@@ -87,7 +87,7 @@ class RequestStats:
             await self._idle.wait()
 
     def end(self, record: RequestRecord) -> None:
-        """A request has been answered, or has gone."""
+        """Count a request that has ended."""
         self.in_flight -= 1
         self._count(record)
         if self._idle is not None and not self.in_flight:
@@ -127,20 +127,20 @@ class RequestStats:
             yield service, f"{status}xx", total.requests, total.seconds
 
     def drain(self) -> dict[str, Tally]:
-        """What was met since the last call, by service. A caller's own mistake is ok: the service answered it.
+        """The counts since the last call, by service. A client's own error counts as ok: the service responded to it.
 
         Upgraded connections are not in it, nor are clients that left and what the gateway answered by itself.
         """
         failed, self._failed = self._failed, {}
-        met = {service: Tally(failed=count) for service, count in failed.items()}
+        tallies = {service: Tally(failed=count) for service, count in failed.items()}
         for service, latencies in self._latencies.items():
             if not any(latencies):
                 continue
             latency = Histogram({number: count for number, count in enumerate(latencies) if count})
             latencies[:] = [0] * BUCKETS
-            tally = met.setdefault(service, Tally())
+            tally = tallies.setdefault(service, Tally())
             tally.ok, tally.latency = latency.count, latency
-        return met
+        return tallies
 
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:+/=-]{1,128}")

@@ -1,8 +1,11 @@
 """Circuit breakers: when requests to an endpoint are paused. Pure; the clocks are passed in.
 
-Only traffic is counted here. Probes never open or close a breaker, and a caller's own 4xx is not a failure.
+A breaker opens when an endpoint seems dead: connections fail, responses are broken, or nothing comes in time. A response
+shows that the endpoint is alive, whatever its status; a 5xx is counted as a failed request and no more, unless the route
+lists it. A time-out may be a matter of its request, so time-outs count only while nothing else of the endpoint, a request
+or a probe, has succeeded since the first of them. Probes do nothing else here.
 
-    closed --(failures in a row, or too large a share)--> open --(open_for seconds)--> half open --(success)--> closed
+    closed --(failures in a row, or too large a share)--> open --(open_for seconds)--> half open --(response)--> closed
                                                            ^-----------(failure)-----------'
 """
 
@@ -21,27 +24,25 @@ _CLOSED = BreakerState.CLOSED
 _SUCCESS = Outcome.SUCCESS
 
 _ROW_LASTS = 0.5
-"""Seconds that a row of failures must last where many requests have succeeded shortly before it."""
-
+"""Seconds that failures in a row must last if many requests succeeded shortly before."""
 _TRIAL_LASTS = 10.0
-"""Seconds that the outcome of a trial is waited for, if not `open_for`."""
+"""Seconds after which a trial without an outcome is followed by another, or `open_for` if that is longer."""
+_STEPS = 10
+"""Marks that a window keeps: it moves in tenths of its length."""
 
 Signal = Callable[[Endpoint, bool], None]
-"""Told of an address, and whether a request there went well."""
+"""Called with an endpoint, and whether a request there succeeded."""
 
 
-def _deaf(_: Endpoint, __: bool) -> None:
+def _no_signal(_: Endpoint, __: bool) -> None:
     pass
 
 
-_STEPS = 10
-"""Moments that are remembered, and so how finely the window moves on."""
-
-
 class SlidingWindow:
-    """Requests within the last `span` seconds, to a tenth of it.
+    """The requests of the last `span` seconds, to a tenth of it.
 
-    It begins with the first moment that it is told of: without failures or doubts nothing is counted.
+    It begins with its first mark: nothing is counted, and no clock is read, while all requests succeed. The caller counts
+    the successes in a plain number; the window keeps what that number was at a few moments.
     """
 
     __slots__ = ("_failed", "_marks", "_span")
@@ -56,19 +57,19 @@ class SlidingWindow:
         return f"<Window of {self._span:g} s, {len(self._marks)} marks>"
 
     def note_failure(self, moment: float, ok: int) -> None:
-        """A request has failed; `ok` have succeeded up to now."""
+        """Count a failed request; `ok` requests have succeeded until now."""
         self.mark(moment, ok)
         self._failed += 1
 
     def mark(self, moment: float, ok: int) -> None:
-        """Count from here on, if not from earlier; `ok` have succeeded up to now."""
+        """Count from now on, if not from earlier; `ok` requests have succeeded until now."""
         marks = self._marks
         self._forget(moment)
         if not marks or moment - marks[-1][0] >= self._span / _STEPS:
             marks.append((moment, ok, self._failed))
 
     def counts(self, moment: float, ok: int) -> Counts:
-        """What the window holds at `moment`; `ok` have succeeded up to now."""
+        """The requests in the window at `moment`; `ok` requests have succeeded until now."""
         self._forget(moment)
         if not self._marks:
             return Counts()
@@ -76,7 +77,7 @@ class SlidingWindow:
         return Counts(ok - ok_before, self._failed - failed_before)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all requests."""
         self._marks.clear()
 
     def _forget(self, moment: float) -> None:
@@ -86,29 +87,30 @@ class SlidingWindow:
 
 
 class CircuitBreaker:
-    """The breaker of one upstream.
+    """The breaker of one endpoint.
 
     It opens after `rules.failures` failures in a row, or when as many, and at least `rules.rate` of at least
-    `rules.requests` requests, within `rules.window` seconds failed, and refuses for `rules.open_for` seconds; then
-    exactly one request, the trial, is let through, and its outcome closes the breaker or opens it again. A trial that
-    never reports does not wedge it: after ten seconds, or `open_for` where that is longer, there is a new one.
+    `rules.requests` requests, within `rules.window` seconds failed, and refuses for `rules.open_for` seconds. Then exactly
+    one request, the trial, passes, and its outcome closes the breaker or opens it again. If the trial has no outcome
+    after ten seconds, or `open_for` if that is longer, another one passes.
 
-    Where `rules.requests` requests have succeeded since the window began, so that the share can tell, a row of failures
-    must last for half a second as well: of many requests, some of which fail, a few do so in a row by chance.
+    If `rules.requests` requests have succeeded since the window began, so that the share is meaningful, failures in a row
+    must also last half a second: of many requests, some of which fail, a few do so in a row by chance.
 
-    Whoever is let through gets a ticket and reports with it. Each opening and each trial makes new tickets, so that a
-    request from before, which ends late, is counted but never taken for the trial, neither closes the breaker nor
-    keeps it open for longer.
+    Every request that passes has a ticket and reports with it. Each opening and each trial makes new tickets, so that a
+    request from before, which ends late, is counted but neither closes the breaker nor keeps it open.
 
-    `signal` hears of every failure, and of a success where one is news: after a failure, and while probes doubt.
-    `clock` is monotonic, in seconds; `now` gives the time of day, for people. Neither is read while requests succeed
-    and nobody doubts.
+    `signal` is called with every failed request, and with a success after a failure or while probes fail. `clock` is
+    monotonic, in seconds; `now` gives the time of day for people. Neither is read while requests succeed and the probes
+    pass.
     """
 
     __slots__ = (
         "_clock",
         "_count",
         "_failed",
+        "_failures",
+        "_has_passed_probe",
         "_is_failing",
         "_is_watchful",
         "_last_failure",
@@ -121,6 +123,7 @@ class CircuitBreaker:
         "_signal",
         "_state",
         "_ticket",
+        "_timeouts",
         "_until",
         "_window",
         "upstream",
@@ -133,7 +136,7 @@ class CircuitBreaker:
         *,
         clock: Callable[[], float],
         now: Callable[[], datetime],
-        signal: Signal = _deaf,
+        signal: Signal = _no_signal,
     ) -> None:
         self.upstream = upstream
         self._rules = rules
@@ -144,15 +147,20 @@ class CircuitBreaker:
         self._ticket = 1
         self._ok = 0
         self._failed = 0
-        # Failures in a row, and when the first of them was.
+        # Failures in a row, how many of them are time-outs, and when the first of them was.
         self._count = 0
+        self._timeouts = 0
         self._row_began = 0.0
+        # All failed requests, and those that count for the breaker's share.
         self._window = SlidingWindow(rules.window)
-        # When the next trial may go, unless closed.
+        self._failures = SlidingWindow(rules.window)
+        # When the next trial may pass, unless closed.
         self._until = 0.0
-        # Whether probes find it down, or did at the last look.
+        # Whether probes find the endpoint down.
         self._is_failing = False
-        # Whether a success is more than one more: anything but closed, failures in a row, or doubts.
+        # Whether a probe has succeeded since the breaker opened.
+        self._has_passed_probe = False
+        # Whether a success changes anything: the breaker is not closed, failures in a row, or failing probes.
         self._is_watchful = False
         self._opened_at: datetime | None = None
         self._last_failure: datetime | None = None
@@ -169,7 +177,7 @@ class CircuitBreaker:
         return self._state is _CLOSED
 
     def try_acquire(self) -> int:
-        """A ticket if a request may go to the upstream now, else 0. Whoever gets one reports with `record`."""
+        """A ticket if a request may go to the endpoint now, else 0. Each ticket is reported with `record`."""
         if self._state is _CLOSED:
             return self._ticket
         moment = self._clock()
@@ -183,25 +191,32 @@ class CircuitBreaker:
     def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
         """Take the outcome of one exchange; `reason` says in words why it failed.
 
-        NEUTRAL judges nothing: no count moves, and a trial is released for the next request.
+        NEUTRAL changes no count, and releases a trial for the next request.
         """
         if outcome is _SUCCESS:
             self._ok += 1
             if self._is_watchful:
                 self._succeed(ticket)
-        elif outcome is Outcome.FAILURE:
-            self._fail(ticket, reason)
+        elif outcome is Outcome.SERVER_ERROR:
+            self._note_server_error(ticket)
+        elif outcome is not Outcome.NEUTRAL:
+            self._fail(ticket, reason, is_timeout=outcome is Outcome.TIMEOUT)
         elif self._state is BreakerState.HALF_OPEN and ticket == self._ticket:
             self._until = self._clock()
 
     def note_probe(self, *, is_failing: bool, is_healthy: bool) -> None:
-        """Take a hint from the probes of the endpoint: whether they find it down, and whether the latest was healthy.
+        """Take the state of the endpoint by its probes: whether it is down, and whether the latest probe was healthy.
 
-        Probes neither open nor close the breaker. While they fail, every success of a request is signalled, because it
-        contradicts them. The first healthy probe after that ends the waiting time of an open breaker.
+        A healthy probe makes the time-outs before it count no more. It ends the waiting time of an open breaker if the
+        endpoint was down by its probes, or if time-outs opened it. While probes fail, every success of a request is
+        signalled, because it contradicts them.
         """
-        if self._is_failing and is_healthy and self._state is not _CLOSED:
-            self._until = min(self._until, self._clock())
+        if is_healthy and self._state is _CLOSED:
+            self._count, self._timeouts = self._count - self._timeouts, 0
+        elif is_healthy:
+            self._has_passed_probe = True
+            if self._is_failing or self._timeouts:
+                self._until = min(self._until, self._clock())
         if is_failing and not self._is_failing:
             self._window.mark(self._clock(), self._ok)
         self._is_failing = is_failing
@@ -221,36 +236,53 @@ class CircuitBreaker:
         return BreakerView(state, self._count, self._last_failure, self._reason, retry_after, self._opened_at)
 
     def traffic(self) -> TrafficView:
-        """What requests have met here."""
+        """The counts of its requests: all, and those of the window."""
         return TrafficView(Counts(self._ok, self._failed), self._window.counts(self._clock(), self._ok))
 
     def _watch(self) -> None:
         self._is_watchful = self._is_failing or self._count > 0 or self._state is not _CLOSED
 
     def _succeed(self, ticket: int) -> None:
-        if ticket == self._ticket and self._state is not BreakerState.OPEN:
-            if self._state is BreakerState.HALF_OPEN:
-                self._state, self._opened_at = _CLOSED, None
-                self._window.clear()
-            self._count = 0
+        self._revive(ticket)
         if self._is_failing:
             self._window.mark(self._clock(), self._ok - 1)
         self._watch()
         self._signal(self.upstream, True)
 
-    def _fail(self, ticket: int, reason: str) -> None:
+    def _note_server_error(self, ticket: int) -> None:
         self._failed += 1
         self._last_failure = self._now()
-        if ticket == self._ticket and self._state is not BreakerState.OPEN:
-            self._count += 1
-            self._judge(f": {reason}" if reason else "")
+        self._revive(ticket)
+        self._window.note_failure(self._clock(), self._ok)
         self._watch()
         self._signal(self.upstream, False)
 
-    def _judge(self, why: str) -> None:
-        """Open, if this failure was one too many."""
+    def _fail(self, ticket: int, reason: str, *, is_timeout: bool) -> None:
+        self._failed += 1
+        self._last_failure = self._now()
+        if ticket == self._ticket and self._state is not BreakerState.OPEN:
+            self._judge(f": {reason}" if reason else "", is_timeout=is_timeout)
+        self._watch()
+        self._signal(self.upstream, False)
+
+    def _revive(self, ticket: int) -> None:
+        """Note that the endpoint has responded."""
+        if ticket == self._ticket and self._state is not BreakerState.OPEN:
+            if self._state is BreakerState.HALF_OPEN:
+                self._close()
+            self._count = self._timeouts = 0
+
+    def _judge(self, why: str, *, is_timeout: bool) -> None:
+        """Count a failure, and open the breaker if it is one too many."""
         moment, rules = self._clock(), self._rules
+        if self._state is BreakerState.HALF_OPEN and is_timeout and self._has_passed_probe:
+            self._close()
+        self._count += 1
         self._window.note_failure(moment, self._ok)
+        if is_timeout:
+            self._timeouts += 1
+        else:
+            self._failures.note_failure(moment, self._ok)
         if self._state is BreakerState.HALF_OPEN:
             self._open(moment, f"the trial failed{why}")
             return
@@ -258,10 +290,17 @@ class CircuitBreaker:
             self._row_began = moment
         recent = self._window.counts(moment, self._ok)
         total = recent.ok + recent.failed
+        failures = self._failures.counts(moment, self._ok).failed
         if self._count >= rules.failures and (recent.ok < rules.requests or moment - self._row_began >= _ROW_LASTS):
             self._open(moment, f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
-        elif total >= rules.requests and recent.failed >= max(rules.rate * total, rules.failures):
-            self._open(moment, f"{recent.failed} of {total} requests within {rules.window:g} s failed{why}")
+        elif total >= rules.requests and failures >= max(rules.rate * total, rules.failures):
+            self._open(moment, f"{failures} of {total} requests within {rules.window:g} s failed{why}")
+
+    def _close(self) -> None:
+        self._state, self._opened_at = _CLOSED, None
+        self._window.clear()
+        self._failures.clear()
+        self._count = self._timeouts = 0
 
     def _open(self, moment: float, reason: str) -> None:
         if self._opened_at is None:
@@ -270,16 +309,17 @@ class CircuitBreaker:
         self._ticket += 1
         self._until = moment + self._rules.open_for
         self._reason = reason
+        self._has_passed_probe = False
 
 
 class CircuitBreakers:
-    """The breakers of the whole fleet, one per address of each service.
+    """The breakers of all services, one for each endpoint.
 
-    `clock` is monotonic, in seconds; `now` is the time of day; `signal` hears of requests that are news.
+    `clock` is monotonic, in seconds; `now` is the time of day; `signal` is that of each breaker.
     """
 
     def __init__(
-        self, config: Config, clock: Callable[[], float], now: Callable[[], datetime], signal: Signal = _deaf
+        self, config: Config, clock: Callable[[], float], now: Callable[[], datetime], signal: Signal = _no_signal
     ) -> None:
         self._breakers = {
             upstream: CircuitBreaker(upstream, service.breaker, clock=clock, now=now, signal=signal)
@@ -292,7 +332,7 @@ class CircuitBreakers:
         return f"<Breakers: {closed} of {len(self._breakers)} closed>"
 
     def of(self, upstream: Endpoint) -> CircuitBreaker:
-        """The breaker of one configured address; KeyError for any other."""
+        """The breaker of one configured endpoint; KeyError for any other."""
         return self._breakers[upstream]
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
@@ -301,9 +341,9 @@ class CircuitBreakers:
             breaker.correct(moment)
 
     def view(self, upstream: Endpoint) -> BreakerView:
-        """The breaker of one configured address as it is now: what the board asks for."""
+        """The breaker of one configured endpoint as it is now."""
         return self._breakers[upstream].view()
 
     def traffic(self, upstream: Endpoint) -> TrafficView:
-        """What requests met at one configured address: what the board asks for."""
+        """The counts of the requests of one configured endpoint."""
         return self._breakers[upstream].traffic()

@@ -32,6 +32,10 @@ MAX_IDLE_UNSAFE = 1.0
 """The same for a request that cannot be repeated, where the service does not say how long it keeps a connection."""
 
 
+# Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
+_FIRST_BYTE_TIMEOUT = Failure.FIRST_BYTE_TIMEOUT
+
+
 class _State(Enum):
     IDLE = "idle"
     BUSY = "busy"
@@ -50,7 +54,6 @@ class UpstreamConnection(TurnReader):
         "_buffer",
         "_buffered",
         "_deadline",
-        "_has_ended",
         "_loop",
         "_on_idle_lost",
         "_reading",
@@ -62,6 +65,7 @@ class UpstreamConnection(TurnReader):
         "address",
         "answer",
         "error",
+        "has_ended",
         "idle_since",
         "is_bound",
         "is_request_whole",
@@ -95,7 +99,8 @@ class UpstreamConnection(TurnReader):
         self.is_bound = False
         """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
-        self._has_ended = False
+        self.has_ended = False
+        """Whether the upstream has closed its sending half."""
         self._written = self._written_before = 0
         """Bytes written, and those of them before this exchange."""
         self.on_progress: Callable[[], None] | None = None
@@ -134,9 +139,12 @@ class UpstreamConnection(TurnReader):
 
     def write_whole(self, data: bytes, seconds: float) -> None:
         """Send the whole request; the response must begin within `seconds`."""
-        self.write(data)
+        if self.transport is not None:
+            self._written += len(data)
+            self.transport.write(data)
         self.is_request_whole = True
-        self.limit(seconds, Failure.FIRST_BYTE_TIMEOUT)
+        self._timed_out = _FIRST_BYTE_TIMEOUT
+        self._deadline.set(seconds)
 
     def write(self, data: bytes) -> None:
         """Send bytes. After a loss they are dropped; `error` says why."""
@@ -216,7 +224,8 @@ class UpstreamConnection(TurnReader):
         Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
         """
         is_at_end = self.answer.leaves_connection and not self._buffer and not self.held
-        return self.is_request_whole and is_at_end and self.is_open
+        transport = self.transport
+        return self.is_request_whole and is_at_end and transport is not None and not transport.is_closing()
 
     def is_usable(self, now: float) -> bool:
         """Whether the service still keeps it, as far as is known; a stale connection does no harm to what is repeated."""
@@ -294,9 +303,10 @@ class UpstreamConnection(TurnReader):
             self._on_idle_lost(self)
             self.abort()
 
-    def eof_received(self) -> None:
-        """The upstream has closed its side: the transport closes itself."""
-        self._has_ended = True
+    def eof_received(self) -> bool:
+        """The upstream has closed its side: the transport closes itself, unless a tunnel is about to take it."""
+        self.has_ended = True
+        return self._state is _State.BUSY and self.answer.is_switching
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
@@ -345,7 +355,8 @@ class UpstreamConnection(TurnReader):
             self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])
             if self._buffered > HIGH_WATER and not answer.is_whole:
                 self.pause()
-        self._progress()
+        if self.on_progress is not None:
+            self.on_progress()
 
     def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:
         answer = self.answer
@@ -355,7 +366,7 @@ class UpstreamConnection(TurnReader):
             words = "the connection was closed before the answer"
             # Its close acknowledges what had arrived by then, and what came later was reset. A reset alone says less:
             # the upstream may have read what it did not acknowledge yet.
-            count = accepted(transport) if transport is not None and self._has_ended else None
+            count = accepted(transport) if transport is not None and self.has_ended else None
             untaken = count is not None and count <= self._written_before
             self.fail(UpstreamError(Failure.CONNECTION_LOST, words, untouched=True, untaken=untaken))
             return

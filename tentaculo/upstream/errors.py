@@ -1,9 +1,9 @@
-"""How an exchange ends without its whole answer, and what is made of how it ended. Pure."""
+"""The error that ends an exchange without its whole response, and the outcome of every exchange. Pure."""
 
 from __future__ import annotations
 
 from tentaculo.model.endpoint import Outcome
-from tentaculo.model.failure import Failure
+from tentaculo.model.failure import Blame, Failure
 
 
 class UpstreamError(Exception):
@@ -26,8 +26,24 @@ class UpstreamError(Exception):
         return UpstreamError(self.failure, self.detail, untouched=self.untouched, untaken=self.untaken)
 
 
-def outcome_of(status: int) -> tuple[Outcome, str]:
-    """What a whole answer says of its upstream: a 5xx is its failure; a 4xx is its caller's, and shows that it works."""
-    if status >= 500 and status != 501:
+_TIMEOUTS = frozenset((Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.IDLE_TIMEOUT))
+
+
+def outcome_of(status: int, breaking: frozenset[int] = frozenset()) -> tuple[Outcome, str]:
+    """The outcome of a whole response, and its reason in words.
+
+    A 5xx is an error of the service, and shows that it is alive, as a 4xx does. `breaking` are statuses that count as
+    failures of the endpoint.
+    """
+    if status in breaking:
         return Outcome.FAILURE, f"answered {status}"
+    if status >= 500 and status != 501:
+        return Outcome.SERVER_ERROR, f"answered {status}"
     return Outcome.SUCCESS, ""
+
+
+def outcome_of_error(failure: Failure) -> Outcome:
+    """The outcome of an exchange without its whole response."""
+    if failure.blame is not Blame.UPSTREAM:
+        return Outcome.NEUTRAL
+    return Outcome.TIMEOUT if failure in _TIMEOUTS else Outcome.FAILURE

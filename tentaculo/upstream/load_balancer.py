@@ -68,7 +68,7 @@ class Lease:
         if self._is_counted:
             self._is_counted = False
             self.endpoint.in_flight -= 1
-            if self.balancer.has_queue:
+            if self.balancer.waiting:
                 self.balancer.wake_next()
 
     def release(self, outcome: Outcome, reason: str = "") -> None:
@@ -76,8 +76,12 @@ class Lease:
 
         `reason` says in words why it failed.
         """
-        self.stop_counting()
         endpoint = self.endpoint
+        if self._is_counted:
+            self._is_counted = False
+            endpoint.in_flight -= 1
+            if self.balancer.waiting:
+                self.balancer.wake_next()
         if endpoint.others:
             outliers = endpoint.outliers
             if outcome is _SUCCESS and not outliers.failing and not outliers.probe_failing:
@@ -100,7 +104,7 @@ class LoadBalancer:
     If only room is missing, requests wait in the order of their arrival, at most `queue` of them.
     """
 
-    __slots__ = ("_choices", "_queue", "_waiting", "endpoints")
+    __slots__ = ("_choices", "_queue", "endpoints", "waiting")
 
     def __init__(self, endpoints: Sequence[EndpointState], queue: int) -> None:
         self.endpoints = tuple(endpoints)
@@ -108,10 +112,11 @@ class LoadBalancer:
             endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
         self._choices = 0
         self._queue = queue
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        """Requests that wait for room; new ones queue behind them."""
 
     def __repr__(self) -> str:
-        return f"<LoadBalancer: {len(self.endpoints)} endpoints, {len(self._waiting)} requests wait>"
+        return f"<LoadBalancer: {len(self.endpoints)} endpoints, {len(self.waiting)} requests wait>"
 
     def acquire(self, tried: Sequence[EndpointState] = ()) -> Lease | None:
         """A place at the next endpoint that is not in `tried`, or None if none takes a request now."""
@@ -154,15 +159,10 @@ class LoadBalancer:
         endpoint.last_chosen = self._choices
         return Lease(self, endpoint, ticket)
 
-    @property
-    def has_queue(self) -> bool:
-        """Whether requests wait for room; new ones queue behind them."""
-        return bool(self._waiting)
-
     def wake_next(self) -> None:
         """Let the request that has waited longest try again."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        while self.waiting:
+            waiter = self.waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
@@ -176,16 +176,16 @@ class LoadBalancer:
 
     async def wait_for_room(self, seconds: float) -> bool:
         """Wait for room. False if there is none in `seconds`, or the queue is full."""
-        if len(self._waiting) >= self._queue:
+        if len(self.waiting) >= self._queue:
             return False
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self.waiting.append(waiter)
         try:
             async with asyncio.timeout(seconds):
                 await waiter
         except (TimeoutError, asyncio.CancelledError) as error:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if waiter in self.waiting:
+                self.waiting.remove(waiter)
             elif not waiter.cancelled():
                 self.wake_next()  # this one was woken, and gives up: the next must not sleep through it
             if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""The connections to one upstream address: looked up, opened, kept while idle, and handed out."""
+"""The connections to one endpoint: opened, kept while idle, and used again."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tentaculo.upstream.response_reader import ResponseHeadCache
 
 
 class Pool:
-    """Keep-alive connections to one upstream.
+    """Keep-alive connections to one endpoint.
 
-    The connection used last is used next, so that the others grow old and go. One that has been closed by its upstream
-    is noticed at once. When a look-up shows that an address of the endpoint's name is gone, idle connections to it are
+    The connection used last is used next, so that the others become too old and are closed. A close by the service is
+    noticed at once. When a look-up shows that an address of the endpoint's name is gone, idle connections to it are
     closed.
     """
 
@@ -52,7 +52,7 @@ class Pool:
             upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=self._close_others
         )
         self._turns = turns or TurnScheduler()
-        # Of the loop, once a connection is open: asking for the running loop is a system call each time (CPython 3.11).
+        # The loop's clock once a connection is open: `get_running_loop` is a system call each time (CPython 3.11).
         self._clock: Callable[[], float] = time.monotonic
         self.opened = 0
         """Connections opened so far."""
@@ -61,7 +61,7 @@ class Pool:
         return f"<Pool {self.upstream}: {len(self._idle)} idle, {self.opened} opened>"
 
     def take_idle(self, *, repeatable: bool) -> UpstreamConnection | None:
-        """An idle connection that is likely alive, or None. `repeatable`: whether a stale one would do no harm."""
+        """An idle connection that is probably open, or None. `repeatable` is whether a stale one does no harm."""
         idle = self._idle
         if not idle:
             return None
@@ -72,7 +72,7 @@ class Pool:
                 if repeatable:
                     return connection
                 if not connection.is_fresh(now):
-                    # The others have idled for longer still; they are good for repeatable requests.
+                    # The others are idle for even longer; requests that can be repeated may use them.
                     idle.append(connection)
                     return None
                 if connection.is_quiet():
@@ -143,7 +143,7 @@ def _connect_error(error: OSError, seconds: float) -> UpstreamError:
     elif isinstance(error, ConnectionRefusedError):
         failure, words = Failure.CONNECT_REFUSED, "the connection was refused"
     elif is_shortage(error):
-        failure, words = Failure.OVERLOADED, "the gateway has no file descriptor or no memory for a connection"
+        failure, words = Failure.EXHAUSTED, "the gateway has no file descriptor or no memory for a connection"
     else:
         failure, words = Failure.CONNECT_REFUSED, "the service is not reachable"
     return UpstreamError(failure, words, untouched=True)

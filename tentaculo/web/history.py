@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 240, 36
 _HOURS = 24
 _STEP, _BAR = WIDTH // _HOURS, WIDTH // _HOURS - 2
 _LEAST = 3
-"""How high the lowest bar is: an hour in which something was met must not look like one in which nothing was."""
+"""Height of the lowest bar: an hour with counts must not look like one without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Chart:
     bars: str
     """Latency by the hour, growing from below."""
     faults: str
-    """The part that failed, hanging from above: told apart by place, not by colour alone."""
+    """The part that failed, hanging from above: distinguished by place, not by colour alone."""
     text: str
 
 
@@ -98,13 +98,13 @@ def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
     """Each of `periods` as JSON; adds it to `total`."""
     for period in periods:
         total.merge(period)
-        yield raw_json({"start": _time(period.start), **_met(period, [period])})
+        yield raw_json({"start": _time(period.start), **_counts(period, [period])})
 
 
 def routes(
     names: Mapping[str, str], query: HistoryQuery, now: Callable[[], datetime], slices: Slices
 ) -> list[web.RouteDef]:
-    """`/vx11/history/<service>`: the sum, and each period in which anything was counted.
+    """`/vx11/history/<service>`: the sum, and each period that has counts.
 
     `names` maps each name and alias of a service to its name.
     """
@@ -123,7 +123,7 @@ def routes(
                     "span_seconds": span,
                     "since": _time(since),
                     "until": _time(moment),
-                    **_met(total, periods),
+                    **_counts(total, periods),
                     "periods": encoded,
                 }
             )
@@ -150,7 +150,7 @@ def _asked(request: web.Request) -> tuple[int, int]:
     return (MINUTE, count * 60) if count <= _MINUTES_UP_TO else (HOUR, count)
 
 
-def _met(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
+def _counts(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
     """The counts of `total`, which is the sum of `periods`, and their availability."""
     available, uptime = uptime_share(periods), total.uptime
     return {

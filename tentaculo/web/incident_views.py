@@ -115,7 +115,7 @@ def incident_row(incident: Incident, notes: Sequence[Note], now: datetime) -> In
         lasted=format_duration(((ended_at or now) - incident.started_at).total_seconds(), units=1),
         reason=printable(incident.reason, 200),
         ending=printable(incident.ending, 200),
-        affected=join_names([printable(name, 80) for name in incident.affected]),
+        affected=join_names(incident.affected, longest=80),
         more=" ".join(_more(incident)),
         notes=tuple(_note_row(note, now) for note in notes[-MOST_NOTES:]),
     )
@@ -125,7 +125,7 @@ def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
     """`window` in words."""
     return WindowRow(
         holds=window.holds(now),
-        services=join_names([printable(name, 80) for name in window.services]) or "every service",
+        services=join_names(window.services, longest=80) or "every service",
         reason=printable(window.reason, 200),
         starts_at=window.starts_at,
         starts=format_time(window.starts_at, now),

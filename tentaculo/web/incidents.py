@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Incident, InvalidInputError, MaintenanceWindow, Note, check_note, check_window
-from tentaculo.server.native_response import json_response
+from tentaculo.server.native_response import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
 from tentaculo.web.incident_views import incident_shape, note_shape, window_shape
 
@@ -75,8 +75,10 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
     author: str = ""
 
 
-def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], datetime]) -> list[web.RouteDef]:
-    """The routes. `names` leads from each service's names to its own; `now` is the time in UTC."""
+def routes(
+    books: ListsIncidents, names: Mapping[str, str], now: Callable[[], datetime], slices: Slices
+) -> list[web.RouteDef]:
+    """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC."""
 
     async def find(request: web.Request) -> web.Response:
         query = _query(request, {"open", "limit", "before"})
@@ -89,7 +91,7 @@ def routes(books: ListsIncidents, names: Mapping[str, str], now: Callable[[], da
         more = len(found.incidents) == limit
         return json_response(
             {
-                "incidents": [incident_shape(one) for one in found.incidents],
+                "incidents": await slices.collect(raw_json(incident_shape(one)) for one in found.incidents),
                 "next": found.incidents[-1].id if more else None,
                 "problem": found.problem,
             }

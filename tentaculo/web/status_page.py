@@ -30,12 +30,12 @@ from tentaculo.web.history import HEIGHT, WIDTH, history_row
 log = structlog.get_logger(__name__)
 
 _KEPT = 1.0
-"""Seconds for which one rendered page serves everybody, which bounds what a flood can cost."""
+"""Seconds for which one rendered page is reused. It limits the cost of many requests."""
 _EVENTS = 20
 _STORE_WAIT = 1.0
 """Seconds that the page waits for the database before it is shown without events or without the past."""
 _PAST_KEPT = 30.0
-"""Seconds for which the past serves, which changes once a minute; also until it is asked for again in vain."""
+"""Seconds for which the history is reused: it changes once a minute. A failed query is not repeated earlier."""
 _MOST_TROUBLES = 5
 _MOST_PASTS = 100
 """Services of which the page tells the past: that of a thousand would keep the database busy for seconds."""
@@ -177,16 +177,16 @@ class StatusPage:
         now: Callable[[], datetime],
         slices: Slices,
         clock: Callable[[], float] = time.monotonic,
-        untold: Callable[[], int] = int,
+        not_listed: Callable[[], int] = int,
     ) -> None:
-        """`untold` is how many incidents are open beside those of `incidents`."""
+        """`not_listed` returns how many incidents are open beside those of `incidents`."""
         self._views = views
         self._slices = slices
         self._recent_events = recent_events
         self._ask_past = past
         self._incidents = incidents
         self._windows = windows
-        self._untold = untold
+        self._not_listed = not_listed
         self._store_problem = store_problem
         self._started_at = started_at
         self._now = now
@@ -235,7 +235,7 @@ class StatusPage:
             "at": f"{now:%H:%M:%S} UTC",
             "rows": rows,
             "past": pasts,
-            "untold_pasts": len(services) - len(shown),
+            "not_listed_pasts": len(services) - len(shown),
             "no_past": "Nothing yet." if past is not None else "It cannot be read now: the database is not available.",
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             **self._duty(now),
@@ -256,7 +256,7 @@ class StatusPage:
         yield "title", f"{printable(headline.rstrip('.'), 80)} · Tentáculo Link"
         yield "tally", wording.tally(services)
         troubles = wording.troubled(services)
-        yield "untold", len(troubles[_MOST_TROUBLES:])
+        yield "not_listed", len(troubles[_MOST_TROUBLES:])
         places = {view.name: place for place, view in enumerate(services)}
         yield (
             "troubles",
@@ -272,7 +272,7 @@ class StatusPage:
         windows = self._windows()
         return {
             "going_on": going_on[: incident_views.MOST_OPEN],
-            "more_going_on": len(going_on[incident_views.MOST_OPEN :]) + self._untold(),
+            "more_going_on": len(going_on[incident_views.MOST_OPEN :]) + self._not_listed(),
             "over": [one for one in rows if not one.is_open],
             "windows": [incident_views.window_row(one, now) for one in windows[: incident_views.MOST_WINDOWS]],
             "more_windows": len(windows[incident_views.MOST_WINDOWS :]),

@@ -1,11 +1,13 @@
 """The JSON shapes that VX11's own callers know from the 7.0 gateway, and only here.
 
-Everything is answered from the board's memory; no answer waits for a service.
+Every response is made from the board's memory; none waits for a service.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,6 +20,11 @@ from tentaculo.server.native_response import Slices, json_response, raw_json
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
+
+LARGE = 100
+"""Services beyond which a response about all of them is reused."""
+REUSED = 0.25
+"""Seconds for which it is reused."""
 
 _HEALTHY = frozenset({"ok", "degraded"})
 _FAILED = frozenset({"error", "circuit_open"})
@@ -47,7 +54,7 @@ def module(view: ServiceView) -> dict[str, Any]:
 
 
 def module_in_full(view: ServiceView) -> dict[str, Any]:
-    """One service as `/vx11/overview` shows it: as above, then why, and what probes and requests met since the start."""
+    """One service as `/vx11/overview` shows it: as above, with the reason and the counts of probes and requests since the start."""
     return {
         **module(view),
         "reason": view.reason,
@@ -122,35 +129,66 @@ def _count(services: Sequence[_Entry]) -> tuple[int, int]:
     return sum(counted), len(counted)
 
 
+class _SharedBody:
+    """The body of a response about all services, built once for all clients that wait for it.
+
+    That of a large fleet is reused for `REUSED` seconds, since it takes long to build and needs no token.
+    """
+
+    def __init__(
+        self,
+        entries: Callable[[], Iterator[_Entry]],
+        whole: Callable[[Sequence[_Entry]], object],
+        slices: Slices,
+        clock: Callable[[], float],
+    ) -> None:
+        self._entries = entries
+        self._whole = whole
+        self._slices = slices
+        self._clock = clock
+        self._building = asyncio.Lock()
+        self._body = b""
+        self._until = float("-inf")
+
+    async def respond(self, request: web.Request) -> web.Response:
+        """The handler."""
+        async with self._building:
+            if self._clock() >= self._until:
+                entries = await self._slices.collect(self._entries())
+                self._body = msgspec.json.encode(self._whole(entries))
+                if len(entries) > LARGE:
+                    self._until = self._clock() + REUSED
+        return web.Response(body=self._body, content_type="application/json")
+
+
 def routes(
     *,
     views: Callable[[], Iterable[ServiceView]],
     port: Callable[[], int],
     now: Callable[[], datetime],
     slices: Slices,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[web.RouteDef]:
     """The routes of these shapes; each answers GET and HEAD.
 
-    `views` gives every service, one after the other; `port` is the gateway's own, `now` the time in UTC.
+    `views` gives every service, one after the other; `port` is the gateway's own, `now` the time in UTC. `clock` is
+    monotonic.
     """
+
+    def shared(
+        part: Callable[[ServiceView], dict[str, Any]], whole: Callable[[Sequence[_Entry]], object]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        return _SharedBody(lambda: _entries(views(), part), whole, slices, clock).respond
 
     async def health(request: web.Request) -> web.Response:
         return json_response(health_shape())
 
-    async def status(request: web.Request) -> web.Response:
-        return json_response(status_shape(await slices.collect(_entries(views(), module)), port(), now()))
-
-    async def overview(request: web.Request) -> web.Response:
-        return json_response(overview_shape(await slices.collect(_entries(views(), module_in_full))))
-
-    async def breakers(request: web.Request) -> web.Response:
-        entries = await slices.collect(_entries(views(), breaker_shape))
-        breakers = {entry.name: entry.body for entry in entries}
-        return json_response({"status": "ok", "breakers": breakers, "timestamp": now()})
+    def breakers(entries: Sequence[_Entry]) -> dict[str, Any]:
+        return {"status": "ok", "breakers": {entry.name: entry.body for entry in entries}, "timestamp": now()}
 
     return [
         web.get("/health", health),
-        web.get("/vx11/status", status),
-        web.get("/vx11/overview", overview),
-        web.get("/vx11/circuit-breaker/status", breakers),
+        web.get("/vx11/status", shared(module, lambda entries: status_shape(entries, port(), now()))),
+        web.get("/vx11/overview", shared(module_in_full, overview_shape)),
+        web.get("/vx11/circuit-breaker/status", shared(breaker_shape, breakers)),
     ]

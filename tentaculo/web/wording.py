@@ -115,14 +115,14 @@ def headline(services: Sequence[ServiceView]) -> str:
     if not counted:
         return "Every service is off on purpose."
     total = len(counted)
-    well = sum(map(is_usable, counted))
-    if well == total:
+    healthy = sum(map(is_usable, counted))
+    if healthy == total:
         return f"{counted[0].name} is healthy." if total == 1 else f"All {total} services are healthy."
     if all(view.health is Health.UNKNOWN for view in counted):
         return f"Waiting for the first check of {'1 service' if total == 1 else f'{total} services'}."
-    if well == 0:
+    if healthy == 0:
         return f"{counted[0].name} is {phrase(counted[0])}." if total == 1 else f"None of {total} services is healthy."
-    return f"{well} of {total} services {'is' if well == 1 else 'are'} healthy."
+    return f"{healthy} of {total} services {'is' if healthy == 1 else 'are'} healthy."
 
 
 def mood(services: Iterable[ServiceView]) -> State:

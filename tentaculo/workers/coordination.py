@@ -23,7 +23,19 @@ from tentaculo.model.history import Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
-from tentaculo.workers.channel import ALL, LONGEST, PING, PONG, READY, STOP, STOP_NOW, WorkerChannel
+from tentaculo.workers.channel import (
+    ADOPT,
+    ALL,
+    LONGEST,
+    PING,
+    PONG,
+    READY,
+    RELEASE,
+    STOP,
+    STOP_NOW,
+    STOPPING,
+    WorkerChannel,
+)
 from tentaculo.workers.messages import (
     Asked,
     Beaten,
@@ -68,6 +80,10 @@ class SharesIncidents(Protocol):
         ...
 
 
+def _ignore(_worker: int) -> None:
+    """Before the listening sockets are open there is nothing to adopt."""
+
+
 class WorkerCoordination:
     """One worker's channel to the other workers."""
 
@@ -78,6 +94,8 @@ class WorkerCoordination:
         self.name = name
         self._sock = sock
         self._line: WorkerChannel | None = None
+        self._adopt: Callable[[int], None] = _ignore
+        self._release: Callable[[int], None] = _ignore
         self._health_service: HealthService | None = None
         self._met: dict[str, Tally] = {}
         self._listed = Listed((), ())
@@ -103,6 +121,10 @@ class WorkerCoordination:
                 on_stop_now()
             elif message == PING:
                 line.send(PONG)
+            elif message.startswith(ADOPT):
+                self._adopt(message[-1])
+            elif message.startswith(RELEASE):
+                self._release(message[-1])
             elif self._health_service is not None:
                 self._take(self._health_service, message)
 
@@ -150,6 +172,15 @@ class WorkerCoordination:
             if not self.is_leader:
                 self._send_tallies(drain)
 
+    def share_listeners(self, *, adopt: Callable[[int], None], release: Callable[[int], None]) -> None:
+        """Call `adopt` with the number of a worker whose connections this one is to accept too, `release` at the end."""
+        self._adopt, self._release = adopt, release
+
+    def report_stopping(self) -> None:
+        """Report that this worker accepts no more connections."""
+        if self._line is not None:
+            self._line.order(STOPPING)
+
     def shown(self) -> Sequence[ShownIncident]:
         """The leader's incidents, as last received."""
         return self._listed.incidents
@@ -158,9 +189,9 @@ class WorkerCoordination:
         """The open and planned maintenance windows, as last received."""
         return self._listed.windows
 
-    def untold(self) -> int:
+    def not_listed(self) -> int:
         """How many open incidents `shown` leaves out."""
-        return self._listed.untold
+        return self._listed.not_listed
 
     # -- from a follower to the leader --------------------------------------------------------------------------
 
@@ -171,9 +202,9 @@ class WorkerCoordination:
             self._suspected[upstream] = moment
             self._send(Suspected(upstream), LEADER)
 
-    def beat(self, service: str, said: bytes) -> None:
+    def beat(self, service: str, body: bytes) -> None:
         """Report a service's heartbeat to the leader."""
-        self._send(Beaten(service, said), LEADER)
+        self._send(Beaten(service, body), LEADER)
 
     async def _report(self, drain: TakeTallies) -> None:
         while True:
@@ -234,8 +265,8 @@ class WorkerCoordination:
                 self._listed = listed
             case Suspected(upstream):
                 health_service.probe_endpoint_now(upstream)
-            case Beaten(service, said):
-                health_service.beat(service, said)
+            case Beaten(service, body):
+                health_service.beat(service, body)
             case Met(tallies):
                 for service, tally in tallies.items():
                     self._met.setdefault(service, Tally()).merge(tally)

@@ -41,7 +41,7 @@ class Listed:
 
     incidents: Sequence[ShownIncident]
     windows: Sequence[MaintenanceWindow]
-    untold: int = 0
+    not_listed: int = 0
     """Open incidents that would not fit."""
 
 
@@ -54,10 +54,10 @@ class Suspected:
 
 @dataclass(frozen=True, slots=True)
 class Beaten:
-    """A service has called, and said something."""
+    """A service has sent a heartbeat."""
 
     service: str
-    said: bytes
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,4 @@ def shortened(listed: Listed) -> Listed:
     incidents, windows = listed.incidents, listed.windows
     half = len(incidents) // 2
     left_out = sum(incident.is_open for incident, _ in incidents[half:])
-    return Listed(incidents[:half], windows[: len(windows) // 2], listed.untold + left_out)
+    return Listed(incidents[:half], windows[: len(windows) // 2], listed.not_listed + left_out)

@@ -15,23 +15,30 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.server import accept_queue
 from tentaculo.server.listeners import ListeningAddresses, format_address
+from tentaculo.server.signals import STOP_SIGNALS, ignore_hangup
+from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
+    ADOPT,
     PING,
     PONG,
     READY,
+    RELEASE,
     STOP,
     STOP_NOW,
+    STOPPING,
     WorkerChannel,
     pair,
     recipients,
 )
-from tentaculo.workers.port_reservation import reserve_ports
+from tentaculo.workers.listening_sockets import Sockets, open_sockets
 from tentaculo.workers.restart_policy import ATTEMPTS, RestartPolicy
 from tentaculo.workers.worker_spec import WorkerSpec
 
@@ -51,21 +58,50 @@ class WorkersFailed(Exception):  # noqa: N818 - it is told to people as it is
     """The workers cannot be started; the text says why."""
 
 
-def supervise(config: Config, hashes: Sequence[str], ready: Callable[[ListeningAddresses], None]) -> None:
+class StorePreparation(Protocol):
+    """Prepares the database, while the workers serve."""
+
+    async def start(self) -> None:
+        """Begin, and wait a moment for the first attempt."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
+def supervise(
+    config: Config,
+    hashes: Sequence[str],
+    ready: Callable[[ListeningAddresses], None],
+    prepare: Callable[[], StorePreparation | None] = lambda: None,
+) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal hurries them.
 
-    `ready` is called once every worker takes requests. Raises `CannotListenError`, and
+    `ready` is called once every worker takes requests. What `prepare` makes prepares the database. Raises `CannotListenError`, and
     `WorkersFailed` where the workers end before they get that far.
     """
-    with reserve_ports(config.server.addresses) as addresses:
+    with open_sockets(config.server.addresses, config.server.workers) as sockets:
+        addresses = tuple((str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in sockets[0]))
         listen = tuple(format_address(host, port) for host, port in addresses)
         config = config.replace(server=config.server.replace(listen=listen))
-        job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}")
+        descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
+        job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors)
         writer = logging.set_up(config.log, shares=True)
         try:
-            asyncio.run(Supervisor(job, lambda: ready(ListeningAddresses(addresses))).run())
+            asyncio.run(_run(Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets), prepare()))
         finally:
             writer.close()
+
+
+async def _run(supervisor: Supervisor, preparation: StorePreparation | None) -> None:
+    tasks = TaskGroup("preparation")
+    if preparation is not None:
+        tasks.start(preparation.start(), "start")
+    try:
+        await supervisor.run()
+    finally:
+        await tasks.close()
+        if preparation is not None:
+            await preparation.close()
 
 
 @dataclass(slots=True)
@@ -94,8 +130,21 @@ class WorkerSlot:
 class Supervisor:
     """Keeps one worker in each place until it is told to stop. Everything happens in callbacks of the event loop."""
 
-    def __init__(self, job: WorkerSpec, on_ready: Callable[[], None], command: Sequence[str] = COMMAND) -> None:
-        """`on_ready` is called once every worker takes requests. `command` gets number, job and line as arguments."""
+    def __init__(
+        self,
+        job: WorkerSpec,
+        on_ready: Callable[[], None],
+        command: Sequence[str] = COMMAND,
+        sockets: Sockets = (),
+    ) -> None:
+        """`on_ready` is called once every worker takes requests. `command` gets number, job and line as arguments.
+
+        `sockets` are the listening sockets of each worker, which the job lists by their descriptors.
+        """
+        self._sockets = [sock for group in sockets for sock in group]
+        self._tasks = TaskGroup("supervisor")
+        self._adopted: set[int] = set()
+        """The numbers of workers whose connections the others accept."""
         self._job = job
         self._command = command
         self._descriptor = job.write()
@@ -113,8 +162,9 @@ class Supervisor:
     async def run(self) -> None:
         """Until every worker has been stopped. Raises `WorkersFailed`."""
         loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in STOP_SIGNALS:
             loop.add_signal_handler(one, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
         try:
             for number in self._places:
                 self._start(number)
@@ -123,9 +173,10 @@ class Supervisor:
         finally:
             if self._pings is not None:
                 self._pings.cancel()
-            for one in (signal.SIGTERM, signal.SIGINT):
+            for one in (*STOP_SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(one)
             os.close(self._descriptor)
+            await self._tasks.close()
         if self._failure is not None:
             raise WorkersFailed(self._failure)
 
@@ -158,10 +209,11 @@ class Supervisor:
 
     def _spawn(self, number: int, line: socket.socket) -> subprocess.Popen[bytes]:
         descriptors = (self._descriptor, line.fileno())
+        inherited = (*descriptors, *(listening for group in self._job.sockets for listening in group))
         return subprocess.Popen(  # noqa: S603 - this very program
             [*self._command, *map(str, (number, *descriptors))],
             stdin=subprocess.DEVNULL,
-            pass_fds=descriptors,
+            pass_fds=inherited,
             # The terminal's Ctrl-C is for the supervisor, which tells the workers.
             process_group=0,
         )
@@ -175,6 +227,7 @@ class Supervisor:
         if self._is_stopping:
             self._finish()
             return
+        self._have_adopted(worker.number)
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
         pause = place.revival.pause(lived, was_ready=worker.ready_at is not None, was_told=code == 0)
         (log.info if code == 0 else log.error)("worker ended", worker=worker.number, how=_how(code), next_in=pause)
@@ -198,13 +251,31 @@ class Supervisor:
         if message == READY:
             self._note_ready(worker)
             return
+        if message == STOPPING:
+            self._have_adopted(worker.number)
+            return
         lines = {other.number: other.line for other in self._workers}
         for number in recipients(message, worker.number, lines):
             lines[number].send(message)
 
+    def _have_adopted(self, number: int) -> None:
+        """Have the other workers accept the connections of one that does so no more, until its successor does."""
+        if not self._sockets:
+            return
+        self._adopted.add(number)
+        for other in self._workers:
+            if other.number not in self._adopted and other.ready_at is not None:
+                other.line.order(ADOPT + bytes([number]))
+
     def _note_ready(self, worker: Worker) -> None:
         worker.ready_at = asyncio.get_running_loop().time()
         log.info("worker ready", worker=worker.number, pid=worker.process.pid)
+        if worker.number in self._adopted:
+            self._adopted.discard(worker.number)
+            for other in self._workers:
+                other.line.order(RELEASE + bytes([worker.number]))
+        for number in self._adopted:
+            worker.line.order(ADOPT + bytes([number]))
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
@@ -242,9 +313,18 @@ class Supervisor:
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._job.config.server.grace + KILL_AFTER, self._kill)
+        self._tasks.start(self._order_stop(), "stop")
+
+    async def _order_stop(self) -> None:
+        """Have the workers accept what waits in the shared queues, which end with the last socket; then stop them."""
+        if self._workers:
+            await accept_queue.empty(self._sockets)
+        for sock in self._sockets:
+            sock.close()
         for worker in self._workers:
             worker.line.order(STOP)
-        asyncio.get_running_loop().call_later(self._job.config.server.grace + KILL_AFTER, self._kill)
         self._finish()
 
     def _kill(self) -> None:

@@ -26,9 +26,12 @@ def work(number: int, descriptor: int, line: int) -> int:
     # The one that was handed down stays open until the process ends, which is how the supervisor learns of that.
     os.set_inheritable(line, False)
     coordination = WorkerCoordination(number, job.workers, job.name, socket.socket(fileno=os.dup(line)))
+    sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in job.sockets]
+    for sock in (sock for group in sockets for sock in group):
+        sock.set_inheritable(False)
     widen_lookups()
     try:
-        uvloop.run(process.serve(job.config, hashes=job.hashes, coordination=coordination))
+        uvloop.run(process.serve(job.config, hashes=job.hashes, coordination=coordination, sockets=sockets))
     except CannotListen as error:
         click.echo(f"Error: worker {number} cannot listen on {error.address}: {error.strerror}", err=True)
         return 1

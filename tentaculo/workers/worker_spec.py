@@ -18,6 +18,8 @@ class WorkerSpec:
     """Of the accepted tokens."""
     name: str
     """By which the gateway knows its own requests again, whichever worker sent them."""
+    sockets: tuple[tuple[int, ...], ...] = ()
+    """Descriptors of each worker's listening sockets; every worker inherits them all."""
 
     @property
     def workers(self) -> int:

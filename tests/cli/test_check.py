@@ -49,3 +49,8 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
     assert "alerts by webhooks: duty\nalerts by Apprise: phone\n" in text
     assert "whsec_" not in text
     assert SECRET not in text
+
+
+def test_a_summary_shows_how_many_clients_the_descriptors_allow(load_text: LoadText) -> None:
+    lines = [*summarise(load_text("[limits]\nconnections = 7"))]
+    assert "7 client connections at once for each process, by the limits of this shell" in lines

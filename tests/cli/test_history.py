@@ -135,7 +135,7 @@ class Machine:
     def restart(self) -> None:
         self.history = HistoryCollector(
             record=self.record,
-            tend=self.tend,
+            roll_up=self.tend,
             pace=lambda _: 0.0,
             now=lambda: self.now,
             clock=lambda: self.clock,

@@ -55,7 +55,7 @@ def test_every_route_of_the_fleet_leads_to_a_path_that_its_service_has() -> None
     dead = [
         (name, route.prefix, route.replacement)
         for name, route in _routes()
-        if not _answers_below(fleet[name], route.replacement or "/")
+        if not _answers_below(fleet[name], re.sub(r"\{[^}]*\}", "x", route.replacement) or "/")
     ]
     assert dead == []
 

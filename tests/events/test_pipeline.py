@@ -32,7 +32,7 @@ class Desk:
         self.pending: dict[str, asyncio.Future[None]] = {}
         self.ids = count(1000)
         store: Store = self._store
-        self.intake = EventPipeline(self.hub, store, self.tasks, self.cardinality, lambda: NOW)
+        self.pipeline = EventPipeline(self.hub, store, self.tasks, self.cardinality, lambda: NOW)
 
     async def _store(self, event: Event) -> int:
         id_ = next(self.ids)
@@ -41,7 +41,7 @@ class Desk:
         return id_
 
     def send(self, type_: str, *, broadcast: bool = True) -> asyncio.Task[Event]:
-        work = self.intake.accept("s", type_, {}, canonical=False, broadcast=broadcast)
+        work = self.pipeline.accept("s", type_, {}, canonical=False, broadcast=broadcast)
         task: asyncio.Task[Event] = self.tasks.start(work, type_)
         return task
 
@@ -71,7 +71,7 @@ async def test_publishes_in_the_order_of_ids_however_the_store_answers() -> None
     with pytest.raises(Problem):
         await lost
     assert desk.cardinality.counts() == {"first": 1, "quiet": 1, "last": 1}
-    assert repr(desk.intake) == "<Intake: 0 events under way>"
+    assert repr(desk.pipeline) == "<EventPipeline: 0 events under way>"
 
 
 async def test_a_caller_that_is_cancelled_does_not_stop_the_event() -> None:
@@ -92,7 +92,7 @@ async def test_the_event_is_what_was_accepted() -> None:
     await desk.sent("t")
     desk.pending["t"].set_result(None)
     assert await task == Event(1000, "s", "t", {}, NOW, canonical=False, broadcast=True, metadata={})
-    assert desk.intake.now_ms() == 1767323045678
+    assert desk.pipeline.now_ms() == 1767323045678
 
 
 class Clock:

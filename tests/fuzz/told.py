@@ -40,7 +40,7 @@ def events(data: bytes) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     flat = encode_broadcast(Event(1, "test", "a.b", value, now, False, True, {}))
     again = msgspec.json.decode(flat)
-    assert (again["type"], again["source"], again["id"]) == ("a.b", "test", 1)
+    assert (again["type"], again["source"], again["event_id"]) == ("a.b", "test", 1)
     assert b"\n" not in flat
 
 

@@ -25,7 +25,7 @@ from tentaculo.store.database import write_services
 from tentaculo.store.migrate import upgrade
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN, Start, living
-from tests.support.databases import statuses
+from tests.support.databases import locked, statuses
 from tests.support.gateway_process import ROOT, clean_environment, to_toml
 from tests.support.runtime_tables import SERVICES, opened, rows_of
 from tests.support.store_samples import NOW, view
@@ -240,6 +240,24 @@ async def test_a_good_database_is_said_to_be_good(start: Start, tmp_path: Path) 
     live = await start({}, database={"url": url})
     ready = await get(live.port, "/readyz")
     assert json.loads(ready.body)["checks"]["database"] == {"status": "ok"}
+
+
+async def test_a_database_that_does_not_respond_delays_no_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "fleet.db"
+    await asyncio.to_thread(upgrade, f"sqlite:///{file}")
+    monkeypatch.setattr("tentaculo.store.client.OPEN_WAIT", 3600.0)
+    data = {"server": {"port": 0}, "database": {"url": f"sqlite:///{file}"}}
+    gateway = Gateway(Config.of(data), [hash_token(TOKEN)], probes=False)
+    tasks = TaskGroup("test")
+    with locked(file):
+        starting = tasks.start(gateway.__aenter__(), "start")
+        await eventually(lambda: gateway.running.addresses)
+        for path in ("/livez", "/vx11/status", "/metrics"):
+            assert (await get(port_of(gateway), path)).status == 200
+        await starting
+    await gateway.__aexit__(None, None, None)
 
 
 async def test_the_table_has_the_gateway_itself_and_services_that_are_off(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The whole duty on real sockets: a service that fails, a database, and a receiver that is told."""
+"""Incidents and alerts on real sockets: a service that fails, a database, and a receiver of webhooks."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def told(receiver: Receiver) -> list[tuple[str, str]]:
     return found
 
 
-async def test_a_failure_is_an_incident_is_told_is_noted_and_ends(services: Services, file: Path) -> None:
+async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services: Services, file: Path) -> None:
     async with receiving() as receiver, gateway(file, {"hermes": services.table("hermes")}, receiver) as client:
         services.down.add("hermes")
         (opened,) = (await client.open_roots("hermes"))["incidents"]
@@ -344,7 +344,7 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
     assert [kind for kind, _ in told(receiver)] == ["incident.ended"], "that they opened was told before"
 
 
-async def test_what_was_not_delivered_is_told_by_the_next_process(
+async def test_what_was_not_delivered_is_sent_by_the_next_process(
     services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifier, "LAST_WAIT", 0.05)
@@ -443,9 +443,12 @@ async def test_a_database_that_is_locked_delays_no_alert(services: Services, fil
     assert [kind for kind, _ in told(receiver)] == ["incident.opened", "incident.ended"]
 
 
+ROUTE = {"prefix": "/hermes", "breaker_statuses": [500]}
+
+
 async def test_a_breaker_that_opens_is_an_incident(services: Services, file: Path) -> None:
     """The health path says that all is well, and requests fail."""
-    table = services.table("hermes", routes=[{"prefix": "/hermes"}], breaker={"failures": 2, "open_for": 300})
+    table = services.table("hermes", routes=[ROUTE], breaker={"failures": 2, "open_for": 300})
     services.down.add("hermes")
     async with gateway(file, {"hermes": {**table, "health": ["/fine"]}}) as client:
         await client.until("/vx11/status", lambda found: found["ok"])
@@ -454,6 +457,19 @@ async def test_a_breaker_that_opens_is_an_incident(services: Services, file: Pat
                 assert answer.status == 500
         (opened,) = (await client.open_roots("hermes"))["incidents"]
         assert "2" in opened["reason"]
+
+
+async def test_requests_that_fail_with_a_status_are_an_incident(services: Services, file: Path) -> None:
+    """They open no breaker, and the health path says that all is well."""
+    table = services.table("hermes", routes=[{"prefix": "/hermes"}])
+    services.down.add("hermes")
+    async with gateway(file, {"hermes": {**table, "health": ["/fine"]}}) as client:
+        await client.until("/vx11/status", lambda found: found["ok"])
+        for _ in range(8):
+            async with client.session.get("/hermes") as answer:
+                assert answer.status == 500
+        (opened,) = (await client.open_roots("hermes"))["incidents"]
+        assert "requests within 10 s failed, though its probes pass" in opened["reason"]
 
 
 async def test_the_metrics_count_them(services: Services, file: Path) -> None:

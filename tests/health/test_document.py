@@ -13,9 +13,8 @@ from tentaculo.config import probes
 from tentaculo.config.schema import Config, LimitSettings
 from tentaculo.config.section import Section, keys_of
 from tentaculo.config.services import BreakerSettings
-from tentaculo.health.evaluation import stated_health
-from tentaculo.health.probe_body import ProbeBody
-from tentaculo.health.probe_kinds import KINDS
+from tentaculo.health.evaluation import ProbeBody, stated_health
+from tentaculo.health.prober import KINDS
 from tentaculo.model.health import Health
 from tests.support.gateway_process import ROOT
 

@@ -17,8 +17,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 
-from tentaculo.health.probe_kinds import KINDS
-from tentaculo.health.prober import Prober
+from tentaculo.health.prober import KINDS, Prober
 from tentaculo.model.health import Health, ProbeResult
 from tests.support.addresses import DEAD, Names, dead_address
 from tests.support.health import Serve, answer, by_path, fleet, says, websocket_response
@@ -457,7 +456,7 @@ class TestCertificates:
     async def test_a_client_certificate_is_required(
         self, issue: Any, monkeypatch: pytest.MonkeyPatch, kind: str, version: ssl.TLSVersion, why: str
     ) -> None:
-        monkeypatch.setattr("tentaculo.health.probe_kinds._AFTER_HANDSHAKE", 20)
+        monkeypatch.setattr("tentaculo.health.prober._AFTER_HANDSHAKE", 20)
         context, certificate = issue(90)
         context.maximum_version = version
         context.verify_mode = ssl.CERT_REQUIRED

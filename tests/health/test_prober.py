@@ -17,7 +17,7 @@ import pytest
 from tentaculo import __version__
 from tentaculo.config.schema import Config
 from tentaculo.health.evaluation import SNIPPET
-from tentaculo.health.probe_body import MAX_BODY
+from tentaculo.health.probe_client import MAX_BODY
 from tentaculo.health.prober import Prober
 from tentaculo.model.health import Health, ProbeResult
 from tests.support.health import Serve, answer, by_path, fleet, says

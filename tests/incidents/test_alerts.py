@@ -26,26 +26,26 @@ WAIT, REMIND, SETTLE = 15.0, 3600.0, 60.0
 CHANNEL = "duty"
 
 
-class Desk:
+class Scenario:
     """Incidents and the alerts of one channel, with one clock. A message is delivered as soon as it is due."""
 
     def __init__(self, *, remind: float = REMIND, wait: float = WAIT) -> None:
         self.incidents = IncidentTracker(settle=SETTLE)
         self.alerts = AlertPolicy(CHANNEL, wait=wait, remind=remind, settle=SETTLE)
         self.now = START
-        self.said: list[tuple[NotificationKind, tuple[str, ...]]] = []
+        self.messages: list[tuple[NotificationKind, tuple[str, ...]]] = []
         self.in_progress: list[Notification] = []
 
-    def sees(self, name: str, health: Health = Health.DOWN, **changes: Any) -> Desk:
+    def sees(self, name: str, health: Health = Health.DOWN, **changes: Any) -> Scenario:
         self.incidents.observe(view(name, health, **changes), self.now)
         return self
 
-    def well(self, *names: str) -> Desk:
+    def recovers(self, *names: str) -> Scenario:
         for name in names:
             self.sees(name, Health.UP)
         return self
 
-    def waits(self, seconds: float, *failing: str, deliver: bool = True) -> Desk:
+    def waits(self, seconds: float, *failing: str, deliver: bool = True) -> Scenario:
         """Second by second; `failing` are looked at meanwhile."""
         for _ in range(int(seconds)):
             self.now += timedelta(seconds=1)
@@ -55,12 +55,12 @@ class Desk:
             if not self.in_progress:
                 self.in_progress = self.alerts.due(self.incidents.notifiable, self.now)
                 for notification in self.in_progress:
-                    self.said.append((notification.kind, tuple(one.root for one in notification.incidents)))
+                    self.messages.append((notification.kind, tuple(one.root for one in notification.incidents)))
             if deliver:
                 self.arrives()
         return self
 
-    def arrives(self) -> Desk:
+    def arrives(self) -> Scenario:
         """What is in progress is delivered."""
         for notification in self.in_progress:
             for one in notification.incidents:
@@ -68,232 +68,238 @@ class Desk:
         self.in_progress = []
         return self
 
-    def fails(self) -> Desk:
+    def fails(self) -> Scenario:
         """What is in progress is abandoned."""
         self.in_progress = []
         return self
 
-    def heard(self) -> list[tuple[NotificationKind, tuple[str, ...]]]:
-        said, self.said = self.said, []
-        return said
+    def sent(self) -> list[tuple[NotificationKind, tuple[str, ...]]]:
+        messages, self.messages = self.messages, []
+        return messages
 
 
-def test_what_falls_together_is_told_in_one_message() -> None:
-    desk = Desk().sees("hermes").waits(10).sees("mcp").waits(4)
-    assert desk.heard() == []
-    assert desk.waits(1).heard() == [(NotificationKind.OPENED, ("hermes", "mcp"))]
-    assert desk.waits(REMIND - 100).heard() == []
+def test_failures_of_the_same_time_share_one_message() -> None:
+    scenario = Scenario().sees("hermes").waits(10).sees("mcp").waits(4)
+    assert scenario.sent() == []
+    assert scenario.waits(1).sent() == [(NotificationKind.OPENED, ("hermes", "mcp"))]
+    assert scenario.waits(REMIND - 100).sent() == []
 
 
 def test_the_root_alone_alerts_for_its_children() -> None:
-    desk = Desk().sees("operator").waits(2).sees("switch").sees("operator", root="switch").waits(WAIT)
-    assert desk.heard() == [(NotificationKind.OPENED, ("switch",))]
+    scenario = Scenario().sees("operator").waits(2).sees("switch").sees("operator", root="switch").waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("switch",))]
 
 
-def test_what_is_over_before_the_wait_is_not_told() -> None:
-    desk = Desk().sees("hermes").waits(WAIT - 1).well("hermes").waits(SETTLE * 3)
-    assert desk.heard() == []
+def test_a_failure_shorter_than_the_wait_causes_no_message() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT - 1).recovers("hermes").waits(SETTLE * 3)
+    assert scenario.sent() == []
 
 
-def test_an_end_is_told_once_it_has_held() -> None:
-    desk = Desk().sees("hermes").waits(WAIT)
-    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
-    desk.waits(30).well("hermes").waits(SETTLE - 1)
-    assert desk.heard() == []
-    assert desk.waits(1).heard() == [(NotificationKind.ENDED, ("hermes",))]
-    assert desk.waits(REMIND * 2).heard() == []
+def test_an_end_is_announced_after_the_settle_time() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))]
+    scenario.waits(30).recovers("hermes").waits(SETTLE - 1)
+    assert scenario.sent() == []
+    assert scenario.waits(1).sent() == [(NotificationKind.ENDED, ("hermes",))]
+    assert scenario.waits(REMIND * 2).sent() == []
 
 
-def test_flapping_is_no_storm_and_is_told_all_the_same() -> None:
-    desk = Desk()
+def test_flapping_causes_two_messages() -> None:
+    scenario = Scenario()
     for _ in range(30):
         # It is never down for as long as the wait, nor well for as long as the settle time.
-        desk.sees("hermes").waits(10).well("hermes").waits(20)
-    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
-    assert desk.waits(SETTLE).heard() == [(NotificationKind.ENDED, ("hermes",))]
+        scenario.sees("hermes").waits(10).recovers("hermes").waits(20)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))]
+    assert scenario.waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
 
 
-def test_more_services_are_told_of_but_not_one_by_one() -> None:
-    desk = Desk().sees("switch").waits(WAIT)
-    desk.heard()
+def test_further_services_share_one_message() -> None:
+    scenario = Scenario().sees("switch").waits(WAIT)
+    scenario.sent()
     for name in ("operator", "mcp", "hermes"):
-        desk.sees(name, root="switch").waits(20)
-    assert desk.heard() == []
-    assert desk.waits(300).heard() == [(NotificationKind.CHANGED, ("switch",))]
-    assert desk.waits(600).heard() == []
+        scenario.sees(name, root="switch").waits(20)
+    assert scenario.sent() == []
+    assert scenario.waits(300).sent() == [(NotificationKind.CHANGED, ("switch",))]
+    assert scenario.waits(600).sent() == []
 
 
 def test_a_reminder_names_everything_that_is_open() -> None:
-    desk = Desk().sees("hermes").waits(1000).sees("mcp").waits(WAIT)
-    desk.heard()
-    desk.waits(REMIND - 1000)
-    assert desk.heard() == [(NotificationKind.REMINDER, ("hermes", "mcp"))]
-    desk.waits(REMIND - 1)
-    assert desk.heard() == []
-    desk.well("mcp").waits(1)
-    assert desk.heard() == [(NotificationKind.REMINDER, ("hermes",))]
+    scenario = Scenario().sees("hermes").waits(1000).sees("mcp").waits(WAIT)
+    scenario.sent()
+    scenario.waits(REMIND - 1000)
+    assert scenario.sent() == [(NotificationKind.REMINDER, ("hermes", "mcp"))]
+    scenario.waits(REMIND - 1)
+    assert scenario.sent() == []
+    scenario.recovers("mcp").waits(1)
+    assert scenario.sent() == [(NotificationKind.REMINDER, ("hermes",))]
 
 
 def test_reminders_can_be_turned_off() -> None:
-    desk = Desk(remind=0).sees("hermes").waits(WAIT)
-    desk.heard()
-    assert desk.waits(8000).heard() == []
+    scenario = Scenario(remind=0).sees("hermes").waits(WAIT)
+    scenario.sent()
+    assert scenario.waits(8000).sent() == []
 
 
 def test_maintenance_is_silent_and_what_is_down_afterwards_alerts_then() -> None:
-    desk = Desk().sees("hermes", Health.MAINTENANCE).waits(REMIND * 2)
-    assert desk.heard() == []
-    assert desk.sees("hermes").waits(WAIT).heard() == [(NotificationKind.OPENED, ("hermes",))]
+    scenario = Scenario().sees("hermes", Health.MAINTENANCE).waits(REMIND * 2)
+    assert scenario.sent() == []
+    assert scenario.sees("hermes").waits(WAIT).sent() == [(NotificationKind.OPENED, ("hermes",))]
 
 
 def test_maintenance_is_no_end_of_what_is_down_and_its_end_no_new_failure() -> None:
-    desk = Desk().sees("hermes").waits(WAIT)
-    desk.heard()
-    desk.sees("hermes", Health.MAINTENANCE).waits(REMIND * 2)
-    desk.sees("hermes").waits(WAIT)
-    assert desk.heard() == [(NotificationKind.REMINDER, ("hermes",))], "down before, during and after"
-    desk.sees("hermes", Health.MAINTENANCE).waits(SETTLE)
-    assert desk.heard() == []
-    assert desk.well("hermes").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("hermes",))]
+    scenario = Scenario().sees("hermes").waits(WAIT)
+    scenario.sent()
+    scenario.sees("hermes", Health.MAINTENANCE).waits(REMIND * 2)
+    scenario.sees("hermes").waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.REMINDER, ("hermes",))], "down before, during and after"
+    scenario.sees("hermes", Health.MAINTENANCE).waits(SETTLE)
+    assert scenario.sent() == []
+    assert scenario.recovers("hermes").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
+
+
+def test_maintenance_does_not_delay_the_end_of_what_recovered_before_it() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT).recovers("hermes").waits(5)
+    scenario.sent()
+    assert scenario.sees("hermes", Health.MAINTENANCE).waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
 
 
 def test_a_failure_that_maintenance_interrupts_before_it_was_announced_is_announced_afterwards() -> None:
-    desk = Desk().sees("hermes").waits(WAIT - 1).sees("hermes", Health.MAINTENANCE).waits(REMIND)
-    assert desk.heard() == []
-    assert desk.sees("hermes").waits(1).heard() == [(NotificationKind.OPENED, ("hermes",))]
+    scenario = Scenario().sees("hermes").waits(WAIT - 1).sees("hermes", Health.MAINTENANCE).waits(REMIND)
+    assert scenario.sent() == []
+    assert scenario.sees("hermes").waits(1).sent() == [(NotificationKind.OPENED, ("hermes",))]
 
 
 def test_a_service_that_is_switched_off_is_not_over() -> None:
-    desk = Desk().sees("hermes").waits(WAIT)
-    desk.heard()
-    desk.sees("hermes", Health.OFF, reason="on purpose").waits(SETTLE)
-    assert desk.heard() == [(NotificationKind.ENDED, ("hermes",))]
-    (ended,) = desk.incidents.ended
-    assert said(NotificationKind.ENDED, ended)[0] == "hermes: no longer monitored"
+    scenario = Scenario().sees("hermes").waits(WAIT)
+    scenario.sent()
+    scenario.sees("hermes", Health.OFF, reason="on purpose").waits(SETTLE)
+    assert scenario.sent() == [(NotificationKind.ENDED, ("hermes",))]
+    (ended,) = scenario.incidents.ended
+    assert composed(NotificationKind.ENDED, ended)[0] == "hermes: no longer monitored"
 
 
 def test_a_message_that_is_abandoned_stays_due_with_what_is_true_then() -> None:
-    desk = Desk().sees("hermes").waits(WAIT, deliver=False)
-    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
-    desk.fails().sees("mcp").waits(1, deliver=False)
-    assert desk.heard() == [(NotificationKind.OPENED, ("hermes", "mcp"))]
-    desk.fails().well("hermes").waits(1)
-    assert desk.heard() == [], "mcp has not lasted for the wait, and hermes is over"
-    assert desk.waits(WAIT).heard() == [(NotificationKind.OPENED, ("mcp",))]
-    assert desk.waits(SETTLE * 2).heard() == [], "no end of what was not announced"
+    scenario = Scenario().sees("hermes").waits(WAIT, deliver=False)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))]
+    scenario.fails().sees("mcp").waits(1, deliver=False)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes", "mcp"))]
+    scenario.fails().recovers("hermes").waits(1)
+    assert scenario.sent() == [], "mcp has not lasted for the wait, and hermes is over"
+    assert scenario.waits(WAIT).sent() == [(NotificationKind.OPENED, ("mcp",))]
+    assert scenario.waits(SETTLE * 2).sent() == [], "no end of what was not announced"
 
 
 def test_an_end_that_could_not_be_delivered_stays_due() -> None:
-    desk = Desk().sees("hermes").waits(WAIT).well("hermes").waits(SETTLE, deliver=False)
-    desk.heard()
-    assert desk.fails().waits(1).heard() == [(NotificationKind.ENDED, ("hermes",))]
+    scenario = Scenario().sees("hermes").waits(WAIT).recovers("hermes").waits(SETTLE, deliver=False)
+    scenario.sent()
+    assert scenario.fails().waits(1).sent() == [(NotificationKind.ENDED, ("hermes",))]
 
 
 def test_a_change_for_the_worse_while_a_message_is_in_progress_is_announced_after_it() -> None:
-    desk = Desk()
-    desk.incidents = IncidentTracker(settle=SETTLE, degraded=True)
-    desk.sees("hermes", Health.DEGRADED).waits(WAIT, deliver=False)
-    desk.heard()
-    desk.sees("hermes").waits(5, deliver=False)
-    assert desk.heard() == []
-    desk.arrives().waits(1)
-    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
-    assert desk.waits(WAIT).heard() == []
+    scenario = Scenario()
+    scenario.incidents = IncidentTracker(settle=SETTLE, degraded=True)
+    scenario.sees("hermes", Health.DEGRADED).waits(WAIT, deliver=False)
+    scenario.sent()
+    scenario.sees("hermes").waits(5, deliver=False)
+    assert scenario.sent() == []
+    scenario.arrives().waits(1)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))]
+    assert scenario.waits(WAIT).sent() == []
 
 
 def test_services_that_fail_while_a_message_is_in_progress_are_announced_after_it() -> None:
-    desk = Desk().sees("switch").waits(WAIT, deliver=False).sees("mcp", root="switch").waits(1, deliver=False)
-    desk.heard()
-    desk.arrives()
-    assert desk.waits(300).heard() == [(NotificationKind.CHANGED, ("switch",))]
+    scenario = Scenario().sees("switch").waits(WAIT, deliver=False).sees("mcp", root="switch").waits(1, deliver=False)
+    scenario.sent()
+    scenario.arrives()
+    assert scenario.waits(300).sent() == [(NotificationKind.CHANGED, ("switch",))]
 
 
 def test_an_announced_child_that_its_parents_incident_takes_up_ends_when_it_works_again() -> None:
-    desk = Desk().sees("operator").waits(WAIT)
-    assert desk.heard() == [(NotificationKind.OPENED, ("operator",))]
-    desk.sees("switch").sees("operator", root="switch").waits(WAIT)
-    assert desk.heard() == [(NotificationKind.OPENED, ("switch",))]
-    assert desk.waits(SETTLE * 2).heard() == [], "it is still down"
-    assert desk.well("switch").well("operator").waits(SETTLE).heard() == [
+    scenario = Scenario().sees("operator").waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("operator",))]
+    scenario.sees("switch").sees("operator", root="switch").waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("switch",))]
+    assert scenario.waits(SETTLE * 2).sent() == [], "it is still down"
+    assert scenario.recovers("switch").recovers("operator").waits(SETTLE).sent() == [
         (NotificationKind.ENDED, ("operator", "switch"))
     ]
-    assert desk.waits(REMIND * 2).heard() == []
+    assert scenario.waits(REMIND * 2).sent() == []
 
 
 def test_an_announced_child_that_stays_down_after_its_parent_goes_on_with_its_own_incident() -> None:
-    desk = Desk().sees("operator").waits(WAIT).sees("switch").sees("operator", root="switch").waits(WAIT)
-    desk.heard()
-    number = next(one.id for one in desk.incidents.ended if one.root == "operator")
-    desk.well("switch").waits(SETTLE + 1, "operator")
-    assert desk.heard() == [(NotificationKind.ENDED, ("switch",))]
-    (goes_on,) = desk.incidents.open
+    scenario = Scenario().sees("operator").waits(WAIT).sees("switch").sees("operator", root="switch").waits(WAIT)
+    scenario.sent()
+    number = next(one.id for one in scenario.incidents.ended if one.root == "operator")
+    scenario.recovers("switch").waits(SETTLE + 1, "operator")
+    assert scenario.sent() == [(NotificationKind.ENDED, ("switch",))]
+    (goes_on,) = scenario.incidents.open
     assert (goes_on.id, goes_on.reopened, goes_on.started_at) == (number, 0, START)
-    assert desk.waits(SETTLE, "operator").heard() == []
-    assert desk.well("operator").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("operator",))]
+    assert scenario.waits(SETTLE, "operator").sent() == []
+    assert scenario.recovers("operator").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("operator",))]
 
 
 def test_the_end_of_an_announced_child_survives_a_restart() -> None:
-    old = Desk().sees("operator").waits(WAIT).sees("switch").sees("operator", root="switch").waits(WAIT)
-    new = Desk()
+    old = Scenario().sees("operator").waits(WAIT).sees("switch").sees("operator", root="switch").waits(WAIT)
+    new = Scenario()
     new.now = old.now + timedelta(days=3)
     new.incidents.restore([*old.incidents.open, *old.incidents.ended], ("operator", "switch"), new.now)
     new.sees("switch").sees("operator", root="switch").waits(60)
-    new.heard()
-    assert new.well("switch", "operator").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("operator", "switch"))]
+    new.sent()
+    assert new.recovers("switch", "operator").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("operator", "switch"))]
 
 
-def test_each_channel_hears_what_it_has_not_delivered() -> None:
-    desk = Desk().sees("hermes").waits(WAIT)
+def test_each_channel_has_its_own_record() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT)
     other = AlertPolicy("archive", wait=WAIT, remind=REMIND, settle=SETTLE)
-    (missed,) = other.due(desk.incidents.notifiable, desk.now)
+    (missed,) = other.due(scenario.incidents.notifiable, scenario.now)
     assert (missed.kind, missed.channel) == (NotificationKind.OPENED, "archive")
-    desk.well("hermes").waits(SETTLE)
-    assert other.due(desk.incidents.notifiable, desk.now) == [], "it never heard of the beginning"
+    scenario.recovers("hermes").waits(SETTLE)
+    assert other.due(scenario.incidents.notifiable, scenario.now) == [], "it never heard of the beginning"
 
 
 def test_a_moment_in_the_future_was_recorded_by_a_clock_that_was_set_back_since() -> None:
-    old = Desk().sees("hermes").waits(WAIT)
-    new = Desk()
+    old = Scenario().sees("hermes").waits(WAIT)
+    new = Scenario()
     new.now = START - timedelta(hours=2)
     new.incidents.restore(old.incidents.open, ("hermes",), new.now)
-    assert new.sees("hermes").waits(60).heard() == [], "no reminder for it"
+    assert new.sees("hermes").waits(60).sent() == [], "no reminder for it"
     new.sees("mcp", root="hermes").waits(1)
-    assert new.heard() == [(NotificationKind.CHANGED, ("hermes",))]
-    assert new.well("hermes", "mcp").waits(SETTLE).heard() == [(NotificationKind.ENDED, ("hermes",))]
+    assert new.sent() == [(NotificationKind.CHANGED, ("hermes",))]
+    assert new.recovers("hermes", "mcp").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
 
 
-def test_nothing_is_told_twice_while_a_message_is_under_way() -> None:
-    desk = Desk().sees("hermes").waits(WAIT, deliver=False)
-    assert desk.heard() == [(NotificationKind.OPENED, ("hermes",))]
-    desk.waits(500, deliver=False).sees("mcp").waits(WAIT, deliver=False)
-    assert desk.heard() == []
-    assert desk.arrives().waits(1).heard() == [(NotificationKind.OPENED, ("mcp",))]
+def test_nothing_is_due_twice_while_a_message_is_in_progress() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT, deliver=False)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))]
+    scenario.waits(500, deliver=False).sees("mcp").waits(WAIT, deliver=False)
+    assert scenario.sent() == []
+    assert scenario.arrives().waits(1).sent() == [(NotificationKind.OPENED, ("mcp",))]
 
 
-def test_what_an_earlier_process_left_is_told_once_it_has_been_seen() -> None:
-    old = Desk().sees("hermes")
-    new = Desk()
+def test_an_incident_of_an_earlier_process_is_announced_once_it_was_observed() -> None:
+    old = Scenario().sees("hermes")
+    new = Scenario()
     new.now = old.now + timedelta(seconds=500)
     new.incidents.restore(old.incidents.open, ("hermes",), new.now)
-    assert new.sees("hermes", Health.UNKNOWN).waits(60).heard() == []
-    assert new.sees("hermes").waits(1).heard() == [(NotificationKind.OPENED, ("hermes",))]
+    assert new.sees("hermes", Health.UNKNOWN).waits(60).sent() == []
+    assert new.sees("hermes").waits(1).sent() == [(NotificationKind.OPENED, ("hermes",))]
 
 
 def test_an_end_that_is_long_past_is_no_news() -> None:
-    old = Desk().sees("hermes").waits(WAIT).well("hermes")
+    old = Scenario().sees("hermes").waits(WAIT).recovers("hermes")
     for away, said in ((3600.0, [(NotificationKind.ENDED, ("hermes",))]), (2 * 86400.0, [])):
-        new = Desk()
+        new = Scenario()
         new.now = old.now + timedelta(seconds=away)
         new.incidents.restore(old.incidents.ended, ("hermes",), new.now)
-        assert new.waits(2).heard() == said
+        assert new.waits(2).sent() == said
 
 
-def test_a_degraded_one_that_goes_down_is_told_again() -> None:
-    desk = Desk()
-    desk.incidents = IncidentTracker(settle=SETTLE, degraded=True)
-    desk.sees("hermes", Health.DEGRADED).waits(WAIT)
-    desk.heard()
-    assert desk.sees("hermes").waits(1).heard() == [(NotificationKind.OPENED, ("hermes",))]
+def test_a_degraded_service_that_goes_down_is_announced_again() -> None:
+    scenario = Scenario()
+    scenario.incidents = IncidentTracker(settle=SETTLE, degraded=True)
+    scenario.sees("hermes", Health.DEGRADED).waits(WAIT)
+    scenario.sent()
+    assert scenario.sees("hermes").waits(1).sent() == [(NotificationKind.OPENED, ("hermes",))]
 
 
 @given(
@@ -301,13 +307,13 @@ def test_a_degraded_one_that_goes_down_is_told_again() -> None:
         st.tuples(st.sampled_from("abc"), st.sampled_from([Health.UP, Health.DOWN]), st.integers(1, 90)), max_size=12
     )
 )
-def test_whatever_happens_who_heard_of_a_fall_hears_of_its_end(steps: Iterable[tuple[str, Health, int]]) -> None:
-    desk = Desk(remind=0)
+def test_every_announced_failure_has_an_announced_end(steps: Iterable[tuple[str, Health, int]]) -> None:
+    scenario = Scenario(remind=0)
     for name, health, pause in steps:
-        desk.sees(name, health).waits(pause)
-    desk.well(*"abc").waits(SETTLE + 1)
+        scenario.sees(name, health).waits(pause)
+    scenario.recovers(*"abc").waits(SETTLE + 1)
     balance = dict.fromkeys("abc", 0)
-    for kind, roots in desk.heard():
+    for kind, roots in scenario.sent():
         for root in roots:
             balance[root] += 1 if kind is NotificationKind.OPENED else -1
             assert balance[root] in (0, 1), "opened and ended take turns"
@@ -326,7 +332,7 @@ def incident(root: str = "hermes", **changes: Any) -> Incident:
     return replace(known, **changes)
 
 
-def said(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
+def composed(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
     message = alerts.compose_message("msg_1", Notification(kind, CHANNEL, incidents), AROUND, NOW)
     return message.title, message.text
 
@@ -352,24 +358,24 @@ def said(kind: NotificationKind, *incidents: Incident) -> tuple[str, str]:
     ],
 )
 def test_titles(kind: NotificationKind, changes: dict[str, Any], title: str) -> None:
-    assert said(kind, incident(**changes))[0] == title
+    assert composed(kind, incident(**changes))[0] == title
 
 
 def test_titles_of_several() -> None:
     many = [incident(name) for name in ("a", "b", "c", "d")]
-    assert said(NotificationKind.OPENED, *many)[0] == "4 services are down: a, b, c and 1 more"
-    assert said(NotificationKind.REMINDER, *many[:2])[0] == "2 services are still down: a, b"
+    assert composed(NotificationKind.OPENED, *many)[0] == "4 services are down: a, b, c and 1 more"
+    assert composed(NotificationKind.REMINDER, *many[:2])[0] == "2 services are still down: a, b"
     over = [replace(one, ended_at=NOW) for one in many]
-    assert said(NotificationKind.ENDED, *over[:2])[0] == "2 incidents are over: a, b"
-    assert said(NotificationKind.ENDED, over[0], over[0])[0].startswith("a: over after"), "one service"
+    assert composed(NotificationKind.ENDED, *over[:2])[0] == "2 incidents are over: a, b"
+    assert composed(NotificationKind.ENDED, over[0], over[0])[0].startswith("a: over after"), "one service"
     # What one that comes and goes does at this moment is not known.
-    assert said(NotificationKind.OPENED, many[0], incident("b", reopened=1))[0] == "2 services fail: a, b"
-    assert said(NotificationKind.REMINDER, many[0], incident("b", reopened=1))[0] == "2 services still fail: a, b"
+    assert composed(NotificationKind.OPENED, many[0], incident("b", reopened=1))[0] == "2 services fail: a, b"
+    assert composed(NotificationKind.REMINDER, many[0], incident("b", reopened=1))[0] == "2 services still fail: a, b"
 
 
-def test_a_message_says_what_since_when_why_what_it_depends_on_and_where_to_look() -> None:
+def test_a_message_has_the_state_the_time_the_reason_the_dependencies_and_a_link() -> None:
     changes: dict[str, Any] = {"services": ("operator", "front"), "peak_error_rate": 0.964}
-    assert said(NotificationKind.OPENED, incident("operator", **changes))[1] == (
+    assert composed(NotificationKind.OPENED, incident("operator", **changes))[1] == (
         "operator is down since 15:09 UTC (25 min): connection refused\n"
         "It depends on switch (down).\n"
         "Also affected: front.\n"
@@ -380,7 +386,7 @@ def test_a_message_says_what_since_when_why_what_it_depends_on_and_where_to_look
 
 def test_the_end_says_how_long_it_was_and_how_it_ended() -> None:
     over = incident(ended_at=START + timedelta(minutes=12), ending="It is healthy again: answered 200 in 4 ms")
-    assert said(NotificationKind.ENDED, over)[1] == (
+    assert composed(NotificationKind.ENDED, over)[1] == (
         "hermes was down from 15:09 UTC for 12 min.\n"
         "It is healthy again: answered 200 in 4 ms\n"
         "It failed because: connection refused\n"
@@ -430,7 +436,7 @@ def test_a_test_says_that_it_is_one() -> None:
 
 
 def test_what_was_delivered_is_part_of_the_incident() -> None:
-    desk = Desk().sees("hermes").waits(WAIT)
-    (one,) = desk.incidents.open
-    assert one.notified == {CHANNEL: Notified(NotificationState.OPEN, desk.now, Health.DOWN, 1)}
-    assert (one.alert_state, one.alerted_at) == (NotificationState.OPEN, desk.now)
+    scenario = Scenario().sees("hermes").waits(WAIT)
+    (one,) = scenario.incidents.open
+    assert one.notified == {CHANNEL: Notified(NotificationState.OPEN, scenario.now, Health.DOWN, 1)}
+    assert (one.alert_state, one.alerted_at) == (NotificationState.OPEN, scenario.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import sys
@@ -116,7 +117,7 @@ async def test_one_that_hangs_is_given_its_time_and_no_more() -> None:
         ("https://127.0.0.1:{port}/a-secret", "connection refused"),
     ],
 )
-async def test_nobody_there(url: str, words: str) -> None:
+async def test_a_receiver_that_is_not_there(url: str, words: str) -> None:
     async with channel_to(url.format(port=free_port())) as channel:
         delivery = await channel.send(message())
     assert delivery.words == words
@@ -205,3 +206,20 @@ async def test_one_that_hangs_costs_one_thread(monkeypatch: pytest.MonkeyPatch) 
         channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
         assert await channel.send(TRIAL) == Delivery(False, "no answer within 0.2 s")
         assert await channel.send(TRIAL) == Delivery(False, "the attempt before has not come back yet")
+
+
+async def test_an_attempt_that_comes_back_late_with_success_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "_TIMEOUT", 0.2)
+    async with receiving("wait") as receiver:
+        channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
+        assert await channel.send(TRIAL) == Delivery(False, "no answer within 0.2 s")
+        receiver.gate.set()
+        monkeypatch.setattr(channels, "_TIMEOUT", 20.0)
+        found: list[Delivery] = []
+        while not found or not found[-1].is_done:
+            found.append(await channel.send(TRIAL))
+            await asyncio.sleep(0.01)
+        assert len(receiver.posts) == 1
+        other = Message("msg_2", NotificationKind.ENDED, "over", "over", b"")
+        assert await channel.send(other) == Delivery(True, "taken by Apprise")
+        assert len(receiver.posts) == 2

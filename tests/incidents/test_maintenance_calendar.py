@@ -115,7 +115,7 @@ def stored(number: int, minutes: int, *services: str, reason: str = "a new disk"
     return MaintenanceWindow(services, NOW, NOW + timedelta(minutes=minutes), reason, "ana", number)
 
 
-def test_who_is_in_maintenance_and_why() -> None:
+def test_services_in_maintenance_and_their_reasons() -> None:
     known = calendar({"at": "14:00-16:00", "services": ["operator-backend"], "reason": "backup"})
     assert known.reasons(NOW) == {"operator": "backup, until 2026-03-14 16:00 UTC"}
     known.take([stored(1, 5, "hermes"), stored(2, 90, "operator"), stored(3, 10, "gone")])

@@ -31,14 +31,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChannelQueue.__init__, "__kwdefaults__", {"pause": lambda _: 0.001})
 
 
-class Books:
+class Recorded:
     """Incidents that are down, and what the channels have delivered of them."""
 
     def __init__(self) -> None:
         self.incidents: dict[str, Incident] = {}
         self.delivered: list[tuple[str, NotificationKind]] = []
 
-    def down(self, *names: str, **changes: Any) -> Books:
+    def down(self, *names: str, **changes: Any) -> Recorded:
         for name in names:
             begun = NOW - timedelta(minutes=1)
             number = len(self.incidents) + 1
@@ -46,7 +46,7 @@ class Books:
             self.incidents[name] = replace(self.incidents.get(name, known), **changes)
         return self
 
-    def over(self, name: str) -> Books:
+    def over(self, name: str) -> Recorded:
         return self.down(name, ended_at=NOW - timedelta(minutes=1), ending="It is healthy again: answered 200")
 
     def note(self, notification: Notification, at: datetime) -> None:
@@ -58,27 +58,27 @@ class Books:
 
 
 @asynccontextmanager
-async def notifying(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tuple[Notifier, Books]]:
+async def notifying(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tuple[Notifier, Recorded]]:
     webhooks = {f"duty{n}": {"url": one.url, "secrets": [SECRET]} for n, one in enumerate(receivers)}
     config = Config.of(
         {"alerts": {"wait": 0, "attempts": attempts, "webhooks": webhooks}, "incidents": {"settle": 0.001}}
     )
-    books = Books()
+    recorded = Recorded()
     made = Notifier(
         config,
         lambda: MessageContext("http://127.0.0.1:8000/status", lambda _: []),
-        on_notified=books.note,
+        on_notified=recorded.note,
         now=lambda: NOW,
     )
     async with made.delivered():
-        yield made, books
+        yield made, recorded
 
 
-async def ticking(made: Notifier, books: Books, holds: Callable[[], object]) -> None:
+async def ticking(made: Notifier, recorded: Recorded, holds: Callable[[], object]) -> None:
     """Send what is due again and again until `holds()`."""
 
     def tick() -> object:
-        made.send_due(books.incidents.values())
+        made.send_due(recorded.incidents.values())
         return holds()
 
     await eventually(tick)
@@ -89,73 +89,80 @@ def titles(receiver: Receiver) -> list[str]:
 
 
 async def test_while_a_channel_is_busy_nothing_is_composed_and_then_one_message_has_it_all() -> None:
-    async with receiving("wait") as receiver, notifying(receiver) as (made, books):
-        made.send_due(books.down("hermes").incidents.values())
+    async with receiving("wait") as receiver, notifying(receiver) as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
         await receiver.has(1)
-        made.send_due(books.down("mcp").incidents.values())
-        made.send_due(books.down("madre").incidents.values())
+        made.send_due(recorded.down("mcp").incidents.values())
+        made.send_due(recorded.down("madre").incidents.values())
         receiver.gate.set()
-        await ticking(made, books, lambda: len(receiver.posts) == 2)
+        await ticking(made, recorded, lambda: len(receiver.posts) == 2)
         assert titles(receiver) == ["hermes is down", "2 services are down: mcp, madre"]
 
 
 async def test_a_receiver_that_is_away_for_all_attempts_gets_the_alert_when_it_returns() -> None:
-    async with receiving(*[502] * 7) as receiver, notifying(receiver, attempts=2) as (made, books):
-        await ticking(made, books.down("hermes"), lambda: books.delivered)
-        assert books.delivered == [("duty0", NotificationKind.OPENED)]
+    async with receiving(*[502] * 7) as receiver, notifying(receiver, attempts=2) as (made, recorded):
+        await ticking(made, recorded.down("hermes"), lambda: recorded.delivered)
+        assert recorded.delivered == [("duty0", NotificationKind.OPENED)]
         assert len(receiver.posts) == 8
         assert made.counts["duty0"].failed == 3, "messages that were abandoned"
         assert titles(receiver) == ["hermes is down"] * 8
-        made.send_due(books.incidents.values())
-        books.over("hermes")
-        await ticking(made, books, lambda: len(books.delivered) == 2)
+        made.send_due(recorded.incidents.values())
+        recorded.over("hermes")
+        await ticking(made, recorded, lambda: len(recorded.delivered) == 2)
         assert titles(receiver)[8:] == ["hermes: over after 0 s"]
 
 
-async def test_a_receiver_that_returns_after_the_end_hears_of_neither() -> None:
-    async with receiving(*[502] * 2) as receiver, notifying(receiver, attempts=2) as (made, books):
-        made.send_due(books.down("hermes").incidents.values())
+async def test_a_receiver_that_returns_after_the_end_gets_neither_message() -> None:
+    async with receiving(*[502] * 2) as receiver, notifying(receiver, attempts=2) as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
         await eventually(lambda: made.counts["duty0"].failed == 1)
-        books.over("hermes").down("mcp")
-        await ticking(made, books, lambda: books.delivered)
+        recorded.over("hermes").down("mcp")
+        await ticking(made, recorded, lambda: recorded.delivered)
         assert titles(receiver)[2:] == ["mcp is down"]
 
 
 async def test_a_message_that_was_abandoned_is_composed_again_with_what_is_true_then() -> None:
-    async with receiving(*[502] * 2) as receiver, notifying(receiver, attempts=2) as (made, books):
-        made.send_due(books.down("hermes").incidents.values())
+    async with receiving(*[502] * 2) as receiver, notifying(receiver, attempts=2) as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
         await eventually(lambda: made.counts["duty0"].failed == 1)
-        await ticking(made, books.down("mcp"), lambda: books.delivered)
+        await ticking(made, recorded.down("mcp"), lambda: recorded.delivered)
         assert titles(receiver)[2:] == ["2 services are down: hermes, mcp"]
         ids = [post.headers["webhook-id"] for post in receiver.posts]
         assert ids[0] == ids[1] != ids[2], "another message has another id"
 
 
 async def test_a_change_for_the_worse_during_the_attempts_is_announced_after_them() -> None:
-    async with receiving("wait") as receiver, notifying(receiver) as (made, books):
-        made.send_due(books.down("hermes", severity=Health.DEGRADED).incidents.values())
+    async with receiving("wait") as receiver, notifying(receiver) as (made, recorded):
+        made.send_due(recorded.down("hermes", severity=Health.DEGRADED).incidents.values())
         await receiver.has(1)
-        made.send_due(books.down("hermes", severity=Health.DOWN).incidents.values())
+        made.send_due(recorded.down("hermes", severity=Health.DOWN).incidents.values())
         receiver.gate.set()
-        await ticking(made, books, lambda: len(books.delivered) == 2)
-        made.send_due(books.incidents.values())
+        await ticking(made, recorded, lambda: len(recorded.delivered) == 2)
+        made.send_due(recorded.incidents.values())
         assert titles(receiver) == ["hermes is degraded", "hermes is down"]
 
 
 async def test_a_channel_that_is_away_delays_no_other_and_catches_up() -> None:
-    async with receiving(*[500] * 20) as away, receiving() as fine, notifying(away, fine, attempts=2) as (made, books):
-        await ticking(made, books.down("hermes"), lambda: ("duty1", NotificationKind.OPENED) in books.delivered)
-        await ticking(made, books.down("mcp"), lambda: len(fine.posts) == 2)
+    async with (
+        receiving(*[500] * 20) as away,
+        receiving() as fine,
+        notifying(away, fine, attempts=2) as (made, recorded),
+    ):
+        await ticking(made, recorded.down("hermes"), lambda: ("duty1", NotificationKind.OPENED) in recorded.delivered)
+        await ticking(made, recorded.down("mcp"), lambda: len(fine.posts) == 2)
         assert titles(fine) == ["hermes is down", "mcp is down"]
-        await ticking(made, books, lambda: ("duty0", NotificationKind.OPENED) in books.delivered)
+        await ticking(made, recorded, lambda: ("duty0", NotificationKind.OPENED) in recorded.delivered)
         assert titles(away)[-1] == "2 services are down: hermes, mcp"
-        made.send_due(books.incidents.values())
+        made.send_due(recorded.incidents.values())
         assert len(fine.posts) == 2, "the one that works gets nothing twice"
 
 
 async def test_the_attempts_of_one_message_have_one_id_each_its_own_signature() -> None:
-    async with receiving(500, "redirect", "reset", 200) as receiver, notifying(receiver, attempts=5) as (made, books):
-        await ticking(made, books.down("hermes"), lambda: books.delivered)
+    async with (
+        receiving(500, "redirect", "reset", 200) as receiver,
+        notifying(receiver, attempts=5) as (made, recorded),
+    ):
+        await ticking(made, recorded.down("hermes"), lambda: recorded.delivered)
     assert len({post.headers["webhook-id"] for post in receiver.posts}) == 1
     for post in receiver.posts:
         standardwebhooks.Webhook(SECRET).verify(post.body, post.headers)
@@ -164,40 +171,40 @@ async def test_the_attempts_of_one_message_have_one_id_each_its_own_signature() 
 
 
 async def test_a_receiver_that_refuses_all_messages_gets_no_more() -> None:
-    async with receiving(200, 410) as receiver, notifying(receiver) as (made, books):
-        await ticking(made, books.down("hermes"), lambda: books.delivered)
-        await ticking(made, books.down("mcp"), lambda: made.counts["duty0"].dropped)
-        made.send_due(books.down("madre").incidents.values())
+    async with receiving(200, 410) as receiver, notifying(receiver) as (made, recorded):
+        await ticking(made, recorded.down("hermes"), lambda: recorded.delivered)
+        await ticking(made, recorded.down("mcp"), lambda: made.counts["duty0"].dropped)
+        made.send_due(recorded.down("madre").incidents.values())
     assert len(receiver.posts) == 2
     assert (made.counts["duty0"].sent, made.counts["duty0"].dropped) == (1, 1)
 
 
 async def test_it_waits_as_long_as_the_receiver_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifier, "LAST_WAIT", 0.01)
-    async with receiving("later") as receiver, notifying(receiver) as (made, books):
-        await ticking(made, books.down("hermes"), lambda: made.counts["duty0"].retried)
+    async with receiving("later") as receiver, notifying(receiver) as (made, recorded):
+        await ticking(made, recorded.down("hermes"), lambda: made.counts["duty0"].retried)
         for _ in range(20):
             await asyncio.sleep(0)
-        assert (len(receiver.posts), books.delivered) == (1, [])
+        assert (len(receiver.posts), recorded.delivered) == (1, [])
 
 
 async def test_without_a_channel_nothing_is_sent() -> None:
-    async with notifying() as (made, books):
-        made.send_due(books.down("hermes").incidents.values())
-        assert (books.delivered, made.counts) == ([], {})
+    async with notifying() as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
+        assert (recorded.delivered, made.counts) == ([], {})
 
 
 async def test_at_the_end_a_channel_gets_a_moment_to_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving() as receiver:
-        async with notifying(receiver) as (made, books):
-            made.send_due(books.down("hermes").incidents.values())
-        assert (titles(receiver), len(books.delivered)) == (["hermes is down"], 1)
+        async with notifying(receiver) as (made, recorded):
+            made.send_due(recorded.down("hermes").incidents.values())
+        assert (titles(receiver), len(recorded.delivered)) == (["hermes is down"], 1)
     monkeypatch.setattr(notifier, "LAST_WAIT", 0.05)
     async with receiving("hang") as receiver:
-        async with notifying(receiver) as (made, books):
-            made.send_due(books.down("hermes").incidents.values())
+        async with notifying(receiver) as (made, recorded):
+            made.send_due(recorded.down("hermes").incidents.values())
             await receiver.has(1)
-        assert books.delivered == [], "the next process announces it"
+        assert recorded.delivered == [], "the next process announces it"
 
 
 def test_pauses_grow_to_a_bound_and_are_spread() -> None:

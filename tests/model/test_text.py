@@ -52,6 +52,7 @@ def test_join_names() -> None:
     assert join_names([]) == ""
     assert join_names(["a", "b"], most=2) == "a, b"
     assert join_names(["a", "b", "c"], most=2) == "a, b and 1 more"
+    assert join_names(["a\nb", "c" * 9], longest=4) == "a b, ccc…"
 
 
 @given(st.text(), st.integers(min_value=1, max_value=50))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -198,3 +200,31 @@ class TestAddresses:
         with pytest.raises(ConnectionRefusedError):
             await self.connect(addresses, net)
         assert names.calls == 2
+
+
+_LOOK_UP_WITHOUT_DESCRIPTORS = """
+import asyncio, os, resource
+from tentaculo.net.connecting import is_shortage, look_up
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    await asyncio.get_running_loop().run_in_executor(None, int)
+    try:
+        while True:
+            os.dup(0)
+    except OSError:
+        pass
+    try:
+        await look_up("a-name.invalid", 80)
+    except OSError as error:
+        print(is_shortage(error), type(error).__name__)
+
+asyncio.run(main())
+"""
+
+
+def test_a_look_up_without_descriptors_is_no_fault_of_the_name() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOK_UP_WITHOUT_DESCRIPTORS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "True OSError\n", done.stderr

@@ -285,6 +285,8 @@ class TestChunks:
             b"+5\r\nhello\r\n",
             b"-5\r\nhello\r\n",
             b" 5\r\nhello\r\n",
+            b"5 \r\nhello\r\n",
+            b"5\r\nhello\r\n0\t\r\n\r\n",
             b"5_0\r\n",
             b"5\nhello\r\n",
             b"5\rhello\r\n",
@@ -310,6 +312,16 @@ class TestChunks:
     def test_refused(self, data: bytes) -> None:
         with pytest.raises(Http1Error):
             ChunkedReader().feed(data)
+
+    def test_blanks_behind_a_size_are_read_where_they_are_allowed(self) -> None:
+        for data in (b"5  \r\nhello\r\n00000000 \t\r\n\r\n", b"5;x \t\r\nhello\r\n0 ;y\r\n\r\n"):
+            for size in (1, 3, 100):
+                reader = ChunkedReader(allows_padding=True)
+                pieces = [data[start : start + size] for start in range(0, len(data), size)]
+                assert b"".join(b"".join(reader.feed(piece)) for piece in pieces) == b"hello"
+                assert reader.done
+        with pytest.raises(Http1Error):
+            ChunkedReader(allows_padding=True).feed(b" 5\r\nhello\r\n")
 
     def test_trailers_are_read_byte_for_byte(self) -> None:
         reader = ChunkedReader()

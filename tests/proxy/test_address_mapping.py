@@ -14,12 +14,12 @@ from tentaculo.config.services import RouteSettings
 from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.request_headers import outer_prefix
 from tentaculo.proxy.address_mapping import (
     RESPONSE_FIELDS,
     AddressMapping,
     ClientView,
     client_view,
-    outer_prefix,
 )
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.server.route_table import Match

@@ -323,6 +323,7 @@ async def test_a_client_that_leaves_is_no_error_in_the_log() -> None:
             async with dial(served.port) as wire:
                 await wire.send(GET + b"\r\n")
                 await begun.wait()
+                wire.reset()
             async with asyncio.timeout(TIMEOUT):
                 await ended.wait()
     assert [line for line in logged if line["log_level"] != "debug"] == []

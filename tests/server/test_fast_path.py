@@ -125,6 +125,7 @@ async def test_a_client_that_leaves_is_told_of_once() -> None:
         async with dial(served.port) as wire:
             await wire.send(b"GET /a HTTP/1.1\r\n" + HEAD)
             visit = await waiter.next()
+            wire.reset()
         async with asyncio.timeout(10):
             while not visit.has_left:
                 await asyncio.sleep(0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import errno
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -13,7 +16,7 @@ import pytest
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import ServerSettings
-from tentaculo.server.listeners import CannotListenError, Listeners
+from tentaculo.server.listeners import CannotListenError, Listeners, connections_within
 from tests.support.wire import TIMEOUT
 
 
@@ -167,3 +170,36 @@ async def test_closing_takes_no_new_connection_and_leaves_those_that_stand(liste
             assert await reader.readexactly(3) == b"two"
     finally:
         writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "connections"), [(64, 24), (256, 96), (300, 112), (1024, 384), (20_000, 9872), (1, 1)]
+)
+def test_the_descriptors_say_how_many_clients_can_connect(descriptors: int, connections: int) -> None:
+    assert connections_within(descriptors) == connections
+
+
+@pytest.mark.parametrize(
+    ("hard", "configured", "allowed", "warning"),
+    [
+        (256, 0, 96, "256 file descriptors are enough for 96 client connections only: "),
+        (
+            256,
+            5000,
+            5000,
+            "limits.connections is 5000, but 256 file descriptors are enough for 96 client connections: ",
+        ),
+        (256, 50, 50, ""),
+        (2600, 0, 1172, ""),
+        (2600, 1000, 1000, ""),
+    ],
+)
+def test_few_descriptors_are_worth_a_warning(hard: int, configured: int, allowed: int, warning: str) -> None:
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
+        "from tentaculo.server.listeners import connection_limit\n"
+        f"print(repr(connection_limit({configured})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    end = "raise the limit of the process (ulimit -n)" if warning else ""
+    assert ast.literal_eval(done.stdout) == (allowed, warning + end)

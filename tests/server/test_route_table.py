@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings
@@ -155,6 +157,9 @@ class TestDisguise:
             "/./admin",
             "/././/%2e/admin/",
             "/.//admin/.",
+            "/%2561dmin",
+            "/x/%252e%252e/admin",
+            "/x/%25252e./y",
         ],
     )
     def test_refused(self, path: str) -> None:
@@ -242,6 +247,11 @@ class TestExact:
         assert found(self.ROUTES, path) == (None if upstream is None else ("madre", upstream))
 
 
+def _spell(letter: str, way: int) -> str:
+    """A letter in one of the spellings that some server reads as it."""
+    return (letter, letter.upper(), f"%{ord(letter):02x}", f"%{ord(letter.upper()):02X}", f"%25{ord(letter):02x}")[way]
+
+
 class TestUpstreamView:
     """What counts is the path that goes upstream: an open route must not lead around a guarded one."""
 
@@ -279,6 +289,27 @@ class TestUpstreamView:
         assert not self.needs_token(routes, "/public/x", "a.example")
         assert self.needs_token(routes, "/public/secret/x", "a.example")
         assert self.needs_token(routes, "/public/7/key", "a.example")
+
+    DISGUISED = st.tuples(
+        st.lists(st.integers(0, 4), min_size=5, max_size=5),
+        st.sampled_from(["", "/", ";x", "/x", "//", "/.", "%2f", "%252fx", "/;y/z"]),
+        st.sampled_from(["/", "//", "/./", "%2f", "/;a/", "%5c", "/%2e/", "%252F", "/x/%252e%252e/"]),
+    )
+
+    @given(DISGUISED)
+    def test_no_spelling_of_a_guarded_path_is_open(self, parts: tuple[list[int], str, str]) -> None:
+        ways, behind, before = parts
+        spelt = "".join(_spell(letter, way) for letter, way in zip("admin", ways, strict=True))
+        for open_route in ({"prefix": "/"}, {"prefix": "/str", "strip": True}, {"prefix": "/v", "to": "/w"}):
+            guarded = {"prefix": "/w/admin" if "to" in open_route else "/admin"}
+            routes = table(app=[{**open_route, "auth": "none"}, guarded])
+            path = str(open_route["prefix"]).rstrip("/") + before + spelt + behind
+            try:
+                match = routes.match("h", path)
+            except Problem:
+                continue
+            # `/str%2fadmin` is no path below `/str`.
+            assert match is None or routes.needs_token(match, match.upstream_path(path))
 
     OPEN, GUARDED = {"prefix": "/pub", "strip": True, "auth": "none"}, {"prefix": "/adm", "strip": True}
 

@@ -29,7 +29,7 @@ from tests.soak.report import MIB, Sample, Soak, write
 from tests.soak.upstream import moody_upstream
 from tests.support.gateway_process import ROOT
 
-LIMITS = {"head_time": 1, "body_idle": 2, "idle": 5, "stall": 5, "subscriber_queue": 10_000}
+LIMITS = {"head_time": 1, "body_grace": 2, "body_idle": 2, "idle": 5, "stall": 5, "subscriber_queue": 10_000}
 LISTENERS = 8
 SETTLED = 30.0
 """Seconds after the last exchange within which every connection and task must have ended."""

@@ -187,7 +187,7 @@ async def test_a_full_queue_refuses_at_once(file: Path, store_client_on: StoreCl
         starting = asyncio.create_task(kept.start())  # noqa: TID251
         storing = [asyncio.create_task(kept.store_event(store_samples.event(n))) for n in range(4)]  # noqa: TID251
         await asyncio.sleep(0)
-        with pytest.raises(StoreUnavailable, match="Too much waits"):
+        with pytest.raises(StoreUnavailable, match="Too many requests wait"):
             await storing[3]
     await asyncio.gather(starting, *storing, return_exceptions=True)
 
@@ -230,4 +230,7 @@ async def test_starting_and_closing_without_use_leaves_nothing(file: Path, store
     await kept.close()
     await kept.close()
     assert len(os.listdir("/proc/self/fd")) == before
-    assert repr(kept) == "<StoreClient: well, <Inbox: 0 events, 0 reads, 0 services, 0 rows of history>, 0 dropped>"
+    assert (
+        repr(kept)
+        == "<StoreClient: available, <WorkQueue: 0 events, 0 reads, 0 services, 0 rows of history>, 0 dropped>"
+    )

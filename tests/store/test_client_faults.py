@@ -13,13 +13,15 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+import structlog
 from sqlalchemy import Engine, event, make_url
 
 from tentaculo.model.health import Health
-from tentaculo.store import client, migrate, tables
+from tentaculo.store import client, database, migrate, tables, worker_thread
 from tentaculo.store.client import StoreClient
 from tentaculo.store.database import LOG_LIMIT
 from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.work_queue import WorkQueue
 from tests.support import store_samples
 from tests.support.databases import locked, sqlite, statuses
 from tests.support.postgresql import Server
@@ -252,6 +254,77 @@ async def test_a_full_disk_is_named_and_outlived(file: Path, store_client_on: St
         await kept.store_event(store_samples.event(100, payload=large))
     finally:
         event.remove(Engine, "connect", bound)
+
+
+async def test_a_file_that_could_not_grow_is_used_again_when_the_disk_has_room(
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [24]
+
+    def bound(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages[0]}")
+
+    event.listen(Engine, "connect", bound)
+    try:
+        kept = store_client_on(sqlite(file))
+        await kept.start()
+        monkeypatch.setattr(database, "LEAST_FREE", 2**62)
+        with pytest.raises(StoreUnavailable, match="disk is full"):
+            await kept.store_event(store_samples.event(1, payload={"text": "x" * 600_000}))
+        pages[0] = 10_000
+        attempts, asked = 0, shutil.disk_usage
+
+        def counted(folder: Path) -> object:
+            nonlocal attempts
+            attempts += 1
+            return asked(folder)
+
+        monkeypatch.setattr(shutil, "disk_usage", counted)
+        # A small write would fit at any time; the loss would then be announced again and again.
+        await eventually(lambda: attempts > 3)
+        assert kept.problem == "The database file fleet.db cannot grow: the disk is full."
+        monkeypatch.setattr(database, "LEAST_FREE", 0)
+        await eventually(lambda: kept.problem is None)
+        await kept.store_event(store_samples.event(2))
+    finally:
+        event.remove(Engine, "connect", bound)
+
+
+async def test_a_database_that_is_lost_again_and_again_is_retried_less_often(
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    pause = WorkQueue.pause
+
+    def noted(queue: WorkQueue, seconds: float) -> None:
+        pauses.append(seconds)
+        pause(queue, 0)
+
+    monkeypatch.setattr(WorkQueue, "pause", noted)
+    monkeypatch.setattr(worker_thread, "FIRST_RETRY", 1.0)
+    monkeypatch.setattr(worker_thread, "LAST_RETRY", 8.0)
+    kept = store_client_on(sqlite(file))
+    await kept.start()
+    for _ in range(5):
+        moved = file.rename(file.with_suffix(".moved"))
+        await eventually(lambda: kept.problem)
+        moved.rename(file)
+        await eventually(lambda: kept.problem is None)
+    assert sorted(pauses) == pauses
+    assert pauses[0] == 1.0
+    assert pauses[-1] == 8.0
+
+
+async def test_a_row_that_is_refused_at_each_probe_is_logged_once(file: Path, store_client_on: StoreClientOn) -> None:
+    with opened(sqlite(file)) as connection:
+        connection.exec_driver_sql("CREATE UNIQUE INDEX ix_port ON copilot_runtime_services (port)")
+    kept = store_client_on(sqlite(file))
+    await kept.start()
+    with structlog.testing.capture_logs() as logged:
+        for number in range(1, 6):
+            kept.record_services([view("a", port=1), view("b", port=1)])
+            await eventually(lambda: kept.dropped >= number)  # noqa: B023 - called in this turn of the loop only
+    assert [line["event"] for line in logged] == ["service row refused"]
 
 
 async def test_what_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, store_client_on: StoreClientOn) -> None:

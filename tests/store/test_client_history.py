@@ -61,7 +61,7 @@ async def test_it_is_stored_and_summed_up_on_each_kind_of_database(url: str, sto
     kept.record_history([minute(number) for number in range(0, 120, 20)])
     kept.record_history([minute(0, ok=1)])
     assert await ok_of(kept, MINUTE) == [7, 6, 6, 6, 6, 6]
-    kept.tend_history(TODAY + 2 * HOUR, None)
+    kept.roll_up_history(TODAY + 2 * HOUR, None)
     await eventually(lambda: _spans(url) == {MINUTE: 6, HOUR: 2})
     assert await ok_of(kept, HOUR) == [19, 18]
     past = await kept.past(TODAY + 2 * HOUR, ["madre"])
@@ -172,7 +172,7 @@ async def test_upkeep_lets_others_in_between_its_pieces(
     await ok_of(kept, MINUTE)
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        kept.tend_history(TODAY + DAY, None)
+        kept.roll_up_history(TODAY + DAY, None)
         for number in range(1, 4):
             await kept.store_event(store_samples.event(number))
         await eventually(lambda: order.count("tentaculo_history") == 25)
@@ -190,7 +190,7 @@ async def test_upkeep_that_a_loss_cut_off_is_taken_up_again(file: Path, store_cl
     busy = sqlite3.OperationalError("database is locked")
     busy.sqlite_errorname = "SQLITE_BUSY"
     with failing(lambda statement: statement.startswith("INSERT INTO tentaculo_history"), busy):
-        kept.tend_history(TODAY + DAY, Retention(DAY, DAY, DAY))
+        kept.roll_up_history(TODAY + DAY, Retention(DAY, DAY, DAY))
         await eventually(lambda: kept.problem)
     await eventually(lambda: _spans(sqlite(file)) == {MINUTE: 5, HOUR: 5, DAY: 1})
     assert kept.problem is None
@@ -227,7 +227,7 @@ async def test_an_hour_that_is_refused_stops_nothing(file: Path, store_client_on
     await kept.start()
     kept.record_history([minute(0)])
     with capture_logs() as logs:
-        kept.tend_history(TODAY + HOUR, None)
+        kept.roll_up_history(TODAY + HOUR, None)
         await eventually(lambda: logs)
     assert [entry["event"] for entry in logs] == ["history roll-up failed"]
     await kept.store_event(store_samples.event(1))

@@ -54,6 +54,15 @@ def test_changes_are_forgotten_but_not_the_last_ones(url: str) -> None:
         }
 
 
+def test_no_more_than_so_many_changes_are_kept(url: str) -> None:
+    with opened(url) as connection:
+        assert forget_changes(connection, NOW - timedelta(days=1), most=3) == 0
+        add_changes(connection, [change("madre", Health.UP, 0), *[change("mcp", Health.UP, n) for n in range(9)]])
+        assert forget_changes(connection, NOW - timedelta(days=1), most=3) == 6
+        assert forget_changes(connection, NOW - timedelta(days=1), most=3) == 0
+        assert [one.service for one in latest_changes(connection)] == ["madre", "mcp"]
+
+
 def test_the_last_heartbeat_of_each_service_takes_the_place_of_the_one_before(url: str) -> None:
     first = LastHeartbeat("cron", NOW, b'{"status": "ok"}')
     with opened(url) as connection:

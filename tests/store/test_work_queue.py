@@ -90,19 +90,19 @@ def test_history_comes_in_order_and_in_batches_and_the_oldest_goes_where_there_i
 
 def test_of_what_is_to_be_tended_the_newest_is_kept_and_none_when_it_is_over() -> None:
     inbox = WorkQueue(asks=1, views=1, history=3)
-    inbox.put_tending(RollUpRequest(1, None))
-    inbox.put_tending(RollUpRequest(2, None))
+    inbox.put_roll_up(RollUpRequest(1, None))
+    inbox.put_roll_up(RollUpRequest(2, None))
     work = inbox.take(0, 1)
     assert work is not None
-    assert work.tending == RollUpRequest(2, None)
+    assert work.roll_up == RollUpRequest(2, None)
     inbox.put_back(work)
     again = inbox.take(0, 1)
     assert again is not None
-    inbox.put_tending(RollUpRequest(3, None))
+    inbox.put_roll_up(RollUpRequest(3, None))
     inbox.put_back(again)
     newest = inbox.take(0, 1)
     assert newest is not None
-    assert newest.tending == RollUpRequest(3, None)
+    assert newest.roll_up == RollUpRequest(3, None)
     inbox.put_back(newest)
     inbox.close()
     assert inbox.take(60, 1) is None
@@ -126,6 +126,6 @@ async def test_it_says_what_waits() -> None:
     inbox.put_read(ask(len))
     inbox.put_views([view("a")])
     inbox.put_history([{"start": 1}])
-    assert repr(inbox) == "<Inbox: 1 events, 1 reads, 1 services, 1 rows of history>"
+    assert repr(inbox) == "<WorkQueue: 1 events, 1 reads, 1 services, 1 rows of history>"
     assert len(inbox.take_asks()) == 2
-    assert repr(inbox) == "<Inbox: 0 events, 0 reads, 1 services, 1 rows of history>"
+    assert repr(inbox) == "<WorkQueue: 0 events, 0 reads, 1 services, 1 rows of history>"

@@ -10,7 +10,10 @@ import pytest
 ROOT = "tests/"
 GROUPS = {
     "migration": ("database migrations from every state, up and down", ("migrations/",)),
-    "command": ("the command line and worker processes, each test with a process of its own", ("cli/", "workers/")),
+    "command": (
+        "the command line and worker processes, each test with a process of its own",
+        ("cli/", "workers/", "gateway/test_stop.py", "server/test_signals.py"),
+    ),
     "browser": ("pages in Chromium", ("browser/",)),
     "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),
     "desync": (

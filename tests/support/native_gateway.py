@@ -230,8 +230,16 @@ def application(state: State) -> web.Application:
 
     app.add_routes(status_page.routes(page, root=True))
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
-    app.add_routes(incidents.routes(state.books, names, lambda: state.now))
-    app.add_routes(vx11.routes(views=lambda: state.services, port=lambda: 8000, now=lambda: state.now, slices=slices))
+    app.add_routes(incidents.routes(state.books, names, lambda: state.now, slices))
+    app.add_routes(
+        vx11.routes(
+            views=lambda: state.services,
+            port=lambda: 8000,
+            now=lambda: state.now,
+            slices=slices,
+            clock=lambda: state.clock,
+        )
+    )
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state.history, lambda: state.now, slices))
     app.add_routes(

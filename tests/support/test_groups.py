@@ -10,7 +10,7 @@ import pytest
 from tests.support.gateway_process import ROOT, clean_environment
 from tests.support.groups import GROUPS
 
-FILES = ("tests/model/test_histogram.py", "tests/migrations/test_stairs.py")
+FILES = ("tests/model/test_text.py", "tests/migrations/test_stairs.py")
 
 
 def collected(*options: str) -> tuple[str, list[str]]:

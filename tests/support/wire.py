@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -136,6 +138,12 @@ class Wire:
 
     def abort(self) -> None:
         """Leave without a word."""
+        self.writer.transport.abort()
+
+    def reset(self) -> None:
+        """Leave with a reset: a plain close looks like the end of the sending half at first."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()
 
 

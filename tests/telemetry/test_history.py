@@ -35,7 +35,7 @@ class Kept:
         self.requests: dict[str, Tally] = {}
         self.history = HistoryCollector(
             record=self.periods.extend,
-            tend=lambda now, may_delete: self.tended.append((now, may_delete)),
+            roll_up=lambda now, may_delete: self.tended.append((now, may_delete)),
             pace=lambda service: 0.0 if service == "madre" else 8.0,
             now=lambda: self.clock.now,
             clock=lambda: self.clock.monotonic,
@@ -178,7 +178,7 @@ def test_nothing_may_be_deleted_within_an_hour_of_the_clock_being_set(kept: Kept
 
 def test_it_says_how_much_it_holds(kept: Kept) -> None:
     kept.probe()
-    assert repr(kept.history) == "<History: 1 services probed in this minute>"
+    assert repr(kept.history) == "<HistoryCollector: 1 services probed in this minute>"
 
 
 def uptimes(kept: Kept) -> list[tuple[str, Uptime | None]]:

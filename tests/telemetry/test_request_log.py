@@ -44,7 +44,7 @@ def test_in_flight() -> None:
     traffic.begin()
     traffic.begin()
     traffic.end(record())
-    assert repr(traffic) == "<Traffic: 1 in flight>"
+    assert repr(traffic) == "<RequestStats: 1 in flight>"
 
 
 async def test_idle_at_once() -> None:

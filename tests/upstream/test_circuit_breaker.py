@@ -333,6 +333,100 @@ class TestSignals:
         assert states == [True, True, False, True]
 
 
+def end_with(breaker: CircuitBreaker, outcome: Outcome, times: int = FAILURES) -> None:
+    for _ in range(times):
+        breaker.record(breaker.try_acquire(), outcome, outcome.value)
+
+
+class TestServerErrors:
+    """A response shows that the endpoint is alive, whatever its status."""
+
+    def test_they_open_nothing_and_are_counted(self, breaker: CircuitBreaker) -> None:
+        end_with(breaker, Outcome.SERVER_ERROR, 50)
+        view = breaker.view()
+        assert (view.state, view.failure_count, view.last_failure is None) == (BreakerState.CLOSED, 0, False)
+        assert breaker.traffic() == TrafficView(Counts(0, 50), Counts(0, 50))
+
+    def test_they_end_failures_in_a_row(self, breaker: CircuitBreaker) -> None:
+        fail(breaker, FAILURES - 1)
+        end_with(breaker, Outcome.SERVER_ERROR, 1)
+        fail(breaker, FAILURES - 1)
+        assert breaker.is_closed
+
+    def test_they_are_no_part_of_the_share_that_opens_it(self, breaker: CircuitBreaker) -> None:
+        for _ in range(20):
+            fail(breaker, 1)
+            end_with(breaker, Outcome.SERVER_ERROR, 2)
+        assert breaker.is_closed
+
+    def test_as_the_trial_they_close_it(self, breaker: CircuitBreaker, clock: Clock) -> None:
+        fail(breaker)
+        clock.seconds += OPEN_FOR
+        end_with(breaker, Outcome.SERVER_ERROR, 1)
+        assert breaker.is_closed
+        assert breaker.view().failure_count == 0
+
+    def test_each_is_signalled(self, clock: Clock) -> None:
+        signals: list[bool] = []
+        breaker = CircuitBreaker(
+            UPSTREAM, RULES, clock=clock, now=clock.now, signal=lambda _, is_success: signals.append(is_success)
+        )
+        end_with(breaker, Outcome.SERVER_ERROR, 2)
+        assert signals == [False, False]
+
+
+class TestTimeouts:
+    """They count only while nothing else of the endpoint has succeeded since the first of them."""
+
+    def test_in_a_row_they_open_it(self, breaker: CircuitBreaker) -> None:
+        end_with(breaker, Outcome.TIMEOUT)
+        assert breaker.view().state is BreakerState.OPEN
+        assert breaker.view().reason == f"{FAILURES} failures in a row: timeout"
+
+    @pytest.mark.parametrize("other", [Outcome.SUCCESS, Outcome.SERVER_ERROR, None])
+    def test_not_beside_something_that_succeeds(self, breaker: CircuitBreaker, other: Outcome | None) -> None:
+        for _ in range(20):
+            end_with(breaker, Outcome.TIMEOUT, FAILURES - 1)
+            if other is None:
+                breaker.note_probe(is_failing=False, is_healthy=True)
+            else:
+                end_with(breaker, other, 1)
+        assert breaker.is_closed
+
+    def test_a_failing_probe_changes_nothing(self, breaker: CircuitBreaker) -> None:
+        end_with(breaker, Outcome.TIMEOUT, FAILURES - 1)
+        breaker.note_probe(is_failing=True, is_healthy=False)
+        end_with(breaker, Outcome.TIMEOUT, 1)
+        assert not breaker.is_closed
+
+    def test_a_healthy_probe_leaves_other_failures(self, breaker: CircuitBreaker) -> None:
+        end_with(breaker, Outcome.TIMEOUT, 1)
+        fail(breaker, FAILURES - 2)
+        breaker.note_probe(is_failing=False, is_healthy=True)
+        assert breaker.view().failure_count == FAILURES - 2
+        fail(breaker, 2)
+        assert not breaker.is_closed
+
+    def test_a_healthy_probe_lets_the_trial_pass_at_once(self, breaker: CircuitBreaker) -> None:
+        end_with(breaker, Outcome.TIMEOUT)
+        breaker.note_probe(is_failing=False, is_healthy=True)
+        succeed(breaker)
+        assert breaker.is_closed
+
+    def test_as_the_trial_one_closes_it_where_a_probe_has_succeeded(self, breaker: CircuitBreaker) -> None:
+        end_with(breaker, Outcome.TIMEOUT)
+        breaker.note_probe(is_failing=False, is_healthy=True)
+        end_with(breaker, Outcome.TIMEOUT, 1)
+        assert breaker.is_closed
+        assert breaker.view().failure_count == 1
+
+    def test_as_the_trial_one_opens_it_again_where_none_has(self, breaker: CircuitBreaker, clock: Clock) -> None:
+        end_with(breaker, Outcome.TIMEOUT)
+        clock.seconds += OPEN_FOR
+        end_with(breaker, Outcome.TIMEOUT, 1)
+        assert breaker.view().state is BreakerState.OPEN
+
+
 class TestDoubt:
     def test_probes_that_find_it_well_again_let_the_trial_go_at_once(self, breaker: CircuitBreaker) -> None:
         fail(breaker)
@@ -522,16 +616,16 @@ class Model(RuleBasedStateMachine):
         assert bool(ticket) is expected
         return multiple((ticket, self.epoch)) if ticket else multiple()
 
-    @rule(asked=tickets)
-    def succeed(self, asked: tuple[int, int]) -> None:
-        self.breaker.record(asked[0], Outcome.SUCCESS)
+    @rule(asked=tickets, outcome=st.sampled_from([Outcome.SUCCESS, Outcome.SERVER_ERROR]))
+    def respond(self, asked: tuple[int, int], outcome: Outcome) -> None:
+        self.breaker.record(asked[0], outcome)
         self.clock.seconds += 0.0625
         if asked[1] == self.epoch:
             self.count, self.opened, self.trial = 0, None, None
 
-    @rule(asked=tickets)
-    def fail(self, asked: tuple[int, int]) -> None:
-        self.breaker.record(asked[0], Outcome.FAILURE)
+    @rule(asked=tickets, outcome=st.sampled_from([Outcome.FAILURE, Outcome.TIMEOUT]))
+    def fail(self, asked: tuple[int, int], outcome: Outcome) -> None:
+        self.breaker.record(asked[0], outcome)
         if asked[1] == self.epoch:
             self.count += 1
             if self.trial is not None or self.count >= FAILURES:

@@ -57,6 +57,12 @@ def mixed(share: float, count: int) -> list[Outcome]:
 
 
 class TestFailing:
+    @pytest.mark.parametrize("outcome", [Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.FAILURE])
+    def test_every_failed_request_counts_among_several_endpoints(self, outcome: Outcome) -> None:
+        two = Two()
+        two.note(*[outcome] * 6)
+        assert not two.one.is_preferred
+
     def test_a_few_failures_in_a_row_are_left_to_the_breaker(self) -> None:
         two = Two()
         two.note(*[FAILURE] * 5)
@@ -158,7 +164,7 @@ class TestProbes:
         assert two.rest() == 1
 
 
-@given(st.lists(st.one_of(st.sampled_from([SUCCESS, FAILURE, NEUTRAL]), st.booleans(), st.floats(0, 30)), max_size=200))
+@given(st.lists(st.one_of(st.sampled_from(list(Outcome)), st.booleans(), st.floats(0, 30)), max_size=200))
 def test_whatever_happens_it_comes_back(steps: list[Outcome | bool | float]) -> None:
     two = Two()
     for step in steps:

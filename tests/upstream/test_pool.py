@@ -425,6 +425,7 @@ class TestNames:
 
         monkeypatch.setattr(Pool, "_open", no_descriptor)
         error = await failure(pool_of(1))
+        assert error.failure is Failure.EXHAUSTED
         assert (error.failure.blame, error.failure.status) == (Blame.GATEWAY, 503)
 
     async def test_who_connects_during_a_look_up_goes_on_with_what_is_known(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint
 from tentaculo.model.health import EndpointView, Health
+from tentaculo.web import vx11
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, view
 
 AUTH = {"X-VX11-Token": TOKEN}
@@ -166,3 +168,16 @@ async def test_head_answers_as_get_without_a_body(gateway: Gateway, path: str) -
         assert (answer.status, answer.content_type) == (200, "application/json")
         assert answer.headers["Content-Length"] == str(length)
         assert await answer.read() == b""
+
+
+@pytest.mark.parametrize("path", ["/vx11/status", "/vx11/overview", "/vx11/circuit-breaker/status"])
+async def test_a_large_fleet_is_computed_once_for_many_clients(gateway: Gateway, path: str) -> None:
+    gateway.state.services = tuple(view(f"s{number}") for number in range(vx11.LARGE + 1))
+    first = await fetch(gateway, path)
+    gateway.state.services = gateway.state.services[:-1]
+    assert await asyncio.gather(*(fetch(gateway, path) for _ in range(20))) == [first] * 20
+    gateway.state.clock += vx11.REUSED
+    small = await fetch(gateway, path)
+    assert small != first
+    gateway.state.services = gateway.state.services[:-1]
+    assert await fetch(gateway, path) != small, "a small fleet is always shown as it is"

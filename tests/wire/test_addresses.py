@@ -127,3 +127,16 @@ async def test_early_hints_name_what_the_client_can_fetch(start: Start) -> None:
             await wire.send(b"GET /p/x HTTP/1.1\r\nHost: h\r\n\r\n")
             assert (await wire.head()).get("link") == "</p/style.css>; rel=preload"
             assert (await wire.response()).status == 200
+
+
+@pytest.mark.parametrize("line", ["Destination: /open/admin/x", 'If: </open/admin/x> (["etag"])'])
+async def test_an_open_route_does_not_lead_to_a_guarded_one_by_a_header(start: Start, line: str) -> None:
+    open_route = {"prefix": "/open", "strip": True, "auth": "none"}
+    async with upstream(answering(ok())) as up:
+        table = {"url": f"http://127.0.0.1:{up.port}", "routes": [open_route, {"prefix": "/admin"}]}
+        live = await start({"s": table})
+        async with dial(live.port) as wire:
+            assert (await asked(wire, "MOVE /open/a")).status == 200
+            assert (await asked(wire, "MOVE /open/a", line)).status == 401
+            assert (await asked(wire, "MOVE /open/a", line, live.auth.decode().strip())).status == 200
+    assert len(up.requests) == 2

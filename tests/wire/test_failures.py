@@ -10,6 +10,7 @@ import struct
 
 import pytest
 
+from tentaculo.model.endpoint import BreakerState
 from tests.conftest import Start
 from tests.support.wire import (
     Reader,
@@ -145,7 +146,7 @@ async def test_the_breaker_opens_on_failures_and_says_why(start: Start, service:
     statuses = iter([b"404 Not Found"] * 5 + [b"500 Oops"] * 2)
 
     async with upstream(answering(lambda request: ok(status=next(statuses)))) as up:
-        live = await start(service(up.port, breaker={"failures": 2, "open_for": 60}))
+        live = await start(service(up.port, breaker={"failures": 2, "open_for": 60}, breaker_statuses=["500-504"]))
         async with dial(live.port) as wire:
             for expected in (404, 404, 404, 404, 404, 500, 500):
                 assert (await ask(wire, "/s/")).status == expected
@@ -165,13 +166,47 @@ async def test_an_open_breaker_closes_after_one_good_trial(start: Start, service
     statuses = iter([b"500 Oops", b"404 Not Found", b"200 OK"])
 
     async with upstream(answering(lambda request: ok(status=next(statuses)))) as up:
-        live = await start(service(up.port, breaker={"failures": 1, "open_for": 0.2}))
+        live = await start(service(up.port, breaker={"failures": 1, "open_for": 0.2}, breaker_statuses=[500]))
         async with dial(live.port) as wire:
             assert (await ask(wire, "/s/")).status == 500
             assert (await ask(wire, "/s/")).status == 503
             await asyncio.sleep(0.25)
             assert (await ask(wire, "/s/")).status == 404
             assert (await ask(wire, "/s/")).status == 200
+
+
+async def test_one_bad_url_does_not_pause_a_service(start: Start, service: Service) -> None:
+    def answer(request: Request) -> bytes:
+        return ok(status=b"500 Oops" if request.target == "/bad" else b"200 OK")
+
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port, breaker={"failures": 5}))
+        async with dial(live.port) as wire:
+            for _ in range(30):
+                assert (await ask(wire, "/s/bad")).status == 500
+            assert (await ask(wire, "/s/good")).status == 200
+        view = live.gateway.health_service.board.service("s")
+    assert (view.breaker.state, view.breaker.failure_count) == (BreakerState.CLOSED, 0)
+    assert (view.traffic.ok, view.traffic.failed) == (1, 30), "they are still failed requests"
+
+
+async def test_time_outs_beside_other_successes_do_not_pause_a_service(start: Start, service: Service) -> None:
+    """A long poll that never ends in time must not shut out the requests that work."""
+
+    async def answer(request: Request) -> bytes:
+        if request.target == "/poll":
+            await asyncio.Event().wait()
+        return ok()
+
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port, breaker={"failures": 2, "open_for": 60}, timeout=0.2))
+        async with dial(live.port) as wire:
+            for _ in range(4):
+                assert (await ask(wire, "/s/poll")).status == 504
+                assert (await ask(wire, "/s/")).status == 200
+            for _ in range(2):
+                assert (await ask(wire, "/s/poll")).status == 504
+            assert (await ask(wire, "/s/")).status == 503, "nothing else succeeds, so the endpoint seems dead"
 
 
 async def test_a_service_that_is_off_says_so(start: Start) -> None:
@@ -365,18 +400,19 @@ async def test_every_refusal_of_a_request_says_whose_it_is(
     assert up.requests == []
 
 
-@pytest.mark.parametrize("half_closed", [False, True])
-async def test_who_stops_sending_has_left(start: Start, service: Service, half_closed: bool) -> None:
-    """Closed, reset or half-closed: aiohttp's server takes each for a client that has gone (499 in the log)."""
+@pytest.mark.parametrize("resets", [False, True])
+async def test_a_client_that_closes_the_connection_has_left(start: Start, service: Service, resets: bool) -> None:
+    """That it has not only closed its sending half, the kernel finds out within seconds (499 in the log)."""
     async with upstream(hanging) as up:
         live = await start(service(up.port))
         async with dial(live.port) as wire:
             await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
             await up.until(lambda: up.connections == 1)
-            if half_closed:
+            if resets:
                 wire.writer.write_eof()
-            else:
-                wire.writer.close()
+                linger = struct.pack("ii", 1, 0)
+                wire.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            wire.writer.close()
             await up.until(lambda: up.gone == 1)
     assert [(record.status, record.error) for record in live.records] == [(499, "client_left")]
 

@@ -26,7 +26,7 @@ more or less than of the next; a leak of 1 KB per exchange adds up to 6 MB.
 SETTLED = 15.0
 """Seconds until everything must have ended: the longest limit below is 3 s, and the metrics are a second old."""
 
-LIMITS = {"head_time": 3, "body_idle": 3, "idle": 3, "stall": 3}
+LIMITS = {"head_time": 3, "body_grace": 3, "body_idle": 3, "idle": 3, "stall": 3}
 """Longer than a busy machine stands still; what is to run into them comes less often."""
 RETURN_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
 """Large buffers go back to the system when they are freed, so that the resident memory is what is held."""

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from tentaculo.model.endpoint import BreakerState
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import DegradedKind, Health, ServiceView
 from tests.conftest import Live, Start
 from tests.support.wire import Request, Response, Upstream, Wire, answering, dial, ok, upstream
 
 GET = b"GET /s/work HTTP/1.1\r\nHost: h\r\n\r\n"
+ROUTE = {"prefix": "/s", "strip": True, "auth": "none"}
+STATUSES_COUNT = [{**ROUTE, "breaker_statuses": ["500-599"]}]
 PROBE = {"interval": 3600, "recheck": 0.02, "timeout": 5}
 
 
@@ -38,7 +40,7 @@ class Liar:
 def service(port: int, **keys: Any) -> dict[str, Any]:
     return {
         "url": f"http://127.0.0.1:{port}",
-        "routes": [{"prefix": "/s", "strip": True, "auth": "none"}],
+        "routes": [ROUTE],
         "probe": PROBE,
         **keys,
     }
@@ -74,7 +76,7 @@ async def lying(start: Start, liar: Liar, **keys: Any) -> AsyncIterator[tuple[Li
 
 async def test_a_health_path_that_says_well_while_requests_fail(start: Start) -> None:
     liar = Liar()
-    async with lying(start, liar, breaker={"failures": 5, "open_for": 60}) as (live, wire, _):
+    async with lying(start, liar, breaker={"failures": 5, "open_for": 60}, routes=STATUSES_COUNT) as (live, wire, _):
         await until(lambda: view(live).health is Health.UP)
         liar.work = b"500 Oops"
         statuses = await until(lambda: view(live).health is not Health.UP, wire)
@@ -92,6 +94,18 @@ async def test_a_health_path_that_says_well_while_requests_fail(start: Start) ->
         assert told["since"].endswith("Z")
         assert told["last_seen_well"].endswith("Z")
         assert told["retry_after"] == int(refusal.get("retry-after") or 0) <= 60
+
+
+async def test_requests_that_fail_with_a_status_degrade_a_service_and_pause_nothing(start: Start) -> None:
+    liar = Liar()
+    async with lying(start, liar, breaker={"failures": 5, "open_for": 60}) as (live, wire, _):
+        await until(lambda: view(live).health is Health.UP)
+        liar.work = b"500 Oops"
+        await until(lambda: view(live).health is Health.DEGRADED, wire)
+        found = view(live)
+        assert (found.kind, found.breaker.state) == (DegradedKind.FAILING, BreakerState.CLOSED)
+        assert "requests within 10 s failed, though its probes pass" in found.reason
+        assert (await ask(wire)).status == 500
 
 
 async def test_some_failing_requests_are_shown_and_shut_nobody_out(start: Start) -> None:
@@ -131,11 +145,8 @@ async def test_a_service_that_is_not_probed(start: Start) -> None:
     """Its requests alone decide, also when no more of them come."""
     liar = Liar()
     probe = {"kind": "none"}
-    async with lying(start, liar, breaker={"failures": 5, "open_for": 0.3, "window": 0.3}, probe=probe) as (
-        live,
-        wire,
-        up,
-    ):
+    breaker = {"failures": 5, "open_for": 0.3, "window": 0.3}
+    async with lying(start, liar, breaker=breaker, probe=probe, routes=STATUSES_COUNT) as (live, wire, up):
         assert (view(live).health, view(live).reason) == (Health.UP, "not probed; its requests decide")
         liar.work = b"500 Oops"
         await until(lambda: view(live).health is Health.DOWN, wire)
@@ -251,6 +262,16 @@ async def test_the_own_health_path_keeps_its_query(start: Start) -> None:
     assert targets == ["/sys/health/?standby=ok", "/sys/health/?standby=ok&more=1"]
 
 
+async def test_the_own_health_path_has_the_headers_of_all_routes(start: Start) -> None:
+    liar = Liar()
+    route = {"prefix": "/s", "strip": True, "auth": "none", "set_headers": {"Authorization": "Basic dTpw"}}
+    async with lying(start, liar, routes=[route]) as (_, wire, up):
+        await wire.send(b"GET /s/health HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await wire.response()).status == 200
+    assert len(up.requests) == 2, "the probe, and the request"
+    assert [request.get("authorization") for request in up.requests] == ["Basic dTpw"] * 2
+
+
 async def test_a_heartbeat(start: Start) -> None:
     cron = {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat", "silence": 0.5, "interval": 3600}}
     live = await start({"cron": cron}, probes=True)
@@ -279,7 +300,7 @@ async def test_one_trial_at_a_time_and_no_straggler_is_taken_for_it(start: Start
         return await held[name]
 
     async with upstream(answering(answer)) as up:
-        live = await start({"s": service(up.port, breaker={"failures": 2, "open_for": 0.05})})
+        live = await start({"s": service(up.port, breaker={"failures": 2, "open_for": 0.05}, routes=STATUSES_COUNT)})
         breaker = live.gateway.health_service.breakers.of(
             live.gateway.health_service.board.service("s").upstreams[0].upstream
         )

@@ -263,7 +263,8 @@ async def test_what_requests_met_anywhere_is_in_one_history(tmp_path: Path) -> N
             "select sum(probes_ok), sum(requests_ok), sum(requests_failed) from tentaculo_history"
         )
         assert rows.fetchone() == (1, 9, 0)
-        assert connection.execute("select status from copilot_runtime_services").fetchall() == [("OK",)]
+        table = connection.execute("select service_name, status from copilot_runtime_services").fetchall()
+        assert dict(table) == {"madre": "OK", "tentaculo_link": "UNKNOWN"}
 
 
 async def test_they_go_by_one_name_and_label_their_numbers(tmp_path: Path) -> None:
@@ -315,5 +316,5 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
     assert 10_000 < len(heard[0]) < LONGEST
     told = pickle.loads(heard[0][1:])
     assert [one.id for one, _ in told.incidents] == list(range(len(told.incidents)))
-    assert len(told.incidents) + told.untold == 500
+    assert len(told.incidents) + told.not_listed == 500
     line.close()

@@ -61,6 +61,8 @@ def _compare(config: Config, file: Path) -> report.Comparison:
     try:
         # Only this option needs it, so it is an extra of the package, as the PostgreSQL driver is.
         import yaml
+
+        from tentaculo.cli.truth import compose_yaml
     except ImportError:
         raise FaultError("to read a compose file PyYAML is needed: install tentaculo-link[compose]") from None
     try:
@@ -68,7 +70,7 @@ def _compare(config: Config, file: Path) -> report.Comparison:
             text = source.read(_MOST_COMPOSE + 1)
         if len(text) > _MOST_COMPOSE:
             raise FaultError(f"{file} is larger than {_MOST_COMPOSE} bytes")
-        declared = compose_file.read(yaml.safe_load(text))
+        declared = compose_file.read(compose_yaml.parse(text))
     except OSError as error:
         raise FaultError(f"{file} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:

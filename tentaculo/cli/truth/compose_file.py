@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-_VARIABLE = re.compile(r"\$(?:\$|\{\w+(?::?-(?P<default>[^{}]*)|[^{}]*)?\}|\w+)")
+_VARIABLE = re.compile(r"\$(?:\{\w+(?::?-(?P<default>[^{}]*)|[^{}]*)?\}|\w+)")
+_DOLLAR = "\0"
+"""Stands for `$$`, a dollar sign, while variables are replaced. YAML allows no such character."""
+_MOST_NESTED = 8
 _ADDRESS = re.compile(r"https?://[^\s\"'`|;<>()]+")
 _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 _LAST_PORT = 65535
@@ -145,4 +148,11 @@ def _list(value: object) -> list[object]:
 def _plain(value: object) -> str:
     """A scalar as text. Each variable has its default in the file, or is empty without one."""
     text = str(value) if isinstance(value, str | int) else ""
-    return _VARIABLE.sub(lambda found: "$" if found[0] == "$$" else found["default"] or "", text)
+    text = text.replace("$$", _DOLLAR)
+    # A default can hold another variable: the innermost are replaced first.
+    for _ in range(_MOST_NESTED):
+        replaced = _VARIABLE.sub(lambda found: found["default"] or "", text)
+        if replaced == text:
+            break
+        text = replaced
+    return text.replace(_DOLLAR, "$")

@@ -53,9 +53,13 @@ def compare(config: Config, declared: Mapping[str, ComposeService], *, own: str)
 
 def _counterpart(service: ServiceSettings, declared: Mapping[str, ComposeService]) -> ComposeService | None:
     """The compose service with the same name or alias, or else with the host name of an endpoint."""
-    names = {_folded(name) for name in (service.name, *service.aliases)}
+    names = (service.name, *service.aliases)
+    for name in names:
+        if name in declared:
+            return declared[name]
+    folded = {_folded(name) for name in names}
     for theirs in declared.values():
-        if _folded(theirs.name) in names:
+        if _folded(theirs.name) in folded:
             return theirs
     hosts = {upstream.host for upstream in service.upstreams}
     return next((theirs for theirs in declared.values() if hosts & theirs.hosts), None)

@@ -57,7 +57,7 @@ async def test_a_table_that_cannot_be_written_is_null_for_programs(tmp_path: Pat
         (b"\xff\xfe\x00", "compose.yaml is not YAML"),
         (b"services: []", "compose.yaml is not a compose file: it has no services"),
         (b"services: {a: !!python/object:os.system {}}", "compose.yaml is not YAML: line 1"),
-        (b"a: 2026-99-99", "compose.yaml is not a compose file: it contains an invalid YAML value"),
+        (b"a: 2026-99-99", "compose.yaml is not a compose file: it has no services"),
         (b"[" * 5000, "compose.yaml is not a compose file"),
         (b"#" * (1024 * 1024 + 1), "compose.yaml is larger than 1048576 bytes"),
     ],

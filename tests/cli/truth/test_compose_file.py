@@ -36,6 +36,7 @@ def ports(*entries: Any) -> tuple[list[int], dict[int, int]]:
         ("${PORT:-18001}:8001", [8001], {18001: 8001}),
         ("${PUBLISH:-127.0.0.1:18001}:8001", [8001], {18001: 8001}),
         ("${PORT-18001}:${INNER:?needed}", [], {}),
+        ("${PORT:-${OTHER:-18001}}:${A-${B-${C-8001}}}", [8001], {18001: 8001}),
         ("$PORT:8001", [8001], {}),
         ({"target": 8001, "published": "18001", "host_ip": "127.0.0.1"}, [8001], {18001: 8001}),
         ({"target": 8001}, [8001], {}),
@@ -112,6 +113,7 @@ def test_what_is_no_compose_file_says_so(document: object, said: str) -> None:
 
 def test_a_dollar_that_is_meant_stays_one() -> None:
     assert only("container_name: a$$b").hosts == {"madre", "a$b"}
+    assert only("container_name: a$${B:-c}$$$${D:-e}").hosts == {"madre", "a${B:-c}$${D:-e}"}
 
 
 def test_a_check_is_shown_by_where_it_asks() -> None:

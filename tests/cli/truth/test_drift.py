@@ -87,6 +87,14 @@ def test_a_service_is_found_by_its_name_an_alias_or_its_host() -> None:
     }
 
 
+def test_a_name_that_is_equal_wins_over_one_that_is_similar() -> None:
+    one = found(
+        "operator_backend: {expose: [1]}\noperator-backend: {expose: [2]}",
+        operator={"url": "http://10.0.0.1:2", "aliases": ["operator-backend"]},
+    )
+    assert one["operator"].compose_ports == ("2",)
+
+
 def test_what_only_one_of_the_two_has() -> None:
     one = found(
         "redis: {ports: ['6379:6379'], healthcheck: {test: redis-cli ping}}",

@@ -1,0 +1,72 @@
+"""The database schema is updated beside the serving gateway, and again until it works."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from tentaculo.cli import schema_upgrade
+from tentaculo.cli.schema_upgrade import SchemaUpgrade
+from tests.support.gateway_process import running_gateway
+
+FAILS_TWICE = """
+import pathlib, sys
+file = pathlib.Path(sys.argv[1])
+times = len(file.read_text()) if file.exists() else 0
+file.write_text("x" * (times + 1))
+if times < 2:
+    sys.exit("Error: the disk is full.")
+"""
+
+
+async def test_it_is_tried_until_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema_upgrade, "FIRST_RETRY", 0.01)
+    counter = tmp_path / "times"
+    upgrade = SchemaUpgrade([sys.executable, "-c", FAILS_TWICE, str(counter)], {})
+    await asyncio.wait_for(upgrade.start(), schema_upgrade.PATIENCE)
+    async with asyncio.timeout(20):
+        while len(counter.read_text()) < 3:
+            await asyncio.sleep(0.02)
+    await upgrade.close()
+    assert len(counter.read_text()) == 3
+
+
+async def test_one_that_hangs_delays_the_start_for_a_bounded_time_and_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schema_upgrade, "PATIENCE", 0.1)
+    upgrade = SchemaUpgrade([sys.executable, "-c", "import time; time.sleep(600)"], {})
+    await asyncio.wait_for(upgrade.start(), 5)
+    await asyncio.wait_for(upgrade.close(), 5)
+
+
+async def _ingest(session: ClientSession, headers: dict[str, str]) -> int:
+    body: dict[str, Any] = {"source": "s", "type": "t", "payload": {}}
+    async with session.post("/events/ingest", json=body, headers=headers) as response:
+        return response.status
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_locked_database_delays_no_response(tmp_path: Path, workers: int) -> None:
+    file = tmp_path / "locked.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as lock:
+        lock.execute("CREATE TABLE theirs (id INTEGER)")
+        lock.execute("BEGIN EXCLUSIVE")
+        config = {
+            "server": {"workers": workers},
+            "database": {"url": f"sqlite:///{file}"},
+            "services": {"s": {"url": "http://127.0.0.1:9", "enabled": False}},
+        }
+        async with running_gateway(config) as gateway, ClientSession(gateway.url) as session:
+            assert await _ingest(session, gateway.headers) == 503
+            lock.execute("ROLLBACK")
+            async with asyncio.timeout(60):
+                while await _ingest(session, gateway.headers) != 201:
+                    await asyncio.sleep(0.1)
