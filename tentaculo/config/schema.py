@@ -245,7 +245,7 @@ class LimitSettings(Section, frozen=True):
         Doc(
             "Client connections at once.",
             unit="connections",
-            zero="as many as the descriptor limit allows",
+            zero="as many as the descriptor limit allows, which a larger number is cut to",
             beyond="503 `overloaded` with Retry-After, and the connection closes",
         ),
     ] = 0

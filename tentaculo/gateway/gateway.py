@@ -302,7 +302,7 @@ class Gateway:
             incidents=listed.shown,
             windows=listed.planned,
             not_listed=follows.not_listed if follows else int,
-            store_problem=lambda: store_client.problem,
+            store_problem=lambda: store_client.shown_problem,
             started_at=lambda: self._started_at,
             now=now,
             slices=slices,
@@ -326,14 +326,14 @@ class Gateway:
         app.add_routes(
             monitoring.liveness_routes(
                 phase=lambda: self._phase,
-                store_problem=lambda: store_client.problem,
+                store_problem=lambda: store_client.shown_problem,
                 services_problem=lambda: store_client.services_problem,
             )
         )
         app.add_routes(
             monitoring.metrics_routes(
                 views=views,
-                store_problem=lambda: store_client.problem,
+                store_problem=lambda: store_client.shown_problem,
                 dropped=lambda: store_client.dropped,
                 traffic=self.proxy.traffic.totals,
                 load=lambda: monitoring.Load(

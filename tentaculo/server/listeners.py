@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import structlog
+
 from tentaculo.net.tcp import TcpSocket, local_url
 from tentaculo.server import accept_queue
+
+log = structlog.get_logger(__name__)
 
 BACKLOG = 4096
 """Connections that the kernel keeps while the gateway is busy."""
@@ -142,13 +146,15 @@ _FEW = 1000
 class ConnectionLimits:
     """Counts client connections. 0 means no limit for one address, and for all connections what the descriptors allow.
 
-    Each proxied connection takes two descriptors, its client's and its upstream's.
+    More than the descriptors allow is never accepted: each proxied connection takes two, its client's and its upstream's.
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
-        self._limit = connections or connections_within(_descriptors())
+        allowed = connections_within(_descriptors())
+        self._limit = min(connections or allowed, allowed)
         self._per_address = per_address
         self._addresses: Counter[str] = Counter()
+        self._is_full = False
         self.open = 0
         """Connections now."""
 
@@ -158,6 +164,7 @@ class ConnectionLimits:
     def enter(self, address: str) -> bool:
         """Count a connection from `address` and return True, or return False over a limit. Call `leave` at its end."""
         if self.open >= self._limit:
+            self._note_full()
             return False
         if self._per_address:
             if self._addresses[address] >= self._per_address:
@@ -175,10 +182,18 @@ class ConnectionLimits:
     def leave(self, address: str) -> None:
         """A counted connection from `address` has ended."""
         self.open -= 1
+        if self.open * 2 <= self._limit:
+            self._is_full = False
         if self._per_address:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
+
+    def _note_full(self) -> None:
+        """Log the first refusal, and the next one only after half of the connections have ended."""
+        if not self._is_full:
+            self._is_full = True
+            log.warning("connection limit reached", connections=self._limit, descriptors=_descriptors())
 
 
 def connections_within(descriptors: int) -> int:
@@ -206,7 +221,7 @@ def connection_limit(connections: int) -> tuple[int, str]:
         )
     else:
         words = ""
-    return connections or allowed, words
+    return min(connections or allowed, allowed), words
 
 
 def raise_descriptor_limit() -> None:

@@ -72,6 +72,13 @@ class StoreClient:
         return self._fault or (self._thread.problem if self._thread else None)
 
     @property
+    def shown_problem(self) -> str | None:
+        """`problem`, or a sentence while the database has not responded since the start."""
+        if self._thread is not None and not self._thread.is_known:
+            return "The database has not responded yet."
+        return self.problem
+
+    @property
     def services_problem(self) -> str | None:
         """Why the rows of services cannot be written, though the database can; None while they can."""
         return self._thread.services_problem if self._thread else None

@@ -41,6 +41,8 @@ class StoreThread(Thread):
         super().__init__(name="tentaculo-writer", daemon=True)
         self.problem: str | None = None
         self.services_problem: str | None = None
+        self.is_known = False
+        """Whether the database has been tried."""
         self._database = database
         self._queue = queue
         self._now = now
@@ -182,7 +184,7 @@ class StoreThread(Thread):
         reason = describe(error, self._database.url)
         if reason != self.problem:
             log.warning("database unavailable", problem=reason, error=type(error).__name__)
-        self.problem = reason
+        self.problem, self.is_known = reason, True
         self._database.close(after=error)
         if self._regained_at is not None and monotonic() - self._regained_at >= STEADY:
             self._delay = FIRST_RETRY
@@ -195,7 +197,7 @@ class StoreThread(Thread):
     def _regain(self) -> None:
         if self.problem is not None:
             log.info("database available again", dropped=self._queue.dropped)
-        self.problem = None
+        self.problem, self.is_known = None, True
         self._regained_at = self._regained_at or monotonic()
 
     def _refuse(self, asks: Sequence[PendingWork[Any]], reason: str) -> None:

@@ -74,8 +74,10 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 async def start(folder: Path, *arguments: str, **environ: str) -> asyncio.subprocess.Process:
+    descriptors = environ.pop("descriptors", None)
+    limited = ("sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"') if descriptors else ()
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, *arguments),
+        *(*limited, sys.executable, *arguments),
         cwd=folder,
         env=environment(environ),
         stdin=asyncio.subprocess.DEVNULL,
@@ -473,3 +475,36 @@ async def test_the_small_commands_never_load_the_server(tmp_path: Path, argument
     loaded = await modules(tmp_path, program)
     assert "tentaculo.cli.main" in loaded
     assert "aiohttp" not in loaded
+
+
+# -- descriptors -------------------------------------------------------------------------------------------------
+
+
+async def test_a_start_with_few_descriptors_says_so_and_refuses_what_it_cannot_serve(
+    tmp_path: Path, upstream: str
+) -> None:
+    write_config(tmp_path, fleet(upstream) + "[limits]\nconnections = 5000\n")
+    async with serving(tmp_path, "serve", descriptors="256") as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(150)]
+        try:
+            for _, writer in clients:
+                writer.write(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+            heads = [await asyncio.wait_for(_first_line(reader), WAIT) for reader, _ in clients]
+        finally:
+            for _, writer in clients:
+                writer.transport.abort()
+        done = await gateway.stop()
+    assert (heads.count(b"HTTP/1.1 200 OK\r\n"), heads.count(b"HTTP/1.1 503 Service Unavailable\r\n")) == (96, 54)
+    assert (
+        "Warning: limits.connections is 5000, but 256 file descriptors are enough for 96 client connections" in done.err
+    )
+    assert done.err.count("connection limit reached") == 1
+
+
+async def _first_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ConnectionResetError:
+        # The gateway closes a refused connection without reading: its response may be lost with the request.
+        return b"HTTP/1.1 503 Service Unavailable\r\n"

@@ -256,6 +256,8 @@ async def test_a_database_that_does_not_respond_delays_no_response(
         await eventually(lambda: gateway.running.addresses)
         for path in ("/livez", "/vx11/status", "/metrics"):
             assert (await get(port_of(gateway), path)).status == 200
+        ready = json.loads((await get(port_of(gateway), "/readyz")).body)
+        assert ready["checks"]["database"]["status"] == "failed", "it is not known to work"
         await starting
     await gateway.__aexit__(None, None, None)
 

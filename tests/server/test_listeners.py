@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import errno
+import resource
 import socket
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from contextlib import contextmanager
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import ServerSettings
-from tentaculo.server.listeners import CannotListenError, Listeners, connections_within
+from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, connections_within
 from tests.support.wire import TIMEOUT
 
 
@@ -186,7 +188,7 @@ def test_the_descriptors_say_how_many_clients_can_connect(descriptors: int, conn
         (
             256,
             5000,
-            5000,
+            96,
             "limits.connections is 5000, but 256 file descriptors are enough for 96 client connections: ",
         ),
         (256, 50, 50, ""),
@@ -203,3 +205,27 @@ def test_few_descriptors_are_worth_a_warning(hard: int, configured: int, allowed
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     end = "raise the limit of the process (ulimit -n)" if warning else ""
     assert ast.literal_eval(done.stdout) == (allowed, warning + end)
+
+
+@pytest.mark.parametrize(("configured", "accepted"), [(0, 3), (2, 2), (3, 3), (5000, 3)])
+def test_no_more_connections_than_the_descriptors_allow(
+    monkeypatch: pytest.MonkeyPatch, configured: int, accepted: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (8, 8))
+    limits = ConnectionLimits(configured, 0)
+    assert [limits.enter("a") for _ in range(5)].count(True) == accepted
+
+
+def test_the_limit_is_logged_once_until_half_of_the_connections_have_ended() -> None:
+    limits = ConnectionLimits(4, 0)
+    with capture_logs() as logs:
+        assert [limits.enter("a") for _ in range(50)].count(True) == 4
+        for _ in range(20):
+            limits.leave("a")
+            assert [limits.enter("a"), limits.enter("a")] == [True, False]
+    assert [(line["event"], line["connections"]) for line in logs] == [("connection limit reached", 4)]
+    with capture_logs() as logs:
+        limits.leave("a")
+        limits.leave("a")
+        assert [limits.enter("a") for _ in range(5)].count(True) == 2
+    assert [line["event"] for line in logs] == ["connection limit reached"]
