@@ -101,7 +101,7 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
         self._listeners = Listeners()
-        self.memory = MemoryBudget(memory_limit(config.limits.memory, coordination.workers if coordination else 1))
+        self.memory = MemoryBudget(memory_limit(config.limits.memory, config.server.workers if coordination else 1))
         self._turns = TurnScheduler(self.memory)
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
         self._cors = CorsPolicy(config.cors)
