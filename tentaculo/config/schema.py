@@ -258,6 +258,16 @@ class LimitSettings(Section, frozen=True):
             beyond="503 `overloaded` with Retry-After, and the connection closes",
         ),
     ] = 0
+    memory: Annotated[
+        Bytes,
+        Doc(
+            "Bytes held for clients and services that read slowly, by all connections together. Several workers share"
+            " it.",
+            unit="bytes",
+            zero="half of the container's memory limit, else 256 MiB",
+            beyond="503 `overloaded` with Retry-After for new requests, except `/livez` and `/metrics`",
+        ),
+    ] = 0
     in_flight: Annotated[
         int,
         at_least(1),

@@ -17,8 +17,6 @@ class Coordination(Protocol):
 
     number: int
     """Number of this worker, from 1."""
-    workers: int
-    """Number of workers."""
     name: str
     """The name of the gateway in `Via`, the same for all workers."""
 

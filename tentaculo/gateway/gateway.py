@@ -31,6 +31,7 @@ from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.model.endpoint import GATEWAY_NAME
 from tentaculo.model.health import Health, ProbeResult, ServiceView
+from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
@@ -100,7 +101,8 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
         self._listeners = Listeners()
-        self._turns = TurnScheduler()
+        self.memory = MemoryBudget(memory_limit(config.limits.memory, config.server.workers if coordination else 1))
+        self._turns = TurnScheduler(self.memory)
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
         self._cors = CorsPolicy(config.cors)
         self._access = AccessControl(Tokens(hashes, enabled=config.auth.enabled), self._cors, config.server.hosts)
@@ -143,6 +145,7 @@ class Gateway:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
         self._stack.push_async_callback(self._tasks.close)
+        self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
@@ -165,6 +168,7 @@ class Gateway:
             requests=self._requests,
             is_trusted=trusted_proxy_matcher(self._config.server.trusted_proxies),
             max_head=self._config.limits.headers,
+            memory=self.memory,
         )
         server.request_handler = dispatcher.handle
         serve = dispatcher.try_serve if self._uses_fast_path else None

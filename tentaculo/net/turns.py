@@ -18,8 +18,12 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from tentaculo.net.memory import MemoryBudget
+
 READ_SIZE = 16 * 1024
 """Bytes of one read."""
+MOST_WRITTEN = 8 * 1024
+"""Bytes that may wait in a send buffer before the other side is no longer read."""
 LOOK = 16
 """Reads before the scheduler watches whether the loop has turned. Watching costs one more turn."""
 MOST = 32
@@ -36,9 +40,11 @@ class _Waiting(Protocol):
 class TurnScheduler:
     """The queue of one event loop."""
 
-    __slots__ = ("_last", "_waiting", "buffer", "free", "reads")
+    __slots__ = ("_last", "_waiting", "buffer", "free", "memory", "reads")
 
-    def __init__(self) -> None:
+    def __init__(self, memory: MemoryBudget | None = None) -> None:
+        self.memory = memory or MemoryBudget()
+        """Counts what the connections hold."""
         self._last: object | None = None
         self._waiting: deque[_Waiting] = deque()
         self.reads = 0

@@ -66,12 +66,15 @@ class _End(TurnReader):
         return True
 
     def pause_writing(self) -> None:
+        if self.transport is not None:
+            self.turns.memory.hold(self, self.transport.get_write_buffer_size())
         if self.peer is not None:
             self.peer.is_paused = True
         if not self._other.is_closing():
             self._other.pause_reading()
 
     def resume_writing(self) -> None:
+        self.turns.memory.release(self)
         if self.peer is not None:
             self.peer.is_paused = False
         if not self._other.is_closing():
@@ -81,6 +84,7 @@ class _End(TurnReader):
         if not self._other.is_closing():
             self.release()
         self.peer = None
+        self.turns.memory.release(self)
         self._before.connection_lost(exc)
         # Called once; the tunnel holds its ends, and they need not hold it any more.
         on_lost, self._on_lost, self._on_ended = self._on_lost, _nothing, _nothing_more

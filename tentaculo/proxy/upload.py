@@ -143,6 +143,7 @@ class Upload:
                 raise UpstreamError(Failure.BODY_TOO_LARGE, f"the body is larger than {plan.max_body} bytes")
             self._keep(data, keeps=keeps)
             connection.write(chunked(data) if is_chunked else data)
+            del data  # which would stay in memory while this waits
             if not connection.is_writable:
                 async with asyncio.timeout(plan.idle):
                     await connection.drain()

@@ -31,6 +31,7 @@ PRIVATE_NAMES = (
     "_process_keepalive",
     "_reading_paused",
     "_request_count",
+    "_resume_transport_reading",
     "_upgraded",
     "_waiter",
 )
@@ -88,6 +89,17 @@ class AiohttpHandler(web.RequestHandler):
     def feeds_body(self) -> bool:
         """Whether the bytes of the current body do not go through aiohttp's parser."""
         return False
+
+    def reading_changed(self, *, is_paused: bool) -> None:
+        """The client is no longer read, since a body or a queue is full, or is read again."""
+
+    def _pause_transport_reading(self) -> None:
+        super()._pause_transport_reading()
+        self.reading_changed(is_paused=True)
+
+    def _resume_transport_reading(self) -> None:
+        super()._resume_transport_reading()
+        self.reading_changed(is_paused=False)
 
     def pause_reading(self) -> None:
         """Read no more until the body has room."""

@@ -14,9 +14,10 @@ from aiohttp.http_exceptions import LineTooLong
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
+from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import is_gone
-from tentaculo.net.turns import TurnReader, TurnScheduler
+from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
 from tentaculo.server.fast_path import FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
@@ -27,6 +28,10 @@ log = structlog.get_logger(__name__)
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
+HELD_WHILE_PAUSED = 2 * READ_SIZE
+"""Bytes that are counted for a client that is not read: one read in the parser, and one in the body."""
+BODY_BUFFER = 4 * 1024
+"""Half of the bytes of a body that wait for their reader before the client is no longer read."""
 WATCH = 1.0
 """Seconds between looks at whether a client that closed its sending half has gone altogether."""
 FIRST_PROBE, PROBE = 3, 15
@@ -71,7 +76,11 @@ class ClientConnection(FastPathConnection):
         "bound",
         "client_info",
         "judged",
+        "memory",
     )
+
+    memory: MemoryBudget
+    """Counts what is held for all clients. The socket sets it."""
 
     def __init__(
         self,
@@ -99,6 +108,7 @@ class ClientConnection(FastPathConnection):
             tcp_keepalive=False,
             access_log=None,
             auto_decompress=False,
+            read_bufsize=BODY_BUFFER,
             max_line_size=max_head,
             max_field_size=max_head + 1,
             max_headers=MAX_FIELDS,
@@ -118,6 +128,13 @@ class ClientConnection(FastPathConnection):
         """The upstream connections that belong to this one, kept by the proxy."""
         self.judged: object | None = None
         """A native request that the dispatcher has checked, for the task that serves it."""
+
+    def reading_changed(self, *, is_paused: bool) -> None:
+        """Count what is held while the client is not read."""
+        if is_paused:
+            self.memory.hold(self, HELD_WHILE_PAUSED)
+        else:
+            self.memory.release(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: accept it, or refuse it with 503."""
@@ -285,6 +302,7 @@ class ClientSocket(TurnReader):
     def __init__(self, turns: TurnScheduler, connection: ClientConnection) -> None:
         super().__init__(turns)
         self._connection = connection
+        connection.memory = turns.memory
         self.transport: asyncio.Transport | None = None
 
     def __repr__(self) -> str:
@@ -307,6 +325,7 @@ class ClientSocket(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(MOST_WRITTEN)
         self._connection.connection_made(transport)
 
     def eof_received(self) -> bool:
@@ -318,11 +337,16 @@ class ClientSocket(TurnReader):
         """The client has gone."""
         self.transport, self.held = None, b""
         self._connection.connection_lost(exc)
+        self.turns.memory.release(self)
+        self.turns.memory.release(self._connection)
 
     def pause_writing(self) -> None:
         """The send buffer is full."""
+        if self.transport is not None:
+            self.turns.memory.hold(self, self.transport.get_write_buffer_size())
         self._connection.pause_writing()
 
     def resume_writing(self) -> None:
         """The send buffer has room again."""
+        self.turns.memory.release(self)
         self._connection.resume_writing()

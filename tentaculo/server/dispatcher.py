@@ -23,6 +23,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
+from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.security.tokens import TokenCheck
 from tentaculo.server.access_control import AccessControl
@@ -88,6 +89,10 @@ class ProxyHandler(Protocol):
         """Serve in the task of aiohttp's server."""
 
 
+ALWAYS_ANSWERED = frozenset(("/livez", "/metrics"))
+"""Own paths that are served while the memory budget is exhausted."""
+
+
 class _Finished:
     """A request whose response was sent while it was judged."""
 
@@ -112,11 +117,12 @@ class Dispatcher:
         requests: RequestLog,
         is_trusted: Callable[[str], bool],
         max_head: int,
+        memory: MemoryBudget,
     ) -> None:
         """`native` is the handler of the native application, and `routes` has all routes.
 
         `is_trusted` returns whether the forwarding fields of a peer, by its address, are used; `max_head` is the most
-        bytes of a request's head.
+        bytes of a request's head. New requests are refused while `memory` is exhausted.
         """
         self._native = native
         self._routes = routes
@@ -126,6 +132,7 @@ class Dispatcher:
         self._requests = requests
         self._is_trusted = is_trusted
         self._max_head = max_head
+        self._memory = memory
         self._is_draining = False
 
     def __repr__(self) -> str:
@@ -140,7 +147,8 @@ class Dispatcher:
 
         `done` is called when the response has been sent, with whether the connection stays open.
         """
-        if request.remembered is not None:
+        memory = self._memory
+        if request.remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
             return self._proxy.serve(request, done, None)
         connection: ClientConnection = request.protocol
         if connection.judged is not None:
@@ -205,6 +213,8 @@ class Dispatcher:
         route, judged.target, needs_token = self._routes.find(inbound)  # 4
         judged.route = route
         judged.record.service = route.service_name
+        if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
+            raise Problem(Failure.OVERLOADED, "The gateway holds too many bytes.", headers={"Retry-After": "1"})
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if not judged.is_foreign_preflight:  # 5

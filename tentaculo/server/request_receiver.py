@@ -251,4 +251,4 @@ class RequestReceiver(AiohttpHandler):
 def _drop_traceback(message: object) -> None:
     """Drop the traceback of a parser's error, whose frames refer to the error and to the connection."""
     if isinstance(message, ParserError):
-        message.exc.__traceback__ = None
+        message.exc.__traceback__ = message.exc.__context__ = None

@@ -15,13 +15,15 @@ from typing import cast
 from tentaculo.model.failure import Failure
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
-from tentaculo.net.turns import STEPS, TurnReader, TurnScheduler
+from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.flow_control import Deadline, WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
-HIGH_WATER = 64 * 1024
+HIGH_WATER = 8 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
+MOST_UNREAD = 64 * 1024
+"""Bytes that are read of a connection that was reset."""
 
 
 MAX_IDLE = 60.0
@@ -183,12 +185,14 @@ class UpstreamConnection(TurnReader):
         if self._reading and self.transport is not None:
             self._reading = False
             self.transport.pause_reading()
+            self.turns.memory.hold(self, max(self._buffered, READ_SIZE))
 
     def resume(self) -> None:
         """Read on after the buffer was full."""
         if not self._reading and self.transport is not None:
             self._reading = True
             self.transport.resume_reading()
+            self.turns.memory.release(self)
 
     def limit(self, seconds: float, failure: Failure) -> None:
         """End the exchange with `failure` if it is still waiting in `seconds`; replaces any earlier limit."""
@@ -280,6 +284,7 @@ class UpstreamConnection(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(MOST_WRITTEN)
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
@@ -311,18 +316,22 @@ class UpstreamConnection(TurnReader):
             self._on_idle_lost(self)
         elif state is _State.BUSY:
             self.release()
-            if exc is not None and transport is not None and (left := unread(transport, HIGH_WATER)):
+            if exc is not None and transport is not None and (left := unread(transport, MOST_UNREAD)):
                 self._read(left)
             self._end(exc, transport)
         self._state = _State.CLOSED
-        self._room.begin()
+        self.turns.memory.release(self)
+        self.resume_writing()
 
     def pause_writing(self) -> None:
         """The send buffer is over its mark."""
+        if self.transport is not None:
+            self.turns.memory.hold(self._room, self.transport.get_write_buffer_size())
         self._room.end()
 
     def resume_writing(self) -> None:
         """The send buffer has room again."""
+        self.turns.memory.release(self._room)
         self._room.begin()
 
     # -- inside ------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from tests.support.wire import Reader, Upstream, Writer, ok, read_request, upstr
 
 pytestmark = pytest.mark.timeout(120)
 CONNECTIONS = 500
-LIMITS = {"head_time": 5, "body_grace": 5}
+LIMITS = {"head_time": 5, "body_idle": 5}
 PIECE = bytes(65536)
 PIECES = 160
 """Of a large answer: more than the buffers on its way hold."""

@@ -14,7 +14,7 @@ from tentaculo.server import aiohttp_handler
 from tentaculo.server.aiohttp_handler import PRIVATE_NAMES, AiohttpHandler
 from tests.support.gateway_process import ROOT
 
-METHODS = {"_pause_transport_reading", "_drain_helper", "_process_keepalive"}
+METHODS = {"_pause_transport_reading", "_resume_transport_reading", "_drain_helper", "_process_keepalive"}
 MODULE = ROOT / "tentaculo" / "server" / "aiohttp_handler.py"
 PUBLIC = [name for name, value in vars(AiohttpHandler).items() if isinstance(value, MemberDescriptorType)]
 

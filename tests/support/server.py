@@ -152,6 +152,7 @@ async def serving_application(
         requests=requests,
         is_trusted=lambda peer: False,
         max_head=config.limits.headers,
+        memory=turns.memory,
     )
     server.request_handler = dispatcher.handle
     admission = ConnectionLimits(0, 0)

@@ -114,7 +114,7 @@ async def test_an_upload_that_the_upstream_holds_back_is_not_slow(start: Start, 
         await writer.drain()
 
     async with upstream(script) as up:
-        live = await start(service(up.port), limits={"body_rate": 10**9, "body_grace": 0.3, "connections": 1})
+        live = await start(service(up.port), limits={"body_rate": 10**7, "body_grace": 0.3, "connections": 1})
         async with dial(live.port) as wire:
             head = b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size
             _, response = await asyncio.gather(wire.send(head + bytes(size)), wire.response())

@@ -1,0 +1,110 @@
+"""Memory held for clients and services: counted against a budget, and given back to the system.
+
+Bytes are counted where flow control stops them: in a send buffer whose reader is slow, and behind a connection that is
+not read because its other side is slow. Everything else passes through within one turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+DEFAULT_BUDGET = 256 * 1024 * 1024
+"""Bytes that may be held where no container limits the memory."""
+TRIM_SECONDS = 3.0
+"""Seconds between two looks at the resident memory."""
+TRIM_BYTES = 8 * 1024 * 1024
+"""Growth of the resident memory after which free memory is given back to the system."""
+_UNLIMITED = 1 << 60
+
+
+class MemoryBudget:
+    """Counts the bytes that are held. Over the limit, new requests are refused."""
+
+    __slots__ = ("_sizes", "held", "limit")
+
+    def __init__(self, limit: int = DEFAULT_BUDGET) -> None:
+        self.limit = limit
+        self.held = 0
+        """Bytes held now."""
+        self._sizes: dict[object, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<MemoryBudget: {self.held} of {self.limit} bytes>"
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether as many bytes are held as may be."""
+        return self.held >= self.limit
+
+    def hold(self, owner: object, size: int) -> None:
+        """`owner` holds `size` bytes from now on."""
+        self.held += size - self._sizes.get(owner, 0)
+        self._sizes[owner] = size
+
+    def release(self, owner: object) -> None:
+        """`owner` holds nothing any more."""
+        self.held -= self._sizes.pop(owner, 0)
+
+
+def memory_limit(configured: int, processes: int, root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that one of `processes` may hold: `configured`, or by default half of what the container allows."""
+    found = min(_container_limits(root), default=None)
+    whole = configured or (DEFAULT_BUDGET if found is None else found // 2)
+    return max(1, whole // processes)
+
+
+def _container_limits(root: Path) -> Iterator[int]:
+    """The memory limits of this process's control groups (version 2 and 1)."""
+    folders = [root, root / "memory"]
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text("ascii").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers in ("", "memory"):
+                group = root / controllers / path.lstrip("/")
+                folders += [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
+    for folder in folders:
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):
+                limit = int((folder / name).read_text("ascii"))
+                if 0 < limit < _UNLIMITED:
+                    yield limit
+
+
+def resident_memory() -> int:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+class _Heap(ctypes.Structure):
+    """`struct mallinfo2` of glibc."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks")),
+        *((name, ctypes.c_size_t) for name in ("fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+
+
+async def give_back_memory() -> None:
+    """Give free memory back to the system after each peak; glibc keeps most of it. Runs until it is cancelled."""
+    libc = ctypes.CDLL(None)
+    trim, heap = getattr(libc, "malloc_trim", None), getattr(libc, "mallinfo2", None)
+    if trim is None or heap is None:
+        return
+    heap.restype = _Heap
+    resident, free = resident_memory(), 0
+    while True:
+        await asyncio.sleep(TRIM_SECONDS)
+        now, found = resident_memory(), int(heap().fordblks)
+        # What was given back is still counted as free, so that a second trim would find nothing.
+        if found > TRIM_BYTES and (now > resident + TRIM_BYTES or found > free + TRIM_BYTES):
+            trim(0)
+            resident, free = resident_memory(), found
+        else:
+            resident, free = min(resident, now), min(free, found)
