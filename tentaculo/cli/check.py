@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
@@ -33,6 +34,18 @@ def summarise(loaded: Loaded) -> Iterator[str]:
         yield ""
     for warning in warnings:
         yield f"warning: {warning}"
+
+
+def refused_channels(loaded: Loaded) -> Iterator[str]:
+    """A fault for each Apprise address that Apprise does not take; none where Apprise is not installed."""
+    channels = loaded.config.alerts.apprise
+    if not channels or find_spec("apprise") is None:
+        return
+    from tentaculo.incidents.channels import is_apprise_url
+
+    for name, url in channels.items():
+        if not is_apprise_url(url.reveal()):
+            yield f"alerts.apprise.{name}: is not an address that Apprise can use"
 
 
 def _service(service: ServiceSettings) -> str:

@@ -160,7 +160,7 @@ def check(file: Path | None) -> None:
       tentaculo check
       tentaculo check -c docker/vx11.toml
     """
-    from tentaculo.cli.check import summarise
+    from tentaculo.cli.check import refused_channels, summarise
     from tentaculo.config.errors import ConfigError
     from tentaculo.config.loader import load
 
@@ -173,8 +173,11 @@ def check(file: Path | None) -> None:
     if loaded.path is None and not loaded.config.services:
         click.echo("there is no tentaculo.toml in this folder; `tentaculo init` writes one")
         sys.exit(EXIT_FINDING)
-    for line in summarise(loaded):
+    refused = [*refused_channels(loaded)]
+    for line in refused or summarise(loaded):
         click.echo(line)
+    if refused:
+        sys.exit(EXIT_FINDING)
 
 
 @cli.command()

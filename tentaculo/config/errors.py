@@ -69,7 +69,31 @@ def dotted(place: KeyPath) -> str:
     return shown
 
 
+_OTHER_WORDS = {
+    "address": "url",
+    "backend": "url",
+    "bind": "host",
+    "path": "prefix",
+    "rewrite": "to",
+    "servers": "urls",
+    "strip_path": "strip",
+    "strip_prefix": "strip",
+    "target": "url",
+    "targets": "urls",
+    "upstream": "url",
+    "upstreams": "urls",
+}
+"""Names of keys in the configurations of other gateways, with ours."""
+
+
 def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
-    """A hint such as `; did you mean "prefix"?` if a known word is similar to `word`, else an empty string."""
-    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)
+    """A hint such as `; did you mean "prefix"?` if a known word means the same or is similar, else an empty string.
+
+    Mistyped words have their first letter right; `path` is no mistyped `auth`.
+    """
+    named = _OTHER_WORDS.get(word)
+    if named in known:
+        return f'; did you mean "{named}"?'
+    alike = [one for one in sorted(known) if one[:1].lower() == word[:1].lower()]
+    close = difflib.get_close_matches(word, alike, n=1, cutoff=cutoff)
     return f'; did you mean "{close[0]}"?' if close else ""

@@ -19,7 +19,26 @@ from tentaculo.config.schema import Config
 from tentaculo.config.secrets import resolve
 
 DEFAULT_NAME = "tentaculo.toml"
+OWN_PATHS = frozenset(
+    (
+        "/debug/events/cardinality",
+        "/events/ingest",
+        "/health",
+        "/livez",
+        "/metrics",
+        "/readyz",
+        "/status",
+        "/vx11/circuit-breaker/status",
+        "/vx11/incidents",
+        "/vx11/maintenance",
+        "/vx11/overview",
+        "/vx11/status",
+        "/ws",
+    )
+)
+"""The gateway's own paths that do not change, without the start page."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +129,24 @@ def _warnings(config: Config) -> list[str]:
             f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
             " subscribers. An event reaches only the subscribers of the worker that received it"
         )
-    return found + _route_warnings(config) + _alert_warnings(config)
+    return found + _address_warnings(config) + _route_warnings(config) + _alert_warnings(config)
+
+
+def _address_warnings(config: Config) -> list[str]:
+    """The services whose requests would come back to the gateway."""
+    listening = config.server.addresses
+    return [
+        f"services.{service.name} is asked at {endpoint}, where the gateway itself listens"
+        for service in config.services.values()
+        for endpoint in service.upstreams
+        for host, port in listening
+        if port == endpoint.port and (host == endpoint.host or _reaches(endpoint.host, host))
+    ]
+
+
+def _reaches(host: str, listening: str) -> bool:
+    """Whether `host`, a name of this machine, leads to a socket that listens at `listening`."""
+    return host.lower() in _LOOPBACK + _EVERY_ADDRESS and listening.lower() in _LOOPBACK + _EVERY_ADDRESS
 
 
 def _route_warnings(config: Config) -> list[str]:
@@ -121,6 +157,15 @@ def _route_warnings(config: Config) -> list[str]:
             if route.host in config.server.hosts:
                 found.append(
                     f"{place} claims {route.host}, which is in server.hosts: the gateway's own paths win there"
+                )
+            if "*" in route.prefix:
+                found.append(
+                    f"{place}.prefix has a *, which stands for itself: a prefix takes every path below it already"
+                )
+            if route.prefix in OWN_PATHS and (route.host is None or route.host in config.server.hosts):
+                found.append(
+                    f"{place}.prefix is a path of the gateway itself, which wins: the service gets only paths below it,"
+                    f" as of {route.prefix}/"
                 )
             if route.auth != "none":
                 continue

@@ -24,6 +24,7 @@ from tentaculo.config.types import (
     Upgrade,
     VariableName,
     split_host_port,
+    without_escape,
 )
 from tentaculo.model.endpoint import Endpoint
 
@@ -275,5 +276,8 @@ class ServiceSettings(Section, frozen=True):
         """The addresses, taken apart."""
         parts = [urlsplit(url) for url in self.addresses]
         return tuple(
-            Endpoint(self.name, p.hostname or "", p.port or DEFAULT_PORTS[p.scheme], p.scheme == "https") for p in parts
+            Endpoint(
+                self.name, without_escape(p.hostname or ""), p.port or DEFAULT_PORTS[p.scheme], p.scheme == "https"
+            )
+            for p in parts
         )

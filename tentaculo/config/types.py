@@ -143,6 +143,12 @@ def is_host(value: str) -> bool:
     return len(value) <= 253 and _HOST_NAME.fullmatch(value) is not None
 
 
+def without_escape(host: str) -> str:
+    """`host` with the zone of an IPv6 address as the system reads it: in URLs `%25` stands for `%` (RFC 6874)."""
+    address, mark, zone = host.partition("%25")
+    return f"{address}%{zone}" if mark and zone and ":" in address else host
+
+
 def split_host_port(value: str) -> tuple[str, int | None]:
     """Take `host`, `host:port`, `[v6]` or `[v6]:port` apart; brackets are removed. Raises ValueError."""
     if value.startswith("["):
@@ -154,6 +160,7 @@ def split_host_port(value: str) -> tuple[str, int | None]:
         host, separator, port = value.partition(":")
     if not is_host(host):
         raise ValueError("is not host:port; an IPv6 address needs brackets")
+    host = without_escape(host)
     if not separator:
         return host, None
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:
@@ -165,7 +172,7 @@ def _check_listen_host(value: str) -> str:
     host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if not is_host(host):
         raise ValueError("must be an address or a host name, without a port")
-    return host
+    return without_escape(host)
 
 
 def _check_listen(value: str) -> str:

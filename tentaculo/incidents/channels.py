@@ -275,6 +275,15 @@ class AppriseChannel:
         return Delivery(True, _TAKEN) if is_sent else Delivery(False, "Apprise could not deliver it")
 
 
+def is_apprise_url(url: str) -> bool:
+    """Whether Apprise knows this kind of address and finds all its parts; nothing is sent. Raises ImportError."""
+    make = _library()
+    try:
+        return bool(make().add(url))
+    except Exception:  # noqa: BLE001 - the code of many services, which may refuse an address in any way
+        return False
+
+
 def _library() -> Callable[[], Any]:
     import logging
 

@@ -31,8 +31,8 @@ class Endpoint:
 
     @property
     def authority(self) -> str:
-        """`host:port`, an IPv6 host in brackets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """`host:port`, an IPv6 host in brackets and without its zone, which concerns this machine only (RFC 6874)."""
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     def __str__(self) -> str:

@@ -325,7 +325,7 @@ class ClientSocket(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(MOST_WRITTEN)
+        self.transport.set_write_buffer_limits(MOST_WRITTEN, 0)
         self._connection.connection_made(transport)
 
     def eof_received(self) -> bool:

@@ -284,7 +284,7 @@ class UpstreamConnection(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(MOST_WRITTEN)
+        self.transport.set_write_buffer_limits(MOST_WRITTEN, 0)
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 

@@ -47,7 +47,7 @@ class Pool:
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
-        self._server_name = server_name or upstream.host
+        self._server_name = server_name or upstream.host.partition("%")[0]
         self._addresses = Addresses(
             upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=self._close_others
         )

@@ -1,13 +1,22 @@
-"""A message channel between the supervisor and one worker: whole messages both ways; neither end waits for the other."""
+"""The messages that workers exchange, and the channel between the supervisor and one worker that carries them.
+
+Whole messages go both ways, and neither end waits for the other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
+
+from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import ProbeResult
+from tentaculo.model.history import Tally
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
 log = structlog.get_logger(__name__)
 
@@ -125,3 +134,68 @@ class WorkerChannel:
             self._on_message(message)
             if not self._is_open:
                 return
+
+
+ShownIncident = tuple[Incident, tuple[Note, ...]]
+"""An incident on the page, with its notes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRequest:
+    """A worker has started and asks the leader for the state."""
+
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResults:
+    """Results of the leader's probes."""
+
+    results: Sequence[ProbeResult]
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceReasons:
+    """The reason of the maintenance of some services; None for a service that is in none."""
+
+    reasons: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PageIncidents:
+    """The incidents and maintenance windows that the status page shows."""
+
+    incidents: Sequence[ShownIncident]
+    windows: Sequence[MaintenanceWindow]
+    not_listed: int = 0
+    """Number of open incidents that were left out for their size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """Requests contradict the health of an endpoint: it should be probed now."""
+
+    upstream: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A service has sent a heartbeat."""
+
+    service: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTallies:
+    """Counts of a worker's requests since its last message of this kind, by service."""
+
+    tallies: Mapping[str, Tally]
+
+
+def shortened(listed: PageIncidents) -> PageIncidents:
+    """The first half of its incidents and windows, and how many open incidents that leaves out."""
+    incidents, windows = listed.incidents, listed.windows
+    half = len(incidents) // 2
+    left_out = sum(incident.is_open for incident, _ in incidents[half:])
+    return PageIncidents(incidents[:half], windows[: len(windows) // 2], listed.not_listed + left_out)

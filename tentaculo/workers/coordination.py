@@ -34,17 +34,15 @@ from tentaculo.workers.channel import (
     STOP,
     STOP_NOW,
     STOPPING,
-    WorkerChannel,
-)
-from tentaculo.workers.messages import (
-    Asked,
-    Beaten,
-    Listed,
-    Maintained,
-    Met,
-    Probed,
+    Heartbeat,
+    MaintenanceReasons,
+    PageIncidents,
+    ProbeRequest,
+    ProbeResults,
+    RequestTallies,
     ShownIncident,
-    Suspected,
+    StateRequest,
+    WorkerChannel,
     shortened,
 )
 
@@ -98,7 +96,7 @@ class WorkerCoordination:
         self._release: Callable[[int], None] = _ignore
         self._health_service: HealthService | None = None
         self._met: dict[str, Tally] = {}
-        self._listed = Listed((), ())
+        self._listed = PageIncidents((), ())
         self._will_send_maintenance = False
         self._suspected: dict[Endpoint, float] = {}
         self._probed: dict[Endpoint, datetime] = {}
@@ -156,13 +154,13 @@ class WorkerCoordination:
         self._health_service = health_service
         tasks = TaskGroup("coordination")
         if self.is_leader:
-            health_service.on_probe.append(lambda result: self._send(Probed([result])))
+            health_service.on_probe.append(lambda result: self._send(ProbeResults([result])))
             health_service.on_transition.append(self._note_transition)
             self._send_maintenance()
             tasks.start(self._list(incident_repository), "list")
         else:
             health_service.follow(self)
-            self._send(Asked(self.number), LEADER)
+            self._send(StateRequest(self.number), LEADER)
             tasks.start(self._report(drain), "report")
         try:
             yield lambda: self._take_all_tallies(drain)
@@ -200,11 +198,11 @@ class WorkerCoordination:
         moment = asyncio.get_running_loop().time()
         if moment >= self._suspected.get(upstream, float("-inf")) + _SUSPICION_GAP:
             self._suspected[upstream] = moment
-            self._send(Suspected(upstream), LEADER)
+            self._send(ProbeRequest(upstream), LEADER)
 
     def beat(self, service: str, body: bytes) -> None:
         """Report a service's heartbeat to the leader."""
-        self._send(Beaten(service, body), LEADER)
+        self._send(Heartbeat(service, body), LEADER)
 
     async def _report(self, drain: TakeTallies) -> None:
         while True:
@@ -213,7 +211,7 @@ class WorkerCoordination:
 
     def _send_tallies(self, drain: TakeTallies) -> None:
         for some in _batches(list(drain().items()), _TALLIES):
-            self._send(Met(dict(some)), LEADER)
+            self._send(RequestTallies(dict(some)), LEADER)
 
     # -- from the leader to the followers ----------------------------------------------------------------------
 
@@ -227,11 +225,11 @@ class WorkerCoordination:
         self._will_send_maintenance = False
         views = () if self._health_service is None else self._health_service.board.snapshot()
         for some in _batches(views, _REASONS):
-            self._send(Maintained({view.name: view.maintenance for view in some}), number)
+            self._send(MaintenanceReasons({view.name: view.maintenance for view in some}), number)
 
     async def _list(self, incident_repository: SharesIncidents) -> None:
         while True:
-            listed = Listed(incident_repository.shown(), incident_repository.planned())
+            listed = PageIncidents(incident_repository.shown(), incident_repository.planned())
             if listed != self._listed:
                 self._listed = listed
                 self._send(listed)
@@ -240,7 +238,7 @@ class WorkerCoordination:
     def _answer(self, health_service: HealthService, number: int) -> None:
         """Send the current state to a worker that has just started."""
         for some in _batches(list(health_service.board.results()), _RESULTS):
-            self._send(Probed(some), number)
+            self._send(ProbeResults(some), number)
         self._send_maintenance(number)
         self._send(self._listed, number)
 
@@ -254,23 +252,23 @@ class WorkerCoordination:
 
     def _take(self, health_service: HealthService, message: bytes) -> None:
         match pickle.loads(message[1:]):  # noqa: S301 - from a worker of the same supervisor
-            case Probed(results):
+            case ProbeResults(results):
                 for result in results:
                     self._take_result(health_service, result)
-            case Maintained(reasons):
+            case MaintenanceReasons(reasons):
                 for name, reason in reasons.items():
                     if health_service.board.service(name).maintenance != reason:
                         health_service.set_maintenance(name, reason)
-            case Listed() as listed:
+            case PageIncidents() as listed:
                 self._listed = listed
-            case Suspected(upstream):
+            case ProbeRequest(upstream):
                 health_service.probe_endpoint_now(upstream)
-            case Beaten(service, body):
+            case Heartbeat(service, body):
                 health_service.beat(service, body)
-            case Met(tallies):
+            case RequestTallies(tallies):
                 for service, tally in tallies.items():
                     self._met.setdefault(service, Tally()).merge(tally)
-            case Asked(number):
+            case StateRequest(number):
                 self._answer(health_service, number)
 
     def _take_result(self, health_service: HealthService, result: ProbeResult) -> None:
@@ -285,7 +283,7 @@ class WorkerCoordination:
         if self._line is None:
             return
         text = pickle.dumps(message)
-        while isinstance(message, Listed) and len(text) >= LONGEST:
+        while isinstance(message, PageIncidents) and len(text) >= LONGEST:
             message = shortened(message)
             text = pickle.dumps(message)
         self._line.send((ALL if number is None else bytes([number])) + text)

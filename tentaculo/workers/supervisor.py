@@ -38,9 +38,7 @@ from tentaculo.workers.channel import (
     pair,
     recipients,
 )
-from tentaculo.workers.listening_sockets import Sockets, open_sockets
-from tentaculo.workers.restart_policy import ATTEMPTS, RestartPolicy
-from tentaculo.workers.worker_spec import WorkerSpec
+from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, Sockets, WorkerSpec, open_sockets
 
 log = structlog.get_logger(__name__)
 
@@ -195,7 +193,7 @@ class Supervisor:
         except OSError as error:
             ours.close()
             log.error("worker not started", worker=number, reason=error.strerror)
-            self._replace(number, place.revival.pause(0.0, was_ready=False, was_told=False), f"{error.strerror}")
+            self._replace(number, place.revival.pause(0.0, was_ready=False, was_stopped=False), f"{error.strerror}")
             return
         finally:
             theirs.close()
@@ -229,7 +227,7 @@ class Supervisor:
             return
         self._have_adopted(worker.number)
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
-        pause = place.revival.pause(lived, was_ready=worker.ready_at is not None, was_told=code == 0)
+        pause = place.revival.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
         (log.info if code == 0 else log.error)("worker ended", worker=worker.number, how=_how(code), next_in=pause)
         self._replace(worker.number, pause, _how(code))
 

@@ -13,7 +13,7 @@ from tentaculo.config.environment import widen_lookups
 from tentaculo.gateway import process
 from tentaculo.gateway.gateway import CannotListen
 from tentaculo.workers.coordination import WorkerCoordination
-from tentaculo.workers.worker_spec import WorkerSpec
+from tentaculo.workers.worker_process import WorkerSpec
 
 
 def work(number: int, descriptor: int, line: int) -> int:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tentaculo.cli.check import summarise
+from tentaculo.cli.check import refused_channels, summarise
 from tests.support.config import SECRET, LoadText
 
 
@@ -54,3 +54,19 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
 def test_a_summary_shows_how_many_clients_the_descriptors_allow(load_text: LoadText) -> None:
     lines = [*summarise(load_text("[limits]\nconnections = 7"))]
     assert "7 client connections at once for each process, by the limits of this shell" in lines
+
+
+def test_apprise_addresses_are_tried(load_text: LoadText) -> None:
+    loaded = load_text(
+        f"""
+        [alerts.apprise]
+        good = "json://127.0.0.1/{SECRET}"
+        unknown = "nosuchkind://{SECRET}"
+        incomplete = "tgram://x"
+        """
+    )
+    assert [*refused_channels(loaded)] == [
+        "alerts.apprise.unknown: is not an address that Apprise can use",
+        "alerts.apprise.incomplete: is not an address that Apprise can use",
+    ]
+    assert [*refused_channels(load_text("[alerts.apprise]\ngood = 'json://127.0.0.1/x'"))] == []

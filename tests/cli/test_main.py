@@ -218,6 +218,12 @@ async def test_check_says_what_will_be_served(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "check makes nothing"
 
 
+async def test_check_finds_an_apprise_address_that_cannot_work(tmp_path: Path) -> None:
+    write_config(tmp_path, f"[services.madre]\nurl = 'http://h'\n[alerts.apprise]\nphone = 'nosuchkind://{SECRET}'\n")
+    done = await run(tmp_path, "check")
+    assert (done.code, done.out) == (1, "alerts.apprise.phone: is not an address that Apprise can use\n")
+
+
 async def test_check_has_nothing_to_check_without_a_configuration(tmp_path: Path) -> None:
     done = await run(tmp_path, "check")
     assert done.code == 1

@@ -312,3 +312,70 @@ def test_an_open_route_to_all_that_another_guards_is_named(
     assert warning.startswith("services.web.routes[1] is open")
     assert "services.web.routes[0]" in warning
     assert said in warning
+
+
+@pytest.mark.parametrize(
+    ("server", "url", "is_own"),
+    [
+        ("port = 8123", "http://127.0.0.1:8123", True),
+        ("port = 8123", "http://localhost:8123", True),
+        ("port = 8123", "http://[::1]:8123", True),
+        ("host = '0.0.0.0'\nport = 8123", "http://127.0.0.1:8123", True),
+        ("host = '0.0.0.0'\nport = 80", "http://localhost", True),
+        ("listen = ['10.0.0.7:1', '10.0.0.7:8123']", "http://10.0.0.7:8123", True),
+        ("listen = ['10.0.0.7:1', '10.0.0.7:8123']", "http://127.0.0.1:8123", False),
+        ("port = 8123", "http://127.0.0.1:8124", False),
+        ("port = 8123", "http://madre:8123", False),
+        ("port = 0", "http://127.0.0.1:8123", False),
+    ],
+)
+def test_a_service_at_the_address_of_the_gateway_is_warned_of(
+    server: str, url: str, is_own: bool, load_text: LoadText
+) -> None:
+    warnings = load_text(f"[server]\n{server}\n[services.web]\nurl = '{url}'\n").warnings
+    assert len(warnings) == is_own
+    assert all("services.web is asked at http://" in one and "the gateway itself listens" in one for one in warnings)
+
+
+@pytest.mark.parametrize(
+    ("route", "warning"),
+    [
+        ('prefix = "/x/*"', "prefix has a *, which stands for itself: a prefix takes every path below it already"),
+        ('prefix = "/x/*/y"', "prefix has a *, which stands for itself: a prefix takes every path below it already"),
+        (
+            'prefix = "/ws"',
+            "prefix is a path of the gateway itself, which wins: the service gets only paths below it, as of /ws/",
+        ),
+        ('prefix = "/ws/"', None),
+        ('prefix = "/ws", host = "app.example.org"', None),
+        ('prefix = "/wsx"', None),
+        ('prefix = "/"', None),
+    ],
+)
+def test_prefixes_that_do_not_mean_what_they_seem_to(route: str, warning: str | None, load_text: LoadText) -> None:
+    warnings = load_text(f"[services.web]\nurl = 'http://h'\nroutes = [{{ {route} }}]\n").warnings
+    assert warnings == (() if warning is None else (f"services.web.routes[0].{warning}",))
+
+
+@pytest.mark.parametrize("text", ["fe80::1%25eth0", "fe80::1%eth0"])
+def test_the_zone_of_an_address_may_be_written_as_in_urls(text: str, load_text: LoadText) -> None:
+    config = load_text(f"[server]\nlisten = ['[{text}]:8000']\n[services.web]\nurl = 'http://[{text}]:8001'\n").config
+    assert config.server.addresses == (("fe80::1%eth0", 8000),)
+    (endpoint,) = config.services["web"].upstreams
+    assert (endpoint.host, endpoint.authority) == ("fe80::1%eth0", "[fe80::1]:8001")
+    assert load_text(f"server.host = '[{text}]'").config.server.addresses == (("fe80::1%eth0", 8000),)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("strip_prefix = true", '; did you mean "strip"?'),
+        ('path = "/x"', '; did you mean "prefix"?'),
+        ('rewrite = "/x"', '; did you mean "to"?'),
+        ("timeot = 1", '; did you mean "timeout"?'),
+        ("nothing_of_ours = 1", ""),
+    ],
+)
+def test_hints_name_the_key_that_is_meant(key: str, hint: str, faults_of: FaultsOf) -> None:
+    found = faults_of(f"[services.web]\nurl = 'http://h'\nroutes = [{{ prefix = '/a', {key} }}]\n")
+    assert found == [f"services.web.routes[0].{key.partition(' ')[0]}: unknown key{hint}"]

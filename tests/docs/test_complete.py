@@ -14,6 +14,7 @@ import click
 import pytest
 
 from tentaculo.cli.main import cli
+from tentaculo.config.loader import OWN_PATHS
 from tentaculo.model.failure import Failure
 from tests.support.gateway_process import ROOT
 
@@ -88,6 +89,11 @@ def test_a_new_native_route_takes_no_path_from_a_service() -> None:
     paths = {route.partition(" ")[2] for route in native_routes()}
     free = {path for path in paths - promised if not path.startswith(("/tentaculo/", "/status/"))}
     assert free == set(), "put a new path below /tentaculo/ or /status/: elsewhere it may hide a route of a user"
+
+
+def test_the_paths_that_check_warns_of_are_the_native_ones() -> None:
+    paths = {route.partition(" ")[2] for route in native_routes()}
+    assert {path for path in paths if "<" not in path} - {"/"} == OWN_PATHS
 
 
 def test_every_metric_is_documented() -> None:

@@ -36,12 +36,12 @@ from tentaculo.workers.channel import (
     READY,
     STOP,
     STOP_NOW,
+    PageIncidents,
     WorkerChannel,
     pair,
     recipients,
 )
 from tentaculo.workers.coordination import WorkerCoordination
-from tentaculo.workers.messages import Listed
 from tests.conftest import TOKEN
 from tests.support.waits import eventually
 from tests.support.wire import Response, Upstream, answering, dial, ok, read_request, upstream
@@ -311,7 +311,7 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
         (Incident(number, "madre", ("madre",) * 50, Health.DOWN, "r" * 500, started_at=now, seen_at=now), ())
         for number in range(500)
     ]
-    colleagues._send(Listed(incidents, ()))
+    colleagues._send(PageIncidents(incidents, ()))
     await eventually(lambda: heard)
     assert 10_000 < len(heard[0]) < LONGEST
     told = pickle.loads(heard[0][1:])

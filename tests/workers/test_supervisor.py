@@ -16,9 +16,8 @@ from tentaculo.config.schema import Config
 from tentaculo.tasks import TaskGroup
 from tentaculo.workers import supervisor as module
 from tentaculo.workers.channel import ALL, READY, STOP, STOP_NOW
-from tentaculo.workers.restart_policy import ATTEMPTS, RestartPolicy
 from tentaculo.workers.supervisor import Supervisor, WorkersFailed
-from tentaculo.workers.worker_spec import WorkerSpec
+from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, WorkerSpec
 
 WAIT = 30.0
 # Says who it is, answers pings, tells what else it hears on its line, and does what it is told: `say` that on the
