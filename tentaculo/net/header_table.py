@@ -76,7 +76,7 @@ REQUEST_FIELDS = (
     Field(
         "Authorization",
         Kind.REPLACED,
-        "unchanged, unless it authenticated the client; never with TRACE; a repeated one is refused (400). With `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+        "unchanged, unless it is `Bearer` with a token of the gateway; never with TRACE; a repeated one is refused (400). With `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
     ),
     Field("X-Forwarded-For", Kind.FORWARDING, "the peer's address; appended to the value of a trusted peer"),
     Field(

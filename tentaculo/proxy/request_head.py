@@ -39,7 +39,7 @@ def outbound_block(
     """The field lines for the upstream, without the request id and the empty line. Raises `Problem`.
 
     `via` is the gateway's name; `token_line` is the service's own token, a whole line or empty; `hides_authorization`
-    is whether Authorization authenticated the client here.
+    is whether Authorization holds a token of the gateway.
     """
     host = plan.host if plan.host is not None else inbound.host or plan.default_host
     own = _own_lines(inbound, plan, via, token_line, hides_authorization=hides_authorization)

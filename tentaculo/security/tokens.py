@@ -24,7 +24,7 @@ class TokenCheck(Enum):
     BY_HEADER = "by_header"
     """`X-VX11-Token` authenticated."""
     BY_BEARER = "by_bearer"
-    """`Authorization: Bearer` authenticated, and is to be stripped before forwarding."""
+    """`Authorization: Bearer` authenticated."""
     MISSING = "missing"
     WRONG = "wrong"
 
@@ -65,8 +65,17 @@ class Tokens:
             return TokenCheck.OPEN
         if header is not None and header.strip(b" \t,"):
             return TokenCheck.BY_HEADER if self.accepts(header) else TokenCheck.WRONG
-        if authorization is not None and authorization[:7].lower() == b"bearer ":
-            token = authorization[7:].strip()
-            if token:
-                return TokenCheck.BY_BEARER if self.accepts(token) else TokenCheck.WRONG
+        if token := _bearer(authorization):
+            return TokenCheck.BY_BEARER if self.accepts(token) else TokenCheck.WRONG
         return TokenCheck.MISSING
+
+    def hides(self, authorization: bytes | None) -> bool:
+        """Whether `Authorization` holds an accepted token, which no service may get, whatever authenticated."""
+        return self._enabled and bool(token := _bearer(authorization)) and self.accepts(token)
+
+
+def _bearer(authorization: bytes | None) -> bytes:
+    """The token of `Authorization: Bearer`; empty where there is none."""
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        return b""
+    return authorization[7:].strip()

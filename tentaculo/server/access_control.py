@@ -51,6 +51,11 @@ class AccessControl:
             raise Problem(Failure.FORBIDDEN)
         return check
 
+    def hides_authorization(self, inbound: InboundRequest) -> bool:
+        """Whether `Authorization` is not forwarded: it holds a token of the gateway."""
+        fields = inbound.fields
+        return fields.token_check is TokenCheck.BY_BEARER or self._tokens.hides(fields.authorization)
+
     def check_origin(self, inbound: InboundRequest, host: str | None) -> None:
         """Raise `Problem` (403) if a page of another origin that is not listed opens a WebSocket.
 

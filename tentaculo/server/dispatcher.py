@@ -25,7 +25,6 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
 from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.response_bytes import SentResponse
-from tentaculo.security.tokens import TokenCheck
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.buffered_request import BufferedRequest
 from tentaculo.server.connection import ClientConnection
@@ -218,9 +217,8 @@ class Dispatcher:
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if not judged.is_foreign_preflight:  # 5
-            check = access.authenticate(inbound, needs_token=needs_token)
-            judged.is_authenticated = check.is_authenticated
-            judged.hides_authorization = check is TokenCheck.BY_BEARER
+            judged.is_authenticated = access.authenticate(inbound, needs_token=needs_token).is_authenticated
+        judged.hides_authorization = inbound.fields.authorization is not None and access.hides_authorization(inbound)
         if inbound.fields.upgrade is not None and route.checks_origin and not judged.is_authenticated:
             access.check_origin(inbound, route.claimed_host)
         if route.is_redirect:

@@ -50,6 +50,19 @@ async def test_an_anonymous_request_of_an_open_route_carries_none(start: Start, 
     assert request.all("authorization") == [line.partition(": ")[2] for line in lines if line.startswith("Auth")]
 
 
+@pytest.mark.parametrize("auth", ["token", "none"])
+async def test_authorization_with_a_token_of_the_gateway_never_reaches_the_service(start: Start, auth: str) -> None:
+    assert (await received(start, AUTH, BEARER, auth=auth)).all("authorization") == []
+    other = await received(start, AUTH, "Authorization: Bearer an-apps-own", auth=auth)
+    assert other.all("authorization") == ["Bearer an-apps-own"]
+
+
+@pytest.mark.parametrize("line", ["X-VX11-Token: wrong", f"X-VX11-Token: {TOKEN}\r\nX-VX11-Token: {TOKEN}"])
+async def test_it_does_not_where_another_header_made_the_request_anonymous(start: Start, line: str) -> None:
+    request = await received(start, line, BEARER, auth="none")
+    assert (request.all("authorization"), request.all("x-vx11-token")) == ([], [])
+
+
 async def test_without_authentication_every_request_is_anonymous(start: Start) -> None:
     assert (await received(start, AUTH, enabled=False)).all("x-vx11-token") == []
 
@@ -62,8 +75,9 @@ async def test_a_route_may_ask_to_send_it_always(start: Start, lines: list[str],
 
 
 async def test_the_preflight_of_an_unlisted_origin_carries_none(start: Start) -> None:
-    lines = ("Origin: https://other.example", "Access-Control-Request-Method: GET")
-    assert (await received(start, *lines, method="OPTIONS")).all("x-vx11-token") == []
+    lines = ("Origin: https://other.example", "Access-Control-Request-Method: GET", BEARER)
+    request = await received(start, *lines, method="OPTIONS")
+    assert (request.all("x-vx11-token"), request.all("authorization")) == ([], [])
 
 
 async def test_one_that_is_sent_to_a_route_does_not_reach_another_route_by_a_cached_head(start: Start) -> None:
