@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
+import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -134,19 +136,35 @@ def _warnings(config: Config) -> list[str]:
 
 def _address_warnings(config: Config) -> list[str]:
     """The services whose requests would come back to the gateway."""
-    listening = config.server.addresses
+    names = {*config.server.hosts, socket.gethostname().lower()}
     return [
         f"services.{service.name} is asked at {endpoint}, where the gateway itself listens"
         for service in config.services.values()
         for endpoint in service.upstreams
-        for host, port in listening
-        if port == endpoint.port and (host == endpoint.host or _reaches(endpoint.host, host))
+        if any(
+            port == endpoint.port and _reaches(endpoint.host.lower().removesuffix("."), host.lower(), names)
+            for host, port in config.server.addresses
+        )
     ]
 
 
-def _reaches(host: str, listening: str) -> bool:
-    """Whether `host`, a name of this machine, leads to a socket that listens at `listening`."""
-    return host.lower() in _LOOPBACK + _EVERY_ADDRESS and listening.lower() in _LOOPBACK + _EVERY_ADDRESS
+def _reaches(host: str, listening: str, names: Set[str]) -> bool:
+    """Whether `host` leads to a socket of this machine that listens at `listening`; `names` are the machine's."""
+    if host == listening:
+        return True
+    if listening in _EVERY_ADDRESS:
+        return host in names or _is_loopback(host)
+    return listening in _LOOPBACK and host in _LOOPBACK + _EVERY_ADDRESS
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def _route_warnings(config: Config) -> list[str]:

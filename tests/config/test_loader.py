@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -324,6 +325,13 @@ def test_an_open_route_to_all_that_another_guards_is_named(
         ("host = '0.0.0.0'\nport = 80", "http://localhost", True),
         ("listen = ['10.0.0.7:1', '10.0.0.7:8123']", "http://10.0.0.7:8123", True),
         ("listen = ['10.0.0.7:1', '10.0.0.7:8123']", "http://127.0.0.1:8123", False),
+        ("listen = ['0.0.0.0:8123', '[::]:8123']", "http://127.0.0.1:8123", True),
+        ("host = '0.0.0.0'\nport = 8123", "http://127.1.2.3:8123", True),
+        ("host = '0.0.0.0'\nport = 8123\nhosts = ['gw.example.org']", "http://GW.example.org.:8123", True),
+        ("host = '0.0.0.0'\nport = 8123", f"http://{socket.gethostname()}:8123", True),
+        ("host = '0.0.0.0'\nport = 8123", "http://10.0.0.7:8123", False),
+        ("host = '0.0.0.0'\nport = 8123", "http://gw.example.org:8123", False),
+        ("port = 8123", "http://127.0.0.2:8123", False),
         ("port = 8123", "http://127.0.0.1:8124", False),
         ("port = 8123", "http://madre:8123", False),
         ("port = 0", "http://127.0.0.1:8123", False),
