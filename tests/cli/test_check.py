@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tentaculo.cli.check import refused_channels, summarise
 from tests.support.config import SECRET, LoadText
 
@@ -56,6 +58,7 @@ def test_a_summary_shows_how_many_clients_the_descriptors_allow(load_text: LoadT
     assert "7 client connections at once for each process, by the limits of this shell" in lines
 
 
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 def test_apprise_addresses_are_tried(load_text: LoadText) -> None:
     loaded = load_text(
         f"""
