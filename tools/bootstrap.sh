@@ -167,6 +167,7 @@ fill_conformance() {
     install_packages conformance
     add_to_venv requirements-conformance.txt
     applications=tests/conformance/applications
+    [ -e "$applications/requirements.txt" ] || return 0
     fill_own_venv .venv-applications $applications/requirements.txt || say "Some applications could not be installed. $loss"
     fill_node .venv-applications $applications
 }
