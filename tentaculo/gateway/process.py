@@ -14,6 +14,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
+from tentaculo.net.memory import trim_memory
 from tentaculo.server.listeners import ListeningAddresses, raise_descriptor_limit
 from tentaculo.server.signals import STOP_SIGNALS, ignore_hangup
 from tentaculo.telemetry import logging
@@ -73,6 +74,8 @@ async def serve(
             # What the start has made stays for good: a collection need not walk through it again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
+            # The templates were compiled, which took more than is needed from now on.
+            trim_memory()
             if coordination is not None:
                 coordination.report_ready()
             if ready is not None:

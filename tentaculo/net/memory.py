@@ -91,6 +91,13 @@ class _Heap(ctypes.Structure):
     )
 
 
+def trim_memory() -> None:
+    """Give the memory that is free now back to the system, where the C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 async def give_back_memory() -> None:
     """Give free memory back to the system after each peak; glibc keeps most of it. Runs until it is cancelled."""
     libc = ctypes.CDLL(None)

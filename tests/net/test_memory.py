@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from tentaculo.net import memory
-from tentaculo.net.memory import DEFAULT_BUDGET, MemoryBudget, give_back_memory, memory_limit, resident_memory
+from tentaculo.net.memory import (
+    DEFAULT_BUDGET,
+    MemoryBudget,
+    give_back_memory,
+    memory_limit,
+    resident_memory,
+    trim_memory,
+)
 from tentaculo.tasks import TaskGroup
 from tests.support.waits import eventually
 
@@ -47,6 +54,17 @@ def test_the_default_is_half_of_the_containers_limit(tmp_path: Path, files: dict
 def test_the_configured_limit_wins(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("536870912\n")
     assert memory_limit(1000, 1, tmp_path) == 1000
+
+
+def test_free_memory_is_given_back_at_once() -> None:
+    before = resident_memory()
+    pieces = [bytes(16 * 1024) for _ in range(4000)]
+    last = pieces.pop()
+    assert resident_memory() > before + 40 * 2**20
+    pieces.clear()
+    trim_memory()
+    assert resident_memory() < before + 20 * 2**20
+    assert len(last) == 16 * 1024
 
 
 async def test_free_memory_goes_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
