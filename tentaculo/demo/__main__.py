@@ -17,7 +17,7 @@ from tentaculo.demo.services import DemoService, DemoServices, Ports, PortTakenE
 
 
 class _Parent(asyncio.Protocol):
-    """Standard input, held open by whoever started us: its end is ours. Its first line is the token."""
+    """Standard input, which the parent process keeps open: this process ends with it. Its first line is the token."""
 
     def __init__(self) -> None:
         self.token: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()

@@ -96,7 +96,7 @@ class Demo:
 
     async def _greet(self, child: Process) -> dict[str, int]:
         assert child.stdin and child.stdout  # noqa: PT018  they are pipes
-        # uvloop says RuntimeError where the child has ended already; reading then tells of it.
+        # uvloop says RuntimeError where the child has ended already; reading then reports it.
         with suppress(ConnectionError, RuntimeError):
             child.stdin.write(f"{self.token}\n".encode())
             await child.stdin.drain()

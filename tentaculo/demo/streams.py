@@ -87,7 +87,7 @@ async def upload(request: web.Request) -> web.Response:
             reader: MultipartReader = await request.multipart()
             while (part := await reader.next()) is not None:
                 if not isinstance(part, BodyPartReader):
-                    raise web.HTTPBadRequest(text="parts within parts are not taken")
+                    raise web.HTTPBadRequest(text="nested parts are not supported")
                 files.append({"field": part.name, "filename": part.filename, **await _measure(part)})
         except ValueError as error:
             raise web.HTTPBadRequest(text="the body is not multipart") from error

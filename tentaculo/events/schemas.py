@@ -54,7 +54,7 @@ def json_size(fields: Mapping[str, Any]) -> int:
 
 
 class Nature(StrEnum):
-    """What sort of thing a canonical event tells of."""
+    """The kind of a canonical event."""
 
     INCIDENT = "incident"
     META = "meta"

@@ -1,4 +1,4 @@
-"""Turns of the event loop, shared fairly: how much is read in one turn, and by whom.
+"""Turns of the event loop, shared fairly: how much is read in one turn, and by which connection.
 
 libuv reads from a socket up to 32 times, and asks for ready sockets up to 48 times, before it runs anything else:
 timers, tasks, new connections. A few peers that send without a pause would so fill turns of seconds. So every

@@ -195,7 +195,7 @@ class Tunnel:
         self._look()
 
     def _look(self) -> None:
-        """End the tunnel once the side that closed its half has gone: the loop, which reads no more there, is not told."""
+        """End the tunnel once the side that closed its half has gone: the loop does not read there any more, so it cannot notice."""
         transport = self._client if self._has_client_ended else self._upstream
         if self._done.done() or transport.is_closing():
             return

@@ -85,7 +85,7 @@ class UpstreamConnection(TurnReader):
     ) -> None:
         """`max_head` bounds an answer's head in bytes, and `heads` are those known of this upstream.
 
-        `address` is the one it was opened to; `on_idle_lost` is told when it goes while nothing is on it.
+        `address` is the one it was opened to; `on_idle_lost` is called when it closes while it is idle.
         """
         super().__init__(turns)
         self._loop = loop
@@ -299,7 +299,7 @@ class UpstreamConnection(TurnReader):
         if state is _State.BUSY:
             self._read(data)
         elif state is _State.IDLE:
-            # Nobody asked for this, and the next answer could not be told from it.
+            # No request asked for this, and the next response could not be distinguished from it.
             self._on_idle_lost(self)
             self.abort()
 

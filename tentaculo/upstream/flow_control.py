@@ -46,7 +46,7 @@ class Deadline:
         self._at = _NEVER
 
     def stop(self) -> None:
-        """Lift the limit for good: it leaves no timer behind, and no hold on whom it called."""
+        """Lift the limit for ever, with its timer and its reference to the callback."""
         self._at = _NEVER
         self._on_reached = _nothing
         if self._timer is not None:

@@ -49,10 +49,10 @@ KILL_AFTER = 15.0
 PING_EVERY = 5.0
 """Seconds between two looks at whether every worker's event loop turns."""
 MOST_UNANSWERED = 6
-"""Looks in vain, in a row, before a worker is killed: the kernel goes on giving it connections."""
+"""Pings without a response, in a row, before a worker is killed: the kernel still gives it connections."""
 
 
-class WorkersFailed(Exception):  # noqa: N818 - it is told to people as it is
+class WorkersFailed(Exception):  # noqa: N818 - its text is shown to the operator
     """The workers cannot be started; the text says why."""
 
 
@@ -72,7 +72,7 @@ def supervise(
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
 ) -> None:
-    """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal hurries them.
+    """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
     `ready` is called once every worker takes requests. What `prepare` makes prepares the database. Raises `CannotListenError`, and
     `WorkersFailed` where the workers end before they get that far.
@@ -126,7 +126,7 @@ class WorkerSlot:
 
 
 class Supervisor:
-    """Keeps one worker in each place until it is told to stop. Everything happens in callbacks of the event loop."""
+    """Keeps one worker in each place until a stop. Everything happens in callbacks of the event loop."""
 
     def __init__(
         self,
@@ -296,7 +296,7 @@ class Supervisor:
     # -- stopping ----------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Stop every worker and take no new ones; a second call hurries them."""
+        """Stop every worker and take no new ones; a second call does not wait for requests."""
         if not self._is_stopping:
             self._stop()
             return

@@ -17,7 +17,7 @@ from tentaculo.workers.worker_process import WorkerSpec
 
 
 def work(number: int, descriptor: int, line: int) -> int:
-    """Serve as worker `number` until told to stop; gives the exit code. The descriptors are of the job and the line."""
+    """Serve as worker `number` until a stop; returns the exit code. The descriptors are those of the job and the line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
