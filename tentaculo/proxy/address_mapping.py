@@ -23,6 +23,9 @@ from tentaculo.net.target import check_path, is_authority
 from tentaculo.proxy.route import CompiledRoute
 
 _ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_BEFORE_PATH = re.compile(r"(?:[a-z][a-z0-9+.\-]*:)?(//[^/?#]*)?", re.IGNORECASE)
+_HOST_AHEAD = re.compile(r"/[\t\r\n]*[/\\]")
+"""Browsers take what follows for a host, and skip these control characters (URL standard, "basic URL parser")."""
 _REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re.IGNORECASE)
 # A quoted string or an address; a quoted anchor is an address too (RFC 8288 section 3.2). No alternative backtracks.
 _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
@@ -119,7 +122,7 @@ class AddressMapping:
             return reference
         tail = self._tail_to_client(match[3])
         if not base:
-            return "/." + tail if tail[1:2] in ("/", "\\") else tail
+            return _as_path(tail)
         is_same = base + match[3] == reference and tail in (match[3], "/" + match[3])
         return reference if is_same else base + tail
 
@@ -128,9 +131,7 @@ class AddressMapping:
         path, rest = _split_path(tail)
         mapped = self.path_to_client(path or "/")
         # Where a whole prefix falls away, what is left must not turn into the name of another host.
-        if mapped != path and mapped[1:2] in ("/", "\\"):
-            mapped = "/." + mapped
-        return mapped + rest
+        return (mapped if mapped == path else _as_path(mapped)) + rest
 
     def _base(self, scheme: str | None, authority: str) -> str | None:
         """What stands in place of `scheme://authority`; None for an address that is not of this route."""
@@ -243,9 +244,24 @@ class AddressMapping:
     def destination(self, value: str) -> str:
         """Where COPY and MOVE write to (RFC 4918 section 10.3)."""
         mapped = self._reference_to_service(value)
-        if mapped is None:
+        if mapped is None or not self._reaches(mapped):
             raise Problem(Failure.BAD_TARGET, "The Destination leads outside the route.")
         return mapped
+
+    def _reaches(self, reference: str) -> bool:
+        """Whether the path of a reference in the view of the service is one that the route reaches.
+
+        Whatever host it names: a service knows itself by more names than the gateway does, and many look at the path
+        alone. Raises `Problem` for a path that would be refused as a target.
+        """
+        match = _BEFORE_PATH.match(reference)
+        assert match is not None
+        path, _ = _split_path(reference[match.end() :])
+        if match[1] is None and path[:1] != "/":
+            check_path("/" + path)
+            return True
+        check_path(path or "/")
+        return not self._plan.route.exact and _is_under(path or "/", self._inside)
 
     def conditions(self, value: str) -> str:
         """The resources of tagged lists (RFC 4918 section 10.4); lock tokens and etags stay."""
@@ -321,6 +337,11 @@ def _last(value: bytes) -> str:
 def _is_under(path: str, prefix: str) -> bool:
     """Whether `path` is `prefix` or goes on behind it with a new segment."""
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
+
+
+def _as_path(path: str) -> str:
+    """`path` such that no reader takes its start for the name of a host."""
+    return "/." + path if _HOST_AHEAD.match(path) is not None else path
 
 
 def _is_within(name: str, domain: str) -> bool:
