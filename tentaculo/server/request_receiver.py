@@ -82,7 +82,12 @@ class RequestReceiver(AiohttpHandler):
         self._body = self._chunks = None  # the body refers to its connection
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client. Empty `data` lets the parser continue with the bytes that it held back."""
+        """Bytes from the client, which are dropped while the connection closes.
+
+        Empty `data` lets the parser continue with the bytes that it held back.
+        """
+        if self.close_requested:
+            return
         boundaries = self._boundaries
         if boundaries.is_at_start and data.find(HEAD_END) == len(data) - 4 and self._take_head(data):
             return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
 from tests.conftest import Start
+from tests.support.waits import eventually
 from tests.support.wire import Reader, Request, Upstream, Writer, answering, dial, ok, read_request, upstream
 from tests.wire.conftest import Service
 
@@ -312,3 +314,34 @@ async def test_what_is_pipelined_behind_a_refused_upgrade_is_a_request(
             assert [(await wire.response()).body for _ in range(3)] == [b"/ws", b"/1", b"/2"]
             await wire.send(next_one % 3)
             assert (await wire.response()).body == b"/3"
+
+
+@pytest.mark.parametrize("interim", [0, 14])
+async def test_a_tunnel_to_a_client_that_has_not_read_what_came_before_is_held_back(
+    start: Start, service: Service, small_send_buffers: list[asyncio.Transport], interim: int
+) -> None:
+    """Its send buffer is full of interim answers, or of what came with the 101, before the tunnel opens."""
+    size = 6_000_000
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 1000 + b"\r\n\r\n"
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(hint * interim + SWITCH + bytes(size))
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", live.port))
+            client.sendall(HANDSHAKE)
+            client.setblocking(False)
+            await eventually(lambda: bool(small_send_buffers) and bool(live.gateway.proxy._shared.tunnels))
+            looks = [-1]
+            while len(looks) < 10 or len({*looks[-10:]}) > 1:  # until no more arrives
+                await asyncio.sleep(0.01)
+                looks.append(small_send_buffers[0].get_write_buffer_size())
+            assert looks[-1] < size / 4
+            received = b""
+            while not received.endswith(bytes(size)):
+                received += await asyncio.get_running_loop().sock_recv(client, 1 << 20)
