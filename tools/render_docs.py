@@ -125,7 +125,7 @@ def _fixed_limit_table() -> Iterator[str]:
         (
             "pipelined requests of one client",
             f"{MAX_MSG_QUEUE_SIZE} are read ahead",
-            "the gateway reads no more until one of them is served",
+            "the gateway reads no more until one of them is served, and serves none while the client reads no response",
         ),
         ("nesting levels of the JSON of an event", DEPTH, "400, or an error frame"),
         (

@@ -58,7 +58,7 @@ from tentaculo.web import history, incidents, monitoring, status_page, vx11
 CannotListen = CannotListenError
 
 _QUIET = 0.1
-"""Seconds without a request before a gateway that stops takes it that no client has sent one."""
+"""Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
 _OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row in the table of services."""
 _CLOSE_WAIT = 0.5
@@ -255,13 +255,12 @@ class Gateway:
             self._tasks.start(self._listeners.adopt(worker, self._sockets[worker - 1]), f"adopt {worker}")
 
     async def _finish_requests(self) -> None:
-        """Until no request has been in flight for `_QUIET` seconds, so that what clients have sent is served; then close
-        the connections, which have no request then."""
-        loop = asyncio.get_running_loop()
+        """Until no request is in flight and no client has sent one for `_QUIET` seconds; then close the connections."""
+        traffic, loop = self.proxy.traffic, asyncio.get_running_loop()
         last = loop.time()
-        while loop.time() - last < _QUIET:
-            if self.proxy.traffic.in_flight:
-                await self.proxy.traffic.idle()
+        while traffic.in_flight or (self._admission.open and loop.time() - last < _QUIET):
+            if traffic.in_flight:
+                await traffic.idle()
                 last = loop.time()
             await asyncio.sleep(_QUIET / 10)
         for connection in self._server.connections if self._server is not None else ():

@@ -244,7 +244,13 @@ class Exchange(ResponseRelay):
         self.record.status = 101
         self.write(self.response_writer(lease.endpoint.pool.upstream).upgraded(head, fields))
         client.set_parser(tunnel)
-        tunnel.open(early, has_client_ended=client.has_ended, has_upstream_ended=connection.has_ended)
+        tunnel.open(
+            early,
+            is_client_full=client.writing_paused,
+            is_upstream_full=not connection.is_writable,
+            has_client_ended=client.has_ended,
+            has_upstream_ended=connection.has_ended,
+        )
         self.shared.tunnels.add(tunnel)
         lease.stop_counting()
         return Wait.TUNNEL

@@ -99,7 +99,7 @@ class ResponseRelay(ProxiedRequest):
         if connection.is_request_whole:
             # The upstream is at work (RFC 9110 section 15.2): the time limit begins again.
             connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
-        if self.request.protocol.writing_paused:
+        if reader.head is None and self.request.protocol.writing_paused:
             connection.pause()
 
     def _final_head(

@@ -132,18 +132,30 @@ class Tunnel:
         """Bytes to the client."""
         return self._from_upstream.passed
 
-    def open(self, early: bytes, *, has_client_ended: bool = False, has_upstream_ended: bool = False) -> None:
+    def open(
+        self,
+        early: bytes,
+        *,
+        is_client_full: bool = False,
+        is_upstream_full: bool = False,
+        has_client_ended: bool = False,
+        has_upstream_ended: bool = False,
+    ) -> None:
         """Let bytes pass; `early` are those that the upstream sent behind its head.
 
-        The others say which side has closed its sending half already.
+        The others say which side's send buffer is full already, and which side has closed its sending half.
         """
         self._upstream.set_protocol(self._from_upstream)
-        if early:
-            self._from_upstream.receive(early)
         before = self._client.get_protocol()
         if isinstance(before, TurnReader):
             before.release()
         self._client.set_protocol(self._from_client)
+        if is_client_full:
+            self._from_client.pause_writing()
+        if is_upstream_full:
+            self._from_upstream.pause_writing()
+        if early:
+            self._from_upstream.receive(early)
         if has_client_ended:
             self._client_ended()
         if has_upstream_ended:

@@ -67,9 +67,11 @@ async def empty(sockets: Iterable[TcpSocket]) -> None:
     for sock in listening:
         refuse_new(sock)
     loop = asyncio.get_running_loop()
-    end = loop.time() + LONGEST
     last = loop.time()
-    while (now := loop.time()) < end and now - last < EMPTY_FOR:
+    end = last + LONGEST
+    while (now := loop.time()) < end:
         if any(waiting(sock) for sock in listening):
             last = now
+        elif now - last >= EMPTY_FOR:
+            return
         await asyncio.sleep(_POLL)

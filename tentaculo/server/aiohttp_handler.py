@@ -27,6 +27,7 @@ PRIVATE_NAMES = (
     "_next_keepalive_close_time",
     "_parser",
     "_pause_transport_reading",
+    "_paused",
     "_payload_parser",
     "_process_keepalive",
     "_reading_paused",
@@ -55,6 +56,7 @@ class AiohttpHandler(web.RequestHandler):
         is_buffer_paused: bool
         is_reading_paused: bool
         is_upgraded: bool
+        is_writing_paused: bool
         keepalive_deadline: float
         keepalive_seconds: float
         max_queued_messages: int
@@ -71,6 +73,7 @@ class AiohttpHandler(web.RequestHandler):
         is_buffer_paused = web.RequestHandler._buffer_paused
         is_reading_paused = web.RequestHandler._reading_paused
         is_upgraded = web.RequestHandler._upgraded
+        is_writing_paused = web.RequestHandler._paused
         keepalive_deadline = web.RequestHandler._next_keepalive_close_time
         keepalive_seconds = web.RequestHandler._keepalive_timeout
         max_queued_messages = web.RequestHandler._max_msg_queue_size

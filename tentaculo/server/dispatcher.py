@@ -168,6 +168,9 @@ class Dispatcher:
         try:
             judged, connection.judged = cast("JudgedRequest | None", connection.judged), None
             if judged is None:
+                if connection.is_writing_paused:
+                    # A client that reads no response is served no further request: all responses would wait in memory.
+                    await connection.wait_writable()
                 judged = self._judge(cast(Request, request))
                 if judged.response is not None:
                     return judged.response

@@ -59,7 +59,7 @@ class FastPathConnection(RequestReceiver):
             self._keep(data)
             return
         waiter, serve = self.request_waiter, self._serve
-        if serve is None or waiter is None or waiter.done() or self.messages:
+        if serve is None or waiter is None or waiter.done() or self.messages or self.is_writing_paused:
             super().data_received(data)
             return
         is_start = self._boundaries.is_at_start and not self._held

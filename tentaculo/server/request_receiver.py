@@ -46,6 +46,7 @@ class RequestReceiver(AiohttpHandler):
         "_is_chunked",
         "_max_line",
         "_odd_line",
+        "_wants_upgrade",
         "steps",
     )
 
@@ -61,6 +62,7 @@ class RequestReceiver(AiohttpHandler):
         self._max_line = max_line_size
         self._odd_line: RequestLine | None = None
         self._boundaries = MessageBoundaries()
+        self._wants_upgrade = False  # the request whose body is arriving
         self.steps = 0
         """Steps in chunked bodies since the caller set this to 0."""
 
@@ -80,7 +82,12 @@ class RequestReceiver(AiohttpHandler):
         self._body = self._chunks = None  # the body refers to its connection
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client. Empty `data` lets the parser continue with the bytes that it held back."""
+        """Bytes from the client, which are dropped while the connection closes.
+
+        Empty `data` lets the parser continue with the bytes that it held back.
+        """
+        if self.close_requested:
+            return
         boundaries = self._boundaries
         if boundaries.is_at_start and data.find(HEAD_END) == len(data) - 4 and self._take_head(data):
             return
@@ -160,6 +167,7 @@ class RequestReceiver(AiohttpHandler):
             self._boundaries.went_on(piece)
             if self._is_chunked:
                 self._weigh(body, len(piece), body.total_bytes - before)
+            self._keep_what_follows(body)
 
     def _receive_chunks(self, chunks: ChunkedReader, data: bytes, position: int) -> int:
         """Read a chunked body from `position` on. Returns the position behind what was read.
@@ -185,9 +193,22 @@ class RequestReceiver(AiohttpHandler):
             self._chunks = None
             super().data_received(LAST_CHUNK)
             self._boundaries.ended(LAST_CHUNK)
+            self._keep_what_follows(body)
             if self.is_upgraded:
                 self._boundaries.lost()
         return len(data) - len(chunks.rest)
+
+    def _keep_what_follows(self, body: StreamReader) -> None:
+        """Once `body` of a request for an upgrade has ended, keep the bytes behind it, as those behind one without a body."""
+        if self._wants_upgrade and body.is_eof():
+            self._wants_upgrade, self.is_upgraded = False, True
+            self._boundaries.lost()
+
+    async def finish_response(self, *arguments: Any) -> Any:
+        """Send the response. What follows an upgrade that it refuses is a request."""
+        if not self.messages:
+            self._wants_upgrade = False
+        return await super().finish_response(*arguments)
 
     def _refuse(self, problem: Problem) -> None:
         """Make the parser fail with a byte that begins no request, and replace its error by `problem`."""
@@ -206,6 +227,7 @@ class RequestReceiver(AiohttpHandler):
         message, body = self.messages[-1]
         self._body, self._is_chunked, self._chunk_excess = body, False, 0
         self._chunks = None
+        self._wants_upgrade = False
         boundaries = self._boundaries
         is_followed = not boundaries.is_lost
         _drop_traceback(message)
@@ -221,10 +243,12 @@ class RequestReceiver(AiohttpHandler):
             if is_followed and not body.total_bytes:
                 self._is_chunked, self._chunks = False, ChunkedReader()
                 body.begin_http_chunk_receiving()
-            if message.upgrade:
+                self._wants_upgrade = message.upgrade
+            elif message.upgrade:
                 self.messages[-1] = (message._replace(should_close=True), body)  # what follows is lost
         elif (length := message.headers.get("Content-Length")) is not None:
             boundaries.began(int(length) - body.total_bytes)
+            self._wants_upgrade = message.upgrade
         else:
             boundaries.lost()
         if self.is_upgraded:

@@ -57,13 +57,13 @@ def test_the_configured_limit_wins(tmp_path: Path) -> None:
 
 
 def test_free_memory_is_given_back_at_once() -> None:
-    before = resident_memory()
+    # Not compared with what there was before: free memory of other tests may serve for the pieces.
     pieces = [bytes(16 * 1024) for _ in range(4000)]
     last = pieces.pop()
-    assert resident_memory() > before + 40 * 2**20
+    most = resident_memory()
     pieces.clear()
     trim_memory()
-    assert resident_memory() < before + 20 * 2**20
+    assert resident_memory() < most - 40 * 2**20
     assert len(last) == 16 * 1024
 
 

@@ -11,6 +11,11 @@ from tentaculo.server import accept_queue
 from tests.support.waits import eventually
 
 
+@pytest.fixture(autouse=True)
+def _as_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept_queue, "EMPTY_FOR", 0.05)
+
+
 @pytest.fixture
 def listener() -> socket.socket:
     sock = socket.socket()

@@ -585,3 +585,17 @@ async def test_a_message_that_cannot_be_parsed_still_takes_those_before_it_with_
     assert not isinstance(message, RawRequestMessage), (
         "aiohttp keeps the good one: MessageBoundaries need not cut at each head"
     )
+
+
+@pytest.mark.parametrize("late", [b"\r\n" * 10_000, b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
+async def test_what_comes_behind_a_refusal_is_read_and_ignored(late: bytes) -> None:
+    """It would be refused itself, were the connection not closing."""
+    loop, caught = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: caught.append(context))
+    async with serving(fine, head_time=0.1) as served, dial(served.port) as wire:
+        assert (await wire.response()).status == 408
+        await wire.send(late)
+        wire.writer.write_eof()
+        assert await wire.rest() == b""
+    loop.set_exception_handler(None)
+    assert caught == []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from tentaculo.server.connection import ClientConnection
 
 Service = Callable[..., dict[str, dict[str, Any]]]
 
@@ -24,3 +28,19 @@ def service() -> Service:
         }
 
     return service
+
+
+@pytest.fixture
+def small_send_buffers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Transport]:
+    """The client transports, whose kernel buffers are as small as they can be, in the order of their connections."""
+    transports: list[asyncio.Transport] = []
+    begin = ClientConnection.connection_made
+
+    def begin_small(self: ClientConnection, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        begin(self, transport)
+        assert self.transport is not None
+        transports.append(self.transport)
+
+    monkeypatch.setattr(ClientConnection, "connection_made", begin_small)
+    return transports

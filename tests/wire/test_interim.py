@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tentaculo.server.connection import ClientConnection
 from tests.conftest import Start
 from tests.support.waits import eventually
 from tests.support.wire import (
     Reader,
+    Request,
     Upstream,
     Wire,
     Writer,
@@ -256,19 +256,9 @@ async def test_an_interim_answer_begins_the_time_limit_again(start: Start, servi
 
 
 async def test_a_client_that_does_not_read_interim_answers_holds_them_back(
-    start: Start, service: Service, monkeypatch: pytest.MonkeyPatch
+    start: Start, service: Service, small_send_buffers: list[asyncio.Transport]
 ) -> None:
     """What it has not read waits at the service; the gateway's buffer for it stays at its bound."""
-    transports: list[asyncio.Transport] = []
-    begin = ClientConnection.connection_made
-
-    def begin_small(self: ClientConnection, transport: asyncio.BaseTransport) -> None:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        begin(self, transport)
-        assert self.transport is not None
-        transports.append(self.transport)
-
-    monkeypatch.setattr(ClientConnection, "connection_made", begin_small)
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 1000 + b"\r\n\r\n"
 
     async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
@@ -286,10 +276,38 @@ async def test_a_client_that_does_not_read_interim_answers_holds_them_back(
             client.connect(("127.0.0.1", live.port))
             client.sendall(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
             client.setblocking(False)
-            await eventually(lambda: bool(transports) and transports[0].get_write_buffer_size() > 4 * 1024)
+            await eventually(lambda: bool(small_send_buffers) and small_send_buffers[0].get_write_buffer_size() > 4096)
             await asyncio.sleep(0.2)
-            assert transports[0].get_write_buffer_size() < 64 * 1024
+            assert small_send_buffers[0].get_write_buffer_size() < 64 * 1024
             data = b""
             while not data.endswith(b"done"):
                 data += await asyncio.get_running_loop().sock_recv(client, 65536)
     assert data.count(b"103 Early Hints") == 240
+
+
+async def test_a_slow_reader_of_interim_answers_leaves_the_upstreams_connection_usable(
+    start: Start, service: Service, small_send_buffers: list[asyncio.Transport]
+) -> None:
+    """The interim answers fill the client's send buffer, and the final one came with them in the same read."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 1000 + b"\r\n\r\n"
+
+    def answer(request: Request) -> bytes:
+        return (interim * 14 if request.target == "/hints" else b"") + ok(b"done")
+
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port, timeout=2))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", live.port))
+            client.sendall(b"GET /s/hints HTTP/1.1\r\nHost: h\r\n\r\n")
+            client.setblocking(False)
+            await up.until(lambda: len(up.requests) == 1)
+            await eventually(lambda: small_send_buffers[0].get_write_buffer_size() > 0)
+            async with dial(live.port) as other:
+                await other.send(b"GET /s/next HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert (await other.response()).status == 200
+            assert up.connections == 1
+            data = b""
+            while not data.endswith(b"done"):
+                data += await asyncio.get_running_loop().sock_recv(client, 65536)
+    assert data.count(b"103 Early Hints") == 14

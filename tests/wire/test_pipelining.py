@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 
 import pytest
 
 from tests.conftest import Start
+from tests.support.waits import eventually
 from tests.support.wire import Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
 from tests.wire.conftest import Service
 
@@ -121,3 +123,27 @@ async def test_pipelining_is_bounded(start: Start, service: Service) -> None:
             go.set()
             for _ in range(50):
                 assert (await wire.response()).body == b"x"
+
+
+async def test_a_client_that_reads_nothing_is_served_no_further_request(
+    start: Start, service: Service, small_send_buffers: list[asyncio.Transport]
+) -> None:
+    """Its responses would all wait in the gateway's memory. Once it reads, every request is served."""
+    count = 500
+    async with upstream(answering(ok(b"x" * 14_000))) as up:
+        live = await start(service(up.port))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", live.port))
+            client.sendall(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n" * count)
+            client.setblocking(False)
+            await eventually(lambda: bool(small_send_buffers) and small_send_buffers[0].get_write_buffer_size() > 8192)
+            async with dial(live.port) as other:
+                for _ in range(50):
+                    await other.send(b"GET /s/other HTTP/1.1\r\nHost: h\r\n\r\n")
+                    assert (await other.response()).status == 200
+            assert sum(request.target == "/" for request in up.requests) < 10
+            assert small_send_buffers[0].get_write_buffer_size() < 64 * 1024
+            received = bytearray()
+            while received.count(b"HTTP/1.1 200 OK") < count:
+                received += await asyncio.get_running_loop().sock_recv(client, 1 << 20)

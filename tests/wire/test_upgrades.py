@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
 from tests.conftest import Start
+from tests.support.waits import eventually
 from tests.support.wire import Reader, Request, Upstream, Writer, answering, dial, ok, read_request, upstream
 from tests.wire.conftest import Service
 
@@ -245,6 +247,61 @@ async def test_what_comes_before_the_101_waits_for_it(start: Start, service: Ser
             assert await wire.reader.readexactly(24) == b"EARLY GET / HTTP/1.1\r\n\r\n"
 
 
+BODIES = {
+    "a length": b"Content-Length: 4\r\n\r\nbody",
+    "chunks": b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"tcp"])
+@pytest.mark.parametrize("body", list(BODIES))
+@pytest.mark.parametrize("split", [0, 3])
+async def test_what_comes_behind_a_body_before_the_101_waits_for_it(
+    start: Start, service: Service, protocol: bytes, body: str, split: int
+) -> None:
+    """Also where the end of the body and what follows it arrive later than the rest."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        state.requests.append(await read_request(reader))
+        writer.write(SWITCH.replace(b"websocket", protocol))
+        writer.write((await reader.readexactly(24)).upper())
+
+    sent = HANDSHAKE.replace(b"websocket\r\n", protocol + b"\r\n", 1)[:-2] + BODIES[body]
+    async with upstream(script) as up:
+        live = await start(service(up.port, upgrades=["websocket", "tcp"]))
+        async with dial(live.port) as wire:
+            await wire.send(sent[: len(sent) - split])
+            await up.until(lambda: up.connections == 1)
+            await wire.send(sent[len(sent) - split :] + b"early GET / HTTP/1.1\r\n\r\n")
+            assert (await wire.head()).status == 101
+            assert await wire.rest() == b"EARLY GET / HTTP/1.1\r\n\r\n"
+    assert [request.body for request in up.requests] == [b"body"]
+
+
+@pytest.mark.parametrize("body", list(BODIES))
+@pytest.mark.parametrize("path", [b"/s/ws", b"/livez"])
+async def test_what_follows_a_refused_upgrade_with_a_body_is_a_request(
+    start: Start, service: Service, body: str, path: bytes
+) -> None:
+    """Also where the refusal, here that of `/livez`, does not wait for the body."""
+    next_one = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"
+    sent = HANDSHAKE.replace(b"websocket\r\n", b"tcp\r\n", 1).replace(b"/s/ws", path)[:-2] + BODIES[body]
+    async with upstream(answering(ok(b"no"))) as up:
+        live = await start(service(up.port, upgrades=["tcp"]))
+        async with dial(live.port) as wire:
+            await wire.send(sent[:-3])
+            if path == b"/livez":
+                assert (await wire.response()).status == 200
+            else:
+                await up.until(lambda: up.connections == 1)
+            await wire.send(sent[-3:] + next_one)
+            if path != b"/livez":
+                assert (await wire.response()).body == b"no"
+            assert (await wire.response()).status == 200
+            await wire.send(next_one)
+            assert (await wire.response()).status == 200
+
+
 @pytest.mark.parametrize("protocol", [b"websocket", b"tls/9", b"h2c"])
 async def test_what_is_pipelined_behind_a_refused_upgrade_is_a_request(
     start: Start, service: Service, protocol: bytes
@@ -257,3 +314,34 @@ async def test_what_is_pipelined_behind_a_refused_upgrade_is_a_request(
             assert [(await wire.response()).body for _ in range(3)] == [b"/ws", b"/1", b"/2"]
             await wire.send(next_one % 3)
             assert (await wire.response()).body == b"/3"
+
+
+@pytest.mark.parametrize("interim", [0, 14])
+async def test_a_tunnel_to_a_client_that_has_not_read_what_came_before_is_held_back(
+    start: Start, service: Service, small_send_buffers: list[asyncio.Transport], interim: int
+) -> None:
+    """Its send buffer is full of interim answers, or of what came with the 101, before the tunnel opens."""
+    size = 6_000_000
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 1000 + b"\r\n\r\n"
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(hint * interim + SWITCH + bytes(size))
+        await reader.read(-1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", live.port))
+            client.sendall(HANDSHAKE)
+            client.setblocking(False)
+            await eventually(lambda: bool(small_send_buffers) and bool(live.gateway.proxy._shared.tunnels))
+            looks = [-1]
+            while len(looks) < 10 or len({*looks[-10:]}) > 1:  # until no more arrives
+                await asyncio.sleep(0.01)
+                looks.append(small_send_buffers[0].get_write_buffer_size())
+            assert looks[-1] < size / 4
+            received = b""
+            while not received.endswith(bytes(size)):
+                received += await asyncio.get_running_loop().sock_recv(client, 1 << 20)
