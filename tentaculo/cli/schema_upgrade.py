@@ -71,9 +71,12 @@ class SchemaUpgrade:
 
     async def _attempt(self) -> str | None:
         """Why the schema was not updated; None where it was."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, env=self._env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+            )
+        except OSError as error:
+            return f"no process can be started: {error.strerror}"
         try:
             _, errors = await asyncio.wait_for(process.communicate(), TIMEOUT)
         except TimeoutError:

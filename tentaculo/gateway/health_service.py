@@ -16,7 +16,7 @@ from tentaculo.gateway.state_repository import StateRepository
 from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tentaculo.health.pause_detector import PauseDetector
+from tentaculo.health.pause_detector import PauseDetector, time_since_boot
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.model.endpoint import Endpoint
@@ -60,7 +60,7 @@ class HealthService:
         self._store = store
         self.breakers = CircuitBreakers(config, time.monotonic, now, self._note_request)
         self.board = Board(config, now=now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
-        self.heartbeats = HeartbeatMonitor(config, clock=time.monotonic, on_change=self.probe_now)
+        self.heartbeats = HeartbeatMonitor(config, clock=time_since_boot, on_change=self.probe_now)
         self._pauses = PauseDetector()
         self._pauses.on_pause.append(self.heartbeats.note_pause)
         self._scheduler: ProbeScheduler | None = None

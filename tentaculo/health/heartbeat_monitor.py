@@ -15,7 +15,8 @@ class HeartbeatMonitor:
     """The last heartbeat of each service whose probe is of that kind.
 
     `on_change` is called with the name of a service after each heartbeat, and when none came for `probe.silence`
-    seconds. `clock` is monotonic, in seconds. The first heartbeat is due `probe.silence` seconds after the start.
+    seconds. `clock` is monotonic, in seconds, and the clock that measures pauses. The first heartbeat is due
+    `probe.silence` seconds after the start.
     """
 
     def __init__(self, config: Config, *, clock: Callable[[], float], on_change: Callable[[str], None]) -> None:

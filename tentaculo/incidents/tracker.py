@@ -161,8 +161,14 @@ class IncidentTracker:
 
     def note_notified(self, number: int, channel: str, notified: Notified) -> None:
         """Record that a channel has delivered a message about an incident."""
-        if (incident := self.get(number)) is not None:
-            self._put(replace(incident, notified={**incident.notified, channel: notified}))
+        incident = self.get(number)
+        if incident is None:
+            return
+        whole = self.get(incident.part_of) if incident.part_of is not None else None
+        if whole is not None and whole.root == incident.root:
+            # The database responded while the message was in progress: the failure is that of the stored incident.
+            incident = whole
+        self._put(replace(incident, notified={**incident.notified, channel: notified}))
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment in memory after the system clock was set."""

@@ -112,7 +112,8 @@ class Listeners:
         await self.close()
 
     async def close(self) -> None:
-        """Accept no new connection. Open connections stay open."""
+        """Accept no new connection, and adopt no further socket. Open connections stay open."""
+        self._factory = None
         _close(self._servers)
         self._servers.clear()
         for worker in list(self._adopted):

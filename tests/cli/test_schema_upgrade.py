@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from structlog.testing import capture_logs
 
 from tentaculo.cli import schema_upgrade
 from tentaculo.cli.schema_upgrade import SchemaUpgrade
@@ -36,6 +37,25 @@ async def test_it_is_tried_until_it_works(tmp_path: Path, monkeypatch: pytest.Mo
             await asyncio.sleep(0.02)
     await upgrade.close()
     assert len(counter.read_text()) == 3
+
+
+async def test_a_machine_that_starts_no_process_now_may_do_so_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_upgrade, "FIRST_RETRY", 0.01)
+    program, done = tmp_path / "program", tmp_path / "done"
+    upgrade = SchemaUpgrade([str(program)], {})
+    with capture_logs() as logs:
+        await asyncio.wait_for(upgrade.start(), schema_upgrade.PATIENCE)
+    assert logs[0]["reason"] == "no process can be started: No such file or directory"
+    draft = tmp_path / "draft"
+    draft.write_text(f"#!/bin/sh\necho > {done}\n")
+    draft.chmod(0o700)
+    draft.rename(program)
+    async with asyncio.timeout(20):
+        while not done.exists():
+            await asyncio.sleep(0.02)
+    await upgrade.close()
 
 
 async def test_one_that_hangs_delays_the_start_for_a_bounded_time_and_ends_with_it(

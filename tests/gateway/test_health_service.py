@@ -166,3 +166,21 @@ async def test_a_service_that_does_not_respond_counts_as_down_since_the_first_pr
     times = [period.uptime for period in periods if period.uptime is not None]
     # The timer of each probe started a little after the probe did.
     assert sum(one.unavailable for one in times) >= failures * 1500
+
+
+async def test_a_heartbeat_that_was_late_before_the_machine_was_suspended_is_late_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only one of the kernel's clocks stands still while the machine is suspended."""
+    kernel, suspended = time.clock_gettime, 0.0
+    monkeypatch.setattr(
+        time, "clock_gettime", lambda clock: kernel(clock) + (suspended if clock == time.CLOCK_BOOTTIME else 0.0)
+    )
+    services = {"cron": {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat", "silence": 0.5}}}
+    fleet = HealthService(Config.of({"services": services}), StoreClient("sqlite://"))
+    async with fleet.probing():
+        await eventually(lambda: fleet.board.service("cron").health is Health.DOWN)
+        with capture_logs() as logs:
+            suspended = 3600.0
+            await eventually(lambda: any(line["event"] == "process paused" for line in logs))
+        assert fleet.heartbeats.last("cron") is not None

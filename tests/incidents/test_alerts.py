@@ -285,6 +285,17 @@ def test_an_incident_of_an_earlier_process_is_announced_once_it_was_observed() -
     assert new.sees("hermes").waits(1).sent() == [(NotificationKind.OPENED, ("hermes",))]
 
 
+def test_a_message_in_progress_when_a_late_database_responds_is_not_repeated() -> None:
+    old = Scenario().sees("hermes")
+    new = Scenario()
+    new.now = old.now + timedelta(seconds=500)
+    new.sees("hermes").waits(WAIT, deliver=False)
+    assert new.sent() == [(NotificationKind.OPENED, ("hermes",))]
+    new.incidents.restore(old.incidents.open, ("hermes",), new.now)
+    assert new.arrives().waits(60).sent() == []
+    assert new.recovers("hermes").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
+
+
 def test_an_end_that_is_long_past_is_no_news() -> None:
     old = Scenario().sees("hermes").waits(WAIT).recovers("hermes")
     for away, said in ((3600.0, [(NotificationKind.ENDED, ("hermes",))]), (2 * 86400.0, [])):

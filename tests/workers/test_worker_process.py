@@ -98,6 +98,18 @@ async def test_each_worker_gets_a_share_and_another_one_takes_over_what_waits() 
         await asyncio.open_connection(*address)
 
 
+async def test_a_worker_that_stops_takes_over_nothing_more() -> None:
+    with open_sockets([(HERE, 0)], 2) as sockets:
+        address = sockets[0][0].getsockname()
+        second = await _worker(sockets[1], Counter(), "second")
+        await second.stop()
+        await second.adopt(1, sockets[0])
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address)
+    # Nor is it an error where the process has closed the sockets already.
+    await second.adopt(1, sockets[0])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_nobody_else_gets_in(workers: int) -> None:
     with open_sockets([(HERE, 0)], workers) as sockets:
