@@ -23,6 +23,7 @@ from tentaculo.config.secrets import resolve
 DEFAULT_NAME = "tentaculo.toml"
 OWN_PATHS = frozenset(
     (
+        "/auth/ticket",
         "/debug/events/cardinality",
         "/events/ingest",
         "/health",
