@@ -39,7 +39,6 @@ from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import Tokens
 from tentaculo.security.trusted_proxies import trusted_proxy_matcher
-from tentaculo.server import templating
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
@@ -284,7 +283,6 @@ class Gateway:
         config, board, store_client = self._config, self.health_service.board, self._store_client
         now = self._clock.now
         app = web.Application(client_max_size=config.limits.events_body)
-        templating.setup(app)
         set_headers(app, self._cors)
         coordination = self._coordination
         follows = coordination if coordination and not coordination.is_leader else None
