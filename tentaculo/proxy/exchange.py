@@ -19,10 +19,10 @@ from functools import partial
 
 from tentaculo.model.endpoint import Outcome
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.header_fields import split_list
 from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
-from tentaculo.net.response_headers import split_list
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tentaculo.proxy.relay import ResponseRelay, Wait
 from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, may_follow, overloaded
