@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
-from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.health import Endpoint
 from tentaculo.net.http1 import check_path, is_authority
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix

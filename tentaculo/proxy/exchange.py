@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from tentaculo.model.endpoint import Outcome
-from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.failure import Failure, Problem, UpstreamError, outcome_of, outcome_of_error
+from tentaculo.model.health import Outcome
 from tentaculo.net.header_fields import split_list
 from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
@@ -31,7 +31,6 @@ from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError, outcome_of, outcome_of_error
 from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
+from tentaculo.model.health import Endpoint
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import Head, chunked
 from tentaculo.net.response_bytes import date_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Endpoint
 from tentaculo.net.header_fields import RESPONSE_NAMES, ResponseHeaders
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
 from tentaculo.proxy.address_mapping import AddressMapping, ClientView, is_same_for_all

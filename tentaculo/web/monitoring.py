@@ -17,9 +17,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tentaculo import __version__
-from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import BreakerState, Health, ServiceView
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_response import Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
