@@ -11,7 +11,7 @@ from tentaculo.config import example, json_schema
 from tentaculo.config.environment import LOOKUPS, variable_name
 from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
 from tentaculo.events.schemas import DEPTH
-from tentaculo.net import header_table
+from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.server.connection import LINGER, MAX_FIELDS
@@ -41,8 +41,8 @@ def rendered() -> dict[Path, str]:
         CONFIGURATION: _with_tables(CONFIGURATION, keys=_key_tables()),
         HEADERS: _with_tables(
             HEADERS,
-            request=header_table.table(header_table.REQUEST_FIELDS, "service"),
-            response=header_table.table(header_table.RESPONSE_FIELDS, "client"),
+            request=header_fields.table(header_fields.REQUEST_FIELDS, "service"),
+            response=header_fields.table(header_fields.RESPONSE_FIELDS, "client"),
         ),
         LIMITS: _with_tables(LIMITS, keys=_limit_table(), fixed=_fixed_limit_table()),
     }

@@ -25,7 +25,6 @@ from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import Message, trial_message
 from tentaculo.incidents.channels import Channel, Delivery
 from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
-from tentaculo.model.clock import utc_now
 from tentaculo.model.incident import (
     EVERY,
     Incident,
@@ -35,7 +34,7 @@ from tentaculo.model.incident import (
     check_note,
     check_window,
 )
-from tentaculo.model.text import format_duration, format_time, printable
+from tentaculo.model.text import format_duration, format_time, printable, utc_now
 from tentaculo.net.tcp import local_url
 from tentaculo.store import incidents
 from tentaculo.store import incidents as store

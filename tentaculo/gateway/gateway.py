@@ -23,14 +23,14 @@ from aiohttp import web
 
 from tentaculo.config.database_url import database_url
 from tentaculo.config.schema import Config
+from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.steady_clock import Correct, SteadyClock
-from tentaculo.model.endpoint import GATEWAY_NAME
-from tentaculo.model.health import Health, ProbeResult, ServiceView
+from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
@@ -38,7 +38,6 @@ from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import Tokens
-from tentaculo.security.trusted_proxies import trusted_proxy_matcher
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher

@@ -19,8 +19,7 @@ from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.pause_detector import PauseDetector, time_since_boot
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable

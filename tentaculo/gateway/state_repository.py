@@ -19,8 +19,7 @@ import structlog
 from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tentaculo.model.endpoint import GATEWAY_NAME
-from tentaculo.model.health import Health, LastHeartbeat, ServiceView, StateChange
+from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, ServiceView, StateChange
 from tentaculo.store import states
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable

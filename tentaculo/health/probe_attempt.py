@@ -18,7 +18,7 @@ import structlog
 
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.probe_client import Connector, ResponseCutError
-from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import is_shortage
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 

@@ -30,9 +30,8 @@ from tentaculo.health.probe_attempt import (
     note_timeout,
 )
 from tentaculo.health.probe_client import Connector, ProbeConnection
-from tentaculo.model.clock import utc_now
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import ProbeResult
+from tentaculo.model.health import Endpoint, ProbeResult
+from tentaculo.model.text import utc_now
 from tentaculo.net.connecting import LookUp, look_up
 from tentaculo.net.http1 import Head
 

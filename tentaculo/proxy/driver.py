@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from tentaculo.model.failure import UpstreamError
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
@@ -16,7 +17,6 @@ from tentaculo.proxy.proxied_request import JudgedRequest
 from tentaculo.proxy.relay import Wait
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_log import RequestRecord
-from tentaculo.upstream.errors import UpstreamError
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM

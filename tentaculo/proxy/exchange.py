@@ -17,12 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from tentaculo.model.endpoint import Outcome
-from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.failure import Failure, Problem, UpstreamError, outcome_of, outcome_of_error
+from tentaculo.model.health import Outcome
+from tentaculo.net.header_fields import split_list
 from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
-from tentaculo.net.response_headers import split_list
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tentaculo.proxy.relay import ResponseRelay, Wait
 from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, may_follow, overloaded
@@ -31,7 +31,6 @@ from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError, outcome_of, outcome_of_error
 from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.

@@ -19,7 +19,7 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Endpoint
 from tentaculo.net.inbound_request import Request
 from tentaculo.proxy.driver import DrivenExchange
 from tentaculo.proxy.proxied_request import JudgedRequest

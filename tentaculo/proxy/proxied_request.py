@@ -7,8 +7,8 @@ from typing import Protocol
 
 import structlog
 
-from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.health import Endpoint
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import reset

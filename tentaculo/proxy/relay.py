@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure
+from tentaculo.model.health import Endpoint
+from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import Head, chunked
 from tentaculo.net.response_bytes import date_line
-from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.proxy.response_head import CachedResponseHead, trailer_lines
 from tentaculo.upstream.connection import UpstreamConnection

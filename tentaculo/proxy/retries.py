@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tentaculo.model.failure import Failure, Problem
-from tentaculo.upstream.errors import UpstreamError
+from tentaculo.model.failure import Failure, Problem, UpstreamError
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """Methods of requests that may be sent twice (RFC 9110 section 9.2.2)."""

@@ -13,7 +13,7 @@ from aiohttp import StreamReader
 from aiohttp.http import HttpVersion
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from tentaculo.net.response_headers import RawHeaders
+from tentaculo.net.header_fields import RawHeaders
 from tentaculo.server.request_framing import HEAD_END
 
 MAX_REMEMBERED = 4096

@@ -17,8 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tentaculo import __version__
-from tentaculo.model.endpoint import BreakerState
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import BreakerState, Health, ServiceView
 from tentaculo.server.native_response import Slices
 from tentaculo.web.monitoring import AlertStats, Load, Traffic
 

@@ -15,9 +15,8 @@ import structlog
 from aiohttp import hdrs, web
 
 from tentaculo import __version__
-from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.event import Event
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import BreakerState, Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable

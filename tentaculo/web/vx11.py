@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from tentaculo.model.endpoint import GATEWAY_NAME, BreakerState
-from tentaculo.model.health import Health, ServiceView, words_of
+from tentaculo.model.health import GATEWAY_NAME, BreakerState, Health, ServiceView, words_of
 from tentaculo.server.native_response import Slices, json_response, raw_json
 
 VERSION = "7.0"

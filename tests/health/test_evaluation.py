@@ -24,8 +24,7 @@ from tentaculo.health.evaluation import (
 )
 from tentaculo.health.probe_attempt import ProbeAttempt
 from tentaculo.health.probe_client import MAX_BODY
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import DegradedKind, Health, ProbeResult
+from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 
 MADRE = Endpoint("madre", "127.0.0.1", 8001)
 NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)

@@ -14,10 +14,9 @@ import pytest
 from aiohttp import ClientSession, web
 
 from tentaculo.config import schema
-from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import EndpointView, Health, ServiceView
+from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server.listeners import Phase

@@ -13,8 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
-from tentaculo.model.endpoint import Counts, Endpoint
-from tentaculo.model.health import EndpointView, Health
+from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_response import Slices
 from tentaculo.web import metrics as metrics_module

@@ -18,9 +18,8 @@ from tentaculo.config.database_url import database_url
 from tentaculo.config.environment import widen_lookups
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
-from tentaculo.model.clock import utc_now
-from tentaculo.model.endpoint import GATEWAY_NAME
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import GATEWAY_NAME, ServiceView
+from tentaculo.model.text import utc_now
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
 

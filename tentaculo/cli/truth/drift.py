@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from tentaculo.cli.truth.compose_file import ComposeService
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
-from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.prober import Prober
-from tentaculo.model.clock import utc_now
-from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import GATEWAY_ALIAS, GATEWAY_NAME, Health, ServiceView
+from tentaculo.model.text import utc_now
 from tentaculo.tasks import TaskGroup
 
 PATH_TIMEOUT = 3.0

@@ -8,7 +8,7 @@ import yaml
 from tentaculo.cli.truth import compose_file, drift, probe_all
 from tentaculo.cli.truth.drift import Drift
 from tentaculo.config.loader import load
-from tentaculo.model.endpoint import GATEWAY_NAME
+from tentaculo.model.health import GATEWAY_NAME
 from tests.support.gateway_process import ROOT
 from tests.support.health import fleet
 
