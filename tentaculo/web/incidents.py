@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Incident, InvalidInputError, MaintenanceWindow, Note, check_note, check_window
-from tentaculo.server.native_response import Slices, json_response, raw_json
+from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
 from tentaculo.web.incident_views import incident_shape, note_shape, window_shape
 
