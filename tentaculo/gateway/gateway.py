@@ -38,7 +38,6 @@ from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import Tokens
-from tentaculo.server import templating
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
@@ -283,7 +282,6 @@ class Gateway:
         config, board, store_client = self._config, self.health_service.board, self._store_client
         now = self._clock.now
         app = web.Application(client_max_size=config.limits.events_body)
-        templating.setup(app)
         set_headers(app, self._cors)
         coordination = self._coordination
         follows = coordination if coordination and not coordination.is_leader else None

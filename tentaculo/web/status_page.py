@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp_jinja2
 import structlog
 from aiohttp import hdrs, web
 
@@ -204,7 +203,7 @@ class StatusPage:
         """The handler of `GET /status`."""
         async with self._making:
             if self._clock() - self._made >= _KEPT:
-                template = aiohttp_jinja2.get_env(request.app).get_template("status.html")
+                template = await asyncio.to_thread(templating.template, "status.html")
                 text = "".join(await self._slices.collect(template.generate(await self._context())))
                 self._page, self._made = text.encode("utf-8", "replace"), self._clock()
         return web.Response(
@@ -308,6 +307,6 @@ async def lead_here(request: web.Request) -> web.Response:
 
 
 def routes(page: StatusPage, *, root: bool) -> list[web.RouteDef]:
-    """The route of the page; with `root`, also `/`, which leads there. The application needs `pages.setup(app)`."""
+    """The route of the page; with `root`, also `/`, which leads there."""
     shown = [web.get("/status", page.show)]
     return [web.get("/", lead_here), *shown] if root else shown

@@ -19,7 +19,6 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.server import templating
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_response import Slices
 from tentaculo.web import history, incidents, monitoring, status_page, vx11
@@ -199,7 +198,6 @@ class Gateway:
 
 def application(state: State) -> web.Application:
     app = web.Application()
-    templating.setup(app)
     slices = Slices()
     page = status_page.StatusPage(
         views=lambda: state.services,
