@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
