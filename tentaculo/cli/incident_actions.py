@@ -40,7 +40,7 @@ from tentaculo.store import incidents
 from tentaculo.store import incidents as store
 from tentaculo.store.database import once
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.web.incident_views import incident_shape, window_shape
+from tentaculo.web.incidents import incident_shape, window_shape
 
 T = TypeVar("T")
 
