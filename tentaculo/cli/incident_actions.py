@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from tentaculo.cli.output import FaultError, StartError
-from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import database_url
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import Message, trial_message
@@ -40,7 +40,7 @@ from tentaculo.store import incidents
 from tentaculo.store import incidents as store
 from tentaculo.store.database import once
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.web.incident_views import incident_shape, window_shape
+from tentaculo.web.incidents import incident_shape, window_shape
 
 T = TypeVar("T")
 

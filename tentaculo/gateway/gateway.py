@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
@@ -29,7 +29,7 @@ from tentaculo.events.hub import Hub
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.steady_clock import Correct, SteadyClock
+from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall

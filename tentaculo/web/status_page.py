@@ -22,8 +22,9 @@ from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import incident_views, wording
+from tentaculo.web import wording
 from tentaculo.web.history import HEIGHT, WIDTH, history_row
+from tentaculo.web.incidents import MOST_OPEN, MOST_WINDOWS, incident_row, window_row
 
 log = structlog.get_logger(__name__)
 
@@ -265,15 +266,15 @@ class StatusPage:
         )
 
     def _duty(self, now: datetime) -> dict[str, Any]:
-        rows = [incident_views.incident_row(incident, notes, now) for incident, notes in self._incidents()]
+        rows = [incident_row(incident, notes, now) for incident, notes in self._incidents()]
         going_on = [one for one in rows if one.is_open]
         windows = self._windows()
         return {
-            "going_on": going_on[: incident_views.MOST_OPEN],
-            "more_going_on": len(going_on[incident_views.MOST_OPEN :]) + self._not_listed(),
+            "going_on": going_on[:MOST_OPEN],
+            "more_going_on": len(going_on[MOST_OPEN:]) + self._not_listed(),
             "over": [one for one in rows if not one.is_open],
-            "windows": [incident_views.window_row(one, now) for one in windows[: incident_views.MOST_WINDOWS]],
-            "more_windows": len(windows[incident_views.MOST_WINDOWS :]),
+            "windows": [window_row(one, now) for one in windows[:MOST_WINDOWS]],
+            "more_windows": len(windows[MOST_WINDOWS:]),
         }
 
     async def _events(self, deadline: float) -> tuple[list[Event], str]:

@@ -22,8 +22,7 @@ from tentaculo.health.evaluation import (
     snippet,
     stated_health,
 )
-from tentaculo.health.probe_attempt import ProbeAttempt
-from tentaculo.health.probe_client import MAX_BODY
+from tentaculo.health.probe_client import MAX_BODY, ProbeAttempt
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 
 MADRE = Endpoint("madre", "127.0.0.1", 8001)
