@@ -28,7 +28,7 @@ from tentaculo.gateway.gateway import Gateway
 from tentaculo.security.tokens import hash_token
 from tentaculo.store.migrate import upgrade
 from tentaculo.telemetry import logging
-from tentaculo.telemetry.access_log import access_logger
+from tentaculo.telemetry.request_log import access_logger
 
 PACKAGE = str(Path(__file__).resolve().parents[1] / "tentaculo") + os.sep
 TOKEN = "token-of-the-trace"  # noqa: S105 - accepted by this gateway only

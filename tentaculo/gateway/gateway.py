@@ -21,16 +21,16 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
+from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.steady_clock import Correct, SteadyClock
-from tentaculo.model.endpoint import GATEWAY_NAME
-from tentaculo.model.health import Health, ProbeResult, ServiceView
+from tentaculo.health.steady_clock import Correct, SteadyClock
+from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
@@ -39,16 +39,13 @@ from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tickets import LIFETIME, Tickets
 from tentaculo.security.tokens import Tokens
-from tentaculo.security.trusted_proxies import trusted_proxy_matcher
-from tentaculo.server import templating
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
-from tentaculo.server.native_response import Slices
-from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
+from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.tickets import TicketTable
@@ -289,7 +286,6 @@ class Gateway:
         config, board, store_client = self._config, self.health_service.board, self._store_client
         now = self._clock.now
         app = web.Application(client_max_size=config.limits.events_body)
-        templating.setup(app)
         set_headers(app, self._cors)
         coordination = self._coordination
         follows = coordination if coordination and not coordination.is_leader else None

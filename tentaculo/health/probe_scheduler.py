@@ -13,8 +13,7 @@ from typing import Protocol
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board, ProbeUpdate
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import ProbeResult
+from tentaculo.model.health import Endpoint, ProbeResult
 from tentaculo.tasks import TaskGroup
 
 _SLOW_SHARE = 4

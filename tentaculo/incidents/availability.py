@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
 
-from tentaculo.model.endpoint import BreakerState, Counts
-from tentaculo.model.health import DegradedKind, Health, ServiceView
+from tentaculo.model.health import BreakerState, Counts, DegradedKind, Health, ServiceView
 
 REASON_LENGTH = 300
 """Characters of a reason that are kept."""

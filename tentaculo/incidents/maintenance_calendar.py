@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from tentaculo.config.incidents import DAYS, MaintenanceSettings
 from tentaculo.config.services import ServiceSettings
@@ -69,7 +68,7 @@ def upcoming(plan: MaintenanceSettings, services: tuple[str, ...], now: datetime
         if end > now:
             yield MaintenanceWindow(services, start.astimezone(UTC), end.astimezone(UTC), plan.reason)
         return
-    today = now.astimezone(ZoneInfo(plan.zone)).date()
+    today = now.astimezone(plan.time_zone).date()
     # A window that began yesterday may still be open, and within seven days there is one of any plan.
     for day in (today + timedelta(days=number) for number in range(-1, 9)):
         if DAYS[day.weekday()] in plan.days:
@@ -84,7 +83,7 @@ def _on(plan: MaintenanceSettings, day: date) -> tuple[datetime, datetime]:
     assert plan.times is not None
     start, end = plan.times
     last = day if start < end else day + timedelta(days=1)
-    zone = ZoneInfo(plan.zone)
+    zone = plan.time_zone
     return (
         datetime.combine(day, start, zone).astimezone(UTC),
         datetime.combine(last, end, zone).astimezone(UTC),

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
+from tentaculo.net.header_fields import Line
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import ForwardedFields, outer_prefix
-from tentaculo.net.response_headers import Line
 from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 

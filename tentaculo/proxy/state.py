@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.failure import Failure, Problem, UpstreamError
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.net.turns import TurnScheduler
@@ -15,7 +15,6 @@ from tentaculo.security.cors import CorsPolicy
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError
 
 
 class Responses(Protocol):

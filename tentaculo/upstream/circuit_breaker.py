@@ -17,7 +17,7 @@ from datetime import datetime
 
 from tentaculo.config import services
 from tentaculo.config.schema import Config
-from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
+from tentaculo.model.health import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _CLOSED = BreakerState.CLOSED

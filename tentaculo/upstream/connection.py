@@ -12,12 +12,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import cast
 
-from tentaculo.model.failure import Failure
+from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
-from tentaculo.net.tcp import accepted, is_quiet, keep_alive, limit_stall, tcp, unread
+from tentaculo.net.tcp import Deadline, WriteGate, accepted, is_quiet, keep_alive, limit_stall, tcp, unread
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, STEPS, TurnReader, TurnScheduler
-from tentaculo.upstream.errors import UpstreamError
-from tentaculo.upstream.flow_control import Deadline, WriteGate
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
 HIGH_WATER = 8 * 1024

@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Callable
 
 from tentaculo.config.schema import LimitSettings
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Failure
+from tentaculo.model.failure import Failure, UpstreamError
+from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.response_reader import ResponseHeadCache
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import (
     HEAD_END,
     ChunkedReader,
@@ -14,7 +15,6 @@ from tentaculo.net.http1 import (
     frame_response,
     parse_head,
 )
-from tentaculo.net.response_headers import ResponseHeaders
 
 MAX_INTERIM = 256 * 1024
 """Bytes of interim (1xx) heads in response to one request, and one more for each `INTERIM_COST` bytes of the request."""

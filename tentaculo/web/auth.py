@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
-from tentaculo.server.native_response import json_response
+from tentaculo.server.native_routes import json_response
 
 
 def routes(issue: Callable[[], Awaitable[str]], lifetime: int, now: Callable[[], datetime]) -> list[web.RouteDef]:

@@ -11,10 +11,9 @@ from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
-from tentaculo.model.clock import utc_now
-from tentaculo.model.endpoint import Endpoint, Outcome
-from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import Endpoint, Health, Outcome, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import Period
+from tentaculo.model.text import utc_now
 from tentaculo.store.client import StoreClient
 from tentaculo.telemetry.history import HistoryCollector
 from tentaculo.upstream.circuit_breaker import CircuitBreaker

@@ -15,8 +15,7 @@ from tentaculo.config.schema import Config
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_scheduler import Probes, ProbeScheduler, ProbeSlots
 from tentaculo.health.prober import Prober
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import DegradedKind, Health, ProbeResult, Transition
+from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult, Transition
 from tentaculo.tasks import TaskGroup
 from tests.support.health import Serve, answer, fleet, says
 from tests.support.waits import eventually, free_port

@@ -36,6 +36,8 @@ MOST_CALLS_ELSEWHERE = 130.0  # 122
 MOST_PEAK = 5_000  # 3,203 to 3,915
 MOST_KEPT = 0.5
 """Blocks that a request may leave behind: less than one, so that nothing grows for ever."""
+MOST_RESIDENT = 70.0
+"""Megabytes of an idle gateway. 68.3; nearly all of it are the modules that are loaded."""
 _ROW = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.MULTILINE)
 
 
@@ -118,6 +120,23 @@ async def test_calls(upstream_port: int, start: Start, targets: int, most: float
     each = {name: round(calls / TIMES, 1) for name, calls in counted.most_common(12)}
     assert total <= most, grown("calls", total, most, each)
     assert any(name.startswith("tentaculo/proxy/") for name in counted), "the profile saw nothing of the proxy"
+
+
+async def test_idle_memory(upstream_port: int) -> None:
+    """What a gateway holds after its first response, with two services, its probes and its database."""
+    need(sys.platform == "linux", "/proc, which says how much memory is resident")
+    url = f"http://127.0.0.1:{upstream_port}"
+    services = {
+        "web": {"url": url, "health": ["/web/k1"], "routes": [{"prefix": "/web"}]},
+        "live": {"url": url, "routes": [{"prefix": "/live"}]},
+    }
+    async with running_gateway({"services": services}) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        async with dialled(port, f"X-VX11-Token: {gateway.token}\r\n".encode()) as client:
+            await client.ask(1)
+        status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    resident = int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
+    assert resident <= MOST_RESIDENT, f"{resident:.1f} MB; which module is loaded that an idle gateway does not need?"
 
 
 async def test_memory(upstream_port: int, start: Start) -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
-from tentaculo.model.clock import utc_now
+from tentaculo.model.text import utc_now
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies

@@ -23,9 +23,8 @@ import structlog
 from tentaculo.config.reader import read
 from tentaculo.config.schema import LogSettings
 from tentaculo.telemetry import logging as logging_setup
-from tentaculo.telemetry.access_log import AccessLine, access_logger, utc_stamp
 from tentaculo.telemetry.logging import LineWriter
-from tentaculo.telemetry.request_log import RequestRecord
+from tentaculo.telemetry.request_log import AccessLine, RequestRecord, access_logger, utc_stamp
 
 CONTROLS = "\r\n\x00\x07\x08\x1b[2J\x7f\x85\x9b31m\u2028\u202e"
 ACCESS_KEYS = {

@@ -6,8 +6,8 @@ import pytest
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import BreakerSettings
-from tentaculo.model.clock import utc_now
-from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, Outcome
+from tentaculo.model.health import BreakerState, BreakerView, Endpoint, Outcome
+from tentaculo.model.text import utc_now
 from tentaculo.tasks import TaskGroup
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
 from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer

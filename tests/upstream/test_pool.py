@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 
 from tentaculo.config.schema import LimitSettings
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Blame, Failure
+from tentaculo.model.failure import Blame, Failure, UpstreamError
+from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import look_up
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE, UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.pool import Pool
 from tests.support.waits import eventually
 from tests.support.wire import Reader, Writer, answering, ok, read_request, upstream

@@ -10,8 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tentaculo.model.endpoint import Counts, Endpoint
-from tentaculo.model.health import EndpointView, Health
+from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
 from tentaculo.model.history import HistorySummary, UptimeShare
 from tests.support.native_gateway import CLOSED, OPEN, TOKEN, Gateway, event, view
 

@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.health import BreakerState
 from tests.conftest import Start
 from tests.support.wire import (
     Reader,

@@ -15,7 +15,7 @@ from tentaculo.config.reader import read
 from tentaculo.config.schema import LogSettings
 from tentaculo.store import worker_thread
 from tentaculo.telemetry import logging as logging_setup
-from tentaculo.telemetry.access_log import access_logger
+from tentaculo.telemetry.request_log import access_logger
 from tests.conftest import TOKEN, Live, Start
 from tests.support.databases import sqlite
 from tests.support.runtime_tables import opened

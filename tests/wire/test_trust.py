@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model.endpoint import BreakerState
-from tentaculo.model.health import DegradedKind, Health, ServiceView
+from tentaculo.model.health import BreakerState, DegradedKind, Health, ServiceView
 from tests.conftest import Live, Start
 from tests.support.wire import Request, Response, Upstream, Wire, answering, dial, ok, upstream
 
