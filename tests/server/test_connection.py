@@ -473,7 +473,7 @@ async def test_a_head_that_does_not_arrive_is_a_408() -> None:
                     await wire.send(bytes([byte]))
                     await asyncio.sleep(0.03)
             assert (await refused(wire)).status == 408
-    async with serving(fine, head_time=1) as served, dial(served.port) as wire:
+    async with serving(fine, head_time=0.3) as served, dial(served.port) as wire:
         # Nor does a first request that came in time.
         await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         assert (await wire.response()).status == 200

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.gateway_process import ROOT, clean_environment
 
 CEILINGS = {
@@ -18,6 +20,7 @@ CEILINGS = {
 """Files of tentaculo/ that each path may visit. The goal is 12, 16, 16, 16 and 20; lower these as paths get shorter."""
 
 
+@pytest.mark.command
 def test_each_path_visits_few_files() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.trace_files", "--json"],
