@@ -44,8 +44,7 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
-from tentaculo.server.native_response import Slices
-from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
+from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
