@@ -54,16 +54,12 @@ SAME_STEM: dict[str, str] = {
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}
 TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
-    "proxy/driver": "wire/test_client_leaves",
     "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
     "proxy/proxied_request": "wire/test_state_machine",
-    "proxy/relay": "wire/test_streaming",
-    "proxy/retries": "wire/test_failures",
     "proxy/state": "wire/test_application",
     "proxy/tunnel": "wire/test_upgrades",
     "proxy/upload": "wire/test_streaming",
-    "server/buffered_request": "server/test_fast_path",
     "server/request_receiver": "server/test_connection",
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
-from tentaculo.config import example, json_schema
 from tentaculo.config.environment import LOOKUPS, variable_name
-from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
+from tentaculo.config.key_reference import ANY, SCHEMA_FILE, Key, KeyKind, example_text, json_schema_text, walk
 from tentaculo.events.schemas import DEPTH
 from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
@@ -36,8 +35,8 @@ _TITLES = {
 def rendered() -> dict[Path, str]:
     """Every rendered file with the text it should have now."""
     return {
-        ROOT / "tentaculo.example.toml": example.text(f"docs/{example.SCHEMA_FILE}"),
-        ROOT / "docs" / example.SCHEMA_FILE: json_schema.text(),
+        ROOT / "tentaculo.example.toml": example_text(f"docs/{SCHEMA_FILE}"),
+        ROOT / "docs" / SCHEMA_FILE: json_schema_text(),
         CONFIGURATION: _with_tables(CONFIGURATION, keys=_key_tables()),
         HEADERS: _with_tables(
             HEADERS,

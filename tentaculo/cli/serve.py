@@ -17,8 +17,7 @@ import structlog
 
 from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
-from tentaculo.config.database_url import is_sqlite
-from tentaculo.config.environment import child_environment, process_environment, read, widen_lookups
+from tentaculo.config.environment import child_environment, is_sqlite, process_environment, read, widen_lookups
 from tentaculo.config.loader import Loaded, load, load_tables
 from tentaculo.config.schema import Config, DatabaseSettings
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file

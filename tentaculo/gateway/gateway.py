@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
@@ -44,8 +44,7 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
-from tentaculo.server.native_response import Slices
-from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
+from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup

@@ -15,8 +15,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.net.memory import trim_memory
-from tentaculo.server.listeners import ListeningAddresses, raise_descriptor_limit
-from tentaculo.server.signals import STOP_SIGNALS, ignore_hangup
+from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
 from tentaculo.telemetry import logging
 from tentaculo.telemetry.request_log import access_logger
 

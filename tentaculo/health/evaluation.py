@@ -19,8 +19,7 @@ from typing import Any
 
 import msgspec
 
-from tentaculo.config.conditions import Condition
-from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.probes import Condition, ProbeSettings
 from tentaculo.health.probe_client import MAX_BODY, ProbeAttempt
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 from tentaculo.model.text import printable

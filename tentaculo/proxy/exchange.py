@@ -6,14 +6,15 @@
                                       7 connection back to its pool, outcome to the circuit breaker
 
 `Exchange` owns all that the request holds: the lease of an endpoint, the connection, the upload, the tunnel. Its steps
-are synchronous: `_advance` takes every step that can be taken now and returns what has to be waited for. `driver.py`
+are synchronous: `_advance` takes every step that can be taken now and returns what has to be waited for. `handler.py`
 waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -23,15 +24,44 @@ from tentaculo.net.header_fields import split_list
 from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
-from tentaculo.proxy.proxied_request import JudgedRequest
-from tentaculo.proxy.relay import ResponseRelay, Wait
-from tentaculo.proxy.retries import IDEMPOTENT, attempt_failed, circuit_open, may_follow, overloaded
+from tentaculo.proxy.proxied_request import JudgedRequest, ResponseRelay, Wait
 from tentaculo.proxy.state import ProxyState
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
+
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+"""Methods of requests that may be sent twice (RFC 9110 section 9.2.2)."""
+
+
+def may_follow(error: UpstreamError, method: str) -> bool:
+    """Whether another attempt may follow `error`, while the client has no response yet and the body can be sent again.
+
+    It may if the upstream received nothing, or if it answered nothing and twice does no harm.
+    """
+    # Every other failure of an untouched connection came before anything was sent.
+    return error.untouched and (error.failure is not Failure.CONNECTION_LOST or error.untaken or method in IDEMPOTENT)
+
+
+def overloaded(service: str) -> Problem:
+    """No endpoint of `service` had room in time."""
+    return Problem(Failure.OVERLOADED, None, {"service": service}, {"Retry-After": "1"})
+
+
+def circuit_open(service: str, retry_after: float, why: Mapping[str, object]) -> Problem:
+    """No endpoint of `service` takes a request; the first may in `retry_after` seconds."""
+    seconds = max(1, math.ceil(retry_after))
+    extra = {"service": service, "retry_after": seconds, **why}
+    return Problem(Failure.CIRCUIT_OPEN, None, extra, {"Retry-After": str(seconds)})
+
+
+def attempt_failed(service: str, error: UpstreamError) -> Problem:
+    """The last attempt failed."""
+    headers = {"Retry-After": "1"} if error.failure in (Failure.STOPPING, Failure.EXHAUSTED) else {}
+    return Problem(error.failure, f"{service}: {error.detail}", {"service": service}, headers)
+
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM

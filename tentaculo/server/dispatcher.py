@@ -26,9 +26,8 @@ from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
 from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.server.access_control import AccessControl
-from tentaculo.server.buffered_request import BufferedRequest
 from tentaculo.server.connection import ClientConnection
-from tentaculo.server.fast_path import ActiveRequest
+from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.native_routes import REQUEST_ID, STARTED, from_http
 from tentaculo.server.route_table import Route, RouteTable

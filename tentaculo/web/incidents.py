@@ -25,7 +25,7 @@ from tentaculo.model.incident import (
     check_window,
 )
 from tentaculo.model.text import format_duration, format_time, join_names, printable
-from tentaculo.server.native_response import Slices, json_response, raw_json
+from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
 
 

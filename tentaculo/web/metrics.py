@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from tentaculo import __version__
 from tentaculo.model.health import BreakerState, Health, ServiceView
-from tentaculo.server.native_response import Slices
+from tentaculo.server.native_routes import Slices
 from tentaculo.web.monitoring import AlertStats, Load, Traffic
 
 _CACHE_SECONDS = 1.0

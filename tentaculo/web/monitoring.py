@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ServiceView
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_response import Slices, json_response
+from tentaculo.server.native_routes import Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
-from tentaculo.server.native_response import Slices
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import wording
 from tentaculo.web.history import HEIGHT, WIDTH, history_row
 from tentaculo.web.incidents import MOST_OPEN, MOST_WINDOWS, incident_row, window_row

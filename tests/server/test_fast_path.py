@@ -11,7 +11,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.server.buffered_request import BufferedRequest, RepeatedHead
+from tentaculo.server.fast_path import BufferedRequest, RepeatedHead
 from tests.support.server import fine, serving
 from tests.support.wire import Wire, dial
 

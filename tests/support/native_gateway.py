@@ -20,7 +20,7 @@ from tentaculo.model.health import BreakerState, BreakerView, Endpoint, Endpoint
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_response import Slices
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import history, incidents, monitoring, status_page, vx11
 from tests.support.server import serving_application
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_response import Slices
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import metrics as metrics_module
 from tentaculo.web import monitoring
 from tentaculo.web.metrics import GatewayMetrics, MetricsCache

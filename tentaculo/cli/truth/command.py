@@ -16,8 +16,7 @@ import uvloop
 
 from tentaculo.cli.output import FaultError, warn
 from tentaculo.cli.truth import report
-from tentaculo.config.database_url import database_url
-from tentaculo.config.environment import widen_lookups
+from tentaculo.config.environment import database_url, widen_lookups
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.config.services import ServiceSettings
