@@ -29,6 +29,8 @@ Render = Callable[[list[Any]], str]
 
 MAX_WAITING = 10_000
 """Lines that wait for a slow terminal or pipe before new ones are dropped and counted."""
+CLOSE_WAIT = 2.0
+"""Seconds in which `LineWriter.close` writes what is queued."""
 _MOST_AT_ONCE = 500
 _GATHER = 0.05
 """Seconds in which lines are gathered to be written at once."""
@@ -80,10 +82,10 @@ class LineWriter:
             self._wake.set()
 
     def close(self) -> None:
-        """Write what is queued, within two seconds."""
+        """Write what is queued, within `CLOSE_WAIT` seconds."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(2.0)
+        self._thread.join(CLOSE_WAIT)
 
     def _run(self) -> None:
         while not self._closing.is_set():
