@@ -197,7 +197,7 @@ class Dispatcher:
             judged.response = self._refuse(judged, request, Problem(Failure.INTERNAL))
         is_native = judged.route is not None and judged.route.is_native
         if not is_native:
-            self._requests.stats.begin()
+            self._requests.stats.in_flight += 1
         self._requests.finish(record, is_counted=not is_native)
         return judged
 
