@@ -34,7 +34,7 @@ PACKAGE = str(Path(__file__).resolve().parents[1] / "tentaculo") + os.sep
 TOKEN = "token-of-the-trace"  # noqa: S105 - accepted by this gateway only
 WARM_UP = 5
 """Requests sent before those that are counted, so that connections are open and caches are filled."""
-REPEATS = 8
+REPEATS = 4
 """Requests that are counted, each for itself."""
 SETTLE = 0.05
 """Seconds to wait for what a request starts and does not wait for: its log line and its row in the database."""

@@ -23,8 +23,8 @@ from tentaculo.config.environment import database_url
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import Message, trial_message
+from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.incidents.channels import Channel, Delivery
-from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
 from tentaculo.model.incident import (
     EVERY,
     Incident,

@@ -14,8 +14,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
 from tentaculo.health.board import Board, ProbeUpdate
-from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tentaculo.health.probe_scheduler import ProbeScheduler
+from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
 from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition

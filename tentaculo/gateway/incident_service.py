@@ -20,8 +20,7 @@ from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import MessageContext, Notification
-from tentaculo.incidents.availability import ErrorRates
-from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
+from tentaculo.incidents.availability import ErrorRates, MaintenanceCalendar
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import ServiceView, Transition

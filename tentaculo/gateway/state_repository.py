@@ -17,7 +17,7 @@ from functools import partial
 import structlog
 
 from tentaculo.health.board import Board
-from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
+from tentaculo.health.probe_scheduler import HeartbeatMonitor
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, ServiceView, StateChange
 from tentaculo.store import states

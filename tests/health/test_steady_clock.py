@@ -105,6 +105,7 @@ async def _modules(running: Running, session: ClientSession) -> dict[str, Any]:
     return modules
 
 
+@pytest.mark.command
 async def test_a_stopped_process_blames_no_service(serve: Serve) -> None:
     """SIGSTOP for longer than the time limit of a probe that is under way, and than a silence."""
 

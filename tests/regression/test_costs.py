@@ -63,6 +63,7 @@ async def _trace(pid: int, work: Coroutine[Any, Any, None], report: Path) -> Cou
     return Counter({name: int(count) for count, name in _ROW.findall(report.read_text()) if name != "total"})
 
 
+@pytest.mark.command
 async def test_system_calls(upstream_port: int, tmp_path: Path) -> None:
     need(shutil.which("strace"), "strace (Debian: strace)")
     service = {"url": f"http://127.0.0.1:{upstream_port}", "routes": [{"prefix": "/web", "strip": True}]}
@@ -122,6 +123,7 @@ async def test_calls(upstream_port: int, start: Start, targets: int, most: float
     assert any(name.startswith("tentaculo/proxy/") for name in counted), "the profile saw nothing of the proxy"
 
 
+@pytest.mark.command
 async def test_idle_memory(upstream_port: int) -> None:
     """What a gateway holds after its first response, with two services, its probes and its database."""
     need(sys.platform == "linux", "/proc, which says how much memory is resident")
@@ -146,6 +148,7 @@ async def test_memory(upstream_port: int, start: Start) -> None:
     async with dialled(live.port, live.auth) as client:
         live.records.clear()
         gc.collect()
+        gc.freeze()  # what thousands of tests before this one have left is not looked through each time
         before = sys.getallocatedblocks()
         await client.ask(TIMES)
         live.records.clear()

@@ -10,13 +10,14 @@ import pytest
 from tests.support.gateway_process import ROOT, clean_environment
 from tests.support.groups import GROUPS
 
+PLUGIN = ("--noconftest", "-p", "tests.support.groups", "-p", "no:cacheprovider")
 FILES = ("tests/model/test_text.py", "tests/migrations/test_stairs.py")
 
 
 def collected(*options: str) -> tuple[str, list[str]]:
     """The output of a collection of FILES, and the files in the order in which their tests would run."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *options, *reversed(FILES)],
+        [sys.executable, "-m", "pytest", "--collect-only", *PLUGIN, *options, *reversed(FILES)],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
