@@ -49,6 +49,7 @@ SAME_STEM: dict[str, str] = {
     "incidents": "their configuration, their queries, and their endpoints",
     "process": "of the gateway, and of the demonstration",
     "services": "their configuration, and those of the demonstration",
+    "tickets": "their rules, and their queries",
 }
 """File stems that stand in two packages or more, with the reason."""
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}

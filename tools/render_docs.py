@@ -13,6 +13,7 @@ from tentaculo.events.schemas import DEPTH
 from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
+from tentaculo.security.tickets import MOST_HELD
 from tentaculo.server.connection import LINGER, MAX_FIELDS
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE
@@ -127,6 +128,7 @@ def _fixed_limit_table() -> Iterator[str]:
             "the gateway reads no more until one of them is served, and serves none while the client reads no response",
         ),
         ("nesting levels of the JSON of an event", DEPTH, "400, or an error frame"),
+        ("unused tickets of a process", MOST_HELD, "the oldest one is 401 `auth_required`"),
         (
             "silence before TCP keepalive probes the peer",
             f"{IDLE} seconds, then {COUNT} probes every {INTERVAL} seconds",

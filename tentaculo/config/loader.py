@@ -136,6 +136,7 @@ def _read(file: Path, place: KeyPath, faults: ConfigFaults, *, missing: str | No
 DEFAULT_NAME = "tentaculo.toml"
 OWN_PATHS = frozenset(
     (
+        "/auth/ticket",
         "/debug/events/cardinality",
         "/events/ingest",
         "/health",

@@ -37,6 +37,7 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tickets import LIFETIME, Tickets
 from tentaculo.security.tokens import Tokens
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
@@ -47,10 +48,11 @@ from tentaculo.server.listeners import CannotListenError, ConnectionLimits, List
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
+from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import history, incidents, monitoring, status_page, vx11
+from tentaculo.web import auth, history, incidents, monitoring, status_page, vx11
 
 CannotListen = CannotListenError
 
@@ -102,11 +104,13 @@ class Gateway:
         self._turns = TurnScheduler(self.memory)
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
         self._cors = CorsPolicy(config.cors)
-        self._access = AccessControl(Tokens(hashes, enabled=config.auth.enabled), self._cors, config.server.hosts)
         self._requests = RequestLog(access_log)
         self._responses = GatewayResponses(self._name, self._cors)
         self._dispatcher: Dispatcher | None = None
         self._store_client = StoreClient(database_url(config))
+        tokens = Tokens(hashes, enabled=config.auth.enabled)
+        self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
+        self._access = AccessControl(tokens, self._cors, self.tickets, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -144,6 +148,7 @@ class Gateway:
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
+        self._tasks.start(self.tickets.run(), "tickets")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
@@ -308,6 +313,7 @@ class Gateway:
             for service in config.services.values()
             for route in service.routes
         )
+        app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)

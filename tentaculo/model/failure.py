@@ -45,7 +45,7 @@ class Failure(Enum):
     AUTH_REQUIRED = _FailureInfo(401, "auth_required", "A token is required", _C, "http_request_denied")
     FORBIDDEN = _FailureInfo(403, "forbidden", "The token is not valid", _C, "http_request_denied")
     ORIGIN_DENIED = _FailureInfo(
-        403, "origin_denied", "This origin may not open a WebSocket", _C, "http_request_denied"
+        403, "origin_denied", "Pages of this origin are not allowed here", _C, "http_request_denied"
     )
     NOT_FOUND = _FailureInfo(404, "not_found", "Nothing is served at this path", _C, "destination_not_found")
     METHOD_NOT_ALLOWED = _FailureInfo(

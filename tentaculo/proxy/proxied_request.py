@@ -38,7 +38,7 @@ class JudgedRequest(Protocol):
     hides_authorization: bool
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
     is_authenticated: bool
-    """Whether the caller sent an accepted token."""
+    """Whether the caller sent an accepted token or ticket."""
 
 
 class ProxiedRequest:
@@ -89,7 +89,8 @@ class ProxiedRequest:
         None where the request is to be forwarded, else the response that was sent. Raises `Problem`.
         """
         inbound, shared, plan = self.inbound, self.shared, judged.route
-        key = (plan, inbound.method, inbound.minor, inbound.host)
+        # A ticket authenticates one request, and the next one may have the same fields.
+        key = (plan, inbound.method, inbound.minor, inbound.host, judged.is_authenticated)
         cached = inbound.fields.cached_head
         if type(cached) is not CachedRequestHead or cached.key != key:
             self._check(plan)

@@ -218,6 +218,23 @@ def test_secrets_are_hidden_wherever_they_stand(set_up: SetUp, form: str, key: s
     assert text.count(logging_setup.HIDDEN) == 3
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_ticket_is_hidden_in_any_text(set_up: SetUp, form: str) -> None:
+    output = set_up(format=form)
+    log = structlog.get_logger()
+    log.info("flat", target="/ws?a=1&ticket=sesame&b=2", ticket="sesame")
+    log.info("nested", targets=["GET /ws?ticket=sesame HTTP/1.1", {"at": "/ws;ticket=sesame\n"}])
+    logging.getLogger("library").warning("cannot parse %r", b"/ws?ticket=sesame")
+    try:
+        raise ValueError("/ws?ticket=sesame")
+    except ValueError:
+        log.exception("failed")
+    text = output.text
+    assert "sesame" not in text
+    assert text.count("ticket=***") >= 5
+    assert "a=1&ticket=***&b=2" in text
+
+
 def test_what_is_not_secret_is_left(set_up: SetUp) -> None:
     output = set_up()
     structlog.get_logger().info("event", items=({"name": "madre"}, 3), count=1)
