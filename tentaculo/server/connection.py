@@ -226,7 +226,7 @@ class ClientConnection(FastPathConnection):
         words = f"The request's head did not arrive within {self._head_time:g} s."
         self._write_problem(transport, Problem(Failure.REQUEST_TIMEOUT, words))
         # A client that still sends must receive the response: see `_LingeringClose`.
-        self.close()
+        self.close_after_refusal()
         if transport.can_write_eof():
             transport.write_eof()
         self._head_timer = self.event_loop.call_later(LINGER, self.force_close)
@@ -261,8 +261,8 @@ class ClientConnection(FastPathConnection):
         self._write_problem(transport, problem, with_body=request.method != "HEAD")
         if is_fault:
             return SENT_CLOSES
-        # The parser does not know where this request ends, so nothing more is read.
-        self.close()
+        # The parser does not know where this request ends, so nothing more is parsed.
+        self.close_after_refusal()
         if transport.can_write_eof():
             transport.write_eof()
         return _LINGERS

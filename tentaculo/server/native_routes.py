@@ -1,11 +1,14 @@
-"""The gateway's own paths: which they are, which need a token, and the headers of their responses."""
+"""The gateway's own paths: which they are, which need a token, and the headers and JSON of their responses."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Collection
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple, TypeVar
 
+import msgspec
 from aiohttp import hdrs, web
 
 from tentaculo.config import schema
@@ -119,3 +122,45 @@ def from_http(error: web.HTTPException) -> Problem:
     allow = error.headers.get(hdrs.ALLOW)
     detail = f"This path takes {allow.replace(',', ', ')}." if allow else None
     return Problem(failure, detail, headers={hdrs.ALLOW: allow} if allow else {})
+
+
+SLICE_SECONDS = 0.002
+"""How long one slice of a computation may take; the step that passes it is still finished."""
+
+T = TypeVar("T")
+
+
+def json_response(value: object, status: int = 200) -> web.Response:
+    """A response whose body is `value` as JSON."""
+    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
+
+
+def raw_json(value: object) -> msgspec.Raw:
+    """A part of a larger JSON value, encoded ahead."""
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+class Slices:
+    """Runs computations in short slices, one slice per turn of the event loop, and one computation at a time.
+
+    So the loop serves everybody else between two slices, however many clients ask for a large response.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._free = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Slices: {'computing' if self._free.locked() else 'free'}>"
+
+    async def collect(self, steps: Iterable[T]) -> list[T]:
+        """Every value of `steps`, which computes each when it is asked for the next."""
+        found: list[T] = []
+        async with self._free:
+            end = self._clock() + SLICE_SECONDS
+            for value in steps:
+                found.append(value)
+                if self._clock() >= end:
+                    await asyncio.sleep(0)
+                    end = self._clock() + SLICE_SECONDS
+        return found

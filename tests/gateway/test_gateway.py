@@ -431,6 +431,7 @@ def own_threads() -> list[str]:
 # -- as a process ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.command
 async def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
     """Standard error is a pipe that is full: requests are answered, and SIGTERM ends the process."""
     file = tmp_path / "gateway.toml"

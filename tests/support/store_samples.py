@@ -6,9 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
 from tentaculo.model.event import Event, StoreOutcome
-from tentaculo.model.health import EndpointView, Health, ServiceView
+from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 
