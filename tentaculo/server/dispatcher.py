@@ -23,7 +23,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
-from tentaculo.net.memory import MemoryBudget
+from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.buffered_request import BufferedRequest
@@ -216,7 +216,7 @@ class Dispatcher:
         judged.route = route
         judged.record.service = route.service_name
         if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
-            raise Problem(Failure.OVERLOADED, "The gateway holds too many bytes.", headers={"Retry-After": "1"})
+            raise exhausted()
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if not judged.is_foreign_preflight:  # 5

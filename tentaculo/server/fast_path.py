@@ -37,7 +37,17 @@ class FastPathConnection(RequestReceiver):
     What begins like the last request of the connection is not parsed again.
     """
 
-    __slots__ = ("_answered", "_guest", "_is_serving", "_known", "_later", "_serve", "has_ended", "has_response")
+    __slots__ = (
+        "_answered",
+        "_guest",
+        "_is_serving",
+        "_known",
+        "_later",
+        "_serve",
+        "counted",
+        "has_ended",
+        "has_response",
+    )
 
     def __init__(self, *arguments: Any, serve: TryServe | None, **named: Any) -> None:
         """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
@@ -48,6 +58,8 @@ class FastPathConnection(RequestReceiver):
         self._later = b""
         self._answered = 0
         self._known: RepeatedHead | None = None
+        self.counted = 0
+        """Bytes that are counted for heads which wait, or whose requests are being served."""
         self.has_ended = False
         """Whether the client has closed its sending half."""
         self.has_response: bool | None = None
@@ -141,6 +153,8 @@ class FastPathConnection(RequestReceiver):
     def _served(self, stays: bool) -> None:
         self._guest, self._is_serving = None, False
         self._answered += 1
+        if self.counted:
+            self.uncount()
         if not stays:
             self.close()
             if self.transport is not None:
@@ -156,6 +170,9 @@ class FastPathConnection(RequestReceiver):
             self.close()
             if self.transport is not None:
                 self.transport.close()
+
+    def uncount(self) -> None:
+        """A request has been answered: what is counted for heads may have gone."""
 
     def _keep(self, data: bytes) -> None:
         """Keep what the client sends on until it has its answer."""

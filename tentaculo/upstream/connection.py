@@ -276,7 +276,8 @@ class UpstreamConnection(TurnReader):
             limit_stall(sock, stall)
         self._state = _State.TUNNEL
         self.unlimited()
-        held, self.held = self.held, b""
+        held = self.held
+        self.drop_held()
         return self.transport, self.answer.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
@@ -320,6 +321,7 @@ class UpstreamConnection(TurnReader):
                 self._read(left)
             self._end(exc, transport)
         self._state = _State.CLOSED
+        self.drop_held()
         self.turns.memory.release(self)
         self.resume_writing()
 

@@ -21,7 +21,7 @@ from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_response import Slices, json_response
+from tentaculo.server.native_response import BodyResponse, Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
 
 
@@ -368,6 +368,6 @@ def metrics_routes(
 
     async def metrics(request: web.Request) -> web.Response:
         text, content_type = await cache.text(request.headers.get(hdrs.ACCEPT, ""))
-        return web.Response(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
+        return BodyResponse(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
 
     return [web.get("/metrics", metrics)]

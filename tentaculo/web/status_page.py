@@ -23,7 +23,7 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
-from tentaculo.server.native_response import Slices
+from tentaculo.server.native_response import BodyResponse, Slices
 from tentaculo.web import incident_views, wording
 from tentaculo.web.history import HEIGHT, WIDTH, history_row
 
@@ -207,7 +207,7 @@ class StatusPage:
                 template = aiohttp_jinja2.get_env(request.app).get_template("status.html")
                 text = "".join(await self._slices.collect(template.generate(await self._context())))
                 self._page, self._made = text.encode("utf-8", "replace"), self._clock()
-        return web.Response(
+        return BodyResponse(
             body=self._page,
             headers={
                 hdrs.CONTENT_TYPE: "text/html; charset=utf-8",

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from tentaculo.model.endpoint import GATEWAY_NAME, BreakerState
 from tentaculo.model.health import Health, ServiceView, words_of
-from tentaculo.server.native_response import Slices, json_response, raw_json
+from tentaculo.server.native_response import BodyResponse, Slices, json_response, raw_json
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
@@ -158,7 +158,7 @@ class _SharedBody:
                 self._body = msgspec.json.encode(self._whole(entries))
                 if len(entries) > LARGE:
                     self._until = self._clock() + REUSED
-        return web.Response(body=self._body, content_type="application/json")
+        return BodyResponse(body=self._body, content_type="application/json")
 
 
 def routes(
