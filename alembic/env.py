@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
-from tentaculo.config.database_url import database_url, make_database_folder
+from tentaculo.config.environment import database_url, make_database_folder
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.loader import load
 from tentaculo.store.migrate import make_private_file, take_over

@@ -20,7 +20,7 @@ from hypothesis import settings
 from tentaculo.config.schema import Config
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.security.tokens import hash_token
-from tentaculo.server import accept_queue
+from tentaculo.server import listeners
 from tentaculo.telemetry.request_log import RequestRecord
 
 TOKEN = "test-token"
@@ -67,9 +67,9 @@ class Live:
 def _stop_without_late_clients() -> Iterator[None]:
     """Gateways in this process stop thousands of times, and no client is connecting then: tests/gateway/test_stop.py
     stops processes of their own under load."""
-    before, accept_queue.EMPTY_FOR = accept_queue.EMPTY_FOR, 0.0
+    before, listeners.QUEUE_EMPTY_FOR = listeners.QUEUE_EMPTY_FOR, 0.0
     yield
-    accept_queue.EMPTY_FOR = before
+    listeners.QUEUE_EMPTY_FOR = before
 
 
 Start = Callable[..., Awaitable[Live]]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tentaculo.config import example, json_schema
 from tentaculo.config.environment import LOOKUPS, variable_name
-from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
+from tentaculo.config.key_reference import ANY, SCHEMA_FILE, Key, KeyKind, example_text, json_schema_text, walk
 from tentaculo.events.schemas import DEPTH
-from tentaculo.net import header_table
+from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.net.turns import READ_SIZE
+from tentaculo.security.tickets import MOST_HELD
 from tentaculo.server.aiohttp_handler import READ_AHEAD
 from tentaculo.server.connection import LINGER, MAX_FIELDS, MOST_DROPPED
 from tentaculo.server.listeners import MOST_LINGERING
@@ -37,13 +37,13 @@ _TITLES = {
 def rendered() -> dict[Path, str]:
     """Every rendered file with the text it should have now."""
     return {
-        ROOT / "tentaculo.example.toml": example.text(f"docs/{example.SCHEMA_FILE}"),
-        ROOT / "docs" / example.SCHEMA_FILE: json_schema.text(),
+        ROOT / "tentaculo.example.toml": example_text(f"docs/{SCHEMA_FILE}"),
+        ROOT / "docs" / SCHEMA_FILE: json_schema_text(),
         CONFIGURATION: _with_tables(CONFIGURATION, keys=_key_tables()),
         HEADERS: _with_tables(
             HEADERS,
-            request=header_table.table(header_table.REQUEST_FIELDS, "service"),
-            response=header_table.table(header_table.RESPONSE_FIELDS, "client"),
+            request=header_fields.table(header_fields.REQUEST_FIELDS, "service"),
+            response=header_fields.table(header_fields.RESPONSE_FIELDS, "client"),
         ),
         LIMITS: _with_tables(LIMITS, keys=_limit_table(), fixed=_fixed_limit_table()),
     }
@@ -129,6 +129,7 @@ def _fixed_limit_table() -> Iterator[str]:
             "the gateway reads no more until one of them is served, and serves none while the client reads no response",
         ),
         ("nesting levels of the JSON of an event", DEPTH, "400, or an error frame"),
+        ("unused tickets of a process", MOST_HELD, "the oldest one is 401 `auth_required`"),
         (
             "silence before TCP keepalive probes the peer",
             f"{IDLE} seconds, then {COUNT} probes every {INTERVAL} seconds",

@@ -28,13 +28,13 @@ from tentaculo.gateway.gateway import Gateway
 from tentaculo.security.tokens import hash_token
 from tentaculo.store.migrate import upgrade
 from tentaculo.telemetry import logging
-from tentaculo.telemetry.access_log import access_logger
+from tentaculo.telemetry.request_log import access_logger
 
 PACKAGE = str(Path(__file__).resolve().parents[1] / "tentaculo") + os.sep
 TOKEN = "token-of-the-trace"  # noqa: S105 - accepted by this gateway only
 WARM_UP = 5
 """Requests sent before those that are counted, so that connections are open and caches are filled."""
-REPEATS = 8
+REPEATS = 4
 """Requests that are counted, each for itself."""
 SETTLE = 0.05
 """Seconds to wait for what a request starts and does not wait for: its log line and its row in the database."""

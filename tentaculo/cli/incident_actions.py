@@ -19,13 +19,12 @@ import msgspec
 from sqlalchemy import Connection
 
 from tentaculo.cli.output import FaultError, StartError
-from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import database_url
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import Message, trial_message
+from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.incidents.channels import Channel, Delivery
-from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
-from tentaculo.model.clock import utc_now
 from tentaculo.model.incident import (
     EVERY,
     Incident,
@@ -35,13 +34,13 @@ from tentaculo.model.incident import (
     check_note,
     check_window,
 )
-from tentaculo.model.text import format_duration, format_time, printable
+from tentaculo.model.text import format_duration, format_time, printable, utc_now
 from tentaculo.net.tcp import local_url
 from tentaculo.store import incidents
 from tentaculo.store import incidents as store
 from tentaculo.store.database import once
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.web.incident_views import incident_shape, window_shape
+from tentaculo.web.incidents import incident_shape, window_shape
 
 T = TypeVar("T")
 

@@ -115,11 +115,11 @@ def init(file: Path) -> None:
       tentaculo init
       tentaculo init /etc/tentaculo/tentaculo.toml
     """
-    from tentaculo.config import example
+    from tentaculo.config.key_reference import example_text
 
     try:
         with file.open("x", encoding="utf-8") as target:
-            target.write(example.text())
+            target.write(example_text())
     except FileExistsError:
         raise FaultError(f"{file} already exists and was not changed") from None
     except OSError as error:
@@ -145,9 +145,9 @@ def config_schema() -> None:
     Example:
       tentaculo config schema > tentaculo.schema.json
     """
-    from tentaculo.config import json_schema
+    from tentaculo.config.key_reference import json_schema_text
 
-    click.echo(json_schema.text(), nl=False)
+    click.echo(json_schema_text(), nl=False)
 
 
 @cli.command()
@@ -307,7 +307,7 @@ def _revision(found: str | None) -> str:
 
 @contextmanager
 def _database(file: Path | None) -> Iterator[str]:
-    from tentaculo.config.database_url import database_url
+    from tentaculo.config.environment import database_url
     from tentaculo.config.loader import load
     from tentaculo.store.errors import StoreUnavailable
 

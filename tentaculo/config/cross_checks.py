@@ -14,7 +14,7 @@ from typing import Any
 from tentaculo.config.environment import variable_name
 from tentaculo.config.errors import ConfigFaults, KeyPath, did_you_mean, dotted
 from tentaculo.config.types import is_service_name
-from tentaculo.model.endpoint import GATEWAY_ALIAS, GATEWAY_NAME
+from tentaculo.model.health import GATEWAY_ALIAS, GATEWAY_NAME
 from tentaculo.model.incident import EVERY
 
 _RESERVED = frozenset({GATEWAY_NAME, GATEWAY_ALIAS})

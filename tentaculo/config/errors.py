@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +93,8 @@ def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
     named = _OTHER_WORDS.get(word)
     if named in known:
         return f'; did you mean "{named}"?'
+    import difflib  # a tenth of a megabyte, needed for a fault only
+
     alike = [one for one in sorted(known) if one[:1].lower() == word[:1].lower()]
     close = difflib.get_close_matches(word, alike, n=1, cutoff=cutoff)
     return f'; did you mean "{close[0]}"?' if close else ""

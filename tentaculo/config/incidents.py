@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from tentaculo.config.section import NOT_EMPTY, Check, Doc, Parse, Section, at_least, at_most, at_most_long
 from tentaculo.config.types import AnySecret, Origin, Pause, Seconds, Secret
@@ -180,9 +179,16 @@ def _check_times(value: str) -> str:
     return value
 
 
+def _time_zone(name: str) -> tzinfo:
+    """The zone called `name`. Raises ValueError, OSError or LookupError where there is none."""
+    from zoneinfo import ZoneInfo  # 0.3 MB, needed where there are maintenance windows only
+
+    return ZoneInfo(name)
+
+
 def _check_zone(value: str) -> str:
     try:
-        ZoneInfo(value)
+        _time_zone(value)
     # A key may be no name at all, a directory, or lead outside the data.
     except (ValueError, OSError, LookupError):
         raise ValueError('is not a time zone such as "UTC" or "Europe/Madrid"') from None
@@ -256,11 +262,16 @@ class MaintenanceSettings(Section, frozen=True):
             raise ValueError("ends before it starts")
 
     @property
+    def time_zone(self) -> tzinfo:
+        """Its zone."""
+        return _time_zone(self.zone)
+
+    @property
     def once(self) -> tuple[datetime, datetime] | None:
         """Its start and end, aware of their zone; None for one that comes again and again."""
         if self.starts is None or self.ends is None:
             return None
-        zone = ZoneInfo(self.zone)
+        zone = self.time_zone
         start, end = (one if one.tzinfo else one.replace(tzinfo=zone) for one in (self.starts, self.ends))
         return start, end
 

@@ -1,4 +1,4 @@
-"""Loads a TOML file and the environment into one frozen Config, or reports every fault at once."""
+"""Loads a TOML file, the files it names and the environment into one frozen Config, or reports every fault at once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,130 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tentaculo.config.cross_checks import Table, check
-from tentaculo.config.environment import CONFIG, lay_over, process_environment, read
-from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults
+from tentaculo.config.cross_checks import Table, check, services_of, webhooks_of
+from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_over, process_environment, read
+from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
-from tentaculo.config.secrets import resolve
+from tentaculo.config.types import Secret, is_hash, is_token, parse_flag
+
+DEFAULT_TOKEN_FILE = Path("data/token")
+"""Default of `auth.token_file`, relative to the folder of the configuration file."""
+
+
+def resolve(
+    data: Table, environ: Mapping[str, str], folder: Path, variables: Mapping[KeyPath, str], faults: ConfigFaults
+) -> Secret | None:
+    """Read the tokens, keys and variables that `data` names, and put their values into it.
+
+    Paths of files become absolute. `variables` has the values that the environment set. Returns the token of the
+    environment, None if there is none.
+    """
+    plain = _from_environment(environ, PLAIN_TOKENS, faults)
+    fleet = _from_environment(environ, (FLEET_TOKEN,), faults)
+    if fleet is None and _is_true(data, "auth", "share_token"):
+        fleet = plain
+    for name, table in services_of(data):
+        _resolve_token(("services", name), table, folder, fleet, faults)
+        if ("services", name, "enabled") not in variables:
+            _resolve_enabled(("services", name), table, environ, faults)
+    for place, webhook in webhooks_of(data):
+        _resolve_keys(place, webhook, folder, faults)
+    auth = data.get("auth")
+    file = folder / DEFAULT_TOKEN_FILE
+    if isinstance(auth, dict) and isinstance(auth.get("token_file"), str):
+        file = folder / auth["token_file"]
+        auth["token_file"] = str(file)
+    _check_hashes(file, faults)
+    return None if plain is None else Secret(plain)
+
+
+def _resolve_keys(place: KeyPath, webhook: Table, folder: Path, faults: ConfigFaults) -> None:
+    if not isinstance(webhook.get("secrets_file"), str) or "secrets" in webhook:
+        return
+    file = folder / webhook["secrets_file"]
+    webhook["secrets_file"] = str(file)
+    text = _read(file, (*place, "secrets_file"), faults)
+    if text is not None:
+        lines = [line.strip() for line in text.splitlines()]
+        webhook["secrets"] = [line for line in lines if line and not line.startswith("#")]
+
+
+def _is_true(data: Table, section: str, key: str) -> bool:
+    table = data.get(section)
+    value = table.get(key) if isinstance(table, dict) else None
+    try:
+        return value is True or (isinstance(value, str) and parse_flag(value))
+    except ValueError:  # the reader reports it
+        return False
+
+
+def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults: ConfigFaults) -> str | None:
+    found = read(environ, *names)
+    if found is None:
+        return None
+    if not is_token(found[1]):
+        faults.add((found[0],), "must be visible ASCII characters only")
+    return found[1]
+
+
+def _resolve_token(place: KeyPath, table: Table, folder: Path, fleet: str | None, faults: ConfigFaults) -> None:
+    if isinstance(table.get("token_file"), str):
+        file = folder / table["token_file"]
+        table["token_file"] = str(file)
+        text = _read(file, (*place, "token_file"), faults)
+        if text is not None and "token" not in table:
+            token = text.strip()
+            if not token:
+                faults.add((*place, "token_file"), "is empty")
+            elif not is_token(token):
+                faults.add((*place, "token_file"), "must hold one token of visible ASCII characters")
+            else:
+                table["token"] = token
+    elif "token" not in table and "token_file" not in table:
+        if fleet is not None and is_token(fleet):
+            table["token"] = fleet
+    elif table.get("token") == "":
+        del table["token"]
+
+
+def _resolve_enabled(place: KeyPath, table: Table, environ: Mapping[str, str], faults: ConfigFaults) -> None:
+    variable = table.get("enabled_env")
+    found = read(environ, variable) if isinstance(variable, str) else None
+    if found is None:
+        return
+    try:
+        table["enabled"] = parse_flag(found[1])
+    except ValueError as error:
+        faults.add((*place, "enabled_env"), f"{variable} {error}")
+
+
+def _check_hashes(file: Path, faults: ConfigFaults) -> None:
+    # A missing file is not a fault: the first start makes it.
+    text = _read(file, ("auth", "token_file"), faults, missing="")
+    for number, line in enumerate((text or "").splitlines(), 1):
+        line = line.strip()
+        if line and not line.startswith("#") and not is_hash(line):
+            faults.add(("auth", "token_file"), f"line {number} is not a token's hash, sha256: and 64 hex digits")
+
+
+def _read(file: Path, place: KeyPath, faults: ConfigFaults, *, missing: str | None = None) -> str | None:
+    """The text of a file. An unreadable file gives a fault and None; a missing file gives `missing`, if set."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            return missing
+        faults.add(place, f"cannot be read: {error.strerror or type(error).__name__}")
+    except ValueError:  # not UTF-8, or a path with a zero byte
+        faults.add(place, "is not text")
+    return None
+
 
 DEFAULT_NAME = "tentaculo.toml"
 OWN_PATHS = frozenset(
     (
+        "/auth/ticket",
         "/debug/events/cardinality",
         "/events/ingest",
         "/health",

@@ -26,7 +26,7 @@ from tentaculo.config.types import (
     split_host_port,
     without_escape,
 )
-from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Endpoint
 
 
 class BreakerSettings(Section, frozen=True):

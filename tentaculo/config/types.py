@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -320,3 +323,20 @@ AnySecret = Annotated[Secret, Parse(_as_secret, {"type": "string"})]
 Token = Annotated[AnySecret, Check(_check_token)]
 DatabaseUrl = Annotated[AnySecret, Check(_check_database)]
 VariableName = Annotated[str, Check(_check_variable, {"pattern": f"^{_VARIABLE.pattern}$"})]
+
+
+def trusted_proxy_matcher(networks: Sequence[Network]) -> Callable[[str], bool]:
+    """A function that returns whether a peer's address is in one of `networks`; it caches the last thousand results."""
+    if not networks:
+        return lambda peer: False
+
+    @lru_cache(maxsize=1024)
+    def is_trusted(peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in networks)
+
+    return is_trusted

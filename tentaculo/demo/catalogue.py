@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from tentaculo.demo.responses import canned, echoes, moment, new_id, text_of
-from tentaculo.demo.services import DemoFault, DemoService
-from tentaculo.demo.streams import chat, stream, upload, wait
+from tentaculo.demo.services import (
+    DemoFault,
+    DemoService,
+    canned,
+    chat,
+    echoes,
+    moment,
+    new_id,
+    stream,
+    text_of,
+    upload,
+    wait,
+)
 
 MADRE = DemoService(
     name="madre",

@@ -1,7 +1,8 @@
-"""How one service of the demonstration is described, and how a fleet of them is served.
+"""How one service of the demonstration is described, how a fleet of them is served, and what they respond.
 
-A service is real: its own socket, its own aiohttp application, its own manners (token, latency, faults). What it does
-is deterministic: the same seed and the same moment give the same trouble.
+A service is real: its own socket, its own aiohttp application, its own behaviour (token, latency, faults). Its behaviour
+is deterministic: the same seed and the same moment give the same faults. The responses are canned JSON, an echo of the
+request, an event stream, a chat by WebSocket, an upload and a long wait.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import hmac
+import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
-from hashlib import blake2b
+from hashlib import blake2b, sha256
+from typing import Any, NoReturn
+from uuid import uuid4
 
-from aiohttp import web
+from aiohttp import BodyPartReader, MultipartReader, WSMsgType, web
 
 TOKEN_HEADER = "X-VX11-Token"  # noqa: S105  the name of a header
 VERSION = "7.0"
@@ -185,3 +190,173 @@ class DemoServices:
     async def close(self) -> None:
         """Stop them all, together."""
         await asyncio.gather(*(service.close() for service in self._services))
+
+
+ECHO_TEXT = 4096
+"""Bytes of a body up to which the echo repeats it as text."""
+
+Reply = Callable[[web.Request, Any], Mapping[str, Any]]
+"""Makes an answer from a request and its JSON body (None where there is none)."""
+
+
+def moment() -> str:
+    """The time, as the services write it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_id(kind: str) -> str:
+    """A fresh id, such as `task-1f2e3d4c`."""
+    return f"{kind}-{uuid4().hex[:8]}"
+
+
+def canned(answers: Mapping[str, Mapping[str, Any] | Reply], *, status: int = 200) -> tuple[web.RouteDef, ...]:
+    """Routes from a table: `"GET /tasks"` to the answer, or to a function that makes it."""
+    return tuple(
+        web.get(path, _replying(answer, status))
+        if method == "GET"
+        else web.route(method, path, _replying(answer, status))
+        for (method, path), answer in ((key.split(" ", 1), answer) for key, answer in answers.items())
+    )
+
+
+def _replying(answer: Mapping[str, Any] | Reply, status: int) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        body = await _json(request)
+        content = answer(request, body) if callable(answer) else answer
+        return web.json_response({"service": request.app[NAME], **content}, status=status)
+
+    return handle
+
+
+async def _json(request: web.Request) -> Any:
+    if request.content_type != "application/json" or not request.can_read_body:
+        return None
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        _refuse("the body is not JSON")
+
+
+def _refuse(why: str) -> NoReturn:
+    raise web.HTTPBadRequest(text=why)
+
+
+def text_of(body: Any, key: str, default: str) -> str:
+    """`body[key]` where that is text, else `default`."""
+    value = body.get(key) if isinstance(body, dict) else None
+    return value if isinstance(value, str) else default
+
+
+async def echo(request: web.Request) -> web.Response:
+    """What arrived, as it arrived: the raw target, every header in order, the body's size and digest.
+
+    The token is the one thing not repeated.
+    """
+    digest, size, start = sha256(), 0, b""
+    async for chunk in request.content.iter_any():
+        digest.update(chunk)
+        size += len(chunk)
+        start += chunk[: max(0, ECHO_TEXT + 1 - len(start))]
+    hidden = TOKEN_HEADER.lower()
+    answer = {
+        "service": request.app[NAME],
+        "method": request.method,
+        "target": request.raw_path,
+        "path": request.path,
+        "query": [list(pair) for pair in request.query.items()],
+        "headers": [[k, "(present)" if k.lower() == hidden else v] for k, v in request.headers.items()],
+        "body": {"bytes": size, "sha256": digest.hexdigest()},
+    }
+    if 0 < size <= ECHO_TEXT:
+        answer["body"] = {**answer["body"], "text": start.decode(errors="replace")}  # type: ignore[dict-item]
+    return web.json_response(answer, dumps=lambda value: json.dumps(value, indent=1))
+
+
+def echoes(*paths: str) -> tuple[web.RouteDef, ...]:
+    """The echo, at each path and for every method."""
+    return tuple(web.route("*", path, echo) for path in paths)
+
+
+LONGEST_WAIT = 300.0
+LARGEST_MESSAGE = 16 * 1024 * 1024
+
+
+def _number(request: web.Request, name: str, default: float, low: float, high: float) -> float:
+    """A query parameter as a number within bounds; 400 where it is none."""
+    try:
+        value = float(request.query.get(name, default))
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise web.HTTPBadRequest(text=f"{name} must be a number from {low:g} to {high:g}")
+    return value
+
+
+async def wait(request: web.Request) -> web.Response:
+    """Answer after `?seconds=` (0 to 300, default 1): a call that the gateway must not cut short."""
+    seconds = _number(request, "seconds", 1, 0, LONGEST_WAIT)
+    await asyncio.sleep(seconds)
+    return web.json_response(
+        {"service": request.app[NAME], "daughter": request.match_info["id"], "status": "done", "waited": seconds}
+    )
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Server-sent events: one every `?every=` seconds (default 1), `?count=` of them (default 0: without end).
+
+    `Last-Event-ID` goes on where the client left off.
+    """
+    every = _number(request, "every", 1, 0, 60)
+    count = int(_number(request, "count", 0, 0, 1_000_000))
+    last = request.headers.get("Last-Event-ID", "")
+    first = int(last) + 1 if last.isascii() and last.isdigit() and len(last) < 16 else 1
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    number = first
+    while count == 0 or number < first + count:
+        data = json.dumps({"tool": "search", "step": number, "at": moment()})
+        await response.write(f"id: {number}\nevent: tool.step\ndata: {data}\n\n".encode())
+        number += 1
+        await asyncio.sleep(every)
+    await response.write_eof()
+    return response
+
+
+async def chat(request: web.Request) -> web.WebSocketResponse:
+    """A chat that says back what it hears: text as JSON with the session, bytes as they came."""
+    session = request.match_info["session_id"]
+    socket = web.WebSocketResponse(max_msg_size=LARGEST_MESSAGE)
+    await socket.prepare(request)
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            await socket.send_json({"session_id": session, "role": "assistant", "echo": message.data, "at": moment()})
+        elif message.type is WSMsgType.BINARY:
+            await socket.send_bytes(message.data)
+    return socket
+
+
+async def _measure(part: BodyPartReader | web.Request) -> dict[str, object]:
+    """Size and digest of a body, read in pieces and kept nowhere."""
+    digest, size = sha256(), 0
+    read = part.read_chunk if isinstance(part, BodyPartReader) else part.content.readany
+    while chunk := await read():
+        digest.update(chunk)
+        size += len(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Take a body of any size, multipart or plain, and say how large each file was and its SHA-256."""
+    files: list[dict[str, object]] = []
+    if request.content_type.startswith("multipart/"):
+        try:
+            reader: MultipartReader = await request.multipart()
+            while (part := await reader.next()) is not None:
+                if not isinstance(part, BodyPartReader):
+                    raise web.HTTPBadRequest(text="nested parts are not supported")
+                files.append({"field": part.name, "filename": part.filename, **await _measure(part)})
+        except ValueError as error:
+            raise web.HTTPBadRequest(text="the body is not multipart") from error
+    else:
+        files.append({"field": None, "filename": None, **await _measure(request)})
+    return web.json_response({"service": request.app[NAME], "files": files}, status=201)

@@ -31,9 +31,9 @@ from tentaculo.events.schemas import (
     validate,
 )
 from tentaculo.events.websocket import EventSocketHandler
-from tentaculo.model.clock import utc_now
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.native_response import json_response
+from tentaculo.model.text import utc_now
+from tentaculo.server.native_routes import json_response
 from tentaculo.server.request_body import check_uncompressed, expect_later, read_body
 from tentaculo.tasks import TaskGroup
 

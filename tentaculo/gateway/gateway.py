@@ -21,39 +21,38 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from tentaculo.config.database_url import database_url
+from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
+from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.steady_clock import Correct, SteadyClock
-from tentaculo.model.endpoint import GATEWAY_NAME
-from tentaculo.model.health import Health, ProbeResult, ServiceView
+from tentaculo.health.steady_clock import Correct, SteadyClock
+from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tickets import LIFETIME, Tickets
 from tentaculo.security.tokens import Tokens
-from tentaculo.security.trusted_proxies import trusted_proxy_matcher
-from tentaculo.server import templating
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
-from tentaculo.server.native_response import Slices
-from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
+from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
+from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import history, incidents, monitoring, status_page, vx11
+from tentaculo.web import auth, history, incidents, monitoring, status_page, vx11
 
 CannotListen = CannotListenError
 
@@ -105,11 +104,13 @@ class Gateway:
         self._turns = TurnScheduler(self.memory)
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
         self._cors = CorsPolicy(config.cors)
-        self._access = AccessControl(Tokens(hashes, enabled=config.auth.enabled), self._cors, config.server.hosts)
         self._requests = RequestLog(access_log)
         self._responses = GatewayResponses(self._name, self._cors)
         self._dispatcher: Dispatcher | None = None
         self._store_client = StoreClient(database_url(config))
+        tokens = Tokens(hashes, enabled=config.auth.enabled)
+        self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
+        self._access = AccessControl(tokens, self._cors, self.tickets, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -147,6 +148,7 @@ class Gateway:
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
+        self._tasks.start(self.tickets.run(), "tickets")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
@@ -284,7 +286,6 @@ class Gateway:
         config, board, store_client = self._config, self.health_service.board, self._store_client
         now = self._clock.now
         app = web.Application(client_max_size=config.limits.events_body)
-        templating.setup(app)
         set_headers(app, self._cors)
         coordination = self._coordination
         follows = coordination if coordination and not coordination.is_leader else None
@@ -312,6 +313,7 @@ class Gateway:
             for service in config.services.values()
             for route in service.routes
         )
+        app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)

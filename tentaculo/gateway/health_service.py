@@ -13,14 +13,11 @@ import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
-from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board, ProbeUpdate
-from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tentaculo.health.pause_detector import PauseDetector, time_since_boot
-from tentaculo.health.probe_scheduler import ProbeScheduler
+from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
 from tentaculo.health.prober import Prober
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
+from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
+from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable

@@ -16,9 +16,9 @@ from functools import partial
 import structlog
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.steady_clock import Correct, SteadyClock
+from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import STALE
-from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
+from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.store import incidents as store

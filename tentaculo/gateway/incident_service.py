@@ -18,10 +18,9 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
-from tentaculo.gateway.steady_clock import Correct, SteadyClock
+from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import MessageContext, Notification
-from tentaculo.incidents.availability import ErrorRates
-from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar
+from tentaculo.incidents.availability import ErrorRates, MaintenanceCalendar
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import ServiceView, Transition

@@ -15,10 +15,9 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.net.memory import trim_memory
-from tentaculo.server.listeners import ListeningAddresses, raise_descriptor_limit
-from tentaculo.server.signals import STOP_SIGNALS, ignore_hangup
+from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
 from tentaculo.telemetry import logging
-from tentaculo.telemetry.access_log import access_logger
+from tentaculo.telemetry.request_log import access_logger
 
 log = structlog.get_logger(__name__)
 

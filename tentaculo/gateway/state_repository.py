@@ -16,11 +16,10 @@ from functools import partial
 
 import structlog
 
-from tentaculo.gateway.steady_clock import Correct, SteadyClock
 from tentaculo.health.board import Board
-from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tentaculo.model.endpoint import GATEWAY_NAME
-from tentaculo.model.health import Health, LastHeartbeat, ServiceView, StateChange
+from tentaculo.health.probe_scheduler import HeartbeatMonitor
+from tentaculo.health.steady_clock import Correct, SteadyClock
+from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, ServiceView, StateChange
 from tentaculo.store import states
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable

@@ -21,8 +21,19 @@ from tentaculo.health.state_rules import (
     aggregate,
     combine,
 )
-from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, TrafficView
-from tentaculo.model.health import DegradedKind, EndpointView, Health, ProbeResult, ServiceView, StateChange, Transition
+from tentaculo.model.health import (
+    BreakerState,
+    BreakerView,
+    DegradedKind,
+    Endpoint,
+    EndpointView,
+    Health,
+    ProbeResult,
+    ServiceView,
+    StateChange,
+    TrafficView,
+    Transition,
+)
 
 _PROBED = (Health.UP, Health.DEGRADED, Health.DOWN)
 """The states that probes find."""

@@ -19,12 +19,9 @@ from typing import Any
 
 import msgspec
 
-from tentaculo.config.conditions import Condition
-from tentaculo.config.probes import ProbeSettings
-from tentaculo.health.probe_attempt import ProbeAttempt
-from tentaculo.health.probe_client import MAX_BODY
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import DegradedKind, Health, ProbeResult
+from tentaculo.config.probes import Condition, ProbeSettings
+from tentaculo.health.probe_client import MAX_BODY, ProbeAttempt
+from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 from tentaculo.model.text import printable
 
 _DAY = 86400.0

@@ -1,17 +1,29 @@
-"""The connection of one probe: connect, send one request, read its response within limits.
+"""The connection of one probe, and one attempt on it: its input, its outcome, and the reason of a failure in words.
 
-The response is read by the reader of `upstream/`, with the same limits. So a probe accepts a response exactly where the
-proxy would pass it on.
+A response is read by the reader of `upstream/`, with the same limits. So a probe accepts a response exactly where the
+proxy would pass it on. A reason never contains the text of an exception, which can hold an address or bytes of the
+endpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
 import ssl
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import cast
 
-from tentaculo.net.connecting import Addresses, LookUp, look_up
-from tentaculo.net.http1 import Head
+import structlog
+
+from tentaculo.config.services import ServiceSettings
+from tentaculo.model.health import Endpoint
+from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
+from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import unread
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
@@ -172,3 +184,163 @@ class Connector:
             connection.close()
             raise
         return connection
+
+
+@dataclass(slots=True)
+class ProbeAttempt:
+    """One attempt of a probe, at one health path where the kind has any. The probe fills it in as it proceeds."""
+
+    path: str
+    connected: bool = False
+    code: int | None = None
+    """HTTP status, None until the head of a response has arrived."""
+    latency_ms: int | None = None
+    """From before connecting until the response was read; None where it was not."""
+    body: bytes = b""
+    """The first bytes of the response body, as they came."""
+    content_type: str = ""
+    content_encoding: str = ""
+    problem: str | None = None
+    """In words, why there is no complete response."""
+    is_final: bool = False
+    """Whether every other path of the endpoint would have the same outcome."""
+    is_gateway_fault: bool = False
+    """Whether the gateway itself could not send the probe, which says nothing about the service."""
+    success: str | None = None
+    """What succeeded, in words, where that is not a response with an expected status."""
+    statuses: tuple[tuple[int, int], ...] = ((200, 200),)
+    """The statuses, first and last of each range, that were expected."""
+    is_cut: bool = False
+    """Whether the body is longer than what was read."""
+    certificate_ends: datetime | None = None
+    """Until when all certificates of the endpoint's chain are valid."""
+    is_issuer_first: bool = False
+    """Whether an issuer's certificate ends before the endpoint's own."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the attempt succeeded: a whole response with an expected status, or `success`."""
+        if self.problem is not None:
+            return False
+        code = self.code
+        return self.success is not None or (
+            code is not None and any(low <= code <= high for low, high in self.statuses)
+        )
+
+    @property
+    def words(self) -> str:
+        """What happened, in words, without the path."""
+        return self.problem or self.success or f"answered {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """The input of a probe: the endpoint, and what the request contains."""
+
+    upstream: Endpoint
+    service: ServiceSettings
+    secret: str
+    """The service's token, empty where there is none."""
+    connector: Connector
+    tls: ssl.SSLContext | None
+    """None where no service needs TLS."""
+    last_heartbeat: Callable[[str], tuple[float, bytes] | None] | None
+    """Seconds since a service's last heartbeat and its body; None where this process receives none."""
+
+
+ProbeFunction = Callable[[ProbeTarget, ProbeAttempt], Awaitable[None]]
+
+
+def milliseconds_since(start: float) -> int:
+    """From `start` of `time.perf_counter`, at least 1. Not of the loop's clock: uvloop's stands still in callbacks."""
+    return max(1, round((time.perf_counter() - start) * 1000))
+
+
+def chain_expiry(tls: ssl.SSLObject) -> tuple[datetime | None, bool]:
+    """The earliest end of all certificates of a verified chain, and whether it is an issuer's.
+
+    Python 3.11 has the chain only in the object below its `SSLObject`.
+    """
+    chain = getattr(getattr(tls, "_sslobj", None), "get_verified_chain", None)
+    certificates = [certificate.get_info() for certificate in chain() or ()] if chain else [tls.getpeercert() or {}]
+    ends = [ssl.cert_time_to_seconds(str(one["notAfter"])) for one in certificates if "notAfter" in one]
+    if not ends:
+        return None, False
+    return datetime.fromtimestamp(min(ends), UTC), min(ends) < ends[0]
+
+
+log = structlog.get_logger(__name__)
+
+_OS_WORDS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EPIPE: "connection reset",
+    errno.ETIMEDOUT: "could not connect in time",
+    errno.EHOSTUNREACH: "host unreachable",
+    errno.ENETUNREACH: "network unreachable",
+    errno.EMFILE: "not sent: the gateway is out of file descriptors",
+    errno.ENFILE: "not sent: the gateway's machine is out of file descriptors",
+    errno.ENOBUFS: "not sent: the gateway's machine is out of memory",
+    errno.ENOMEM: "not sent: the gateway's machine is out of memory",
+}
+# Parts of OpenSSL's reasons. TLS 1.2 has no alert of its own for a client certificate that is missing.
+_TLS_WORDS = {
+    "CERTIFICATE_REQUIRED": "it requires a client certificate",
+    "ALERT_HANDSHAKE_FAILURE": "it refused the handshake; it may require a client certificate",
+    "ALERT_BAD_CERTIFICATE": "it refused the handshake; it may require a client certificate",
+    "UNRECOGNIZED_NAME": "it has no certificate for this name",
+    "PROTOCOL_VERSION": "there is no common version of TLS",
+    "UNSUPPORTED_PROTOCOL": "there is no common version of TLS",
+    "WRONG_VERSION_NUMBER": "this is no TLS port",
+    "RECORD_LAYER_FAILURE": "this is no TLS port",
+    "HTTP_REQUEST": "this is no TLS port",
+}
+
+
+def note_timeout(attempt: ProbeAttempt, seconds: float) -> None:
+    """Record in `attempt` how far it got within `seconds`."""
+    attempt.is_final = not attempt.connected
+    if not attempt.connected:
+        attempt.problem = f"could not connect within {seconds:g} s"
+    elif attempt.code is None:
+        attempt.problem = f"no response within {seconds:g} s"
+    else:
+        attempt.problem = f"answered {attempt.code}, but did not finish within {seconds:g} s"
+
+
+def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) -> None:
+    """Record in `attempt` why it failed. An unexpected error is logged."""
+    attempt.is_final = not attempt.connected or isinstance(error, ssl.SSLError)
+    attempt.is_gateway_fault = is_shortage(error)
+    words = _words(error, is_connected=attempt.connected)
+    if words is None:
+        words = "the probe failed, see the log"
+        log.warning("probe failed", service=upstream.service, exc_info=error)
+    attempt.problem = words if attempt.code is None else f"answered {attempt.code}, but {words}"
+
+
+def _words(error: Exception, *, is_connected: bool) -> str | None:
+    match error:
+        case socket.gaierror(errno=number):
+            return "name not found" + (": the name server did not answer" if number == socket.EAI_AGAIN else "")
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            reason = error.reason or ""
+            why = next((words for part, words in _TLS_WORDS.items() if part in reason), "")
+            return "the secure connection failed" + (f": {why}" if why else "")
+        case ResponseCutError():
+            return str(error)
+        case HeadTooLargeError():
+            return "the head of its response is too large"
+        case Http1Error():
+            return f"its response is not valid HTTP: {error}"
+        case UnicodeError():
+            return "its address is not valid"
+        case ConnectionError(errno=None):
+            return "connection reset" if is_connected else "the connection ended during the handshake"
+        case OSError(errno=int() as number):
+            return _OS_WORDS.get(number) or os.strerror(number).lower()
+        case OSError():
+            return "could not connect"
+    return None

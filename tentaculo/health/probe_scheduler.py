@@ -1,4 +1,4 @@
-"""Decides when each endpoint is probed, limits concurrent probes, and passes on each result."""
+"""Decides when each endpoint is probed, limits concurrent probes, and passes on each result; and receives heartbeats."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Protocol
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.schema import Config
 from tentaculo.health.board import Board, ProbeUpdate
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import ProbeResult
+from tentaculo.model.health import Endpoint, ProbeResult
 from tentaculo.tasks import TaskGroup
 
 _SLOW_SHARE = 4
@@ -216,3 +215,120 @@ class ProbeScheduler:
             self._slots.release(is_slow=is_slow)
             if self._is_running:
                 self._schedule(upstream, start + pause - loop.time(), self._pause(upstream))
+
+
+_LATE = 0.05
+"""Seconds added to `probe.silence` before the check: a timer may fire slightly early."""
+
+
+class HeartbeatMonitor:
+    """The last heartbeat of each service whose probe is of that kind.
+
+    `on_change` is called with the name of a service after each heartbeat, and when none came for `probe.silence`
+    seconds. `clock` is monotonic, in seconds, and the clock that measures pauses. The first heartbeat is due
+    `probe.silence` seconds after the start.
+    """
+
+    def __init__(self, config: Config, *, clock: Callable[[], float], on_change: Callable[[str], None]) -> None:
+        self._silences = {
+            name: service.probe.silence
+            for name, service in config.services.items()
+            if service.enabled and service.probe.kind == "heartbeat"
+        }
+        self._clock = clock
+        self._on_change = on_change
+        self._start = clock()
+        self._starts: dict[str, float] = {}
+        self._last: dict[str, tuple[float, bytes]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def __repr__(self) -> str:
+        return f"<HeartbeatMonitor: {len(self._last)} of {len(self._silences)} services have sent one>"
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that send heartbeats."""
+        return tuple(self._silences)
+
+    def expects(self, service: str) -> bool:
+        """Whether `service` sends heartbeats."""
+        return service in self._silences
+
+    def start(self) -> None:
+        """Start the timers. Needs a running event loop."""
+        self._start = self._clock()
+        for service in self._silences:
+            self._wait(service)
+
+    def stop(self) -> None:
+        """Cancel the timers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def silence(self, service: str) -> tuple[float, bytes | None]:
+        """Seconds since the last heartbeat and its body, or None since when the first one is awaited."""
+        moment, body = self._last_moment(service)
+        return self._clock() - moment, body if service in self._last else None
+
+    def restore(self, service: str, silent: float, body: bytes | None) -> bool:
+        """Continue the silence of a service that had been silent for `silent` seconds before a restart.
+
+        `body` is that of its last heartbeat, None where it has sent none. Returns False where it has sent one since.
+        """
+        if service in self._last:
+            return False
+        moment = self._clock() - silent
+        if body is None:
+            self._starts[service] = moment
+        else:
+            self._last[service] = moment, body
+        if service in self._timers:
+            self._wait(service)
+            self._on_change(service)
+        return True
+
+    def note_pause(self, seconds: float) -> None:
+        """The process itself was paused for `seconds` until now, and heartbeats of that time may be lost.
+
+        Each silence that was not too long before the pause starts again.
+        """
+        now = self._clock()
+        for service, silence in self._silences.items():
+            moment, body = self._last_moment(service)
+            if now - seconds - moment >= silence:
+                continue
+            if service in self._last:
+                self._last[service] = now, body
+            else:
+                self._starts[service] = now
+            if service in self._timers:
+                self._wait(service)
+
+    def beat(self, service: str, body: bytes) -> None:
+        """Record a heartbeat of `service` with its body, JSON or empty. Raises KeyError for a service without heartbeats."""
+        if service not in self._silences:
+            raise KeyError(service)
+        self._last[service] = self._clock(), body
+        if service in self._timers:
+            self._wait(service)
+        self._on_change(service)
+
+    def last(self, service: str) -> tuple[float, bytes] | None:
+        """Seconds since the last heartbeat, and its body; None while the first one is not overdue."""
+        moment, body = self._last_moment(service)
+        seconds = self._clock() - moment
+        return None if service not in self._last and seconds < self._silences[service] else (seconds, body)
+
+    def _wait(self, service: str) -> None:
+        if (timer := self._timers.get(service)) is not None:
+            timer.cancel()
+        due = self._last_moment(service)[0] + self._silences[service] + _LATE
+        delay = max(0.0, due - self._clock())
+        self._timers[service] = asyncio.get_running_loop().call_later(delay, self._on_change, service)
+
+    def _last_moment(self, service: str) -> tuple[float, bytes]:
+        """The moment and body of the last heartbeat, or the moment since which the first one is awaited."""
+        if (last := self._last.get(service)) is not None:
+            return last
+        return self._starts.get(service, self._start), b""

@@ -19,9 +19,10 @@ from datetime import datetime
 from tentaculo import __version__
 from tentaculo.config.schema import Config
 from tentaculo.health.evaluation import evaluate
-from tentaculo.health.pause_detector import PauseDetector
-from tentaculo.health.probe_attempt import (
+from tentaculo.health.probe_client import (
+    Connector,
     ProbeAttempt,
+    ProbeConnection,
     ProbeFunction,
     ProbeTarget,
     chain_expiry,
@@ -29,10 +30,9 @@ from tentaculo.health.probe_attempt import (
     note_failure,
     note_timeout,
 )
-from tentaculo.health.probe_client import Connector, ProbeConnection
-from tentaculo.model.clock import utc_now
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import ProbeResult
+from tentaculo.health.steady_clock import PauseDetector
+from tentaculo.model.health import Endpoint, ProbeResult
+from tentaculo.model.text import utc_now
 from tentaculo.net.connecting import LookUp, look_up
 from tentaculo.net.http1 import Head
 

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import BreakerSettings
-from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, TrafficView
-from tentaculo.model.health import DegradedKind, Health, ProbeResult
+from tentaculo.model.health import BreakerState, BreakerView, Counts, DegradedKind, Health, ProbeResult, TrafficView
 
 # From worst to best. UNKNOWN, a probe that the gateway could not send, is below all others.
 _ORDER = (Health.UNKNOWN, Health.DOWN, Health.DEGRADED, Health.UP)

@@ -1,9 +1,14 @@
-"""Times, durations, lists and foreign text in the form in which people read them. Pure."""
+"""The current time, and times, durations, lists and foreign text in the form in which people read them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The current time, with the time zone UTC."""
+    return datetime.now(UTC)
 
 
 def format_duration(seconds: float, units: int = 2) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
-from tentaculo.net.target import is_address
+from tentaculo.net.http1 import is_address
 from tentaculo.tasks import TaskGroup
 
 ATTEMPT_DELAY = 0.25

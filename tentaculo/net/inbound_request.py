@@ -8,9 +8,9 @@ from ssl import SSLContext
 from typing import Any, Protocol
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.header_fields import RawHeaders
+from tentaculo.net.http1 import Target, is_authority, parse_target
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, request_length
-from tentaculo.net.response_headers import RawHeaders
-from tentaculo.net.target import Target, is_authority, parse_target
 
 
 class Body(Protocol):

@@ -2,7 +2,7 @@
 
 Field lines are forwarded as the received bytes. Hop-by-hop fields and the fields that Connection names are removed
 before the gateway adds its own, so that a client cannot name those (RFC 9110 section 7.6.1). The table
-is in `header_table.py`.
+is in `header_fields.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ import re
 from collections.abc import Mapping
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.header_table import FORWARDING, KEPT, REQUEST_NAMES
+from tentaculo.net.header_fields import (
+    FORWARDING,
+    KEPT,
+    REQUEST_NAMES,
+    Line,
+    RawHeaders,
+    binds_connection,
+    joined_lists,
+    split_list,
+)
 from tentaculo.net.http1 import Http1Error, parse_length
-from tentaculo.net.response_headers import Line, RawHeaders, binds_connection, joined_lists, split_list
 
 ForwardedFields = dict[bytes, bytes]
 """The forwarding fields, such as X-Forwarded-For, by name in lower case."""

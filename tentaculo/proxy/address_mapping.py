@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
-from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.health import Endpoint
+from tentaculo.net.http1 import check_path, is_authority
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
-from tentaculo.net.target import check_path, is_authority
 from tentaculo.proxy.route import CompiledRoute
 
 _ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)

@@ -8,11 +8,15 @@
 6. Relay the response, or open a tunnel; repeat only what is safe to repeat.
 7. Report the outcome to the breaker, and finish the record.
 
-`proxied_request.py` has 2 and 3, `exchange.py` 4 to 7; `driver.py` waits for what they need.
+`proxied_request.py` has 2, 3 and 6, `exchange.py` 4 to 7; `DrivenExchange` here waits for what they need.
+
+`Proxy.serve` drives in the callbacks of the two sockets, and in a task only while something else than bytes from
+the upstream has to be waited for. `DrivenExchange.run` drives in a task of aiohttp's server.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -20,16 +24,100 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.failure import UpstreamError
+from tentaculo.model.health import Endpoint
 from tentaculo.net.inbound_request import Request
-from tentaculo.proxy.driver import DrivenExchange
-from tentaculo.proxy.proxied_request import JudgedRequest
+from tentaculo.net.response_bytes import SentResponse
+from tentaculo.proxy.exchange import Exchange
+from tentaculo.proxy.proxied_request import JudgedRequest, Wait
 from tentaculo.proxy.request_head import PreparedRequest
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
+
+# Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
+_UPSTREAM = Wait.UPSTREAM
+
+
+class DrivenExchange(Exchange):
+    """One request. Call `begin` or `run` once; `client_closed` when the client closes its connection after `begin`."""
+
+    __slots__ = ()
+
+    async def run(self, judged: JudgedRequest) -> SentResponse:
+        """Take the steps in the caller's task, which is cancelled if the client closes its connection."""
+        self._is_driven = True
+        wait = self.begin(judged)
+        if wait is not None:
+            await self._drive(wait)
+        return self._response
+
+    def client_closed(self) -> None:
+        """End the exchange: the client has closed its connection."""
+        self._lose_client()
+        # A cancelled task holds this exchange by the frames of its error.
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def start_task(self, wait: Wait) -> None:
+        """Wait for `wait` in a task, which takes the next steps."""
+        self._is_driven = True
+        self._task = self.shared.tasks.start(self._drive(wait), "exchange")
+
+    async def _drive(self, wait: Wait | None) -> None:
+        """Wait and take the next steps, until the exchange is over or callbacks can go on with it."""
+        try:
+            while wait is not None:
+                error: UpstreamError | None = None
+                try:
+                    await self._wait(wait)
+                except UpstreamError as failed:
+                    error = failed.copy()
+                except Exception as other:  # noqa: BLE001 - logged there
+                    self._end_with(other)
+                    return
+                wait = self.advance(error)
+                if wait is _UPSTREAM and self._done is not None:
+                    self._is_driven = False
+                    return
+        except asyncio.CancelledError:
+            self._lose_client()
+            raise
+        finally:
+            self._task = None
+
+    async def _wait(self, wait: Wait) -> None:
+        """Wait for one thing. Raises `UpstreamError` for the upstream, `ConnectionError` for the client."""
+        if wait is _UPSTREAM:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        elif wait is Wait.CLIENT:
+            await self.request.protocol.wait_writable()
+            if self._connection is not None:
+                self._connection.resume()
+        elif wait is Wait.CONNECTION:
+            assert self._lease is not None
+            self._send(await self._lease.endpoint.pool.connect(self.admitted.plan.connect))
+        elif wait is Wait.ROOM:
+            plan = self.admitted.plan
+            assert plan.balancer is not None
+            self._has_turn = await plan.balancer.wait_for_room(plan.connect)
+        else:
+            assert self._tunnel is not None
+            await self._tunnel.wait()
+
+    def _on_progress(self) -> None:
+        """More of the response has arrived, or the exchange has failed."""
+        if self._is_driven:
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+            return
+        wait = self.advance()
+        if wait is not None and wait is not _UPSTREAM:
+            self.start_task(wait)
 
 
 class WholeRequest(Request, Protocol):
@@ -138,8 +226,10 @@ class Proxy:
             )
             record.service = known.plan.service_name
             exchange = DrivenExchange(shared, request, inbound, record, done)
-            exchange.admit(known)
-        exchange.start(judged)
+            exchange.admitted, exchange.is_admitted = known, True
+        wait = exchange.begin(judged)
+        if wait is not None and wait is not _UPSTREAM:
+            exchange.start_task(wait)
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange

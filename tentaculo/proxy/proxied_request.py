@@ -1,23 +1,28 @@
-"""One request at the proxy: what it asks for, what was decided about it, and the record of how it went."""
+"""One request at the proxy: what was decided about it, the record of how it went, and the relay of its response."""
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import partial
 from typing import Protocol
 
 import structlog
 
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.failure import Failure, Problem, UpstreamError
+from tentaculo.model.health import Endpoint
+from tentaculo.net.header_fields import ResponseHeaders
+from tentaculo.net.http1 import Head, chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
-from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
+from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.address_mapping import client_view
-from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block, request_line
-from tentaculo.proxy.response_head import ResponseHeadBuilder
+from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block
+from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_log import RequestRecord
+from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.response_reader import ResponseReader
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +38,7 @@ class JudgedRequest(Protocol):
     hides_authorization: bool
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
     is_authenticated: bool
-    """Whether the caller sent an accepted token."""
+    """Whether the caller sent an accepted token or ticket."""
 
 
 class ProxiedRequest:
@@ -54,9 +59,12 @@ class ProxiedRequest:
         "request",
         "request_id",
         "shared",
+        "upstream",
     )
 
     admitted: PreparedRequest
+    upstream: Endpoint
+    """The endpoint that the request was sent to last."""
 
     def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
         self.shared = shared
@@ -84,7 +92,8 @@ class ProxiedRequest:
         None where the request is to be forwarded, else the response that was sent. Raises `Problem`.
         """
         inbound, shared, plan = self.inbound, self.shared, judged.route
-        key = (plan, inbound.method, inbound.minor, inbound.host)
+        # A ticket authenticates one request, and the next one may have the same fields.
+        key = (plan, inbound.method, inbound.minor, inbound.host, judged.is_authenticated)
         cached = inbound.fields.cached_head
         if type(cached) is not CachedRequestHead or cached.key != key:
             self._check(plan)
@@ -104,15 +113,11 @@ class ProxiedRequest:
                 key, block, shared.needs.cors.header_lines(inbound.origin)
             )
         method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
-        head = request_line(method, judged.target) + cached.block
+        line = f"{method} {judged.target} HTTP/1.1\r\n"
+        head = line.encode("utf-8", "surrogateescape") + cached.block
         self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method)
         self.is_admitted = True
         return None
-
-    def admit(self, prepared: PreparedRequest) -> None:
-        """Forward `prepared`, which may have been forwarded before."""
-        self.admitted = prepared
-        self.is_admitted = True
 
     def _check(self, plan: CompiledRoute) -> None:
         """Raise `Problem` if the body is too large (413), the request came in a circle (508), the service is off (503)."""
@@ -126,8 +131,8 @@ class ProxiedRequest:
             name = plan.service.name
             raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
 
-    def response_writer(self, upstream: Endpoint, lines: bytes | None = None) -> ResponseHeadBuilder:
-        """Builds the client's head for a response of `upstream`. `lines` are added to it; by default those of CORS."""
+    def response_writer(self, lines: bytes | None = None) -> ResponseHeadBuilder:
+        """Builds the client's head for a response. `lines` are added to it; by default those of CORS."""
         inbound, admitted = self.inbound, self.admitted
         writer = ResponseHeadBuilder(
             admitted.plan,
@@ -139,7 +144,7 @@ class ProxiedRequest:
             replace_cors=bool(admitted.cors_lines),
             view=partial(client_view, inbound),
         )
-        writer.upstream = upstream
+        writer.upstream = self.upstream
         return writer
 
     # -- the client's side of an exchange ----------------------------------------------------------------------
@@ -186,3 +191,149 @@ class ProxiedRequest:
         self.abort()
         self.record.status, self.record.error = Failure.INTERNAL.status, Failure.INTERNAL.error
         return SENT_CLOSES
+
+
+class Wait(Enum):
+    """What an exchange waits for."""
+
+    ROOM = "room at an endpoint"
+    CONNECTION = "a new connection"
+    UPSTREAM = "more of the response"
+    CLIENT = "room in the client's send buffer"
+    TUNNEL = "the end of the tunnel"
+
+
+# Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
+_UPSTREAM = Wait.UPSTREAM
+
+
+class ResponseRelay(ProxiedRequest):
+    """A request whose response is relayed: interim heads, the final head with the first bytes, then the body."""
+
+    __slots__ = ("_is_chunked", "is_kept", "is_replayable")
+
+    _is_chunked: bool
+    """Whether the body is chunked for the client, once its head has been made."""
+    is_kept: bool
+    """Whether the connection had carried another exchange before."""
+    is_replayable: bool
+    """Whether the request can be sent again without harm."""
+
+    def relay(self, connection: UpstreamConnection) -> Wait | None:
+        """Relay what has arrived. Returns what to wait for, None once the whole response has been relayed.
+
+        Raises `UpstreamError` for the upstream, `ConnectionError` for the client.
+        """
+        if self.is_started:
+            return self._relay_body(connection)
+        reader = connection.answer
+        head, fields = reader.head, reader.fields
+        if head is not None and head.status == 408 and fields is not None and fields.close:
+            self._check_late_close()
+        if reader.interim:
+            self._relay_interim(connection)
+        if connection.error is not None and not connection.has_data:
+            raise connection.error.copy()
+        if head is None or fields is None:
+            return _UPSTREAM if connection.is_reading else Wait.CLIENT
+        if head.status == 101:
+            return Wait.TUNNEL
+        block, self._is_chunked = self._final_head(connection, head, fields)
+        self.record.status = head.status
+        if self.admitted.method != self.inbound.method:
+            # The client asked with HEAD and the service was asked with GET. A body that is still to come is not awaited:
+            # the connection is closed then.
+            connection.take()
+            self.write(block)
+            return None
+        if not reader.is_whole:
+            self.write(block)
+            if fields.is_event_stream:
+                self._begin_stream(connection)
+            return self._relay_body(connection)
+        # The whole response in one write: what most responses are.
+        data = connection.take()
+        self.record.sent = len(data)
+        if self._is_chunked:
+            data = chunked(data, is_last=True, trailers=self._trailers(reader))
+        self.write(block + data)
+        return None
+
+    def _begin_stream(self, connection: UpstreamConnection) -> None:
+        """Nothing limits an event stream but its client, who ends it by closing even one half of the connection."""
+        if self.request.protocol.has_ended:
+            raise ConnectionResetError("the client has gone")
+        self.shared.streams.add(connection)
+        connection.unlimited()
+
+    def _trailers(self, reader: ResponseReader) -> bytes:
+        """The trailer lines of a whole body for a client that asked for them."""
+        if not reader.trailers or not self.inbound.fields.te_trailers:
+            return b""
+        plan = self.admitted.plan
+        return trailer_lines(reader.trailers, plan.response_rules if plan.alters_response else None)
+
+    def _check_late_close(self) -> None:
+        """Raise `UpstreamError` where a 408 announces that the service closes an idle connection.
+
+        It was sent before the service saw the request (RFC 9110 section 15.5.9).
+        """
+        if self.is_kept and self.is_replayable:
+            raise UpstreamError(Failure.CONNECTION_LOST, "the idle connection was closed", untouched=True)
+
+    def _relay_interim(self, connection: UpstreamConnection) -> None:
+        reader, plan = connection.answer, self.admitted.plan
+        writer = self.response_writer()
+        while reader.interim:
+            head = reader.interim.pop(0)
+            if self.inbound.minor == 1 and (head.status != 100 or self.inbound.fields.expect is not None):
+                self.write(writer.interim(head))
+        if connection.is_request_whole:
+            # The upstream is at work (RFC 9110 section 15.2): the time limit begins again.
+            connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
+        if reader.head is None and self.request.protocol.writing_paused:
+            connection.pause()
+
+    def _final_head(self, connection: UpstreamConnection, head: Head, fields: ResponseHeaders) -> tuple[bytes, bool]:
+        """The client's head, and whether its body is to be chunked."""
+        inbound, admitted = self.inbound, self.admitted
+        plan = admitted.plan
+        self.is_started = self.request.protocol.has_response = True
+        if self.shared.is_draining or not connection.is_request_whole:
+            self.keep_alive = False
+        lines = admitted.cors_lines if fields.has_date else admitted.cors_lines + date_line()
+        if fields.trailer is not None and inbound.fields.te_trailers and inbound.minor == 1 and fields.codings:
+            lines += b"Trailer: %b\r\n" % fields.trailer
+        known = fields.relayed
+        if (
+            type(known) is CachedResponseHead
+            and not plan.alters_response
+            and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
+        ):
+            self.keep_alive = known.keep_alive
+            return b"%b%b%b\r\n" % (known.head, self.id_lines, lines), known.is_chunked
+        writer = self.response_writer(lines)
+        block, is_chunked = writer.final(head, fields, False)
+        self.keep_alive = writer.keep_alive
+        return block, is_chunked
+
+    def _relay_body(self, connection: UpstreamConnection) -> Wait | None:
+        reader = connection.answer
+        data = connection.take()
+        self.record.sent += len(data)
+        if self._is_chunked:
+            data = chunked(data, is_last=reader.is_whole, trailers=self._trailers(reader))
+        if data:
+            self.write(data)
+        if reader.is_whole:
+            return None
+        if connection.error is not None:
+            raise connection.error.copy()
+        if self.request.protocol.writing_paused:
+            # The silence is the client's now, not the upstream's.
+            connection.unlimited()
+            return Wait.CLIENT
+        if connection not in self.shared.streams:
+            connection.limit(self.admitted.plan.idle, Failure.IDLE_TIMEOUT)
+        connection.resume()
+        return _UPSTREAM

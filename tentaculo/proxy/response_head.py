@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.net.header_table import RESPONSE_NAMES
+from tentaculo.model.health import Endpoint
+from tentaculo.net.header_fields import RESPONSE_NAMES, ResponseHeaders
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
-from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.address_mapping import AddressMapping, ClientView, is_same_for_all
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 from tentaculo.security.cors import EXPOSED

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.failure import Failure, Problem, UpstreamError
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.net.turns import TurnScheduler
@@ -15,7 +15,6 @@ from tentaculo.security.cors import CorsPolicy
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError
 
 
 class Responses(Protocol):
@@ -86,7 +85,7 @@ class ProxyState:
         self.tunnels: set[Tunnel] = set()
         self.streams: set[UpstreamConnection] = set()
         """Connections that carry an event stream."""
-        self.under_way: set[UpstreamConnection] = set()
+        self.under_way: dict[UpstreamConnection, None] = {}
         """Connections that carry any exchange but a tunnel."""
 
     def __repr__(self) -> str:

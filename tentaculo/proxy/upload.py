@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from tentaculo.config.schema import LimitSettings
-from tentaculo.model.failure import Failure
+from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError
 
 MAX_KEPT = 64 * 1024
 """Bytes of a body that are kept while it is sent on a connection that had been idle, and may be stale."""

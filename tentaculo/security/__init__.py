@@ -1,1 +1,1 @@
-"""Which callers are accepted: tokens, origins, trusted proxies."""
+"""Which callers are accepted: tokens and origins."""

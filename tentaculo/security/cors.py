@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from tentaculo.config.schema import CorsSettings
 from tentaculo.config.types import DEFAULT_PORTS
-from tentaculo.net.target import is_address
+from tentaculo.net.http1 import is_address
 
 _MAX_AGE = 600
 """Seconds for which a browser may cache the response to a preflight."""

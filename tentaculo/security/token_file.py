@@ -7,8 +7,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from tentaculo.config.loader import DEFAULT_TOKEN_FILE
 from tentaculo.config.schema import Config
-from tentaculo.config.secrets import DEFAULT_TOKEN_FILE
 from tentaculo.security.tokens import hash_token
 
 

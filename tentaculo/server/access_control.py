@@ -1,21 +1,40 @@
-"""The rules for every request, native or proxied: CORS preflights, tokens, and the Origin of a WebSocket. Pure."""
+"""The rules for every request, native or proxied: CORS preflights, tokens, tickets, and the Origin of a page."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.security.cors import CorsPolicy, is_allowed, is_local
+from tentaculo.security.tickets import TicketCheck, Tickets, is_ticket, tickets_in
 from tentaculo.security.tokens import TokenCheck, Tokens
+
+TICKET_PATHS = frozenset(("/ws", "/events/stream"))
+"""The native paths that take a ticket."""
+_WEBSOCKET = frozenset((b"websocket",))
+
+
+class FoundTicket(NamedTuple):
+    """What a query says by its parameters `ticket`."""
+
+    to_redeem: str | None
+    """The ticket that is to authenticate the caller."""
+    to_remove: list[str]
+    """The values that no service may see."""
+
+
+_NOTHING = FoundTicket(None, [])
 
 
 class AccessControl:
     """Decides about a request after its route was found and before its body is read."""
 
-    def __init__(self, tokens: Tokens, cors: CorsPolicy, hosts: Collection[str] = ()) -> None:
+    def __init__(self, tokens: Tokens, cors: CorsPolicy, tickets: Tickets, hosts: Collection[str] = ()) -> None:
         """`hosts` are the names of the gateway, `[server] hosts`."""
         self._tokens = tokens
+        self._tickets = tickets
         self._cors = cors
         self._hosts = frozenset(hosts)
 
@@ -51,13 +70,41 @@ class AccessControl:
             raise Problem(Failure.FORBIDDEN)
         return check
 
+    def find_ticket(self, inbound: InboundRequest, *, is_native: bool, needs_token: bool) -> FoundTicket:
+        """The ticket in the query of a request, which `redeem_ticket` is to check. Raises `Problem` (401).
+
+        Only a request that a browser makes without headers of the page's choice may have one: the handshake of a
+        WebSocket, and a GET for an event stream. A token in a header counts more. A parameter `ticket` of another form is
+        the service's, unless the caller has nothing else to be authenticated by.
+        """
+        if not _may_have_ticket(inbound, is_native=is_native):
+            return _NOTHING
+        found = tickets_in(inbound.target.query)
+        ours = [ticket for ticket in found if is_ticket(ticket)]
+        if self.authenticate(inbound, needs_token=False) is not TokenCheck.MISSING:
+            return FoundTicket(None, ours)
+        if not ours and not (found and needs_token):
+            return _NOTHING
+        if len(found) > 1:
+            raise Problem(Failure.AUTH_REQUIRED, "The query has more than one ticket.")
+        return FoundTicket(found[0], ours)
+
+    async def redeem_ticket(self, ticket: str) -> None:
+        """Use a ticket up. Raises `Problem`: 401 if it is not valid, 503 if that cannot be known now."""
+        check = await self._tickets.redeem(ticket)
+        if check is TicketCheck.REFUSED:
+            raise Problem(Failure.AUTH_REQUIRED, "The ticket is unknown, expired or used.")
+        if check is TicketCheck.UNAVAILABLE:
+            detail = "The ticket cannot be checked now. Try again with a new one."
+            raise Problem(Failure.STORE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+
     def hides_authorization(self, inbound: InboundRequest) -> bool:
         """Whether `Authorization` is not forwarded: it holds a token of the gateway."""
         fields = inbound.fields
         return fields.token_check is TokenCheck.BY_BEARER or self._tokens.hides(fields.authorization)
 
     def check_origin(self, inbound: InboundRequest, host: str | None) -> None:
-        """Raise `Problem` (403) if a page of another origin that is not listed opens a WebSocket.
+        """Raise `Problem` (403) if a page of another origin that is not listed opens a WebSocket, or uses a ticket.
 
         `host` is the name that the request's route claims. A browser sends no token with a WebSocket, but it sends the
         user's cookies to whatever page opens it.
@@ -69,3 +116,14 @@ class AccessControl:
                 Failure.ORIGIN_DENIED,
                 "Add the page's origin to cors.origins, or the gateway's own name to server.hosts.",
             )
+
+
+def _may_have_ticket(inbound: InboundRequest, *, is_native: bool) -> bool:
+    if inbound.method != "GET":
+        return False
+    if is_native:
+        return inbound.target.path in TICKET_PATHS
+    if inbound.offered_upgrades(_WEBSOCKET, None):
+        return True
+    accepted = (inbound.fields.accept or b"").split(b",")
+    return any(media.partition(b";")[0].strip().lower() == b"text/event-stream" for media in accepted)

@@ -125,6 +125,15 @@ class AiohttpHandler(web.RequestHandler):
         else:
             super().pause_reading()
 
+    def close_after_refusal(self) -> None:
+        """Close behind the response that is under way, and until then read and drop what the client sends.
+
+        Nobody would notice the end of a connection that is not read, and with unread bytes its close is a reset.
+        """
+        self.close()
+        self._reading_paused = self._buffer_paused = False
+        self._resume_transport_reading()
+
     async def wait_writable(self) -> None:
         """Wait until the send buffer has room. Raises `ConnectionError` once the client has gone."""
         await self._drain_helper()

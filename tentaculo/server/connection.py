@@ -14,14 +14,13 @@ from aiohttp.http_exceptions import LineTooLong
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
-from tentaculo.net.memory import MemoryBudget, exhausted
+from tentaculo.net.memory import exhausted
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import is_gone
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
-from tentaculo.server.fast_path import FastPathConnection, TryServe
+from tentaculo.server.fast_path import SMALL_READ, FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
-from tentaculo.server.request_framing import HEAD_END
 from tentaculo.server.websocket_masking import MaskEnforcer
 from tentaculo.telemetry.request_log import RequestLog
 
@@ -33,14 +32,6 @@ HELD_WHILE_PAUSED = 2 * READ_SIZE
 """Bytes that are counted for a client that is not read: one read in the parser, and one in the body."""
 SMALL_HEAD = 4 * 1024
 """Bytes of a head that may be incomplete although the memory budget is exhausted: those of a request for /livez."""
-SMALL_READ = 512
-"""Bytes of a read that cannot hold enough header fields to take much memory."""
-HEAD_COST = 1
-"""Bytes of memory for each byte of a head, beside those that were read."""
-FIELD_COST = 400
-"""Bytes of memory for each header field: a field of four bytes takes as many objects as a long one."""
-MOST_COUNTED = 192 * 1024
-"""Bytes that the heads of one connection take at most: the one that is served, and those that are read ahead."""
 BODY_BUFFER = 4 * 1024
 """Half of the bytes of a body that wait for their reader before the client is no longer read."""
 WATCH = 1.0
@@ -91,11 +82,7 @@ class ClientConnection(FastPathConnection):
         "bound",
         "client_info",
         "judged",
-        "memory",
     )
-
-    memory: MemoryBudget
-    """Counts what is held for all clients. The socket sets it."""
 
     def __init__(
         self,
@@ -236,13 +223,13 @@ class ClientConnection(FastPathConnection):
         if is_served or self._answered > before:
             self._stop_head_timer()
             if is_large and is_served and self.payload_parser is None:
-                self._count(data)
+                self.count_head(data)
             return
         if self._head_timer is None:
             self._await_head()
         if self.close_requested:
             return
-        self._count(data)
+        self.count_head(data)
         if self.memory.is_exhausted and self.counted > SMALL_HEAD and self.transport is not None:
             self._refuse_head(self.transport, exhausted())
 
@@ -251,20 +238,6 @@ class ClientConnection(FastPathConnection):
         self._dropped += size
         if self._dropped > MOST_DROPPED and self.transport is not None:
             self.transport.abort()
-
-    def _count(self, data: bytes) -> None:
-        """Count what `data`, in which a head begins or continues, takes until every request has been answered."""
-        end = data.find(HEAD_END) + 1 or len(data)
-        size = len(data) + HEAD_COST * end + FIELD_COST * data.count(b"\n", 0, end)
-        size = min(self.counted + size, MOST_COUNTED)
-        self.memory.held += size - self.counted
-        self.counted = size
-
-    def uncount(self) -> None:
-        """Count heads no more, once none is served or has begun to arrive."""
-        if self.request_count == self._answered and not self.has_begun:
-            self.memory.held -= self.counted
-            self.counted = 0
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """Pass all bytes from now on to `parser`."""
@@ -294,7 +267,7 @@ class ClientConnection(FastPathConnection):
         self._stop_head_timer()
         self._write_problem(transport, problem)
         # A client that still sends must receive the response: see `_LingeringClose`.
-        self.close()
+        self.close_after_refusal()
         if transport.can_write_eof():
             transport.write_eof()
         self._head_timer = self.event_loop.call_later(LINGER, self.force_close)
@@ -330,10 +303,7 @@ class ClientConnection(FastPathConnection):
         if is_fault:
             return SENT_CLOSES
         # The parser does not know where this request ends, so nothing more is parsed.
-        self.close()
-        if self.is_buffer_paused:
-            self.is_buffer_paused = False
-            transport.resume_reading()  # to drop what the client still sends
+        self.close_after_refusal()
         if transport.can_write_eof():
             transport.write_eof()
         return _LINGERS

@@ -4,7 +4,8 @@
 2. Validate the head.
 3. Respond to the preflight of a listed origin, whatever its path.
 4. Find its route in the one table.
-5. Check the token, if the route needs one, and the Origin of a WebSocket that no token in a header authenticated.
+5. Check the token, if the route needs one, and the Origin where no token in a header authenticated: of a WebSocket, and
+   of a page that sends a ticket. A ticket is redeemed in a task, since that waits for the database.
 6. Call the native handler, or the proxy.
 
     bytes ─▶ connection ─▶ try_serve ──▶ proxy, in the same call
@@ -15,20 +16,22 @@ A refusal is written by `GatewayResponses`, whichever step it comes from.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp import web
+from yarl import URL
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
 from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
+from tentaculo.security.tickets import without_tickets
 from tentaculo.server.access_control import AccessControl
-from tentaculo.server.buffered_request import BufferedRequest
 from tentaculo.server.connection import ClientConnection
-from tentaculo.server.fast_path import ActiveRequest
+from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.native_routes import REQUEST_ID, STARTED, from_http
 from tentaculo.server.route_table import Route, RouteTable
@@ -52,6 +55,7 @@ class JudgedRequest:
         "response",
         "route",
         "target",
+        "ticket",
     )
 
     def __init__(self, inbound: InboundRequest, record: RequestRecord, *, keep_alive: bool) -> None:
@@ -62,11 +66,13 @@ class JudgedRequest:
         self.route: Any = None
         """The entry of the route table, once it is found."""
         self.target = ""
-        """The target that an upstream is to see."""
+        """The target that an upstream is to see, or a native handler if it is not the one that came."""
         self.hides_authorization = False
         """Whether Authorization carried the gateway's token."""
         self.is_authenticated = False
-        """Whether the caller sent an accepted token."""
+        """Whether the caller sent an accepted token or ticket."""
+        self.ticket: str | None = None
+        """A ticket that is to authenticate the caller, and has not been redeemed yet."""
         self.is_foreign_preflight = False
         """Whether this is the preflight of an origin that is not listed: it carries no token and is the service's."""
         self.response: SentResponse | None = None
@@ -142,7 +148,7 @@ class Dispatcher:
         self._is_draining = True
 
     def try_serve(self, request: BufferedRequest, done: Callable[[bool], None]) -> ActiveRequest | None:
-        """Serve a buffered request without a task; None for a native one, which `handle` serves in a task.
+        """Serve a buffered request without a task; None for a native one, or one with a ticket, which `handle` serves.
 
         `done` is called when the response has been sent, with whether the connection stays open.
         """
@@ -157,7 +163,7 @@ class Dispatcher:
         if response is not None:
             done(response.keep_alive is True)
             return _FINISHED
-        if judged.route.is_native:
+        if judged.route.is_native or judged.ticket is not None:
             connection.judged = judged
             return None
         return self._proxy.serve(request, done, judged)
@@ -174,6 +180,8 @@ class Dispatcher:
                 judged = self._judge(cast(Request, request))
                 if judged.response is not None:
                     return judged.response
+            if judged.ticket is not None and not await self._redeem_ticket(judged, cast(Request, request)):
+                return cast(SentResponse, judged.response)
             if judged.route.is_native:
                 return await self._serve_native(judged, request)
             return await self._proxy.handle(request, judged)
@@ -196,11 +204,15 @@ class Dispatcher:
             # The boundary of these steps: any other exception is a defect. It is logged, and the response is 500.
             log.exception("request could not be judged", request_id=record.request_id)
             judged.response = self._refuse(judged, request, Problem(Failure.INTERNAL))
+        self._finish(judged)
+        return judged
+
+    def _finish(self, judged: JudgedRequest) -> None:
+        """Count and log a request that reached no handler."""
         is_native = judged.route is not None and judged.route.is_native
         if not is_native:
-            self._requests.stats.begin()
-        self._requests.finish(record, is_counted=not is_native)
-        return judged
+            self._requests.stats.in_flight += 1
+        self._requests.finish(judged.record, is_counted=not is_native)
 
     def _decide(self, judged: JudgedRequest, request: Request) -> SentResponse | None:
         inbound, access = judged.inbound, self._access
@@ -219,7 +231,9 @@ class Dispatcher:
             raise exhausted()
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
-        if not judged.is_foreign_preflight:  # 5
+        if "ticket=" in inbound.target.query and not route.is_redirect:  # 5
+            self._find_ticket(judged, needs_token=needs_token)
+        if not judged.is_foreign_preflight and judged.ticket is None:
             judged.is_authenticated = access.authenticate(inbound, needs_token=needs_token).is_authenticated
         judged.hides_authorization = inbound.fields.authorization is not None and access.hides_authorization(inbound)
         if inbound.fields.upgrade is not None and route.checks_origin and not judged.is_authenticated:
@@ -227,6 +241,32 @@ class Dispatcher:
         if route.is_redirect:
             return self._send(judged, request, 308, {"Location": judged.target})
         return None
+
+    def _find_ticket(self, judged: JudgedRequest, *, needs_token: bool) -> None:
+        inbound, route = judged.inbound, judged.route
+        judged.ticket, gone = self._access.find_ticket(inbound, is_native=route.is_native, needs_token=needs_token)
+        if gone:
+            whole = inbound.target.path + inbound.target.query if route.is_native else judged.target
+            judged.target = without_tickets(whole, gone)
+        if judged.ticket is not None:
+            # Before it is used up: a page that has no right to use it cannot spoil it either.
+            self._access.check_origin(inbound, route.claimed_host)
+
+    async def _redeem_ticket(self, judged: JudgedRequest, request: Request) -> bool:
+        """The rest of step 5. False where the request was refused."""
+        assert judged.ticket is not None
+        try:
+            await self._access.redeem_ticket(judged.ticket)
+        except Problem as problem:
+            judged.response = self._refuse(judged, request, problem)
+            self._finish(judged)
+            return False
+        except asyncio.CancelledError:
+            judged.record.status = Failure.CLIENT_LEFT.status
+            self._finish(judged)
+            raise
+        judged.is_authenticated = True
+        return True
 
     def _send(self, judged: JudgedRequest, request: Request, status: int, headers: Any) -> SentResponse:
         return self._responses.send(
@@ -243,6 +283,8 @@ class Dispatcher:
         if not request.path:
             # `http://host` names the root (RFC 9110 section 4.2.3), which aiohttp's router has no route for.
             request = request.clone(rel_url="/")
+        elif judged.target:
+            request = request.clone(rel_url=URL(judged.target, encoded=True))
         native = cast(web.Request, request)
         native[REQUEST_ID] = record.request_id
         try:

@@ -6,10 +6,11 @@ Every refusal is written here: those of native and of proxied requests, and thos
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import Template
 
-import jinja2
 import msgspec
 
 from tentaculo.model.failure import Failure, Problem
@@ -105,24 +106,33 @@ _HINTS = {
 
 
 class ErrorPage:
-    """The compiled page for people. It names the failure and the request, and no service's address."""
+    """The page for people. It names the failure and the request, and no service's address.
+
+    It is made without Jinja, which a gateway loads for its status page only.
+    """
 
     def __init__(self) -> None:
         self._style = templating.inline("base.css", "error.css")
-        self._template = jinja2.Environment(**templating.settings()).get_template("error.html")  # noqa: S701 (set there)
+        self._brand = templating.read("brand.html")
+        self._template = Template(templating.read("error.html"))
         self.policy = templating.content_security_policy(styles=[self._style])
 
     def render(self, problem: Problem, request_id: str | None) -> bytes:
         """The page as UTF-8."""
-        text = self._template.render(
+        detail, hint = _detail(problem), _HINTS.get(problem.failure)
+        text = self._template.substitute(
             style=self._style.text,
+            brand=self._brand,
             status=problem.status,
-            title=problem.failure.title,
-            detail=_detail(problem),
-            hint=_HINTS.get(problem.failure),
-            request_id=request_id,
+            title=html.escape(problem.failure.title),
+            paragraphs=_paragraph("", detail) + _paragraph(' class="hint"', hint),
+            trace=f'<p class="trace">Request <code>{html.escape(request_id)}</code></p>\n' if request_id else "",
         )
         return text.encode("utf-8", "replace")
+
+
+def _paragraph(attributes: str, text: str | None) -> str:
+    return f"<p{attributes}>{html.escape(text)}</p>\n" if text else ""
 
 
 def _detail(problem: Problem) -> str | None:
@@ -140,7 +150,7 @@ def _plain_policy() -> str:
 
 @functools.cache
 def error_page() -> ErrorPage:
-    """The error page, read and compiled at the first call. Call it at start, so that no request has to wait."""
+    """The error page, read at the first call."""
     return ErrorPage()
 
 
@@ -155,7 +165,7 @@ class GatewayResponses:
         """`name` is the gateway's own, for Proxy-Status."""
         self._name = name
         self._cors = cors
-        error_page()  # compiled now, so that no request waits for it
+        error_page()  # read now, so that no request waits for the disk
 
     def __repr__(self) -> str:
         return f"<GatewayResponses of {self._name}>"

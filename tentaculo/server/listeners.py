@@ -1,20 +1,90 @@
-"""Listening sockets, connection limits, and the phases of the process."""
+"""Listening sockets and the connections that wait in their queues, connection limits, signals and phases of the process.
+
+The kernel accepts connections before the process does. Those that still wait in the queue of a listening socket are lost
+when it closes, so a stop empties the queue first. Linux only: elsewhere nothing is known of it, and it counts as empty.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import resource
+import signal
 import socket
+import struct
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
 import structlog
 
 from tentaculo.net.tcp import TcpSocket, local_url
-from tentaculo.server import accept_queue
+
+QUEUE_EMPTY_FOR = 0.05
+"""Seconds for which a queue must be empty: handshakes that had begun may still end."""
+QUEUE_LONGEST = 1.0
+"""Seconds after which a queue is given up."""
+_POLL = 0.005
+_TCP_INFO = 11
+_UNACKED = struct.Struct("=24xI")
+"""Of `struct tcp_info`: for a listening socket, the connections that wait in its queue."""
+_SO_ATTACH_FILTER = 26
+# Classic BPF over the TCP header: load the flags, drop what has SYN, keep the rest. Clients that are refused in this way
+# try again after a second and meet a closed port, or the process that listens then.
+_NO_SYN = (
+    struct.pack("=HBBI", 0x30, 0, 0, 13)
+    + struct.pack("=HBBI", 0x45, 0, 1, 0x02)
+    + struct.pack("=HBBI", 0x06, 0, 0, 0)
+    + struct.pack("=HBBI", 0x06, 0, 0, 0xFFFFFFFF)
+)
+
+
+def queued(sock: TcpSocket) -> int:
+    """How many connections wait in the queue of a listening socket; 0 where that is not known."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _UNACKED.size)
+        (count,) = _UNACKED.unpack(info)
+    except (OSError, struct.error):
+        return 0
+    return int(count)
+
+
+def refuse_new(sock: TcpSocket) -> None:
+    """Let no new handshake begin at a listening socket; those under way end, and connections are not touched."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    program = ctypes.create_string_buffer(_NO_SYN)
+    header = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(program))
+    with suppress(OSError):  # not for every kind of socket or sandbox: then the queue is emptied as it fills
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+
+
+async def empty_queues(sockets: Iterable[TcpSocket]) -> None:
+    """Let no new connection begin at `sockets`, and wait until those that wait have been accepted.
+
+    The caller, or the processes that share the sockets, go on accepting meanwhile. Returns after `QUEUE_LONGEST` seconds at
+    the latest.
+    """
+    listening = list(sockets)
+    for sock in listening:
+        refuse_new(sock)
+    loop = asyncio.get_running_loop()
+    last = loop.time()
+    end = last + QUEUE_LONGEST
+    while (now := loop.time()) < end:
+        if any(queued(sock) for sock in listening):
+            last = now
+        elif now - last >= QUEUE_EMPTY_FOR:
+            return
+        await asyncio.sleep(_POLL)
+
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +178,7 @@ class Listeners:
     async def stop(self) -> None:
         """As `close`, once every connection that waits has been accepted. Where others share the sockets, they accept."""
         if not self._is_shared:
-            await accept_queue.empty(self.sockets)
+            await empty_queues(self.sockets)
         await self.close()
 
     async def close(self) -> None:
@@ -249,3 +319,13 @@ def _descriptors() -> int:
 
 def _count_of(limit: int) -> int:
     return limit if limit != resource.RLIM_INFINITY else 1_000_000
+
+
+log = structlog.get_logger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def ignore_hangup() -> None:
+    """SIGHUP, of a terminal that closes or of `systemctl reload`, changes nothing."""
+    log.info("hangup ignored", hint="A changed configuration needs a restart.")

@@ -11,10 +11,10 @@ import structlog
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
-from tentaculo.model.clock import utc_now
 from tentaculo.model.event import Event
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period
+from tentaculo.model.text import utc_now
 from tentaculo.store import events, history
 from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable, describe

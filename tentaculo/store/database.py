@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from tentaculo.config.database_url import sqlite_file, with_driver
+from tentaculo.config.environment import sqlite_file, with_driver
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
 from tentaculo.store.errors import (

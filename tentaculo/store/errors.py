@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from tentaculo.config.database_url import sqlite_file
+from tentaculo.config.environment import sqlite_file
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import printable
 

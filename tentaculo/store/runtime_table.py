@@ -17,8 +17,7 @@ from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.types import TypeEngine
 
-from tentaculo.model.endpoint import BreakerState
-from tentaculo.model.health import Health, ServiceView, words_of
+from tentaculo.model.health import BreakerState, Health, ServiceView, words_of
 from tentaculo.store import tables
 from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable
 from tentaculo.store.tables import dialect_module, naive_utc, storable

@@ -3,7 +3,8 @@
 The migrations keep the history of the schema; this is its present state. `services` is another product's table where
 one exists already: a migration then only adds the columns that it lacks, and its own types, defaults and further
 columns stay as they were found. All times are naive UTC, since the fleet's own readers expect
-`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, which no other program reads, counts the seconds since 1970.
+`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history` and `tickets`, which no other program
+reads, count the seconds since 1970.
 """
 
 from __future__ import annotations
@@ -173,6 +174,19 @@ heartbeats = Table(
     Column("service", Text, primary_key=True),
     Column("received_at", DateTime, nullable=False),
     Column("body", LargeBinary),
+)
+
+# One row for each ticket that was given and not yet used. The seconds since 1970 are those of the database's own clock,
+# which all workers and machines share.
+tickets = Table(
+    "tentaculo_tickets",
+    metadata,
+    # SHA-256 of the ticket, in hex.
+    Column("hash", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+    # The name of the process that gave it.
+    Column("issued_by", Text, nullable=False),
+    Index("ix_tentaculo_tickets_expires_at", "expires_at"),
 )
 
 schema_notes = Table(

@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.model.history import HOUR, MINUTE, Period, Tally, Uptime
 
 _STEADY = float(HOUR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections import deque
@@ -28,6 +29,8 @@ Render = Callable[[list[Any]], str]
 
 MAX_WAITING = 10_000
 """Lines that wait for a slow terminal or pipe before new ones are dropped and counted."""
+CLOSE_WAIT = 2.0
+"""Seconds in which `LineWriter.close` writes what is queued."""
 _MOST_AT_ONCE = 500
 _GATHER = 0.05
 """Seconds in which lines are gathered to be written at once."""
@@ -79,10 +82,10 @@ class LineWriter:
             self._wake.set()
 
     def close(self) -> None:
-        """Write what is queued, within two seconds."""
+        """Write what is queued, within `CLOSE_WAIT` seconds."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(2.0)
+        self._thread.join(CLOSE_WAIT)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -98,7 +101,7 @@ class LineWriter:
     def _write(self, batch: list[tuple[Render, Any]]) -> None:
         groups = groupby(batch, itemgetter(0))
         try:
-            text = "".join([render([item for _, item in group]) for render, group in groups])
+            text = _without_tickets("".join([render([item for _, item in group]) for render, group in groups]))
             for piece in _pieces(text) if self._shares else (text,):
                 self._stream.write(piece)
                 self._stream.flush()
@@ -118,6 +121,12 @@ class LineWriter:
         if missing and self._on_dropped is not None and len(self._waiting) <= MAX_WAITING // 2:
             self._told += missing
             self._on_dropped(missing)
+
+
+def _without_tickets(text: str) -> str:
+    """`text` without the values of parameters `ticket`, wherever a library or a service may have quoted an address."""
+    # One look at many lines: an access line has no query, and so none of these.
+    return text if "ticket=" not in text else _TICKET.sub(f"ticket={HIDDEN}", text)
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -143,7 +152,8 @@ MAX_TARGET = 1000
 HIDDEN = "***"
 """Stands in place of every value whose key says that it is secret."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_SECRET = ("token", "authorization", "cookie", "password", "secret")
+_SECRET = ("token", "authorization", "cookie", "password", "secret", "ticket")
+_TICKET = re.compile(r"""ticket=[^&\s"'<>\\]+""")
 
 
 def set_up(

@@ -1,18 +1,29 @@
-"""One record per request: its id, the counts by service and status class for metrics and history, its access log line."""
+"""One record per request: its id, the counts by service and status class for metrics and history, its access log line.
+
+The line does not pass through structlog: its processors would cost more than the forwarding of the request.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import logging
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from math import log
+from typing import Protocol, TextIO
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tentaculo.config.schema import LogSettings
 from tentaculo.model.failure import Blame, Failure
 from tentaculo.model.history import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram, Tally
+from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_console, json_line
 
 
 @dataclass(slots=True)
@@ -70,15 +81,11 @@ class RequestStats:
         self._latencies: dict[str, list[int]] = {}
         self._failed: dict[str, int] = {}
         self.in_flight = 0
-        """Exchanges under way, tunnels and event streams included."""
+        """Exchanges under way, tunnels and event streams included. Count a request here when it arrives."""
         self._idle: asyncio.Event | None = None
 
     def __repr__(self) -> str:
         return f"<RequestStats: {self.in_flight} in flight>"
-
-    def begin(self) -> None:
-        """Count a request that has arrived."""
-        self.in_flight += 1
 
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
@@ -89,16 +96,11 @@ class RequestStats:
     def end(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
         self.in_flight -= 1
-        self._count(record)
         if self._idle is not None and not self.in_flight:
             self._idle.set()
             self._idle = None
-
-    def _count(self, record: RequestRecord) -> None:
         key = (record.service or "", record.status // 100)
-        total = self._totals.get(key)
-        if total is None:
-            total = self._begin(*key)
+        total = self._totals[key] if key in self._totals else self._begin(*key)
         seconds = record.seconds
         total.requests += 1
         total.seconds += seconds
@@ -154,7 +156,7 @@ class RequestLog:
         self.stats = RequestStats()
         # A random start and a counter tell requests apart in logs, at little cost.
         self._start = secrets.token_hex(6)
-        self._counter = itertools.count(1)
+        self._count = 0
         self._write = write
 
     def __repr__(self) -> str:
@@ -170,7 +172,8 @@ class RequestLog:
         if given is not None and _REQUEST_ID.fullmatch(given):
             request_id = given.decode("ascii")
         else:
-            request_id = f"{self._start}-{next(self._counter):x}"
+            self._count = number = self._count + 1
+            request_id = f"{self._start}-{number:x}"
         return RequestRecord(method, target, 0, 0.0, peer, request_id, started=time.perf_counter())
 
     def refused(self, peer: str, status: int, error: str, detail: str | None) -> str:
@@ -190,3 +193,143 @@ class RequestLog:
             self.stats.end(record)
         if self._write is not None:
             self._write(record)
+
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class Request(Protocol):
+    """What is logged of a request."""
+
+    method: str
+    target: str
+    status: int
+    seconds: float
+    service: str | None
+    peer: str
+    request_id: str
+    received: int
+    sent: int
+    error: str | None
+    detail: str | None
+
+
+class AccessLine(msgspec.Struct):
+    """The members of the line in JSON.
+
+    `path` is without its query, which may hold secrets; `service` is null for the gateway's own paths and where no
+    route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
+    gateway answered or cut the exchange. `worker` is the number of the process, where there are several.
+    """
+
+    timestamp: str
+    level: str
+    event: str
+    method: str
+    path: str
+    status: int
+    ms: float
+    service: str | None
+    peer: str
+    request_id: str
+    received: int
+    sent: int
+    error: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    worker: int | UnsetType = UNSET
+
+
+Logged = tuple[float, Request]
+"""A request, and when it was logged, in seconds of the system's clock."""
+
+
+def access_logger(
+    config: LogSettings, writer: LineWriter, stream: TextIO | None = None, worker: int | None = None
+) -> Callable[[Request], None] | None:
+    """A function that logs a request, or None where that is switched off.
+
+    What was too malformed to be a request has `-` for method and path. The request must not be changed any more: its
+    line is made in the writer's thread. `worker` stands in each line, where there is one.
+    """
+    if not config.access or logging.getLevelNamesMapping()[config.level.upper()] > logging.INFO:
+        return None
+    render = _console_lines if is_console(config, stream or sys.stderr) else _json_lines
+    if worker is not None:
+        render = partial(render, worker=worker)
+    clock, put = time.time, writer.put
+
+    def log(request: Request) -> None:
+        if len(request.target) <= MAX_TARGET:
+            put(render, (clock(), request))
+        else:
+            # What waits is to take a bounded memory.
+            writer.write(render([(clock(), request)]).rstrip("\n"))
+
+    return log
+
+
+def _json_lines(logged: list[Logged], worker: int | UnsetType = UNSET) -> str:
+    lines = [_json_members(at, request, worker) for at, request in logged]
+    try:
+        text = _encode_lines(lines).decode()
+    except (TypeError, ValueError):
+        text = ""
+    # JSON escapes the control characters of ASCII but DEL; whatever else there is gets a closer look.
+    if text.isascii() and "\x7f" not in text and text:
+        return text
+    return "".join([json_line(_members(line)) + "\n" for line in lines])
+
+
+def _json_members(at: float, request: Request, worker: int | UnsetType) -> AccessLine:
+    return AccessLine(
+        utc_stamp(at),
+        "info",
+        "request",
+        request.method,
+        _shown(request.target),
+        request.status,
+        round(request.seconds * 1000, 2),
+        request.service,
+        request.peer,
+        request.request_id,
+        request.received,
+        request.sent,
+        request.error or UNSET,
+        request.detail or UNSET,
+        worker,
+    )
+
+
+def _console_lines(logged: list[Logged], worker: int | None = None) -> str:
+    end = "\n" if worker is None else f", worker {worker}\n"
+    return "".join([escape(_console_line(at, request)) + end for at, request in logged])
+
+
+def _console_line(at: float, request: Request) -> str:
+    said = f", {request.error}" if request.error else ""
+    said += f": {request.detail}" if request.detail else ""
+    return (
+        f"{utc_stamp(at)} {request.status} {request.method} {_shown(request.target)}"
+        f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"
+    )
+
+
+def _members(line: AccessLine) -> dict[str, object]:
+    return {key: value for key, value in msgspec.structs.asdict(line).items() if value is not UNSET}
+
+
+def utc_stamp(seconds: float) -> str:
+    """A time of the system's clock as it stands in every line: ISO 8601 in UTC, to the microsecond."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1_000_000):06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _shown(target: str) -> str:
+    """A target as it is logged: bytes that are not UTF-8, which aiohttp reads as surrogates, as escapes."""
+    target = target[:MAX_TARGET]
+    return target if target.isascii() else target.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

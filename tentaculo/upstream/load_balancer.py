@@ -1,21 +1,104 @@
-"""Which of a service's endpoints takes the next request, and what that request holds there until it ends."""
+"""Which of a service's endpoints takes the next request, and what that request holds there until it ends.
+
+Outlier detection makes a preference only. A circuit breaker judges one endpoint alone, and opens only when the endpoint
+seems dead. With several endpoints less is needed: one whose requests fail much more often than those of the others is
+ejected for a time, with a status of 500 or more as well, and so is one that its probes find down while no request shows
+the opposite. If no endpoint is preferred, all are tried.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from tentaculo.model.endpoint import BreakerState, Outcome
+from tentaculo.model.health import BreakerState, Outcome
 from tentaculo.net.inbound_request import ClientConnection
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.outlier_detection import OutlierDetector
 from tentaculo.upstream.pool import Pool
 
-# Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
+_WEIGHT = 1 / 16
+"""Weight of the latest request in the share of failures, which so covers about 16 requests."""
+_MUCH = 0.28
+"""Share of failures that ejects an endpoint (six failures in a row from zero). That is above the breaker's five, so where
+the breaker counts them too, it opens first and records the reason."""
+_TIMES = 3.0
+"""The share must be this many times that of the best of the others."""
+_PROBATION = 0.25
+"""Share of failures with which an endpoint starts after an ejection: one or two more failures eject it again."""
+_FORGIVEN = 0.02
+"""Share of failures below which it becomes 0: after about 40 successes in a row."""
+_SHORTEST, _LONGEST = 1.0, 30.0
+"""Seconds of the shortest ejection, and of the longest."""
+_PART = 1 / 8
+"""An ejection lasts for this part of the time since the first of consecutive ones: an endpoint that failed for a minute
+is tried again within eight seconds."""
+
 _SUCCESS = Outcome.SUCCESS
+_NEUTRAL = Outcome.NEUTRAL
+
+
+class OutlierDetector:
+    """The record of one endpoint. `clock` is monotonic, in seconds; it is not read while requests succeed."""
+
+    __slots__ = ("_bad_since", "_clock", "_until", "failing", "has_worked", "is_preferred", "probe_failing")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until = 0.0
+        # When the first of consecutive ejections began; 0 without one.
+        self._bad_since = 0.0
+        self.failing = 0.0
+        """Share of failures among its latest requests, from 0 to 1, the latest counting most."""
+        self.has_worked = False
+        """Whether a request has succeeded since the last probe."""
+        self.probe_failing = False
+        """Whether its probes fail, and no request has succeeded since."""
+        self.is_preferred = True
+        """Whether it was neither ejected nor failing its probes at the last `refresh`."""
+
+    def __repr__(self) -> str:
+        probes = ", probes fail" if self.probe_failing else ""
+        ejected = f", ejected for {self._until - self._clock():.1f} s" if self._until else ""
+        return f"<OutlierDetector: {self.failing:.0%} fail{probes}{ejected}>"
+
+    def note_outcome(self, outcome: Outcome, others: Iterable[OutlierDetector]) -> None:
+        """Count a request; `others` are the detectors of the service's other endpoints."""
+        if outcome is _SUCCESS:
+            self.has_worked = True
+            if self.failing or self.probe_failing:
+                self._succeed()
+        elif outcome is not _NEUTRAL:
+            self.failing += (1 - self.failing) * _WEIGHT
+            if not self._until and self.failing >= max(_MUCH, _TIMES * min(other.failing for other in others)):
+                moment = self._clock()
+                self._bad_since = self._bad_since or moment
+                self._until = moment + min(max(_SHORTEST, (moment - self._bad_since) * _PART), _LONGEST)
+                self.is_preferred = False
+
+    def note_probe(self, *, is_well: bool) -> None:
+        """Take the result of a probe. A failed one counts only if no request has succeeded since the previous probe."""
+        self.probe_failing = not is_well and not self.has_worked
+        self.has_worked = False
+        self.is_preferred = not self.probe_failing and not self._until
+
+    def refresh(self) -> bool:
+        """End an ejection whose time is over. Returns whether the endpoint is preferred."""
+        if self._until and self._clock() >= self._until:
+            self._until = 0.0
+            self.failing = min(self.failing, _PROBATION)
+        self.is_preferred = not self.probe_failing and not self._until
+        return self.is_preferred
+
+    def _succeed(self) -> None:
+        self.failing -= self.failing * _WEIGHT
+        if self.failing < _FORGIVEN:
+            self.failing, self._bad_since = 0.0, 0.0
+        if self.probe_failing:
+            self.probe_failing = False
+            self.is_preferred = not self._until
 
 
 class EndpointState:
@@ -88,7 +171,11 @@ class Lease:
                 outliers.has_worked = True
             else:
                 outliers.note_outcome(outcome, endpoint.others)
-        endpoint.breaker.record(self._ticket, outcome, reason)
+        breaker = endpoint.breaker
+        if outcome is _SUCCESS and not breaker.is_watchful:
+            breaker.succeeded += 1  # `record`, without a call
+        else:
+            breaker.record(self._ticket, outcome, reason)
 
 
 class LoadBalancer:
@@ -104,12 +191,13 @@ class LoadBalancer:
     If only room is missing, requests wait in the order of their arrival, at most `queue` of them.
     """
 
-    __slots__ = ("_choices", "_queue", "endpoints", "waiting")
+    __slots__ = ("_choices", "_only", "_queue", "endpoints", "waiting")
 
     def __init__(self, endpoints: Sequence[EndpointState], queue: int) -> None:
         self.endpoints = tuple(endpoints)
         for endpoint in self.endpoints:
             endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
+        self._only = self.endpoints[0] if len(self.endpoints) == 1 else None
         self._choices = 0
         self._queue = queue
         self.waiting: deque[asyncio.Future[None]] = deque()
@@ -120,15 +208,14 @@ class LoadBalancer:
 
     def acquire(self, tried: Sequence[EndpointState] = ()) -> Lease | None:
         """A place at the next endpoint that is not in `tried`, or None if none takes a request now."""
-        endpoints = self.endpoints
-        if len(endpoints) == 1:
-            only = endpoints[0]
+        only = self._only
+        if only is not None:
             if tried or only.in_flight >= only.limit:
                 return None
-            ticket = only.breaker.try_acquire()
+            ticket = only.breaker.closed_ticket or only.breaker.try_acquire()
             return Lease(self, only, ticket) if ticket else None
         best = None
-        for endpoint in endpoints:
+        for endpoint in self.endpoints:
             if best is not None and (
                 endpoint.in_flight > best.in_flight
                 or (endpoint.in_flight == best.in_flight and endpoint.last_chosen >= best.last_chosen)
@@ -152,7 +239,7 @@ class LoadBalancer:
         return None
 
     def _take(self, endpoint: EndpointState) -> Lease | None:
-        ticket = endpoint.breaker.try_acquire()
+        ticket = endpoint.breaker.closed_ticket or endpoint.breaker.try_acquire()
         if not ticket:
             return None
         self._choices += 1
@@ -235,10 +322,9 @@ class BoundConnections:
     @classmethod
     def keep(cls, client: ClientConnection, lease: Lease, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next request of `client` if it is whole and the client is there, else close it."""
-        if client.transport is None or not connection.is_reusable:
+        if client.transport is None or not connection.rest():
             connection.abort()
             return
-        connection.rest()
         if type(client.bound) is not cls:
             client.bound = cls()
         client.bound._kept[lease.balancer] = lease.endpoint, connection

@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Callable
 
 from tentaculo.config.schema import LimitSettings
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.failure import Failure
+from tentaculo.model.failure import Failure, UpstreamError
+from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
-from tentaculo.upstream.errors import UpstreamError
 from tentaculo.upstream.response_reader import ResponseHeadCache
 
 CLOSING_TURNS = 3
@@ -74,7 +73,12 @@ class Pool:
         now = self._clock()
         while idle:
             connection = idle.pop()
-            if connection.is_usable(now):
+            transport = connection.transport
+            if (
+                transport is not None
+                and now - connection.idle_since <= connection.idle_for
+                and not transport.is_closing()
+            ):
                 if repeatable:
                     return connection
                 if not connection.is_fresh(now):
@@ -127,13 +131,13 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next exchange if it is whole, else close it."""
-        if not connection.is_reusable:
+        if not connection.rest():
             connection.abort()
             return
-        connection.rest()
-        self._idle.append(connection)
-        if len(self._idle) > self._limits.pool or self._idle[0].idle_since < connection.idle_since - MAX_IDLE:
-            self._idle.popleft().abort()
+        idle = self._idle
+        idle.append(connection)
+        if len(idle) > self._limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
+            idle.popleft().abort()
 
     def shrink(self) -> int:
         """Close the older half of the idle connections, since descriptors or memory ran out. Returns how many."""

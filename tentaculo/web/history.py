@@ -13,7 +13,7 @@ from aiohttp import web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, uptime_share
 from tentaculo.model.text import format_time, printable
-from tentaculo.server.native_response import Slices, json_response, raw_json
+from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.web import wording
 
 WIDTH, HEIGHT = 240, 36

@@ -11,21 +11,20 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp_jinja2
 import structlog
 from aiohttp import hdrs, web
 
 from tentaculo import __version__
-from tentaculo.model.endpoint import BreakerState
 from tentaculo.model.event import Event
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import BreakerState, Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
-from tentaculo.server.native_response import BodyResponse, Slices
-from tentaculo.web import incident_views, wording
+from tentaculo.server.native_routes import BodyResponse, Slices
+from tentaculo.web import wording
 from tentaculo.web.history import HEIGHT, WIDTH, history_row
+from tentaculo.web.incidents import MOST_OPEN, MOST_WINDOWS, incident_row, window_row
 
 log = structlog.get_logger(__name__)
 
@@ -204,7 +203,7 @@ class StatusPage:
         """The handler of `GET /status`."""
         async with self._making:
             if self._clock() - self._made >= _KEPT:
-                template = aiohttp_jinja2.get_env(request.app).get_template("status.html")
+                template = await asyncio.to_thread(templating.template, "status.html")
                 text = "".join(await self._slices.collect(template.generate(await self._context())))
                 self._page, self._made = text.encode("utf-8", "replace"), self._clock()
         return BodyResponse(
@@ -267,15 +266,15 @@ class StatusPage:
         )
 
     def _duty(self, now: datetime) -> dict[str, Any]:
-        rows = [incident_views.incident_row(incident, notes, now) for incident, notes in self._incidents()]
+        rows = [incident_row(incident, notes, now) for incident, notes in self._incidents()]
         going_on = [one for one in rows if one.is_open]
         windows = self._windows()
         return {
-            "going_on": going_on[: incident_views.MOST_OPEN],
-            "more_going_on": len(going_on[incident_views.MOST_OPEN :]) + self._not_listed(),
+            "going_on": going_on[:MOST_OPEN],
+            "more_going_on": len(going_on[MOST_OPEN:]) + self._not_listed(),
             "over": [one for one in rows if not one.is_open],
-            "windows": [incident_views.window_row(one, now) for one in windows[: incident_views.MOST_WINDOWS]],
-            "more_windows": len(windows[incident_views.MOST_WINDOWS :]),
+            "windows": [window_row(one, now) for one in windows[:MOST_WINDOWS]],
+            "more_windows": len(windows[MOST_WINDOWS:]),
         }
 
     async def _events(self, deadline: float) -> tuple[list[Event], str]:
@@ -308,6 +307,6 @@ async def lead_here(request: web.Request) -> web.Response:
 
 
 def routes(page: StatusPage, *, root: bool) -> list[web.RouteDef]:
-    """The route of the page; with `root`, also `/`, which leads there. The application needs `pages.setup(app)`."""
+    """The route of the page; with `root`, also `/`, which leads there."""
     shown = [web.get("/status", page.show)]
     return [web.get("/", lead_here), *shown] if root else shown

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from tentaculo.model.endpoint import GATEWAY_NAME, BreakerState
-from tentaculo.model.health import Health, ServiceView, words_of
-from tentaculo.server.native_response import BodyResponse, Slices, json_response, raw_json
+from tentaculo.model.health import GATEWAY_NAME, BreakerState, Health, ServiceView, words_of
+from tentaculo.server.native_routes import BodyResponse, Slices, json_response, raw_json
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""

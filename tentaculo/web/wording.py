@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from tentaculo.model.endpoint import BreakerState, BreakerView, Counts
-from tentaculo.model.health import Health, ServiceView, words_of
+from tentaculo.model.health import BreakerState, BreakerView, Counts, Health, ServiceView, words_of
 from tentaculo.model.text import format_duration, format_time, printable
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import ProbeResult
+from tentaculo.model.health import Endpoint, ProbeResult
 from tentaculo.model.history import Tally
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 

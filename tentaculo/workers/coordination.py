@@ -17,8 +17,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from tentaculo.gateway.health_service import HealthService
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition
 from tentaculo.model.history import Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.tasks import TaskGroup

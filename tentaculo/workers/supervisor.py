@@ -20,9 +20,8 @@ from typing import Protocol
 import structlog
 
 from tentaculo.config.schema import Config
-from tentaculo.server import accept_queue
-from tentaculo.server.listeners import ListeningAddresses, format_address
-from tentaculo.server.signals import STOP_SIGNALS, ignore_hangup
+from tentaculo.server import listeners
+from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
@@ -318,7 +317,7 @@ class Supervisor:
     async def _order_stop(self) -> None:
         """Have the workers accept what waits in the shared queues, which end with the last socket; then stop them."""
         if self._workers:
-            await accept_queue.empty(self._sockets)
+            await listeners.empty_queues(self._sockets)
         for sock in self._sockets:
             sock.close()
         for worker in self._workers:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
 from tentaculo.store import tables, worker_thread
 from tentaculo.store.history import RollUpRequest, add_history, history_row, merged, roll_up_history, rows_of

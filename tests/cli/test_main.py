@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from pytest_aiohttp.plugin import AiohttpServer
 
 from tentaculo.cli.main import cli
-from tentaculo.config import example
+from tentaculo.config.key_reference import example_text
 from tentaculo.config.loader import load
 from tentaculo.security.tokens import hash_token
 
@@ -235,7 +235,7 @@ async def test_check_has_nothing_to_check_without_a_configuration(tmp_path: Path
 async def test_init_writes_the_starter_once(tmp_path: Path) -> None:
     assert (await run(tmp_path, "init")).code == 0
     file = tmp_path / "tentaculo.toml"
-    assert file.read_text(encoding="utf-8") == example.text()
+    assert file.read_text(encoding="utf-8") == example_text()
     assert load(file, {}).warnings == ()
     file.write_text("# mine")
     done = await run(tmp_path, "init")

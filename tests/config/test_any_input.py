@@ -13,8 +13,7 @@ from jsonschema import Draft7Validator
 
 from tentaculo.config.environment import variable_name
 from tentaculo.config.errors import ConfigError
-from tentaculo.config.json_schema import schema
-from tentaculo.config.key_reference import ANY, Key, walk
+from tentaculo.config.key_reference import ANY, Key, json_schema, walk
 from tentaculo.config.loader import load_tables
 from tentaculo.config.reader import REFUSED, reader_for
 from tests.support.config import SECRET
@@ -112,7 +111,7 @@ EDITOR_INPUTS = st.one_of(
 
 def schema_of(key: Key) -> dict[str, Any]:
     """What the JSON Schema says of one key."""
-    found = schema()
+    found = json_schema()
     for step in key.path:
         found = found.get("items") or found["additionalProperties"] if step == ANY else found["properties"][step]
     return found

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.config.conditions import parse
+from tentaculo.config.probes import parse_condition
 
 BODY: dict[str, Any] = {
     "status": "ok",
@@ -53,7 +53,7 @@ BODY: dict[str, Any] = {
     ],
 )
 def test_holds(text: str) -> None:
-    condition = parse(text)
+    condition = parse_condition(text)
     assert condition.complaint(BODY) == ""
     assert str(condition) == text
 
@@ -83,11 +83,11 @@ def test_holds(text: str) -> None:
     ],
 )
 def test_does_not_hold(text: str, complaint: str) -> None:
-    assert parse(text).complaint(BODY) == complaint
+    assert parse_condition(text).complaint(BODY) == complaint
 
 
 def test_the_root_may_be_a_list() -> None:
-    assert parse("[1].a == 2").complaint([0, {"a": 2}]) == ""
+    assert parse_condition("[1].a == 2").complaint([0, {"a": 2}]) == ""
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_root_may_be_a_list() -> None:
 )
 def test_faults(text: str, fault: str) -> None:
     with pytest.raises(ValueError) as told:
-        parse(text)
+        parse_condition(text)
     assert fault in str(told.value)
 
 
@@ -131,7 +131,7 @@ JSON = st.recursive(
 
 @given(JSON, st.sampled_from(["a", "[0]", '"" == 1', "a.b < 3", 'a != "x"', "[0][0] >= 2", '[0].a < "z"', "a == null"]))
 def test_no_value_breaks_anything(value: Any, text: str) -> None:
-    complaint = parse(text).complaint(value)
+    complaint = parse_condition(text).complaint(value)
     assert complaint.isprintable()
     assert len(complaint) < 120
 
@@ -139,7 +139,7 @@ def test_no_value_breaks_anything(value: Any, text: str) -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_a_condition_or_a_fault(text: str) -> None:
     try:
-        condition = parse(text)
+        condition = parse_condition(text)
     except ValueError:
         return
     condition.complaint(BODY)
@@ -147,6 +147,6 @@ def test_any_text_is_a_condition_or_a_fault(text: str) -> None:
 
 
 def test_what_a_service_says_is_cut_and_printable() -> None:
-    complaint = parse('a == "b"').complaint({"a": "\x1b[31m<script>\u202e" + "x" * 10_000})
+    complaint = parse_condition('a == "b"').complaint({"a": "\x1b[31m<script>\u202e" + "x" * 10_000})
     assert complaint.isprintable()
     assert len(complaint) < 80

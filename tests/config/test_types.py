@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from tentaculo.config import types
 from tentaculo.config.reader import REFUSED, EnvironmentText, reader_for
+from tentaculo.config.types import trusted_proxy_matcher
 
 SECRET = "hunter2"
 
@@ -172,3 +174,25 @@ def test_hashes() -> None:
         "sha256:" + "ab" * 32 + "\n",
     ):
         assert SECRET not in refuses(types.TokenHash, wrong)
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_trusted"),
+    [
+        ("10.0.0.1", True),
+        ("10.255.255.255", True),
+        ("11.0.0.1", False),
+        ("::ffff:10.0.0.1", True),
+        ("::ffff:11.0.0.1", False),
+        ("2001:db8::1", True),
+        ("2001:db9::1", False),
+        ("", False),
+        ("localhost", False),
+    ],
+)
+def test_networks(peer: str, is_trusted: bool) -> None:
+    assert trusted_proxy_matcher([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])(peer) is is_trusted
+
+
+def test_nobody_by_default() -> None:
+    assert not trusted_proxy_matcher([])("127.0.0.1")

@@ -12,10 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import Problem
-from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, parse_head
+from tentaculo.net.header_fields import ResponseHeaders
+from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, is_authority, parse_head, parse_target
 from tentaculo.net.request_headers import RequestHeaders, request_length
-from tentaculo.net.response_headers import ResponseHeaders
-from tentaculo.net.target import is_authority, parse_target
 from tentaculo.proxy.address_mapping import ClientView
 from tentaculo.proxy.request_head import header_block, trusted_forwarded_lines
 from tentaculo.proxy.response_head import ResponseHeadBuilder

@@ -17,7 +17,7 @@ from tentaculo.events.hub import encode_broadcast
 from tentaculo.events.schemas import JsonError, json_size, parse_json
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.target import is_authority
+from tentaculo.net.http1 import is_authority
 from tentaculo.security.cors import is_allowed
 from tentaculo.server.gateway_responses import prefers_html, render
 

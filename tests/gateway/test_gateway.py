@@ -432,6 +432,7 @@ def own_threads() -> list[str]:
 # -- as a process ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.command
 async def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
     """Standard error is a pipe that is full: requests are answered, and SIGTERM ends the process."""
     file = tmp_path / "gateway.toml"
@@ -468,9 +469,7 @@ async def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
         os.close(reading)
 
 
-async def test_the_trust_store_is_loaded_once_for_requests_and_once_for_probes(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_trust_store_is_loaded_once_for_all_services(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[ssl.SSLContext] = []
     load = ssl.create_default_context
 
@@ -480,4 +479,4 @@ async def test_the_trust_store_is_loaded_once_for_requests_and_once_for_probes(
 
     monkeypatch.setattr("ssl.create_default_context", counted)
     await start({f"s{number}": {"url": f"https://127.0.0.1:{number}"} for number in range(1, 9)})
-    assert len(loaded) == 2
+    assert len(loaded) == 1

@@ -18,8 +18,9 @@ import standardwebhooks
 from aiohttp import ClientSession, web
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway import incident_repository, incident_service, steady_clock
+from tentaculo.gateway import incident_repository, incident_service
 from tentaculo.gateway.gateway import Gateway
+from tentaculo.health import steady_clock
 from tentaculo.incidents import notifier
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident, MaintenanceWindow

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway import state_repository, steady_clock
+from tentaculo.gateway import state_repository
 from tentaculo.gateway.health_service import HealthService
-from tentaculo.model.endpoint import GATEWAY_NAME
-from tentaculo.model.health import Health, LastHeartbeat, StateChange
+from tentaculo.health import steady_clock
+from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, StateChange
 from tentaculo.store import migrate
 from tentaculo.store.client import StoreClient
 from tentaculo.store.database import once

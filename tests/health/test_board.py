@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from tentaculo.health.board import Board
-from tentaculo.model.endpoint import BreakerState, Counts, Endpoint, Outcome
-from tentaculo.model.health import Health, ProbeResult, StateChange, Transition
+from tentaculo.model.health import BreakerState, Counts, Endpoint, Health, Outcome, ProbeResult, StateChange, Transition
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tests.support.health import Clock, fleet
 

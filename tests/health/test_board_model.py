@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tentaculo.health.board import Board
-from tentaculo.model.endpoint import Endpoint, Outcome
-from tentaculo.model.health import Health, ProbeResult, Transition
+from tentaculo.model.health import Endpoint, Health, Outcome, ProbeResult, Transition
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tests.support.health import Clock, fleet
 

@@ -22,10 +22,8 @@ from tentaculo.health.evaluation import (
     snippet,
     stated_health,
 )
-from tentaculo.health.probe_attempt import ProbeAttempt
-from tentaculo.health.probe_client import MAX_BODY
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import DegradedKind, Health, ProbeResult
+from tentaculo.health.probe_client import MAX_BODY, ProbeAttempt
+from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 
 MADRE = Endpoint("madre", "127.0.0.1", 8001)
 NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)

@@ -12,8 +12,7 @@ import pytest
 
 from tentaculo.config.schema import Config
 from tentaculo.health.prober import Prober
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tests.conftest import Start
 from tests.support.addresses import DEAD, Names, dead_address
 from tests.support.health import Serve, answer, says, websocket_response

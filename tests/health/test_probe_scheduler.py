@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -15,8 +16,7 @@ from tentaculo.config.schema import Config
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_scheduler import Probes, ProbeScheduler, ProbeSlots
 from tentaculo.health.prober import Prober
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import DegradedKind, Health, ProbeResult, Transition
+from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult, Transition
 from tentaculo.tasks import TaskGroup
 from tests.support.health import Serve, answer, fleet, says
 from tests.support.waits import eventually, free_port
@@ -314,11 +314,12 @@ async def test_every_other_probe_fails(serve: Serve) -> None:
     )
 
 
-async def test_many_that_hang_leave_the_others_their_cadence() -> None:
+async def test_many_that_hang_leave_the_others_their_cadence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tentaculo.health.probe_scheduler._SLOW", 0.2)
     hung = {f"hung{n}": {"url": f"http://hung{n}:80", "probe": {"interval": 0.05}} for n in range(40)}
     well = {f"well{n}": {"url": f"http://well{n}:80", "probe": {"interval": 0.05}} for n in range(10)}
     config = Config.of({"limits": {"probes": 32}, "services": {**hung, **well}})
-    prober, ears = Still(lambda upstream: upstream.host.startswith("hung"), give_up=1.1), Ears()
+    prober, ears = Still(lambda upstream: upstream.host.startswith("hung"), give_up=0.3), Ears()
     async with watching(config, prober, ears):
         await eventually(lambda: all(len(ears.of(name)) >= 1 for name in hung))
         counts = {name: len(ears.of(name)) for name in well}

@@ -16,8 +16,17 @@ from tentaculo.health.state_rules import (
     aggregate,
     combine,
 )
-from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint, TrafficView
-from tentaculo.model.health import DegradedKind, Health, ProbeResult, Transition
+from tentaculo.model.health import (
+    BreakerState,
+    BreakerView,
+    Counts,
+    DegradedKind,
+    Endpoint,
+    Health,
+    ProbeResult,
+    TrafficView,
+    Transition,
+)
 from tests.support.health import Clock, fleet
 
 LETTERS = {"u": Health.UP, "w": Health.DEGRADED, "d": Health.DOWN, "?": Health.UNKNOWN}

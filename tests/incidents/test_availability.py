@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.incidents.availability import SPAN, STEP, ErrorRates
-from tentaculo.model.endpoint import NOTHING, Counts
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import NOTHING, Counts, Health, ServiceView
 from tests.incidents.test_tracker import view
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tentaculo.config.incidents import DAYS, MaintenanceSettings
 from tentaculo.config.reader import read
-from tentaculo.incidents.maintenance_calendar import MaintenanceCalendar, upcoming
+from tentaculo.incidents.availability import MaintenanceCalendar, upcoming
 from tentaculo.model.incident import MaintenanceWindow
 from tests.support.health import fleet
 

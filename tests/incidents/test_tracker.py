@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from tentaculo.incidents import tracker as module
 from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of
 from tentaculo.incidents.tracker import IncidentTracker
-from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
-from tentaculo.model.health import DegradedKind, EndpointView, Health, ServiceView
+from tentaculo.model.health import BreakerState, BreakerView, DegradedKind, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.incident import Incident, NotificationState, Notified
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)

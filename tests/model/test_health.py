@@ -10,9 +10,18 @@ from pathlib import Path
 import pytest
 from mypy import api
 
-from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint, Outcome
 from tentaculo.model.event import Event
-from tentaculo.model.health import EndpointView, Health, ProbeResult, ServiceView, words_of
+from tentaculo.model.health import (
+    BreakerState,
+    BreakerView,
+    Endpoint,
+    EndpointView,
+    Health,
+    Outcome,
+    ProbeResult,
+    ServiceView,
+    words_of,
+)
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 

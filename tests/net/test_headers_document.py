@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.net import header_table
+from tentaculo.net import header_fields
+from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.request_headers import RequestHeaders
-from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy import address_mapping
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "headers.md").read_text(encoding="utf-8")
@@ -24,8 +24,8 @@ def table(section: str) -> dict[bytes, str]:
 
 
 def test_every_special_header_is_in_its_table_and_no_other() -> None:
-    assert set(table(REQUEST)) == header_table.REQUEST_NAMES
-    assert set(table(RESPONSE)) == header_table.RESPONSE_NAMES
+    assert set(table(REQUEST)) == header_fields.REQUEST_NAMES
+    assert set(table(RESPONSE)) == header_fields.RESPONSE_NAMES
 
 
 @pytest.mark.parametrize(("name", "passes"), table(REQUEST).items())
@@ -43,15 +43,15 @@ def test_what_an_answer_keeps(name: bytes, passes: str) -> None:
 
 
 def test_both_directions_drop_the_same_hop_by_hop_headers() -> None:
-    hop = (header_table.Kind.DROPPED, header_table.Kind.REMADE)
+    hop = (header_fields.Kind.DROPPED, header_fields.Kind.REMADE)
     there, back = (
         {field.name for field in fields if field.kind in hop}
-        for fields in (header_table.REQUEST_FIELDS, header_table.RESPONSE_FIELDS)
+        for fields in (header_fields.REQUEST_FIELDS, header_fields.RESPONSE_FIELDS)
     )
     assert there == back
 
 
 def test_each_mapped_header_has_its_mapping() -> None:
-    mapped = {f.name.lower().encode() for f in header_table.REQUEST_FIELDS if f.kind is header_table.Kind.ADDRESS}
+    mapped = {f.name.lower().encode() for f in header_fields.REQUEST_FIELDS if f.kind is header_fields.Kind.ADDRESS}
     assert set(address_mapping.REQUEST_FIELDS) == mapped
-    assert set(address_mapping.RESPONSE_FIELDS) == header_table.RESPONSE_ADDRESSES
+    assert set(address_mapping.RESPONSE_FIELDS) == header_fields.RESPONSE_ADDRESSES

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.header_fields import ResponseHeaders, split_list
 from tentaculo.net.http1 import parse_head
 from tentaculo.net.request_headers import RequestHeaders, request_length
-from tentaculo.net.response_headers import ResponseHeaders, split_list
 from tentaculo.proxy.request_head import header_block
 from tentaculo.proxy.route import HeaderRules
 

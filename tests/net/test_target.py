@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.net.target import Target, is_address, is_authority, parse_target
+from tentaculo.net.http1 import Target, is_address, is_authority, parse_target
 
 
 def refusal(target: str, method: str = "GET") -> Failure:

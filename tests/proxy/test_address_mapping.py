@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings
-from tentaculo.model.endpoint import Endpoint
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.health import Endpoint
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
 from tentaculo.proxy.address_mapping import (

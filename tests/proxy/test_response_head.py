@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tentaculo.config.schema import Config
-from tentaculo.model.endpoint import Endpoint
+from tentaculo.model.health import Endpoint
+from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import parse_head
-from tentaculo.net.response_headers import ResponseHeaders
 from tentaculo.proxy.address_mapping import ClientView
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute

@@ -7,13 +7,13 @@ import socket
 
 import pytest
 
-from tentaculo.server import accept_queue
+from tentaculo.server import listeners
 from tests.support.waits import eventually
 
 
 @pytest.fixture(autouse=True)
 def _as_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accept_queue, "EMPTY_FOR", 0.05)
+    monkeypatch.setattr(listeners, "QUEUE_EMPTY_FOR", 0.05)
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ async def _dial(listener: socket.socket) -> socket.socket:
 async def test_what_waits_is_counted_and_waited_for(listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     with listener:
-        assert accept_queue.waiting(listener) == 0
+        assert listeners.queued(listener) == 0
         clients = [await _dial(listener) for _ in range(5)]
-        await eventually(lambda: accept_queue.waiting(listener) == 5)
+        await eventually(lambda: listeners.queued(listener) == 5)
         async with asyncio.TaskGroup() as tasks:
-            emptied = tasks.create_task(accept_queue.empty([listener]))
-            await asyncio.sleep(2 * accept_queue.EMPTY_FOR)
+            emptied = tasks.create_task(listeners.empty_queues([listener]))
+            await asyncio.sleep(2 * listeners.QUEUE_EMPTY_FOR)
             assert not emptied.done()
             for _ in clients:
                 (await loop.sock_accept(listener))[0].close()
-        assert accept_queue.waiting(listener) == 0
+        assert listeners.queued(listener) == 0
         for client in clients:
             client.close()
 
@@ -52,7 +52,7 @@ async def test_what_waits_is_counted_and_waited_for(listener: socket.socket) -> 
 async def test_no_handshake_begins_and_connections_live(listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     with listener, await _dial(listener) as before:
-        accept_queue.refuse_new(listener)
+        listeners.refuse_new(listener)
         with socket.socket() as late:
             late.setblocking(False)
             with pytest.raises(TimeoutError):
@@ -68,8 +68,8 @@ async def test_no_handshake_begins_and_connections_live(listener: socket.socket)
 async def test_a_queue_that_nobody_empties_is_given_up(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accept_queue, "LONGEST", 0.1)
+    monkeypatch.setattr(listeners, "QUEUE_LONGEST", 0.1)
     with listener, await _dial(listener):
-        await eventually(lambda: accept_queue.waiting(listener) == 1)
-        await accept_queue.empty([listener])
-        assert accept_queue.waiting(listener) == 1
+        await eventually(lambda: listeners.queued(listener) == 1)
+        await listeners.empty_queues([listener])
+        assert listeners.queued(listener) == 1

@@ -12,11 +12,14 @@ from tentaculo.config.schema import CorsSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientConnection, ClientInfo, InboundRequest, Request
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import TokenCheck, Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
+from tests.support.server import NoTicketStore
 
 TOKENS, CORS = Tokens([hash_token("right")]), CorsPolicy(CorsSettings(origins=("http://mine.example",)))
-ACCESS = AccessControl(TOKENS, CORS)
+TICKETS = Tickets(NoTicketStore())
+ACCESS = AccessControl(TOKENS, CORS, TICKETS)
 ASKED = ("Access-Control-Request-Method", "PUT")
 
 
@@ -67,7 +70,7 @@ def test_a_preflight_is_answered_for_listed_origins_only() -> None:
 
 def test_the_forwarded_host_counts_only_from_a_trusted_peer() -> None:
     fields = (("Origin", "https://public.example"), ("X-Forwarded-Host", "public.example"))
-    access = AccessControl(TOKENS, CORS, ["public.example"])
+    access = AccessControl(TOKENS, CORS, TICKETS, ["public.example"])
     access.check_origin(inbound(*fields, is_trusted=True), None)
     with pytest.raises(Problem) as caught:
         access.check_origin(inbound(*fields), None)
@@ -89,7 +92,7 @@ def test_the_forwarded_host_counts_only_from_a_trusted_peer() -> None:
     ],
 )
 def test_an_origin_equal_to_host_is_own_only_for_names_that_no_attacker_has(host: str, *, is_own: bool) -> None:
-    access = AccessControl(TOKENS, CORS, ["listed.example"])
+    access = AccessControl(TOKENS, CORS, TICKETS, ["listed.example"])
     request = inbound(("Origin", f"http://{host}"), host=host)
     if is_own:
         access.check_origin(request, "claimed.example")

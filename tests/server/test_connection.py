@@ -473,7 +473,7 @@ async def test_a_head_that_does_not_arrive_is_a_408() -> None:
                     await wire.send(bytes([byte]))
                     await asyncio.sleep(0.03)
             assert (await refused(wire)).status == 408
-    async with serving(fine, head_time=1) as served, dial(served.port) as wire:
+    async with serving(fine, head_time=0.3) as served, dial(served.port) as wire:
         # Nor does a first request that came in time.
         await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         assert (await wire.response()).status == 200
@@ -537,6 +537,21 @@ async def test_the_time_for_a_head_is_not_the_handlers_nor_the_bodys_nor_keep_al
         async with asyncio.timeout(TIMEOUT):
             while connection._head_timer is None:
                 await asyncio.sleep(0.01)
+
+
+async def test_the_end_of_a_refused_connection_is_noticed_although_its_queue_was_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def read(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=await request.read())
+
+    monkeypatch.setattr("tentaculo.server.connection.LINGER", 60)
+    async with serving(read) as served, dial(served.port) as wire:
+        one = b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+        await wire.send(one * 40 + b"BAD\r\n\r\n")
+        assert [(await wire.response()).status for _ in range(41)] == [200] * 40 + [400]
+        wire.abort()
+        await eventually(lambda: not served.admission.open, "the end of the connection")
 
 
 async def test_connections_over_the_limit_are_told_so() -> None:

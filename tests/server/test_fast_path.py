@@ -11,7 +11,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.server.buffered_request import BufferedRequest, RepeatedHead
+from tentaculo.server.fast_path import BufferedRequest, RepeatedHead
 from tests.support.server import fine, serving
 from tests.support.wire import Wire, dial
 
@@ -167,11 +167,11 @@ async def test_a_request_under_way_is_not_idle() -> None:
 
 async def test_a_head_that_stays_away_behind_a_request_is_answered_408() -> None:
     waiter = Waiter(at_once=True)
-    async with serving(fine, serve=waiter.serve, head_time=1) as served, dial(served.port) as wire:
+    async with serving(fine, serve=waiter.serve, head_time=0.3) as served, dial(served.port) as wire:
         for _ in range(2):
             await wire.send(b"GET /a HTTP/1.1\r\n" + HEAD)
             await wire.response()
-        await silent(wire, 1.2)
+        await silent(wire, 0.4)
         await wire.send(b"GET /a HT")
         assert (await wire.response()).status == 408
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from tentaculo.server.native_response import SLICE_SECONDS, Slices
+from tentaculo.server.native_routes import SLICE_SECONDS, Slices
 
 
 class Turns:

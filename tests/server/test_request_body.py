@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tentaculo.server import request_body, templating
+from tentaculo.server import request_body
 from tentaculo.server.request_body import expect_later, read_body, read_json_body
 from tests.support.server import serving_application
 
@@ -30,7 +30,6 @@ async def port() -> AsyncIterator[int]:
         return web.Response(text=(await read_json_body(request, _Note)).text)
 
     app = web.Application()
-    templating.setup(app)
     app.add_routes(
         [
             web.post("/raw", raw, expect_handler=expect_later),

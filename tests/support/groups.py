@@ -12,7 +12,10 @@ GROUPS = {
     "migration": ("database migrations from every state, up and down", ("migrations/",)),
     "command": (
         "the command line and worker processes, each test with a process of its own",
-        ("cli/", "workers/", "gateway/test_stop.py", "server/test_signals.py"),
+        (
+            *("cli/", "workers/", "demo/test_process.py", "demo/test_uploads.py"),
+            *("gateway/test_shortage.py", "gateway/test_stop.py", "server/test_signals.py"),
+        ),
     ),
     "browser": ("pages in Chromium", ("browser/",)),
     "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),

@@ -14,15 +14,13 @@ import pytest
 from aiohttp import ClientSession, web
 
 from tentaculo.config import schema
-from tentaculo.model.endpoint import BreakerState, BreakerView, Endpoint
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import EndpointView, Health, ServiceView
+from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.server import templating
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_response import Slices
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import history, incidents, monitoring, status_page, vx11
 from tests.support.server import serving_application
 
@@ -200,7 +198,6 @@ class Gateway:
 
 def application(state: State) -> web.Application:
     app = web.Application()
-    templating.setup(app)
     slices = Slices()
     page = status_page.StatusPage(
         views=lambda: state.services,

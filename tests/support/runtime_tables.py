@@ -26,6 +26,7 @@ OURS = {
     "tentaculo_schema_notes",
     "tentaculo_schema_version",
     "tentaculo_state_changes",
+    "tentaculo_tickets",
 }
 
 _LEGACY_COLUMNS = """

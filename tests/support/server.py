@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
@@ -11,11 +11,12 @@ from aiohttp import web
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
-from tentaculo.model.clock import utc_now
+from tentaculo.model.text import utc_now
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
@@ -96,6 +97,19 @@ async def serving(
         await server.shutdown(1)
 
 
+class NoTicketStore:
+    """A store of tickets that is away."""
+
+    async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
+        return False
+
+    async def take(self, digest: str) -> bool | None:
+        return None
+
+    async def remove(self, digests: Sequence[str]) -> bool:
+        return False
+
+
 class NativeServer(NamedTuple):
     """A native application that is being served."""
 
@@ -121,7 +135,9 @@ async def serving_application(
     """
     loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
     turns = TurnScheduler()
-    access = AccessControl(Tokens([hash_token(token)], enabled=bool(token)), policy)
+    access = AccessControl(
+        Tokens([hash_token(token)], enabled=bool(token)), policy, Tickets(NoTicketStore(), enabled=bool(token))
+    )
     requests, responses = RequestLog(None), GatewayResponses("front", policy)
     set_headers(app, policy)
     runner = web.AppRunner(

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime
 from tentaculo.telemetry.history import HistoryCollector
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
 
 from tentaculo.config import services
-from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
+from tentaculo.model.health import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
 from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers, SlidingWindow
 from tests.support.health import Clock, fleet
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.endpoint import Outcome
-from tentaculo.upstream.outlier_detection import OutlierDetector
+from tentaculo.model.health import Outcome
+from tentaculo.upstream.load_balancer import OutlierDetector
 
 SUCCESS, FAILURE, NEUTRAL = Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL
 

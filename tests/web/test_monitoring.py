@@ -13,13 +13,13 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
-from tentaculo.model.endpoint import Counts, Endpoint
-from tentaculo.model.health import EndpointView, Health
-from tentaculo.server import templating
+from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_response import Slices
+from tentaculo.server.native_routes import Slices
+from tentaculo.web import metrics as metrics_module
 from tentaculo.web import monitoring
-from tentaculo.web.monitoring import AlertStats, GatewayMetrics, Load, MetricsCache
+from tentaculo.web.metrics import GatewayMetrics, MetricsCache
+from tentaculo.web.monitoring import AlertStats, Load
 from tests.support.native_gateway import CLOSED, Gateway, view
 from tests.support.needs import need
 from tests.support.server import serving_application
@@ -79,7 +79,6 @@ def heard() -> Heard:
 @pytest.fixture
 async def client(heard: Heard) -> AsyncIterator[ClientSession]:
     app = web.Application()
-    templating.setup(app)
     names = {"cron": "cron", "night-job": "cron"}
     app.add_routes(monitoring.heartbeat_routes(names, lambda service, said: heard.append((service, said))))
     headers = {"X-VX11-Token": TOKEN}
@@ -269,7 +268,7 @@ async def test_parts_of_a_family_are_rendered_as_the_whole(monkeypatch: pytest.M
         def collect(self) -> Iterator[Metric]:
             return (family for family in fleet.families() if family is not None)
 
-    monkeypatch.setattr(monitoring, "_SAMPLES", 2)
+    monkeypatch.setattr(metrics_module, "_SAMPLES", 2)
     text, _ = await MetricsCache(fleet.families, Slices()).text(accept)
     assert text == encode(Whole())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally
-from tentaculo.server import native_response
+from tentaculo.server import native_routes
 from tests.server.test_native_response import Turns
 from tests.store.test_incidents import incident
 from tests.support.native_gateway import TOKEN, Gateway, view
@@ -33,7 +33,7 @@ async def test_every_step_may_have_a_turn_of_its_own(
     latency = Histogram({7: 1})
     hours = tuple(Period("madre", HOUR, HOUR * n, Tally(1, 0, latency)) for n in range(SERVICES))
     gateway.state.past["madre"] = HistorySummary(hours)
-    monkeypatch.setattr(native_response, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(native_routes, "SLICE_SECONDS", 0.0)
     with Turns() as turns:
         async with gateway.client.get(path, headers={"X-VX11-Token": TOKEN}) as answer:
             assert answer.status == 200

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model.endpoint import BreakerState, BreakerView, Counts, Endpoint
-from tentaculo.model.health import EndpointView, Health
+from tentaculo.model.health import BreakerState, BreakerView, Counts, Endpoint, EndpointView, Health
 from tentaculo.web import vx11
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, view
 

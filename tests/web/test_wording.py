@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tentaculo.model.endpoint import BreakerState, BreakerView, Counts
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import BreakerState, BreakerView, Counts, Health, ServiceView
 from tentaculo.web import wording
 from tests.support.native_gateway import NOW, OPEN, fleet, view
 

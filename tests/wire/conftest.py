@@ -31,6 +31,12 @@ def service() -> Service:
 
 
 @pytest.fixture
+def notices_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway looks twenty times as often for clients that have gone and not only closed their sending half."""
+    monkeypatch.setattr("tentaculo.server.connection.WATCH", 0.05)
+
+
+@pytest.fixture
 def small_send_buffers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Transport]:
     """The client transports, whose kernel buffers are as small as they can be, in the order of their connections."""
     transports: list[asyncio.Transport] = []

@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from tentaculo.server.buffered_request import BufferedRequest
-from tentaculo.server.fast_path import FastPathConnection, TryServe
+from tentaculo.server.fast_path import BufferedRequest, FastPathConnection, TryServe
 from tests.conftest import Start
 from tests.support.wire import TIMEOUT, answering, dial, upstream
 from tests.wire.conftest import Service

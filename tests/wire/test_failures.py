@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from tentaculo.model.endpoint import BreakerState
+from tentaculo.model.health import BreakerState
 from tests.conftest import Start
 from tests.support.wire import (
     Reader,
@@ -118,6 +118,7 @@ async def test_silence_within_the_answer_cuts_it(start: Start, service: Service)
     assert live.records[0].error == "upstream_idle"
 
 
+@pytest.mark.usefixtures("notices_soon")
 @pytest.mark.parametrize("when", ["before the answer", "within the answer", "within the upload"])
 async def test_a_client_that_leaves_ends_the_upstream_call(start: Start, service: Service, when: str) -> None:
     async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
@@ -400,6 +401,7 @@ async def test_every_refusal_of_a_request_says_whose_it_is(
     assert up.requests == []
 
 
+@pytest.mark.usefixtures("notices_soon")
 @pytest.mark.parametrize("resets", [False, True])
 async def test_a_client_that_closes_the_connection_has_left(start: Start, service: Service, resets: bool) -> None:
     """That it has not only closed its sending half, the kernel finds out within seconds (499 in the log)."""

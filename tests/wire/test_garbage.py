@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tentaculo.proxy.driver import DrivenExchange
+from tentaculo.proxy.handler import DrivenExchange
 from tentaculo.proxy.proxied_request import ProxiedRequest
 from tentaculo.server.connection import ClientConnection
 from tentaculo.upstream.connection import UpstreamConnection

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tentaculo.model.endpoint import Endpoint
-from tentaculo.model.health import ProbeResult
+from tentaculo.model.health import Endpoint, ProbeResult
 from tests.conftest import Live, Start
 from tests.support.wire import Request, Wire, answering, dial, ok, upstream
 from tests.support.wire import Upstream as Server

@@ -60,7 +60,7 @@ async def test_a_body_must_keep_its_pace_while_many_connections_are_in_use(
             with suppress(ConnectionError):
                 for _ in range(10):
                     await wire.send(b"x")
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.05)
             response = await wire.response()
             await up.until(lambda: up.gone == 1)
     assert (response.status, json.loads(response.body)["error"]) == (408, "request_timeout")
@@ -186,6 +186,7 @@ async def test_tunnels_are_not_in_flight(start: Start, service: Service) -> None
             assert (await three.response()).status == 200
 
 
+@pytest.mark.usefixtures("notices_soon")
 async def test_a_hung_service_slows_no_other(start: Start) -> None:
     async def hang(reader: Reader, writer: Writer, state: Upstream) -> None:
         await read_request(reader)
@@ -246,7 +247,7 @@ async def test_a_head_that_trickles_is_a_408(start: Start, service: Service) -> 
             with suppress(ConnectionError):
                 for byte in b"GET /s/ HTTP/1.1\r\nHost: h\r\n":
                     await wire.send(bytes([byte]))
-                    await asyncio.sleep(0.03)
+                    await asyncio.sleep(0.02)
             response = await wire.response()
         assert (response.status, problem(response)["error"]) == (408, "request_timeout")
     assert up.connections == 0
@@ -273,7 +274,7 @@ async def test_the_pace_counts_only_while_the_client_is_waited_for(start: Start,
         async with dial(live.port), dial(live.port) as wire:
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
             with suppress(ConnectionError):
-                for _ in range(20):
+                for _ in range(10):
                     await wire.send(b"1\r\nx\r\n")
                     await asyncio.sleep(0.05)
             assert (await wire.response()).status == 408

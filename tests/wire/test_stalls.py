@@ -99,12 +99,12 @@ async def test_a_service_that_takes_an_upload_slowly_keeps_its_time_for_the_resp
         left = size
         while left:
             left -= len(await reader.read(min(left, 32 * 1024)))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
         writer.write(ok(b"all"))
         await reader.read(-1)
 
     async with upstream(script) as up:
-        live = await start(service(up.port, timeout=0.5))
+        live = await start(service(up.port, timeout=0.4))
         async with dial(live.port) as wire:
             await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
             _, response = await asyncio.gather(wire.send(bytes(size)), wire.response())

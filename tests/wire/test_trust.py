@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model.endpoint import BreakerState
-from tentaculo.model.health import DegradedKind, Health, ServiceView
+from tentaculo.model.health import BreakerState, DegradedKind, Health, ServiceView
 from tests.conftest import Live, Start
 from tests.support.wire import Request, Response, Upstream, Wire, answering, dial, ok, upstream
 
@@ -235,18 +234,18 @@ async def test_a_pause_of_the_gateway_ends_no_request(start: Start) -> None:
         with connection:
             connection.recv(65536)
             arrived.set()
-            time.sleep(1)
+            time.sleep(0.2)
             connection.sendall(ok())
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
         table = service(listener.getsockname()[1], breaker={"failures": 1})
-        live = await start({"s": table}, limits={"first_byte": 2})
+        live = await start({"s": table}, limits={"first_byte": 0.5})
         async with dial(live.port) as wire:
             await wire.send(GET)
             await until(arrived.is_set)
-            time.sleep(2.5)
+            time.sleep(0.8)
             assert (await wire.response()).status == 200
         thread.join()
         assert view(live).breaker.state is BreakerState.CLOSED

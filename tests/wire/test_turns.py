@@ -24,6 +24,7 @@ CLIENTS = 5 * MOST
 
 
 @pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("notices_soon")
 async def test_no_turn_begins_more_than_its_share(start: Start, service: Service) -> None:
     async def hang(reader: Reader, writer: Writer, state: Upstream) -> None:
         await reader.read(-1)

@@ -23,8 +23,7 @@ from structlog.testing import capture_logs
 from tentaculo.config.schema import Config
 from tentaculo.gateway import incident_repository
 from tentaculo.gateway.gateway import Gateway
-from tentaculo.model.endpoint import Counts
-from tentaculo.model.health import Health, ServiceView
+from tentaculo.model.health import Counts, Health, ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.security.tokens import hash_token
 from tentaculo.store.migrate import upgrade

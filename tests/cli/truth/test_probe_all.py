@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tentaculo.cli.truth import probe_all, report
+from tentaculo.cli.truth import command, report
 from tentaculo.config.reader import read
 from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.model.health import Health, ServiceView
@@ -42,7 +42,7 @@ async def test_each_service_once_as_it_arrives(serve: Serve) -> None:
     )
     gateway = await serve(by_path({"/health": answer()}))
     arrived: list[ServiceView] = []
-    results = await probe_all.probe_all(with_gateway(config, port=gateway), arrived.append)
+    results = await command.probe_all(with_gateway(config, port=gateway), arrived.append)
     assert [(found.name, found.health) for found in results] == [
         ("tentaculo_link", Health.UP),
         ("late", Health.UP),
@@ -55,7 +55,7 @@ async def test_each_service_once_as_it_arrives(serve: Serve) -> None:
     assert arrived[-1].name == "late"
     assert len(hits) == 1
     assert results[0].port == gateway
-    assert [found.name for found in results if probe_all.is_failure(found)] == ["refused"]
+    assert [found.name for found in results if command.is_failure(found)] == ["refused"]
     assert report.summary(results) == {"OK": 4, "BROKEN": 1, "UNKNOWN": 1}
 
 
@@ -66,13 +66,11 @@ async def test_all_at_once_and_each_path_has_its_time(serve: Serve, monkeypatch:
         else:
             await reader.read()
 
-    monkeypatch.setattr(probe_all, "PATH_TIMEOUT", 0.3)
+    monkeypatch.setattr(command, "PATH_TIMEOUT", 0.3)
     port = await serve(silent)
     keys = {"url": f"http://127.0.0.1:{port}", "health": ["/health", "/healthz"], "probe": {"timeout": 0.1}}
     start = time.monotonic()
-    results = await probe_all.probe_all(
-        with_gateway(fleet(**{f"s{n}": keys for n in range(8)}), port=0), lambda _: None
-    )
+    results = await command.probe_all(with_gateway(fleet(**{f"s{n}": keys for n in range(8)}), port=0), lambda _: None)
     assert time.monotonic() - start < 2
     assert [(found.health, found.endpoint) for found in results] == [(Health.UP, "/healthz")] * 8
 
@@ -83,7 +81,7 @@ async def test_a_listener_that_fails_is_heard(serve: Serve) -> None:
 
     config = with_gateway(fleet(madre={"url": f"http://127.0.0.1:{await serve(says(answer()))}"}), port=0)
     with pytest.raises(OSError, match="the terminal is gone"):
-        await probe_all.probe_all(config, broken)
+        await command.probe_all(config, broken)
     assert [task for task in asyncio.all_tasks() if "truth" in task.get_name()] == []
 
 
@@ -98,7 +96,7 @@ async def test_a_listener_that_fails_is_heard(serve: Serve) -> None:
     ],
 )
 def test_where_the_gateway_is(server: dict[str, object], host: str) -> None:
-    config = probe_all.with_gateway(with_gateway(fleet(madre={"url": "http://a:1"}), **server))
+    config = command.with_gateway(with_gateway(fleet(madre={"url": "http://a:1"}), **server))
     assert list(config.services) == ["tentaculo_link", "madre"]
     (upstream,) = config.services["tentaculo_link"].upstreams
     assert (upstream.host, upstream.port, upstream.service) == (host, 8000, "tentaculo_link")
@@ -106,12 +104,12 @@ def test_where_the_gateway_is(server: dict[str, object], host: str) -> None:
 
 def test_a_gateway_that_is_configured_as_a_service_is_not_asked_twice() -> None:
     config = fleet(tentaculo_link={"url": "http://elsewhere:8000"})
-    assert probe_all.with_gateway(config) is config
+    assert command.with_gateway(config) is config
 
 
 async def test_one_that_is_not_probed_is_unknown() -> None:
     config = Config.of({"server": {"port": 0}, "services": {"madre": {"url": "http://h:1", "probe": {"kind": "none"}}}})
     shown: list[ServiceView] = []
-    found = await probe_all.probe_all(config, shown.append)
+    found = await command.probe_all(config, shown.append)
     assert [(view.health, view.reason) for view in found] == [(Health.UNKNOWN, "not probed")]
     assert shown == found

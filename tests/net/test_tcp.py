@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tentaculo.upstream.flow_control import Deadline
+from tentaculo.net.tcp import Deadline
 
 
 class Clock:

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
-from tentaculo.cli import schema_upgrade
-from tentaculo.cli.schema_upgrade import SchemaUpgrade
+from tentaculo.cli import serve
+from tentaculo.cli.serve import SchemaUpgrade
 from tests.support.gateway_process import running_gateway
 
 FAILS_TWICE = """
@@ -28,10 +28,10 @@ if times < 2:
 
 
 async def test_it_is_tried_until_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema_upgrade, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(serve, "FIRST_RETRY", 0.01)
     counter = tmp_path / "times"
     upgrade = SchemaUpgrade([sys.executable, "-c", FAILS_TWICE, str(counter)], {})
-    await asyncio.wait_for(upgrade.start(), schema_upgrade.PATIENCE)
+    await asyncio.wait_for(upgrade.start(), serve.PATIENCE)
     async with asyncio.timeout(20):
         while len(counter.read_text()) < 3:
             await asyncio.sleep(0.02)
@@ -42,11 +42,11 @@ async def test_it_is_tried_until_it_works(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_a_machine_that_starts_no_process_now_may_do_so_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema_upgrade, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(serve, "FIRST_RETRY", 0.01)
     program, done = tmp_path / "program", tmp_path / "done"
     upgrade = SchemaUpgrade([str(program)], {})
     with capture_logs() as logs:
-        await asyncio.wait_for(upgrade.start(), schema_upgrade.PATIENCE)
+        await asyncio.wait_for(upgrade.start(), serve.PATIENCE)
     assert logs[0]["reason"] == "no process can be started: No such file or directory"
     draft = tmp_path / "draft"
     draft.write_text(f"#!/bin/sh\necho > {done}\n")
@@ -61,7 +61,7 @@ async def test_a_machine_that_starts_no_process_now_may_do_so_later(
 async def test_one_that_hangs_delays_the_start_for_a_bounded_time_and_ends_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(schema_upgrade, "PATIENCE", 0.1)
+    monkeypatch.setattr(serve, "PATIENCE", 0.1)
     upgrade = SchemaUpgrade([sys.executable, "-c", "import time; time.sleep(600)"], {})
     await asyncio.wait_for(upgrade.start(), 5)
     await asyncio.wait_for(upgrade.close(), 5)

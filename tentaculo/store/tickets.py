@@ -1,0 +1,91 @@
+"""Tickets in the database, where all workers and machines find them.
+
+A ticket is redeemed by the one `DELETE` that removes its row. Its lifetime is measured by the clock of the database: those
+of the machines may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, extract, func, insert, select
+
+from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.events import Query
+from tentaculo.store.tables import tickets
+
+_BATCH = 500
+"""Expired rows that are removed at a time."""
+
+
+def add_ticket(connection: Connection, digest: str, issuer: str, lifetime: int) -> None:
+    """Store a ticket that expires in `lifetime` seconds, and remove expired ones."""
+    forget_expired(connection)
+    connection.execute(insert(tickets).values(hash=digest, expires_at=_now(connection) + lifetime, issued_by=issuer))
+
+
+def take_ticket(connection: Connection, digest: str) -> bool:
+    """Whether there was such a ticket that had not expired. It is gone afterwards."""
+    c = tickets.c
+    is_it = (c.hash == digest, c.expires_at > _now(connection))
+    # An invented ticket, which costs its sender nothing, is not to hold up those that write.
+    if connection.execute(select(c.hash).where(*is_it)).first() is None:
+        return False
+    return connection.execute(delete(tickets).where(*is_it)).rowcount == 1
+
+
+def remove_tickets(connection: Connection, digests: Sequence[str]) -> None:
+    """Remove these tickets, and expired ones."""
+    for start in range(0, len(digests), _BATCH):
+        connection.execute(delete(tickets).where(tickets.c.hash.in_(digests[start : start + _BATCH])))
+    forget_expired(connection)
+
+
+def forget_expired(connection: Connection) -> None:
+    """Remove expired tickets, some hundreds at most; those that another transaction is removing are left to it."""
+    c = tickets.c
+    expired = select(c.hash).where(c.expires_at <= _now(connection)).limit(_BATCH).with_for_update(skip_locked=True)
+    connection.execute(delete(tickets).where(c.hash.in_(expired)))
+
+
+class TicketTable:
+    """The tickets of all workers and machines, for one of them. Nothing here raises while the database is away."""
+
+    def __init__(self, run: Callable[[Query], Awaitable[Any]]) -> None:
+        """`run` gives the result of a query in a transaction of its own, and raises `StoreUnavailable`."""
+        self._run = run
+
+    def __repr__(self) -> str:
+        return "<TicketTable>"
+
+    async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
+        """Store a ticket for `lifetime` seconds; False where that failed or is uncertain."""
+        try:
+            await self._run(lambda connection: add_ticket(connection, digest, issuer, lifetime))
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def take(self, digest: str) -> bool | None:
+        """Whether the ticket was there and had not expired; it is gone afterwards. None while the database is away."""
+        try:
+            is_taken: bool = await self._run(lambda connection: take_ticket(connection, digest))
+        except StoreUnavailable:
+            return None
+        return is_taken
+
+    async def remove(self, digests: Sequence[str]) -> bool:
+        """Remove tickets; False where that failed or is uncertain."""
+        try:
+            await self._run(lambda connection: remove_tickets(connection, digests))
+        except StoreUnavailable:
+            return False
+        return True
+
+
+def _now(connection: Connection) -> ColumnElement[int]:
+    """The seconds since 1970 of the database's clock."""
+    if connection.dialect.name == "sqlite":
+        return cast(func.strftime("%s", "now"), BigInteger)
+    return cast(func.floor(extract("epoch", func.clock_timestamp())), BigInteger)
