@@ -221,7 +221,8 @@ class ClientConnection(FastPathConnection):
         super().data_received(data)
         is_served = self.request_count > self._answered
         if is_served or self._answered > before:
-            self._stop_head_timer()
+            if self._head_timer is not None:
+                self._stop_head_timer()
             if is_large and is_served and self.payload_parser is None:
                 self.count_head(data)
             return
