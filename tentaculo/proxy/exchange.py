@@ -184,7 +184,7 @@ class Exchange(ResponseRelay):
         connection = self._connection
         lease = self._lease
         if connection is not None and lease is not None:
-            head, fields = connection.answer.head, connection.answer.fields
+            head, fields = connection.response.head, connection.response.fields
             is_late = head is not None and head.status == 408 and fields is not None and fields.close
             if is_late and self._is_kept and self._is_replayable and not self.is_started:
                 # The service announced that it closes an idle connection, before it saw the request (RFC 9110 section
@@ -255,7 +255,7 @@ class Exchange(ResponseRelay):
     def _switch(self, connection: UpstreamConnection, lease: Lease) -> Wait:
         """Open a tunnel: the upstream has answered 101."""
         plan, client = self.admitted.plan, self.request.protocol
-        head, fields = connection.answer.head, connection.answer.fields
+        head, fields = connection.response.head, connection.response.fields
         assert head is not None
         assert fields is not None
         chosen = set(split_list(fields.upgrade or b""))
@@ -382,7 +382,7 @@ class Exchange(ResponseRelay):
             self._upload_task = None
         if self._tunnel is not None:
             return
-        fields = connection.answer.fields
+        fields = connection.response.fields
         if self.inbound.fields.binds_connection or (fields is not None and fields.binds_connection):
             connection.is_bound = True
         if connection.is_bound:

@@ -158,14 +158,14 @@ class ProxiedRequest:
         transport.write(data)
 
     def abort(self) -> None:
-        """Break the connection off, so that a cut answer never looks whole."""
+        """Break the connection off, so that a cut response never looks whole."""
         transport = self.request.protocol.transport
         if transport is None:
             return
         if self.inbound.minor == 1:
             transport.abort()
         else:
-            # HTTP/1.0 knows no chunks: where nothing else says where the answer ends, a plain end would.
+            # HTTP/1.0 knows no chunks: where nothing else says where the response ends, a plain end would.
             reset(transport)
 
     def close(self) -> SentResponse:
@@ -223,7 +223,7 @@ class ResponseRelay(ProxiedRequest):
         """
         if self.is_started:
             return self._relay_body(connection)
-        reader = connection.answer
+        reader = connection.response
         if reader.interim:
             self._relay_interim(connection, upstream)
         head, fields = reader.head, reader.fields
@@ -269,7 +269,7 @@ class ResponseRelay(ProxiedRequest):
         return trailer_lines(reader.trailers, plan.response_rules if plan.alters_response else None)
 
     def _relay_interim(self, connection: UpstreamConnection, upstream: Endpoint) -> None:
-        reader, plan = connection.answer, self.admitted.plan
+        reader, plan = connection.response, self.admitted.plan
         writer = self.response_writer(upstream)
         while reader.interim:
             head = reader.interim.pop(0)
@@ -307,7 +307,7 @@ class ResponseRelay(ProxiedRequest):
         return block, is_chunked
 
     def _relay_body(self, connection: UpstreamConnection) -> Wait | None:
-        reader = connection.answer
+        reader = connection.response
         data = connection.take()
         self.record.sent += len(data)
         if self._is_chunked:

@@ -144,7 +144,7 @@ class RepeatedHead:
 
 
 MAX_LATER = 8 * 1024
-"""Bytes that a client may send on while it waits for its answer, before it is no longer read."""
+"""Bytes that a client may send on while it waits for its response, before it is no longer read."""
 
 
 class ActiveRequest(Protocol):
@@ -285,7 +285,7 @@ class FastPathConnection(RequestReceiver):
                 self.transport.close()
 
     def _keep(self, data: bytes) -> None:
-        """Keep what the client sends on until it has its answer."""
+        """Keep what the client sends on until it has its response."""
         self._later += data
         if len(self._later) > MAX_LATER and self.transport is not None:
             self.transport.pause_reading()

@@ -44,8 +44,8 @@ class _State(Enum):
 class UpstreamConnection(TurnReader):
     """A connection that carries one exchange after the other.
 
-    Use: `begin`, then `write_whole`, or `write` and `drain`. At each progress look at `answer` and `error`, and `take`
-    what has arrived of the body, until the `answer` is whole; then `rest` for the next exchange, or `abort`.
+    Use: `begin`, then `write_whole`, or `write` and `drain`. At each progress look at `response` and `error`, and `take`
+    what has arrived of the body, until the `response` is whole; then `rest` for the next exchange, or `abort`.
     """
 
     __slots__ = (
@@ -61,13 +61,13 @@ class UpstreamConnection(TurnReader):
         "_written",
         "_written_before",
         "address",
-        "answer",
         "error",
         "has_ended",
         "idle_since",
         "is_bound",
         "is_request_whole",
         "on_progress",
+        "response",
         "transport",
         "uses",
     )
@@ -81,7 +81,7 @@ class UpstreamConnection(TurnReader):
         address: str,
         on_idle_lost: Callable[[UpstreamConnection], None],
     ) -> None:
-        """`max_head` bounds an answer's head in bytes, and `heads` are those known of this upstream.
+        """`max_head` bounds a response's head in bytes, and `heads` are those known of this upstream.
 
         `address` is the one it was opened to; `on_idle_lost` is called when it closes while it is idle.
         """
@@ -90,10 +90,10 @@ class UpstreamConnection(TurnReader):
         self._on_idle_lost = on_idle_lost
         self.address = address
         self.transport: asyncio.Transport | None = None
-        self.answer = ResponseReader("GET", max_head, heads)
+        self.response = ResponseReader("GET", max_head, heads)
         self.idle_since = 0.0
         self.is_request_whole = True
-        """Whether the whole request has been written; an answer may come earlier."""
+        """Whether the whole request has been written; a response may come earlier."""
         self.is_bound = False
         """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
@@ -129,7 +129,7 @@ class UpstreamConnection(TurnReader):
                 Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True, untaken=True
             )
         self._state = _State.BUSY
-        self.answer.again(method)
+        self.response.again(method)
         self.is_request_whole = False
         self._written_before = self._written
         self.uses += 1
@@ -203,7 +203,7 @@ class UpstreamConnection(TurnReader):
 
     def fail(self, error: UpstreamError) -> None:
         """End the exchange. Nothing happens if the response is complete."""
-        if self._state is not _State.BUSY or self.answer.is_whole:
+        if self._state is not _State.BUSY or self.response.is_whole:
             return
         self.error = error.copy()
         self.abort()
@@ -219,15 +219,15 @@ class UpstreamConnection(TurnReader):
     def is_reusable(self) -> bool:
         """Whether the exchange on it has ended so that another can follow.
 
-        Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
+        Bytes that nobody took, as when the client left, would be the beginning of the next client's response.
         """
-        is_at_end = self.answer.leaves_connection and not self._buffer and not self.held
+        is_at_end = self.response.leaves_connection and not self._buffer and not self.held
         transport = self.transport
         return self.is_request_whole and is_at_end and transport is not None and not transport.is_closing()
 
     def is_usable(self, now: float) -> bool:
         """Whether the service still keeps it, as far as is known; a stale connection does no harm to what is repeated."""
-        fields, transport = self.answer.fields, self.transport
+        fields, transport = self.response.fields, self.transport
         if transport is None or transport.is_closing():
             return False
         kept = fields.keep_alive_timeout if fields is not None else None
@@ -235,7 +235,7 @@ class UpstreamConnection(TurnReader):
 
     def is_fresh(self, now: float) -> bool:
         """Whether it is young enough for a request that cannot be repeated."""
-        fields = self.answer.fields
+        fields = self.response.fields
         kept = fields.keep_alive_timeout if fields is not None else None
         limit = MAX_IDLE_UNSAFE if kept is None else max(kept - 1, kept / 2)
         return now - self.idle_since <= limit
@@ -275,7 +275,7 @@ class UpstreamConnection(TurnReader):
         self._state = _State.TUNNEL
         self.unlimited()
         held, self.held = self.held, b""
-        return self.transport, self.answer.beyond + held
+        return self.transport, self.response.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class UpstreamConnection(TurnReader):
     def eof_received(self) -> bool:
         """The upstream has closed its side: the transport closes itself, unless a tunnel is about to take it."""
         self.has_ended = True
-        return self._state is _State.BUSY and self.answer.is_switching
+        return self._state is _State.BUSY and self.response.is_switching
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
@@ -335,33 +335,33 @@ class UpstreamConnection(TurnReader):
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes) -> None:
-        answer = self.answer
-        if answer.head is None:
-            answer.request_size = self._written - self._written_before
+        response = self.response
+        if response.head is None:
+            response.request_size = self._written - self._written_before
         try:
-            pieces = answer.feed(data)
+            pieces = response.feed(data)
         except HeadTooLargeError as error:
             self.fail(UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
             return
         except Http1Error as error:
             self.fail(UpstreamError(Failure.BAD_RESPONSE, str(error)))
             return
-        if self.answer.steps > STEPS:
-            self.turns.charge(self.answer.steps)
+        if self.response.steps > STEPS:
+            self.turns.charge(self.response.steps)
         if pieces:
             self._buffer += pieces
             self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])
-            if self._buffered > HIGH_WATER and not answer.is_whole:
+            if self._buffered > HIGH_WATER and not response.is_whole:
                 self.pause()
         if self.on_progress is not None:
             self.on_progress()
 
     def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:
-        answer = self.answer
-        if answer.is_whole:
+        response = self.response
+        if response.is_whole:
             return
-        if answer.is_untouched:
-            words = "the connection was closed before the answer"
+        if response.is_untouched:
+            words = "the connection was closed before the response"
             # Its close acknowledges what had arrived by then, and what came later was reset. A reset alone says less:
             # the upstream may have read what it did not acknowledge yet.
             count = accepted(transport) if transport is not None and self.has_ended else None
@@ -370,10 +370,10 @@ class UpstreamConnection(TurnReader):
             return
         try:
             if exc is not None:
-                raise Http1Error("the connection was reset within the answer")
-            answer.end()
+                raise Http1Error("the connection was reset within the response")
+            response.end()
         except Http1Error as error:
-            self.fail(UpstreamError(Failure.BODY_CUT if answer.head else Failure.BAD_RESPONSE, str(error)))
+            self.fail(UpstreamError(Failure.BODY_CUT if response.head else Failure.BAD_RESPONSE, str(error)))
         else:
             self._progress()
 
