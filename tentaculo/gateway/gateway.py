@@ -109,8 +109,8 @@ class Gateway:
         self._dispatcher: Dispatcher | None = None
         self._store_client = StoreClient(database_url(config))
         tokens = Tokens(hashes, enabled=config.auth.enabled)
-        self._tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
-        self._access = AccessControl(tokens, self._cors, self._tickets, config.server.hosts)
+        self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
+        self._access = AccessControl(tokens, self._cors, self.tickets, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -148,7 +148,7 @@ class Gateway:
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
-        self._tasks.start(self._tickets.run(), "tickets")
+        self._tasks.start(self.tickets.run(), "tickets")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
@@ -313,7 +313,7 @@ class Gateway:
             for service in config.services.values()
             for route in service.routes
         )
-        app.add_routes(auth.routes(self._tickets.issue, LIFETIME, now))
+        app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)

@@ -28,11 +28,6 @@ class CachedRequestHead(NamedTuple):
     """Whole lines that every response to this client's page carries."""
 
 
-def request_line(method: str, path: str) -> bytes:
-    """The first line; `path` is the target for the upstream."""
-    return f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
-
-
 def outbound_block(
     inbound: InboundRequest, plan: CompiledRoute, *, via: bytes, token_line: bytes, hides_authorization: bool
 ) -> bytes:
@@ -130,7 +125,7 @@ class PreparedRequest:
     It is used again while the client repeats the same request.
     """
 
-    __slots__ = ("_head", "cors_lines", "inbound", "method", "plan")
+    __slots__ = ("cors_lines", "head", "inbound", "method", "plan")
 
     def __init__(
         self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
@@ -141,16 +136,11 @@ class PreparedRequest:
         self.method = method
         self.plan = plan
         self.cors_lines = cors_lines
-        self._head = head
+        self.head = head
+        """Without the line of the request id, which differs each time, and without the empty line."""
 
     def __repr__(self) -> str:
         return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
-
-    def head(self, id_line: bytes) -> bytes:
-        """The whole head for the upstream; `id_line` is the line with the request id."""
-        if self.plan.alters_request:
-            id_line = self.plan.request_rules.filter(id_line)
-        return b"%b%b\r\n" % (self._head, id_line)
 
 
 @lru_cache(maxsize=1024)

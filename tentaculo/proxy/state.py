@@ -85,7 +85,7 @@ class ProxyState:
         self.tunnels: set[Tunnel] = set()
         self.streams: set[UpstreamConnection] = set()
         """Connections that carry an event stream."""
-        self.under_way: set[UpstreamConnection] = set()
+        self.under_way: dict[UpstreamConnection, None] = {}
         """Connections that carry any exchange but a tunnel."""
 
     def __repr__(self) -> str:

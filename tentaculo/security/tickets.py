@@ -24,6 +24,8 @@ MOST_LOOKUPS = 8
 """Tickets of other processes that are looked up at once: whoever invents them must not hold up other queries."""
 SWEEP = 1.0
 """Seconds between two removals of what has expired."""
+RETRY = 0.1
+"""Seconds between two attempts to remove the row of a ticket that was used while the database was away."""
 _PARAMETER = "ticket="
 # The name of the process that gave it, and 192 random bits.
 _FORM = re.compile(r"[0-9a-f]{8}\.[A-Za-z0-9_-]{32}")
@@ -87,6 +89,10 @@ class Tickets:
         self._obsolete: dict[str, None] = {}
         """Digests whose rows are to be removed, the oldest first."""
         self._lookups = asyncio.Semaphore(MOST_LOOKUPS)
+        self._used_without_store = asyncio.Event()
+        """Set while another process may still find the row of a ticket that was used here."""
+        self._last_deadline = 0.0
+        """The deadline of the last one of these."""
 
     def __repr__(self) -> str:
         return f"<Tickets {self.name}: {len(self._held)} held>"
@@ -129,12 +135,20 @@ class Tickets:
         is_taken = await self._store.take(digest)
         if is_taken is None:
             self._remove_later(digest, held)
+            self._last_deadline = max(self._last_deadline, held.deadline)
+            self._used_without_store.set()
         return TicketCheck.REFUSED if is_taken is False else TicketCheck.ACCEPTED
 
     async def run(self) -> None:
         """Remove what has expired, and from the database what was used while it was away. Never returns."""
         while True:
-            await asyncio.sleep(SWEEP)
+            try:
+                async with asyncio.timeout(SWEEP):
+                    await self._used_without_store.wait()
+            except TimeoutError:
+                pass
+            else:
+                await asyncio.sleep(RETRY)
             await self.sweep()
 
     async def sweep(self) -> None:
@@ -146,6 +160,8 @@ class Tickets:
         if digests and await self._store.remove(digests):
             for digest in digests:
                 self._obsolete.pop(digest, None)
+        if not self._obsolete or self._last_deadline <= now:
+            self._used_without_store.clear()
 
     def _make(self) -> tuple[str, str]:
         ticket = f"{self.name}.{secrets.token_urlsafe(24)}"

@@ -211,7 +211,7 @@ class Dispatcher:
         """Count and log a request that reached no handler."""
         is_native = judged.route is not None and judged.route.is_native
         if not is_native:
-            self._requests.stats.begin()
+            self._requests.stats.in_flight += 1
         self._requests.finish(judged.record, is_counted=not is_native)
 
     def _decide(self, judged: JudgedRequest, request: Request) -> SentResponse | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tentaculo.security import tickets as tickets_module
 from tentaculo.security.tickets import (
     LIFETIME,
     MOST_LOOKUPS,
@@ -16,6 +17,8 @@ from tentaculo.security.tickets import (
     tickets_in,
     without_tickets,
 )
+from tentaculo.tasks import TaskGroup
+from tests.support.waits import eventually
 
 ACCEPTED, REFUSED, UNAVAILABLE = TicketCheck.ACCEPTED, TicketCheck.REFUSED, TicketCheck.UNAVAILABLE
 
@@ -87,6 +90,33 @@ async def test_while_the_database_is_away_the_process_that_gave_it_takes_it_and_
     await one.sweep()
     assert store.rows == {}
     assert [await other.redeem(ticket) for ticket in (before, during)] == [REFUSED] * 2
+
+
+async def test_the_row_of_a_ticket_that_was_used_meanwhile_is_removed_as_soon_as_the_database_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tickets_module, "SWEEP", 3600.0)
+    monkeypatch.setattr(tickets_module, "RETRY", 0.001)
+
+    class Counting(Store):
+        asked = 0
+
+        async def remove(self, digests: Sequence[str]) -> bool:
+            self.asked += 1
+            return await super().remove(digests)
+
+    store, tasks = Counting(), TaskGroup("test")
+    tickets = Tickets(store)
+    tasks.start(tickets.run(), "tickets")
+    try:
+        used = await tickets.issue()
+        store.is_away = True
+        assert await tickets.redeem(used) is ACCEPTED
+        await eventually(lambda: store.asked > 3)
+        store.is_away = False
+        await eventually(lambda: not store.rows)
+    finally:
+        await tasks.close()
 
 
 async def test_a_ticket_whose_storing_is_uncertain_was_given_to_nobody() -> None:
