@@ -57,8 +57,10 @@ def parse_target(method: str, raw: str) -> Target:
             return Target("*", "", authority)  # RFC 9112 section 3.2.4
         if not raw.startswith("/"):
             raw = "/" + raw
-    mark = raw.find("?")
-    path, query = (raw, "") if mark < 0 else (raw[:mark], raw[mark:])
+    path, query = raw, ""
+    if "?" in raw:
+        mark = raw.index("?")
+        path, query = raw[:mark], raw[mark:]
     if _SUSPECT.search(path) is not None:
         check_path(path)
     if "#" in query:

@@ -199,7 +199,8 @@ class ClientConnection(FastPathConnection):
         before = self._answered
         super().data_received(data)
         if self.request_count > self._answered or self._answered > before:
-            self._stop_head_timer()
+            if self._head_timer is not None:
+                self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
 
