@@ -132,7 +132,7 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-_NEVER = float("inf")
+NEVER = float("inf")
 _PAUSE = 1.0
 """Seconds by which a timer is late after a pause of this process, such as SIGSTOP; then a limit ends that much later."""
 
@@ -148,20 +148,21 @@ class Deadline:
     exchange of a few milliseconds schedules none.
     """
 
-    __slots__ = ("_at", "_loop", "_on_reached", "_timer")
+    __slots__ = ("_loop", "_on_reached", "_timer", "at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_reached: Callable[[], None]) -> None:
         self._loop = loop
         self._on_reached = on_reached
-        self._at = _NEVER
+        self.at = NEVER
+        """When the limit passes, by the loop's clock. A caller may set it to `NEVER`, which lifts the limit."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return "<Deadline: none>" if self._at == _NEVER else f"<Deadline: in {self._at - self._loop.time():.3f} s>"
+        return "<Deadline: none>" if self.at == NEVER else f"<Deadline: in {self.at - self._loop.time():.3f} s>"
 
     def set(self, seconds: float) -> None:
         """The limit is `seconds` from now; an earlier one is forgotten."""
-        at = self._at = self._loop.time() + seconds
+        at = self.at = self._loop.time() + seconds
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
@@ -170,11 +171,11 @@ class Deadline:
 
     def lift(self) -> None:
         """There is no limit."""
-        self._at = _NEVER
+        self.at = NEVER
 
     def stop(self) -> None:
         """Lift the limit for ever, with its timer and its reference to the callback."""
-        self._at = _NEVER
+        self.at = NEVER
         self._on_reached = _nothing
         if self._timer is not None:
             self._timer.cancel()
@@ -182,16 +183,16 @@ class Deadline:
 
     def _look(self) -> None:
         self._timer = None
-        if self._at == _NEVER:
+        if self.at == NEVER:
             return
         now = self._loop.time()
-        if now - self._at >= _PAUSE:
+        if now - self.at >= _PAUSE:
             # This process was paused. What the service sent meanwhile is read before the limit counts.
-            self._at = now + _PAUSE
-        if now < self._at:
-            self._timer = self._loop.call_at(self._at, self._look)
+            self.at = now + _PAUSE
+        if now < self.at:
+            self._timer = self._loop.call_at(self.at, self._look)
             return
-        self._at = _NEVER
+        self.at = NEVER
         self._on_reached()
 
 

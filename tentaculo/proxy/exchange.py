@@ -6,7 +6,7 @@
                                       7 connection back to its pool, outcome to the circuit breaker
 
 `Exchange` owns all that the request holds: the lease of an endpoint, the connection, the upload, the tunnel. Its steps
-are synchronous: `_advance` takes every step that can be taken now and returns what has to be waited for. `handler.py`
+are synchronous: `advance` takes every step that can be taken now and returns what has to be waited for. `handler.py`
 waits.
 """
 
@@ -65,7 +65,7 @@ def attempt_failed(service: str, error: UpstreamError) -> Problem:
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
-_SUCCESS = (Outcome.SUCCESS, "")
+_SUCCESS = Outcome.SUCCESS
 
 
 class Exchange(ResponseRelay):
@@ -77,16 +77,17 @@ class Exchange(ResponseRelay):
         "_done",
         "_failed",
         "_has_turn",
-        "_is_kept",
-        "_is_over",
-        "_is_replayable",
+        "_is_driven",
         "_lease",
         "_needs_new",
         "_response",
+        "_task",
         "_tried",
         "_tunnel",
         "_upload",
         "_upload_task",
+        "_waiter",
+        "is_over",
     )
 
     def __init__(
@@ -104,7 +105,7 @@ class Exchange(ResponseRelay):
         super().__init__(shared, request, inbound, record)
         self._done = done
         self._body = b""
-        self._is_replayable = inbound.method in IDEMPOTENT
+        self.is_replayable = inbound.method in IDEMPOTENT
         """Whether the request can be sent again without harm: what was read of a body that still arrives may be gone."""
         self._upload: Upload | None = None
         """The body, where it still arrives."""
@@ -113,15 +114,20 @@ class Exchange(ResponseRelay):
         self._has_turn: bool | None = None
         """Whether the request waited for room and found it; None where it did not wait."""
         self._connection: UpstreamConnection | None = None
-        self._is_kept = False
+        self.is_kept = False
         """Whether the connection had carried another exchange before."""
         self._needs_new = False
         """Whether a stale connection is to be replaced by a new one."""
         self._failed: UpstreamError | None = None
         self._upload_task: asyncio.Task[None] | None = None
         self._tunnel: Tunnel | None = None
-        self._is_over = False
+        self.is_over = False
+        """Whether the response has been sent, or the client has gone."""
         self._response = SENT_CLOSES
+        self._is_driven = False
+        """Whether a coroutine takes the steps; else callbacks do."""
+        self._task: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     def _on_progress(self) -> None:
         """More of the response has arrived, or the exchange has failed. The driver says what follows."""
@@ -129,8 +135,12 @@ class Exchange(ResponseRelay):
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
-    def _begin(self, judged: JudgedRequest | None) -> Wait | None:
-        self.shared.traffic.begin()
+    def begin(self, judged: JudgedRequest | None) -> Wait | None:
+        """Take the first steps. `judged` is None for a request that repeats the last one of its connection.
+
+        Returns what to wait for, None when the exchange is over.
+        """
+        self.shared.traffic.in_flight += 1
         if self.inbound.minor == 1:
             self.request.protocol.has_response = False
         try:
@@ -140,7 +150,7 @@ class Exchange(ResponseRelay):
         except Exception as error:  # noqa: BLE001 - logged there
             self._end_with(error)
             return None
-        return self._go() if response is None else self._end(response)
+        return self.advance() if response is None else self._end(response)
 
     def _take_body(self) -> None:
         """Raises `Problem` if the body that has arrived is too large."""
@@ -153,62 +163,55 @@ class Exchange(ResponseRelay):
                 is_chunked=self.inbound.is_chunked,
                 is_crowded=partial(self.shared.needs.is_crowded, self.inbound.client.address),
             )
-            self._is_replayable = False
+            self.is_replayable = False
             return
         self._body = content.read_nowait()
         if limit and len(self._body) > limit:
             raise Problem(Failure.BODY_TOO_LARGE, f"The body is larger than {limit} bytes.")
 
-    def _go(self, error: UpstreamError | None = None) -> Wait | None:
+    def advance(self, error: UpstreamError | None = None) -> Wait | None:
         """Take every step that can be taken now, after `error` if an attempt has failed.
 
         Returns what to wait for, None when the exchange is over.
         """
-        if self._is_over:
+        if self.is_over:
             return None
         try:
             while True:
                 if error is not None and not self._may_retry(error):
                     return self._end(SENT_CLOSES)
                 try:
-                    return self._advance()
+                    connection = self._connection
+                    if connection is None:
+                        return self._request()
+                    wait = self.relay(connection)  # 6
+                    if wait is None:
+                        return self._complete(self.record.status)
+                    return self._switch(connection) if wait is Wait.TUNNEL else wait
                 except UpstreamError as failed:
                     error = failed.copy()
         except Exception as other:
-            if self._is_over:
+            if self.is_over:
                 raise
             self._end_with(other)
             return None
 
-    def _advance(self) -> Wait | None:
-        connection = self._connection
-        lease = self._lease
-        if connection is not None and lease is not None:
-            head, fields = connection.answer.head, connection.answer.fields
-            is_late = head is not None and head.status == 408 and fields is not None and fields.close
-            if is_late and self._is_kept and self._is_replayable and not self.is_started:
-                # The service announced that it closes an idle connection, before it saw the request (RFC 9110 section
-                # 15.5.9).
-                raise UpstreamError(Failure.CONNECTION_LOST, "the idle connection was closed", untouched=True)
-            wait = self.relay(connection, lease.endpoint.pool.upstream)  # 6
-            if wait is None:
-                return self._complete(self.record.status)
-            return self._switch(connection, lease) if wait is Wait.TUNNEL else wait
+    def _request(self) -> Wait | None:
+        """Steps 4 and 5; where the tunnel of a 101 has ended, the end."""
         if self._tunnel is not None:
             return self._complete(101)
+        lease = self._lease or self._acquire()
         if lease is None:
-            lease = self._acquire()  # 4
-            if lease is None:
-                return Wait.ROOM
+            return Wait.ROOM
         if self._needs_new:
             return Wait.CONNECTION
         bound = self.request.protocol.bound
         connection = bound.take(lease) if type(bound) is BoundConnections else None
         if connection is None:
-            connection = lease.endpoint.pool.take_idle(repeatable=self._is_replayable)
+            connection = lease.endpoint.pool.take_idle(repeatable=self.is_replayable)
         if connection is None:
             return Wait.CONNECTION
-        self._is_kept = True
+        self.is_kept = True
         self._send(connection)
         return _UPSTREAM
 
@@ -236,28 +239,31 @@ class Exchange(ResponseRelay):
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Step 5: the head with what is there of the body in one write; the rest is uploaded by a task."""
-        inbound, plan = self.inbound, self.admitted.plan
-        head = self.admitted.head(self.id_line)
-        self._connection = connection
-        self.shared.under_way.add(connection)
+        inbound, admitted, id_line, lease = self.inbound, self.admitted, self.id_line, self._lease
+        plan = admitted.plan
+        assert lease is not None
+        if plan.alters_request:
+            id_line = plan.request_rules.filter(id_line)
+        self._connection, self.upstream = connection, lease.endpoint.pool.upstream
+        self.shared.under_way[connection] = None
         if self._upload is not None:
-            connection.begin(self.admitted.method, self._on_progress)
-            connection.write(head)
-            self._upload_task = self.shared.tasks.start(self._upload.run(connection, keeps=self._is_kept), "upload")
+            connection.begin(admitted.method, self._on_progress, b"%b%b\r\n" % (admitted.head, id_line))
+            self._upload_task = self.shared.tasks.start(self._upload.run(connection, keeps=self.is_kept), "upload")
             return
         if body := self._body:
             self.record.received = len(body)
         if inbound.is_chunked:
             body = chunked(body, is_last=True)
-        connection.begin(self.admitted.method, self._on_progress)
-        connection.write_whole(head + body, plan.first_byte)
+        data = b"%b%b\r\n%b" % (admitted.head, id_line, body)
+        connection.begin(admitted.method, self._on_progress, data, plan.first_byte)
 
-    def _switch(self, connection: UpstreamConnection, lease: Lease) -> Wait:
+    def _switch(self, connection: UpstreamConnection) -> Wait:
         """Open a tunnel: the upstream has answered 101."""
-        plan, client = self.admitted.plan, self.request.protocol
-        head, fields = connection.answer.head, connection.answer.fields
+        plan, client, lease = self.admitted.plan, self.request.protocol, self._lease
+        head, fields = connection.response.head, connection.response.fields
         assert head is not None
         assert fields is not None
+        assert lease is not None
         chosen = set(split_list(fields.upgrade or b""))
         offered = self.inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)
         if not chosen or not chosen <= {protocol.lower() for protocol in offered}:
@@ -271,7 +277,7 @@ class Exchange(ResponseRelay):
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
-        self.write(self.response_writer(lease.endpoint.pool.upstream).upgraded(head, fields))
+        self.write(self.response_writer().upgraded(head, fields))
         client.set_parser(tunnel)
         tunnel.open(
             early,
@@ -292,9 +298,9 @@ class Exchange(ResponseRelay):
         False where the client's response was cut. Raises `Problem` where none may follow and the client has no
         response yet.
         """
-        connection, lease, is_kept = self._connection, self._lease, self._is_kept
+        connection, lease, is_kept = self._connection, self._lease, self.is_kept
         assert lease is not None
-        self._is_kept = self._needs_new = False
+        self.is_kept = self._needs_new = False
         has_body = self._upload is None or self._upload.can_repeat
         may = not self.is_started and has_body and may_follow(error, self.inbound.method)
         if may and is_kept:
@@ -319,7 +325,8 @@ class Exchange(ResponseRelay):
     def _complete(self, status: int) -> Wait | None:
         """The response has been written whole, or the tunnel has ended."""
         breaking = self.admitted.plan.breaker_statuses
-        self._release(*(outcome_of(status, breaking) if status >= 500 or breaking else _SUCCESS))
+        outcome, reason = outcome_of(status, breaking) if status >= 500 or breaking else (_SUCCESS, "")
+        self._release(outcome, reason)
         return self._end(SENT_STAYS if self.keep_alive and self._tunnel is None else self.close())
 
     def _end_with(self, error: Exception) -> None:
@@ -341,7 +348,7 @@ class Exchange(ResponseRelay):
         if self._lease is not None:
             self._release(Outcome.NEUTRAL, "")
         self._response = response
-        self._is_over = True
+        self.is_over = True
         self.request.protocol.has_response = None
         self.shared.requests.finish(self.record)
         if self._done is not None:
@@ -349,10 +356,10 @@ class Exchange(ResponseRelay):
         return None
 
     def _lose_client(self) -> None:
-        if self._is_over:
+        if self.is_over:
             return
-        self._is_over = True
-        self._release(*(_SUCCESS if self._tunnel is not None else (Outcome.NEUTRAL, "")))
+        self.is_over = True
+        self._release(_SUCCESS if self._tunnel is not None else Outcome.NEUTRAL, "")
         if self._tunnel is None:  # a tunnel that its client ends has ended well
             self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
         self.shared.requests.finish(self.record)
@@ -373,7 +380,7 @@ class Exchange(ResponseRelay):
     def _give_back(self, connection: UpstreamConnection, lease: Lease) -> None:
         """Give the connection back to its pool, which closes it if the exchange on it has not ended well."""
         shared = self.shared
-        shared.under_way.discard(connection)
+        del shared.under_way[connection]
         if shared.streams:
             shared.streams.discard(connection)
         self._connection = connection.on_progress = None
@@ -382,7 +389,7 @@ class Exchange(ResponseRelay):
             self._upload_task = None
         if self._tunnel is not None:
             return
-        fields = connection.answer.fields
+        fields = connection.response.fields
         if self.inbound.fields.binds_connection or (fields is not None and fields.binds_connection):
             connection.is_bound = True
         if connection.is_bound:

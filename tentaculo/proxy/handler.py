@@ -10,7 +10,7 @@
 
 `proxied_request.py` has 2, 3 and 6, `exchange.py` 4 to 7; `DrivenExchange` here waits for what they need.
 
-`DrivenExchange.start` drives in the callbacks of the two sockets, and in a task only while something else than bytes from
+`Proxy.serve` drives in the callbacks of the two sockets, and in a task only while something else than bytes from
 the upstream has to be waited for. `DrivenExchange.run` drives in a task of aiohttp's server.
 """
 
@@ -25,14 +25,13 @@ from aiohttp import web
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import UpstreamError
 from tentaculo.model.health import Endpoint
-from tentaculo.net.inbound_request import InboundRequest, Request
+from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
 from tentaculo.proxy.proxied_request import JudgedRequest, Wait
 from tentaculo.proxy.request_head import PreparedRequest
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
-from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
@@ -42,38 +41,14 @@ _UPSTREAM = Wait.UPSTREAM
 
 
 class DrivenExchange(Exchange):
-    """One request. Call `start` or `run` once; `client_closed` when the client closes its connection after `start`."""
+    """One request. Call `begin` or `run` once; `client_closed` when the client closes its connection after `begin`."""
 
-    __slots__ = ("_is_driven", "_task", "_waiter")
-
-    def __init__(
-        self,
-        shared: ProxyState,
-        request: Request,
-        inbound: InboundRequest,
-        record: RequestRecord,
-        done: Callable[[bool], None] | None = None,
-    ) -> None:
-        """`done` is called when the response has been written, with whether the client's connection stays open.
-
-        It is not called if the client has closed the connection. `run` needs none.
-        """
-        super().__init__(shared, request, inbound, record, done)
-        self._is_driven = False
-        """Whether a coroutine takes the steps; else callbacks do."""
-        self._task: asyncio.Task[None] | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    def start(self, judged: JudgedRequest | None) -> None:
-        """Take the steps in callbacks. `judged` is None for a request that repeats the last one of its connection."""
-        wait = self._begin(judged)
-        if wait is not None and wait is not _UPSTREAM:
-            self._start_task(wait)
+    __slots__ = ()
 
     async def run(self, judged: JudgedRequest) -> SentResponse:
         """Take the steps in the caller's task, which is cancelled if the client closes its connection."""
         self._is_driven = True
-        wait = self._begin(judged)
+        wait = self.begin(judged)
         if wait is not None:
             await self._drive(wait)
         return self._response
@@ -86,7 +61,8 @@ class DrivenExchange(Exchange):
         if task is not None:
             task.cancel()
 
-    def _start_task(self, wait: Wait) -> None:
+    def start_task(self, wait: Wait) -> None:
+        """Wait for `wait` in a task, which takes the next steps."""
         self._is_driven = True
         self._task = self.shared.tasks.start(self._drive(wait), "exchange")
 
@@ -102,7 +78,7 @@ class DrivenExchange(Exchange):
                 except Exception as other:  # noqa: BLE001 - logged there
                     self._end_with(other)
                     return
-                wait = self._go(error)
+                wait = self.advance(error)
                 if wait is _UPSTREAM and self._done is not None:
                     self._is_driven = False
                     return
@@ -138,9 +114,9 @@ class DrivenExchange(Exchange):
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
             return
-        wait = self._go()
+        wait = self.advance()
         if wait is not None and wait is not _UPSTREAM:
-            self._start_task(wait)
+            self.start_task(wait)
 
 
 class WholeRequest(Request, Protocol):
@@ -235,8 +211,10 @@ class Proxy:
             )
             record.service = known.plan.service_name
             exchange = DrivenExchange(shared, request, inbound, record, done)
-            exchange.admit(known)
-        exchange.start(judged)
+            exchange.admitted, exchange.is_admitted = known, True
+        wait = exchange.begin(judged)
+        if wait is not None and wait is not _UPSTREAM:
+            exchange.start_task(wait)
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.failure import Failure, Problem, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import Head, chunked
@@ -16,7 +16,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.address_mapping import client_view
-from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block, request_line
+from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
@@ -59,9 +59,12 @@ class ProxiedRequest:
         "request",
         "request_id",
         "shared",
+        "upstream",
     )
 
     admitted: PreparedRequest
+    upstream: Endpoint
+    """The endpoint that the request was sent to last."""
 
     def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
         self.shared = shared
@@ -110,15 +113,11 @@ class ProxiedRequest:
                 key, block, shared.needs.cors.header_lines(inbound.origin)
             )
         method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
-        head = request_line(method, judged.target) + cached.block
+        line = f"{method} {judged.target} HTTP/1.1\r\n"
+        head = line.encode("utf-8", "surrogateescape") + cached.block
         self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method)
         self.is_admitted = True
         return None
-
-    def admit(self, prepared: PreparedRequest) -> None:
-        """Forward `prepared`, which may have been forwarded before."""
-        self.admitted = prepared
-        self.is_admitted = True
 
     def _check(self, plan: CompiledRoute) -> None:
         """Raise `Problem` if the body is too large (413), the request came in a circle (508), the service is off (503)."""
@@ -132,8 +131,8 @@ class ProxiedRequest:
             name = plan.service.name
             raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
 
-    def response_writer(self, upstream: Endpoint, lines: bytes | None = None) -> ResponseHeadBuilder:
-        """Builds the client's head for a response of `upstream`. `lines` are added to it; by default those of CORS."""
+    def response_writer(self, lines: bytes | None = None) -> ResponseHeadBuilder:
+        """Builds the client's head for a response. `lines` are added to it; by default those of CORS."""
         inbound, admitted = self.inbound, self.admitted
         writer = ResponseHeadBuilder(
             admitted.plan,
@@ -145,7 +144,7 @@ class ProxiedRequest:
             replace_cors=bool(admitted.cors_lines),
             view=partial(client_view, inbound),
         )
-        writer.upstream = upstream
+        writer.upstream = self.upstream
         return writer
 
     # -- the client's side of an exchange ----------------------------------------------------------------------
@@ -158,14 +157,14 @@ class ProxiedRequest:
         transport.write(data)
 
     def abort(self) -> None:
-        """Break the connection off, so that a cut answer never looks whole."""
+        """Break the connection off, so that a cut response never looks whole."""
         transport = self.request.protocol.transport
         if transport is None:
             return
         if self.inbound.minor == 1:
             transport.abort()
         else:
-            # HTTP/1.0 knows no chunks: where nothing else says where the answer ends, a plain end would.
+            # HTTP/1.0 knows no chunks: where nothing else says where the response ends, a plain end would.
             reset(transport)
 
     def close(self) -> SentResponse:
@@ -211,29 +210,35 @@ _UPSTREAM = Wait.UPSTREAM
 class ResponseRelay(ProxiedRequest):
     """A request whose response is relayed: interim heads, the final head with the first bytes, then the body."""
 
-    __slots__ = ("_is_chunked",)
+    __slots__ = ("_is_chunked", "is_kept", "is_replayable")
 
     _is_chunked: bool
     """Whether the body is chunked for the client, once its head has been made."""
+    is_kept: bool
+    """Whether the connection had carried another exchange before."""
+    is_replayable: bool
+    """Whether the request can be sent again without harm."""
 
-    def relay(self, connection: UpstreamConnection, upstream: Endpoint) -> Wait | None:
+    def relay(self, connection: UpstreamConnection) -> Wait | None:
         """Relay what has arrived. Returns what to wait for, None once the whole response has been relayed.
 
         Raises `UpstreamError` for the upstream, `ConnectionError` for the client.
         """
         if self.is_started:
             return self._relay_body(connection)
-        reader = connection.answer
-        if reader.interim:
-            self._relay_interim(connection, upstream)
+        reader = connection.response
         head, fields = reader.head, reader.fields
+        if head is not None and head.status == 408 and fields is not None and fields.close:
+            self._check_late_close()
+        if reader.interim:
+            self._relay_interim(connection)
         if connection.error is not None and not connection.has_data:
             raise connection.error.copy()
         if head is None or fields is None:
             return _UPSTREAM if connection.is_reading else Wait.CLIENT
         if head.status == 101:
             return Wait.TUNNEL
-        block, self._is_chunked = self._final_head(connection, upstream, head, fields)
+        block, self._is_chunked = self._final_head(connection, head, fields)
         self.record.status = head.status
         if self.admitted.method != self.inbound.method:
             # The client asked with HEAD and the service was asked with GET. A body that is still to come is not awaited:
@@ -268,9 +273,17 @@ class ResponseRelay(ProxiedRequest):
         plan = self.admitted.plan
         return trailer_lines(reader.trailers, plan.response_rules if plan.alters_response else None)
 
-    def _relay_interim(self, connection: UpstreamConnection, upstream: Endpoint) -> None:
-        reader, plan = connection.answer, self.admitted.plan
-        writer = self.response_writer(upstream)
+    def _check_late_close(self) -> None:
+        """Raise `UpstreamError` where a 408 announces that the service closes an idle connection.
+
+        It was sent before the service saw the request (RFC 9110 section 15.5.9).
+        """
+        if self.is_kept and self.is_replayable:
+            raise UpstreamError(Failure.CONNECTION_LOST, "the idle connection was closed", untouched=True)
+
+    def _relay_interim(self, connection: UpstreamConnection) -> None:
+        reader, plan = connection.response, self.admitted.plan
+        writer = self.response_writer()
         while reader.interim:
             head = reader.interim.pop(0)
             if self.inbound.minor == 1 and (head.status != 100 or self.inbound.fields.expect is not None):
@@ -281,9 +294,7 @@ class ResponseRelay(ProxiedRequest):
         if reader.head is None and self.request.protocol.writing_paused:
             connection.pause()
 
-    def _final_head(
-        self, connection: UpstreamConnection, upstream: Endpoint, head: Head, fields: ResponseHeaders
-    ) -> tuple[bytes, bool]:
+    def _final_head(self, connection: UpstreamConnection, head: Head, fields: ResponseHeaders) -> tuple[bytes, bool]:
         """The client's head, and whether its body is to be chunked."""
         inbound, admitted = self.inbound, self.admitted
         plan = admitted.plan
@@ -301,13 +312,13 @@ class ResponseRelay(ProxiedRequest):
         ):
             self.keep_alive = known.keep_alive
             return b"%b%b%b\r\n" % (known.head, self.id_lines, lines), known.is_chunked
-        writer = self.response_writer(upstream, lines)
+        writer = self.response_writer(lines)
         block, is_chunked = writer.final(head, fields, False)
         self.keep_alive = writer.keep_alive
         return block, is_chunked
 
     def _relay_body(self, connection: UpstreamConnection) -> Wait | None:
-        reader = connection.answer
+        reader = connection.response
         data = connection.take()
         self.record.sent += len(data)
         if self._is_chunked:

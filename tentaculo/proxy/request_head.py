@@ -28,11 +28,6 @@ class CachedRequestHead(NamedTuple):
     """Whole lines that every response to this client's page carries."""
 
 
-def request_line(method: str, path: str) -> bytes:
-    """The first line; `path` is the target for the upstream."""
-    return f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
-
-
 def outbound_block(
     inbound: InboundRequest, plan: CompiledRoute, *, via: bytes, token_line: bytes, hides_authorization: bool
 ) -> bytes:
@@ -82,7 +77,7 @@ def _own_lines(
     if fields.te_trailers:
         added.append(b"Connection: TE\r\nTE: trailers\r\n")
     if inbound.method == "TRACE":
-        # Its answer repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
+        # Its response repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
         fields.lines = [line for line in fields.lines if line[0] != b"cookie"]
     else:
         if fields.authorization is not None and not hides_authorization:
@@ -130,27 +125,22 @@ class PreparedRequest:
     It is used again while the client repeats the same request.
     """
 
-    __slots__ = ("_head", "cors_lines", "inbound", "method", "plan")
+    __slots__ = ("cors_lines", "head", "inbound", "method", "plan")
 
     def __init__(
         self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
     ) -> None:
         """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
-        answer to this client's page. `method` is the one in `head`."""
+        response to this client's page. `method` is the one in `head`."""
         self.inbound = inbound
         self.method = method
         self.plan = plan
         self.cors_lines = cors_lines
-        self._head = head
+        self.head = head
+        """Without the line of the request id, which differs each time, and without the empty line."""
 
     def __repr__(self) -> str:
         return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
-
-    def head(self, id_line: bytes) -> bytes:
-        """The whole head for the upstream; `id_line` is the line with the request id."""
-        if self.plan.alters_request:
-            id_line = self.plan.request_rules.filter(id_line)
-        return b"%b%b\r\n" % (self._head, id_line)
 
 
 @lru_cache(maxsize=1024)

@@ -85,7 +85,7 @@ class ProxyState:
         self.tunnels: set[Tunnel] = set()
         self.streams: set[UpstreamConnection] = set()
         """Connections that carry an event stream."""
-        self.under_way: set[UpstreamConnection] = set()
+        self.under_way: dict[UpstreamConnection, None] = {}
         """Connections that carry any exchange but a tunnel."""
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class ProxyState:
             connection.fail(UpstreamError(Failure.STOPPING, "the gateway is stopping"))
 
     def drain(self) -> None:
-        """End tunnels and event streams; every other answer closes its connection from now on."""
+        """End tunnels and event streams; every other response closes its connection from now on."""
         self.is_draining = True
         for tunnel in list(self.tunnels):
             tunnel.close()

@@ -165,7 +165,7 @@ class ClientConnection(FastPathConnection):
             bound.close()
 
     def eof_received(self) -> bool:  # type: ignore[override] # see there
-        """The client has closed its sending half, or the connection: which of the two, only its answers can tell."""
+        """The client has closed its sending half, or the connection: which of the two, only its responses can tell."""
         stays = super().eof_received()
         if stays and self._watch is None:
             self._watch = self.event_loop.call_later(WATCH, self._look)
@@ -199,7 +199,8 @@ class ClientConnection(FastPathConnection):
         before = self._answered
         super().data_received(data)
         if self.request_count > self._answered or self._answered > before:
-            self._stop_head_timer()
+            if self._head_timer is not None:
+                self._stop_head_timer()
         elif self._head_timer is None:
             self._await_head()
 

@@ -101,6 +101,8 @@ ALWAYS_ANSWERED = frozenset(("/livez", "/metrics"))
 class _Finished:
     """A request whose response was sent while it was judged."""
 
+    is_over = True
+
     def client_closed(self) -> None:
         """Nothing is left to end."""
 
@@ -190,8 +192,10 @@ class Dispatcher:
 
     def _judge(self, request: Request) -> JudgedRequest:
         """Steps 1 to 5. The result has a response if one was sent here."""
-        inbound = InboundRequest(request, ClientInfo.of(request.protocol, self._is_trusted))
-        client = inbound.client
+        client = request.protocol.client_info
+        if type(client) is not ClientInfo:
+            client = ClientInfo.of(request.protocol, self._is_trusted)
+        inbound = InboundRequest(request, client)
         record = self._requests.begin(inbound.method, inbound.path, client.address, inbound.forwarded_by_trusted)  # 1
         judged = JudgedRequest(inbound, record, keep_alive=inbound.keep_alive and not self._is_draining)
         try:
@@ -211,7 +215,7 @@ class Dispatcher:
         """Count and log a request that reached no handler."""
         is_native = judged.route is not None and judged.route.is_native
         if not is_native:
-            self._requests.stats.begin()
+            self._requests.stats.in_flight += 1
         self._requests.finish(judged.record, is_counted=not is_native)
 
     def _decide(self, judged: JudgedRequest, request: Request) -> SentResponse | None:

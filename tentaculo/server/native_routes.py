@@ -76,9 +76,10 @@ class NativeRoutes:
     def find(self, path: str) -> NativeRoute | None:
         """The native route of `path`, None where the path is not native. Raises `Problem` (404) for one that is none of
         the routes in its tree."""
-        route = self._exact.get(path)
-        if route is not None or not path.startswith(self._trees):
-            return route
+        if path in self._exact:
+            return self._exact[path]
+        if not path.startswith(self._trees):
+            return None
         for pattern, found in self._patterns:
             if pattern.fullmatch(path):
                 return found

@@ -6,7 +6,6 @@ The line does not pass through structlog: its processors would cost more than th
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import re
 import secrets
@@ -46,7 +45,7 @@ class RequestRecord:
     received: int = 0
     """Bytes of the request's body."""
     sent: int = 0
-    """Bytes of the answer's body."""
+    """Bytes of the response's body."""
     is_own: bool = False
     """Whether the gateway answered in the service's place, without any failure: a preflight, a trace."""
     started: float = 0.0
@@ -69,7 +68,7 @@ class _Total:
     """Of one service and class of status."""
 
     latencies: list[int] | None
-    """How many answers fell into each bucket of latency; None where no answer of the class is ok."""
+    """How many responses fell into each bucket of latency; None where no response of the class is ok."""
     requests: int = 0
     seconds: float = 0.0
 
@@ -82,15 +81,11 @@ class RequestStats:
         self._latencies: dict[str, list[int]] = {}
         self._failed: dict[str, int] = {}
         self.in_flight = 0
-        """Exchanges under way, tunnels and event streams included."""
+        """Exchanges under way, tunnels and event streams included. Count a request here when it arrives."""
         self._idle: asyncio.Event | None = None
 
     def __repr__(self) -> str:
         return f"<RequestStats: {self.in_flight} in flight>"
-
-    def begin(self) -> None:
-        """Count a request that has arrived."""
-        self.in_flight += 1
 
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
@@ -101,16 +96,11 @@ class RequestStats:
     def end(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
         self.in_flight -= 1
-        self._count(record)
         if self._idle is not None and not self.in_flight:
             self._idle.set()
             self._idle = None
-
-    def _count(self, record: RequestRecord) -> None:
         key = (record.service or "", record.status // 100)
-        total = self._totals.get(key)
-        if total is None:
-            total = self._begin(*key)
+        total = self._totals[key] if key in self._totals else self._begin(*key)
         seconds = record.seconds
         total.requests += 1
         total.seconds += seconds
@@ -166,7 +156,7 @@ class RequestLog:
         self.stats = RequestStats()
         # A random start and a counter tell requests apart in logs, at little cost.
         self._start = secrets.token_hex(6)
-        self._counter = itertools.count(1)
+        self._count = 0
         self._write = write
 
     def __repr__(self) -> str:
@@ -182,7 +172,8 @@ class RequestLog:
         if given is not None and _REQUEST_ID.fullmatch(given):
             request_id = given.decode("ascii")
         else:
-            request_id = f"{self._start}-{next(self._counter):x}"
+            self._count = number = self._count + 1
+            request_id = f"{self._start}-{number:x}"
         return RequestRecord(method, target, 0, 0.0, peer, request_id, started=time.perf_counter())
 
     def refused(self, peer: str, status: int, error: str, detail: str | None) -> str:

@@ -112,10 +112,8 @@ class CircuitBreaker:
         "_failures",
         "_has_passed_probe",
         "_is_failing",
-        "_is_watchful",
         "_last_failure",
         "_now",
-        "_ok",
         "_opened_at",
         "_reason",
         "_row_began",
@@ -126,6 +124,9 @@ class CircuitBreaker:
         "_timeouts",
         "_until",
         "_window",
+        "closed_ticket",
+        "is_watchful",
+        "succeeded",
         "upstream",
     )
 
@@ -144,8 +145,10 @@ class CircuitBreaker:
         self._now = now
         self._signal = signal
         self._state = _CLOSED
-        self._ticket = 1
-        self._ok = 0
+        self._ticket = self.closed_ticket = 1
+        """The ticket of every request while it is closed; `closed_ticket` is 0 while it is not."""
+        self.succeeded = 0
+        """Requests that succeeded. A success while it is not `is_watchful` may be counted here without `record`."""
         self._failed = 0
         # Failures in a row, how many of them are time-outs, and when the first of them was.
         self._count = 0
@@ -160,8 +163,8 @@ class CircuitBreaker:
         self._is_failing = False
         # Whether a probe has succeeded since the breaker opened.
         self._has_passed_probe = False
-        # Whether a success changes anything: the breaker is not closed, failures in a row, or failing probes.
-        self._is_watchful = False
+        self.is_watchful = False
+        """Whether a success changes anything: the breaker is not closed, failures in a row, or failing probes."""
         self._opened_at: datetime | None = None
         self._last_failure: datetime | None = None
         self._reason: str | None = None
@@ -194,8 +197,8 @@ class CircuitBreaker:
         NEUTRAL changes no count, and releases a trial for the next request.
         """
         if outcome is _SUCCESS:
-            self._ok += 1
-            if self._is_watchful:
+            self.succeeded += 1
+            if self.is_watchful:
                 self._succeed(ticket)
         elif outcome is Outcome.SERVER_ERROR:
             self._note_server_error(ticket)
@@ -218,7 +221,7 @@ class CircuitBreaker:
             if self._is_failing or self._timeouts:
                 self._until = min(self._until, self._clock())
         if is_failing and not self._is_failing:
-            self._window.mark(self._clock(), self._ok)
+            self._window.mark(self._clock(), self.succeeded)
         self._is_failing = is_failing
         self._watch()
 
@@ -237,15 +240,15 @@ class CircuitBreaker:
 
     def traffic(self) -> TrafficView:
         """The counts of its requests: all, and those of the window."""
-        return TrafficView(Counts(self._ok, self._failed), self._window.counts(self._clock(), self._ok))
+        return TrafficView(Counts(self.succeeded, self._failed), self._window.counts(self._clock(), self.succeeded))
 
     def _watch(self) -> None:
-        self._is_watchful = self._is_failing or self._count > 0 or self._state is not _CLOSED
+        self.is_watchful = self._is_failing or self._count > 0 or self._state is not _CLOSED
 
     def _succeed(self, ticket: int) -> None:
         self._revive(ticket)
         if self._is_failing:
-            self._window.mark(self._clock(), self._ok - 1)
+            self._window.mark(self._clock(), self.succeeded - 1)
         self._watch()
         self._signal(self.upstream, True)
 
@@ -253,7 +256,7 @@ class CircuitBreaker:
         self._failed += 1
         self._last_failure = self._now()
         self._revive(ticket)
-        self._window.note_failure(self._clock(), self._ok)
+        self._window.note_failure(self._clock(), self.succeeded)
         self._watch()
         self._signal(self.upstream, False)
 
@@ -278,19 +281,19 @@ class CircuitBreaker:
         if self._state is BreakerState.HALF_OPEN and is_timeout and self._has_passed_probe:
             self._close()
         self._count += 1
-        self._window.note_failure(moment, self._ok)
+        self._window.note_failure(moment, self.succeeded)
         if is_timeout:
             self._timeouts += 1
         else:
-            self._failures.note_failure(moment, self._ok)
+            self._failures.note_failure(moment, self.succeeded)
         if self._state is BreakerState.HALF_OPEN:
             self._open(moment, f"the trial failed{why}")
             return
         if self._count == 1:
             self._row_began = moment
-        recent = self._window.counts(moment, self._ok)
+        recent = self._window.counts(moment, self.succeeded)
         total = recent.ok + recent.failed
-        failures = self._failures.counts(moment, self._ok).failed
+        failures = self._failures.counts(moment, self.succeeded).failed
         if self._count >= rules.failures and (recent.ok < rules.requests or moment - self._row_began >= _ROW_LASTS):
             self._open(moment, f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
         elif total >= rules.requests and failures >= max(rules.rate * total, rules.failures):
@@ -298,6 +301,7 @@ class CircuitBreaker:
 
     def _close(self) -> None:
         self._state, self._opened_at = _CLOSED, None
+        self.closed_ticket = self._ticket
         self._window.clear()
         self._failures.clear()
         self._count = self._timeouts = 0
@@ -307,6 +311,7 @@ class CircuitBreaker:
             self._opened_at = self._now()
         self._state = BreakerState.OPEN
         self._ticket += 1
+        self.closed_ticket = 0
         self._until = moment + self._rules.open_for
         self._reason = reason
         self._has_passed_probe = False

@@ -14,7 +14,7 @@ from typing import cast
 
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
-from tentaculo.net.tcp import Deadline, WriteGate, accepted, is_quiet, keep_alive, limit_stall, tcp, unread
+from tentaculo.net.tcp import NEVER, Deadline, WriteGate, accepted, is_quiet, keep_alive, limit_stall, tcp, unread
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
@@ -41,11 +41,14 @@ class _State(Enum):
     CLOSED = "closed"
 
 
+_IDLE, _BUSY = _State.IDLE, _State.BUSY
+
+
 class UpstreamConnection(TurnReader):
     """A connection that carries one exchange after the other.
 
-    Use: `begin`, then `write_whole`, or `write` and `drain`. At each progress look at `answer` and `error`, and `take`
-    what has arrived of the body, until the `answer` is whole; then `rest` for the next exchange, or `abort`.
+    Use: `begin`, then `write` and `drain` for the rest of a body. At each progress look at `response` and `error`, and
+    `take` what has arrived of the body, until the `response` is whole; then `rest` for the next exchange, or `abort`.
     """
 
     __slots__ = (
@@ -61,13 +64,14 @@ class UpstreamConnection(TurnReader):
         "_written",
         "_written_before",
         "address",
-        "answer",
         "error",
         "has_ended",
+        "idle_for",
         "idle_since",
         "is_bound",
         "is_request_whole",
         "on_progress",
+        "response",
         "transport",
         "uses",
     )
@@ -81,7 +85,7 @@ class UpstreamConnection(TurnReader):
         address: str,
         on_idle_lost: Callable[[UpstreamConnection], None],
     ) -> None:
-        """`max_head` bounds an answer's head in bytes, and `heads` are those known of this upstream.
+        """`max_head` bounds a response's head in bytes, and `heads` are those known of this upstream.
 
         `address` is the one it was opened to; `on_idle_lost` is called when it closes while it is idle.
         """
@@ -90,10 +94,13 @@ class UpstreamConnection(TurnReader):
         self._on_idle_lost = on_idle_lost
         self.address = address
         self.transport: asyncio.Transport | None = None
-        self.answer = ResponseReader("GET", max_head, heads)
+        self.response = ResponseReader("GET", max_head, heads)
         self.idle_since = 0.0
+        """When it began to wait for the next exchange, by the loop's clock."""
+        self.idle_for = MAX_IDLE
+        """Seconds that it may wait: longer ones do no harm, but the service may have closed it."""
         self.is_request_whole = True
-        """Whether the whole request has been written; an answer may come earlier."""
+        """Whether the whole request has been written; a response may come earlier."""
         self.is_bound = False
         """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
@@ -118,31 +125,28 @@ class UpstreamConnection(TurnReader):
 
     # -- the exchange ------------------------------------------------------------------------------------------
 
-    def begin(self, method: str, on_progress: Callable[[], None]) -> None:
-        """Start an exchange; the caller writes its head next.
+    def begin(self, method: str, on_progress: Callable[[], None], data: bytes, seconds: float | None = None) -> None:
+        """Start an exchange by sending `data`: the head, or with `seconds` the whole request.
 
-        `on_progress` is called each time more of the response has arrived or the exchange has failed. Raises
-        `UpstreamError` if the connection was lost before.
+        The response to a whole request must begin within `seconds`. `on_progress` is called each time more of the
+        response has arrived or the exchange has failed. Raises `UpstreamError` if the connection was lost before.
         """
-        if self.transport is None:
+        transport = self.transport
+        if transport is None:
             raise UpstreamError(
                 Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True, untaken=True
             )
-        self._state = _State.BUSY
-        self.answer.again(method)
-        self.is_request_whole = False
+        self._state = _BUSY
+        self.response.again(method)
         self._written_before = self._written
         self.uses += 1
         self.on_progress = on_progress
-
-    def write_whole(self, data: bytes, seconds: float) -> None:
-        """Send the whole request; the response must begin within `seconds`."""
-        if self.transport is not None:
-            self._written += len(data)
-            self.transport.write(data)
-        self.is_request_whole = True
-        self._timed_out = _FIRST_BYTE_TIMEOUT
-        self._deadline.set(seconds)
+        self._written += len(data)
+        transport.write(data)
+        self.is_request_whole = seconds is not None
+        if seconds is not None:
+            self._timed_out = _FIRST_BYTE_TIMEOUT
+            self._deadline.set(seconds)
 
     def write(self, data: bytes) -> None:
         """Send bytes. After a loss they are dropped; `error` says why."""
@@ -176,7 +180,7 @@ class UpstreamConnection(TurnReader):
         pieces = self._buffer
         self._buffer = []
         self._buffered = 0
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     def pause(self) -> None:
         """Read no more until `resume`."""
@@ -203,7 +207,7 @@ class UpstreamConnection(TurnReader):
 
     def fail(self, error: UpstreamError) -> None:
         """End the exchange. Nothing happens if the response is complete."""
-        if self._state is not _State.BUSY or self.answer.is_whole:
+        if self._state is not _State.BUSY or self.response.is_whole:
             return
         self.error = error.copy()
         self.abort()
@@ -215,27 +219,9 @@ class UpstreamConnection(TurnReader):
         """Whether it can be written to."""
         return self.transport is not None and not self.transport.is_closing()
 
-    @property
-    def is_reusable(self) -> bool:
-        """Whether the exchange on it has ended so that another can follow.
-
-        Bytes that nobody took, as when the client left, would be the beginning of the next client's answer.
-        """
-        is_at_end = self.answer.leaves_connection and not self._buffer and not self.held
-        transport = self.transport
-        return self.is_request_whole and is_at_end and transport is not None and not transport.is_closing()
-
-    def is_usable(self, now: float) -> bool:
-        """Whether the service still keeps it, as far as is known; a stale connection does no harm to what is repeated."""
-        fields, transport = self.answer.fields, self.transport
-        if transport is None or transport.is_closing():
-            return False
-        kept = fields.keep_alive_timeout if fields is not None else None
-        return now - self.idle_since <= (MAX_IDLE if kept is None else min(kept, MAX_IDLE))
-
     def is_fresh(self, now: float) -> bool:
         """Whether it is young enough for a request that cannot be repeated."""
-        fields = self.answer.fields
+        fields = self.response.fields
         kept = fields.keep_alive_timeout if fields is not None else None
         limit = MAX_IDLE_UNSAFE if kept is None else max(kept - 1, kept / 2)
         return now - self.idle_since <= limit
@@ -244,11 +230,23 @@ class UpstreamConnection(TurnReader):
         """Whether nothing came that the event loop has not read: in most cases the service's close."""
         return self.transport is not None and is_quiet(self.transport)
 
-    def rest(self) -> None:
-        """The exchange is over and the connection waits for the next one."""
-        self._state = _State.IDLE
-        self._deadline.lift()
+    def rest(self) -> bool:
+        """Wait for the next exchange. Returns whether one can follow; if none can, the caller closes the connection.
+
+        Bytes that nobody took, as when the client left, would be the beginning of the next client's response.
+        """
+        response, transport = self.response, self.transport
+        fields = response.fields
+        if transport is None or transport.is_closing() or not self.is_request_whole or fields is None:
+            return False
+        if not response.is_whole or not response.leaves_connection or self._buffer or self.held:
+            return False
+        self._state = _IDLE
+        self._deadline.at = NEVER
         self.idle_since = self._loop.time()
+        kept = fields.keep_alive_timeout
+        self.idle_for = MAX_IDLE if kept is None else min(kept, MAX_IDLE)
+        return True
 
     def close(self) -> None:
         """Close after what has been written is sent."""
@@ -275,7 +273,7 @@ class UpstreamConnection(TurnReader):
         self._state = _State.TUNNEL
         self.unlimited()
         held, self.held = self.held, b""
-        return self.transport, self.answer.beyond + held
+        return self.transport, self.response.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -293,18 +291,38 @@ class UpstreamConnection(TurnReader):
 
     def receive(self, data: bytes) -> None:
         """Bytes from the upstream, at their turn."""
-        state = self._state
-        if state is _State.BUSY:
-            self._read(data)
-        elif state is _State.IDLE:
-            # No request asked for this, and the next response could not be distinguished from it.
-            self._on_idle_lost(self)
-            self.abort()
+        if self._state is not _BUSY:
+            if self._state is _IDLE:
+                # No request asked for this, and the next response could not be distinguished from it.
+                self._on_idle_lost(self)
+                self.abort()
+            return
+        response = self.response
+        if response.head is None:
+            response.request_size = self._written - self._written_before
+        try:
+            pieces = response.feed(data)
+        except HeadTooLargeError as error:
+            self.fail(UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
+            return
+        except Http1Error as error:
+            self.fail(UpstreamError(Failure.BAD_RESPONSE, str(error)))
+            return
+        if response.steps > STEPS:
+            self.turns.charge(response.steps)
+        if pieces:
+            self._buffer += pieces
+            if not response.is_whole:
+                self._buffered += sum([len(piece) for piece in pieces])
+                if self._buffered > HIGH_WATER:
+                    self.pause()
+        if self.on_progress is not None:
+            self.on_progress()
 
     def eof_received(self) -> bool:
         """The upstream has closed its side: the transport closes itself, unless a tunnel is about to take it."""
         self.has_ended = True
-        return self._state is _State.BUSY and self.answer.is_switching
+        return self._state is _State.BUSY and self.response.is_switching
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
@@ -315,7 +333,7 @@ class UpstreamConnection(TurnReader):
         elif state is _State.BUSY:
             self.release()
             if exc is not None and transport is not None and (left := unread(transport, MOST_UNREAD)):
-                self._read(left)
+                self.receive(left)
             self._end(exc, transport)
         self._state = _State.CLOSED
         self.turns.memory.release(self)
@@ -334,34 +352,12 @@ class UpstreamConnection(TurnReader):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _read(self, data: bytes) -> None:
-        answer = self.answer
-        if answer.head is None:
-            answer.request_size = self._written - self._written_before
-        try:
-            pieces = answer.feed(data)
-        except HeadTooLargeError as error:
-            self.fail(UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
-            return
-        except Http1Error as error:
-            self.fail(UpstreamError(Failure.BAD_RESPONSE, str(error)))
-            return
-        if self.answer.steps > STEPS:
-            self.turns.charge(self.answer.steps)
-        if pieces:
-            self._buffer += pieces
-            self._buffered += len(pieces[0]) if len(pieces) == 1 else sum([len(piece) for piece in pieces])
-            if self._buffered > HIGH_WATER and not answer.is_whole:
-                self.pause()
-        if self.on_progress is not None:
-            self.on_progress()
-
     def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:
-        answer = self.answer
-        if answer.is_whole:
+        response = self.response
+        if response.is_whole:
             return
-        if answer.is_untouched:
-            words = "the connection was closed before the answer"
+        if response.is_untouched:
+            words = "the connection was closed before the response"
             # Its close acknowledges what had arrived by then, and what came later was reset. A reset alone says less:
             # the upstream may have read what it did not acknowledge yet.
             count = accepted(transport) if transport is not None and self.has_ended else None
@@ -370,10 +366,10 @@ class UpstreamConnection(TurnReader):
             return
         try:
             if exc is not None:
-                raise Http1Error("the connection was reset within the answer")
-            answer.end()
+                raise Http1Error("the connection was reset within the response")
+            response.end()
         except Http1Error as error:
-            self.fail(UpstreamError(Failure.BODY_CUT if answer.head else Failure.BAD_RESPONSE, str(error)))
+            self.fail(UpstreamError(Failure.BODY_CUT if response.head else Failure.BAD_RESPONSE, str(error)))
         else:
             self._progress()
 

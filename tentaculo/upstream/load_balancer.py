@@ -171,7 +171,11 @@ class Lease:
                 outliers.has_worked = True
             else:
                 outliers.note_outcome(outcome, endpoint.others)
-        endpoint.breaker.record(self._ticket, outcome, reason)
+        breaker = endpoint.breaker
+        if outcome is _SUCCESS and not breaker.is_watchful:
+            breaker.succeeded += 1  # `record`, without a call
+        else:
+            breaker.record(self._ticket, outcome, reason)
 
 
 class LoadBalancer:
@@ -187,12 +191,13 @@ class LoadBalancer:
     If only room is missing, requests wait in the order of their arrival, at most `queue` of them.
     """
 
-    __slots__ = ("_choices", "_queue", "endpoints", "waiting")
+    __slots__ = ("_choices", "_only", "_queue", "endpoints", "waiting")
 
     def __init__(self, endpoints: Sequence[EndpointState], queue: int) -> None:
         self.endpoints = tuple(endpoints)
         for endpoint in self.endpoints:
             endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
+        self._only = self.endpoints[0] if len(self.endpoints) == 1 else None
         self._choices = 0
         self._queue = queue
         self.waiting: deque[asyncio.Future[None]] = deque()
@@ -203,15 +208,14 @@ class LoadBalancer:
 
     def acquire(self, tried: Sequence[EndpointState] = ()) -> Lease | None:
         """A place at the next endpoint that is not in `tried`, or None if none takes a request now."""
-        endpoints = self.endpoints
-        if len(endpoints) == 1:
-            only = endpoints[0]
+        only = self._only
+        if only is not None:
             if tried or only.in_flight >= only.limit:
                 return None
-            ticket = only.breaker.try_acquire()
+            ticket = only.breaker.closed_ticket or only.breaker.try_acquire()
             return Lease(self, only, ticket) if ticket else None
         best = None
-        for endpoint in endpoints:
+        for endpoint in self.endpoints:
             if best is not None and (
                 endpoint.in_flight > best.in_flight
                 or (endpoint.in_flight == best.in_flight and endpoint.last_chosen >= best.last_chosen)
@@ -235,7 +239,7 @@ class LoadBalancer:
         return None
 
     def _take(self, endpoint: EndpointState) -> Lease | None:
-        ticket = endpoint.breaker.try_acquire()
+        ticket = endpoint.breaker.closed_ticket or endpoint.breaker.try_acquire()
         if not ticket:
             return None
         self._choices += 1
@@ -318,10 +322,9 @@ class BoundConnections:
     @classmethod
     def keep(cls, client: ClientConnection, lease: Lease, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next request of `client` if it is whole and the client is there, else close it."""
-        if client.transport is None or not connection.is_reusable:
+        if client.transport is None or not connection.rest():
             connection.abort()
             return
-        connection.rest()
         if type(client.bound) is not cls:
             client.bound = cls()
         client.bound._kept[lease.balancer] = lease.endpoint, connection

@@ -67,7 +67,12 @@ class Pool:
         now = self._clock()
         while idle:
             connection = idle.pop()
-            if connection.is_usable(now):
+            transport = connection.transport
+            if (
+                transport is not None
+                and now - connection.idle_since <= connection.idle_for
+                and not transport.is_closing()
+            ):
                 if repeatable:
                     return connection
                 if not connection.is_fresh(now):
@@ -113,13 +118,13 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next exchange if it is whole, else close it."""
-        if not connection.is_reusable:
+        if not connection.rest():
             connection.abort()
             return
-        connection.rest()
-        self._idle.append(connection)
-        if len(self._idle) > self._limits.pool or self._idle[0].idle_since < connection.idle_since - MAX_IDLE:
-            self._idle.popleft().abort()
+        idle = self._idle
+        idle.append(connection)
+        if len(idle) > self._limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
+            idle.popleft().abort()
 
     def _forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:

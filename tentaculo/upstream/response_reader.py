@@ -1,4 +1,4 @@
-"""One answer, from bytes to its head and its body: strict, incremental, and without I/O."""
+"""One response, from bytes to its head and its body: strict, incremental, and without I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_INTERIM = 256 * 1024
 """Bytes of interim (1xx) heads in response to one request, and one more for each `INTERIM_COST` bytes of the request."""
 INTERIM_COST = 64
 MAX_BEYOND = 1024
-"""Bytes kept of what came behind an answer; the rest is dropped, since the first of them says all."""
+"""Bytes kept of what came behind a response; the rest is dropped, since the first of them says all."""
 
 
 MOST, LONGEST = 64, 2048
@@ -28,7 +28,7 @@ MOST, LONGEST = 64, 2048
 
 
 class CachedHead(NamedTuple):
-    """A final head as it was read: the same bytes in answer to the same method mean the same again."""
+    """A final head as it was read: the same bytes in response to the same method mean the same again."""
 
     method: str
     raw: bytes
@@ -37,30 +37,32 @@ class CachedHead(NamedTuple):
     framing: Framing
     length: int
     size: int
-    """Bytes of the whole answer where its body has a length, else -1."""
+    """Bytes of the whole response where its body has a length, else -1."""
+    body_at: int
+    """Bytes of the head."""
+    leaves_connection: bool
+    """Whether the connection can take another request after such a response."""
 
 
 class ResponseHeadCache:
     """The memory that all connections to one upstream share."""
 
-    __slots__ = ("_known", "_last")
+    __slots__ = ("_known", "last")
 
     def __init__(self) -> None:
         self._known: dict[bytes, CachedHead] = {}
-        self._last: CachedHead | None = None
+        self.last: CachedHead | None = None
+        """The head that was found or remembered last."""
 
     def __repr__(self) -> str:
         return f"<Heads: {len(self._known)}>"
 
     def find(self, method: str, data: bytes) -> CachedHead | None:
         """The head at the start of `data`, if it was remembered for `method`."""
-        last = self._last
-        if last is not None and data.startswith(last.raw) and last.method == method:
-            return last
         found = self._known.get(data[: data.find(HEAD_END) + len(HEAD_END)])
         if found is None or found.method != method:
             return None
-        self._last = found
+        self.last = found
         return found
 
     def remember(self, known: CachedHead) -> None:
@@ -69,11 +71,11 @@ class ResponseHeadCache:
             return
         if len(self._known) >= MOST:
             self._known.clear()
-        self._known[known.raw] = self._last = known
+        self._known[known.raw] = self.last = known
 
 
 class ResponseReader:
-    """Reads the answer to one request.
+    """Reads the response to one request.
 
     `feed` it what arrives and pass on the payload it returns; `head` and `fields` stand once the final head is there,
     `is_whole` once the body is. A 101 ends the reading: what came behind it is in `beyond`.
@@ -93,6 +95,7 @@ class ResponseReader:
         "head",
         "interim",
         "is_whole",
+        "leaves_connection",
         "request_size",
         "steps",
         "trailers",
@@ -102,10 +105,14 @@ class ResponseReader:
         """`method` is the request's; `max_head` bounds each head in bytes; `heads` are those known of this upstream."""
         self._max_head = max_head
         self._heads = heads
+        self.interim: list[Head] = []
+        """1xx heads that have arrived; the reader of them takes them out."""
+        self.trailers: list[tuple[bytes, bytes]] = []
+        """The trailer fields of a chunked body that is whole, each as (whole line, name)."""
         self.again(method)
 
     def again(self, method: str) -> None:
-        """Begin with the answer to another request on the same connection, once the last one is whole."""
+        """Begin with the response to another request on the same connection, once the last one is whole."""
         self._method = method
         self._partial = b""
         self._framing = Framing.NONE
@@ -114,59 +121,54 @@ class ResponseReader:
         """Bytes of the request that have been sent so far."""
         self._left = 0
         self._chunked: ChunkedReader | None = None
-        self.interim: list[Head] = []
-        """1xx heads that have arrived; the reader of them takes them out."""
         self.head: Head | None = None
         self.fields: ResponseHeaders | None = None
         self.is_whole = False
-        self.trailers: list[tuple[bytes, bytes]] = []
-        """The trailer fields of a chunked body that is whole, each as (whole line, name)."""
+        self.leaves_connection = False
+        """Whether the connection can take another request after this response, once it is whole (RFC 9112 section 9.3)."""
+        if self.interim or self.trailers:
+            self.interim, self.trailers = [], []
         self.steps = 0
         """Steps that the last `feed` took in a chunked body."""
         self.beyond = b""
-        """Bytes behind the answer: all of them after a 101, else the first few, which nobody asked for."""
+        """Bytes behind the response: all of them after a 101, else the first few, which nobody asked for."""
 
     def __repr__(self) -> str:
         if self.head is None:
-            return f"<AnswerReader in the head, {len(self._partial)} bytes>"
-        return f"<AnswerReader {self.head.status}, {self._framing.name}, {'whole' if self.is_whole else 'partial'}>"
+            return f"<ResponseReader in the head, {len(self._partial)} bytes>"
+        return f"<ResponseReader {self.head.status}, {self._framing.name}, {'whole' if self.is_whole else 'partial'}>"
 
     @property
     def is_untouched(self) -> bool:
-        """Whether not one byte of an answer has arrived."""
+        """Whether not one byte of a response has arrived."""
         return self.head is None and not self._partial and not self._interim_size
 
     @property
     def is_switching(self) -> bool:
-        """Whether the answer is a 101."""
+        """Whether the response is a 101."""
         return self.head is not None and self.head.status == 101
-
-    @property
-    def leaves_connection(self) -> bool:
-        """Whether the connection can take another request after this answer (RFC 9112 section 9.3)."""
-        head, fields = self.head, self.fields
-        if not self.is_whole or self.beyond or head is None or fields is None or self._framing is Framing.CLOSE:
-            return False
-        # A coding in an HTTP/1.0 response is a faulty framing (RFC 9112 section 6.1).
-        stays = head.minor == 1 or (fields.keep_alive and fields.codings is None)
-        return stays and not fields.close and head.status != 101
 
     def feed(self, data: bytes) -> list[bytes]:
         """Read `data`; returns the pieces of the body in it. Raises `Http1Error`; nothing more can be read then."""
         if self.head is None:
-            known = None if self._partial else self._heads.find(self._method, data)
+            known = None
+            if not self._partial:
+                known = self._heads.last
+                if known is None or known.method != self._method or not data.startswith(known.raw):
+                    known = self._heads.find(self._method, data)
             if known is None:
                 rest = self._read_heads(self._partial + data)
                 if rest is None:
                     return []
                 data = rest
             elif known.size == len(data):
-                # The whole answer at once.
+                # The whole response at once.
                 self.head, self.fields, self._framing, self.is_whole = known.head, known.fields, known.framing, True
-                return [data[len(known.raw) :]]
+                self.leaves_connection = known.leaves_connection
+                return [data[known.body_at :]]
             else:
                 self._begin_body(known)
-                data = data[len(known.raw) :]
+                data = data[known.body_at :]
         if self.is_whole:
             self._keep_beyond(data)
             return []
@@ -175,10 +177,10 @@ class ResponseReader:
     def end(self) -> None:
         """The upstream has closed its side. Raises `Http1Error` unless that is how this body ends."""
         if self.head is None:
-            raise Http1Error("the answer ended within its head")
+            raise Http1Error("the response ended within its head")
         if not self.is_whole:
             if self._framing is not Framing.CLOSE:
-                raise Http1Error("the answer ended before its length")
+                raise Http1Error("the response ended before its length")
             self.is_whole = True
 
     def _read_heads(self, data: bytes) -> bytes | None:
@@ -196,7 +198,7 @@ class ResponseReader:
             self.interim.append(head)
             self._interim_size += end
             if self._interim_size > MAX_INTERIM + self.request_size // INTERIM_COST:
-                raise Http1Error("there are too many interim answers")
+                raise Http1Error("there are too many interim responses")
         self._partial = data
         return None
 
@@ -204,12 +206,15 @@ class ResponseReader:
         fields = ResponseHeaders(head.fields)
         framing, length = frame_response(self._method, head.status, head.minor, fields.lengths, fields.codings)
         size = len(raw) + length if framing is Framing.LENGTH else -1
-        known = CachedHead(self._method, raw, head, fields, framing, length, size)
+        # A coding in an HTTP/1.0 response is a faulty framing (RFC 9112 section 6.1).
+        stays = head.minor == 1 or (fields.keep_alive and fields.codings is None)
+        stays = stays and not fields.close and head.status != 101 and framing is not Framing.CLOSE
+        known = CachedHead(self._method, raw, head, fields, framing, length, size, len(raw), stays)
         self._heads.remember(known)
         return known
 
     def _begin_body(self, known: CachedHead) -> None:
-        _, _, self.head, self.fields, self._framing, self._left, _ = known
+        _, _, self.head, self.fields, self._framing, self._left, _, _, self.leaves_connection = known
         if self._framing is Framing.NONE:
             self.is_whole = True
         elif self._framing is Framing.CHUNKED:
@@ -238,3 +243,5 @@ class ResponseReader:
     def _keep_beyond(self, data: bytes) -> None:
         beyond = self.beyond + data
         self.beyond = beyond if self.is_switching else beyond[:MAX_BEYOND]
+        if beyond:
+            self.leaves_connection = False

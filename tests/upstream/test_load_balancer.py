@@ -19,6 +19,8 @@ class Fuse(CircuitBreaker):
 
     def __init__(self, *, is_open: bool = False, retry_after: float = 0.0) -> None:
         super().__init__(Endpoint("s", "h", 1), BreakerSettings(), clock=lambda: 0.0, now=utc_now)
+        # As one that is not closed: it is asked each time.
+        self.closed_ticket, self.is_watchful = 0, True
         self.is_open = is_open
         self.retry_after = retry_after
         self.asked = 0

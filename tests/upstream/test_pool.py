@@ -33,9 +33,8 @@ def pool_of(port: int, host: str = "127.0.0.1", **limits: Any) -> Pool:
 async def ask(connection: UpstreamConnection) -> bytes:
     """One exchange on `connection`; its body. It is not given back."""
     progress = asyncio.Event()
-    connection.begin("GET", progress.set)
-    connection.write_whole(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
-    while not connection.answer.is_whole:
+    connection.begin("GET", progress.set, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
+    while not connection.response.is_whole:
         await progress.wait()
         progress.clear()
         if connection.error is not None:
@@ -502,9 +501,8 @@ async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() ->
     async with upstream(answering(ok(b"someone else's"))) as server:
         pool = pool_of(server.port)
         connection = await pool.connect(5)
-        connection.begin("GET", lambda: None)
-        connection.write_whole(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
-        await eventually(lambda: connection.answer.is_whole)
+        connection.begin("GET", lambda: None, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
+        await eventually(lambda: connection.response.is_whole)
         pool.give_back(connection)
         assert pool.take_idle(repeatable=True) is None
         assert not connection.is_open
@@ -517,11 +515,10 @@ async def kept(server: socket.socket) -> tuple[Pool, UpstreamConnection, socket.
     connection = await pool.connect(5)
     peer, _ = server.accept()
     progress = asyncio.Event()
-    connection.begin("GET", progress.set)
-    connection.write_whole(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
+    connection.begin("GET", progress.set, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
     peer.recv(1000)
     peer.sendall(ok())
-    await eventually(lambda: connection.answer.is_whole)
+    await eventually(lambda: connection.response.is_whole)
     connection.take()
     connection.on_progress = None
     pool.give_back(connection)
@@ -559,8 +556,7 @@ async def test_what_the_service_cannot_have_read_is_known(end: Callable[[socket.
         progress = asyncio.Event()
         if not reads:
             end(peer)
-        connection.begin("POST", progress.set)
-        connection.write_whole(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi", 5)
+        connection.begin("POST", progress.set, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi", 5)
         if reads:
             await eventually(lambda: bool(peer.recv(1000, socket.MSG_PEEK | socket.MSG_DONTWAIT)))
             peer.recv(reads)
@@ -580,7 +576,7 @@ async def test_an_exchange_does_not_begin_on_a_connection_that_was_lost() -> Non
         server.accept()[0].close()
         await eventually(lambda: not connection.is_open)
         with pytest.raises(UpstreamError) as caught:
-            connection.begin("GET", lambda: None)
+            connection.begin("GET", lambda: None, b"", 5)
     assert (caught.value.failure, caught.value.untouched) == (Failure.CONNECTION_LOST, True)
 
 
@@ -591,7 +587,7 @@ async def test_an_answer_that_came_with_a_reset_is_read() -> None:
         connection = await pool.connect(5)
         peer, _ = server.accept()
         progress = asyncio.Event()
-        connection.begin("POST", progress.set)
+        connection.begin("POST", progress.set, b"")
         peer.sendall(ok(b"early"))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
@@ -599,7 +595,7 @@ async def test_an_answer_that_came_with_a_reset_is_read() -> None:
         async with asyncio.timeout(5):
             await progress.wait()
         assert connection.take() == b"early"
-        assert connection.answer.is_whole
+        assert connection.response.is_whole
         assert not connection.is_open
         pool.give_back(connection)
         assert idle(pool) == 0

@@ -20,9 +20,10 @@ def older(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Idle connections are older by `seconds` than they are."""
     rest = UpstreamConnection.rest
 
-    def rest_long(self: UpstreamConnection) -> None:
-        rest(self)
+    def rest_long(self: UpstreamConnection) -> bool:
+        can_follow = rest(self)
         self.idle_since -= seconds
+        return can_follow
 
     monkeypatch.setattr(UpstreamConnection, "rest", rest_long)
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, TCPConnector
 
-from tentaculo.store import migrate
-from tests.support.databases import sqlite
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.runtime_tables import opened
 from tests.support.wire import answering, ok, upstream
@@ -58,12 +55,10 @@ async def until(condition: Callable[[], Any], step: Callable[[], Awaitable[None]
             await step()
 
 
-async def test_a_ticket_works_once_on_whichever_worker_it_arrives(tmp_path: Path) -> None:
-    file = tmp_path / "fleet.db"
-    migrate.upgrade(sqlite(file))
+async def test_a_ticket_works_once_on_whichever_worker_it_arrives(url: str) -> None:
     async with upstream(answering(ok())) as up:
         tables = config(up.port, 2)
-        tables["database"]["url"] = sqlite(file)
+        tables["database"]["url"] = url
         async with running_gateway(tables) as gateway:
             await ready(gateway, 2)
             used: list[str] = []
@@ -81,7 +76,7 @@ async def test_a_ticket_works_once_on_whichever_worker_it_arrives(tmp_path: Path
             statuses = await asyncio.gather(*(use(gateway, ticket) for _ in range(50)))
             assert sorted(statuses) == [200, *[401] * 49]
 
-            with opened(sqlite(file)) as connection:
+            with opened(url) as connection:
                 connection.exec_driver_sql("ALTER TABLE tentaculo_tickets RENAME TO aside")
 
             async def away() -> None:
