@@ -181,7 +181,7 @@ class ClientConnection(FastPathConnection):
             bound.close()
 
     def eof_received(self) -> bool:  # type: ignore[override] # see there
-        """The client has closed its sending half, or the connection: which of the two, only its answers can tell."""
+        """The client has closed its sending half, or the connection: which of the two, only its responses can tell."""
         stays = super().eof_received()
         if stays and self._watch is None:
             self._watch = self.event_loop.call_later(WATCH, self._look)

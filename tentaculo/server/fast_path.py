@@ -160,7 +160,7 @@ FIELD_COST = 400
 MOST_COUNTED = 192 * 1024
 """Bytes that the heads of one connection take at most: the one that is served, and those that are read ahead."""
 MAX_LATER = 8 * 1024
-"""Bytes that a client may send on while it waits for its answer, before it is no longer read."""
+"""Bytes that a client may send on while it waits for its response, before it is no longer read."""
 
 
 class ActiveRequest(Protocol):
@@ -331,7 +331,7 @@ class FastPathConnection(RequestReceiver):
             self.counted = 0
 
     def _keep(self, data: bytes) -> None:
-        """Keep what the client sends on until it has its answer."""
+        """Keep what the client sends on until it has its response."""
         self._later += data
         if len(self._later) > MAX_LATER and self.transport is not None:
             self.transport.pause_reading()
