@@ -205,5 +205,5 @@ def is_name(value: Any) -> bool:
 
 
 def listed(faults: Sequence[FieldError]) -> list[dict[str, str]]:
-    """`faults` as they stand in an answer: `[{"field": …, "message": …}]`."""
+    """`faults` as they stand in a response: `[{"field": …, "message": …}]`."""
     return [fault._asdict() for fault in faults]

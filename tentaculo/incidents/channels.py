@@ -107,7 +107,7 @@ class WebhookChannel:
                     allow_redirects=False,
                 )
         except TimeoutError:
-            return Delivery(False, f"no answer within {self._timeout:g} s")
+            return Delivery(False, f"no response within {self._timeout:g} s")
         # A receiver can cause any error here. The text of an error may contain the address, so only its kind is shown.
         except Exception as error:  # noqa: BLE001
             return Delivery(False, _words(error))
@@ -192,7 +192,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientOSError):
         return "closed the connection before it answered"
     if isinstance(error, aiohttp.ClientError):
-        return "its answer is not valid HTTP"
+        return "its response is not valid HTTP"
     log.error("webhook failed", error=type(error).__name__)
     return f"failed ({type(error).__name__})"
 
@@ -247,7 +247,7 @@ class AppriseChannel:
             async with asyncio.timeout(_TIMEOUT):
                 return await answer
         except TimeoutError:
-            return Delivery(False, f"no answer within {_TIMEOUT:g} s")
+            return Delivery(False, f"no response within {_TIMEOUT:g} s")
 
     async def close(self) -> None:
         """Nothing to close."""

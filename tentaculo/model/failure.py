@@ -187,10 +187,10 @@ class Problem(Exception):
 
 
 class UpstreamError(Exception):
-    """An exchange ended without its whole answer.
+    """An exchange ended without its whole response.
 
     `failure` says at which stage and whose it is; `detail` is for people and names no address. `untouched` is true
-    when the connection died before any byte of the answer, so that the request may be tried again where that is safe.
+    when the connection died before any byte of the response, so that the request may be tried again where that is safe.
     `untaken` is true when it is certain that the upstream has not received any byte of the request either.
     """
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 GATEWAY_NAME = "tentaculo_link"
-"""Name of the gateway among the services, in VX11's own answers and in its database table."""
+"""Name of the gateway among the services, in VX11's own responses and in its database table."""
 GATEWAY_ALIAS = "gateway"
 """Second name of the gateway. No service may have either name."""
 
@@ -136,7 +136,7 @@ class HealthWords(NamedTuple):
     phrase: str
     """Predicate of a sentence whose subject is the service: `is ...`."""
     vx11: str
-    """`status` of a module in VX11 7.0's own answers."""
+    """`status` of a module in VX11 7.0's own responses."""
     truth: str
     """OK, BROKEN or UNKNOWN: column `status` of `copilot_runtime_services`, and what `tentaculo truth` writes."""
     mark: str

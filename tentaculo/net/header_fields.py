@@ -222,7 +222,7 @@ def binds_connection(value: bytes) -> bool:
 
 
 class ResponseHeaders:
-    """The fields of an answer: the lines that pass, and what framing and rewriting need."""
+    """The fields of a response: the lines that pass, and what framing and rewriting need."""
 
     __slots__ = (
         "addresses",

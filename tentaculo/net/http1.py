@@ -57,8 +57,10 @@ def parse_target(method: str, raw: str) -> Target:
             return Target("*", "", authority)  # RFC 9112 section 3.2.4
         if not raw.startswith("/"):
             raw = "/" + raw
-    mark = raw.find("?")
-    path, query = (raw, "") if mark < 0 else (raw[:mark], raw[mark:])
+    path, query = raw, ""
+    if "?" in raw:
+        mark = raw.index("?")
+        path, query = raw[:mark], raw[mark:]
     if _SUSPECT.search(path) is not None:
         check_path(path)
     if "#" in query:
@@ -142,7 +144,7 @@ class HeadTooLargeError(Http1Error):
 
 
 class Framing(IntEnum):
-    """How the end of an answer's body is known (RFC 9112 section 6.3)."""
+    """How the end of a response's body is known (RFC 9112 section 6.3)."""
 
     NONE = 0
     LENGTH = 1
@@ -151,7 +153,7 @@ class Framing(IntEnum):
 
 
 class Head(NamedTuple):
-    """The head of an answer: syntax only."""
+    """The head of a response: syntax only."""
 
     minor: int
     """0 for HTTP/1.0, 1 for HTTP/1.1."""
@@ -164,7 +166,7 @@ class Head(NamedTuple):
 def find_head(buffer: bytes, limit: int) -> int:
     """The length of the head at the start of `buffer` with its empty line, or -1 while it is incomplete.
 
-    Raises `WireError` as soon as what is there cannot become an answer, and `HeadTooLargeError` over `limit` bytes.
+    Raises `Http1Error` as soon as what is there cannot become a response, and `HeadTooLargeError` over `limit` bytes.
     """
     end = buffer.find(HEAD_END)
     if 0 <= end <= limit - 4:
@@ -205,7 +207,7 @@ def parse_length(values: list[bytes]) -> int:
 def frame_response(
     method: str, status: int, minor: int, lengths: list[bytes] | None, codings: list[bytes] | None
 ) -> tuple[Framing, int]:
-    """How an answer's body ends, and its length where that is known (RFC 9112 section 6.3).
+    """How a response's body ends, and its length where that is known (RFC 9112 section 6.3).
 
     `lengths` and `codings` are the values of Content-Length and Transfer-Encoding as they came, None where absent.
     Chunks win over a length, `identity` says nothing, and a coding or length that is repeated counts once: old servers

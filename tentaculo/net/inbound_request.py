@@ -112,7 +112,7 @@ _ALTERED = frozenset(("TRACE", "OPTIONS"))
 class ClientInfo:
     """One client's connection, and the fields of its last request: most send the very same again."""
 
-    __slots__ = ("_fields", "_raw", "address", "is_trusted", "port", "scheme")
+    __slots__ = ("address", "fields", "is_trusted", "port", "raw", "scheme")
 
     def __init__(self, connection: ClientConnection, is_trusted: Callable[[str], bool]) -> None:
         peer, local = connection.peername, connection.sockname
@@ -122,8 +122,9 @@ class ClientInfo:
         self.scheme = "https" if connection.ssl_context is not None else "http"
         self.is_trusted = is_trusted(self.address)
         """Whether its forwarding fields are used."""
-        self._raw: RawHeaders | None = None
-        self._fields: RequestHeaders | None = None
+        self.raw: RawHeaders | None = None
+        self.fields: RequestHeaders | None = None
+        """The fields that were read from `raw`, for a request that has the same."""
 
     def __repr__(self) -> str:
         return f"<ClientInfo {self.address}, {self.scheme}>"
@@ -139,13 +140,13 @@ class ClientInfo:
 
     def read(self, method: str, raw: RawHeaders) -> RequestHeaders:
         """The fields of a request; those of the last one where they are the same."""
-        if (raw is self._raw or raw == self._raw) and self._fields is not None and method not in _ALTERED:
-            return self._fields
+        if (raw is self.raw or raw == self.raw) and self.fields is not None and method not in _ALTERED:
+            return self.fields
         fields = RequestHeaders(raw)
         if fields.size <= MAX_REMEMBERED and method not in _ALTERED:
-            self._raw, self._fields = raw, fields
+            self.raw, self.fields = raw, fields
         else:
-            self._raw = self._fields = None
+            self.raw = self.fields = None
         return fields
 
 
@@ -155,6 +156,7 @@ class InboundRequest:
     __slots__ = (
         "client",
         "fields",
+        "forwarded_by_trusted",
         "host",
         "is_chunked",
         "is_framed",
@@ -175,23 +177,23 @@ class InboundRequest:
 
     def __init__(self, request: Request, client: ClientInfo) -> None:
         self.client = client
-        self.method = request.method
-        self.raw_target = request.raw_path
-        self.path = self.raw_target.partition("?")[0]
+        method = self.method = request.method
+        target = self.raw_target = request.raw_path
+        self.path = target.partition("?")[0] if "?" in target else target
         """The raw target without its query, for records."""
         self.major, self.minor = request.version
         self.keep_alive = request.keep_alive
-        self.fields = client.read(self.method, request.raw_headers)
+        raw, fields = request.raw_headers, client.fields
+        if fields is None or raw is not client.raw or method in _ALTERED:
+            fields = client.read(method, raw)
+        self.fields = fields
+        self.forwarded_by_trusted: ForwardedFields | None = (fields.provenance or {}) if client.is_trusted else None
+        """The forwarding fields of a trusted peer; None for any other peer."""
         self.is_framed = False
         """Whether it is certain where the request ends; before, nothing behind it may be taken for another one."""
 
     def __repr__(self) -> str:
         return f"<Inbound {self.method} {self.path!r}>"
-
-    @property
-    def forwarded_by_trusted(self) -> ForwardedFields | None:
-        """The forwarding fields of a trusted peer; None for any other peer."""
-        return (self.fields.provenance or {}) if self.client.is_trusted else None
 
     @property
     def accept(self) -> bytes | None:
@@ -261,9 +263,10 @@ class InboundRequest:
             raise Problem(Failure.BAD_REQUEST, "The request line names no version of HTTP.")
         if self.major != 1:
             raise Problem(Failure.HTTP_VERSION)
-        if len(raw_target) > max_head:
+        size = len(raw_target)
+        if size > max_head:
             raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
-        if fields.size + len(raw_target) > max_head:
+        if fields.size + size > max_head:
             raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
         if self.method == "CONNECT":
             raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")

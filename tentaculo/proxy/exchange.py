@@ -260,7 +260,7 @@ class Exchange(ResponseRelay):
     def _switch(self, connection: UpstreamConnection) -> Wait:
         """Open a tunnel: the upstream has answered 101."""
         plan, client, lease = self.admitted.plan, self.request.protocol, self._lease
-        head, fields = connection.answer.head, connection.answer.fields
+        head, fields = connection.response.head, connection.response.fields
         assert head is not None
         assert fields is not None
         assert lease is not None
@@ -389,7 +389,7 @@ class Exchange(ResponseRelay):
             self._upload_task = None
         if self._tunnel is not None:
             return
-        fields = connection.answer.fields
+        fields = connection.response.fields
         if self.inbound.fields.binds_connection or (fields is not None and fields.binds_connection):
             connection.is_bound = True
         if connection.is_bound:

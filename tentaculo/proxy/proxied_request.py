@@ -157,14 +157,14 @@ class ProxiedRequest:
         transport.write(data)
 
     def abort(self) -> None:
-        """Break the connection off, so that a cut answer never looks whole."""
+        """Break the connection off, so that a cut response never looks whole."""
         transport = self.request.protocol.transport
         if transport is None:
             return
         if self.inbound.minor == 1:
             transport.abort()
         else:
-            # HTTP/1.0 knows no chunks: where nothing else says where the answer ends, a plain end would.
+            # HTTP/1.0 knows no chunks: where nothing else says where the response ends, a plain end would.
             reset(transport)
 
     def close(self) -> SentResponse:
@@ -226,7 +226,7 @@ class ResponseRelay(ProxiedRequest):
         """
         if self.is_started:
             return self._relay_body(connection)
-        reader = connection.answer
+        reader = connection.response
         head, fields = reader.head, reader.fields
         if head is not None and head.status == 408 and fields is not None and fields.close:
             self._check_late_close()
@@ -282,7 +282,7 @@ class ResponseRelay(ProxiedRequest):
             raise UpstreamError(Failure.CONNECTION_LOST, "the idle connection was closed", untouched=True)
 
     def _relay_interim(self, connection: UpstreamConnection) -> None:
-        reader, plan = connection.answer, self.admitted.plan
+        reader, plan = connection.response, self.admitted.plan
         writer = self.response_writer()
         while reader.interim:
             head = reader.interim.pop(0)
@@ -318,7 +318,7 @@ class ResponseRelay(ProxiedRequest):
         return block, is_chunked
 
     def _relay_body(self, connection: UpstreamConnection) -> Wait | None:
-        reader = connection.answer
+        reader = connection.response
         data = connection.take()
         self.record.sent += len(data)
         if self._is_chunked:

@@ -77,7 +77,7 @@ def _own_lines(
     if fields.te_trailers:
         added.append(b"Connection: TE\r\nTE: trailers\r\n")
     if inbound.method == "TRACE":
-        # Its answer repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
+        # Its response repeats the request: nothing secret may be in it (RFC 9110 section 9.3.8).
         fields.lines = [line for line in fields.lines if line[0] != b"cookie"]
     else:
         if fields.authorization is not None and not hides_authorization:
@@ -131,7 +131,7 @@ class PreparedRequest:
         self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
     ) -> None:
         """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
-        answer to this client's page. `method` is the one in `head`."""
+        response to this client's page. `method` is the one in `head`."""
         self.inbound = inbound
         self.method = method
         self.plan = plan

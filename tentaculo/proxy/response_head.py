@@ -1,4 +1,4 @@
-"""The head that the client gets for an upstream's answer. Pure."""
+"""The head that the client gets for an upstream's response. Pure."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class ResponseHeadBuilder:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the client's connection stays open after this answer."""
+        """Whether the client's connection stays open after this response."""
         return self._keep_alive
 
     def interim(self, head: Head) -> bytes:
@@ -152,7 +152,7 @@ class ResponseHeadBuilder:
         elif self._minor == 0:
             parts.append(b"Connection: keep-alive\r\n")
         if status == 426 and fields.upgrade is not None:
-            # This answer must name the protocols (RFC 9110 section 15.5.22), and the gateway passes an upgrade on.
+            # This response must name the protocols (RFC 9110 section 15.5.22), and the gateway passes an upgrade on.
             parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
         parts.append(self._own_lines(head))
         key = (self._plan, self._method, self._minor, wanted, self._replace_cors)
@@ -170,7 +170,7 @@ class ResponseHeadBuilder:
         )
 
     def _own_lines(self, head: Head) -> bytes:
-        """The lines that the gateway and the route add to every answer."""
+        """The lines that the gateway and the route add to every response."""
         rules = self._plan.response_rules
         via = b"Via: 1.%d %b\r\n" % (head.minor, self._via) if self._plan.via else b""
         return rules.filter(via) + rules.block if rules else via

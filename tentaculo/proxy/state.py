@@ -97,7 +97,7 @@ class ProxyState:
             connection.fail(UpstreamError(Failure.STOPPING, "the gateway is stopping"))
 
     def drain(self) -> None:
-        """End tunnels and event streams; every other answer closes its connection from now on."""
+        """End tunnels and event streams; every other response closes its connection from now on."""
         self.is_draining = True
         for tunnel in list(self.tunnels):
             tunnel.close()

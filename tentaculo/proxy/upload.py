@@ -126,7 +126,7 @@ class Upload:
         if self._is_chunked:
             connection.write(LAST_CHUNK)
         connection.is_request_whole = True
-        if connection.answer.head is None:
+        if connection.response.head is None:
             # The end of the body may still wait in the kernels of both sides, and the service may take it slowly.
             seconds = min(self._record.received, IN_KERNELS) / SLOWEST_SERVICE
             connection.limit(plan.first_byte + seconds, Failure.FIRST_BYTE_TIMEOUT)

@@ -28,10 +28,9 @@ class TokenCheck(Enum):
     MISSING = "missing"
     WRONG = "wrong"
 
-    @property
-    def is_authenticated(self) -> bool:
+    def __init__(self, word: str) -> None:
+        self.is_authenticated = word.startswith("by_")
         """Whether an accepted token was sent."""
-        return self is TokenCheck.BY_HEADER or self is TokenCheck.BY_BEARER
 
 
 class Tokens:

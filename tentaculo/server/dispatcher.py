@@ -26,7 +26,7 @@ from yarl import URL
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
-from tentaculo.net.memory import MemoryBudget
+from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.security.tickets import without_tickets
 from tentaculo.server.access_control import AccessControl
@@ -100,6 +100,8 @@ ALWAYS_ANSWERED = frozenset(("/livez", "/metrics"))
 
 class _Finished:
     """A request whose response was sent while it was judged."""
+
+    is_over = True
 
     def client_closed(self) -> None:
         """Nothing is left to end."""
@@ -190,8 +192,10 @@ class Dispatcher:
 
     def _judge(self, request: Request) -> JudgedRequest:
         """Steps 1 to 5. The result has a response if one was sent here."""
-        inbound = InboundRequest(request, ClientInfo.of(request.protocol, self._is_trusted))
-        client = inbound.client
+        client = request.protocol.client_info
+        if type(client) is not ClientInfo:
+            client = ClientInfo.of(request.protocol, self._is_trusted)
+        inbound = InboundRequest(request, client)
         record = self._requests.begin(inbound.method, inbound.path, client.address, inbound.forwarded_by_trusted)  # 1
         judged = JudgedRequest(inbound, record, keep_alive=inbound.keep_alive and not self._is_draining)
         try:
@@ -228,7 +232,7 @@ class Dispatcher:
         judged.route = route
         judged.record.service = route.service_name
         if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
-            raise Problem(Failure.OVERLOADED, "The gateway holds too many bytes.", headers={"Retry-After": "1"})
+            raise exhausted()
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if "ticket=" in inbound.target.query and not route.is_redirect:  # 5

@@ -17,6 +17,7 @@ from aiohttp.http import HttpVersion, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from tentaculo.net.header_fields import RawHeaders
+from tentaculo.net.memory import MemoryBudget
 from tentaculo.server.request_framing import HEAD_END
 from tentaculo.server.request_receiver import RequestReceiver
 
@@ -96,14 +97,17 @@ class RepeatedHead:
     is new, and it is read here.
     """
 
-    __slots__ = ("_arrival", "_block", "_head", "_length")
+    __slots__ = ("_arrival", "_block", "_head", "_length", "_method", "_size")
 
     def __init__(self, head: bytes, line: int, length: int, arrival: BufferedRequest) -> None:
         """`line` is the length of the request line with its end, `length` that of the body."""
         self._head = head
         self._block = head[line:]
         self._length = length
+        self._size = len(self._block) + length
+        """Bytes behind the request line."""
         self._arrival = arrival
+        self._method = arrival.method.encode()
 
     def __repr__(self) -> str:
         return f"<Known {self._arrival!r}>"
@@ -118,37 +122,52 @@ class RepeatedHead:
 
     def read(self, data: bytes) -> BufferedRequest | None:
         """The request that `data` is, whole and alone; None where it must be parsed."""
-        head, arrival = self._head, self._arrival
-        if data.startswith(head) and len(data) == len(head) + self._length:
-            return arrival.like_it(BufferedBody(data[len(head) :])) if self._length else arrival
-        line = _LINE.match(data)
+        arrival, size = self._arrival, self._size
+        content: StreamReader | BufferedBody = EMPTY_PAYLOAD
+        if not self._length:
+            if data == self._head:
+                return arrival
+            if data[-size:] != self._block:
+                return None
+        else:
+            body = data[-self._length :]
+            if data[: -self._length] == self._head:
+                return arrival.like_it(BufferedBody(body))
+            if data[-size : -self._length] != self._block:
+                return None
+            content = BufferedBody(body)
+        line = _LINE.fullmatch(data[:-size])
         if line is None:
             return None
-        begin = line.end()
-        if not data.startswith(self._block, begin):
-            return None
-        begin += len(self._block)
-        if len(data) != begin + self._length:
-            return None
-        method, target = line.groups()
         # Both are ASCII, and the rest is as it was.
         return BufferedRequest(
-            method.decode(),
-            target.decode(),
+            arrival.method if line[1] == self._method else line[1].decode(),
+            line[2].decode(),
             arrival.version,
             arrival.raw_headers,
-            BufferedBody(data[begin:]) if self._length else EMPTY_PAYLOAD,
+            content,
             arrival.protocol,
             keep_alive=arrival.keep_alive,
         )
 
 
+SMALL_READ = 512
+"""Bytes of a read that cannot hold enough header fields to take much memory."""
+HEAD_COST = 1
+"""Bytes of memory for each byte of a head, beside those that were read."""
+FIELD_COST = 400
+"""Bytes of memory for each header field: a field of four bytes takes as many objects as a long one."""
+MOST_COUNTED = 192 * 1024
+"""Bytes that the heads of one connection take at most: the one that is served, and those that are read ahead."""
 MAX_LATER = 8 * 1024
-"""Bytes that a client may send on while it waits for its answer, before it is no longer read."""
+"""Bytes that a client may send on while it waits for its response, before it is no longer read."""
 
 
 class ActiveRequest(Protocol):
     """A request that is being served."""
+
+    is_over: bool
+    """Whether its response has been sent."""
 
     def client_closed(self) -> None:
         """The client has closed its connection."""
@@ -164,17 +183,31 @@ class FastPathConnection(RequestReceiver):
     What begins like the last request of the connection is not parsed again.
     """
 
-    __slots__ = ("_answered", "_guest", "_is_serving", "_known", "_later", "_serve", "has_ended", "has_response")
+    __slots__ = (
+        "_answered",
+        "_guest",
+        "_known",
+        "_later",
+        "_serve",
+        "counted",
+        "has_ended",
+        "has_response",
+        "memory",
+    )
+
+    memory: MemoryBudget
+    """Counts what is held for all clients. The socket sets it."""
 
     def __init__(self, *arguments: Any, serve: TryServe | None, **named: Any) -> None:
         """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
         super().__init__(*arguments, **named)
         self._serve = serve
-        self._is_serving = False
         self._guest: ActiveRequest | None = None
         self._later = b""
         self._answered = 0
         self._known: RepeatedHead | None = None
+        self.counted = 0
+        """Bytes that are counted for heads which wait, or whose requests are being served."""
         self.has_ended = False
         """Whether the client has closed its sending half."""
         self.has_response: bool | None = None
@@ -190,11 +223,15 @@ class FastPathConnection(RequestReceiver):
             super().data_received(data)
             return
         is_start = self._boundaries.is_at_start and not self._held
-        if is_start and not self.close_requested and self._known is not None:
-            arrival = self._known.read(data)
+        known = self._known
+        if is_start and known is not None and not self.close_requested:
+            arrival = known.read(data)
             if arrival is not None:
                 self.request_count += 1
-                if self._start(serve, arrival):
+                guest = serve(arrival, self._served)
+                if guest is not None:
+                    if not guest.is_over:
+                        self._guest = guest
                     return
                 self.request_count -= 1
         # aiohttp's task waits for a request, and is not to be woken for one that is served here.
@@ -248,26 +285,21 @@ class FastPathConnection(RequestReceiver):
             *(message.method, message.path, message.version, message.raw_headers, body, self),
             keep_alive=not message.should_close,
         )
-        if not self._start(serve, arrival):
+        guest = serve(arrival, self._served)
+        if guest is None:
             return False
+        if not guest.is_over:
+            self._guest = guest
         self.messages.popleft()
         parser.message_consumed()
         self._known = None if message.chunked else RepeatedHead.learn(data, arrival, body.total_bytes)
         return True
 
-    def _start(self, serve: TryServe, arrival: BufferedRequest) -> bool:
-        self._is_serving = True
-        guest = serve(arrival, self._served)
-        if guest is None:
-            self._is_serving = False
-            return False
-        if self._is_serving:
-            self._guest = guest
-        return True
-
     def _served(self, stays: bool) -> None:
-        self._guest, self._is_serving = None, False
+        self._guest = None
         self._answered += 1
+        if self.counted:
+            self.uncount()
         if not stays:
             self.close()
             if self.transport is not None:
@@ -284,8 +316,22 @@ class FastPathConnection(RequestReceiver):
             if self.transport is not None:
                 self.transport.close()
 
+    def count_head(self, data: bytes) -> None:
+        """Count what `data`, in which a head begins or continues, takes until every request has been answered."""
+        end = data.find(HEAD_END) + 1 or len(data)
+        size = len(data) + HEAD_COST * end + FIELD_COST * data.count(b"\n", 0, end)
+        size = min(self.counted + size, MOST_COUNTED)
+        self.memory.held += size - self.counted
+        self.counted = size
+
+    def uncount(self) -> None:
+        """Count heads no more, once none is served or has begun to arrive."""
+        if self.request_count == self._answered and not self.has_begun:
+            self.memory.held -= self.counted
+            self.counted = 0
+
     def _keep(self, data: bytes) -> None:
-        """Keep what the client sends on until it has its answer."""
+        """Keep what the client sends on until it has its response."""
         self._later += data
         if len(self._later) > MAX_LATER and self.transport is not None:
             self.transport.pause_reading()

@@ -28,7 +28,7 @@ _MOST_MEDIA_RANGES = 64
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer ready to be sent. `headers` holds everything but Content-Type and Content-Length."""
+    """A response ready to be sent. `headers` holds everything but Content-Type and Content-Length."""
 
     status: int
     content_type: str
@@ -68,7 +68,7 @@ def _quality(parameters: list[str]) -> float:
 
 
 def render(problem: Problem, accept: bytes | str | None, *, request_id: str | None) -> Rendered:
-    """The answer for `problem`, in the form that `accept` (the Accept header's value) asks for."""
+    """The response for `problem`, in the form that `accept` (the Accept header's value) asks for."""
     headers = {
         "Cache-Control": "no-store",
         "Vary": "Accept",

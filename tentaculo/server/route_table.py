@@ -85,6 +85,8 @@ class Match(NamedTuple):
     """What stands in place of the prefix upstream."""
     cut: int
     """Characters that it replaces."""
+    keeps_path: bool
+    """Whether the upstream sees the path as it came."""
     unfinished: str | None
     """The path that is redirected since it lacks the `/` at which the prefix ends, which the upstream would not see."""
 
@@ -94,7 +96,10 @@ class Match(NamedTuple):
         outside, inside = route.base, route.replacement
         unfinished = outside if outside != inside and route.prefix != outside else None
         needs_token = route.auth != "none"
-        return cls(service, route, position, is_guarded, needs_token, inside, len(outside), unfinished or None)
+        keeps_path = outside == inside and not route.exact
+        return cls(
+            *(service, route, position, is_guarded, needs_token, inside, len(outside), keeps_path, unfinished or None)
+        )
 
     def upstream_path(self, path: str) -> str:
         """The path that the upstream is to see for a `path` that the route takes."""
@@ -130,18 +135,18 @@ class _Paths:
 
     def find(self, path: str) -> Match | None:
         """The route of the whole path, else of the longest prefix of whole segments."""
-        if self._exact and (found := self._exact.get(path)) is not None:
-            return found
+        if path in self._exact:
+            return self._exact[path]
         for pattern, found in self._patterns:
             if pattern.fullmatch(path) is not None:
                 return found
-        prefix = path
-        if len(path) > self._longest:
-            # However long a path is, only the start of it can be a prefix.
-            prefix = path[: path.rfind("/", 0, self._longest + 1)]
+        # However long a path is, only the start of it can be a prefix.
+        prefix = path[: self._longest + 1]
+        if prefix != path:
+            prefix = prefix[: prefix.rfind("/")]
         while prefix:
-            if (match := self._found.get(prefix)) is not None:
-                return match
+            if prefix in self._found:
+                return self._found[prefix]
             cut = prefix.rfind("/")
             prefix = prefix[:cut] if cut > 0 else ""
         return self._found.get("/")
@@ -300,18 +305,20 @@ class RouteTable:
         if zone.named is not None:
             match = routes.match_in(zone.named, path, is_shared=False)
         if match is None and zone.is_shared:
-            if path.endswith("/health") and inbound.method in ("GET", "HEAD"):
+            if path[-7:] == "/health" and inbound.method in ("GET", "HEAD"):
                 name = self._health_names.get(path)
                 if name is not None:
                     return self._find_health(name, path, query)
-            match = routes.match_in(None, path, is_shared=True)
+            match = routes.anywhere.paths.find(path)
+            if match is not None and match.is_guarded:
+                match = routes.match_in(None, path, is_shared=True)
         if match is None:
             raise Problem(Failure.NOT_FOUND)
         if path == match.unfinished and inbound.method != "OPTIONS" and inbound.fields.upgrade is None:
             redirect = Redirect(match.needs_token, match.service, match.route.host)
             outer = _to_ascii(outer_prefix(inbound.forwarded_by_trusted or {}))
             return redirect, f"{outer}{path}/{_to_ascii(query)}", match.needs_token
-        upstream_path = match.upstream_path(path)
+        upstream_path = path if match.keeps_path else match.upstream_path(path)
         needs_token = match.needs_token
         if match.is_guarded:
             # Destination and If of WebDAV name paths of their own, which may be those of a guarded route.

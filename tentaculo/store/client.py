@@ -28,11 +28,11 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 OPEN_WAIT = 0.5
-"""Seconds that `start` waits for the first answer of the database."""
+"""Seconds that `start` waits for the first result of the database."""
 STORE_WAIT = 15.0
 """Seconds that an event waits for the database, where the caller gives no other limit."""
 READ_WAIT = 2.0
-"""Seconds until a query without an answer is given up."""
+"""Seconds until a query without a result is given up."""
 CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
 
@@ -99,7 +99,7 @@ class StoreClient:
             self._thread.start()
 
     async def start(self) -> None:
-        """Start the thread, and wait a moment for the first answer of the database. Never raises for a bad one."""
+        """Start the thread, and wait a moment for the first result of the database. Never raises for a bad one."""
         self.launch()
         if self._thread is None:
             return

@@ -51,7 +51,7 @@ class HistoryCollector:
         self._clock = clock
         self._drain: TakeTallies = dict
         self._probes: dict[str, Tally] = {}
-        self._answers: dict[str, dict[Endpoint, bool]] = {}
+        self._latest: dict[str, dict[Endpoint, bool]] = {}
         self._counted: dict[Endpoint, float] = {}
         self._states: dict[str, tuple[Health, float]] = {}
         self._uptimes: dict[str, Uptime] = {}
@@ -79,8 +79,8 @@ class HistoryCollector:
         service = result.upstream.service
         if result.health is Health.UNKNOWN:
             return
-        answers = self._answers.setdefault(service, {})
-        answers[result.upstream] = result.health.is_healthy
+        latest = self._latest.setdefault(service, {})
+        latest[result.upstream] = result.health.is_healthy
         clock = self._clock()
         if clock - self._counted.get(result.upstream, float("-inf")) < self._pace(service):
             return
@@ -89,7 +89,7 @@ class HistoryCollector:
         self._counted[result.upstream] = clock
         self.turn()
         tally = self._probes.setdefault(service, Tally())
-        if any(answers.values()):
+        if any(latest.values()):
             tally.ok += 1
         else:
             tally.failed += 1

@@ -45,7 +45,7 @@ class RequestRecord:
     received: int = 0
     """Bytes of the request's body."""
     sent: int = 0
-    """Bytes of the answer's body."""
+    """Bytes of the response's body."""
     is_own: bool = False
     """Whether the gateway answered in the service's place, without any failure: a preflight, a trace."""
     started: float = 0.0
@@ -68,7 +68,7 @@ class _Total:
     """Of one service and class of status."""
 
     latencies: list[int] | None
-    """How many answers fell into each bucket of latency; None where no answer of the class is ok."""
+    """How many responses fell into each bucket of latency; None where no response of the class is ok."""
     requests: int = 0
     seconds: float = 0.0
 

@@ -47,8 +47,8 @@ _IDLE, _BUSY = _State.IDLE, _State.BUSY
 class UpstreamConnection(TurnReader):
     """A connection that carries one exchange after the other.
 
-    Use: `begin`, then `write` and `drain` for the rest of a body. At each progress look at `answer` and `error`, and
-    `take` what has arrived of the body, until the `answer` is whole; then `rest` for the next exchange, or `abort`.
+    Use: `begin`, then `write` and `drain` for the rest of a body. At each progress look at `response` and `error`, and
+    `take` what has arrived of the body, until the `response` is whole; then `rest` for the next exchange, or `abort`.
     """
 
     __slots__ = (
@@ -64,7 +64,6 @@ class UpstreamConnection(TurnReader):
         "_written",
         "_written_before",
         "address",
-        "answer",
         "error",
         "has_ended",
         "idle_for",
@@ -72,6 +71,7 @@ class UpstreamConnection(TurnReader):
         "is_bound",
         "is_request_whole",
         "on_progress",
+        "response",
         "transport",
         "uses",
     )
@@ -85,7 +85,7 @@ class UpstreamConnection(TurnReader):
         address: str,
         on_idle_lost: Callable[[UpstreamConnection], None],
     ) -> None:
-        """`max_head` bounds an answer's head in bytes, and `heads` are those known of this upstream.
+        """`max_head` bounds a response's head in bytes, and `heads` are those known of this upstream.
 
         `address` is the one it was opened to; `on_idle_lost` is called when it closes while it is idle.
         """
@@ -94,13 +94,13 @@ class UpstreamConnection(TurnReader):
         self._on_idle_lost = on_idle_lost
         self.address = address
         self.transport: asyncio.Transport | None = None
-        self.answer = ResponseReader("GET", max_head, heads)
+        self.response = ResponseReader("GET", max_head, heads)
         self.idle_since = 0.0
         """When it began to wait for the next exchange, by the loop's clock."""
         self.idle_for = MAX_IDLE
         """Seconds that it may wait: longer ones do no harm, but the service may have closed it."""
         self.is_request_whole = True
-        """Whether the whole request has been written; an answer may come earlier."""
+        """Whether the whole request has been written; a response may come earlier."""
         self.is_bound = False
         """Whether it was authenticated itself, so that it belongs to one client connection."""
         self.uses = 0
@@ -137,7 +137,7 @@ class UpstreamConnection(TurnReader):
                 Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True, untaken=True
             )
         self._state = _BUSY
-        self.answer.again(method)
+        self.response.again(method)
         self._written_before = self._written
         self.uses += 1
         self.on_progress = on_progress
@@ -207,7 +207,7 @@ class UpstreamConnection(TurnReader):
 
     def fail(self, error: UpstreamError) -> None:
         """End the exchange. Nothing happens if the response is complete."""
-        if self._state is not _State.BUSY or self.answer.is_whole:
+        if self._state is not _State.BUSY or self.response.is_whole:
             return
         self.error = error.copy()
         self.abort()
@@ -221,7 +221,7 @@ class UpstreamConnection(TurnReader):
 
     def is_fresh(self, now: float) -> bool:
         """Whether it is young enough for a request that cannot be repeated."""
-        fields = self.answer.fields
+        fields = self.response.fields
         kept = fields.keep_alive_timeout if fields is not None else None
         limit = MAX_IDLE_UNSAFE if kept is None else max(kept - 1, kept / 2)
         return now - self.idle_since <= limit
@@ -235,11 +235,11 @@ class UpstreamConnection(TurnReader):
 
         Bytes that nobody took, as when the client left, would be the beginning of the next client's response.
         """
-        answer, transport = self.answer, self.transport
-        fields = answer.fields
+        response, transport = self.response, self.transport
+        fields = response.fields
         if transport is None or transport.is_closing() or not self.is_request_whole or fields is None:
             return False
-        if not answer.is_whole or not answer.leaves_connection or self._buffer or self.held:
+        if not response.is_whole or not response.leaves_connection or self._buffer or self.held:
             return False
         self._state = _IDLE
         self._deadline.at = NEVER
@@ -272,8 +272,9 @@ class UpstreamConnection(TurnReader):
             limit_stall(sock, stall)
         self._state = _State.TUNNEL
         self.unlimited()
-        held, self.held = self.held, b""
-        return self.transport, self.answer.beyond + held
+        held = self.held
+        self.drop_held()
+        return self.transport, self.response.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -297,22 +298,22 @@ class UpstreamConnection(TurnReader):
                 self._on_idle_lost(self)
                 self.abort()
             return
-        answer = self.answer
-        if answer.head is None:
-            answer.request_size = self._written - self._written_before
+        response = self.response
+        if response.head is None:
+            response.request_size = self._written - self._written_before
         try:
-            pieces = answer.feed(data)
+            pieces = response.feed(data)
         except HeadTooLargeError as error:
             self.fail(UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, str(error)))
             return
         except Http1Error as error:
             self.fail(UpstreamError(Failure.BAD_RESPONSE, str(error)))
             return
-        if answer.steps > STEPS:
-            self.turns.charge(answer.steps)
+        if response.steps > STEPS:
+            self.turns.charge(response.steps)
         if pieces:
             self._buffer += pieces
-            if not answer.is_whole:
+            if not response.is_whole:
                 self._buffered += sum([len(piece) for piece in pieces])
                 if self._buffered > HIGH_WATER:
                     self.pause()
@@ -322,7 +323,7 @@ class UpstreamConnection(TurnReader):
     def eof_received(self) -> bool:
         """The upstream has closed its side: the transport closes itself, unless a tunnel is about to take it."""
         self.has_ended = True
-        return self._state is _State.BUSY and self.answer.is_switching
+        return self._state is _State.BUSY and self.response.is_switching
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whatever the reason."""
@@ -336,6 +337,7 @@ class UpstreamConnection(TurnReader):
                 self.receive(left)
             self._end(exc, transport)
         self._state = _State.CLOSED
+        self.drop_held()
         self.turns.memory.release(self)
         self.resume_writing()
 
@@ -353,11 +355,11 @@ class UpstreamConnection(TurnReader):
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:
-        answer = self.answer
-        if answer.is_whole:
+        response = self.response
+        if response.is_whole:
             return
-        if answer.is_untouched:
-            words = "the connection was closed before the answer"
+        if response.is_untouched:
+            words = "the connection was closed before the response"
             # Its close acknowledges what had arrived by then, and what came later was reset. A reset alone says less:
             # the upstream may have read what it did not acknowledge yet.
             count = accepted(transport) if transport is not None and self.has_ended else None
@@ -366,10 +368,10 @@ class UpstreamConnection(TurnReader):
             return
         try:
             if exc is not None:
-                raise Http1Error("the connection was reset within the answer")
-            answer.end()
+                raise Http1Error("the connection was reset within the response")
+            response.end()
         except Http1Error as error:
-            self.fail(UpstreamError(Failure.BODY_CUT if answer.head else Failure.BAD_RESPONSE, str(error)))
+            self.fail(UpstreamError(Failure.BODY_CUT if response.head else Failure.BAD_RESPONSE, str(error)))
         else:
             self._progress()
 

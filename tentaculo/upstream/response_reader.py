@@ -1,4 +1,4 @@
-"""One answer, from bytes to its head and its body: strict, incremental, and without I/O."""
+"""One response, from bytes to its head and its body: strict, incremental, and without I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_INTERIM = 256 * 1024
 """Bytes of interim (1xx) heads in response to one request, and one more for each `INTERIM_COST` bytes of the request."""
 INTERIM_COST = 64
 MAX_BEYOND = 1024
-"""Bytes kept of what came behind an answer; the rest is dropped, since the first of them says all."""
+"""Bytes kept of what came behind a response; the rest is dropped, since the first of them says all."""
 
 
 MOST, LONGEST = 64, 2048
@@ -28,7 +28,7 @@ MOST, LONGEST = 64, 2048
 
 
 class CachedHead(NamedTuple):
-    """A final head as it was read: the same bytes in answer to the same method mean the same again."""
+    """A final head as it was read: the same bytes in response to the same method mean the same again."""
 
     method: str
     raw: bytes
@@ -37,11 +37,11 @@ class CachedHead(NamedTuple):
     framing: Framing
     length: int
     size: int
-    """Bytes of the whole answer where its body has a length, else -1."""
+    """Bytes of the whole response where its body has a length, else -1."""
     body_at: int
     """Bytes of the head."""
     leaves_connection: bool
-    """Whether the connection can take another request after such an answer."""
+    """Whether the connection can take another request after such a response."""
 
 
 class ResponseHeadCache:
@@ -75,7 +75,7 @@ class ResponseHeadCache:
 
 
 class ResponseReader:
-    """Reads the answer to one request.
+    """Reads the response to one request.
 
     `feed` it what arrives and pass on the payload it returns; `head` and `fields` stand once the final head is there,
     `is_whole` once the body is. A 101 ends the reading: what came behind it is in `beyond`.
@@ -112,7 +112,7 @@ class ResponseReader:
         self.again(method)
 
     def again(self, method: str) -> None:
-        """Begin with the answer to another request on the same connection, once the last one is whole."""
+        """Begin with the response to another request on the same connection, once the last one is whole."""
         self._method = method
         self._partial = b""
         self._framing = Framing.NONE
@@ -125,27 +125,27 @@ class ResponseReader:
         self.fields: ResponseHeaders | None = None
         self.is_whole = False
         self.leaves_connection = False
-        """Whether the connection can take another request after this answer, once it is whole (RFC 9112 section 9.3)."""
+        """Whether the connection can take another request after this response, once it is whole (RFC 9112 section 9.3)."""
         if self.interim or self.trailers:
             self.interim, self.trailers = [], []
         self.steps = 0
         """Steps that the last `feed` took in a chunked body."""
         self.beyond = b""
-        """Bytes behind the answer: all of them after a 101, else the first few, which nobody asked for."""
+        """Bytes behind the response: all of them after a 101, else the first few, which nobody asked for."""
 
     def __repr__(self) -> str:
         if self.head is None:
-            return f"<AnswerReader in the head, {len(self._partial)} bytes>"
-        return f"<AnswerReader {self.head.status}, {self._framing.name}, {'whole' if self.is_whole else 'partial'}>"
+            return f"<ResponseReader in the head, {len(self._partial)} bytes>"
+        return f"<ResponseReader {self.head.status}, {self._framing.name}, {'whole' if self.is_whole else 'partial'}>"
 
     @property
     def is_untouched(self) -> bool:
-        """Whether not one byte of an answer has arrived."""
+        """Whether not one byte of a response has arrived."""
         return self.head is None and not self._partial and not self._interim_size
 
     @property
     def is_switching(self) -> bool:
-        """Whether the answer is a 101."""
+        """Whether the response is a 101."""
         return self.head is not None and self.head.status == 101
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -162,7 +162,7 @@ class ResponseReader:
                     return []
                 data = rest
             elif known.size == len(data):
-                # The whole answer at once.
+                # The whole response at once.
                 self.head, self.fields, self._framing, self.is_whole = known.head, known.fields, known.framing, True
                 self.leaves_connection = known.leaves_connection
                 return [data[known.body_at :]]
@@ -177,10 +177,10 @@ class ResponseReader:
     def end(self) -> None:
         """The upstream has closed its side. Raises `Http1Error` unless that is how this body ends."""
         if self.head is None:
-            raise Http1Error("the answer ended within its head")
+            raise Http1Error("the response ended within its head")
         if not self.is_whole:
             if self._framing is not Framing.CLOSE:
-                raise Http1Error("the answer ended before its length")
+                raise Http1Error("the response ended before its length")
             self.is_whole = True
 
     def _read_heads(self, data: bytes) -> bytes | None:
@@ -198,7 +198,7 @@ class ResponseReader:
             self.interim.append(head)
             self._interim_size += end
             if self._interim_size > MAX_INTERIM + self.request_size // INTERIM_COST:
-                raise Http1Error("there are too many interim answers")
+                raise Http1Error("there are too many interim responses")
         self._partial = data
         return None
 

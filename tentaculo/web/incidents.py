@@ -163,7 +163,7 @@ def _more(incident: Incident) -> Iterable[str]:
 
 
 PAGE, MOST = 50, 200
-"""Incidents in one answer: where nothing is asked for, and at most."""
+"""Incidents in one response: where nothing is asked for, and at most."""
 _MOST_ID, _MOST_WINDOW_ID = 2**53, 2**31 - 1
 
 

@@ -84,7 +84,7 @@ def test_the_signature_is_the_specifications_for_any_key_and_body(key: bytes, bo
         ("redirect", Delivery(False, "answered 307: redirects are not followed")),
         ("later", Delivery(False, "answered 503", pause=120.0)),
         ("reset", Delivery(False, "closed the connection before it answered")),
-        ("garbage", Delivery(False, "its answer is not valid HTTP")),
+        ("garbage", Delivery(False, "its response is not valid HTTP")),
         ("flood", Delivery(True, "answered 200")),
         ("stall", Delivery(True, "answered 200")),
         ("cut", Delivery(True, "answered 200")),
@@ -106,7 +106,7 @@ async def test_the_body_of_a_response_gets_no_more_time_than_the_head_has_left(m
 
 async def test_one_that_hangs_is_given_its_time_and_no_more() -> None:
     async with receiving("hang") as receiver, channel_to(receiver.url, timeout=0.2) as channel:
-        assert await channel.send(message()) == Delivery(False, "no answer within 0.2 s")
+        assert await channel.send(message()) == Delivery(False, "no response within 0.2 s")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ async def test_one_that_hangs_costs_one_thread(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(channels, "_TIMEOUT", 0.2)
     async with receiving("hang") as receiver:
         channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
-        assert await channel.send(TRIAL) == Delivery(False, "no answer within 0.2 s")
+        assert await channel.send(TRIAL) == Delivery(False, "no response within 0.2 s")
         assert await channel.send(TRIAL) == Delivery(False, "the attempt before has not come back yet")
 
 
@@ -212,7 +212,7 @@ async def test_an_attempt_that_comes_back_late_with_success_is_not_repeated(monk
     monkeypatch.setattr(channels, "_TIMEOUT", 0.2)
     async with receiving("wait") as receiver:
         channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
-        assert await channel.send(TRIAL) == Delivery(False, "no answer within 0.2 s")
+        assert await channel.send(TRIAL) == Delivery(False, "no response within 0.2 s")
         receiver.gate.set()
         monkeypatch.setattr(channels, "_TIMEOUT", 20.0)
         found: list[Delivery] = []

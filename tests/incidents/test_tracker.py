@@ -322,7 +322,7 @@ def test_a_service_that_is_gone_from_the_configuration_has_no_open_incident() ->
 def test_what_was_opened_before_the_database_answered_is_taken_up_by_what_was_stored() -> None:
     old = Scenario().sees("hermes")
     old.incidents.note_notified(old.only.id, "duty", Notified(NotificationState.OPEN, old.now, Health.DOWN, 1))
-    new = Scenario().after(600).sees("hermes", reason="no answer within 3 s").sees("mcp", root="hermes")
+    new = Scenario().after(600).sees("hermes", reason="no response within 3 s").sees("mcp", root="hermes")
     newer = new.only
     new.incidents.restore(old.incidents.open, ("hermes", "mcp"), new.now)
     assert new.open == [("hermes", "mcp")]

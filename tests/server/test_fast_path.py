@@ -26,12 +26,14 @@ class Visit:
     arrival: BufferedRequest
     done: Done
     has_left: bool = False
+    is_over: bool = False
 
     def client_closed(self) -> None:
         self.has_left = True
 
     def answer(self, body: bytes = b"", *, stays: bool = True) -> None:
         self.arrival.protocol.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        self.is_over = True
         self.done(stays)
 
 
@@ -239,6 +241,21 @@ def test_what_only_looks_alike_is_left_to_the_parser(data: bytes) -> None:
     first = known(FIRST)
     assert first is not None
     assert first.read(data) is None
+
+
+@given(st.binary(max_size=40), st.binary(min_size=4, max_size=4))
+def test_a_request_with_a_body_is_taken_only_whole(noise: bytes, body: bytes) -> None:
+    head = b"POST /a HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+    arrival = BufferedRequest("POST", "/a", (1, 1), [(b"Host", b"h")], Nothing(), None, keep_alive=True)  # type: ignore[arg-type]
+    first = RepeatedHead.learn(head + b"once", arrival, 4)
+    assert first is not None
+    for target, line in ((b"/a", head), (b"/b?c", head.replace(b"/a", b"/b?c"))):
+        again = first.read(line + body)
+        assert again is not None
+        assert (again.method, again.raw_path.encode(), again.content.read_nowait()) == ("POST", target, body)
+    cut = head.replace(b"/a", b"/b")
+    for data in (noise + b"\n" + cut + body, cut + body + b"x", cut + body[1:], cut, body, head):
+        assert first.read(data) is None
 
 
 @pytest.mark.parametrize("data", [b"GET /a HTTP/1.1\r\nA: " + b"b" * 5000 + b"\r\n\r\n", FIRST + b"x", b"\r\n" + FIRST])

@@ -155,9 +155,9 @@ def test_a_trial_that_fails_opens_again_for_the_whole_time(breaker: CircuitBreak
     clock.seconds += OPEN_FOR + 5
     trial = breaker.try_acquire()
     clock.seconds += 1
-    breaker.record(trial, Outcome.FAILURE, "no answer within 30 s")
+    breaker.record(trial, Outcome.FAILURE, "no response within 30 s")
     assert breaker.view() == BreakerView(
-        BreakerState.OPEN, 4, clock.now(), "the trial failed: no answer within 30 s", OPEN_FOR, opened
+        BreakerState.OPEN, 4, clock.now(), "the trial failed: no response within 30 s", OPEN_FOR, opened
     )
     clock.seconds += OPEN_FOR - 1
     assert not breaker.try_acquire()
@@ -195,7 +195,7 @@ def test_requests_from_before_it_opened_change_nothing(breaker: CircuitBreaker, 
     fail(breaker)
     clock.seconds += 4
     breaker.record(before, Outcome.SUCCESS)
-    breaker.record(before, Outcome.FAILURE, "no answer within 30 s")
+    breaker.record(before, Outcome.FAILURE, "no response within 30 s")
     view = breaker.view()
     assert (view.state, view.failure_count, view.retry_after) == (BreakerState.OPEN, 3, OPEN_FOR - 4)
     assert view.last_failure == clock.now(), "but a failure it was"
@@ -207,7 +207,7 @@ def test_a_straggler_is_never_taken_for_the_trial(breaker: CircuitBreaker, clock
     fail(breaker)
     clock.seconds += OPEN_FOR
     trial = breaker.try_acquire()
-    breaker.record(straggler, outcome, "no answer within 30 s")
+    breaker.record(straggler, outcome, "no response within 30 s")
     assert breaker.view().state is BreakerState.HALF_OPEN
     assert not breaker.try_acquire(), "the trial is still out"
     breaker.record(trial, Outcome.SUCCESS)

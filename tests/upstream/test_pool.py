@@ -34,7 +34,7 @@ async def ask(connection: UpstreamConnection) -> bytes:
     """One exchange on `connection`; its body. It is not given back."""
     progress = asyncio.Event()
     connection.begin("GET", progress.set, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
-    while not connection.answer.is_whole:
+    while not connection.response.is_whole:
         await progress.wait()
         progress.clear()
         if connection.error is not None:
@@ -502,7 +502,7 @@ async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() ->
         pool = pool_of(server.port)
         connection = await pool.connect(5)
         connection.begin("GET", lambda: None, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
-        await eventually(lambda: connection.answer.is_whole)
+        await eventually(lambda: connection.response.is_whole)
         pool.give_back(connection)
         assert pool.take_idle(repeatable=True) is None
         assert not connection.is_open
@@ -518,7 +518,7 @@ async def kept(server: socket.socket) -> tuple[Pool, UpstreamConnection, socket.
     connection.begin("GET", progress.set, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
     peer.recv(1000)
     peer.sendall(ok())
-    await eventually(lambda: connection.answer.is_whole)
+    await eventually(lambda: connection.response.is_whole)
     connection.take()
     connection.on_progress = None
     pool.give_back(connection)
@@ -595,7 +595,7 @@ async def test_an_answer_that_came_with_a_reset_is_read() -> None:
         async with asyncio.timeout(5):
             await progress.wait()
         assert connection.take() == b"early"
-        assert connection.answer.is_whole
+        assert connection.response.is_whole
         assert not connection.is_open
         pool.give_back(connection)
         assert idle(pool) == 0

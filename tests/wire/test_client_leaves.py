@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from tentaculo.server.fast_path import BufferedRequest, FastPathConnection, TryServe
+from tentaculo.proxy.handler import DrivenExchange, Proxy, WholeRequest
+from tentaculo.proxy.proxied_request import JudgedRequest
 from tests.conftest import Start
 from tests.support.wire import TIMEOUT, answering, dial, upstream
 from tests.wire.conftest import Service
@@ -18,18 +20,18 @@ async def test_before_the_task_of_its_request_has_begun(
     start: Start, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its request needs a new connection, hence a task; and in the same turn of the loop the client has gone."""
-    begin, left = FastPathConnection._start, []
+    serve, left = Proxy.serve, []
 
-    def begin_and_leave(self: FastPathConnection, serve: TryServe, arrival: BufferedRequest) -> bool:
-        taken = begin(self, serve, arrival)
-        if arrival.raw_path == "/s/leaves":
-            guest, self._guest = self._guest, None
-            assert guest is not None
-            guest.client_closed()
-            left.append(guest)
-        return taken
+    def serve_and_leave(
+        self: Proxy, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
+    ) -> DrivenExchange:
+        exchange = serve(self, request, done, judged)
+        if request.raw_path == "/s/leaves":
+            exchange.client_closed()
+            left.append(exchange)
+        return exchange
 
-    monkeypatch.setattr(FastPathConnection, "_start", begin_and_leave)
+    monkeypatch.setattr(Proxy, "serve", serve_and_leave)
     async with upstream(answering(CLOSES)) as up:
         live = await start(service(up.port), limits={"in_flight": 1})
         traffic = live.gateway.proxy.traffic
