@@ -47,7 +47,7 @@ from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
-from tentaculo.server.route_table import RouteTable
+from tentaculo.server.route_table import ProxiedRoutes, RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
@@ -320,7 +320,14 @@ class Gateway:
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(
-                config, self.hub, store_client.store_events, self._tail, self._tasks, turn=self._turns.turn
+                config,
+                self.hub,
+                store_client.store_events,
+                self._tail,
+                self._tasks,
+                log_name=store_client.log_name,
+                takes_api=not ProxiedRoutes(config).takes("/api/events", config.server.hosts),
+                turn=self._turns.turn,
             )
         )
         names = config.names

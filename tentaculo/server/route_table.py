@@ -233,6 +233,11 @@ class ProxiedRoutes:
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
 
+    def takes(self, path: str, hosts: Collection[str]) -> bool:
+        """Whether a route takes `path` at any of the gateway's own host names: one without a host, or of `hosts`."""
+        tables = (self.anywhere, *(self.hosts[host] for host in hosts if host in self.hosts))
+        return any(table.paths.find(path) is not None for table in tables)
+
     def needs_token(self, match: Match, upstream_path: str) -> bool:
         """Whether a request needs a token: by its route, or by the route of the same service whose upstream path it is.
 

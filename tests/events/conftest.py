@@ -22,6 +22,8 @@ from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
 
 DEADLINE = 5.0
+NAME = "0123456789ab"
+"""The name of the log."""
 
 
 class Ledger:
@@ -33,6 +35,8 @@ class Ledger:
         self.open.set()
         self.is_lost = False
         self.asked = 0
+        self.reads = 0
+        self.name = NAME
 
     async def __call__(self, new: Sequence[Event]) -> list[StoredEvent]:
         self.asked += 1
@@ -46,8 +50,24 @@ class Ledger:
     async def last_event_id(self) -> int:
         return self.events[-1].id if self.events else 0
 
-    async def read_events(self, wanted: EventFilter, *, after: int, limit: int) -> list[Event]:
-        return [event for event in self.events if event.id > after and wanted.matches(event)][:limit]
+    async def read_events(
+        self,
+        wanted: EventFilter,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        if self.is_lost:
+            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
+        self.reads += 1
+        found = [
+            event
+            for event in self.events
+            if (after is None or event.id > after) and (before is None or event.id < before) and wanted.matches(event)
+        ]
+        return (found[::-1] if newest_first else found)[:limit]
 
 
 class Gateway:
@@ -114,7 +134,7 @@ async def start() -> AsyncIterator[Start]:
         app = web.Application()
         tail = EventTail(hub, ledger)
         tasks.start(tail.run(), "tail")
-        app.add_routes(routes(config, hub, ledger, tail, tasks))
+        app.add_routes(routes(config, hub, ledger, tail, tasks, log_name=lambda: ledger.name))
 
         async def part(_: web.Application) -> None:
             await hub.close()
