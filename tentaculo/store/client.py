@@ -50,6 +50,7 @@ class StoreClient:
         *,
         now: Callable[[], datetime] = utc_now,
         event_wait: float = STORE_WAIT,
+        survives_power_cut: bool = True,
         max_events: int = 1024,
         max_services: int = 4096,
         max_history: int = 4096,
@@ -57,13 +58,14 @@ class StoreClient:
         """`url` is a SQLAlchemy address; `problem` describes a faulty one. `max_*` limit the work that waits.
 
         `event_wait` is how many seconds an event waits for a database that is locked, full or away.
+        `survives_power_cut` says whether a commit to a file of SQLite waits for the disk.
         """
         self._event_wait = event_wait
         self._queue = WorkQueue(max_events, max_services, max_history)
         self._thread: StoreThread | None = None
         self._fault: str | None = None
         try:
-            self._thread = StoreThread(Database(url), self._queue, now)
+            self._thread = StoreThread(Database(url, survives_power_cut=survives_power_cut), self._queue, now)
         except ArgumentError as error:
             self._fault = describe(error, URL.create("sqlite"))
             self._queue.close()

@@ -78,8 +78,12 @@ class Database:
     call `close`, and `ready` before the next use.
     """
 
-    def __init__(self, url: str) -> None:
-        """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none."""
+    def __init__(self, url: str, *, survives_power_cut: bool = True) -> None:
+        """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none.
+
+        `survives_power_cut` says whether a commit to a file of SQLite waits for the disk.
+        """
+        self._survives_power_cut = survives_power_cut
         self.url = parse_url(url)
         self._file = database_file(self.url)
         self._file_id: tuple[int, int] | None = None
@@ -194,7 +198,7 @@ class Database:
                 raise StoreUnavailable(NOT_MIGRATED)
             self._find_services(connection)
         if connection.dialect.name == "sqlite":
-            _choose_journal(connection, names)
+            _choose_journal(connection, names, survives_power_cut=self._survives_power_cut)
         _try_writing(connection)
 
     def _find_services(self, connection: Connection) -> None:
@@ -281,7 +285,7 @@ def _try_writing(connection: Connection) -> None:
         transaction.rollback()
 
 
-def _choose_journal(connection: Connection, names: set[str]) -> None:
+def _choose_journal(connection: Connection, names: set[str], *, survives_power_cut: bool) -> None:
     """Switch on the write-ahead log where the file is ours alone.
 
     The journal mode is written into the file and holds for every program that opens it, so another product's database
@@ -299,8 +303,8 @@ def _choose_journal(connection: Connection, names: set[str]) -> None:
                 # Another process uses the file at this moment. The old mode is only slower, and the next start tries again.
                 pass
         if mode == "wal":
-            # With the log a commit needs no sync of its own. A power cut loses the last events, not the file.
-            connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+            # Without FULL a power cut loses the last events, though not the file: a commit then waits for no disk.
+            connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if survives_power_cut else 'NORMAL'}")
             # The log grows while a reader is active. SQLite cuts it back to this when it starts over.
             connection.exec_driver_sql(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
 
