@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import Event
 from tentaculo.model.failure import Problem
 
 LOOK_EVERY = 1.0
@@ -44,6 +44,10 @@ class EventLog(Protocol):
         newest_first: bool = False,
     ) -> list[Event]:
         """Events between two ids, by id."""
+        ...
+
+    async def next_events(self, after: int, limit: int) -> list[Event]:
+        """The next events after an id, by id."""
         ...
 
 
@@ -110,7 +114,7 @@ class EventTail:
                 self.mark = last
                 self._senders.clear()
                 return False
-        found = await self.log.read_events(_ALL, after=self.mark, limit=AT_ONCE)
+        found = await self.log.next_events(self.mark, AT_ONCE)
         if self._storing:
             await asyncio.wait(list(self._storing))
         await self._publish(found)
@@ -138,6 +142,3 @@ class EventTail:
             self._senders.update(dict.fromkeys(ids, sender))
         self._bell.set()
         self._ring_others()
-
-
-_ALL = EventFilter()

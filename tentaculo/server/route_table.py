@@ -13,7 +13,7 @@ Within these the longest prefix wins, by whole path segments: `/switch` never ta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 

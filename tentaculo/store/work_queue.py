@@ -10,6 +10,7 @@ from threading import Condition
 from typing import Any, Generic, TypeVar
 
 from tentaculo.model.health import ServiceView
+from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.events import EventRow, Query
 from tentaculo.store.history import HistoryRow, RollUpRequest
 
@@ -22,6 +23,27 @@ class PendingWork(Generic[T]):
 
     what: T
     answer: asyncio.Future[Any]
+
+
+def complete(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason: str | None = None) -> None:
+    """Complete each future on its own loop with its result, or all with `StoreUnavailable` for `reason`."""
+    if not asks:
+        return
+
+    def finish() -> None:
+        for ask, result in zip(asks, results, strict=True):
+            if ask.answer.done():
+                continue
+            if reason is None:
+                ask.answer.set_result(result)
+            else:
+                ask.answer.set_exception(StoreUnavailable(reason))
+
+    try:
+        asks[0].answer.get_loop().call_soon_threadsafe(finish)
+    except RuntimeError:
+        # The loop is closed: no caller waits any more.
+        pass
 
 
 @dataclass(slots=True)

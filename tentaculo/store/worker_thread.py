@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from tentaculo.model.event import StoredEvent, StoreOutcome
 from tentaculo.model.health import ServiceView
 from tentaculo.store.database import Database
-from tentaculo.store.errors import StoreUnavailable, describe, is_data_error
+from tentaculo.store.errors import describe, is_data_error
 from tentaculo.store.events import EventRow
 from tentaculo.store.history import HistoryRow, RollUpRequest
-from tentaculo.store.work_queue import PendingWork, Work, WorkQueue
+from tentaculo.store.work_queue import PendingWork, Work, WorkQueue, complete
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +96,7 @@ class StoreThread(Thread):
         while work.reads:
             ask = work.reads[0]
             try:
-                _answer([ask], [None if ask.answer.cancelled() else self._database.read(ask.what)])
+                complete([ask], [None if ask.answer.cancelled() else self._database.read(ask.what)])
             except (TypeError, ValueError):
                 # A row that another program wrote may be unreadable: that costs this query only.
                 self._refuse([ask], "The database holds rows that cannot be read.")
@@ -115,10 +115,10 @@ class StoreThread(Thread):
             if not is_data_error(error):
                 raise
         else:
-            _answer(work.events, [[next(found) for _ in ask.what] for ask in work.events])
+            complete(work.events, [[next(found) for _ in ask.what] for ask in work.events])
             work.events = []
         while work.events:
-            _answer(work.events[:1], [[self._store_event(row) for row in work.events[0].what]])
+            complete(work.events[:1], [[self._store_event(row) for row in work.events[0].what]])
             del work.events[0]
 
     def _store_event(self, row: EventRow) -> StoredEvent:
@@ -217,25 +217,4 @@ class StoreThread(Thread):
         # Queries are not counted, and callers that gave up have been counted already.
         rows = (len(ask.what) for ask in asks if not callable(ask.what) and not ask.answer.done())
         self._queue.count_dropped(sum(rows))
-        _answer(asks, [None] * len(asks), reason)
-
-
-def _answer(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason: str | None = None) -> None:
-    """Complete each future on its own loop with its result, or all with `StoreUnavailable` for `reason`."""
-    if not asks:
-        return
-
-    def answer() -> None:
-        for ask, result in zip(asks, results, strict=True):
-            if ask.answer.done():
-                continue
-            if reason is None:
-                ask.answer.set_result(result)
-            else:
-                ask.answer.set_exception(StoreUnavailable(reason))
-
-    try:
-        asks[0].answer.get_loop().call_soon_threadsafe(answer)
-    except RuntimeError:
-        # The loop is closed: no caller waits any more.
-        pass
+        complete(asks, [None] * len(asks), reason)

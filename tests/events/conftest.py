@@ -16,7 +16,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
+from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
@@ -68,6 +68,9 @@ class Ledger:
             if (after is None or event.id > after) and (before is None or event.id < before) and wanted.matches(event)
         ]
         return (found[::-1] if newest_first else found)[:limit]
+
+    async def next_events(self, after: int, limit: int) -> list[Event]:
+        return [event for event in self.events if event.id > after][:limit]
 
 
 class Gateway:
