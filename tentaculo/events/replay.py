@@ -82,7 +82,9 @@ class LogReader:
         """The name of the log. Raises `Problem` (503) while it is unknown."""
         name = self._log_name()
         if not name:
-            raise Problem(Failure.STORE_UNAVAILABLE, "The database has not responded yet.", headers={"Retry-After": "5"})
+            raise Problem(
+                Failure.STORE_UNAVAILABLE, "The database has not responded yet.", headers={"Retry-After": "5"}
+            )
         return name
 
     async def read(
@@ -107,22 +109,22 @@ class LogReader:
 
         Without a position a reader whose filter has a `since` begins with the log.
         """
-        while (mark := self._tail.mark) is None:
-            await self._pause(client)
         while True:
             try:
-                name = self.name
-                if position is None:
-                    return Beginning(name, 0 if wanted.since is not None else mark)
-                last = await self._tail.log.last_event_id()
+                name, last = self.name, await self._tail.log.last_event_id()
             except Problem:
                 await self._pause(client)
                 continue
-            if position.name not in (None, name):
-                return Beginning(name, last, "The position is one of another log: this database was restored or replaced.")
-            if position.event_id > last:
-                return Beginning(name, last, "No event of this log ever had such a great id.")
-            return Beginning(name, position.event_id)
+            if self._tail.mark is not None:
+                break
+            await self._pause(client)
+        if position is None:
+            return Beginning(name, 0 if wanted.since is not None else last)
+        if position.name not in (None, name):
+            return Beginning(name, last, "The position is one of another log: this database was restored or replaced.")
+        if position.event_id > last:
+            return Beginning(name, last, "No event of this log ever had such a great id.")
+        return Beginning(name, position.event_id)
 
     async def replay(self, subscriber: Subscriber, after: int, client: Client) -> None:
         """Send `subscriber` the events after an id, and make it live. `begin` has waited for the mark."""

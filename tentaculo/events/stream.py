@@ -1,12 +1,12 @@
 """`GET /events/stream`: the log as Server-Sent Events, from any position of it and then live.
 
-    retry: 3000                   the client reconnects after 3 s
+retry: 3000                   the client reconnects after 3 s
 
-    id: 3f9a0c52d1e8-1764         where the stream begins; a client that reconnects sends the last id that it got
+id: 3f9a0c52d1e8-1764         where the stream begins; a client that reconnects sends the last id that it got
 
-    id: 3f9a0c52d1e8-1765         each event
-    event: spawn_success
-    data: {"event_id":1765,…}
+id: 3f9a0c52d1e8-1765         each event
+event: spawn_success
+data: {"event_id":1765,…}
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Problem
 
 LOOK_EVERY = 1.0

@@ -16,7 +16,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.model.event import Event, StoredEvent, StoreOutcome
+from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
@@ -41,13 +41,13 @@ class Ledger:
     async def __call__(self, new: Sequence[Event]) -> list[StoredEvent]:
         self.asked += 1
         await self.open.wait()
-        if self.is_lost:
-            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
+        self._check()
         for event in new:
             self.events.append(replace(event, id=max(event.id, await self.last_event_id() + 1)))
         return [StoredEvent(event.id, StoreOutcome.STORED) for event in self.events[-len(new) :]]
 
     async def last_event_id(self) -> int:
+        self._check()
         return self.events[-1].id if self.events else 0
 
     async def read_events(
@@ -59,8 +59,7 @@ class Ledger:
         limit: int,
         newest_first: bool = False,
     ) -> list[Event]:
-        if self.is_lost:
-            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
+        self._check()
         self.reads += 1
         found = [
             event
@@ -69,6 +68,10 @@ class Ledger:
         ]
         return (found[::-1] if newest_first else found)[:limit]
 
+    def _check(self) -> None:
+        if self.is_lost:
+            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
+
     async def next_events(self, after: int, limit: int) -> list[Event]:
         return [event for event in self.events if event.id > after][:limit]
 
@@ -76,7 +79,8 @@ class Ledger:
 class Gateway:
     """What a test needs of the running room."""
 
-    def __init__(self, session: ClientSession, hub: Hub, ledger: Ledger, served: NativeServer) -> None:
+    def __init__(self, session: ClientSession, hub: Hub, tail: EventTail, ledger: Ledger, served: NativeServer) -> None:
+        self.tail = tail
         self.server = served.server
         self.stop = served.stop
         self.session = session
@@ -146,7 +150,7 @@ async def start() -> AsyncIterator[Start]:
         stack.push_async_callback(tasks.close)
         served = await stack.enter_async_context(serving_application(app, cors=config.cors, shutdown=5))
         session = await stack.enter_async_context(ClientSession(cookie_jar=DummyCookieJar()))
-        gateway = Gateway(session, hub, ledger, served)
+        gateway = Gateway(session, hub, tail, ledger, served)
         running.append(gateway)
         return gateway
 
