@@ -31,7 +31,7 @@ CLOSE_SECONDS = 1.0
 WRITE_BYTES = 8 * 1024
 """Bytes of waiting events that are written together."""
 RETRY = b"retry: 3000\n\n"
-RESERVED = frozenset(("end", "error", "message", "open", "reset"))
+RESERVED = frozenset(("end", "error", "message", "open", "reset", "start"))
 """Names that EventSource or this stream uses itself. An event of such a type has no name and arrives as `message`."""
 _HEADERS = {
     hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
@@ -175,12 +175,11 @@ def encode_frame(name: str, event: Event) -> bytes:
 
 
 def _first(begin: Beginning) -> bytes:
+    """Says where the stream begins, so that a client can resume before its first event."""
     position = cursor(begin.name, begin.after)
-    # An EventSource keeps the id of a frame without data too.
-    at = f"id: {position}\n".encode()
-    if begin.reset is None:
-        return at + b"\n"
-    return at + _control("reset", {"reason": begin.reset, "name": begin.name, "position": position})
+    members = {"name": begin.name, "position": position}
+    frame = _control("start", members) if begin.reset is None else _control("reset", {"reason": begin.reset, **members})
+    return f"id: {position}\n".encode() + frame
 
 
 def _control(name: str, members: dict[str, str]) -> bytes:

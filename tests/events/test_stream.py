@@ -61,7 +61,9 @@ async def test_it_begins_now_and_says_where(gateway: Gateway) -> None:
     stored(gateway, 5, 6)
     async with event_stream(gateway.session, gateway.url) as listener:
         assert listener.first is not None
-        assert (listener.first.id, listener.first.data) == (f"{NAME}-6", None)
+        position = f"{NAME}-6"
+        assert (listener.first.id, listener.first.name) == (position, "start")
+        assert listener.first.data == {"name": NAME, "position": position}
         id_ = await ingest(gateway)
         assert ids(await listener.events(1)) == [id_]
     assert listener.last_id == f"{NAME}-{id_}"
@@ -120,7 +122,7 @@ async def test_a_position_of_another_log_or_from_the_future_is_reset(gateway: Ga
             assert listener.first.data == {"name": NAME, "position": f"{NAME}-5"}
     async with event_stream(gateway.session, gateway.url, "?since=5") as listener:
         assert listener.first is not None
-        assert listener.first.name is None
+        assert listener.first.name == "start"
 
 
 @pytest.mark.parametrize(
@@ -182,10 +184,10 @@ async def test_heartbeats_go_on_while_the_database_is_away_and_history_follows(
         while heartbeats < 3:
             frame = await listener.frame()
             assert frame is not None
-            assert frame.data is None
             heartbeats += frame.comment == "heartbeat"
         gateway.ledger.is_lost = False
-        assert ids(await listener.events(2)) == [6, 7]
+        start, *found = await listener.events(3)
+        assert (start.name, ids(found)) == ("start", [6, 7])
 
 
 async def test_the_end_says_why(gateway: Gateway) -> None:

@@ -97,7 +97,7 @@ class EventStream:
         return Frame(fields.get("id"), fields.get("event"), data, fields.get(""), fields.get("retry"))
 
     async def events(self, number: int) -> list[Frame]:
-        """The next frames that have data."""
+        """The next events."""
         found = list[Frame]()
         while len(found) < number:
             frame = await self.frame()
