@@ -28,6 +28,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from tentaculo.config.environment import sqlite_file, with_driver
+from tentaculo.model.event import StoredEvent
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
 from tentaculo.store.errors import (
@@ -60,6 +61,12 @@ _CACHE = 512
 """KiB of the file that SQLite keeps in memory for itself, where its default is 2000: the system caches the file too."""
 
 
+_ONLY_READS = {
+    "sqlite": "PRAGMA query_only = ON",
+    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+}
+
+
 def parse_url(url: str) -> URL:
     """Parse a database URL and set its driver. Raises `sqlalchemy.exc.ArgumentError` for text that is no URL."""
     return make_url(with_driver(url))
@@ -77,8 +84,14 @@ class Database:
     call `close`, and `ready` before the next use.
     """
 
-    def __init__(self, url: str) -> None:
-        """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none."""
+    def __init__(self, url: str, *, survives_power_cut: bool = True, only_reads: bool = False) -> None:
+        """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none.
+
+        `survives_power_cut` says whether a commit to a file of SQLite waits for the disk. `only_reads` opens a connection
+        that cannot write.
+        """
+        self._survives_power_cut = survives_power_cut
+        self._only_reads = only_reads
         self.url = parse_url(url)
         self._file = database_file(self.url)
         self._file_id: tuple[int, int] | None = None
@@ -91,6 +104,11 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self.url.get_backend_name()}: {'closed' if self._connection is None else 'open'}>"
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, None while there is none."""
+        return None if self._connection is None else self._connection.connection.driver_connection
 
     def ready(self) -> None:
         """Open the connection, or check that it still leads to a migrated database."""
@@ -106,7 +124,7 @@ class Database:
         log = self._file.with_name(f"{self._file.name}-wal")
         if not log.exists() or log.stat().st_size <= LOG_LIMIT:
             return
-        connection: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]
+        connection = self.driver_connection
         connection.execute("PRAGMA busy_timeout = 0")
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -124,8 +142,8 @@ class Database:
             except Exception:  # noqa: BLE001
                 connection.invalidate()
 
-    def append_events(self, rows: Sequence[events.EventRow]) -> list[int]:
-        """Store events in one transaction; returns the ids that they got."""
+    def append_events(self, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
+        """Store events in one transaction; returns the result for each."""
         with self._write_transaction() as connection:
             return events.append_events(connection, rows)
 
@@ -191,9 +209,12 @@ class Database:
             names = set(inspect(connection).get_table_names())
             if not names.issuperset(tables.metadata.tables.keys() - {tables.services.name}):
                 raise StoreUnavailable(NOT_MIGRATED)
+            if self._only_reads:
+                connection.exec_driver_sql(_ONLY_READS[connection.dialect.name])
+                return
             self._find_services(connection)
         if connection.dialect.name == "sqlite":
-            _choose_journal(connection, names)
+            _choose_journal(connection, names, survives_power_cut=self._survives_power_cut)
         _try_writing(connection)
 
     def _find_services(self, connection: Connection) -> None:
@@ -280,7 +301,7 @@ def _try_writing(connection: Connection) -> None:
         transaction.rollback()
 
 
-def _choose_journal(connection: Connection, names: set[str]) -> None:
+def _choose_journal(connection: Connection, names: set[str], *, survives_power_cut: bool) -> None:
     """Switch on the write-ahead log where the file is ours alone.
 
     The journal mode is written into the file and holds for every program that opens it, so another product's database
@@ -298,8 +319,8 @@ def _choose_journal(connection: Connection, names: set[str]) -> None:
                 # Another process uses the file at this moment. The old mode is only slower, and the next start tries again.
                 pass
         if mode == "wal":
-            # With the log a commit needs no sync of its own. A power cut loses the last events, not the file.
-            connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+            # Without FULL a power cut loses the last events, though not the file: a commit then waits for no disk.
+            connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if survives_power_cut else 'NORMAL'}")
             # The log grows while a reader is active. SQLite cuts it back to this when it starts over.
             connection.exec_driver_sql(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
 
