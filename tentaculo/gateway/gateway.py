@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ from tentaculo.server.listeners import CannotListenError, ConnectionLimits, List
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
+from tentaculo.store.events import EventRetention
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -61,6 +63,8 @@ _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
 _OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row in the table of services."""
+_TRIM_EVERY = 60.0
+"""Seconds between two deletions of old events."""
 _CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
@@ -212,9 +216,18 @@ class Gateway:
         """Start what one process does for all workers: record history, probe, and send alerts."""
         await self._stack.enter_async_context(self.health_service.recording(drain))
         self._tasks.start(self._keep_own_row(), "own row")
+        self._tasks.start(self._trim_events(), "event retention")
         if self._probes:
             await self._stack.enter_async_context(self.incident_service.running())
             await self._stack.enter_async_context(self.health_service.probing())
+
+    async def _trim_events(self) -> None:
+        """Delete old events, every minute. While the clock may be wrong none is deleted for its age."""
+        kept = self._config.events
+        while True:
+            await asyncio.sleep(_TRIM_EVERY)
+            before = self._clock.now() - timedelta(days=kept.keep) if self.health_service.history.is_steady() else None
+            self._store_client.trim_events(EventRetention(before, kept.keep_bytes))
 
     async def _keep_own_row(self) -> None:
         """Keep the gateway's own row in the table of services current. At the stop its status becomes unknown."""

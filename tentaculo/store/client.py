@@ -18,7 +18,7 @@ from tentaculo.model.text import utc_now
 from tentaculo.store import events, history
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
-from tentaculo.store.events import EventRow, Query
+from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.read_thread import ReadThread
 from tentaculo.store.work_queue import PendingWork, WorkQueue
@@ -143,6 +143,14 @@ class StoreClient:
             raise self._refused(self._fault, len(new))
         results: list[StoredEvent] = await self._ask(self._queue.put_events, rows, self._event_wait)
         return results
+
+    def log_name(self) -> str:
+        """The random name of the log of events; empty until the database has responded."""
+        return self._thread.log_name if self._thread is not None else ""
+
+    def trim_events(self, kept: EventRetention) -> None:
+        """Delete the events that `kept` does not keep, in the background. Never waits."""
+        self._queue.put_trim(kept)
 
     async def last_event_id(self) -> int:
         """The greatest id that an event ever had, 0 where there was none. Raises `StoreUnavailable` as `run` does."""
