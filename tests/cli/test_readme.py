@@ -32,6 +32,7 @@ async def gateway() -> AsyncIterator[Running]:
         yield running
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("line", CURLS)
 async def test_each_curl_line_works(gateway: Running, line: str) -> None:
     process = await asyncio.create_subprocess_exec(
