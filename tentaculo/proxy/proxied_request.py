@@ -16,7 +16,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.address_mapping import client_view
-from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block
+from tentaculo.proxy.request_head import CachedRequestHead, outbound_block
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
@@ -39,6 +39,30 @@ class JudgedRequest(Protocol):
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
     is_authenticated: bool
     """Whether the caller sent an accepted token or ticket."""
+
+
+class PreparedRequest:
+    """A request that may be forwarded, with its upstream head without the request id.
+
+    It is used again while the client repeats the same request.
+    """
+
+    __slots__ = ("cors_lines", "head", "inbound", "method", "plan")
+
+    def __init__(
+        self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
+    ) -> None:
+        """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
+        response to this client's page. `method` is the one in `head`."""
+        self.inbound = inbound
+        self.method = method
+        self.plan = plan
+        self.cors_lines = cors_lines
+        self.head = head
+        """Without the line of the request id, which differs each time, and without the empty line."""
+
+    def __repr__(self) -> str:
+        return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
 
 
 class ProxiedRequest:
