@@ -74,7 +74,7 @@ class ProxiedRequest:
     __slots__ = (
         "admitted",
         "id_line",
-        "id_lines",
+        "id_value",
         "inbound",
         "is_admitted",
         "is_started",
@@ -101,11 +101,9 @@ class ProxiedRequest:
         """Whether the client has been sent the final head, or part of it."""
         self.record = record
         self.request_id = request_id = record.request_id
-        value = request_id.encode()
+        value = self.id_value = request_id.encode()
         self.id_line = b"X-Request-ID: %b\r\n" % value
-        """For the upstream."""
-        self.id_lines = b"%bX-Correlation-Id: %b\r\n" % (self.id_line, value)
-        """For the client."""
+        """For the upstream and the client. `X-Correlation-Id` for the client has the same value."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.inbound.method} {self.request_id}>"
@@ -163,7 +161,8 @@ class ProxiedRequest:
             inbound.method,
             inbound.minor,
             keep_alive=self.keep_alive,
-            added=self.id_lines + (admitted.cors_lines if lines is None else lines),
+            added=b"%bX-Correlation-Id: %b\r\n%b"
+            % (self.id_line, self.id_value, admitted.cors_lines if lines is None else lines),
             via=self.shared.name,
             replace_cors=bool(admitted.cors_lines),
             view=partial(client_view, inbound),
@@ -335,7 +334,8 @@ class ResponseRelay(ProxiedRequest):
             and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
         ):
             self.keep_alive = known.keep_alive
-            return b"%b%b%b\r\n" % (known.head, self.id_lines, lines), known.is_chunked
+            head_bytes = b"%b%bX-Correlation-Id: %b\r\n%b\r\n" % (known.head, self.id_line, self.id_value, lines)
+            return head_bytes, known.is_chunked
         writer = self.response_writer(lines)
         block, is_chunked = writer.final(head, fields, False)
         self.keep_alive = writer.keep_alive
