@@ -350,11 +350,7 @@ class Gateway:
             slices=slices,
         )
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
-        takes_root = any(
-            route.prefix == "/" and (route.host is None or route.host in config.server.hosts)
-            for service in config.services.values()
-            for route in service.routes
-        )
+        claimed, hosts = ProxiedRoutes(config), config.server.hosts
         app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
@@ -365,7 +361,7 @@ class Gateway:
                 self._tail,
                 self._tasks,
                 log_name=store_client.log_name,
-                takes_api=not ProxiedRoutes(config).takes("/api/events", config.server.hosts),
+                takes_api=not claimed.takes("/api/events", hosts),
                 turn=self._turns.turn,
             )
         )
@@ -374,7 +370,7 @@ class Gateway:
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now, slices))
-        app.add_routes(status_page.routes(page, root=not takes_root))
+        app.add_routes(status_page.routes(page, root=not claimed.takes("/", hosts)))
         app.add_routes(
             monitoring.liveness_routes(
                 phase=lambda: self._phase,
