@@ -162,7 +162,8 @@ class EventSocketHandler:
         source = fields["source"] if is_name(fields.get("source")) else subscriber.client_id
         payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
         try:
-            await self._pipeline.accept(source, schema.type, payload, canonical=True, broadcast=True, sender=subscriber)
+            event = self._pipeline.event(source, schema.type, payload, canonical=True, broadcast=True)
+            await self._pipeline.accept([event], sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
             await _send(socket, _error(problem.failure.error, detail))
