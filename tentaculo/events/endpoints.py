@@ -40,6 +40,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import utc_now
 from tentaculo.server.native_routes import Slices, json_response
 from tentaculo.server.request_body import check_uncompressed, expect_later, read_body
+from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -163,14 +164,13 @@ def routes(
     tasks: TaskGroup,
     *,
     log_name: LogName,
-    takes_api: bool = True,
     now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
     turn: Callable[[], Awaitable[None]] = _next_turn,
 ) -> list[web.RouteDef]:
     """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/cardinality`.
 
-    `takes_api` adds `/api/events`, the same as `/events`. `log_name` gives the name of the log.
+    `/api/events` is the same as `/events`, unless a route takes it. `log_name` gives the name of the log.
     `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
     they are stored: close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to be closed on shutdown, before the server waits for
     its handlers. `turn` waits for a later turn of the event loop. The dispatcher checks tokens and the Origin of a
@@ -180,6 +180,7 @@ def routes(
     reader = LogReader(tail, log_name)
     cardinality = Cardinality(clock)
     pipeline = EventPipeline(store, tail, tasks, cardinality, now)
+    is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
     history = EventHistory(reader, Slices())
     sockets = EventSocketHandler(hub, pipeline, reader, limit=limits.events_body, turn=turn)
 
@@ -201,7 +202,7 @@ def routes(
         web.post("/events/ingest", Ingest(pipeline, limits.events_body).handle, expect_handler=expect_later),
         web.get("/events", history.handle),
         web.get("/events/stream", EventStream(hub, reader).handle),
-        *([web.get("/api/events", history.handle)] if takes_api else []),
+        *([web.get("/api/events", history.handle)] if not is_taken else []),
         web.get("/ws", sockets.handle, allow_head=False),
         web.get("/debug/events/cardinality", report),
     ]

@@ -349,8 +349,6 @@ class Gateway:
             now=now,
             slices=slices,
         )
-        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
-        claimed, hosts = ProxiedRoutes(config), config.server.hosts
         app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
@@ -361,7 +359,6 @@ class Gateway:
                 self._tail,
                 self._tasks,
                 log_name=store_client.log_name,
-                takes_api=not claimed.takes("/api/events", hosts),
                 turn=self._turns.turn,
             )
         )
@@ -370,7 +367,8 @@ class Gateway:
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now, slices))
-        app.add_routes(status_page.routes(page, root=not claimed.takes("/", hosts)))
+        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
+        app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(
             monitoring.liveness_routes(
                 phase=lambda: self._phase,

@@ -201,7 +201,9 @@ async def test_every_filter_selects_in_the_database(live: Live) -> None:
         async def numbers(**query: str) -> list[int]:
             async with session.get("/events", params=query) as response:
                 assert response.status == 200, await response.text()
-                return [one["payload"]["number"] for one in (await response.json())["events"]]
+                payloads = [one["payload"] for one in (await response.json())["events"]]
+                # The gateway's own events have none.
+                return [payload["number"] for payload in payloads if "number" in payload]
 
         assert await numbers() == [3, 2, 1, 0]
         assert await numbers(source="a") == [3, 2, 0]
