@@ -101,7 +101,7 @@ class StoreClient:
         try:
             await self._ask(self._queue.put_read, lambda _connection: None, OPEN_WAIT)
         except StoreUnavailable:
-            # `problem` has the reason, and the thread has logged it. A slow database goes on in its thread.
+            # `problem` has the reason, and the thread has logged it. A slow database continues in its thread.
             pass
 
     async def close(self) -> None:
