@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
-
 from tentaculo.config.environment import LOOKUPS, variable_name
 from tentaculo.config.key_reference import ANY, SCHEMA_FILE, Key, KeyKind, example_text, json_schema_text, walk
 from tentaculo.events.schemas import DEPTH
 from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
+from tentaculo.net.turns import READ_SIZE
 from tentaculo.security.tickets import MOST_HELD
-from tentaculo.server.connection import LINGER, MAX_FIELDS
+from tentaculo.server.aiohttp_handler import READ_AHEAD
+from tentaculo.server.connection import LINGER, MAX_FIELDS, MOST_DROPPED
+from tentaculo.server.listeners import MOST_LINGERING
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE
 from tentaculo.upstream.response_reader import INTERIM_COST, MAX_INTERIM
@@ -124,7 +125,7 @@ def _fixed_limit_table() -> Iterator[str]:
         ),
         (
             "pipelined requests of one client",
-            f"{MAX_MSG_QUEUE_SIZE} are read ahead",
+            f"{READ_AHEAD}, and {READ_SIZE} bytes behind it, are read ahead",
             "the gateway reads no more until one of them is served, and serves none while the client reads no response",
         ),
         ("nesting levels of the JSON of an event", DEPTH, "400, or an error frame"),
@@ -144,7 +145,11 @@ def _fixed_limit_table() -> Iterator[str]:
             f"{LOOKUPS}, or half of `UV_THREADPOOL_SIZE` if the environment sets it",
             "the next lookup waits",
         ),
-        ("a refused client that still sends", f"{LINGER:g} seconds", "its connection closes"),
+        (
+            "a refused client that still sends",
+            f"{LINGER:g} seconds, {MOST_DROPPED // 2**20} MiB; {MOST_LINGERING} clients over `limits.connections` at once",
+            "its connection closes",
+        ),
     )
     yield "| what | limit | what happens beyond |"
     yield "|---|---|---|"

@@ -30,7 +30,9 @@ from tentaculo.events.schemas import (
     parse_json,
     validate,
 )
+from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
+from tentaculo.model.event import StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import utc_now
 from tentaculo.server.native_routes import json_response
@@ -131,7 +133,7 @@ class Ingest:
         if isinstance(verdict, Rejected):
             log.info("event rejected", by="ingest", fields=[fault.field for fault in verdict.faults])
             raise _rejection(verdict.faults)
-        event = await self._pipeline.accept(
+        event = self._pipeline.event(
             verdict.source,
             verdict.type,
             verdict.payload,
@@ -139,8 +141,11 @@ class Ingest:
             broadcast=verdict.broadcast,
             metadata=verdict.metadata,
         )
-        answer = {"status": "received", "source": event.source, "type": event.type, "id": event.id}
-        return json_response(answer, 201)
+        (stored,) = await self._pipeline.accept([event])
+        if stored.outcome is StoreOutcome.REFUSED:
+            raise Problem(Failure.STORE_UNAVAILABLE, "The database refuses this event.")
+        response = {"status": "received", "source": event.source, "type": event.type, "id": stored.id}
+        return json_response(response, 201)
 
 
 async def _next_turn() -> None:
@@ -151,6 +156,7 @@ def routes(
     config: Config,
     hub: Hub,
     store: Store,
+    tail: EventTail,
     tasks: TaskGroup,
     *,
     now: Callable[[], datetime] = utc_now,
@@ -159,14 +165,14 @@ def routes(
 ) -> list[web.RouteDef]:
     """`POST /events/ingest`, `/ws` and `GET /debug/events/cardinality`.
 
-    `store` keeps an event and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
-    they are stored: close them after the last request. `hub` is to be closed on shutdown, before the server waits for
+    `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
+    they are stored: close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to be closed on shutdown, before the server waits for
     its handlers. `turn` waits for a later turn of the event loop. The dispatcher checks tokens and the Origin of a
     WebSocket before these handlers run.
     """
     limits = config.limits
     cardinality = Cardinality(clock)
-    pipeline = EventPipeline(hub, store, tasks, cardinality, now)
+    pipeline = EventPipeline(store, tail, tasks, cardinality, now)
     sockets = EventSocketHandler(hub, pipeline, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:

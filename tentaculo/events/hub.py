@@ -10,7 +10,7 @@ from enum import Enum
 import msgspec
 import structlog
 
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,11 @@ CONTROL = "control"
 """The `channel` of the gateway's own messages to a WebSocket client. No broadcast has it."""
 
 
+Encode = Callable[[Event], bytes]
+"""The form in which a subscriber gets an event. Equal functions share what they encode."""
+BROADCASTS = EventFilter(is_broadcast=True)
+
+
 class End(Enum):
     """Why the hub ends a subscription."""
 
@@ -33,8 +38,10 @@ class End(Enum):
 class Subscriber:
     """One subscriber and its queue. Made by `Hub.subscribe`; equal client ids are different subscribers."""
 
-    def __init__(self, client_id: str, size: int) -> None:
+    def __init__(self, client_id: str, size: int, wanted: EventFilter, encode: Encode) -> None:
         self.client_id = client_id
+        self.wanted = wanted
+        self.encode = encode
         self.end: End | None = None
         """Why its subscription has ended; None while it lasts."""
         self._size = size
@@ -78,7 +85,7 @@ class Subscriber:
 
 
 class Hub:
-    """Hands every event to every subscriber.
+    """Hands every event to the subscribers that want it.
 
     `limit` is the number of subscribers and `queue` the number of events that may wait for one of them. A subscriber
     whose queue is full is disconnected; the others are not affected.
@@ -99,8 +106,10 @@ class Hub:
     def __len__(self) -> int:
         return len(self._subscribers)
 
-    def subscribe(self, client_id: str) -> Subscriber:
-        """Add a subscriber, which gets every event from now on; remove it with `unsubscribe`.
+    def subscribe(self, client_id: str, wanted: EventFilter | None = None, encode: Encode | None = None) -> Subscriber:
+        """Add a subscriber, which gets the events that it wants from now on; remove it with `unsubscribe`.
+
+        Without `wanted` it gets the broadcasts, and without `encode` in the form of `/ws`.
 
         Raises `Problem` (OVERLOADED) if the limit is reached or the gateway is stopping.
         """
@@ -109,7 +118,7 @@ class Hub:
         if len(self._subscribers) >= self._limit:
             detail = f"All {self._limit} places for subscribers are taken."
             raise Problem(Failure.OVERLOADED, detail, headers={"Retry-After": "5"})
-        subscriber = Subscriber(client_id, self._queue)
+        subscriber = Subscriber(client_id, self._queue, wanted or BROADCASTS, encode or encode_broadcast)
         self._subscribers[subscriber] = None
         return subscriber
 
@@ -120,12 +129,14 @@ class Hub:
             self._empty.set()
 
     def publish(self, event: Event, *, exclude: Subscriber | None = None) -> None:
-        """Queue `event` for every subscriber but `exclude`. Never waits; the event is encoded once."""
-        listeners = [item for item in self._subscribers if item is not exclude and item.end is None]
-        if not listeners:
-            return
-        frame = encode_broadcast(event)
-        for subscriber in listeners:
+        """Queue `event` for every subscriber that wants it but `exclude`. Never waits; each form is encoded once."""
+        frames: dict[Encode, bytes] = {}
+        for subscriber in list(self._subscribers):
+            if subscriber is exclude or subscriber.end is not None or not subscriber.wanted.matches(event):
+                continue
+            frame = frames.get(subscriber.encode)
+            if frame is None:
+                frame = frames[subscriber.encode] = subscriber.encode(event)
             if not subscriber.offer(frame):
                 self.cut_off += 1
                 log.warning("slow subscriber disconnected", client_id=subscriber.client_id, waiting=self._queue)

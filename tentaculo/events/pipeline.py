@@ -1,16 +1,16 @@
-"""The path of every accepted event: an id, the database, then the subscribers. Counts events by type."""
+"""The path of every accepted event into the log. Counts events by type."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tentaculo.events.hub import Hub, Subscriber
-from tentaculo.model.event import Event
+from tentaculo.events.hub import Subscriber
+from tentaculo.events.tail import EventTail
+from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Problem
 from tentaculo.tasks import TaskGroup
 
@@ -74,87 +74,62 @@ class Cardinality:
         return number
 
 
-Store = Callable[[Event], Awaitable[int]]
-"""Stores an event and returns the id that it got, which is greater than all before it. Raises `Problem` if it cannot."""
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    event: Event
-    sender: Subscriber | None
-    is_settled: bool = False
-    is_stored: bool = False
+Store = Callable[[Sequence[Event]], Awaitable[list[StoredEvent]]]
+"""Stores events in one transaction and returns the result for each. Raises `Problem` if it cannot."""
 
 
 class EventPipeline:
-    """Stores accepted events and publishes them in the order in which they were accepted, which is that of their ids.
+    """Stores accepted events. The tail of the log publishes them.
 
-    The order lets a subscriber that reconnects with its last id get all the events that it missed, and none twice.
     A caller that disconnects does not stop an event that has been accepted, so `tasks` own the work.
     """
 
     def __init__(
         self,
-        hub: Hub,
         store: Store,
+        tail: EventTail,
         tasks: TaskGroup,
         cardinality: Cardinality,
         now: Callable[[], datetime],
     ) -> None:
-        self._hub = hub
         self._store = store
+        self._tail = tail
         self._tasks = tasks
         self._cardinality = cardinality
         self._now = now
-        self._pending: deque[_Pending] = deque()
 
     def __repr__(self) -> str:
-        return f"<EventPipeline: {len(self._pending)} events under way>"
+        return f"<EventPipeline: {self._tail!r}>"
 
     def now_ms(self) -> int:
         """The timestamp of an event that has none: milliseconds since 1970."""
         return int(self._now().timestamp() * 1000)
 
-    async def accept(
-        self,
-        source: str,
-        type_: str,
-        payload: Mapping[str, Any],
-        *,
-        canonical: bool,
-        broadcast: bool,
-        metadata: Mapping[str, Any] | None = None,
-        sender: Subscriber | None = None,
-    ) -> Event:
-        """Store a valid event and, if `broadcast`, publish it to all but `sender`. Returns when it is stored.
-
-        Raises `Problem` when it cannot be stored; then it is not published either.
-        """
+    def event(self, source: str, type_: str, payload: Mapping[str, Any], **members: Any) -> Event:
+        """An event that is received now; `members` are the others of `Event`."""
         received_at = self._now()
-        least = int(received_at.timestamp() * 1_000_000)
-        event = Event(least, source, type_, payload, received_at, canonical, broadcast, metadata or {})
-        pending = _Pending(event, sender)
-        self._pending.append(pending)
-        problem = await asyncio.shield(self._tasks.start(self._keep(pending), f"event {event.id}"))
-        if problem is not None:
-            raise problem
-        return pending.event
+        return Event(int(received_at.timestamp() * 1_000_000), source, type_, payload, received_at, **members)
 
-    async def _keep(self, pending: _Pending) -> Problem | None:
-        try:
-            pending.event = replace(pending.event, id=await self._store(pending.event))
-            pending.is_stored = True
-        except Problem as problem:
-            return problem
-        finally:
-            pending.is_settled = True
-            self._publish_settled()
-        return None
+    async def accept(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> list[StoredEvent]:
+        """Store events in one transaction; returns the result for each. A broadcast is not sent to `sender`.
 
-    def _publish_settled(self) -> None:
-        while self._pending and self._pending[0].is_settled:
-            pending = self._pending.popleft()
-            if pending.is_stored:
-                self._cardinality.count(pending.event.type)
-            if pending.is_stored and pending.event.broadcast:
-                self._hub.publish(pending.event, exclude=pending.sender)
+        Raises `Problem` when they cannot be stored; then they are not published either.
+        """
+        outcome: Problem | list[StoredEvent] = await asyncio.shield(
+            self._tasks.start(self._keep(new, sender), "events")
+        )
+        if isinstance(outcome, Problem):
+            raise outcome
+        return outcome
+
+    async def _keep(self, new: Sequence[Event], sender: Subscriber | None) -> Problem | list[StoredEvent]:
+        with self._tail.storing(sender) as note:
+            try:
+                results: list[StoredEvent] = await self._store(new)
+            except Problem as problem:
+                return problem
+            note([result.id for result in results if result.outcome is StoreOutcome.STORED])
+        for event, result in zip(new, results, strict=True):
+            if result.outcome is StoreOutcome.STORED:
+                self._cardinality.count(event.type)
+        return results

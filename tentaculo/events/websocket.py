@@ -40,9 +40,11 @@ HEARTBEAT_SECONDS = 30.0
 """Seconds without data before a ping. A client that does not answer within half that time is disconnected."""
 CLOSE_SECONDS = 1.0
 """Seconds that a client has to answer a close frame."""
-REFUSABLE = 16
+REFUSABLE = 2
 """A message up to this many times the limit gets an error frame. A larger one closes the connection unread."""
 
+WRITER_LIMIT = 8 * 1024
+"""Bytes that are written to a client before the gateway waits until it has read them."""
 SHARE = 8
 """Messages of one client that are handled in one turn of the event loop."""
 
@@ -81,6 +83,7 @@ class EventSocketHandler:
             compress=False,
             max_msg_size=self._limit * REFUSABLE,
             timeout=CLOSE_SECONDS,
+            writer_limit=WRITER_LIMIT,
         )
         _check_handshake(request, socket)
         subscriber = self._hub.subscribe(clean_client_id(request.query.get("client_id", "")))
@@ -159,7 +162,8 @@ class EventSocketHandler:
         source = fields["source"] if is_name(fields.get("source")) else subscriber.client_id
         payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
         try:
-            await self._pipeline.accept(source, schema.type, payload, canonical=True, broadcast=True, sender=subscriber)
+            event = self._pipeline.event(source, schema.type, payload, canonical=True, broadcast=True)
+            await self._pipeline.accept([event], sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
             await _send(socket, _error(problem.failure.error, detail))

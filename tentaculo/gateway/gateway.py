@@ -26,6 +26,7 @@ from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
+from tentaculo.events.tail import EventTail
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
@@ -117,6 +118,7 @@ class Gateway:
         self.incident_service = IncidentService(config, self.health_service, self._store_client, clock, page=self._page)
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
+        self._tail = EventTail(self.hub, self._store_client)
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
         self.health_service.on_probe.append(self._inform_proxy)
 
@@ -189,6 +191,7 @@ class Gateway:
         if self._prepare_store is not None:
             await self._prepare_store()
         self._store_client.launch()
+        self._tasks.start(self._tail.run(), "event tail")
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
@@ -316,7 +319,9 @@ class Gateway:
         app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
-            event_routes.routes(config, self.hub, store_client.store_event, self._tasks, turn=self._turns.turn)
+            event_routes.routes(
+                config, self.hub, store_client.store_events, self._tail, self._tasks, turn=self._turns.turn
+            )
         )
         names = config.names
         app.add_routes(history.routes(names, store_client.history, now, slices))

@@ -1,11 +1,15 @@
-"""One stored event."""
+"""One event of the log, what became of one that was to be stored, and which events a reader wants."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
+
+MAX_EVENT_ID = 2**53 - 1
+"""The greatest id: JavaScript holds no greater integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +17,7 @@ class Event:
     """One event, as it is stored and broadcast."""
 
     id: int
-    """Grows strictly with each event and fits in 53 bits, so JavaScript can hold it."""
+    """Grows strictly with each event and is at most `MAX_EVENT_ID`."""
     source: str
     type: str
     payload: Mapping[str, Any]
@@ -21,3 +25,62 @@ class Event:
     canonical: bool = False
     broadcast: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    """The producer's own key. With `source` it names the event: a repeat is not stored again."""
+    digest: str | None = None
+    """What the producer sent, hashed: the same key with another digest is another event. None without a key."""
+    severity: str | None = None
+    stated_ms: int | None = None
+    """When it happened by the producer's clock, milliseconds since 1970. None where the producer did not say."""
+
+
+class StoreOutcome(Enum):
+    """What became of an event that was to be stored."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    """An event with this source, key and content was stored before."""
+    CONFLICT = "conflict"
+    """An event with this source and key and another content was stored before."""
+    REFUSED = "refused"
+    """The database does not accept the values of this event."""
+
+
+class StoredEvent(NamedTuple):
+    """The result of storing one event."""
+
+    id: int
+    """The id in the log; that of the first event for DUPLICATE and CONFLICT, 0 for REFUSED."""
+    outcome: StoreOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events a reader wants. Empty parts select all."""
+
+    types: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    severities: tuple[str, ...] = ()
+    since: datetime | None = None
+    """Received at this moment or later."""
+    until: datetime | None = None
+    """Received before this moment."""
+    text: str = ""
+    """Contained in source, type, payload or metadata, as they are stored; letters of ASCII in any case."""
+    is_broadcast: bool = False
+    """Only events that are broadcast to the clients of `/ws`."""
+
+    def __bool__(self) -> bool:
+        return self != _ALL
+
+    def matches(self, event: Event) -> bool:
+        """Whether a live event is wanted. `since`, `until` and `text` concern history and are not looked at."""
+        return (
+            (not self.is_broadcast or event.broadcast)
+            and (not self.types or event.type in self.types)
+            and (not self.sources or event.source in self.sources)
+            and (not self.severities or event.severity in self.severities)
+        )
+
+
+_ALL = EventFilter()

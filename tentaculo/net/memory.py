@@ -1,7 +1,8 @@
 """Memory held for clients and services: counted against a budget, and given back to the system.
 
-Bytes are counted where flow control stops them: in a send buffer whose reader is slow, and behind a connection that is
-not read because its other side is slow. Everything else passes through within one turn of the event loop.
+Bytes are counted where they wait: in a send buffer whose reader is slow, behind a connection that is not read because
+its other side is slow, in a queue for a turn of the event loop, and in the heads of requests, which wait for their end
+or for a response. Everything else passes through within one turn of the event loop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from tentaculo.model.failure import Failure, Problem
 
 DEFAULT_BUDGET = 256 * 1024 * 1024
 """Bytes that may be held where no container limits the memory."""
@@ -25,12 +28,13 @@ _UNLIMITED = 1 << 60
 class MemoryBudget:
     """Counts the bytes that are held. Over the limit, new requests are refused."""
 
-    __slots__ = ("_sizes", "held", "limit")
+    __slots__ = ("_shares", "_sizes", "held", "limit")
 
     def __init__(self, limit: int = DEFAULT_BUDGET) -> None:
         self.limit = limit
         self.held = 0
         """Bytes held now."""
+        self._shares: dict[int, int] = {}
         self._sizes: dict[object, int] = {}
 
     def __repr__(self) -> str:
@@ -49,6 +53,26 @@ class MemoryBudget:
     def release(self, owner: object) -> None:
         """`owner` holds nothing any more."""
         self.held -= self._sizes.pop(owner, 0)
+
+    def share(self, body: bytes) -> None:
+        """`body` is being sent to one more client, and is counted once for all of them."""
+        readers = self._shares.get(id(body), 0)
+        self._shares[id(body)] = readers + 1
+        if not readers:
+            self.held += len(body)
+
+    def unshare(self, body: bytes) -> None:
+        """`body` is no longer sent to one of its clients."""
+        readers = self._shares.pop(id(body)) - 1
+        if readers:
+            self._shares[id(body)] = readers
+        else:
+            self.held -= len(body)
+
+
+def exhausted() -> Problem:
+    """The refusal of a new request while the budget is exhausted."""
+    return Problem(Failure.OVERLOADED, "The gateway holds too many bytes.", headers={"Retry-After": "1"})
 
 
 def memory_limit(configured: int, processes: int, root: Path = Path("/sys/fs/cgroup")) -> int:

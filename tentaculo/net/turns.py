@@ -151,6 +151,7 @@ class TurnReader(asyncio.BufferedProtocol):
         if turns.reads <= turns.free or (not self.held and turns.admits(self)):
             self.receive(data)
             return
+        turns.memory.held += nbytes
         if self.held:
             self.held += data
         else:
@@ -169,6 +170,12 @@ class TurnReader(asyncio.BufferedProtocol):
 
     def release(self) -> None:
         """Handle what is held now: at its turn, or before the connection is lost."""
-        data, self.held = self.held, b""
+        data = self.held
         if data:
+            self.drop_held()
             self.receive(data)
+
+    def drop_held(self) -> None:
+        """Forget what is held, and count it no more."""
+        self.turns.memory.held -= len(self.held)
+        self.held = b""

@@ -17,6 +17,7 @@ the upstream has to be waited for. `DrivenExchange.run` drives in a task of aioh
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -131,11 +132,21 @@ class Proxy:
 
     def __init__(self, config: Config, breakers: CircuitBreakers, needs: ProxyDependencies) -> None:
         """`breakers` has the circuit breaker of each configured endpoint."""
+        endpoints = [upstream for service in config.services.values() for upstream in service.upstreams]
+        # Loading the trust store takes 30 ms and some memory: once for all endpoints.
+        tls = ssl.create_default_context() if any(upstream.tls for upstream in endpoints) else None
         self._balancers = {
             service.name: LoadBalancer(
                 [
                     EndpointState(
-                        Pool(upstream, config.limits, server_name=service.name_for_tls, turns=needs.turns),
+                        Pool(
+                            upstream,
+                            config.limits,
+                            tls=tls,
+                            server_name=service.name_for_tls,
+                            turns=needs.turns,
+                            make_room=self._make_room,
+                        ),
                         breakers.of(upstream),
                         config.limits.in_flight,
                     )
@@ -162,6 +173,10 @@ class Proxy:
             for service in config.services.values()
         }
         """The entry for `/<service>/health`, by the service's name."""
+
+    def _make_room(self) -> bool:
+        """Close half of the idle connections to every endpoint. Returns whether there were any."""
+        return sum([state.pool.shrink() for state in self._endpoints.values()]) > 0
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"

@@ -83,6 +83,7 @@ class _End(TurnReader):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._other.is_closing():
             self.release()
+        self.drop_held()
         self.peer = None
         self.turns.memory.release(self)
         self._before.connection_lost(exc)

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, web, web_ws
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
@@ -37,6 +37,13 @@ PRIVATE_NAMES = (
     "_waiter",
 )
 """Private names of `aiohttp.web.RequestHandler`. The other private name is `aiohttp.web_protocol._ErrInfo`."""
+
+READ_AHEAD = 2
+"""Requests that are parsed behind the one that is served. What follows them waits as it came, which takes less memory."""
+MESSAGES = 16 * 1024
+"""Bytes of WebSocket messages, and of the objects around them, that wait for a handler before the client is not read."""
+# aiohttp keeps 512 KiB, and has no parameter for it. The name is public; tests/wire/test_memory.py holds its effect.
+vars(web_ws)["DEFAULT_CHUNK_SIZE"] = MESSAGES // 2
 
 ParserError = _ErrInfo
 """The message that stands in the queue for a request that could not be parsed."""
@@ -82,6 +89,11 @@ class AiohttpHandler(web.RequestHandler):
         request_count = web.RequestHandler._request_count
         request_parser = web.RequestHandler._parser
         request_waiter = web.RequestHandler._waiter
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """The arguments are aiohttp's."""
+        super().__init__(*arguments, **named)
+        self.max_queued_messages = READ_AHEAD
 
     @property
     def is_busy(self) -> bool:

@@ -14,11 +14,11 @@ from aiohttp.http_exceptions import LineTooLong
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
-from tentaculo.net.memory import MemoryBudget
+from tentaculo.net.memory import exhausted
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import is_gone
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
-from tentaculo.server.fast_path import FastPathConnection, TryServe
+from tentaculo.server.fast_path import SMALL_READ, FastPathConnection, TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.websocket_masking import MaskEnforcer
@@ -30,12 +30,16 @@ MAX_FIELDS = 128
 """Header fields of one request, else 431."""
 HELD_WHILE_PAUSED = 2 * READ_SIZE
 """Bytes that are counted for a client that is not read: one read in the parser, and one in the body."""
+SMALL_HEAD = 4 * 1024
+"""Bytes of a head that may be incomplete although the memory budget is exhausted: those of a request for /livez."""
 BODY_BUFFER = 4 * 1024
 """Half of the bytes of a body that wait for their reader before the client is no longer read."""
 WATCH = 1.0
 """Seconds between looks at whether a client that closed its sending half has gone altogether."""
 FIRST_PROBE, PROBE = 3, 15
 """The look at which such a client is sent an interim response while it waits, and the looks from one to the next."""
+MOST_DROPPED = 32 * 1024 * 1024
+"""Bytes that a client may send on after its refusal, so that it receives the response."""
 LINGER = 2.0
 """Seconds during which a refused client may continue to send, so that it receives the response."""
 
@@ -65,8 +69,10 @@ class ClientConnection(FastPathConnection):
 
     __slots__ = (
         "_admission",
+        "_dropped",
         "_head_time",
         "_head_timer",
+        "_is_lingering",
         "_limit",
         "_looks",
         "_peer",
@@ -76,11 +82,7 @@ class ClientConnection(FastPathConnection):
         "bound",
         "client_info",
         "judged",
-        "memory",
     )
-
-    memory: MemoryBudget
-    """Counts what is held for all clients. The socket sets it."""
 
     def __init__(
         self,
@@ -119,6 +121,8 @@ class ClientConnection(FastPathConnection):
         self._admission = admission
         self._peer: str | None = None
         self._head_time = limits.head_time
+        self._dropped = 0
+        self._is_lingering = False
         self._looks = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -142,9 +146,16 @@ class ClientConnection(FastPathConnection):
         name = client.get_extra_info("peername")
         peer = str(name[0]) if isinstance(name, tuple) else ""
         if not self._admission.enter(peer):
+            self.transport = client
             self._write_problem(client, Problem(Failure.OVERLOADED, None, {}, {"Retry-After": "1"}))
-            client.close()
-            self.force_close()
+            self.close()
+            self._is_lingering = self._admission.may_linger()
+            if self._is_lingering:
+                # A close would reset the connection if the client has sent its request, and it may lose the response.
+                client.write_eof()
+                self._head_timer = self.event_loop.call_later(LINGER, client.close)
+            else:
+                client.close()
             return
         self._peer = peer
         super().connection_made(transport)
@@ -159,6 +170,11 @@ class ClientConnection(FastPathConnection):
         if self._peer is not None:
             self._admission.leave(self._peer)
             self._peer = None
+        if self._is_lingering:
+            self._admission.lingering -= 1
+            self._is_lingering = False
+        self.memory.held -= self.counted
+        self.counted = 0
         super().connection_lost(exc)
         bound, self.bound = self.bound, None
         if bound is not None:
@@ -188,6 +204,8 @@ class ClientConnection(FastPathConnection):
     def answered(self) -> None:
         """The dispatcher has answered a request. Call it once for each request."""
         self._answered += 1
+        if self.counted:
+            self.uncount()
         if self.is_done:
             self.close()  # behind the response that is under way
         if self._answered == self.request_count and self._head_timer is None and self.has_begun:
@@ -196,13 +214,31 @@ class ClientConnection(FastPathConnection):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client, at their turn."""
-        before = self._answered
+        if self.close_requested:
+            self._drop(len(data))
+            return
+        before, is_large = self._answered, len(data) > SMALL_READ and (self._body is None or self._body.is_eof())
         super().data_received(data)
-        if self.request_count > self._answered or self._answered > before:
+        is_served = self.request_count > self._answered
+        if is_served or self._answered > before:
             if self._head_timer is not None:
                 self._stop_head_timer()
-        elif self._head_timer is None:
+            if is_large and is_served and self.payload_parser is None:
+                self.count_head(data)
+            return
+        if self._head_timer is None:
             self._await_head()
+        if self.close_requested:
+            return
+        self.count_head(data)
+        if self.memory.is_exhausted and self.counted > SMALL_HEAD and self.transport is not None:
+            self._refuse_head(self.transport, exhausted())
+
+    def _drop(self, size: int) -> None:
+        """Count bytes that a client sends although its connection is being closed."""
+        self._dropped += size
+        if self._dropped > MOST_DROPPED and self.transport is not None:
+            self.transport.abort()
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """Pass all bytes from now on to `parser`."""
@@ -225,7 +261,12 @@ class ClientConnection(FastPathConnection):
         if transport is None:
             return
         words = f"The request's head did not arrive within {self._head_time:g} s."
-        self._write_problem(transport, Problem(Failure.REQUEST_TIMEOUT, words))
+        self._refuse_head(transport, Problem(Failure.REQUEST_TIMEOUT, words))
+
+    def _refuse_head(self, transport: asyncio.Transport, problem: Problem) -> None:
+        """Answer a head that has not arrived completely, and close."""
+        self._stop_head_timer()
+        self._write_problem(transport, problem)
         # A client that still sends must receive the response: see `_LingeringClose`.
         self.close_after_refusal()
         if transport.can_write_eof():
@@ -336,7 +377,8 @@ class ClientSocket(TurnReader):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
-        self.transport, self.held = None, b""
+        self.transport = None
+        self.drop_held()
         self._connection.connection_lost(exc)
         self.turns.memory.release(self)
         self.turns.memory.release(self._connection)

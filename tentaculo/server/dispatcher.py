@@ -26,7 +26,7 @@ from yarl import URL
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
-from tentaculo.net.memory import MemoryBudget
+from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.security.tickets import without_tickets
 from tentaculo.server.access_control import AccessControl
@@ -232,7 +232,7 @@ class Dispatcher:
         judged.route = route
         judged.record.service = route.service_name
         if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
-            raise Problem(Failure.OVERLOADED, "The gateway holds too many bytes.", headers={"Retry-After": "1"})
+            raise exhausted()
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if "ticket=" in inbound.target.query and not route.is_redirect:  # 5

@@ -17,6 +17,7 @@ from aiohttp.http import HttpVersion, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from tentaculo.net.header_fields import RawHeaders
+from tentaculo.net.memory import MemoryBudget
 from tentaculo.server.request_framing import HEAD_END
 from tentaculo.server.request_receiver import RequestReceiver
 
@@ -150,6 +151,14 @@ class RepeatedHead:
         )
 
 
+SMALL_READ = 512
+"""Bytes of a read that cannot hold enough header fields to take much memory."""
+HEAD_COST = 1
+"""Bytes of memory for each byte of a head, beside those that were read."""
+FIELD_COST = 400
+"""Bytes of memory for each header field: a field of four bytes takes as many objects as a long one."""
+MOST_COUNTED = 192 * 1024
+"""Bytes that the heads of one connection take at most: the one that is served, and those that are read ahead."""
 MAX_LATER = 8 * 1024
 """Bytes that a client may send on while it waits for its response, before it is no longer read."""
 
@@ -174,7 +183,20 @@ class FastPathConnection(RequestReceiver):
     What begins like the last request of the connection is not parsed again.
     """
 
-    __slots__ = ("_answered", "_guest", "_known", "_later", "_serve", "has_ended", "has_response")
+    __slots__ = (
+        "_answered",
+        "_guest",
+        "_known",
+        "_later",
+        "_serve",
+        "counted",
+        "has_ended",
+        "has_response",
+        "memory",
+    )
+
+    memory: MemoryBudget
+    """Counts what is held for all clients. The socket sets it."""
 
     def __init__(self, *arguments: Any, serve: TryServe | None, **named: Any) -> None:
         """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
@@ -184,6 +206,8 @@ class FastPathConnection(RequestReceiver):
         self._later = b""
         self._answered = 0
         self._known: RepeatedHead | None = None
+        self.counted = 0
+        """Bytes that are counted for heads which wait, or whose requests are being served."""
         self.has_ended = False
         """Whether the client has closed its sending half."""
         self.has_response: bool | None = None
@@ -274,6 +298,8 @@ class FastPathConnection(RequestReceiver):
     def _served(self, stays: bool) -> None:
         self._guest = None
         self._answered += 1
+        if self.counted:
+            self.uncount()
         if not stays:
             self.close()
             if self.transport is not None:
@@ -289,6 +315,20 @@ class FastPathConnection(RequestReceiver):
             self.close()
             if self.transport is not None:
                 self.transport.close()
+
+    def count_head(self, data: bytes) -> None:
+        """Count what `data`, in which a head begins or continues, takes until every request has been answered."""
+        end = data.find(HEAD_END) + 1 or len(data)
+        size = len(data) + HEAD_COST * end + FIELD_COST * data.count(b"\n", 0, end)
+        size = min(self.counted + size, MOST_COUNTED)
+        self.memory.held += size - self.counted
+        self.counted = size
+
+    def uncount(self) -> None:
+        """Count heads no more, once none is served or has begun to arrive."""
+        if self.request_count == self._answered and not self.has_begun:
+            self.memory.held -= self.counted
+            self.counted = 0
 
     def _keep(self, data: bytes) -> None:
         """Keep what the client sends on until it has its response."""

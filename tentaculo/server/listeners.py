@@ -210,6 +210,8 @@ class Phase(Enum):
 
 _MOST_RESERVED = 256
 """File descriptors reserved for files, the database and probes; at most a quarter of all."""
+MOST_LINGERING = 64
+"""Refused connections that stay open for a moment; they take descriptors from the reserve."""
 _FEW = 1000
 """Client connections below which the limit of descriptors is worth a warning."""
 
@@ -228,6 +230,8 @@ class ConnectionLimits:
         self._is_full = False
         self.open = 0
         """Connections now."""
+        self.lingering = 0
+        """Refused connections that stay open until their clients have received the refusal."""
 
     def __repr__(self) -> str:
         return f"<ConnectionLimits: {self.open} of {self._limit} connections>"
@@ -242,6 +246,13 @@ class ConnectionLimits:
                 return False
             self._addresses[address] += 1
         self.open += 1
+        return True
+
+    def may_linger(self) -> bool:
+        """Whether one more refused connection may stay open for a moment; it is counted in `lingering` then."""
+        if self.lingering >= MOST_LINGERING:
+            return False
+        self.lingering += 1
         return True
 
     def is_crowded(self, address: str) -> bool:

@@ -6,15 +6,17 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 
 from tentaculo.config import schema
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import templating
+from tentaculo.server.connection import ClientConnection
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
@@ -125,15 +127,49 @@ def from_http(error: web.HTTPException) -> Problem:
     return Problem(failure, detail, headers={hdrs.ALLOW: allow} if allow else {})
 
 
+PIECE = 16 * 1024
+"""Bytes of a body that are written at once."""
 SLICE_SECONDS = 0.002
 """How long one slice of a computation may take; the step that passes it is still finished."""
 
 T = TypeVar("T")
 
 
+class BodyResponse(web.Response):
+    """A response whose body is sent piece by piece, as fast as its client reads.
+
+    aiohttp would copy the whole body into the send buffer of each client. Here all clients share it, and the memory
+    budget counts it once.
+    """
+
+    _connection: ClientConnection | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the head."""
+        if request.method != "HEAD":
+            self._connection = cast(ClientConnection, request.protocol)
+        return await super().prepare(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the body, as fast as the client reads."""
+        connection, body = self._connection, self.body
+        if connection is None or not isinstance(body, bytes) or len(body) <= PIECE:
+            await super().write_eof(data)
+            return
+        self._connection = None
+        connection.memory.share(body)
+        try:
+            for start in range(0, len(body), PIECE):
+                await self.write(body[start : start + PIECE])
+                await connection.wait_writable()
+        finally:
+            connection.memory.unshare(body)
+        await web.StreamResponse.write_eof(self)
+
+
 def json_response(value: object, status: int = 200) -> web.Response:
     """A response whose body is `value` as JSON."""
-    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
+    return BodyResponse(status=status, body=msgspec.json.encode(value), content_type="application/json")
 
 
 def raw_json(value: object) -> msgspec.Raw:

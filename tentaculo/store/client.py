@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period
 from tentaculo.model.text import utc_now
 from tentaculo.store import events, history
 from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable, describe
-from tentaculo.store.events import Query
+from tentaculo.store.events import EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 OPEN_WAIT = 0.5
 """Seconds that `start` waits for the first result of the database."""
-STORE_WAIT = 5.0
-"""Seconds until an event that is not committed is refused."""
+STORE_WAIT = 15.0
+"""Seconds that an event waits for the database, where the caller gives no other limit."""
 READ_WAIT = 2.0
 """Seconds until a query without a result is given up."""
 CLOSE_WAIT = 5.0
@@ -49,11 +49,16 @@ class StoreClient:
         url: str,
         *,
         now: Callable[[], datetime] = utc_now,
+        event_wait: float = STORE_WAIT,
         max_events: int = 1024,
         max_services: int = 4096,
         max_history: int = 4096,
     ) -> None:
-        """`url` is a SQLAlchemy address; `problem` describes a faulty one. `max_*` limit the work that waits."""
+        """`url` is a SQLAlchemy address; `problem` describes a faulty one. `max_*` limit the work that waits.
+
+        `event_wait` is how many seconds an event waits for a database that is locked, full or away.
+        """
+        self._event_wait = event_wait
         self._queue = WorkQueue(max_events, max_services, max_history)
         self._thread: StoreThread | None = None
         self._fault: str | None = None
@@ -112,22 +117,46 @@ class StoreClient:
             if self._thread.is_alive():
                 log.warning("database still busy at the stop", waited=CLOSE_WAIT)
 
-    async def store_event(self, event: Event) -> int:
-        """Store an event; returns the id that it got when it is committed.
+    async def store_events(self, new: Sequence[Event]) -> list[StoredEvent]:
+        """Store events in one transaction; returns the result for each, once they are committed.
 
-        The id is greater than that of every event before it, and at least `event.id`.
-
-        Raises `StoreUnavailable` if the database is lost, too slow or refuses the event, or if the queue is full. The
-        event is then not stored, unless the time limit ends during the commit itself.
+        The id of each is greater than that of every event before it, and at least its `id`. While the database is locked,
+        full or away they wait. Raises `StoreUnavailable` if it is so for too long, or if too many events wait. They are
+        then not stored, unless the time ends during the commit itself.
         """
         try:
-            row = events.event_row(event)
+            rows: Sequence[EventRow] = [events.event_row(event) for event in new]
         except (TypeError, ValueError) as error:
-            raise self._refused("The event cannot be written as JSON.") from error
-        if self.problem is not None:
-            raise self._refused(self.problem)
-        id_: int = await self._ask(self._queue.put_event, row, STORE_WAIT)
-        return id_
+            raise self._refused("The event cannot be written as JSON.", len(new)) from error
+        if self._fault is not None:
+            raise self._refused(self._fault, len(new))
+        results: list[StoredEvent] = await self._ask(self._queue.put_events, rows, self._event_wait)
+        return results
+
+    async def last_event_id(self) -> int:
+        """The greatest id that an event ever had, 0 where there was none. Raises `StoreUnavailable` as `run` does."""
+        last: int = await self.run(events.last_event_id)
+        return last
+
+    async def read_events(
+        self,
+        wanted: EventFilter,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Up to `limit` events that `wanted` selects, by id: those greater than `after` and less than `before`.
+
+        Raises `StoreUnavailable` as `run` does.
+        """
+        found: list[Event] = await self.run(
+            lambda connection: events.read_events(
+                connection, wanted, after=after, before=before, limit=limit, newest_first=newest_first
+            )
+        )
+        return found
 
     async def recent_events(self, limit: int) -> list[Event]:
         """The newest `limit` events, newest first. Raises `StoreUnavailable`, at the latest after `READ_WAIT`."""
@@ -175,16 +204,16 @@ class StoreClient:
 
     async def _ask(self, put: Callable[[PendingWork[T]], bool], what: T, wait: float) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        rows = 0 if callable(what) else len(cast("Sequence[object]", what))
         if not put(PendingWork(what, answer)):
             reason = "The gateway is stopping." if self._queue.is_closed else "Too many requests wait for the database."
-            raise StoreUnavailable(reason) if callable(what) else self._refused(reason)
+            raise self._refused(reason, rows)
         try:
             async with asyncio.timeout(wait):
                 return await answer
         except TimeoutError:
-            reason = "The database did not answer in time."
-            raise StoreUnavailable(reason) if callable(what) else self._refused(reason) from None
+            raise self._refused(self.problem or "The database did not respond in time.", rows) from None
 
-    def _refused(self, reason: str) -> StoreUnavailable:
-        self._queue.count_dropped(1)
+    def _refused(self, reason: str, rows: int) -> StoreUnavailable:
+        self._queue.count_dropped(rows)
         return StoreUnavailable(reason)

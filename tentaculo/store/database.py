@@ -28,6 +28,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from tentaculo.config.environment import sqlite_file, with_driver
+from tentaculo.model.event import StoredEvent
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
 from tentaculo.store.errors import (
@@ -124,8 +125,8 @@ class Database:
             except Exception:  # noqa: BLE001
                 connection.invalidate()
 
-    def append_events(self, rows: Sequence[events.EventRow]) -> list[int]:
-        """Store events in one transaction; returns the ids that they got."""
+    def append_events(self, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
+        """Store events in one transaction; returns the result for each."""
         with self._write_transaction() as connection:
             return events.append_events(connection, rows)
 

@@ -1,25 +1,50 @@
-"""Queries of events, on the caller's connection and in the caller's transaction."""
+"""The log of events: appending, reading and deleting rows, on the caller's connection and in the caller's transaction."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    RowMapping,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
-from tentaculo.model.event import Event
-from tentaculo.store.tables import event_sequence, events, naive_utc, storable
+from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, StoredEvent, StoreOutcome
+from tentaculo.store.tables import aware_utc, event_sequence, events, naive_utc, storable
 
 EventRow = Mapping[str, Any]
 Query = Callable[[Connection], Any]
 
+MAX_CLOCK_ID = MAX_EVENT_ID - 2**50
+"""No id is taken from a clock that is beyond this (the year 2219): ids must stay below 2**53."""
+ROW_OVERHEAD = 64
+"""Bytes of a row beside its texts, about: numbers, times and the entries of the indexes."""
+_ONLY_ROW = 1
+_LOCK = 0x74656E746169
+"""The PostgreSQL advisory lock of the event ids; the number is `tentai` in ASCII."""
+_LIKE = re.compile(r"[%_!]")
+_ESCAPE = "!"
+_KEYS_AT_ONCE = 500
+"""Keys in one statement; SQLite takes 999 parameters at least."""
+
 
 def event_row(event: Event) -> EventRow:
     """The row of an event. Raises TypeError or ValueError where its payload cannot be JSON."""
-    return {
+    row: dict[str, Any] = {
         "id": event.id,
         "source": storable(event.source),
         "type": storable(event.type),
@@ -28,42 +53,53 @@ def event_row(event: Event) -> EventRow:
         "canonical": event.canonical,
         "broadcast": event.broadcast,
         "received_at": naive_utc(event.received_at),
+        "key": None if event.key is None else storable(event.key),
+        "digest": event.digest,
+        "severity": None if event.severity is None else storable(event.severity),
+        "stated_ms": event.stated_ms,
     }
+    texts = ("source", "type", "payload", "metadata", "key", "digest", "severity")
+    row["size"] = ROW_OVERHEAD + sum(len(row[name].encode()) for name in texts if row[name])
+    return row
 
 
-MAX_CLOCK_ID = 2**53 - 2**50
-"""No id is taken from a clock that is beyond this (the year 2219): ids must stay below 2**53."""
-_ONLY_ROW = 1
-_LOCK = 0x74656E746169
-"""The PostgreSQL advisory lock of the event ids; the number is `tentai` in ASCII."""
+def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[StoredEvent]:
+    """Store events under ids that are greater than every id before them, in the order of `rows`.
 
-
-def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[int]:
-    """Store events under ids that are greater than every id before them, in the order of `rows`; returns the ids.
-
-    The `id` of a row is the least id it may get: the time, unless an event of a later time has been stored. On SQLite
-    the transaction must have begun with BEGIN IMMEDIATE, so that no other process gives ids at the same time.
+    The `id` of a row is the least id it may get: the time, unless an event of a later time has been stored. A row whose
+    source and key are stored already is not stored again. On SQLite the transaction must have begun with BEGIN
+    IMMEDIATE, so that no other process gives ids at the same time.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    last, stored = connection.execute(
+    last, size, stored = connection.execute(
         select(
             select(event_sequence.c.last_id).where(event_sequence.c.id == _ONLY_ROW).scalar_subquery(),
+            select(event_sequence.c.total_bytes).where(event_sequence.c.id == _ONLY_ROW).scalar_subquery(),
             select(func.max(events.c.id)).scalar_subquery(),
         )
     ).one()
     greatest = max(last or 0, stored or 0)
-    ids = []
+    known = _known_keys(connection, rows)
+    results, new = list[StoredEvent](), list[EventRow]()
     for row in rows:
-        wanted = row["id"] if row["id"] <= MAX_CLOCK_ID else 0
-        greatest = max(greatest + 1, wanted)
-        ids.append(greatest)
-    if last is None:
-        connection.execute(insert(event_sequence).values(id=_ONLY_ROW, last_id=greatest))
-    else:
-        connection.execute(update(event_sequence).where(event_sequence.c.id == _ONLY_ROW).values(last_id=greatest))
-    insert_events(connection, [{**row, "id": id_} for row, id_ in zip(rows, ids, strict=True)])
-    return ids
+        name = (row["source"], row["key"])
+        if row["key"] is not None and name in known:
+            id_, digest = known[name]
+            is_same = digest == row["digest"]
+            results.append(StoredEvent(id_, StoreOutcome.DUPLICATE if is_same else StoreOutcome.CONFLICT))
+            continue
+        greatest = max(greatest + 1, row["id"] if row["id"] <= MAX_CLOCK_ID else 0)
+        new.append({**row, "id": greatest})
+        results.append(StoredEvent(greatest, StoreOutcome.STORED))
+        if row["key"] is not None:
+            known[name] = (greatest, row["digest"])
+    if new:
+        insert_events(connection, new)
+        added = sum(row["size"] for row in new)
+        total = (_stored_bytes(connection) if size is None else size + added) if last is not None else added
+        _write_sequence(connection, is_new=last is None, last_id=greatest, total_bytes=total)
+    return results
 
 
 def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
@@ -71,10 +107,122 @@ def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     connection.execute(insert(events), list(rows))
 
 
+def last_event_id(connection: Connection) -> int:
+    """The greatest id that an event ever had, 0 where there was none."""
+    last, stored = connection.execute(
+        select(
+            select(event_sequence.c.last_id).where(event_sequence.c.id == _ONLY_ROW).scalar_subquery(),
+            select(func.max(events.c.id)).scalar_subquery(),
+        )
+    ).one()
+    return max(last or 0, stored or 0)
+
+
 def recent_events(connection: Connection, limit: int) -> list[Event]:
     """The newest `limit` events, newest first."""
-    rows = connection.execute(select(events).order_by(events.c.id.desc()).limit(limit)).mappings()
-    return [_event(row) for row in rows]
+    return read_events(connection, EventFilter(), limit=limit, newest_first=True)
+
+
+def read_events(
+    connection: Connection,
+    wanted: EventFilter,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    limit: int,
+    newest_first: bool = False,
+) -> list[Event]:
+    """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id."""
+    query = select(events).where(*_conditions(connection, wanted))
+    if after is not None:
+        query = query.where(events.c.id > after)
+    if before is not None:
+        query = query.where(events.c.id < before)
+    query = query.order_by(events.c.id.desc() if newest_first else events.c.id).limit(limit)
+    return [_event(row) for row in connection.execute(query).mappings()]
+
+
+def delete_oldest(connection: Connection, *, keep_from: int, limit: int, most_bytes: int) -> int:
+    """Delete up to `limit` of the oldest events; returns how many.
+
+    Those with ids below `keep_from` go, and while all rows have more than `most_bytes`, others too.
+    """
+    total = connection.execute(select(event_sequence.c.total_bytes)).scalar()
+    if total is None:
+        total = _stored_bytes(connection)
+    gone, freed = 0, 0
+    for id_, bytes_ in connection.execute(
+        select(events.c.id, _row_bytes(connection)).order_by(events.c.id).limit(limit)
+    ):
+        if id_ >= keep_from and total - freed <= most_bytes:
+            break
+        gone, freed = id_, freed + bytes_
+    if not gone:
+        return 0
+    deleted = connection.execute(delete(events).where(events.c.id <= gone)).rowcount
+    connection.execute(update(event_sequence).values(total_bytes=max(total - freed, 0)))
+    return deleted
+
+
+def _write_sequence(connection: Connection, *, is_new: bool, **values: int) -> None:
+    if is_new:
+        connection.execute(insert(event_sequence).values(id=_ONLY_ROW, **values))
+    else:
+        connection.execute(update(event_sequence).where(event_sequence.c.id == _ONLY_ROW).values(**values))
+
+
+def _known_keys(connection: Connection, rows: Sequence[EventRow]) -> dict[tuple[str, str], tuple[int, str | None]]:
+    """Id and digest of the stored events that have the source and key of one of `rows`."""
+    wanted = {(row["source"], row["key"]) for row in rows if row["key"] is not None}
+    keys = list({key for _, key in wanted})
+    known = {}
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        some = keys[start : start + _KEYS_AT_ONCE]
+        sources = list({source for source, key in wanted if key in some})[:_KEYS_AT_ONCE]
+        query = select(events.c.source, events.c.key, events.c.id, events.c.digest)
+        found = connection.execute(query.where(events.c.source.in_(sources), events.c.key.in_(some)))
+        known.update({(source, key): (id_, digest) for source, key, id_, digest in found})
+    return known
+
+
+def _row_bytes(connection: Connection) -> ColumnElement[int]:
+    texts = (events.c.source, events.c.type, events.c.payload, events.c.metadata)
+    if connection.dialect.name == "sqlite":
+        # Its octet_length is younger than the versions in use.
+        lengths = [func.length(cast(column, LargeBinary)) for column in texts]
+    else:
+        lengths = [func.octet_length(column) for column in texts]
+    return func.coalesce(events.c.size, ROW_OVERHEAD + lengths[0] + lengths[1] + lengths[2] + lengths[3])
+
+
+def _stored_bytes(connection: Connection) -> int:
+    """The bytes of all rows; reads the whole table, for a log that an older version wrote."""
+    total: int | None = connection.execute(select(func.sum(_row_bytes(connection)))).scalar()
+    return int(total or 0)
+
+
+def _conditions(connection: Connection, wanted: EventFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    for column, values in (
+        (events.c.type, wanted.types),
+        (events.c.source, wanted.sources),
+        (events.c.severity, wanted.severities),
+    ):
+        if values:
+            found.append(column.in_([storable(value) for value in values]))
+    if wanted.since is not None:
+        found.append(events.c.received_at >= naive_utc(wanted.since))
+    if wanted.until is not None:
+        found.append(events.c.received_at < naive_utc(wanted.until))
+    if wanted.is_broadcast:
+        found.append(events.c.broadcast.is_(True))
+    if wanted.text:
+        columns = (events.c.source, events.c.type, events.c.payload, events.c.metadata)
+        pattern = f"%{_LIKE.sub(lambda special: _ESCAPE + special[0], storable(wanted.text))}%"
+        # SQLite's LIKE ignores the case of ASCII letters; its ILIKE would compare copies of the texts.
+        like = ColumnElement.like if connection.dialect.name == "sqlite" else ColumnElement.ilike
+        found.append(or_(*(like(column, pattern, escape=_ESCAPE) for column in columns)))
+    return found
 
 
 def _to_json(value: Mapping[str, Any]) -> str:
@@ -91,8 +239,12 @@ def _event(row: RowMapping) -> Event:
         source=row["source"],
         type=row["type"],
         payload=json.loads(row["payload"]),
-        received_at=row["received_at"].replace(tzinfo=UTC),
+        received_at=aware_utc(row["received_at"]),
         canonical=row["canonical"],
         broadcast=row["broadcast"],
         metadata=json.loads(row["metadata"]),
+        key=row["key"],
+        digest=row["digest"],
+        severity=row["severity"],
+        stated_ms=row["stated_ms"],
     )

@@ -65,7 +65,18 @@ events = Table(
     Column("canonical", Boolean, nullable=False),
     Column("broadcast", Boolean, nullable=False),
     Column("received_at", DateTime, nullable=False),
+    # The producer's own name of the event, and a hash of what it sent. All from here on is NULL in rows of older versions.
+    Column("key", Text),
+    Column("digest", String(32)),
+    Column("severity", Text),
+    Column("stated_ms", BigInteger),
+    # Bytes of the row, for the limit of all rows.
+    Column("size", Integer),
     Index("ix_tentaculo_events_type_id", "type", "id"),
+    Index("ix_tentaculo_events_source_id", "source", "id"),
+    Index("ix_tentaculo_events_received_at", "received_at"),
+    # A key of NULL equals no other. A condition on the index would load the dialects of all databases.
+    Index("ix_tentaculo_events_source_key", "source", "key", unique=True),
 )
 
 # One row: the greatest id that an event ever had. Rows of events may be deleted, so their ids alone do not say it.
@@ -74,6 +85,11 @@ event_sequence = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("last_id", BigInteger, nullable=False),
+    # The random name of this log, and what identifies the database that it was given in: a copy gets a new name.
+    Column("name", String(32)),
+    Column("home", Text),
+    # Bytes of all rows of events. NULL until the first event is stored after an update.
+    Column("total_bytes", BigInteger),
 )
 
 # What one service did in one span of time. The key keeps a service's rows of one span side by side, and SQLite stores
@@ -205,9 +221,9 @@ def naive_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def storable(text: str) -> str:
-    """`text` without what a database refuses: NUL (PostgreSQL) and lone surrogates (both)."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+def storable(value: str) -> str:
+    """`value` without what a database refuses: NUL (PostgreSQL) and lone surrogates (both)."""
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def dialect_module(connection: Connection) -> Any:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingWork(Generic[T]):
-    """Work that a coroutine waits for: an event's row to store, or a query to run."""
+    """Work that a coroutine waits for: rows of events to store together, or a query to run."""
 
     what: T
     answer: asyncio.Future[Any]
@@ -28,7 +28,7 @@ class PendingWork(Generic[T]):
 class Work:
     """The work that the thread takes at once. It removes what is done, so that after a failure the rest can be refused."""
 
-    events: list[PendingWork[EventRow]] = field(default_factory=list)
+    events: list[PendingWork[Sequence[EventRow]]] = field(default_factory=list)
     reads: list[PendingWork[Query]] = field(default_factory=list)
     views: dict[str, ServiceView] = field(default_factory=dict)
     history: list[HistoryRow] = field(default_factory=list)
@@ -45,11 +45,12 @@ class WorkQueue:
     """
 
     def __init__(self, asks: int, views: int, history: int) -> None:
-        """`asks` bounds the events, and the queries, that wait; `views` the services; `history` its rows."""
+        """`asks` bounds the rows of events, and the queries, that wait; `views` the services; `history` its rows."""
         self._max_asks = asks
         self._max_views = views
         self._max_history = history
-        self._events: deque[PendingWork[EventRow]] = deque()
+        self._events: deque[PendingWork[Sequence[EventRow]]] = deque()
+        self._rows = 0
         self._reads: deque[PendingWork[Query]] = deque()
         self._views: dict[str, ServiceView] = {}
         self._history: deque[HistoryRow] = deque()
@@ -59,7 +60,7 @@ class WorkQueue:
         self._dropped = 0
 
     def __repr__(self) -> str:
-        asks = f"{len(self._events)} events, {len(self._reads)} reads"
+        asks = f"{self._rows} events, {len(self._reads)} reads"
         return f"<WorkQueue: {asks}, {len(self._views)} services, {len(self._history)} rows of history>"
 
     @property
@@ -72,13 +73,29 @@ class WorkQueue:
         """Whether no more work is accepted."""
         return self._closed
 
-    def put_event(self, ask: PendingWork[EventRow]) -> bool:
-        """Queue an event; False where the queue is full or closed."""
-        return self._put(self._events, ask)
+    @property
+    def has_events(self) -> bool:
+        """Whether events wait."""
+        return bool(self._events)
+
+    def put_events(self, ask: PendingWork[Sequence[EventRow]]) -> bool:
+        """Queue rows of events; False where the queue is closed, or full: rows that wait leave no room for these."""
+        with self._changed:
+            if self._closed or (self._events and self._rows + len(ask.what) > self._max_asks):
+                return False
+            self._events.append(ask)
+            self._rows += len(ask.what)
+            self._changed.notify()
+            return True
 
     def put_read(self, ask: PendingWork[Query]) -> bool:
         """Queue a query; False where the queue is full or closed."""
-        return self._put(self._reads, ask)
+        with self._changed:
+            if self._closed or len(self._reads) >= self._max_asks:
+                return False
+            self._reads.append(ask)
+            self._changed.notify()
+            return True
 
     def put_views(self, views: Iterable[ServiceView]) -> None:
         """Queue the newest states of services; the oldest ones are dropped where there is no room."""
@@ -106,8 +123,11 @@ class WorkQueue:
             self._changed.notify()
 
     def put_back(self, work: Work) -> None:
-        """Return work that failed and that no coroutine waits for, unless newer states have come meanwhile."""
+        """Return work that failed, except queries, to be tried again; states only where no newer ones have come meanwhile."""
         with self._changed:
+            waiting = [ask for ask in work.events if not ask.answer.cancelled()]
+            self._events.extendleft(reversed(waiting))
+            self._rows += sum(len(ask.what) for ask in waiting)
             self._dropped += sum(1 for name in work.views if name in self._views)
             self._views = work.views | self._views
             self._history.extendleft(reversed(work.history))
@@ -120,7 +140,7 @@ class WorkQueue:
             self._dropped += number
 
     def take(self, wait: float, batch: int) -> Work | None:
-        """What waits, at most `batch` of each kind of row; empty after `wait` seconds without any; None when all is over.
+        """What waits, about `batch` of each kind of row; empty after `wait` seconds without any; None when all is over.
 
         Once closed, history is not rolled up any more: the next start does it.
         """
@@ -128,20 +148,24 @@ class WorkQueue:
             self._changed.wait_for(lambda: self._has_work or self._closed, wait)
             if self._closed and not self._has_work:
                 return None
-            events = [self._events.popleft() for _ in range(min(batch, len(self._events)))]
+            events = self._take_events(batch)
             history = [self._history.popleft() for _ in range(min(batch, len(self._history)))]
             work = Work(events, list(self._reads), self._views, history, self._roll_up)
             self._reads.clear()
             self._views, self._roll_up = {}, None
             return work
 
+    def take_reads(self) -> Sequence[PendingWork[Any]]:
+        """All queries, to be refused."""
+        with self._changed:
+            reads = list(self._reads)
+            self._reads.clear()
+            return reads
+
     def take_asks(self) -> Sequence[PendingWork[Any]]:
         """All work that a coroutine waits for, to be refused."""
         with self._changed:
-            asks: list[PendingWork[Any]] = [*self._events, *self._reads]
-            self._events.clear()
-            self._reads.clear()
-            return asks
+            return [*self._take_events(self._rows), *self.take_reads()]
 
     def pause(self, seconds: float) -> None:
         """Wait `seconds`, or until closed."""
@@ -159,13 +183,13 @@ class WorkQueue:
         has_roll_up = self._roll_up is not None and not self._closed
         return bool(self._events or self._reads or self._views or self._history or has_roll_up)
 
-    def _put(self, queue: deque[PendingWork[T]], ask: PendingWork[T]) -> bool:
-        with self._changed:
-            if self._closed or len(queue) >= self._max_asks:
-                return False
-            queue.append(ask)
-            self._changed.notify()
-            return True
+    def _take_events(self, batch: int) -> list[PendingWork[Sequence[EventRow]]]:
+        taken, rows = list[PendingWork[Sequence[EventRow]]](), 0
+        while self._events and (not taken or rows + len(self._events[0].what) <= batch):
+            taken.append(self._events.popleft())
+            rows += len(taken[-1].what)
+        self._rows -= rows
+        return taken
 
     def _trim(self) -> None:
         while len(self._views) > self._max_views:

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from tentaculo.model.event import StoredEvent, StoreOutcome
 from tentaculo.model.health import ServiceView
 from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable, describe, is_data_error
@@ -26,6 +27,8 @@ CHECK_EVERY = 5.0
 """Seconds between checks of a database without other work, so that its loss is known before it is needed."""
 FIRST_RETRY, LAST_RETRY = 0.25, 5.0
 """Seconds between attempts to get a lost database back; doubled each time."""
+EVENT_RETRY = 0.5
+"""Most seconds between two attempts while an event waits."""
 STEADY = 30.0
 """Seconds that a database must work before its next loss is retried as quickly as the first one."""
 
@@ -76,7 +79,7 @@ class StoreThread(Thread):
         if self.problem is None:
             # Between two steps of a roll-up all waiting work comes first.
             return self._queue.take(CHECK_EVERY if self._requested is None else 0, BATCH)
-        self._queue.pause(self._delay)
+        self._queue.pause(min(self._delay, EVENT_RETRY) if self._queue.has_events else self._delay)
         self._delay = min(self._delay * 2, LAST_RETRY)
         return self._queue.take(0, BATCH)
 
@@ -84,8 +87,7 @@ class StoreThread(Thread):
         # A caller that gave up has reported the event as not stored, so it must not be stored.
         work.events = [ask for ask in work.events if not ask.answer.cancelled()]
         if work.events:
-            self._store_events(work.events)
-            work.events = []
+            self._store_events(work)
         if work.views:
             self._write_views(list(work.views.values()))
             work.views = {}
@@ -104,19 +106,29 @@ class StoreThread(Thread):
                 self._refuse([ask], "The database refuses this.")
             del work.reads[0]
 
-    def _store_events(self, asks: Sequence[PendingWork[EventRow]]) -> None:
+    def _store_events(self, work: Work) -> None:
+        """Store what waits in one transaction; where the database refuses a row, each on its own."""
+        rows = [row for ask in work.events for row in ask.what]
         try:
-            ids = self._database.append_events([ask.what for ask in asks])
+            found = iter(self._database.append_events(rows))
         except SQLAlchemyError as error:
             if not is_data_error(error):
                 raise
-            if len(asks) > 1:
-                for ask in asks:
-                    self._store_events([ask])
-            else:
-                self._refuse(asks, "The database refuses this event.")
         else:
-            _answer(asks, ids)
+            _answer(work.events, [[next(found) for _ in ask.what] for ask in work.events])
+            work.events = []
+        while work.events:
+            _answer(work.events[:1], [[self._store_event(row) for row in work.events[0].what]])
+            del work.events[0]
+
+    def _store_event(self, row: EventRow) -> StoredEvent:
+        try:
+            return self._database.append_events([row])[0]
+        except SQLAlchemyError as error:
+            if not is_data_error(error):
+                raise
+            self._queue.count_dropped(1)
+            return StoredEvent(0, StoreOutcome.REFUSED)
 
     def _write_views(self, views: Sequence[ServiceView]) -> None:
         try:
@@ -192,7 +204,8 @@ class StoreThread(Thread):
         work.roll_up = work.roll_up or self._requested
         self._requested, self._steps, self._was_away = None, iter(()), True
         self._queue.put_back(work)
-        self._refuse([*work.events, *work.reads, *self._queue.take_asks()], reason)
+        # Events wait, until their callers do no longer.
+        self._refuse([*work.reads, *self._queue.take_reads()], reason)
 
     def _regain(self) -> None:
         if self.problem is not None:
@@ -202,7 +215,8 @@ class StoreThread(Thread):
 
     def _refuse(self, asks: Sequence[PendingWork[Any]], reason: str) -> None:
         # Queries are not counted, and callers that gave up have been counted already.
-        self._queue.count_dropped(sum(1 for ask in asks if not callable(ask.what) and not ask.answer.done()))
+        rows = (len(ask.what) for ask in asks if not callable(ask.what) and not ask.answer.done())
+        self._queue.count_dropped(sum(rows))
         _answer(asks, [None] * len(asks), reason)
 
 

@@ -272,7 +272,8 @@ class UpstreamConnection(TurnReader):
             limit_stall(sock, stall)
         self._state = _State.TUNNEL
         self.unlimited()
-        held, self.held = self.held, b""
+        held = self.held
+        self.drop_held()
         return self.transport, self.response.beyond + held
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
@@ -336,6 +337,7 @@ class UpstreamConnection(TurnReader):
                 self.receive(left)
             self._end(exc, transport)
         self._state = _State.CLOSED
+        self.drop_held()
         self.turns.memory.release(self)
         self.resume_writing()
 

@@ -17,6 +17,9 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseHeadCache
 
+CLOSING_TURNS = 3
+"""Turns of the event loop after which a connection that was aborted has given its descriptor back."""
+
 
 class Pool:
     """Keep-alive connections to one endpoint.
@@ -35,11 +38,13 @@ class Pool:
         server_name: str = "",
         look_up: LookUp = look_up,
         turns: TurnScheduler | None = None,
+        make_room: Callable[[], bool] | None = None,
     ) -> None:
         """`tls` is for an endpoint with https, by default the trust store of the system.
 
         `server_name` is the name for TLS, by default the endpoint's host. `turns` is shared by all connections of the
-        gateway, by default by those of this pool.
+        gateway, by default by those of this pool. `make_room` closes idle connections of the gateway when descriptors
+        run out, and returns whether there were any.
         """
         self.upstream = upstream
         self._limits = limits
@@ -51,6 +56,7 @@ class Pool:
             upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=self._close_others
         )
         self._turns = turns or TurnScheduler()
+        self._make_room = make_room or self._shrink_alone
         # The loop's clock once a connection is open: `get_running_loop` is a system call each time (CPython 3.11).
         self._clock: Callable[[], float] = time.monotonic
         self.opened = 0
@@ -88,6 +94,13 @@ class Pool:
         """Open a connection within `seconds`. Raises `UpstreamError`; nothing of a request has been sent then."""
         try:
             async with asyncio.timeout(seconds):
+                try:
+                    return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
+                except OSError as error:
+                    if not is_shortage(error) or not self._make_room():
+                        raise
+                for _ in range(CLOSING_TURNS):
+                    await asyncio.sleep(0)
                 return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
         except OSError as error:
             raise _connect_error(error, seconds) from None
@@ -125,6 +138,16 @@ class Pool:
         idle.append(connection)
         if len(idle) > self._limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
             idle.popleft().abort()
+
+    def shrink(self) -> int:
+        """Close the older half of the idle connections, since descriptors or memory ran out. Returns how many."""
+        count = (len(self._idle) + 1) // 2
+        for _ in range(count):
+            self._idle.popleft().abort()
+        return count
+
+    def _shrink_alone(self) -> bool:
+        return self.shrink() > 0
 
     def _forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:

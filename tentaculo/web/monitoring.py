@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ServiceView
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_routes import Slices, json_response
+from tentaculo.server.native_routes import BodyResponse, Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
 
 if TYPE_CHECKING:
@@ -161,6 +161,6 @@ def metrics_routes(
             made = await asyncio.to_thread(make)
             cache = cache or made
         text, content_type = await cache.text(request.headers.get(hdrs.ACCEPT, ""))
-        return web.Response(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
+        return BodyResponse(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
 
     return [web.get("/metrics", metrics)]

@@ -21,7 +21,7 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
-from tentaculo.server.native_routes import Slices
+from tentaculo.server.native_routes import BodyResponse, Slices
 from tentaculo.web import wording
 from tentaculo.web.history import HEIGHT, WIDTH, history_row
 from tentaculo.web.incidents import MOST_OPEN, MOST_WINDOWS, incident_row, window_row
@@ -206,7 +206,7 @@ class StatusPage:
                 template = await asyncio.to_thread(templating.template, "status.html")
                 text = "".join(await self._slices.collect(template.generate(await self._context())))
                 self._page, self._made = text.encode("utf-8", "replace"), self._clock()
-        return web.Response(
+        return BodyResponse(
             body=self._page,
             headers={
                 hdrs.CONTENT_TYPE: "text/html; charset=utf-8",

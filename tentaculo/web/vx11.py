@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.health import GATEWAY_NAME, BreakerState, Health, ServiceView, words_of
-from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.native_routes import BodyResponse, Slices, json_response, raw_json
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
@@ -157,7 +157,7 @@ class _SharedBody:
                 self._body = msgspec.json.encode(self._whole(entries))
                 if len(entries) > LARGE:
                     self._until = self._clock() + REUSED
-        return web.Response(body=self._body, content_type="application/json")
+        return BodyResponse(body=self._body, content_type="application/json")
 
 
 def routes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,8 @@ from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMs
 from tentaculo.config.schema import Config
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
-from tentaculo.model.event import Event
+from tentaculo.events.tail import EventTail
+from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
@@ -33,14 +34,20 @@ class Ledger:
         self.is_lost = False
         self.asked = 0
 
-    async def __call__(self, event: Event) -> int:
+    async def __call__(self, new: Sequence[Event]) -> list[StoredEvent]:
         self.asked += 1
         await self.open.wait()
         if self.is_lost:
             raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
-        id_ = max(event.id, self.events[-1].id + 1 if self.events else 0)
-        self.events.append(replace(event, id=id_))
-        return id_
+        for event in new:
+            self.events.append(replace(event, id=max(event.id, await self.last_event_id() + 1)))
+        return [StoredEvent(event.id, StoreOutcome.STORED) for event in self.events[-len(new) :]]
+
+    async def last_event_id(self) -> int:
+        return self.events[-1].id if self.events else 0
+
+    async def read_events(self, wanted: EventFilter, *, after: int, limit: int) -> list[Event]:
+        return [event for event in self.events if event.id > after and wanted.matches(event)][:limit]
 
 
 class Gateway:
@@ -105,7 +112,9 @@ async def start() -> AsyncIterator[Start]:
         hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ledger, tasks = Ledger(), TaskGroup("events")
         app = web.Application()
-        app.add_routes(routes(config, hub, ledger, tasks))
+        tail = EventTail(hub, ledger)
+        tasks.start(tail.run(), "tail")
+        app.add_routes(routes(config, hub, ledger, tail, tasks))
 
         async def part(_: web.Application) -> None:
             await hub.close()

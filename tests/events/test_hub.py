@@ -13,7 +13,7 @@ from tentaculo.model.failure import Failure, Problem
 
 
 def event(number: int, **payload: Any) -> Event:
-    return Event(number, "s", "t", payload, datetime.now(UTC))
+    return Event(number, "s", "t", payload, datetime.now(UTC), broadcast=True)
 
 
 async def test_everybody_but_the_sender_gets_the_same_bytes() -> None:

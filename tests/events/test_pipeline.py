@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import count
 
@@ -14,35 +14,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.events.hub import Hub
-from tentaculo.events.pipeline import Cardinality, EventPipeline, Store
-from tentaculo.model.event import Event
+from tentaculo.events.pipeline import Cardinality, EventPipeline
+from tentaculo.events.tail import EventTail
+from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
+from tests.events.conftest import Ledger
+from tests.support.waits import eventually
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
 
 class Desk:
-    """An intake and all it needs; `settle` decides when and how each event is stored."""
+    """A pipeline and all it needs; the test decides when each event is stored."""
 
     def __init__(self) -> None:
-        self.hub = Hub(limit=4, queue=8)
         self.cardinality = Cardinality(lambda: 0.0)
         self.tasks = TaskGroup("test")
-        self.pending: dict[str, asyncio.Future[None]] = {}
+        self.pending: dict[str, asyncio.Future[StoreOutcome]] = {}
         self.ids = count(1000)
-        store: Store = self._store
-        self.pipeline = EventPipeline(self.hub, store, self.tasks, self.cardinality, lambda: NOW)
+        self.tail = EventTail(Hub(limit=4, queue=8), Ledger())
+        self.pipeline = EventPipeline(self._store, self.tail, self.tasks, self.cardinality, lambda: NOW)
 
-    async def _store(self, event: Event) -> int:
-        id_ = next(self.ids)
-        self.pending[event.type] = asyncio.get_running_loop().create_future()
-        await self.pending[event.type]
-        return id_
+    async def _store(self, new: Sequence[Event]) -> list[StoredEvent]:
+        results = []
+        for event in new:
+            id_ = next(self.ids)
+            self.pending[event.type] = asyncio.get_running_loop().create_future()
+            results.append(StoredEvent(id_, await self.pending[event.type]))
+        return results
 
-    def send(self, type_: str, *, broadcast: bool = True) -> asyncio.Task[Event]:
-        work = self.pipeline.accept("s", type_, {}, canonical=False, broadcast=broadcast)
-        task: asyncio.Task[Event] = self.tasks.start(work, type_)
+    def send(self, type_: str) -> asyncio.Task[list[StoredEvent]]:
+        work = self.pipeline.accept([self.pipeline.event("s", type_, {}, broadcast=True)])
+        task: asyncio.Task[list[StoredEvent]] = self.tasks.start(work, type_)
         return task
 
     async def sent(self, *types: str) -> None:
@@ -51,48 +55,37 @@ class Desk:
                 await asyncio.sleep(0)
 
 
-async def test_publishes_in_the_order_of_ids_however_the_store_answers() -> None:
+async def test_only_what_is_stored_counts() -> None:
     desk = Desk()
-    listener = desk.hub.subscribe("a")
-    first, lost, quiet, last = (
-        desk.send(name, broadcast=name != "quiet") for name in ("first", "lost", "quiet", "last")
-    )
-    await desk.sent("first", "lost", "quiet", "last")
-    desk.pending["last"].set_result(None)
-    desk.pending["quiet"].set_result(None)
+    first, lost, again = (desk.send(name) for name in ("first", "lost", "again"))
+    await desk.sent("first", "lost", "again")
     desk.pending["lost"].set_exception(Problem(Failure.STORE_UNAVAILABLE))
-    assert (await last).id == 1003
-    assert (await quiet).id == 1002
-    assert repr(listener) == "<Subscriber 'a': 0 of 8 waiting>"
-    desk.pending["first"].set_result(None)
-    assert (await first).id == 1000
-    assert [json.loads(await listener.next())["event_id"] for _ in range(2)] == [1000, 1003]
-    assert repr(listener) == "<Subscriber 'a': 0 of 8 waiting>"
+    desk.pending["again"].set_result(StoreOutcome.DUPLICATE)
+    desk.pending["first"].set_result(StoreOutcome.STORED)
+    assert await first == [StoredEvent(1000, StoreOutcome.STORED)]
+    assert await again == [StoredEvent(1002, StoreOutcome.DUPLICATE)]
     with pytest.raises(Problem):
         await lost
-    assert desk.cardinality.counts() == {"first": 1, "quiet": 1, "last": 1}
-    assert repr(desk.pipeline) == "<EventPipeline: 0 events under way>"
+    assert desk.cardinality.counts() == {"first": 1}
+    assert desk.tail.mark == 999, "the tail looks from the first event on that this process has stored"
+    assert repr(desk.pipeline) == "<EventPipeline: <EventTail: published up to 999>>"
 
 
 async def test_a_caller_that_is_cancelled_does_not_stop_the_event() -> None:
     desk = Desk()
-    listener = desk.hub.subscribe("a")
     caller = desk.send("t")
     await desk.sent("t")
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    desk.pending["t"].set_result(None)
-    assert json.loads(await asyncio.wait_for(listener.next(), 5))["type"] == "t"
+    desk.pending["t"].set_result(StoreOutcome.STORED)
+    await eventually(lambda: desk.cardinality.counts() == {"t": 1})
 
 
-async def test_the_event_is_what_was_accepted() -> None:
-    desk = Desk()
-    task = desk.send("t")
-    await desk.sent("t")
-    desk.pending["t"].set_result(None)
-    assert await task == Event(1000, "s", "t", {}, NOW, canonical=False, broadcast=True, metadata={})
-    assert desk.pipeline.now_ms() == 1767323045678
+def test_an_event_is_received_now() -> None:
+    pipeline = Desk().pipeline
+    assert pipeline.event("s", "t", {}, broadcast=True) == Event(1767323045678000, "s", "t", {}, NOW, broadcast=True)
+    assert pipeline.now_ms() == 1767323045678
 
 
 class Clock:

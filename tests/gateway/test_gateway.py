@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
@@ -466,3 +467,16 @@ async def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
             process.kill()
         await process.communicate()
         os.close(reading)
+
+
+async def test_the_trust_store_is_loaded_once_for_all_services(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[ssl.SSLContext] = []
+    load = ssl.create_default_context
+
+    def counted() -> ssl.SSLContext:
+        loaded.append(load())
+        return loaded[-1]
+
+    monkeypatch.setattr("ssl.create_default_context", counted)
+    await start({f"s{number}": {"url": f"https://127.0.0.1:{number}"} for number in range(1, 9)})
+    assert len(loaded) == 1

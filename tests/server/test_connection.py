@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
@@ -570,6 +570,40 @@ async def test_connections_over_the_limit_are_told_so() -> None:
             async with dial(served.port) as again:
                 await again.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
                 assert (await again.response()).status == 200
+
+
+async def test_a_refused_client_that_has_sent_its_request_hears_the_refusal() -> None:
+    # What is unread when a socket closes makes the kernel reset it, and the answer is lost on its way.
+    body = bytes(4_000_000)
+    async with serving(fine, connections=1) as served:
+        async with dial(served.port) as one:
+            await one.send(GET + b"\r\n")
+            assert (await one.response()).status == 200
+            for _ in range(20):
+                async with dial(served.port) as other:
+                    await other.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                    assert (await refused(other)).status == 503
+        await eventually(lambda: served.admission.lingering == 0)
+
+
+async def test_few_refused_clients_are_waited_for_and_none_sends_without_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tentaculo.server.listeners.MOST_LINGERING", 3)
+    monkeypatch.setattr("tentaculo.server.connection.LINGER", 60.0)
+    monkeypatch.setattr("tentaculo.server.connection.MOST_DROPPED", 1_000_000)
+    async with serving(fine, connections=1) as served, dial(served.port) as one, AsyncExitStack() as stack:
+        await one.send(GET + b"\r\n")
+        assert (await one.response()).status == 200
+        others = [await stack.enter_async_context(dial(served.port)) for _ in range(5)]
+        for other in others:
+            assert (await refused(other)).status == 503
+        connected = [connection for connection in served.connections[1:] if connection.connected]
+        assert (len(connected), served.admission.lingering) == (3, 3)
+        with suppress(ConnectionError):
+            while True:
+                await others[0].send(bytes(100_000))
+        await eventually(lambda: served.admission.lingering == 2)
 
 
 async def test_what_the_intake_rests_on_is_as_we_know_it() -> None:

@@ -26,7 +26,7 @@ async def store_client_on() -> AsyncIterator[Callable[..., StoreClient]]:
     made: list[StoreClient] = []
 
     def make(url: str, **limits: Any) -> StoreClient:
-        made.append(StoreClient(url, **limits))
+        made.append(StoreClient(url, **{"event_wait": 0.5, **limits}))
         return made[-1]
 
     yield make

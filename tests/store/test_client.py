@@ -34,7 +34,7 @@ async def test_events_come_back_newest_first_and_whole(url: str, store_client_on
         7, canonical=True, broadcast=True, source="ñ", payload={"a": [1, None, "é"]}, metadata={}
     )
     for one in stored:
-        await kept.store_event(one)
+        await store_samples.store(kept, one)
     found = await kept.recent_events(10)
     assert found == stored[::-1]
     assert found[0].received_at.tzinfo is UTC
@@ -45,7 +45,7 @@ async def test_events_come_back_newest_first_and_whole(url: str, store_client_on
 async def test_an_event_outlives_the_store_client(url: str, store_client_on: StoreClientOn) -> None:
     first = store_client_on(url)
     await first.start()
-    await first.store_event(store_samples.event(1))
+    await store_samples.store(first, store_samples.event(1))
     await first.close()
     second = store_client_on(url)
     await second.start()
@@ -56,19 +56,19 @@ async def test_event_ids_grow_whatever_the_clock_does(url: str, store_client_on:
     first = store_client_on(url)
     await first.start()
     ahead = 1_900_000_000_000_000
-    assert await first.store_event(store_samples.event(ahead)) == ahead
-    assert await first.store_event(store_samples.event(ahead)) == ahead + 1
+    assert await store_samples.store(first, store_samples.event(ahead)) == ahead
+    assert await store_samples.store(first, store_samples.event(ahead)) == ahead + 1
     await first.close()
     with opened(url) as connection:
         connection.exec_driver_sql("DELETE FROM tentaculo_events")
     second = store_client_on(url)
     await second.start()
-    assert await second.store_event(store_samples.event(1_700_000_000_000_000)) == ahead + 2
+    assert await store_samples.store(second, store_samples.event(1_700_000_000_000_000)) == ahead + 2
     beyond = 253_402_300_799_000_000
-    assert await second.store_event(store_samples.event(beyond)) == ahead + 3, "an id must stay below 2**53"
+    assert await store_samples.store(second, store_samples.event(beyond)) == ahead + 3, "an id must stay below 2**53"
     with opened(url) as connection:
         connection.exec_driver_sql("DELETE FROM tentaculo_event_sequence")
-    assert await second.store_event(store_samples.event(1)) == ahead + 4
+    assert await store_samples.store(second, store_samples.event(1)) == ahead + 4
 
 
 async def test_two_processes_on_one_database_give_growing_ids(url: str, store_client_on: StoreClientOn) -> None:
@@ -77,7 +77,7 @@ async def test_two_processes_on_one_database_give_growing_ids(url: str, store_cl
         await one.start()
 
     async def store(one: StoreClient) -> list[int]:
-        return [await one.store_event(store_samples.event(7)) for _ in range(40)]
+        return [await store_samples.store(one, store_samples.event(7)) for _ in range(40)]
 
     first, second = await asyncio.gather(*map(store, clients))
     assert (first, second) == (sorted(first), sorted(second))
@@ -87,7 +87,7 @@ async def test_two_processes_on_one_database_give_growing_ids(url: str, store_cl
 async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, store_client_on: StoreClientOn) -> None:
     kept = store_client_on(url)
     await kept.start()
-    await kept.store_event(store_samples.event(1, source="a\0b\ud800", payload={"x": "\0\ud800"}))
+    await store_samples.store(kept, store_samples.event(1, source="a\0b\ud800", payload={"x": "\0\ud800"}))
     (found,) = await kept.recent_events(1)
     assert found.source == "a\ufffdb?"
     assert found.payload == {"x": "\0\ud800"}
@@ -106,7 +106,7 @@ async def test_services_are_brought_up_to_date(url: str, store_client_on: StoreC
 async def test_what_waits_is_written_before_the_end(url: str, store_client_on: StoreClientOn) -> None:
     kept = store_client_on(url)
     await kept.start()
-    waiting = [asyncio.ensure_future(kept.store_event(store_samples.event(number))) for number in range(300)]  # noqa: TID251
+    waiting = [asyncio.ensure_future(store_samples.store(kept, store_samples.event(number))) for number in range(300)]  # noqa: TID251
     await asyncio.sleep(0)
     kept.record_services([view("madre")])
     await kept.close()
@@ -116,7 +116,7 @@ async def test_what_waits_is_written_before_the_end(url: str, store_client_on: S
     assert statuses(url) == {"madre": "OK"}
     kept.record_services([view("madre")])
     with pytest.raises(StoreUnavailable, match="stopping"):
-        await kept.store_event(store_samples.event(1000))
+        await store_samples.store(kept, store_samples.event(1000))
     assert kept.dropped == 2
 
 
@@ -125,7 +125,7 @@ async def test_events_that_wait_are_committed_together(file: Path, store_client_
     with locked(file) as other, statements() as inserts:
         # It opens the file when the lock goes, and by then all of them wait.
         starting = asyncio.create_task(kept.start())  # noqa: TID251
-        storing = [asyncio.create_task(kept.store_event(store_samples.event(n))) for n in range(200)]  # noqa: TID251
+        storing = [asyncio.create_task(store_samples.store(kept, store_samples.event(n))) for n in range(200)]  # noqa: TID251
         await asyncio.sleep(0)
         other.execute("COMMIT")
         await asyncio.gather(starting, *storing)
@@ -138,9 +138,10 @@ async def test_one_refused_event_does_not_cost_the_others(url: str, store_client
     await kept.start()
     with opened(url) as connection:
         connection.exec_driver_sql("CREATE UNIQUE INDEX ix_source ON tentaculo_events (source)")
-    await kept.store_event(store_samples.event(1, source="5"))
+    await store_samples.store(kept, store_samples.event(1, source="5"))
     results = await asyncio.gather(
-        *(kept.store_event(store_samples.event(1, source=str(number))) for number in range(10)), return_exceptions=True
+        *(store_samples.store(kept, store_samples.event(1, source=str(number))) for number in range(10)),
+        return_exceptions=True,
     )
     assert isinstance(results.pop(5), StoreUnavailable)
     assert [one.id for one in await kept.recent_events(20)] == [*reversed(results), 1]
@@ -164,20 +165,20 @@ async def test_a_payload_that_is_not_json_is_refused_alone(url: str, store_clien
     kept = store_client_on(url)
     await kept.start()
     with pytest.raises(StoreUnavailable, match="JSON"):
-        await kept.store_event(store_samples.event(1, payload={"x": object()}))
-    await kept.store_event(store_samples.event(2))
+        await store_samples.store(kept, store_samples.event(1, payload={"x": object()}))
+    await store_samples.store(kept, store_samples.event(2))
     assert kept.dropped == 1
 
 
 async def test_rows_that_another_hand_spoiled_cost_the_answer_only(url: str, store_client_on: StoreClientOn) -> None:
     kept = store_client_on(url)
     await kept.start()
-    await kept.store_event(store_samples.event(1))
+    await store_samples.store(kept, store_samples.event(1))
     with opened(url) as connection:
         connection.exec_driver_sql("UPDATE tentaculo_events SET payload = 'spoiled'")
     with pytest.raises(StoreUnavailable, match="cannot be read"):
         await kept.recent_events(1)
-    await kept.store_event(store_samples.event(2))
+    await store_samples.store(kept, store_samples.event(2))
     assert await kept.recent_events(1) == [store_samples.event(2)]
 
 
@@ -185,7 +186,7 @@ async def test_a_full_queue_refuses_at_once(file: Path, store_client_on: StoreCl
     kept = store_client_on(sqlite(file), max_events=3)
     with locked(file):
         starting = asyncio.create_task(kept.start())  # noqa: TID251
-        storing = [asyncio.create_task(kept.store_event(store_samples.event(n))) for n in range(4)]  # noqa: TID251
+        storing = [asyncio.create_task(store_samples.store(kept, store_samples.event(n))) for n in range(4)]  # noqa: TID251
         await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable, match="Too many requests wait"):
             await storing[3]
@@ -214,7 +215,7 @@ async def test_the_journal_of_our_own_file_is_switched_and_of_another_product_s_
         migrate.upgrade(sqlite(file))
         kept = store_client_on(sqlite(file))
         await kept.start()
-        await kept.store_event(store_samples.event(1))
+        await store_samples.store(kept, store_samples.event(1))
         await kept.close()
         with closing(sqlite3.connect(file)) as connection_:
             modes[name] = connection_.execute("PRAGMA journal_mode").fetchone()[0]

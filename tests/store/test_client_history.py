@@ -174,7 +174,7 @@ async def test_upkeep_lets_others_in_between_its_pieces(
     try:
         kept.roll_up_history(TODAY + DAY, None)
         for number in range(1, 4):
-            await kept.store_event(store_samples.event(number))
+            await store_samples.store(kept, store_samples.event(number))
         await eventually(lambda: order.count("tentaculo_history") == 25)
     finally:
         event.remove(Engine, "before_cursor_execute", note)
@@ -230,7 +230,7 @@ async def test_an_hour_that_is_refused_stops_nothing(file: Path, store_client_on
         kept.roll_up_history(TODAY + HOUR, None)
         await eventually(lambda: logs)
     assert [entry["event"] for entry in logs] == ["history roll-up failed"]
-    await kept.store_event(store_samples.event(1))
+    await store_samples.store(kept, store_samples.event(1))
     assert kept.problem is None
     assert await ok_of(kept, HOUR, TODAY + HOUR) == [6]
 

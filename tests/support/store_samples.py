@@ -6,14 +6,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, StoreOutcome
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 def event(number: int, **changes: Any) -> Event:
     return replace(Event(number, "madre", "spawn_success", {"number": number}, NOW, metadata={"try": 1}), **changes)
+
+
+async def store(client: StoreClient, one: Event) -> int:
+    """The id that `one` got in the log. Raises `StoreUnavailable` also where the database refuses its values."""
+    (stored,) = await client.store_events([one])
+    if stored.outcome is StoreOutcome.REFUSED:
+        raise StoreUnavailable("refused")
+    assert stored.outcome is StoreOutcome.STORED
+    return stored.id
 
 
 def view(name: str = "madre", health: Health = Health.UP, breaker: str = "closed", **changes: Any) -> ServiceView:

@@ -1,0 +1,122 @@
+"""The tail of the log: every event once, in the order of ids, to the subscribers of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tentaculo.events.hub import Hub, Subscriber
+from tentaculo.events.tail import AT_ONCE, EventTail
+from tentaculo.model.event import Event
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.tasks import TaskGroup
+from tests.events.conftest import Ledger
+from tests.support.waits import eventually
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Log(Ledger):
+    """A log that other processes write too."""
+
+    def append(self, *ids: int) -> None:
+        self.events += [Event(id_, "s", "t", {}, NOW, broadcast=True) for id_ in ids]
+
+
+class Tailing:
+    def __init__(self) -> None:
+        self.hub = Hub(limit=4, queue=2000)
+        self.log = Log()
+        self.rung = 0
+        self.tail = EventTail(self.hub, self.log, self._ring)
+
+    def _ring(self) -> None:
+        self.rung += 1
+
+    async def ids(self, subscriber: Subscriber, number: int) -> list[int]:
+        async with asyncio.timeout(5):
+            return [json.loads(await subscriber.next())["event_id"] for _ in range(number)]
+
+
+@pytest.fixture
+async def tailing() -> AsyncIterator[Tailing]:
+    made, tasks = Tailing(), TaskGroup("test")
+    made.log.append(5)
+    tasks.start(made.tail.run(), "tail")
+    await eventually(lambda: made.tail.mark == 5)
+    yield made
+    await tasks.close()
+
+
+async def test_what_others_store_is_published_once_and_in_order(tailing: Tailing) -> None:
+    subscriber = tailing.hub.subscribe("a")
+    tailing.log.append(7, 9)
+    tailing.tail.ring()
+    assert await tailing.ids(subscriber, 2) == [7, 9]
+    tailing.log.append(10)
+    tailing.tail.ring()
+    assert await tailing.ids(subscriber, 1) == [10]
+    assert repr(subscriber) == "<Subscriber 'a': 0 of 2000 waiting>"
+
+
+async def test_it_looks_without_a_bell(tailing: Tailing) -> None:
+    subscriber = tailing.hub.subscribe("a")
+    tailing.log.append(7)
+    assert await tailing.ids(subscriber, 1) == [7]
+
+
+async def test_a_subscriber_gets_nothing_from_before_it_came(tailing: Tailing) -> None:
+    tailing.log.append(6)
+    tailing.tail.ring()
+    await eventually(lambda: tailing.tail.mark == 6)
+    subscriber = tailing.hub.subscribe("a")
+    tailing.log.append(7)
+    tailing.tail.ring()
+    assert await tailing.ids(subscriber, 1) == [7]
+
+
+async def test_many_are_read_in_parts(tailing: Tailing) -> None:
+    subscriber = tailing.hub.subscribe("a")
+    last = 10 + 2 * AT_ONCE
+    tailing.log.append(*range(10, last + 1))
+    tailing.tail.ring()
+    assert await tailing.ids(subscriber, 2 * AT_ONCE + 1) == list(range(10, last + 1))
+
+
+async def test_the_sender_gets_none_of_its_own_however_early_the_tail_reads_them(tailing: Tailing) -> None:
+    sender, other = tailing.hub.subscribe("sender"), tailing.hub.subscribe("other")
+    with tailing.tail.storing(sender) as note:
+        tailing.log.append(7)
+        tailing.tail.ring()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert tailing.tail.mark == 5, "it waits until the sender is known"
+        note([7])
+    tailing.log.append(8)
+    tailing.tail.ring()
+    assert await tailing.ids(other, 2) == [7, 8]
+    assert await tailing.ids(sender, 1) == [8]
+    assert tailing.rung == 1, "the bell of the others rings once"
+
+
+async def test_a_database_that_is_away_loses_nothing(tailing: Tailing, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscriber = tailing.hub.subscribe("a")
+    read = tailing.log.read_events
+    failures = 0
+
+    async def fail(*_: object, **__: object) -> list[Event]:
+        nonlocal failures
+        failures += 1
+        raise Problem(Failure.STORE_UNAVAILABLE)
+
+    monkeypatch.setattr(tailing.log, "read_events", fail)
+    tailing.log.append(7)
+    tailing.tail.ring()
+    await eventually(lambda: failures > 0)
+    monkeypatch.setattr(tailing.log, "read_events", read)
+    tailing.tail.ring()
+    assert await tailing.ids(subscriber, 1) == [7]
