@@ -90,7 +90,7 @@ class WorkerCoordination:
         self.workers = workers
         self.name = name
         self._sock = sock
-        self._line: WorkerChannel | None = None
+        self._channel: WorkerChannel | None = None
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._health_service: HealthService | None = None
@@ -117,7 +117,7 @@ class WorkerCoordination:
             elif message == STOP_NOW:
                 on_stop_now()
             elif message == PING:
-                line.send(PONG)
+                channel.send(PONG)
             elif message.startswith(ADOPT):
                 self._adopt(message[-1])
             elif message.startswith(RELEASE):
@@ -129,17 +129,17 @@ class WorkerCoordination:
             log.error("supervisor gone")
             on_stop()
 
-        line = self._line = WorkerChannel(self._sock, on_message=receive, on_end=end)
+        channel = self._channel = WorkerChannel(self._sock, on_message=receive, on_end=end)
 
     def close(self) -> None:
         """Stop receiving and sending."""
-        if self._line is not None:
-            self._line.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def report_ready(self) -> None:
         """Report to the supervisor that this worker accepts requests."""
-        if self._line is not None:
-            self._line.send(READY)
+        if self._channel is not None:
+            self._channel.send(READY)
 
     @asynccontextmanager
     async def sharing(
@@ -175,8 +175,8 @@ class WorkerCoordination:
 
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""
-        if self._line is not None:
-            self._line.order(STOPPING)
+        if self._channel is not None:
+            self._channel.order(STOPPING)
 
     def shown(self) -> Sequence[ShownIncident]:
         """The leader's incidents, as last received."""
@@ -279,13 +279,13 @@ class WorkerCoordination:
             health_service.accept_result(result)
 
     def _send(self, message: object, number: int | None = None) -> None:
-        if self._line is None:
+        if self._channel is None:
             return
         text = pickle.dumps(message)
         while isinstance(message, PageIncidents) and len(text) >= LONGEST:
             message = shortened(message)
             text = pickle.dumps(message)
-        self._line.send((ALL if number is None else bytes([number])) + text)
+        self._channel.send((ALL if number is None else bytes([number])) + text)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

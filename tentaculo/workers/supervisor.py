@@ -107,7 +107,7 @@ class Worker:
 
     number: int
     process: subprocess.Popen[bytes]
-    line: WorkerChannel
+    channel: WorkerChannel
     ready_at: float | None = None
     """When it began to accept requests, by the loop's clock; None before."""
     unanswered: int = 0
@@ -199,16 +199,16 @@ class Supervisor:
             return
         finally:
             theirs.close()
-        line = WorkerChannel(
-            ours, on_message=lambda message: self._hear(worker, message), on_end=lambda: self._end(worker)
+        channel = WorkerChannel(
+            ours, on_message=lambda message: self._receive(worker, message), on_end=lambda: self._end(worker)
         )
-        worker = place.worker = Worker(number, process, line)
+        worker = place.worker = Worker(number, process, channel)
         log.info("worker started", worker=number, pid=process.pid)
         if self._is_stopping:
-            line.order(STOP)
+            channel.order(STOP)
 
-    def _spawn(self, number: int, line: socket.socket) -> subprocess.Popen[bytes]:
-        descriptors = (self._descriptor, line.fileno())
+    def _spawn(self, number: int, channel: socket.socket) -> subprocess.Popen[bytes]:
+        descriptors = (self._descriptor, channel.fileno())
         inherited = (*descriptors, *(listening for group in self._job.sockets for listening in group))
         return subprocess.Popen(  # noqa: S603 - this very program
             [*self._command, *map(str, (number, *descriptors))],
@@ -220,7 +220,7 @@ class Supervisor:
 
     def _end(self, worker: Worker) -> None:
         """A worker is gone."""
-        # Its end of the line is the last thing that it lets go of.
+        # The worker closes its end of the channel last.
         code = worker.process.wait()
         place = self._places[worker.number]
         place.worker = None
@@ -244,7 +244,7 @@ class Supervisor:
 
     # -- messages of workers --------------------------------------------------------------------------------------
 
-    def _hear(self, worker: Worker, message: bytes) -> None:
+    def _receive(self, worker: Worker, message: bytes) -> None:
         if message == PONG:
             worker.unanswered = 0
             return
@@ -254,9 +254,9 @@ class Supervisor:
         if message == STOPPING:
             self._have_adopted(worker.number)
             return
-        lines = {other.number: other.line for other in self._workers}
-        for number in recipients(message, worker.number, lines):
-            lines[number].send(message)
+        channels = {other.number: other.channel for other in self._workers}
+        for number in recipients(message, worker.number, channels):
+            channels[number].send(message)
 
     def _have_adopted(self, number: int) -> None:
         """Have the other workers accept the connections of one that does so no more, until its successor does."""
@@ -265,7 +265,7 @@ class Supervisor:
         self._adopted.add(number)
         for other in self._workers:
             if other.number not in self._adopted and other.ready_at is not None:
-                other.line.order(ADOPT + bytes([number]))
+                other.channel.order(ADOPT + bytes([number]))
 
     def _note_ready(self, worker: Worker) -> None:
         worker.ready_at = asyncio.get_running_loop().time()
@@ -273,9 +273,9 @@ class Supervisor:
         if worker.number in self._adopted:
             self._adopted.discard(worker.number)
             for other in self._workers:
-                other.line.order(RELEASE + bytes([worker.number]))
+                other.channel.order(RELEASE + bytes([worker.number]))
         for number in self._adopted:
-            worker.line.order(ADOPT + bytes([number]))
+            worker.channel.order(ADOPT + bytes([number]))
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
@@ -292,7 +292,7 @@ class Supervisor:
                 worker.process.kill()
             else:
                 worker.unanswered += 1
-                worker.line.order(PING)
+                worker.channel.order(PING)
         self._pings = asyncio.get_running_loop().call_later(PING_EVERY, self._ping)
 
     # -- stopping ----------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ class Supervisor:
             self._stop()
             return
         for worker in self._workers:
-            worker.line.order(STOP_NOW)
+            worker.channel.order(STOP_NOW)
         asyncio.get_running_loop().call_later(KILL_AFTER, self._kill)
 
     def _stop(self) -> None:
@@ -324,7 +324,7 @@ class Supervisor:
         for sock in self._sockets:
             sock.close()
         for worker in self._workers:
-            worker.line.order(STOP)
+            worker.channel.order(STOP)
         self._finish()
 
     def _kill(self) -> None:
