@@ -19,7 +19,8 @@ from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
 from tentaculo.config.environment import child_environment, is_sqlite, process_environment, read, widen_lookups
 from tentaculo.config.loader import Loaded, load, load_tables
-from tentaculo.config.schema import Config, DatabaseSettings
+from tentaculo.config.schema import Config
+from tentaculo.config.storage import DatabaseSettings
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.security.tokens import hash_token
 from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit

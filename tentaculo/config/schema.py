@@ -14,9 +14,9 @@ from tentaculo.config.incidents import AlertSettings, IncidentSettings, Maintena
 from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
 from tentaculo.config.services import ServiceSettings
+from tentaculo.config.storage import DatabaseSettings, EventSettings, HistorySettings
 from tentaculo.config.types import (
     Bytes,
-    DatabaseUrl,
     Listen,
     ListenHost,
     Origin,
@@ -119,40 +119,6 @@ class CorsSettings(Section, frozen=True):
             default="the six origins of the Operator",
         ),
     ] = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173))
-
-
-class DatabaseSettings(Section, frozen=True):
-    """[database]: where health and events are kept."""
-
-    url: Annotated[
-        DatabaseUrl,
-        Doc(
-            "Database URL: sqlite:/// or postgresql://. A relative SQLite path starts at the folder of this file.",
-            active=True,
-        ),
-    ] = Secret("sqlite:///data/tentaculo.db")
-    auto_upgrade: Annotated[
-        bool | None,
-        Doc(
-            "Whether `tentaculo serve` brings the database schema up to date.",
-            default="true for SQLite, false for PostgreSQL",
-            example=True,
-        ),
-    ] = None
-
-
-class HistorySettings(Section, frozen=True):
-    """[history]: how long counts and latencies are kept in the database."""
-
-    hours_of_minutes: Annotated[
-        int, at_least(3), at_most(8760), Doc("How long the values of each minute are kept.", unit="hours")
-    ] = 48
-    days_of_hours: Annotated[
-        int, at_least(2), at_most(3660), Doc("How long the values of each hour are kept.", unit="days")
-    ] = 90
-    years_of_days: Annotated[
-        int, at_least(1), at_most(100), Doc("How long the values of each day are kept.", unit="years")
-    ] = 2
 
 
 class LimitSettings(Section, frozen=True):
@@ -354,6 +320,9 @@ class Config(Section, frozen=True):
         HistorySettings,
         Doc("How long the counts and latencies of requests and probes are kept in the database.", active=True),
     ] = HistorySettings()
+    events: Annotated[
+        EventSettings, Doc("How long events wait for the database, and how long they are kept in it.", active=True)
+    ] = EventSettings()
     limits: Annotated[
         LimitSettings, Doc("Time and size limits. Keys of a route override them for that route.", active=True)
     ] = LimitSettings()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import Event
 from tentaculo.model.failure import Problem
 
 LOOK_EVERY = 1.0
@@ -30,7 +30,7 @@ class EventLog(Protocol):
         """The greatest id that an event ever had."""
         ...
 
-    async def read_events(self, wanted: EventFilter, *, after: int, limit: int) -> list[Event]:
+    async def next_events(self, after: int, limit: int) -> list[Event]:
         """The next events after an id, by id."""
         ...
 
@@ -98,7 +98,7 @@ class EventTail:
                 self.mark = last
                 self._senders.clear()
                 return False
-        found = await self._log.read_events(_ALL, after=self.mark, limit=AT_ONCE)
+        found = await self._log.next_events(self.mark, AT_ONCE)
         if self._storing:
             await asyncio.wait(list(self._storing))
         for event in found:
@@ -118,6 +118,3 @@ class EventTail:
             self._senders.update(dict.fromkeys(ids, sender))
         self._bell.set()
         self._ring_others()
-
-
-_ALL = EventFilter()

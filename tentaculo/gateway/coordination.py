@@ -33,6 +33,12 @@ class Coordination(Protocol):
     def share_listeners(self, *, adopt: Callable[[int], None], release: Callable[[int], None]) -> None:
         """Call `adopt` with the number of a worker whose connections this one is to accept too, `release` at the end."""
 
+    def share_events(self, on_events: Callable[[], None]) -> None:
+        """Call `on_events` when another worker has stored events."""
+
+    def report_events(self) -> None:
+        """Report to the other workers that the log of events has more."""
+
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""
 

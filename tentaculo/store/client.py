@@ -16,10 +16,11 @@ from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period
 from tentaculo.model.text import utc_now
 from tentaculo.store import events, history
-from tentaculo.store.database import Database
+from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
-from tentaculo.store.events import EventRow, Query
+from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
+from tentaculo.store.read_thread import ReadThread
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
 
@@ -50,6 +51,7 @@ class StoreClient:
         *,
         now: Callable[[], datetime] = utc_now,
         event_wait: float = STORE_WAIT,
+        survives_power_cut: bool = True,
         max_events: int = 1024,
         max_services: int = 4096,
         max_history: int = 4096,
@@ -57,13 +59,17 @@ class StoreClient:
         """`url` is a SQLAlchemy address; `problem` describes a faulty one. `max_*` limit the work that waits.
 
         `event_wait` is how many seconds an event waits for a database that is locked, full or away.
+        `survives_power_cut` says whether a commit to a file of SQLite waits for the disk.
         """
         self._event_wait = event_wait
         self._queue = WorkQueue(max_events, max_services, max_history)
         self._thread: StoreThread | None = None
+        self._reader: ReadThread | None = None
         self._fault: str | None = None
         try:
-            self._thread = StoreThread(Database(url), self._queue, now)
+            if parse_url(url).database not in (None, "", ":memory:"):
+                self._reader = ReadThread(Database(url, only_reads=True))
+            self._thread = StoreThread(Database(url, survives_power_cut=survives_power_cut), self._queue, now)
         except ArgumentError as error:
             self._fault = describe(error, URL.create("sqlite"))
             self._queue.close()
@@ -97,6 +103,8 @@ class StoreClient:
         """Start the thread. Never waits for the database."""
         if self._thread is not None:
             self._thread.start()
+        if self._reader is not None:
+            self._reader.start()
 
     async def start(self) -> None:
         """Start the thread, and wait a moment for the first result of the database. Never raises for a bad one."""
@@ -112,9 +120,12 @@ class StoreClient:
     async def close(self) -> None:
         """Write the waiting work, within a bounded time, and end the thread."""
         self._queue.close()
-        if self._thread is not None and self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join, CLOSE_WAIT)
-            if self._thread.is_alive():
+        if self._reader is not None:
+            self._reader.close()
+        threads = [thread for thread in (self._thread, self._reader) if thread is not None and thread.is_alive()]
+        for thread in threads:
+            await asyncio.to_thread(thread.join, CLOSE_WAIT)
+            if thread.is_alive():
                 log.warning("database still busy at the stop", waited=CLOSE_WAIT)
 
     async def store_events(self, new: Sequence[Event]) -> list[StoredEvent]:
@@ -133,6 +144,14 @@ class StoreClient:
         results: list[StoredEvent] = await self._ask(self._queue.put_events, rows, self._event_wait)
         return results
 
+    def log_name(self) -> str:
+        """The random name of the log of events; empty until the database has responded."""
+        return self._thread.log_name if self._thread is not None else ""
+
+    def trim_events(self, kept: EventRetention) -> None:
+        """Delete the events that `kept` does not keep, in the background. Never waits."""
+        self._queue.put_trim(kept)
+
     async def last_event_id(self) -> int:
         """The greatest id that an event ever had, 0 where there was none. Raises `StoreUnavailable` as `run` does."""
         last: int = await self.run(events.last_event_id)
@@ -149,9 +168,9 @@ class StoreClient:
     ) -> list[Event]:
         """Up to `limit` events that `wanted` selects, by id: those greater than `after` and less than `before`.
 
-        Raises `StoreUnavailable` as `run` does.
+        Raises `StoreUnavailable` as `read` does.
         """
-        found: list[Event] = await self.run(
+        found: list[Event] = await self.read(
             lambda connection: events.read_events(
                 connection, wanted, after=after, before=before, limit=limit, newest_first=newest_first
             )
@@ -160,8 +179,29 @@ class StoreClient:
 
     async def recent_events(self, limit: int) -> list[Event]:
         """The newest `limit` events, newest first. Raises `StoreUnavailable`, at the latest after `READ_WAIT`."""
-        newest: list[Event] = await self.run(lambda connection: events.recent_events(connection, limit))
+        newest: list[Event] = await self.read(lambda connection: events.recent_events(connection, limit))
         return newest
+
+    async def next_events(self, after: int, limit: int) -> list[Event]:
+        """The next `limit` events after an id, by id. For the tail of the log: no search delays it.
+
+        Raises `StoreUnavailable` as `run` does.
+        """
+        found: list[Event] = await self.run(
+            lambda connection: events.read_events(connection, EventFilter(), after=after, limit=limit)
+        )
+        return found
+
+    async def read(self, query: Query) -> Any:
+        """The result of `query`, which may take long and cannot write. No commit waits for it.
+
+        Raises `StoreUnavailable` if the database is lost or refuses it, at the latest after `READ_WAIT`.
+        """
+        if self._reader is None:
+            return await self.run(query)
+        if self.problem is not None:
+            raise StoreUnavailable(self.problem)
+        return await self._ask(self._reader.put, query, READ_WAIT)
 
     async def run(self, work: Query) -> Any:
         """The result of `work` in a transaction of its own, on the thread's connection.
@@ -178,14 +218,14 @@ class StoreClient:
 
         Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `recent_events` does.
         """
-        periods: list[Period] = await self.run(
+        periods: list[Period] = await self.read(
             lambda connection: history.read_history(connection, span, since, until, [service])
         )
         return periods
 
     async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
         """The summary of each service's history. Raises `StoreUnavailable` as `recent_events` does."""
-        past: dict[str, HistorySummary] = await self.run(
+        past: dict[str, HistorySummary] = await self.read(
             lambda connection: history.read_past(connection, now, services)
         )
         return past

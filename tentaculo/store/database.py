@@ -41,6 +41,7 @@ from tentaculo.store.errors import (
     table_fault,
 )
 from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
+from tentaculo.store.log_identity import LogMemory, home_of
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
 T = TypeVar("T")
@@ -61,6 +62,12 @@ _CACHE = 512
 """KiB of the file that SQLite keeps in memory for itself, where its default is 2000: the system caches the file too."""
 
 
+_ONLY_READS = {
+    "sqlite": "PRAGMA query_only = ON",
+    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+}
+
+
 def parse_url(url: str) -> URL:
     """Parse a database URL and set its driver. Raises `sqlalchemy.exc.ArgumentError` for text that is no URL."""
     return make_url(with_driver(url))
@@ -78,10 +85,20 @@ class Database:
     call `close`, and `ready` before the next use.
     """
 
-    def __init__(self, url: str) -> None:
-        """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none."""
+    def __init__(self, url: str, *, survives_power_cut: bool = True, only_reads: bool = False) -> None:
+        """`url` is a SQLAlchemy address. Raises `sqlalchemy.exc.ArgumentError` where it is none.
+
+        `survives_power_cut` says whether a commit to a file of SQLite waits for the disk. `only_reads` opens a connection
+        that cannot write.
+        """
+        self._survives_power_cut = survives_power_cut
+        self._only_reads = only_reads
+        self.log_name = ""
+        """The random name of the log of events; empty until the database was opened for writing."""
+        self._last_id = 0
         self.url = parse_url(url)
         self._file = database_file(self.url)
+        self._log_memory = LogMemory(self._file)
         self._file_id: tuple[int, int] | None = None
         self._connection: Connection | None = None
         self._services: RuntimeTable | None = None
@@ -92,6 +109,11 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self.url.get_backend_name()}: {'closed' if self._connection is None else 'open'}>"
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, None while there is none."""
+        return None if self._connection is None else self._connection.connection.driver_connection
 
     def ready(self) -> None:
         """Open the connection, or check that it still leads to a migrated database."""
@@ -107,7 +129,7 @@ class Database:
         log = self._file.with_name(f"{self._file.name}-wal")
         if not log.exists() or log.stat().st_size <= LOG_LIMIT:
             return
-        connection: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]
+        connection = self.driver_connection
         connection.execute("PRAGMA busy_timeout = 0")
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -118,6 +140,8 @@ class Database:
         """Close the connection, however broken it is; `after` is the error that it had."""
         self._was_full = after is not None and (self._was_full or is_disk_full(after))
         connection, self._connection = self._connection, None
+        if self._last_id:
+            self._log_memory.remember(self.log_name, self._last_id, now=True)
         if connection is not None:
             try:
                 connection.close()
@@ -128,7 +152,10 @@ class Database:
     def append_events(self, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
         """Store events in one transaction; returns the result for each."""
         with self._write_transaction() as connection:
-            return events.append_events(connection, rows)
+            results = events.append_events(connection, rows)
+        self._last_id = max(self._last_id, *(result.id for result in results))
+        self._log_memory.remember(self.log_name, self._last_id)
+        return results
 
     def write_services(self, views: Sequence[ServiceView], now: datetime) -> bool:
         """Bring the services' rows up to date in one transaction; False where their table does not allow it.
@@ -159,6 +186,10 @@ class Database:
     def roll_up_history(self, request: RollUpRequest, *, thorough: bool) -> Iterator[None]:
         """The roll-up of history, step by step; invalid once the connection has been closed."""
         return roll_up_history(self._transaction, request, thorough=thorough)
+
+    def trim_events(self, kept: events.EventRetention) -> Iterator[None]:
+        """Delete events step by step; invalid once the connection has been closed."""
+        return events.trim_events(self._write_transaction, kept)
 
     def read(self, query: events.Query) -> Any:
         """The result of `query`."""
@@ -192,10 +223,17 @@ class Database:
             names = set(inspect(connection).get_table_names())
             if not names.issuperset(tables.metadata.tables.keys() - {tables.services.name}):
                 raise StoreUnavailable(NOT_MIGRATED)
+            if self._only_reads:
+                connection.exec_driver_sql(_ONLY_READS[connection.dialect.name])
+                return
             self._find_services(connection)
         if connection.dialect.name == "sqlite":
-            _choose_journal(connection, names)
+            _choose_journal(connection, names, survives_power_cut=self._survives_power_cut)
         _try_writing(connection)
+        home = home_of(connection, self._file)
+        connection.rollback()
+        with self._write_transaction() as transaction:
+            self.log_name = events.name_log(transaction, home, self._log_memory.recall())
 
     def _find_services(self, connection: Connection) -> None:
         try:
@@ -281,7 +319,7 @@ def _try_writing(connection: Connection) -> None:
         transaction.rollback()
 
 
-def _choose_journal(connection: Connection, names: set[str]) -> None:
+def _choose_journal(connection: Connection, names: set[str], *, survives_power_cut: bool) -> None:
     """Switch on the write-ahead log where the file is ours alone.
 
     The journal mode is written into the file and holds for every program that opens it, so another product's database
@@ -299,8 +337,8 @@ def _choose_journal(connection: Connection, names: set[str]) -> None:
                 # Another process uses the file at this moment. The old mode is only slower, and the next start tries again.
                 pass
         if mode == "wal":
-            # With the log a commit needs no sync of its own. A power cut loses the last events, not the file.
-            connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+            # Without FULL a power cut loses the last events, though not the file: a commit then waits for no disk.
+            connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if survives_power_cut else 'NORMAL'}")
             # The log grows while a reader is active. SQLite cuts it back to this when it starts over.
             connection.exec_driver_sql(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
 

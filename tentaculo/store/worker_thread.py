@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from tentaculo.model.event import StoredEvent, StoreOutcome
 from tentaculo.model.health import ServiceView
 from tentaculo.store.database import Database
-from tentaculo.store.errors import StoreUnavailable, describe, is_data_error
+from tentaculo.store.errors import describe, is_data_error
 from tentaculo.store.events import EventRow
 from tentaculo.store.history import HistoryRow, RollUpRequest
-from tentaculo.store.work_queue import PendingWork, Work, WorkQueue
+from tentaculo.store.work_queue import PendingWork, Work, WorkQueue, complete
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,9 @@ EVENT_RETRY = 0.5
 """Most seconds between two attempts while an event waits."""
 STEADY = 30.0
 """Seconds that a database must work before its next loss is retried as quickly as the first one."""
+
+
+_OVER = object()
 
 
 class StoreThread(Thread):
@@ -54,17 +57,24 @@ class StoreThread(Thread):
         self._refused: set[str] = set()
         self._requested: RollUpRequest | None = None
         self._steps: Iterator[None] = iter(())
+        self._trimming: Iterator[None] | None = None
         self._was_away = True
+
+    @property
+    def log_name(self) -> str:
+        """The random name of the log of events; empty until the database was opened."""
+        return self._database.log_name
 
     def run(self) -> None:
         """Work until the queue is closed and empty, or closed and the database lost."""
         while (work := self._next()) is not None:
             try:
                 self._database.ready()
-                if not work and self._requested is None:
+                if not work and not self._has_upkeep:
                     self._database.cut_log()
                 self._serve(work)
                 self._roll_up(work)
+                self._trim(work)
             # The thread's outermost frame: an error of a driver must cost this work only, never the thread.
             except Exception as error:  # noqa: BLE001
                 self._lose(work, error)
@@ -77,8 +87,8 @@ class StoreThread(Thread):
 
     def _next(self) -> Work | None:
         if self.problem is None:
-            # Between two steps of a roll-up all waiting work comes first.
-            return self._queue.take(CHECK_EVERY if self._requested is None else 0, BATCH)
+            # Between two steps of the upkeep all waiting work comes first.
+            return self._queue.take(0 if self._has_upkeep else CHECK_EVERY, BATCH)
         self._queue.pause(min(self._delay, EVENT_RETRY) if self._queue.has_events else self._delay)
         self._delay = min(self._delay * 2, LAST_RETRY)
         return self._queue.take(0, BATCH)
@@ -96,7 +106,7 @@ class StoreThread(Thread):
         while work.reads:
             ask = work.reads[0]
             try:
-                _answer([ask], [None if ask.answer.cancelled() else self._database.read(ask.what)])
+                complete([ask], [None if ask.answer.cancelled() else self._database.read(ask.what)])
             except (TypeError, ValueError):
                 # A row that another program wrote may be unreadable: that costs this query only.
                 self._refuse([ask], "The database holds rows that cannot be read.")
@@ -115,10 +125,10 @@ class StoreThread(Thread):
             if not is_data_error(error):
                 raise
         else:
-            _answer(work.events, [[next(found) for _ in ask.what] for ask in work.events])
+            complete(work.events, [[next(found) for _ in ask.what] for ask in work.events])
             work.events = []
         while work.events:
-            _answer(work.events[:1], [[self._store_event(row) for row in work.events[0].what]])
+            complete(work.events[:1], [[self._store_event(row) for row in work.events[0].what]])
             del work.events[0]
 
     def _store_event(self, row: EventRow) -> StoredEvent:
@@ -192,6 +202,17 @@ class StoreThread(Thread):
             self._requested, self._steps = None, iter(())
             log.warning("history roll-up failed", error=type(error).__name__)
 
+    @property
+    def _has_upkeep(self) -> bool:
+        return self._requested is not None or self._trimming is not None
+
+    def _trim(self, work: Work) -> None:
+        """Do one step of the deletion of events that is under way or requested now."""
+        if work.trim is not None and self._trimming is None:
+            self._trimming = self._database.trim_events(work.trim)
+        if self._trimming is not None and next(self._trimming, _OVER) is _OVER:
+            self._trimming = None
+
     def _lose(self, work: Work, error: Exception) -> None:
         reason = describe(error, self._database.url)
         if reason != self.problem:
@@ -202,7 +223,8 @@ class StoreThread(Thread):
             self._delay = FIRST_RETRY
         self._regained_at = None
         work.roll_up = work.roll_up or self._requested
-        self._requested, self._steps, self._was_away = None, iter(()), True
+        # The next request of the gateway deletes events again.
+        self._requested, self._steps, self._trimming, self._was_away = None, iter(()), None, True
         self._queue.put_back(work)
         # Events wait, until their callers do no longer.
         self._refuse([*work.reads, *self._queue.take_reads()], reason)
@@ -217,25 +239,4 @@ class StoreThread(Thread):
         # Queries are not counted, and callers that gave up have been counted already.
         rows = (len(ask.what) for ask in asks if not callable(ask.what) and not ask.answer.done())
         self._queue.count_dropped(sum(rows))
-        _answer(asks, [None] * len(asks), reason)
-
-
-def _answer(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason: str | None = None) -> None:
-    """Complete each future on its own loop with its result, or all with `StoreUnavailable` for `reason`."""
-    if not asks:
-        return
-
-    def answer() -> None:
-        for ask, result in zip(asks, results, strict=True):
-            if ask.answer.done():
-                continue
-            if reason is None:
-                ask.answer.set_result(result)
-            else:
-                ask.answer.set_exception(StoreUnavailable(reason))
-
-    try:
-        asks[0].answer.get_loop().call_soon_threadsafe(answer)
-    except RuntimeError:
-        # The loop is closed: no caller waits any more.
-        pass
+        complete(asks, [None] * len(asks), reason)

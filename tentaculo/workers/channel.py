@@ -27,6 +27,8 @@ _MOST_AT_ONCE = 64
 
 ALL = b"\0"
 """First byte of a message for every other worker. Any other first byte is the number of the recipient."""
+EVENTS = ALL + b"events"
+"""To every other worker: the log of events has more."""
 READY = b"\xffready"
 """From a worker: it accepts requests."""
 STOPPING = b"\xffstopping"

@@ -25,6 +25,7 @@ from tentaculo.telemetry.history import TakeTallies
 from tentaculo.workers.channel import (
     ADOPT,
     ALL,
+    EVENTS,
     LONGEST,
     PING,
     PONG,
@@ -55,6 +56,8 @@ REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0
 """Seconds between two checks for new incidents and windows on the leader."""
+REPORT_EVENTS_AFTER = 0.005
+"""Seconds in which events that are stored need one report only."""
 _OVERTAKEN = timedelta(seconds=10)
 """A result that is older than its predecessor by less than this was overtaken on its way."""
 _SUSPICION_GAP = 1.0
@@ -93,6 +96,8 @@ class WorkerCoordination:
         self._channel: WorkerChannel | None = None
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
+        self._on_events: Callable[[], None] = lambda: None
+        self._will_report = False
         self._health_service: HealthService | None = None
         self._received_tallies: dict[str, Tally] = {}
         self._listed = PageIncidents((), ())
@@ -118,6 +123,8 @@ class WorkerCoordination:
                 on_stop_now()
             elif message == PING:
                 channel.send(PONG)
+            elif message == EVENTS:
+                self._on_events()
             elif message.startswith(ADOPT):
                 self._adopt(message[-1])
             elif message.startswith(RELEASE):
@@ -172,6 +179,21 @@ class WorkerCoordination:
     def share_listeners(self, *, adopt: Callable[[int], None], release: Callable[[int], None]) -> None:
         """Call `adopt` with the number of a worker whose connections this one is to accept too, `release` at the end."""
         self._adopt, self._release = adopt, release
+
+    def share_events(self, on_events: Callable[[], None]) -> None:
+        """Call `on_events` when another worker has stored events."""
+        self._on_events = on_events
+
+    def report_events(self) -> None:
+        """Report to the other workers, soon, that the log of events has more."""
+        if not self._will_report:
+            self._will_report = True
+            asyncio.get_running_loop().call_later(REPORT_EVENTS_AFTER, self._send_events)
+
+    def _send_events(self) -> None:
+        self._will_report = False
+        if self._channel is not None:
+            self._channel.send(EVENTS)
 
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""

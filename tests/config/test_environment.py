@@ -8,7 +8,8 @@ import pytest
 from tentaculo.config.environment import child_environment, database_url, is_sqlite, make_database_folder, variable_name
 from tentaculo.config.key_reference import ANY, walk
 from tentaculo.config.reader import read
-from tentaculo.config.schema import Config, DatabaseSettings
+from tentaculo.config.schema import Config
+from tentaculo.config.storage import DatabaseSettings
 from tests.support.config import SECRET, FaultsOf, LoadText
 
 FILE = """

@@ -6,6 +6,7 @@ import re
 
 from tentaculo.config.schema import LimitSettings, ServerSettings
 from tentaculo.config.section import keys_of
+from tentaculo.config.storage import EventSettings
 from tentaculo.model.failure import Failure
 from tests.support.gateway_process import ROOT
 
@@ -17,7 +18,8 @@ def test_every_key_is_there_with_its_default() -> None:
     documented = {(section, key): int(default) for section, key, default in rows}
     limits = {("limits", key): getattr(LimitSettings(), key) for key in keys_of(LimitSettings)}
     server = {("server", key): getattr(ServerSettings(), key) for key in ("keepalive", "grace")}
-    assert documented == limits | server
+    events = {("events", key): getattr(EventSettings(), key) for key in keys_of(EventSettings)}
+    assert documented == limits | server | events
 
 
 def test_its_error_words_exist() -> None:

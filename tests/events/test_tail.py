@@ -105,7 +105,7 @@ async def test_the_sender_gets_none_of_its_own_however_early_the_tail_reads_them
 
 async def test_a_database_that_is_away_loses_nothing(tailing: Tailing, monkeypatch: pytest.MonkeyPatch) -> None:
     subscriber = tailing.hub.subscribe("a")
-    read = tailing.log.read_events
+    read = tailing.log.next_events
     failures = 0
 
     async def fail(*_: object, **__: object) -> list[Event]:
@@ -113,10 +113,10 @@ async def test_a_database_that_is_away_loses_nothing(tailing: Tailing, monkeypat
         failures += 1
         raise Problem(Failure.STORE_UNAVAILABLE)
 
-    monkeypatch.setattr(tailing.log, "read_events", fail)
+    monkeypatch.setattr(tailing.log, "next_events", fail)
     tailing.log.append(7)
     tailing.tail.ring()
     await eventually(lambda: failures > 0)
-    monkeypatch.setattr(tailing.log, "read_events", read)
+    monkeypatch.setattr(tailing.log, "next_events", read)
     tailing.tail.ring()
     assert await tailing.ids(subscriber, 1) == [7]

@@ -1,0 +1,87 @@
+"""The thread of queries that may take long: a connection of its own, so that no search delays a commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from threading import Condition, Thread
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from tentaculo.store.database import Database
+from tentaculo.store.errors import describe
+from tentaculo.store.events import Query
+from tentaculo.store.work_queue import PendingWork, complete
+
+MOST_WAITING = 256
+"""Queries that wait at most."""
+STEPS = 50_000
+"""Instructions of SQLite between two checks whether the caller still waits: some milliseconds."""
+
+
+class ReadThread(Thread):
+    """Runs queries one after the other on a connection that cannot write. It reconnects for each query where it must."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(name="tentaculo-reader", daemon=True)
+        self._database = database
+        self._waiting: deque[PendingWork[Query]] = deque()
+        self._changed = Condition()
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<ReadThread: {len(self._waiting)} waiting>"
+
+    def put(self, work: PendingWork[Query]) -> bool:
+        """Queue a query; False where too many wait or the thread ends."""
+        with self._changed:
+            if self._is_closed or len(self._waiting) >= MOST_WAITING:
+                return False
+            self._waiting.append(work)
+            self._changed.notify()
+            return True
+
+    def close(self) -> None:
+        """Refuse what waits, and end the thread after the query in progress."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Work until closed."""
+        while (work := self._next()) is not None:
+            if work.answer.cancelled():
+                continue
+            try:
+                self._read(work)
+            # The thread's outermost frame: an error of a driver must cost this query only, never the thread.
+            except Exception as error:  # noqa: BLE001
+                self._database.close(after=error)
+                complete([work], [None], describe(error, self._database.url))
+        complete(self._waiting, [None] * len(self._waiting), "The gateway is stopping.")
+        self._database.close()
+
+    def _next(self) -> PendingWork[Query] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            return None if self._is_closed else self._waiting.popleft()
+
+    def _read(self, work: PendingWork[Query]) -> None:
+        self._database.ready()
+        connection: Any = self._database.driver_connection
+        is_sqlite = isinstance(connection, sqlite3.Connection)
+        if is_sqlite:
+            # The limit of a server ends its queries. This one ends when nobody waits for it any more.
+            connection.set_progress_handler(work.answer.cancelled, STEPS)
+        try:
+            complete([work], [self._database.read(work.what)])
+        except (TypeError, ValueError):
+            # A row that another program wrote may be unreadable: that costs this query only.
+            complete([work], [None], "The database holds rows that cannot be read.")
+        except SQLAlchemyError:
+            if not work.answer.cancelled():
+                raise
+        finally:
+            if is_sqlite:
+                connection.set_progress_handler(None, 0)

@@ -1,0 +1,76 @@
+"""Queries on a connection of their own: they delay no commit, cannot write, and end when nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Connection, delete, text
+
+from tentaculo.store import client as client_module
+from tentaculo.store import tables
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.read_thread import MOST_WAITING
+from tests.support import store_samples
+from tests.support.runtime_tables import opened
+
+StoreClientOn = Callable[..., StoreClient]
+
+
+def count_for_ever(connection: Connection) -> None:
+    connection.execute(text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"))
+
+
+async def test_a_search_delays_no_commit_and_ends_with_its_time_limit(
+    url: str, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = store_client_on(url)
+    await kept.start()
+    await store_samples.store(kept, store_samples.event(1))
+    monkeypatch.setattr(client_module, "READ_WAIT", 3600)
+    search = asyncio.create_task(kept.read(count_for_ever))  # noqa: TID251
+    for number in range(2, 22):
+        assert await store_samples.store(kept, store_samples.event(number)) == number
+    assert [event.id for event in await kept.next_events(19, 5)] == [20, 21]
+    assert not search.done(), "all of them were committed while it ran"
+    # SQLite ends a query that nobody waits for; a server ends one that takes too long.
+    search.cancel()
+    with pytest.raises((asyncio.CancelledError, StoreUnavailable)):
+        await search
+    assert [event.id for event in await kept.recent_events(1)] == [21]
+
+
+async def test_it_cannot_write(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
+    await kept.start()
+    await store_samples.store(kept, store_samples.event(1))
+    with pytest.raises(StoreUnavailable):
+        await kept.read(lambda connection: connection.execute(delete(tables.events)))
+    assert [event.id for event in await kept.recent_events(5)] == [1]
+
+
+async def test_what_it_cannot_read_costs_this_query_only(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
+    await kept.start()
+    await store_samples.store(kept, store_samples.event(1))
+    with opened(url) as connection:
+        connection.execute(tables.events.update().values(payload="{"))
+    with pytest.raises(StoreUnavailable, match="rows that cannot be read"):
+        await kept.recent_events(5)
+    assert await kept.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+
+
+async def test_what_waits_is_bounded_and_refused_at_the_stop(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
+    await kept.start()
+    searches = [asyncio.create_task(kept.read(count_for_ever)) for _ in range(MOST_WAITING + 2)]  # noqa: TID251
+    done, _ = await asyncio.wait(searches, return_when=asyncio.FIRST_COMPLETED)
+    assert "Too many requests wait" in str(next(iter(done)).exception())
+    for search in searches:
+        search.cancel()
+    await asyncio.wait(searches)
+    await kept.close()
+    with pytest.raises(StoreUnavailable):
+        await kept.read(count_for_ever)
