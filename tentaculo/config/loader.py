@@ -153,6 +153,8 @@ OWN_PATHS = frozenset(
     )
 )
 """The gateway's own paths that do not change, without the start page."""
+OWN_TREES = ("/vx11/incidents/", "/vx11/maintenance/")
+"""Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
@@ -283,6 +285,7 @@ def _is_loopback(host: str) -> bool:
 
 def _route_warnings(config: Config) -> list[str]:
     found = []
+    own_paths = OWN_PATHS | {f"/vx11/history/{name}" for name in config.names}
     for service in config.services.values():
         for index, route in enumerate(service.routes):
             place = f"services.{service.name}.routes[{index}]"
@@ -294,10 +297,15 @@ def _route_warnings(config: Config) -> list[str]:
                 found.append(
                     f"{place}.prefix has a *, which stands for itself: a prefix takes every path below it already"
                 )
-            if route.prefix in OWN_PATHS and (route.host is None or route.host in config.server.hosts):
+            if route.prefix in own_paths and (route.host is None or route.host in config.server.hosts):
                 found.append(
                     f"{place}.prefix is a path of the gateway itself, which wins: the service gets only paths below it,"
                     f" as of {route.prefix}/"
+                )
+            if route.prefix.startswith(OWN_TREES) and (route.host is None or route.host in config.server.hosts):
+                found.append(
+                    f"{place}.prefix is below a path of the gateway itself, which takes every path there: the service"
+                    " gets nothing"
                 )
             if route.auth != "none":
                 continue
