@@ -167,7 +167,7 @@ class Loaded:
 
     config: Config
     warnings: tuple[str, ...]
-    """What is suspicious but valid, one sentence each."""
+    """Warnings about valid but suspicious values, one sentence each."""
     path: Path | None
     """The file it came from, absolute; None where there is none."""
 
@@ -176,7 +176,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """Read the configuration; raises ConfigError with every fault.
 
     Without `path` the file is the one that TENTACULO_CONFIG names, else tentaculo.toml in the working directory if it
-    exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* names win over the
+    exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* variables override the
     file.
     """
     environ = process_environment() if environ is None else environ

@@ -218,6 +218,7 @@ class Gateway:
             await self._prepare_store()
         self._store_client.launch()
         self._tasks.start(self._tail.run(), "event tail")
+        self._tasks.start(self._store_client.notify(self._tail.ring), "event notifications")
         self._tasks.start(self._own_events.run(), "own events")
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:

@@ -64,7 +64,7 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
 
 
 def _as_found(view: ServiceView, service: ServiceSettings) -> ServiceView:
-    """Nothing is known of a service that is not probed: the command sees none of its requests."""
+    """A service that is not probed is unknown: the command sees none of its requests."""
     if service.probe.kind != "none" or not service.enabled:
         return view
     return replace(view, health=Health.UNKNOWN, reason="not probed")
