@@ -162,7 +162,7 @@ async def test_json_is_bounded_in_depth_and_size(start: Start, body: bytes, stat
 
 async def test_writing_calls_need_a_token_and_a_json_media_type(start: Start) -> None:
     """What a foreign page can send without asking (RFC 6454, CORS): none of it is enough."""
-    live = await start({})
+    live = await start({}, events={"wait": 0.1})  # there is no database
     body = b'{"source": "s", "type": "t", "payload": {}}'
     async with dial(live.port) as wire:
         for lines, status in [
