@@ -64,7 +64,6 @@ TESTED_IN: dict[str, str] = {
     "server/request_receiver": "server/test_connection",
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
-    "store/events": "store/test_client",
     "store/migrate": "migrations/test_shapes",
     "store/worker_thread": "store/test_client_faults",
 }

@@ -84,7 +84,7 @@ def note(file: Path | None, number: int, text: str, author: str) -> None:
 
 @click.group()
 def maintenance() -> None:
-    """Maintenance windows. During a window its services are shown in maintenance, and they cause no alerts.
+    """Maintenance windows. During a window its services are in maintenance and cause no alerts.
 
     Windows are stored in the database. A running gateway applies a change within ten seconds. Windows that repeat are
     configured with [[maintenance]].

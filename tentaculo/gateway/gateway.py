@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
+from tentaculo import __version__
 from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
@@ -30,6 +32,7 @@ from tentaculo.events.tail import EventTail
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -49,6 +52,7 @@ from tentaculo.server.listeners import CannotListenError, ConnectionLimits, List
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
+from tentaculo.store.events import EventRetention
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -61,6 +65,8 @@ _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
 _OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row in the table of services."""
+_TRIM_EVERY = 60.0
+"""Seconds between two deletions of old events."""
 _CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
@@ -120,11 +126,23 @@ class Gateway:
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
-        self.incident_service = IncidentService(config, self.health_service, self._store_client, clock, page=self._page)
-        clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ring_others = coordination.report_events if coordination else lambda: None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
+        self._own_events = OwnEvents(
+            self._store_client.store_events,
+            self._tail,
+            is_available=lambda: self._store_client.shown_problem is None,
+            now=clock.now,
+            instance=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+            worker=coordination.number if coordination else None,
+        )
+        self.health_service.on_transition.append(self._own_events.note_transition)
+        self.health_service.breakers.on_change.append(self._own_events.note_breaker)
+        self.incident_service = IncidentService(
+            config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
+        )
+        clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
         self.health_service.on_probe.append(self._inform_proxy)
 
@@ -153,6 +171,7 @@ class Gateway:
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
+        self._stack.push_async_callback(self._own_events.close)
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
@@ -199,6 +218,8 @@ class Gateway:
             await self._prepare_store()
         self._store_client.launch()
         self._tasks.start(self._tail.run(), "event tail")
+        self._tasks.start(self._store_client.notify(self._tail.ring), "event notifications")
+        self._tasks.start(self._own_events.run(), "own events")
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
@@ -207,14 +228,25 @@ class Gateway:
         if self._coordination is None or self._coordination.is_leader:
             await self._lead(drain)
         self._phase = Phase.READY
+        self._own_events.record("configuration.loaded", services=sorted(self._config.services))
+        self._own_events.record("started", version=__version__, address=self.running.url)
 
     async def _lead(self, drain: TakeTallies) -> None:
         """Start what one process does for all workers: record history, probe, and send alerts."""
         await self._stack.enter_async_context(self.health_service.recording(drain))
         self._tasks.start(self._keep_own_row(), "own row")
+        self._tasks.start(self._trim_events(), "event retention")
         if self._probes:
             await self._stack.enter_async_context(self.incident_service.running())
             await self._stack.enter_async_context(self.health_service.probing())
+
+    async def _trim_events(self) -> None:
+        """Delete old events, every minute. While the clock may be wrong none is deleted for its age."""
+        kept = self._config.events
+        while True:
+            await asyncio.sleep(_TRIM_EVERY)
+            before = self._clock.now() - timedelta(days=kept.keep) if self.health_service.history.is_steady() else None
+            self._store_client.trim_events(EventRetention(before, kept.keep_bytes))
 
     async def _keep_own_row(self) -> None:
         """Keep the gateway's own row in the table of services current. At the stop its status becomes unknown."""
@@ -246,6 +278,7 @@ class Gateway:
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
+        self._own_events.record("stopping", in_flight=self.proxy.traffic.in_flight)
         if self._coordination is not None:
             self._coordination.report_stopping()
         await self._listeners.stop()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 MAX_EVENT_ID = 2**53 - 1
 """The greatest id: JavaScript holds no greater integer."""
@@ -52,6 +52,21 @@ class StoredEvent(NamedTuple):
     id: int
     """The id in the log; that of the first event for DUPLICATE and CONFLICT, 0 for REFUSED."""
     outcome: StoreOutcome
+
+
+class RecordOwnEvent(Protocol):
+    """Records an event of the gateway's own life in the log. Never waits and never raises."""
+
+    def __call__(self, type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+        """`type_` is written without the prefix `gateway.`, which all of them have.
+
+        With a `key` the event is recorded once, also by several processes and after a restart.
+        """
+        ...
+
+
+def ignore_own_event(type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+    """Record nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tentaculo.model.failure import Failure, Problem
 
 # One cheap look decides whether a path needs the careful one.
-_SUSPECT = re.compile(r"[.\\#\x00-\x20\x7f]|%(?:2e|5c|00|c0|e0|f0|u00)", re.IGNORECASE)
+_SUSPECT = re.compile(r"[.%\\#\x00-\x20\x7f]")
 _REFUSED = re.compile(r"[\\#\x00-\x20\x7f]|%00", re.IGNORECASE)
 # Beside the plain escapes: overlong UTF-8, and the `%u` escapes that some servers still decode.
 _SEPARATOR = re.compile(

@@ -148,14 +148,16 @@ class Deadline:
     exchange of a few milliseconds schedules none.
     """
 
-    __slots__ = ("_loop", "_on_reached", "_timer", "at")
+    __slots__ = ("_loop", "_on_reached", "_timer", "at", "fires_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_reached: Callable[[], None]) -> None:
         self._loop = loop
         self._on_reached = on_reached
-        self.at = NEVER
-        """When the limit passes, by the loop's clock. A caller may set it to `NEVER`, which lifts the limit."""
         self._timer: asyncio.TimerHandle | None = None
+        self.at = NEVER
+        """When the limit passes, by the loop's clock. A caller may set it to `NEVER`, or to a time after `fires_at`."""
+        self.fires_at = NEVER
+        """When the timer looks at the limit; `NEVER` while there is no timer."""
 
     def __repr__(self) -> str:
         return "<Deadline: none>" if self.at == NEVER else f"<Deadline: in {self.at - self._loop.time():.3f} s>"
@@ -163,11 +165,8 @@ class Deadline:
     def set(self, seconds: float) -> None:
         """The limit is `seconds` from now; an earlier one is forgotten."""
         at = self.at = self._loop.time() + seconds
-        if self._timer is not None:
-            if self._timer.when() <= at:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._look)
+        if at < self.fires_at:
+            self._start_timer(at)
 
     def lift(self) -> None:
         """There is no limit."""
@@ -175,14 +174,19 @@ class Deadline:
 
     def stop(self) -> None:
         """Lift the limit for ever, with its timer and its reference to the callback."""
-        self.at = NEVER
+        self.at = self.fires_at = NEVER
         self._on_reached = _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _start_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self.fires_at = self._loop.call_at(at, self._look), at
+
     def _look(self) -> None:
-        self._timer = None
+        self._timer, self.fires_at = None, NEVER
         if self.at == NEVER:
             return
         now = self._loop.time()
@@ -190,7 +194,7 @@ class Deadline:
             # This process was paused. What the service sent meanwhile is read before the limit counts.
             self.at = now + _PAUSE
         if now < self.at:
-            self._timer = self._loop.call_at(self.at, self._look)
+            self._start_timer(self.at)
             return
         self.at = NEVER
         self._on_reached()
@@ -214,7 +218,7 @@ class WriteGate:
         self.is_there = False
 
     def begin(self) -> None:
-        """The buffer has room again, or nobody needs it any more."""
+        """The buffer has room again, or is not needed any more."""
         self.is_there = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

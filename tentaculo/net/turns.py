@@ -146,7 +146,7 @@ class TurnReader(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """The peer has sent `nbytes`."""
         turns = self.turns
-        data = bytes(turns.buffer[:nbytes])
+        data = turns.buffer[:nbytes].tobytes()
         turns.reads += 1
         if turns.reads <= turns.free or (not self.held and turns.admits(self)):
             self.receive(data)

@@ -218,10 +218,10 @@ class Exchange(ResponseRelay):
     def _acquire(self) -> Lease | None:
         """A lease; None where only room is missing. Raises `Problem` where more is, or the wait was too long."""
         plan, had_turn = self.admitted.plan, self._has_turn
-        balancer, name = plan.balancer, plan.service.name
+        balancer = plan.balancer
         assert balancer is not None
         if had_turn is False:
-            raise overloaded(name)
+            raise overloaded(plan.service.name)
         if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
@@ -232,6 +232,7 @@ class Exchange(ResponseRelay):
             if not balancer.is_full(self._tried):
                 if had_turn:
                     balancer.wake_next()
+                name = plan.service.name
                 if self._failed is not None:
                     raise attempt_failed(name, self._failed)
                 raise circuit_open(name, balancer.retry_after(), self.shared.needs.why_open(name))

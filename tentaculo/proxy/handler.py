@@ -29,8 +29,7 @@ from tentaculo.model.health import Endpoint
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
-from tentaculo.proxy.proxied_request import JudgedRequest, Wait
-from tentaculo.proxy.request_head import PreparedRequest
+from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
@@ -68,7 +67,7 @@ class DrivenExchange(Exchange):
         self._task = self.shared.tasks.start(self._drive(wait), "exchange")
 
     async def _drive(self, wait: Wait | None) -> None:
-        """Wait and take the next steps, until the exchange is over or callbacks can go on with it."""
+        """Wait and take the next steps, until the exchange is over or callbacks can continue it."""
         try:
             while wait is not None:
                 error: UpstreamError | None = None

@@ -16,7 +16,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.address_mapping import client_view
-from tentaculo.proxy.request_head import CachedRequestHead, PreparedRequest, outbound_block
+from tentaculo.proxy.request_head import CachedRequestHead, outbound_block
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
@@ -41,6 +41,30 @@ class JudgedRequest(Protocol):
     """Whether the caller sent an accepted token or ticket."""
 
 
+class PreparedRequest:
+    """A request that may be forwarded, with its upstream head without the request id.
+
+    It is used again while the client repeats the same request.
+    """
+
+    __slots__ = ("cors_lines", "head", "inbound", "method", "plan")
+
+    def __init__(
+        self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
+    ) -> None:
+        """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
+        response to this client's page. `method` is the one in `head`."""
+        self.inbound = inbound
+        self.method = method
+        self.plan = plan
+        self.cors_lines = cors_lines
+        self.head = head
+        """Without the line of the request id, which differs each time, and without the empty line."""
+
+    def __repr__(self) -> str:
+        return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
+
+
 class ProxiedRequest:
     """A request on its way to an upstream, its record, and the client's side of the exchange.
 
@@ -50,7 +74,7 @@ class ProxiedRequest:
     __slots__ = (
         "admitted",
         "id_line",
-        "id_lines",
+        "id_value",
         "inbound",
         "is_admitted",
         "is_started",
@@ -77,11 +101,9 @@ class ProxiedRequest:
         """Whether the client has been sent the final head, or part of it."""
         self.record = record
         self.request_id = request_id = record.request_id
-        value = request_id.encode()
+        value = self.id_value = request_id.encode()
         self.id_line = b"X-Request-ID: %b\r\n" % value
-        """For the upstream."""
-        self.id_lines = b"%bX-Correlation-Id: %b\r\n" % (self.id_line, value)
-        """For the client."""
+        """For the upstream and the client. `X-Correlation-Id` for the client has the same value."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.inbound.method} {self.request_id}>"
@@ -139,7 +161,8 @@ class ProxiedRequest:
             inbound.method,
             inbound.minor,
             keep_alive=self.keep_alive,
-            added=self.id_lines + (admitted.cors_lines if lines is None else lines),
+            added=b"%bX-Correlation-Id: %b\r\n%b"
+            % (self.id_line, self.id_value, admitted.cors_lines if lines is None else lines),
             via=self.shared.name,
             replace_cors=bool(admitted.cors_lines),
             view=partial(client_view, inbound),
@@ -311,7 +334,8 @@ class ResponseRelay(ProxiedRequest):
             and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
         ):
             self.keep_alive = known.keep_alive
-            return b"%b%b%b\r\n" % (known.head, self.id_lines, lines), known.is_chunked
+            head_bytes = b"%b%bX-Correlation-Id: %b\r\n%b\r\n" % (known.head, self.id_line, self.id_value, lines)
+            return head_bytes, known.is_chunked
         writer = self.response_writer(lines)
         block, is_chunked = writer.final(head, fields, False)
         self.keep_alive = writer.keep_alive

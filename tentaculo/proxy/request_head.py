@@ -119,30 +119,6 @@ def _is_count(value: bytes) -> bool:
     return value.isdigit() and len(value) < 10 and int(value) > 0
 
 
-class PreparedRequest:
-    """A request that may be forwarded, with its upstream head without the request id.
-
-    It is used again while the client repeats the same request.
-    """
-
-    __slots__ = ("cors_lines", "head", "inbound", "method", "plan")
-
-    def __init__(
-        self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
-    ) -> None:
-        """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
-        response to this client's page. `method` is the one in `head`."""
-        self.inbound = inbound
-        self.method = method
-        self.plan = plan
-        self.cors_lines = cors_lines
-        self.head = head
-        """Without the line of the request id, which differs each time, and without the empty line."""
-
-    def __repr__(self) -> str:
-        return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
-
-
 @lru_cache(maxsize=1024)
 def forwarded_lines(peer: str, scheme: str, host: bytes, port: int, prefix: str) -> bytes:
     """The header lines for a peer that is not trusted. They depend on the connection and the route, hence the cache."""

@@ -18,8 +18,9 @@ from tentaculo.model.text import utc_now
 from tentaculo.store import events, history
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
-from tentaculo.store.events import EventRow, Query
+from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
+from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import ReadThread
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
@@ -116,7 +117,7 @@ class StoreClient:
         try:
             await self._ask(self._queue.put_read, lambda _connection: None, OPEN_WAIT)
         except StoreUnavailable:
-            # `problem` has the reason, and the thread has logged it. A slow database goes on in its thread.
+            # `problem` has the reason, and the thread has logged it. A slow database continues in its thread.
             pass
 
     async def close(self) -> None:
@@ -150,6 +151,19 @@ class StoreClient:
         rows: Sequence[EventRow] = made
         results: list[StoredEvent] = await self._ask(self._queue.put_events, rows, self._event_wait)
         return results
+
+    def log_name(self) -> str:
+        """The random name of the log of events; empty until the database has responded."""
+        return self._thread.log_name if self._thread is not None else ""
+
+    async def notify(self, on_events: Callable[[], None]) -> None:
+        """Call `on_events` when another machine has stored events, until cancelled. Returns at once on SQLite."""
+        if self._thread is not None and (url := self._thread.url).get_backend_name() == "postgresql":
+            await listen(url, on_events)
+
+    def trim_events(self, kept: EventRetention) -> None:
+        """Delete the events that `kept` does not keep, in the background. Never waits."""
+        self._queue.put_trim(kept)
 
     async def last_event_id(self) -> int:
         """The greatest id that an event ever had, 0 where there was none. Raises `StoreUnavailable` as `run` does."""

@@ -41,6 +41,7 @@ from tentaculo.store.errors import (
     table_fault,
 )
 from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
+from tentaculo.store.log_identity import LogMemory, home_of
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
 T = TypeVar("T")
@@ -92,8 +93,12 @@ class Database:
         """
         self._survives_power_cut = survives_power_cut
         self._only_reads = only_reads
+        self.log_name = ""
+        """The random name of the log of events; empty until the database was opened for writing."""
+        self._last_id = 0
         self.url = parse_url(url)
         self._file = database_file(self.url)
+        self._log_memory = LogMemory(self._file)
         self._file_id: tuple[int, int] | None = None
         self._connection: Connection | None = None
         self._services: RuntimeTable | None = None
@@ -135,6 +140,8 @@ class Database:
         """Close the connection, however broken it is; `after` is the error that it had."""
         self._was_full = after is not None and (self._was_full or is_disk_full(after))
         connection, self._connection = self._connection, None
+        if self._last_id:
+            self._log_memory.remember(self.log_name, self._last_id, now=True)
         if connection is not None:
             try:
                 connection.close()
@@ -145,13 +152,16 @@ class Database:
     def append_events(self, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
         """Store events in one transaction; returns the result for each."""
         with self._write_transaction() as connection:
-            return events.append_events(connection, rows)
+            results = events.append_events(connection, rows)
+        self._last_id = max(self._last_id, *(result.id for result in results))
+        self._log_memory.remember(self.log_name, self._last_id)
+        return results
 
     def write_services(self, views: Sequence[ServiceView], now: datetime) -> bool:
         """Bring the services' rows up to date in one transaction; False where their table does not allow it.
 
         The table may be another product's. `services_problem` then says why, and the table is tried again after
-        `SERVICES_RETRY` seconds; everything else goes on.
+        `SERVICES_RETRY` seconds; everything else continues.
         """
         if self._services is None and monotonic() >= self._services_due:
             with self._transaction() as connection:
@@ -176,6 +186,10 @@ class Database:
     def roll_up_history(self, request: RollUpRequest, *, thorough: bool) -> Iterator[None]:
         """The roll-up of history, step by step; invalid once the connection has been closed."""
         return roll_up_history(self._transaction, request, thorough=thorough)
+
+    def trim_events(self, kept: events.EventRetention) -> Iterator[None]:
+        """Delete events step by step; invalid once the connection has been closed."""
+        return events.trim_events(self._write_transaction, kept)
 
     def read(self, query: events.Query) -> Any:
         """The result of `query`."""
@@ -216,6 +230,10 @@ class Database:
         if connection.dialect.name == "sqlite":
             _choose_journal(connection, names, survives_power_cut=self._survives_power_cut)
         _try_writing(connection)
+        home = home_of(connection, self._file)
+        connection.rollback()
+        with self._write_transaction() as transaction:
+            self.log_name = events.name_log(transaction, home, self._log_memory.recall())
 
     def _find_services(self, connection: Connection) -> None:
         try:
@@ -228,7 +246,7 @@ class Database:
         self._services_due = monotonic() + SERVICES_RETRY
 
     def _check(self) -> None:
-        # SQLite goes on writing into a file that was deleted or replaced, and those rows would be lost.
+        # SQLite continues to write into a file that was deleted or replaced, and those rows would be lost.
         if _file_id(self._file) != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")

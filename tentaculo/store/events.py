@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -24,15 +28,22 @@ from sqlalchemy import (
 )
 
 from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, StoredEvent, StoreOutcome
+from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store.tables import aware_utc, event_sequence, events, naive_utc, storable
 
 EventRow = Mapping[str, Any]
 Query = Callable[[Connection], Any]
+Transaction = Callable[[], AbstractContextManager[Connection]]
+"""Opens a transaction on the caller's connection."""
 
 MAX_CLOCK_ID = MAX_EVENT_ID - 2**50
 """No id is taken from a clock that is beyond this (the year 2219): ids must stay below 2**53."""
 ROW_OVERHEAD = 64
 """Bytes of a row beside its texts, about: numbers, times and the entries of the indexes."""
+CHANNEL = "tentaculo_events"
+"""The channel of PostgreSQL's notifications that there are more events."""
+TRIM_ROWS = 200
+"""Events deleted in one transaction."""
 _ONLY_ROW = 1
 _LOCK = 0x74656E746169
 """The PostgreSQL advisory lock of the event ids; the number is `tentai` in ASCII."""
@@ -40,6 +51,16 @@ _LIKE = re.compile(r"[%_!]")
 _ESCAPE = "!"
 _KEYS_AT_ONCE = 500
 """Keys in one statement; SQLite takes 999 parameters at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRetention:
+    """Which events stay. Those of the gateway itself always do: they explain its incidents."""
+
+    before: datetime | None
+    """Those received earlier are deleted; None deletes none for its age, while the clock may be wrong."""
+    most_bytes: int
+    """While all have more bytes, the oldest are deleted."""
 
 
 def event_row(event: Event) -> EventRow:
@@ -70,8 +91,7 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
     source and key are stored already is not stored again. On SQLite the transaction must have begun with BEGIN
     IMMEDIATE, so that no other process gives ids at the same time.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    _lock_sequence(connection)
     last, size, stored = connection.execute(
         select(
             select(event_sequence.c.last_id).where(event_sequence.c.id == _ONLY_ROW).scalar_subquery(),
@@ -99,6 +119,8 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
         added = sum(row["size"] for row in new)
         total = (_stored_bytes(connection) if size is None else size + added) if last is not None else added
         _write_sequence(connection, is_new=last is None, last_id=greatest, total_bytes=total)
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"NOTIFY {CHANNEL}"))
     return results
 
 
@@ -142,29 +164,62 @@ def read_events(
     return [_event(row) for row in connection.execute(query).mappings()]
 
 
-def delete_oldest(connection: Connection, *, keep_from: int, limit: int, most_bytes: int) -> int:
-    """Delete up to `limit` of the oldest events; returns how many.
+def trim_events(transaction: Transaction, kept: EventRetention) -> Iterator[None]:
+    """Delete what `kept` does not keep, the oldest first, in short transactions; between two of them it yields."""
+    position: int | None = 0
+    while position is not None:
+        with transaction() as connection:
+            position = _trim_some(connection, kept, position)
+        yield
 
-    Those with ids below `keep_from` go, and while all rows have more than `most_bytes`, others too.
-    """
+
+def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int | None:
+    """Look at the next events behind the id `after`; returns the last id that was looked at, None at the end."""
+    _lock_sequence(connection)
     total = connection.execute(select(event_sequence.c.total_bytes)).scalar()
     if total is None:
         total = _stored_bytes(connection)
-    gone, freed = 0, 0
-    for id_, bytes_ in connection.execute(
-        select(events.c.id, _row_bytes(connection)).order_by(events.c.id).limit(limit)
-    ):
-        if id_ >= keep_from and total - freed <= most_bytes:
+    before = None if kept.before is None else naive_utc(kept.before)
+    query = select(events.c.id, events.c.received_at, _row_bytes(connection))
+    query = query.where(events.c.id > after, events.c.source != GATEWAY_NAME)
+    gone, freed, is_over = list[int](), 0, True
+    for id_, received_at, size in connection.execute(query.order_by(events.c.id).limit(TRIM_ROWS)):
+        is_over = (before is None or received_at >= before) and total - freed <= kept.most_bytes
+        if is_over:
             break
-        gone, freed = id_, freed + bytes_
-    if not gone:
-        return 0
-    deleted = connection.execute(delete(events).where(events.c.id <= gone)).rowcount
-    connection.execute(update(event_sequence).values(total_bytes=max(total - freed, 0)))
-    return deleted
+        gone.append(id_)
+        freed += size
+    if gone:
+        connection.execute(delete(events).where(events.c.id.in_(gone)))
+        connection.execute(update(event_sequence).values(total_bytes=max(total - freed, 0)))
+    return None if is_over else gone[-1]
 
 
-def _write_sequence(connection: Connection, *, is_new: bool, **values: int) -> None:
+def _lock_sequence(connection: Connection) -> None:
+    """Give ids, and change the size of the log, in one transaction at a time. BEGIN IMMEDIATE does that on SQLite."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
+def name_log(connection: Connection, home: str, known: tuple[str, int]) -> str:
+    """The random name of the log of events. It gets a new one where it has none, and where the database is a copy.
+
+    `home` identifies the database that holds it; `known` is the name of a log with an id that was given in it. A backup
+    that was restored has another home, or a smaller last id. Ids never go back: the next one is greater than both.
+    """
+    _lock_sequence(connection)
+    columns = (event_sequence.c.name, event_sequence.c.home, event_sequence.c.last_id)
+    row = connection.execute(select(*columns)).one_or_none()
+    least = known[1] if row is not None and row.name == known[0] else 0
+    if row is not None and row.name is not None and row.home == home and row.last_id >= least:
+        return str(row.name)
+    name = secrets.token_hex(6)
+    last = max(last_event_id(connection), least)
+    _write_sequence(connection, is_new=row is None, name=name, home=home, last_id=last)
+    return name
+
+
+def _write_sequence(connection: Connection, *, is_new: bool, **values: int | str) -> None:
     if is_new:
         connection.execute(insert(event_sequence).values(id=_ONLY_ROW, **values))
     else:

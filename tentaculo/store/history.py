@@ -8,8 +8,7 @@ them. Rows below only ever gain, and are deleted long after they are counted, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +39,7 @@ from tentaculo.model.history import (
     Uptime,
     uptime_share,
 )
+from tentaculo.store.events import Transaction
 from tentaculo.store.tables import dialect_module, history
 
 HistoryRow = Mapping[str, Any]
@@ -231,8 +231,6 @@ SWEEP = 500
 """Rows deleted in one transaction, and the rest of the last one's minute."""
 _LATELY = 3
 """How many ended hours, and days, are looked at unless all are."""
-
-Transaction = Callable[[], AbstractContextManager[Connection]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from tentaculo.model.health import ServiceView
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.events import EventRow, Query
+from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import HistoryRow, RollUpRequest
 
 T = TypeVar("T")
@@ -55,9 +55,10 @@ class Work:
     views: dict[str, ServiceView] = field(default_factory=dict)
     history: list[HistoryRow] = field(default_factory=list)
     roll_up: RollUpRequest | None = None
+    trim: EventRetention | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.reads or self.views or self.history or self.roll_up)
+        return bool(self.events or self.reads or self.views or self.history or self.roll_up or self.trim)
 
 
 class WorkQueue:
@@ -77,6 +78,7 @@ class WorkQueue:
         self._views: dict[str, ServiceView] = {}
         self._history: deque[HistoryRow] = deque()
         self._roll_up: RollUpRequest | None = None
+        self._trim_request: EventRetention | None = None
         self._changed = Condition()
         self._closed = False
         self._dropped = 0
@@ -144,6 +146,12 @@ class WorkQueue:
             self._roll_up = roll_up
             self._changed.notify()
 
+    def put_trim(self, kept: EventRetention) -> None:
+        """Queue the deletion of events, in place of an earlier request that still waits."""
+        with self._changed:
+            self._trim_request = kept
+            self._changed.notify()
+
     def put_back(self, work: Work) -> None:
         """Return work that failed, except queries, to be tried again; states only where no newer ones have come meanwhile."""
         with self._changed:
@@ -172,9 +180,9 @@ class WorkQueue:
                 return None
             events = self._take_events(batch)
             history = [self._history.popleft() for _ in range(min(batch, len(self._history)))]
-            work = Work(events, list(self._reads), self._views, history, self._roll_up)
+            work = Work(events, list(self._reads), self._views, history, self._roll_up, self._trim_request)
             self._reads.clear()
-            self._views, self._roll_up = {}, None
+            self._views, self._roll_up, self._trim_request = {}, None, None
             return work
 
     def take_reads(self) -> Sequence[PendingWork[Any]]:
@@ -202,8 +210,8 @@ class WorkQueue:
 
     @property
     def _has_work(self) -> bool:
-        has_roll_up = self._roll_up is not None and not self._closed
-        return bool(self._events or self._reads or self._views or self._history or has_roll_up)
+        has_upkeep = (self._roll_up is not None or self._trim_request is not None) and not self._closed
+        return bool(self._events or self._reads or self._views or self._history or has_upkeep)
 
     def _take_events(self, batch: int) -> list[PendingWork[Sequence[EventRow]]]:
         taken, rows = list[PendingWork[Sequence[EventRow]]](), 0

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from tentaculo.model.event import StoredEvent, StoreOutcome
@@ -33,6 +34,9 @@ STEADY = 30.0
 """Seconds that a database must work before its next loss is retried as quickly as the first one."""
 
 
+_OVER = object()
+
+
 class StoreThread(Thread):
     """Takes the work that waits in the queue, commits it as a group, and completes the futures of the callers.
 
@@ -54,17 +58,29 @@ class StoreThread(Thread):
         self._refused: set[str] = set()
         self._requested: RollUpRequest | None = None
         self._steps: Iterator[None] = iter(())
+        self._trimming: Iterator[None] | None = None
         self._was_away = True
+
+    @property
+    def url(self) -> URL:
+        """The address of the database."""
+        return self._database.url
+
+    @property
+    def log_name(self) -> str:
+        """The random name of the log of events; empty until the database was opened."""
+        return self._database.log_name
 
     def run(self) -> None:
         """Work until the queue is closed and empty, or closed and the database lost."""
         while (work := self._next()) is not None:
             try:
                 self._database.ready()
-                if not work and self._requested is None:
+                if not work and not self._has_upkeep:
                     self._database.cut_log()
                 self._serve(work)
                 self._roll_up(work)
+                self._trim(work)
             # The thread's outermost frame: an error of a driver must cost this work only, never the thread.
             except Exception as error:  # noqa: BLE001
                 self._lose(work, error)
@@ -77,8 +93,8 @@ class StoreThread(Thread):
 
     def _next(self) -> Work | None:
         if self.problem is None:
-            # Between two steps of a roll-up all waiting work comes first.
-            return self._queue.take(CHECK_EVERY if self._requested is None else 0, BATCH)
+            # Between two steps of the upkeep all waiting work comes first.
+            return self._queue.take(0 if self._has_upkeep else CHECK_EVERY, BATCH)
         self._queue.pause(min(self._delay, EVENT_RETRY) if self._queue.has_events else self._delay)
         self._delay = min(self._delay * 2, LAST_RETRY)
         return self._queue.take(0, BATCH)
@@ -192,6 +208,17 @@ class StoreThread(Thread):
             self._requested, self._steps = None, iter(())
             log.warning("history roll-up failed", error=type(error).__name__)
 
+    @property
+    def _has_upkeep(self) -> bool:
+        return self._requested is not None or self._trimming is not None
+
+    def _trim(self, work: Work) -> None:
+        """Do one step of the deletion of events that is under way or requested now."""
+        if work.trim is not None and self._trimming is None:
+            self._trimming = self._database.trim_events(work.trim)
+        if self._trimming is not None and next(self._trimming, _OVER) is _OVER:
+            self._trimming = None
+
     def _lose(self, work: Work, error: Exception) -> None:
         reason = describe(error, self._database.url)
         if reason != self.problem:
@@ -202,7 +229,8 @@ class StoreThread(Thread):
             self._delay = FIRST_RETRY
         self._regained_at = None
         work.roll_up = work.roll_up or self._requested
-        self._requested, self._steps, self._was_away = None, iter(()), True
+        # The next request of the gateway deletes events again.
+        self._requested, self._steps, self._trimming, self._was_away = None, iter(()), None, True
         self._queue.put_back(work)
         # Events wait, until their callers do no longer.
         self._refuse([*work.reads, *self._queue.take_reads()], reason)

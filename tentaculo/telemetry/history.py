@@ -106,7 +106,7 @@ class HistoryCollector:
         self._add_time(service, known, self._states[service][1])
 
     def turn(self) -> None:
-        """Hand the minute on if it is over, and tell of an hour that begins."""
+        """Store the minute if it is over, and call `roll_up` when an hour begins."""
         self._running_time()
         now = int(self._now())
         if now // MINUTE != self._minute:
@@ -114,7 +114,7 @@ class HistoryCollector:
             self._minute = now // MINUTE
         if now // HOUR != self._tended:
             self._tended = now // HOUR
-            self._roll_up(now, self._is_steady())
+            self._roll_up(now, self.is_steady())
 
     def flush(self) -> None:
         """Store the counts so far; the rest of the minute will be added to them."""
@@ -163,7 +163,7 @@ class HistoryCollector:
             case _:
                 assert_never(health)
 
-    def _is_steady(self) -> bool:
+    def is_steady(self) -> bool:
         """Whether the clock has not been set for an hour: on a wrong one everything would seem too old."""
         clock = self._clock()
         offset = self._now() - clock

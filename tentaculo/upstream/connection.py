@@ -146,7 +146,11 @@ class UpstreamConnection(TurnReader):
         self.is_request_whole = seconds is not None
         if seconds is not None:
             self._timed_out = _FIRST_BYTE_TIMEOUT
-            self._deadline.set(seconds)
+            deadline, at = self._deadline, self._loop.time() + seconds
+            if at >= deadline.fires_at:
+                deadline.at = at  # `set`, without a call
+            else:
+                deadline.set(seconds)
 
     def write(self, data: bytes) -> None:
         """Send bytes. After a loss they are dropped; `error` says why."""

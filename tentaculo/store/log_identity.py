@@ -1,0 +1,69 @@
+"""What identifies the log of events: the database that holds it, and a file beside it that remembers its last id.
+
+A log has a random name, which readers keep with their place in it. A backup that is restored has the name of the log that
+it was made of, and lacks its last events: a reader's place in it would mean other events. So a copy gets a new name.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+REMEMBER_EVERY = 10.0
+"""Seconds between two writes of the file."""
+
+_SERVER = "SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+_TABLE = "SELECT 'tentaculo_event_sequence'::regclass::oid"
+
+
+def home_of(connection: Connection, file: Path | None) -> str:
+    """What identifies the database: the file's inode; on PostgreSQL its cluster, its timeline and the table's number."""
+    if connection.dialect.name == "postgresql":
+        parts = [str(connection.execute(text(_TABLE)).scalar_one())]
+        with suppress(SQLAlchemyError), connection.begin_nested():
+            # A service of PostgreSQL may forbid these functions.
+            parts += map(str, connection.execute(text(_SERVER)).one())
+        return "postgresql " + " ".join(parts)
+    return "memory" if file is None else f"inode {file.stat().st_ino}"
+
+
+class LogMemory:
+    """The file beside a SQLite file with the name and the last id of its log. It outlives a backup that is copied over."""
+
+    def __init__(self, file: Path | None) -> None:
+        """`file` is the database; without one nothing is remembered, and nothing is known."""
+        self._path = None if file is None else file.with_name(f"{file.name}-log")
+        self._due = 0.0
+
+    def __repr__(self) -> str:
+        return f"<LogMemory {self._path}>"
+
+    def recall(self) -> tuple[str, int]:
+        """Name and last id, as last remembered; an empty name where there is none."""
+        if self._path is None:
+            return "", 0
+        try:
+            name, _, last = self._path.read_text(encoding="ascii").strip().partition(" ")
+            return name, int(last)
+        except (OSError, ValueError):
+            return "", 0
+
+    def remember(self, name: str, last: int, *, now: bool = False) -> None:
+        """Remember the last id, at most every `REMEMBER_EVERY` seconds unless `now`. Other processes may do so too."""
+        if self._path is None or (not now and monotonic() < self._due):
+            return
+        self._due = monotonic() + REMEMBER_EVERY
+        known, greatest = self.recall()
+        if known == name and greatest >= last:
+            return
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        # A full disk or a read-only folder costs only this memory.
+        with suppress(OSError):
+            draft.write_text(f"{name} {last}\n", encoding="ascii")
+            draft.chmod(0o600)
+            draft.replace(self._path)

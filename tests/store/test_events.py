@@ -1,0 +1,146 @@
+"""The log of events: keys of producers, filters, retention, and the name of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from tentaculo.model.event import EventFilter, StoredEvent, StoreOutcome
+from tentaculo.model.health import GATEWAY_NAME
+from tentaculo.store import tables
+from tentaculo.store.client import StoreClient
+from tentaculo.store.events import TRIM_ROWS, EventRetention
+from tests.support.runtime_tables import opened
+from tests.support.store_samples import NOW, event, store
+from tests.support.waits import eventually
+
+StoreClientOn = Callable[..., StoreClient]
+
+
+@pytest.fixture
+async def kept(url: str, store_client_on: StoreClientOn) -> StoreClient:
+    client = store_client_on(url)
+    await client.start()
+    return client
+
+
+async def ids(client: StoreClient, wanted: EventFilter, **bounds: Any) -> list[int]:
+    return [found.id for found in await client.read_events(wanted, limit=1000, **bounds)]
+
+
+async def test_a_key_makes_a_repeat_the_same_event(kept: StoreClient) -> None:
+    first = event(1, key="a", digest="x")
+    repeat, changed, other = (
+        event(2, key="a", digest="x"),
+        event(3, key="a", digest="y"),
+        event(4, key="a", digest="x", source="mcp"),
+    )
+    assert await kept.store_events([first]) == [StoredEvent(1, StoreOutcome.STORED)]
+    assert await kept.store_events([repeat, changed, other, event(5)]) == [
+        StoredEvent(1, StoreOutcome.DUPLICATE),
+        StoredEvent(1, StoreOutcome.CONFLICT),
+        StoredEvent(4, StoreOutcome.STORED),
+        StoredEvent(5, StoreOutcome.STORED),
+    ]
+    assert await ids(kept, EventFilter()) == [1, 4, 5]
+
+
+async def test_a_repeat_within_one_batch_is_found_too(kept: StoreClient) -> None:
+    batch = [event(1, key="a", digest="x"), event(2, key="a", digest="x"), event(3, key="a", digest="y")]
+    outcomes = [result.outcome for result in await kept.store_events(batch)]
+    assert outcomes == [StoreOutcome.STORED, StoreOutcome.DUPLICATE, StoreOutcome.CONFLICT]
+    assert await ids(kept, EventFilter()) == [1]
+
+
+async def test_a_key_lives_as_long_as_its_row(kept: StoreClient, url: str) -> None:
+    await store(kept, event(1, key="a", digest="x"))
+    with opened(url) as connection:
+        connection.execute(tables.events.delete())
+    assert await store(kept, event(2, key="a", digest="y")) == 2
+
+
+async def test_events_without_a_key_are_all_stored(kept: StoreClient) -> None:
+    assert [await store(kept, event(7)) for _ in range(3)] == [7, 8, 9]
+
+
+async def test_what_a_reader_wants(kept: StoreClient) -> None:
+    events = [
+        event(1),
+        event(2, source="mcp"),
+        event(3, type="system.alert", severity="L3", payload={"message": "50 %_done"}, broadcast=True),
+        event(4, received_at=NOW + timedelta(hours=1)),
+        event(5, payload={"message": "Ñandú and TEA"}),
+    ]
+    await kept.store_events(events)
+    for wanted, found in (
+        (EventFilter(), [1, 2, 3, 4, 5]),
+        (EventFilter(types=("system.alert", "no.such")), [3]),
+        (EventFilter(sources=("mcp",)), [2]),
+        (EventFilter(severities=("L3",)), [3]),
+        (EventFilter(is_broadcast=True), [3]),
+        (EventFilter(since=NOW + timedelta(minutes=1)), [4]),
+        (EventFilter(until=NOW + timedelta(minutes=1)), [1, 2, 3, 5]),
+        (EventFilter(text="%_d"), [3]),
+        (EventFilter(text="% d"), []),
+        (EventFilter(text="!"), []),
+        (EventFilter(text="tea"), [5]),
+        (EventFilter(text="Ñandú"), [5]),
+        (EventFilter(text="MCP"), [2]),
+        (EventFilter(text="a\0b", types=("\ud800",)), []),
+    ):
+        assert await ids(kept, wanted) == found, wanted
+    assert await ids(kept, EventFilter(), after=2, before=5) == [3, 4]
+    newest = await kept.read_events(EventFilter(), before=4, limit=2, newest_first=True)
+    assert newest == [events[2], events[1]]
+
+
+def total_bytes(url: str) -> tuple[int, int]:
+    """As it is kept, and as the rows have it."""
+    with opened(url) as connection:
+        kept = connection.execute(select(tables.event_sequence.c.total_bytes)).scalar_one()
+        return kept, connection.execute(select(func.coalesce(func.sum(tables.events.c.size), 0))).scalar_one()
+
+
+async def test_the_oldest_go_by_age_in_small_steps(kept: StoreClient, url: str) -> None:
+    count = 2 * TRIM_ROWS + 50
+    old = [event(number, received_at=NOW - timedelta(days=1)) for number in range(1, count)]
+    for start in range(0, count, 300):
+        await kept.store_events(old[start : start + 300])
+    await store(kept, event(count, source=GATEWAY_NAME, received_at=NOW - timedelta(days=1)))
+    await store(kept, event(count + 1))
+    kept.trim_events(EventRetention(NOW - timedelta(hours=1), 10**9))
+    await eventually(lambda: total_bytes(url)[1] < 1000)
+    assert await ids(kept, EventFilter()) == [count, count + 1], "the gateway's own events stay"
+    assert len(set(total_bytes(url))) == 1
+    assert await store(kept, event(1)) == count + 2, "ids never come back"
+
+
+async def test_the_oldest_go_by_size_and_none_for_its_age_while_the_clock_may_be_wrong(
+    kept: StoreClient, url: str
+) -> None:
+    await kept.store_events([event(number, payload={"text": "x" * 1000}) for number in range(1, 101)])
+    before, rows = total_bytes(url)
+    assert before == rows > 100_000
+    kept.trim_events(EventRetention(None, 20_000))
+    await eventually(lambda: total_bytes(url)[1] <= 20_000)
+    left = await ids(kept, EventFilter())
+    assert left == list(range(101 - len(left), 101))
+    assert 10 < len(left) < 20
+    assert len(set(total_bytes(url))) == 1
+
+
+async def test_events_of_an_older_version_count_with_their_size(kept: StoreClient, url: str) -> None:
+    await kept.store_events([event(number) for number in range(1, 4)])
+    expected, _ = total_bytes(url)
+    with opened(url) as connection:
+        connection.execute(tables.events.update().values(size=None))
+        connection.execute(tables.event_sequence.update().values(total_bytes=None))
+    await store(kept, event(4))
+    stored, new = total_bytes(url)
+    assert stored == expected + new
+    kept.trim_events(EventRetention(None, 1))
+    await eventually(lambda: total_bytes(url) == (0, 0))
