@@ -272,7 +272,9 @@ class LimitSettings(Section, frozen=True):
         ),
     ] = 1024 * 1024
     subscribers: Annotated[
-        int, at_least(1), Doc("WebSocket subscribers at once.", unit="subscribers", beyond="503 `overloaded`")
+        int,
+        at_least(1),
+        Doc("Subscribers of `/ws` and `/events/stream` at once.", unit="subscribers", beyond="503 `overloaded`"),
     ] = 1024
     subscriber_queue: Annotated[
         int,

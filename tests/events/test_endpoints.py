@@ -9,7 +9,7 @@ import pytest
 from tests.events.conftest import Gateway
 
 
-@pytest.mark.parametrize("path", ["/events", "/events/stream", "/debug/events/correlations"])
+@pytest.mark.parametrize("path", ["/debug/events/correlations"])
 async def test_what_belongs_to_a_later_issue_is_absent(gateway: Gateway, path: str) -> None:
     async with gateway.session.get(gateway.url + path) as answer:
         assert answer.status == 404
