@@ -257,7 +257,9 @@ class LimitSettings(Section, frozen=True):
         Doc("Size of one event.", unit="bytes", beyond="413 `body_too_large`, or an error frame on `/ws`"),
     ] = 65536
     subscribers: Annotated[
-        int, at_least(1), Doc("WebSocket subscribers at once.", unit="subscribers", beyond="503 `overloaded`")
+        int,
+        at_least(1),
+        Doc("Subscribers of `/ws` and `/events/stream` at once.", unit="subscribers", beyond="503 `overloaded`"),
     ] = 1024
     subscriber_queue: Annotated[
         int,

@@ -1,4 +1,4 @@
-"""The endpoints of events: `POST /events/ingest`, `/ws` and `GET /debug/events/cardinality`.
+"""The endpoints of events: all routes, and the handler of `POST /events/ingest`.
 
 An ingested event is checked as a whole before any part of it takes effect.
 """
@@ -15,8 +15,10 @@ import structlog
 from aiohttp import hdrs, web
 
 from tentaculo.config.schema import Config
+from tentaculo.events.history import EventHistory
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality, EventPipeline, Store
+from tentaculo.events.replay import LogName, LogReader
 from tentaculo.events.schemas import (
     NAME_LENGTH,
     FieldError,
@@ -30,13 +32,15 @@ from tentaculo.events.schemas import (
     parse_json,
     validate,
 )
+from tentaculo.events.stream import EventStream
 from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
 from tentaculo.model.event import StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import utc_now
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import Slices, json_response
 from tentaculo.server.request_body import check_uncompressed, expect_later, read_body
+from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -159,21 +163,26 @@ def routes(
     tail: EventTail,
     tasks: TaskGroup,
     *,
+    log_name: LogName,
     now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
     turn: Callable[[], Awaitable[None]] = _next_turn,
 ) -> list[web.RouteDef]:
-    """`POST /events/ingest`, `/ws` and `GET /debug/events/cardinality`.
+    """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/cardinality`.
 
+    `/api/events` is the same as `/events`, unless a route takes it. `log_name` gives the name of the log.
     `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
     they are stored: close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to be closed on shutdown, before the server waits for
     its handlers. `turn` waits for a later turn of the event loop. The dispatcher checks tokens and the Origin of a
     WebSocket before these handlers run.
     """
     limits = config.limits
+    reader = LogReader(tail, log_name)
     cardinality = Cardinality(clock)
     pipeline = EventPipeline(store, tail, tasks, cardinality, now)
-    sockets = EventSocketHandler(hub, pipeline, limit=limits.events_body, turn=turn)
+    is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
+    history = EventHistory(reader, Slices())
+    sockets = EventSocketHandler(hub, pipeline, reader, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:
         counts = cardinality.counts()
@@ -191,6 +200,9 @@ def routes(
 
     return [
         web.post("/events/ingest", Ingest(pipeline, limits.events_body).handle, expect_handler=expect_later),
+        web.get("/events", history.handle),
+        web.get("/events/stream", EventStream(hub, reader).handle),
+        *([web.get("/api/events", history.handle)] if not is_taken else []),
         web.get("/ws", sockets.handle, allow_head=False),
         web.get("/debug/events/cardinality", report),
     ]

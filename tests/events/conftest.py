@@ -16,12 +16,14 @@ from tentaculo.config.schema import Config
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.model.event import Event, StoredEvent, StoreOutcome
+from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
 
 DEADLINE = 5.0
+NAME = "0123456789ab"
+"""The name of the log."""
 
 
 class Ledger:
@@ -33,18 +35,42 @@ class Ledger:
         self.open.set()
         self.is_lost = False
         self.asked = 0
+        self.reads = 0
+        self.name = NAME
 
     async def __call__(self, new: Sequence[Event]) -> list[StoredEvent]:
         self.asked += 1
         await self.open.wait()
-        if self.is_lost:
-            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
+        self._check()
         for event in new:
             self.events.append(replace(event, id=max(event.id, await self.last_event_id() + 1)))
         return [StoredEvent(event.id, StoreOutcome.STORED) for event in self.events[-len(new) :]]
 
     async def last_event_id(self) -> int:
+        self._check()
         return self.events[-1].id if self.events else 0
+
+    async def read_events(
+        self,
+        wanted: EventFilter,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        self._check()
+        self.reads += 1
+        found = [
+            event
+            for event in self.events
+            if (after is None or event.id > after) and (before is None or event.id < before) and wanted.matches(event)
+        ]
+        return (found[::-1] if newest_first else found)[:limit]
+
+    def _check(self) -> None:
+        if self.is_lost:
+            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
 
     async def next_events(self, after: int, limit: int) -> list[Event]:
         return [event for event in self.events if event.id > after][:limit]
@@ -53,7 +79,8 @@ class Ledger:
 class Gateway:
     """What a test needs of the running room."""
 
-    def __init__(self, session: ClientSession, hub: Hub, ledger: Ledger, served: NativeServer) -> None:
+    def __init__(self, session: ClientSession, hub: Hub, tail: EventTail, ledger: Ledger, served: NativeServer) -> None:
+        self.tail = tail
         self.server = served.server
         self.stop = served.stop
         self.session = session
@@ -114,7 +141,7 @@ async def start() -> AsyncIterator[Start]:
         app = web.Application()
         tail = EventTail(hub, ledger)
         tasks.start(tail.run(), "tail")
-        app.add_routes(routes(config, hub, ledger, tail, tasks))
+        app.add_routes(routes(config, hub, ledger, tail, tasks, log_name=lambda: ledger.name))
 
         async def part(_: web.Application) -> None:
             await hub.close()
@@ -123,7 +150,7 @@ async def start() -> AsyncIterator[Start]:
         stack.push_async_callback(tasks.close)
         served = await stack.enter_async_context(serving_application(app, cors=config.cors, shutdown=5))
         session = await stack.enter_async_context(ClientSession(cookie_jar=DummyCookieJar()))
-        gateway = Gateway(session, hub, ledger, served)
+        gateway = Gateway(session, hub, tail, ledger, served)
         running.append(gateway)
         return gateway
 

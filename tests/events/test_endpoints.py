@@ -298,7 +298,7 @@ async def test_a_client_that_breaks_off_leaves_nothing_behind(gateway: Gateway) 
     assert gateway.ledger.asked == 1
 
 
-@pytest.mark.parametrize("path", ["/events", "/events/stream", "/debug/events/correlations"])
+@pytest.mark.parametrize("path", ["/debug/events/correlations"])
 async def test_what_belongs_to_a_later_issue_is_absent(gateway: Gateway, path: str) -> None:
     async with gateway.session.get(gateway.url + path) as answer:
         assert answer.status == 404
