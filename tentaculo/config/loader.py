@@ -138,7 +138,9 @@ OWN_PATHS = frozenset(
     (
         "/auth/ticket",
         "/debug/events/cardinality",
+        "/events",
         "/events/ingest",
+        "/events/stream",
         "/health",
         "/livez",
         "/metrics",

@@ -50,7 +50,7 @@ from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
-from tentaculo.server.route_table import RouteTable
+from tentaculo.server.route_table import ProxiedRoutes, RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import EventRetention
 from tentaculo.store.tickets import TicketTable
@@ -350,17 +350,17 @@ class Gateway:
             now=now,
             slices=slices,
         )
-        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
-        takes_root = any(
-            route.prefix == "/" and (route.host is None or route.host in config.server.hosts)
-            for service in config.services.values()
-            for route in service.routes
-        )
         app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(
-                config, self.hub, store_client.store_events, self._tail, self._tasks, turn=self._turns.turn
+                config,
+                self.hub,
+                store_client.store_events,
+                self._tail,
+                self._tasks,
+                log_name=store_client.log_name,
+                turn=self._turns.turn,
             )
         )
         names = config.names
@@ -368,7 +368,8 @@ class Gateway:
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now, slices))
-        app.add_routes(status_page.routes(page, root=not takes_root))
+        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
+        app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(
             monitoring.liveness_routes(
                 phase=lambda: self._phase,

@@ -89,9 +89,11 @@ class EventFilter:
         return self != _ALL
 
     def matches(self, event: Event) -> bool:
-        """Whether a live event is wanted. `since`, `until` and `text` concern history and are not looked at."""
+        """Whether a live event is wanted, as far as its members say. `text` is not looked at."""
         return (
-            (not self.is_broadcast or event.broadcast)
+            (self.since is None or event.received_at >= self.since)
+            and (self.until is None or event.received_at < self.until)
+            and (not self.is_broadcast or event.broadcast)
             and (not self.types or event.type in self.types)
             and (not self.sources or event.source in self.sources)
             and (not self.severities or event.severity in self.severities)

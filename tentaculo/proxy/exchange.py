@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -69,7 +70,7 @@ _UPSTREAM = Wait.UPSTREAM
 _SUCCESS = Outcome.SUCCESS
 
 
-class Exchange(ResponseRelay):
+class Exchange(ResponseRelay, ABC):
     """The steps of one request, and what it holds meanwhile."""
 
     __slots__ = (
@@ -130,9 +131,9 @@ class Exchange(ResponseRelay):
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    @abstractmethod
     def _on_progress(self) -> None:
-        """More of the response has arrived, or the exchange has failed. The driver says what follows."""
-        raise NotImplementedError
+        """More of the response has arrived, or the exchange has failed. The driver takes the next steps."""
 
     # -- the steps ---------------------------------------------------------------------------------------------
 

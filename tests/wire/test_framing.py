@@ -17,6 +17,7 @@ from tests.support.wire import (
     dial,
     ok,
     read_request,
+    until_it_leaves,
     upstream,
 )
 from tests.wire.asking import ask, problem
@@ -133,13 +134,7 @@ async def test_an_error_in_the_segment_that_ends_a_chunk_is_noticed(
 ) -> None:
     """The end of the chunk wakes the reader of the body, and in the same turn of the loop the framing turns out broken."""
 
-    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
-        await reader.readuntil(b"abc")
-        state.requests.append(Request("", "", [], b"", b""))
-        await state.note()
-        await reader.read(-1)
-
-    async with upstream(script) as up:
+    async with upstream(until_it_leaves(b"abc")) as up:
         live = await start(service(up.port))
         async with dial(live.port) as wire:
             await wire.send(b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r")
