@@ -22,10 +22,10 @@ def summarise(loaded: Loaded) -> Iterator[str]:
         yield _service(service)
         for route in service.routes:
             yield _route(route)
-    duty = [*map(_plan, loaded.config.maintenance), *_channels(loaded.config.alerts)]
-    if duty:
+    planned = [*map(_plan, loaded.config.maintenance), *_channels(loaded.config.alerts)]
+    if planned:
         yield ""
-    yield from duty
+    yield from planned
     allowed, shortage = connection_limit(loaded.config.limits.connections)
     yield ""
     yield f"{_count(allowed, 'client connection')} at once for each process, by the limits of this shell"

@@ -1,7 +1,7 @@
 """What the commands for incidents, notes, maintenance and alerts do. A gateway may run at the same time.
 
-They read and write the gateway's database, so that they need no token and work while the gateway is down; one that runs
-notices within a few seconds. Alerts are tried from here, with the configuration's channels.
+They read and write the gateway's database, so that they need no token and work while the gateway is down. A gateway that
+runs notices a change within a few seconds. The test of alerts sends from here, with the channels of the configuration.
 """
 
 from __future__ import annotations

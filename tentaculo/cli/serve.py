@@ -38,7 +38,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     Raises ConfigError and StartError.
     """
-    _hear_signals()
+    _handle_signals()
     loaded = load(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
@@ -60,14 +60,14 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
 def demo(host: str | None, port: int | None) -> None:
     """Run the gateway with the services of the demonstration. No configuration file is read."""
-    _hear_signals()
+    _handle_signals()
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
 
 
-def _hear_signals() -> None:
-    """Until the event loop has its own handlers: SIGTERM ends the start, and SIGHUP does nothing.
+def _handle_signals() -> None:
+    """Handle signals until the event loop does: SIGTERM ends the start, and SIGHUP does nothing.
 
-    The first process of a container gets no signal that it has no handler for.
+    The kernel discards a signal to the first process of a container if it has no handler.
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
@@ -208,7 +208,7 @@ class SchemaUpgrade:
     """Runs `tentaculo db upgrade` until it succeeds, so that the gateway itself never loads Alembic."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """`command` updates the schema and ends with 0, or says in the last line of its errors why not."""
+        """`command` upgrades the schema and ends with 0. After a failure the last line of its errors is the reason."""
         self._command = command
         self._env = env
         self._tasks = TaskGroup("schema upgrade")
@@ -219,7 +219,7 @@ class SchemaUpgrade:
 
     @classmethod
     def of(cls, config: Config, file: Path | None) -> SchemaUpgrade | None:
-        """The upgrade of the configured database; None where `database.auto_upgrade` says so."""
+        """The upgrade of the configured database; None if `database.auto_upgrade` is off."""
         wanted = config.database.auto_upgrade
         if not (is_sqlite(config) if wanted is None else wanted):
             return None
@@ -229,13 +229,13 @@ class SchemaUpgrade:
         return cls(command, child_environment(config))
 
     async def start(self) -> None:
-        """Begin, and wait up to `PATIENCE` seconds for the first attempt to end."""
+        """Start, and wait up to `PATIENCE` seconds for the first attempt to end."""
         self._tasks.start(self._run(), "run")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tried.wait(), PATIENCE)
 
     async def close(self) -> None:
-        """End the attempts; one under way is stopped."""
+        """End the attempts, also one that runs."""
         await self._tasks.close()
 
     async def _run(self) -> None:
@@ -248,7 +248,7 @@ class SchemaUpgrade:
         self._tried.set()
 
     async def _attempt(self) -> str | None:
-        """Why the schema was not updated; None where it was."""
+        """The reason why the schema was not upgraded; None if it was."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command, env=self._env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE

@@ -1,4 +1,4 @@
-"""Environment variables of the configuration: TENTACULO_* override keys of the file, and tokens. And the database URL.
+"""Environment variables of the configuration: TENTACULO_* override keys of the file. Also tokens and the database URL.
 
 No other module reads os.environ. The gateway, the commands and Alembic take the driver, the file and the defaults of the
 database URL from here.
@@ -98,7 +98,7 @@ class Overlay:
 
     data: dict[str, Any]
     variables: dict[KeyPath, str] = field(default_factory=dict)
-    """Place of each value that the environment set → the variable's name."""
+    """The path of each value that the environment set, with the name of the variable."""
     faults: list[ConfigFault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -109,16 +109,16 @@ def process_environment() -> Mapping[str, str]:
 
 
 def widen_lookups() -> None:
-    """Let more names be looked up at once than the event loop would, unless the environment says how many.
+    """Look up more names at once than libuv does by default, unless the environment sets the number.
 
-    uvloop leaves that to libuv, which gives lookups half of its four threads: two names whose servers do not answer
-    would keep every other service from being connected to. Has an effect before the first lookup only.
+    libuv, which uvloop uses, gives look-ups half of its four threads. Two names whose servers do not respond would block
+    the connections to every other service. This has an effect before the first look-up only.
     """
     os.environ.setdefault(_LOOKUP_THREADS, str(2 * LOOKUPS))
 
 
 def child_environment(config: Config) -> dict[str, str]:
-    """The environment for a child process that is to open the same database as `config` says."""
+    """The environment for a child process that opens the database of `config`."""
     return {**os.environ, f"{PREFIX}DATABASE_URL": database_url(config)}
 
 
@@ -131,7 +131,7 @@ def read(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
 
 
 def variable_name(*path: str) -> str:
-    """The environment's name for a key: ("services", "my-api", "url") is TENTACULO_SERVICES_MY_API_URL."""
+    """The variable of a key: ("services", "my-api", "url") is TENTACULO_SERVICES_MY_API_URL."""
     return PREFIX + "_".join(path).upper().replace("-", "_")
 
 
@@ -161,7 +161,7 @@ def _names(services: Any) -> dict[str, tuple[tuple[str, ...], KeyKind]]:
     # The longest service name is put in last and wins, should one name read as another service's key.
     present = sorted((str(name) for name in services), key=len) if isinstance(services, dict) else []
     for key in walk():
-        # What stands in a list, or under a name of one's own, is set with the whole of it.
+        # A list, or a table with free names, is set as a whole.
         if key.path[0] != "services" and ANY not in key.path:
             names[variable_name(*key.path)] = (key.path, key.kind)
     for service in present:

@@ -19,7 +19,7 @@ _APPRISE_SCHEME = re.compile(r"[A-Za-z0-9]{1,32}://\S+")
 
 
 def secret_bytes(secret: str) -> bytes:
-    """The key that a `whsec_…` secret stands for (Standard Webhooks, "Signature scheme"). Raises ValueError."""
+    """The key in a `whsec_…` secret (Standard Webhooks, "Signature scheme"). Raises ValueError."""
     if not secret.startswith(SECRET_PREFIX):
         raise ValueError("must begin with whsec_")
     try:
@@ -199,7 +199,7 @@ def _as_moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
     try:
-        # A day alone would be taken for its midnight.
+        # A date alone would mean its midnight.
         return datetime.fromisoformat(value if "T" in value else "")
     except (TypeError, ValueError):
         raise ValueError("must be a time such as 2026-12-01T02:00:00Z") from None
@@ -252,7 +252,7 @@ class MaintenanceSettings(Section, frozen=True):
     ] = "UTC"
 
     def check(self) -> None:
-        """Raises ValueError where it is neither of the two kinds, or ends before it starts."""
+        """Raises ValueError if it is neither of the two kinds, or if it ends before it starts."""
         if (self.at is None) == (self.starts is None and self.ends is None):
             raise ValueError("needs either starts and ends, or at")
         once = self.once
@@ -268,7 +268,7 @@ class MaintenanceSettings(Section, frozen=True):
 
     @property
     def once(self) -> tuple[datetime, datetime] | None:
-        """Its start and end, aware of their zone; None for one that comes again and again."""
+        """Its start and end, aware of their zone; None for a plan that repeats."""
         if self.starts is None or self.ends is None:
             return None
         zone = self.time_zone
@@ -277,7 +277,7 @@ class MaintenanceSettings(Section, frozen=True):
 
     @property
     def times(self) -> tuple[time, time] | None:
-        """Start and end by the wall clock of its zone; None for one that comes once."""
+        """Start and end by the wall clock of its zone; None for a plan that does not repeat."""
         if self.at is None:
             return None
         start, end = map(time.fromisoformat, self.at.split("-"))

@@ -1,6 +1,6 @@
-"""Every key of the configuration, read from the declarations: for environment names, and for everything made of them.
+"""Every key of the configuration, read from the declarations: for the names of variables, and for the files made of them.
 
-That is the documents, the commented configuration that `tentaculo init` writes, and the JSON Schema for editors that
+These are the documents, the commented configuration that `tentaculo init` writes, and the JSON Schema for editors that
 complete TOML.
 """
 
@@ -45,7 +45,7 @@ class Key:
 
     @property
     def doc(self) -> Doc:
-        """What its declaration says about it."""
+        """The `Doc` of its declaration."""
         return self.declared.doc
 
     @property
@@ -77,7 +77,7 @@ def walk(section: type[Section] = Config, path: tuple[str, ...] = ()) -> Iterato
 
 
 def _kind_of(form: Any) -> tuple[KeyKind, tuple[str, ...], type[Section] | None]:
-    """Kind of a form, what stands between it and the tables inside it, and those tables' section."""
+    """The kind of a form, the path between it and the tables inside it, and the section of those tables."""
     form = bare_form(form)
     origin, args = get_origin(form), get_args(form)
     if origin is dict:

@@ -138,7 +138,9 @@ OWN_PATHS = frozenset(
     (
         "/auth/ticket",
         "/debug/events/cardinality",
+        "/events",
         "/events/ingest",
+        "/events/stream",
         "/health",
         "/livez",
         "/metrics",
@@ -153,6 +155,8 @@ OWN_PATHS = frozenset(
     )
 )
 """The gateway's own paths that do not change, without the start page."""
+OWN_TREES = ("/vx11/incidents/", "/vx11/maintenance/")
+"""Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
@@ -163,7 +167,7 @@ class Loaded:
 
     config: Config
     warnings: tuple[str, ...]
-    """What is suspicious but valid, one sentence each."""
+    """Warnings about valid but suspicious values, one sentence each."""
     path: Path | None
     """The file it came from, absolute; None where there is none."""
 
@@ -172,7 +176,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """Read the configuration; raises ConfigError with every fault.
 
     Without `path` the file is the one that TENTACULO_CONFIG names, else tentaculo.toml in the working directory if it
-    exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* names win over the
+    exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* variables override the
     file.
     """
     environ = process_environment() if environ is None else environ
@@ -283,6 +287,7 @@ def _is_loopback(host: str) -> bool:
 
 def _route_warnings(config: Config) -> list[str]:
     found = []
+    own_paths = OWN_PATHS | {f"/vx11/history/{name}" for name in config.names}
     for service in config.services.values():
         for index, route in enumerate(service.routes):
             place = f"services.{service.name}.routes[{index}]"
@@ -294,10 +299,15 @@ def _route_warnings(config: Config) -> list[str]:
                 found.append(
                     f"{place}.prefix has a *, which stands for itself: a prefix takes every path below it already"
                 )
-            if route.prefix in OWN_PATHS and (route.host is None or route.host in config.server.hosts):
+            if route.prefix in own_paths and (route.host is None or route.host in config.server.hosts):
                 found.append(
                     f"{place}.prefix is a path of the gateway itself, which wins: the service gets only paths below it,"
                     f" as of {route.prefix}/"
+                )
+            if route.prefix.startswith(OWN_TREES) and (route.host is None or route.host in config.server.hosts):
+                found.append(
+                    f"{place}.prefix is below a path of the gateway itself, which takes every path there: the service"
+                    " gets nothing"
                 )
             if route.auth != "none":
                 continue

@@ -9,7 +9,7 @@ Conditions of a JSON response: `status == "ok"`, `queue.depth < 100`, `workers[0
     operator   = == != < <= > >=
     literal    = a number, a JSON string, true, false or null
 
-A path without an operator is true where the value is neither null nor false. Where a path leads nowhere, every condition
+A path without an operator is true where the value is neither null nor false. If a path does not exist, every condition
 is false, `!=` too. `==` and `!=` compare values of one type, numbers as numbers. The other operators compare numbers with
 numbers and text with text, and are false for anything else.
 """
@@ -188,7 +188,7 @@ class Pattern:
     """A regular expression that takes time in proportion to the text, whatever the text is.
 
     Its syntax is that of RE2 (https://github.com/google/re2/wiki/Syntax): no look-around and no back-references. With
-    these, a hostile text can keep other engines busy for ever, `re` among them.
+    these, a hostile text can block other engines for ever, `re` among them.
     """
 
     __slots__ = ("_expression", "text")

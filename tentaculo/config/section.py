@@ -7,8 +7,8 @@ A key is declared once. The environment's names, the text of `tentaculo init`, `
 files. A new key therefore touches three files by hand: its declaration, the module that uses it, and a test.
 
 A constraint stands beside the type too. Its function receives a value and returns the value to use, or raises
-ValueError. The error text names the fault and never repeats the value. `schema` holds the JSON Schema keywords that
-say the same to an editor.
+ValueError. The error text names the fault and never repeats the value. `schema` holds the JSON Schema keywords with
+the same meaning, for editors.
 """
 
 from __future__ import annotations

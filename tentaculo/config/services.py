@@ -161,7 +161,7 @@ class RouteSettings(Section, frozen=True):
 
     @property
     def replacement(self) -> str:
-        """What stands in place of `base` upstream: `base` itself, `to`, or nothing. A prefix never ends with /."""
+        """The replacement of `base` in the upstream path: `base` itself, `to`, or nothing. A prefix never ends with /."""
         if self.strip:
             return ""
         if self.to is None:
@@ -242,7 +242,7 @@ class ServiceSettings(Section, frozen=True):
     probe: Annotated[ProbeSettings, Doc("How the health of the service is probed.", active=True)] = ProbeSettings()
 
     def check(self) -> None:
-        """Raises ValueError where it has no address, or both forms of them."""
+        """Raises ValueError if it has neither `url` nor `urls`, or both."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
 

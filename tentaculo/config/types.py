@@ -94,7 +94,7 @@ def _check_health_path(value: str) -> str:
     if any(not 32 < ord(c) < 127 or c == "#" for c in query):
         raise ValueError("has a query with a character that must be percent-encoded")
     plain = _check_prefix(path)
-    # Unlike a prefix it is sent as it is: a server can tell /dash/ from /dash.
+    # Unlike a prefix it is sent as it is: a server distinguishes /dash/ from /dash.
     return (f"{plain}/" if path.endswith("/") and plain != "/" else plain) + mark + query
 
 
@@ -282,7 +282,7 @@ def is_service_name(value: str) -> bool:
 
 
 def parse_flag(text: str) -> bool:
-    """The flag that a word in an environment variable means, in any case. Raises ValueError for every other word."""
+    """The flag for a word of an environment variable, in upper or lower case. Raises ValueError for an unknown word."""
     word = text.lower()
     if word in _TRUE_WORDS:
         return True

@@ -1,4 +1,4 @@
-"""The fleet's own process: `python -m tentaculo.demo`.
+"""The process of the demonstration's services: `python -m tentaculo.demo`.
 
 It prints one line of JSON, `{"ports": {"madre": 8001, …}}`, once every service listens.
 """
@@ -17,7 +17,7 @@ from tentaculo.demo.services import DemoService, DemoServices, Ports, PortTakenE
 
 
 class _Parent(asyncio.Protocol):
-    """Standard input, which the parent process keeps open: this process ends with it. Its first line is the token."""
+    """Standard input. The parent process keeps it open; this process ends when it closes. Its first line is the token."""
 
     def __init__(self) -> None:
         self.token: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
@@ -38,7 +38,7 @@ class _Parent(asyncio.Protocol):
 async def serve(
     blueprints: tuple[DemoService, ...], host: str, ports: Ports, token: str | None, *, seed: str, attached: bool
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or when attached, until the parent is gone."""
+    """Serve until SIGTERM or SIGINT. With `attached` serve until the parent has ended too."""
     loop = asyncio.get_running_loop()
     parent = _Parent()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,14 +67,16 @@ async def serve(
     show_default=True,
     help="The contract's, those or else free ones, or any free ones.",
 )
-@click.option("--token", envvar="TENTACULO_TOKEN", help="What callers must send. Default: $TENTACULO_TOKEN, else none.")
-@click.option("--seed", default="vx11", show_default=True, help="Decides when the planned faults come.")
+@click.option(
+    "--token", envvar="TENTACULO_TOKEN", help="Token that callers must send. Default: $TENTACULO_TOKEN, else none."
+)
+@click.option("--seed", default="vx11", show_default=True, help="Decides when the planned faults happen.")
 @click.option("--shub", is_flag=True, envvar="SHUB_ENABLED", help="Start shubniggurath too. Default: $SHUB_ENABLED.")
 @click.option("--attached", is_flag=True, help="Read the token from standard input, and end when that ends.")
 def main(
     only: tuple[str, ...], host: str, ports: str, token: str | None, seed: str, shub: bool, attached: bool
 ) -> None:
-    """Serve the demonstration fleet of Tentáculo Link, by itself."""
+    """Serve the demonstration services of Tentáculo Link without a gateway."""
     chosen = tuple(b for b in FLEET if (b.name in only if only else shub or not b.off))
     try:
         asyncio.run(serve(chosen, host, Ports(ports), token, seed=seed, attached=attached))

@@ -1,4 +1,4 @@
-"""The fleet of the demonstration: the contract's services, each with its own paths."""
+"""The services of the demonstration: those of the contract, each with its own paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration as the gateway's companion: its fleet in a child process, and the configuration that fits it."""
+"""The demonstration beside the gateway: its services in a child process, and the configuration that fits them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ from tentaculo.tasks import TaskGroup
 log = structlog.get_logger(__name__)
 
 START_TIMEOUT = 20.0
+"""Seconds until every service must listen."""
 STOP_TIMEOUT = 3.0
+"""Seconds until the child process must have ended after SIGTERM; then it is killed."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 # In a checkout, and in an installed package (pyproject.toml puts it there).
 _ROUTES = (_PACKAGE.parent / "docker" / "vx11.toml", Path(__file__).resolve().with_name("vx11.toml"))
 
 
 class DemoError(Exception):
-    """The demonstration could not start; the text says why."""
+    """The demonstration could not start. The text is the reason."""
 
 
 class Demo:
-    """The fleet in a child process, for as long as the context lasts.
+    """The services in a child process, while the context is open.
 
-    The child ends with it: by SIGTERM, after three seconds by SIGKILL, and by itself when this process dies. Each
-    start has a fresh token, for the gateway and its services alike; it goes to the child by a pipe, so that no list
-    of processes shows it.
+    The child ends with the context: by SIGTERM, after three seconds by SIGKILL, and by itself when this process ends.
+    Each start has a new token, the same for the gateway and its services. The child receives it through a pipe, so that
+    no list of processes shows it.
     """
 
     def __init__(self, *, ports: Ports = Ports.PREFERRED, seed: str = "vx11") -> None:
@@ -54,9 +56,9 @@ class Demo:
         return f"<Demo: {len(self.ports)} services>"
 
     async def __aenter__(self) -> Self:
-        """Start the fleet and wait until it listens. Raises DemoError."""
-        # -m finds the package from its own parent folder, wherever the gateway was started. The child has a session of
-        # its own, so that Ctrl-C reaches the gateway alone, which ends it in good order.
+        """Start the services and wait until they listen. Raises DemoError."""
+        # -m finds the package from its own parent folder, wherever the gateway was started. The child has its own
+        # session, so that Ctrl-C reaches the gateway only, which stops the child in order.
         self._child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tentaculo.demo", "--attached", "--ports", self._ports.value, "--seed", self._seed),
             stdin=PIPE,
@@ -65,44 +67,44 @@ class Demo:
             start_new_session=True,
         )
         try:
-            self.ports = await asyncio.wait_for(self._greet(self._child), START_TIMEOUT)
+            self.ports = await asyncio.wait_for(self._start_services(self._child), START_TIMEOUT)
         except TimeoutError:
             await self._stop()
             raise DemoError(f"the demonstration's services did not start in {START_TIMEOUT:g} s") from None
         except BaseException:
             await self._stop()
             raise
-        self._tasks.start(_tell_of_end(self._child), "end")
+        self._tasks.start(_log_end(self._child), "end")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the fleet."""
+        """Stop the services."""
         await self._stop()
 
     @property
     def config_data(self) -> dict[str, Any]:
-        """A configuration as `tomllib` reads one: the routes of `docker/vx11.toml`, to where the fleet listens."""
+        """A configuration as `tomllib` returns it: the routes of `docker/vx11.toml`, to the ports on which the services listen."""
         services: dict[str, Any] = {}
         for name, service in _routes()["services"].items():
             canonical = next((blueprint.port for blueprint in FLEET if blueprint.name == name), None)
             port = self.ports.get(name, canonical)
             own = {key: value for key, value in service.items() if key not in ("url", "urls")}
-            # SHUB_ENABLED decided in the child whether the one that is off on purpose was started.
+            # The child has decided, by SHUB_ENABLED, whether the service that is off on purpose was started.
             running = {"url": f"http://127.0.0.1:{port}", "token": self.token, "enabled": name in self.ports}
             services[name] = {**own, **running}
         return {"auth": {"tokens": [hash_token(self.token)]}, "services": services}
 
-    async def _greet(self, child: Process) -> dict[str, int]:
+    async def _start_services(self, child: Process) -> dict[str, int]:
         assert child.stdin and child.stdout  # noqa: PT018  they are pipes
-        # uvloop says RuntimeError where the child has ended already; reading then reports it.
+        # uvloop raises RuntimeError if the child has already ended. Reading then reports the end.
         with suppress(ConnectionError, RuntimeError):
             child.stdin.write(f"{self.token}\n".encode())
             await child.stdin.drain()
         line = await child.stdout.readline()
         if not line:
-            raise DemoError("the demonstration's services did not start; standard error says why")
+            raise DemoError("the demonstration's services did not start; standard error has the reason")
         ports: dict[str, int] = json.loads(line)["ports"]
         return ports
 
@@ -115,7 +117,7 @@ class Demo:
         with suppress(ProcessLookupError):
             child.terminate()
         try:
-            # communicate() also reads what is left, so that a full pipe cannot hold the child back.
+            # communicate() also reads the rest of the output, so that a full pipe cannot block the child.
             await asyncio.wait_for(child.communicate(), STOP_TIMEOUT)
         except TimeoutError:
             with suppress(ProcessLookupError):
@@ -123,8 +125,8 @@ class Demo:
             await child.wait()
 
 
-async def _tell_of_end(child: Process) -> None:
-    """The gateway goes on without the fleet and shows it as down; this line says why."""
+async def _log_end(child: Process) -> None:
+    """Log the end of the child. The gateway continues without the services and shows them as down."""
     log.error("demonstration ended", code=await child.wait())
 
 

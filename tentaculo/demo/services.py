@@ -29,14 +29,14 @@ NAME = web.AppKey("name", str)
 
 
 class Ports(Enum):
-    """Which ports the services take."""
+    """The ports on which the services listen."""
 
     CANONICAL = "canonical"
-    """The contract's; one that is taken is an error."""
+    """Those of the contract. A port in use is an error."""
     PREFERRED = "preferred"
-    """The contract's, and a free one where that is taken."""
+    """Those of the contract, and a free port in place of one in use."""
     FREE = "free"
-    """Any free ones."""
+    """Any free ports."""
 
 
 def chance(*parts: object) -> float:
@@ -47,19 +47,19 @@ def chance(*parts: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DemoFault:
-    """Trouble that returns once in every period, at a moment that the seed decides."""
+    """A fault that happens once in every period, at a moment that the seed decides."""
 
     every: float
-    """Seconds of a period. Its first third is always calm, so that a fresh start looks well."""
+    """Seconds of a period. Its first third has no fault, so that every service is up after a start."""
     lasts: float
-    """Seconds of trouble in it, at most two thirds of `every`."""
+    """Seconds of the fault, at most two thirds of `every`."""
     status: int | None = None
-    """Answer everything with this status."""
+    """Status of every response during the fault; None for the usual responses."""
     delay: float = 0.0
-    """Answer everything this many seconds later."""
+    """Seconds by which every response is late during the fault."""
 
     def is_active(self, at: float, seed: str) -> bool:
-        """Whether there is trouble `at` seconds after the start."""
+        """Whether the fault is present `at` seconds after the start."""
         period, moment = divmod(at, self.every)
         calm = self.every / 3
         begins = calm + chance(seed, int(period)) * (self.every - calm - self.lasts)
@@ -68,7 +68,7 @@ class DemoFault:
 
 @dataclass(frozen=True, slots=True)
 class DemoService:
-    """One service of the fleet."""
+    """One service of the demonstration."""
 
     name: str
     port: int
@@ -76,27 +76,27 @@ class DemoService:
     routes: tuple[web.RouteDef, ...]
     """Its paths, besides `/health`."""
     latency: float = 0.01
-    """Seconds an answer takes, give or take half."""
+    """Seconds that a response takes, plus or minus half."""
     health_word: str = "ok"
-    """What its health says when it is well."""
+    """The value of `status` at `/health`."""
     guards_health: bool = False
-    """Whether `/health` asks for the token as every other path does."""
+    """Whether `/health` requires the token, as every other path does."""
     fault: DemoFault | None = None
     off: bool = False
-    """Off on purpose: started only when asked for."""
+    """Off on purpose: it is started on request only."""
 
 
 class PortTakenError(Exception):
-    """A service's port is in use by somebody else."""
+    """The port of a service is in use."""
 
     def __init__(self, service: str, host: str, port: int) -> None:
         super().__init__(f"port {port} on {host} is taken, so {service} cannot start")
 
 
 class Service:
-    """A blueprint, served.
+    """One running service.
 
-    `token` is what callers must send, None for a service that asks for none. `clock` is in monotonic seconds.
+    `token` is the token that callers must send; None if the service requires none. `clock` returns monotonic seconds.
     """
 
     def __init__(
@@ -107,20 +107,20 @@ class Service:
         self._seed = f"{seed}:{blueprint.name}"
         self._clock = clock
         self._started = clock()
-        self._answered = 0
-        app = web.Application(middlewares=[self._manners])
+        self._served = 0
+        app = web.Application(middlewares=[self._middleware])
         app[NAME] = blueprint.name
         app.add_routes([web.get("/health", self._health), *blueprint.routes])
-        # A client that leaves ends its stream at once; a stream that still runs at the end is given half a second.
+        # A stream ends at once when its client leaves. A stream that still runs at the stop has half a second.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
 
     def __repr__(self) -> str:
-        return f"<Service {self.blueprint.name}: {self._answered} answered>"
+        return f"<Service {self.blueprint.name}: {self._served} requests>"
 
     async def start(self, host: str, ports: Ports) -> int:
         """Listen, and return the port.
 
-        Raises PortTakenError when the port is taken and no other is allowed.
+        Raises PortTakenError if the port is in use and no other port is allowed.
         """
         await self._runner.setup()
         wanted = 0 if ports is Ports.FREE else self.blueprint.port
@@ -136,21 +136,21 @@ class Service:
         return port
 
     async def close(self) -> None:
-        """Stop listening and end what still runs."""
+        """Stop listening, and end the requests that still run."""
         await self._runner.cleanup()
 
     @web.middleware
-    async def _manners(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Token, trouble, latency, then the service's own answer; its errors are JSON, as a caller expects."""
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Apply the token, the fault and the latency before the handler. Errors become JSON, as callers expect."""
         if not self._may_call(request):
             return self._error(request, 401, "auth_required")
-        self._answered += 1
+        self._served += 1
         fault = self.blueprint.fault
-        trouble = fault if fault and fault.is_active(self._clock() - self._started, self._seed) else None
-        if trouble is not None and trouble.status is not None:
-            return self._error(request, trouble.status, "the demonstration's planned fault, over in a few seconds")
-        pause = self.blueprint.latency * (0.5 + chance(self._seed, self._answered))
-        await asyncio.sleep(pause + (trouble.delay if trouble else 0.0))
+        active = fault if fault and fault.is_active(self._clock() - self._started, self._seed) else None
+        if active is not None and active.status is not None:
+            return self._error(request, active.status, "the demonstration's planned fault, over in a few seconds")
+        pause = self.blueprint.latency * (0.5 + chance(self._seed, self._served))
+        await asyncio.sleep(pause + (active.delay if active else 0.0))
         try:
             return await handler(request)
         except web.HTTPClientError as error:
@@ -162,22 +162,22 @@ class Service:
         return hmac.compare_digest(request.headers.get(TOKEN_HEADER, "").encode(), self._token.encode())
 
     def _error(self, request: web.Request, status: int, detail: str) -> web.Response:
-        answer = {"detail": detail, "service": self.blueprint.name, "path": request.path}
-        return web.json_response(answer, status=status)
+        content = {"detail": detail, "service": self.blueprint.name, "path": request.path}
+        return web.json_response(content, status=status)
 
     async def _health(self, request: web.Request) -> web.Response:
-        answer = {"status": self.blueprint.health_word, "module": self.blueprint.name, "version": VERSION}
-        return web.json_response(answer)
+        content = {"status": self.blueprint.health_word, "module": self.blueprint.name, "version": VERSION}
+        return web.json_response(content)
 
 
 class DemoServices:
-    """Several services in one process."""
+    """The services of one process."""
 
     def __init__(self, services: Iterable[Service]) -> None:
         self._services = tuple(services)
 
     async def start(self, host: str, ports: Ports) -> dict[str, int]:
-        """Start each, and return the ports by name. Where one cannot, none is left running."""
+        """Start every service and return the ports by name. If one fails, all are stopped. Raises OSError and PortTakenError."""
         taken: dict[str, int] = {}
         try:
             for service in self._services:
@@ -188,41 +188,41 @@ class DemoServices:
         return taken
 
     async def close(self) -> None:
-        """Stop them all, together."""
+        """Stop all services at the same time."""
         await asyncio.gather(*(service.close() for service in self._services))
 
 
 ECHO_TEXT = 4096
-"""Bytes of a body up to which the echo repeats it as text."""
+"""Largest body, in bytes, that the echo repeats as text."""
 
 Reply = Callable[[web.Request, Any], Mapping[str, Any]]
-"""Makes an answer from a request and its JSON body (None where there is none)."""
+"""Makes the content of a response from a request and its JSON body (None if there is none)."""
 
 
 def moment() -> str:
-    """The time, as the services write it."""
+    """The current time as ISO 8601, in milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def new_id(kind: str) -> str:
-    """A fresh id, such as `task-1f2e3d4c`."""
+    """A new id, such as `task-1f2e3d4c`."""
     return f"{kind}-{uuid4().hex[:8]}"
 
 
-def canned(answers: Mapping[str, Mapping[str, Any] | Reply], *, status: int = 200) -> tuple[web.RouteDef, ...]:
-    """Routes from a table: `"GET /tasks"` to the answer, or to a function that makes it."""
+def canned(replies: Mapping[str, Mapping[str, Any] | Reply], *, status: int = 200) -> tuple[web.RouteDef, ...]:
+    """Routes from a table that maps `"GET /tasks"` to the content of the response, or to a function that makes it."""
     return tuple(
-        web.get(path, _replying(answer, status))
+        web.get(path, _replying(reply, status))
         if method == "GET"
-        else web.route(method, path, _replying(answer, status))
-        for (method, path), answer in ((key.split(" ", 1), answer) for key, answer in answers.items())
+        else web.route(method, path, _replying(reply, status))
+        for (method, path), reply in ((key.split(" ", 1), reply) for key, reply in replies.items())
     )
 
 
-def _replying(answer: Mapping[str, Any] | Reply, status: int) -> Handler:
+def _replying(reply: Mapping[str, Any] | Reply, status: int) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         body = await _json(request)
-        content = answer(request, body) if callable(answer) else answer
+        content = reply(request, body) if callable(reply) else reply
         return web.json_response({"service": request.app[NAME], **content}, status=status)
 
     return handle
@@ -248,9 +248,9 @@ def text_of(body: Any, key: str, default: str) -> str:
 
 
 async def echo(request: web.Request) -> web.Response:
-    """What arrived, as it arrived: the raw target, every header in order, the body's size and digest.
+    """Respond with the request as it arrived: the raw target, every header in order, the body's size and digest.
 
-    The token is the one thing not repeated.
+    Only the token is not repeated.
     """
     digest, size, start = sha256(), 0, b""
     async for chunk in request.content.iter_any():
@@ -258,7 +258,7 @@ async def echo(request: web.Request) -> web.Response:
         size += len(chunk)
         start += chunk[: max(0, ECHO_TEXT + 1 - len(start))]
     hidden = TOKEN_HEADER.lower()
-    answer = {
+    content = {
         "service": request.app[NAME],
         "method": request.method,
         "target": request.raw_path,
@@ -268,12 +268,12 @@ async def echo(request: web.Request) -> web.Response:
         "body": {"bytes": size, "sha256": digest.hexdigest()},
     }
     if 0 < size <= ECHO_TEXT:
-        answer["body"] = {**answer["body"], "text": start.decode(errors="replace")}  # type: ignore[dict-item]
-    return web.json_response(answer, dumps=lambda value: json.dumps(value, indent=1))
+        content["body"] = {**content["body"], "text": start.decode(errors="replace")}  # type: ignore[dict-item]
+    return web.json_response(content, dumps=lambda value: json.dumps(value, indent=1))
 
 
 def echoes(*paths: str) -> tuple[web.RouteDef, ...]:
-    """The echo, at each path and for every method."""
+    """Routes of the echo at each path, for every method."""
     return tuple(web.route("*", path, echo) for path in paths)
 
 
@@ -282,7 +282,7 @@ LARGEST_MESSAGE = 16 * 1024 * 1024
 
 
 def _number(request: web.Request, name: str, default: float, low: float, high: float) -> float:
-    """A query parameter as a number within bounds; 400 where it is none."""
+    """A query parameter as a number within bounds; 400 for anything else."""
     try:
         value = float(request.query.get(name, default))
     except ValueError:
@@ -293,7 +293,7 @@ def _number(request: web.Request, name: str, default: float, low: float, high: f
 
 
 async def wait(request: web.Request) -> web.Response:
-    """Answer after `?seconds=` (0 to 300, default 1): a call that the gateway must not cut short."""
+    """Respond after `?seconds=` (0 to 300, default 1): a request that the gateway must not interrupt."""
     seconds = _number(request, "seconds", 1, 0, LONGEST_WAIT)
     await asyncio.sleep(seconds)
     return web.json_response(
@@ -302,9 +302,9 @@ async def wait(request: web.Request) -> web.Response:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Server-sent events: one every `?every=` seconds (default 1), `?count=` of them (default 0: without end).
+    """Send one event every `?every=` seconds (default 1), `?count=` events in all (default 0: without end).
 
-    `Last-Event-ID` goes on where the client left off.
+    With `Last-Event-ID` the events continue after that id.
     """
     every = _number(request, "every", 1, 0, 60)
     count = int(_number(request, "count", 0, 0, 1_000_000))
@@ -323,7 +323,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 async def chat(request: web.Request) -> web.WebSocketResponse:
-    """A chat that says back what it hears: text as JSON with the session, bytes as they came."""
+    """A WebSocket that sends every message back: text as JSON with the session, bytes unchanged."""
     session = request.match_info["session_id"]
     socket = web.WebSocketResponse(max_msg_size=LARGEST_MESSAGE)
     await socket.prepare(request)
@@ -336,7 +336,7 @@ async def chat(request: web.Request) -> web.WebSocketResponse:
 
 
 async def _measure(part: BodyPartReader | web.Request) -> dict[str, object]:
-    """Size and digest of a body, read in pieces and kept nowhere."""
+    """Size and digest of a body, which is read in pieces and not stored."""
     digest, size = sha256(), 0
     read = part.read_chunk if isinstance(part, BodyPartReader) else part.content.readany
     while chunk := await read():
@@ -346,7 +346,7 @@ async def _measure(part: BodyPartReader | web.Request) -> dict[str, object]:
 
 
 async def upload(request: web.Request) -> web.Response:
-    """Take a body of any size, multipart or plain, and say how large each file was and its SHA-256."""
+    """Accept a body of any size, multipart or plain, and respond with the size and the SHA-256 of each file."""
     files: list[dict[str, object]] = []
     if request.content_type.startswith("multipart/"):
         try:

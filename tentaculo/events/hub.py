@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from enum import Enum
 
 import msgspec
@@ -18,6 +20,9 @@ log = structlog.get_logger(__name__)
 CLOSE_SECONDS = 5.0
 """Seconds that `Hub.close` waits until every subscriber has disconnected."""
 
+
+QUEUE_BYTES = 40 * 1024
+"""Bytes that may wait for one subscriber, unless a single event has more."""
 
 CONTROL = "control"
 """The `channel` of the gateway's own messages to a WebSocket client. No broadcast has it."""
@@ -38,14 +43,21 @@ class End(Enum):
 class Subscriber:
     """One subscriber and its queue. Made by `Hub.subscribe`; equal client ids are different subscribers."""
 
-    def __init__(self, client_id: str, size: int, wanted: EventFilter, encode: Encode) -> None:
+    def __init__(self, client_id: str, size: int, wanted: EventFilter, encode: Encode, *, is_live: bool) -> None:
         self.client_id = client_id
         self.wanted = wanted
         self.encode = encode
         self.end: End | None = None
         """Why its subscription has ended; None while it lasts."""
+        self.is_live = is_live
+        """Whether it gets events. Without that it only holds a place, until `start`."""
+        self.after = 0
+        """It gets no event up to this id."""
+        self.own: set[int] = set()
+        """Ids of its own events that were published before it was live: they are not sent back to it."""
         self._size = size
         self._frames: deque[bytes] = deque()
+        self._bytes = 0
         self._ready = asyncio.Event()
         self._on_end: Callable[[], None] | None = None
 
@@ -53,12 +65,35 @@ class Subscriber:
         state = self.end.value if self.end else f"{len(self._frames)} of {self._size} waiting"
         return f"<Subscriber {self.client_id!r}: {state}>"
 
+    @property
+    def waiting(self) -> int:
+        """Events that wait for it."""
+        return len(self._frames)
+
+    def start(self, after: int) -> None:
+        """From now on it gets the events with ids greater than `after`."""
+        self.is_live, self.after = True, after
+        self.own.clear()
+
     async def next(self) -> bytes:
         """The next event for it, encoded; waits until there is one. For one reader."""
         while not self._frames:
             self._ready.clear()
             await self._ready.wait()
-        return self._frames.popleft()
+        return self._pop()
+
+    def take(self, most: int) -> bytes:
+        """What waits now, up to `most` bytes of whole events; empty where there is none."""
+        taken = list[bytes]()
+        while self._frames and len(self._frames[0]) <= most:
+            taken.append(self._pop())
+            most -= len(taken[-1])
+        return b"".join(taken)
+
+    def _pop(self) -> bytes:
+        frame = self._frames.popleft()
+        self._bytes -= len(frame)
+        return frame
 
     def when_ended(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` once when the subscription ends, or now if it has ended. None removes the callback."""
@@ -68,9 +103,10 @@ class Subscriber:
 
     def offer(self, frame: bytes) -> bool:
         """Queue `frame`; False when the queue is full."""
-        if len(self._frames) >= self._size:
+        if len(self._frames) >= self._size or (self._frames and self._bytes + len(frame) > QUEUE_BYTES):
             return False
         self._frames.append(frame)
+        self._bytes += len(frame)
         self._ready.set()
         return True
 
@@ -80,6 +116,7 @@ class Subscriber:
             return
         self.end = end
         self._frames.clear()
+        self._bytes = 0
         if self._on_end is not None:
             self._on_end()
 
@@ -87,8 +124,8 @@ class Subscriber:
 class Hub:
     """Hands every event to the subscribers that want it.
 
-    `limit` is the number of subscribers and `queue` the number of events that may wait for one of them. A subscriber
-    whose queue is full is disconnected; the others are not affected.
+    `limit` is the number of subscribers and `queue` the number of events that may wait for one of them, `QUEUE_BYTES`
+    at most. A subscriber whose queue is full is disconnected; the others are not affected.
     """
 
     def __init__(self, *, limit: int, queue: int) -> None:
@@ -106,10 +143,18 @@ class Hub:
     def __len__(self) -> int:
         return len(self._subscribers)
 
-    def subscribe(self, client_id: str, wanted: EventFilter | None = None, encode: Encode | None = None) -> Subscriber:
+    def subscribe(
+        self,
+        client_id: str,
+        wanted: EventFilter | None = None,
+        encode: Encode | None = None,
+        *,
+        is_live: bool = True,
+    ) -> Subscriber:
         """Add a subscriber, which gets the events that it wants from now on; remove it with `unsubscribe`.
 
-        Without `wanted` it gets the broadcasts, and without `encode` in the form of `/ws`.
+        Without `wanted` it gets the broadcasts, and without `encode` in the form of `/ws`. One that is not `is_live` gets
+        none before its `start`.
 
         Raises `Problem` (OVERLOADED) if the limit is reached or the gateway is stopping.
         """
@@ -118,7 +163,9 @@ class Hub:
         if len(self._subscribers) >= self._limit:
             detail = f"All {self._limit} places for subscribers are taken."
             raise Problem(Failure.OVERLOADED, detail, headers={"Retry-After": "5"})
-        subscriber = Subscriber(client_id, self._queue, wanted or BROADCASTS, encode or encode_broadcast)
+        if wanted is None:
+            wanted = BROADCASTS
+        subscriber = Subscriber(client_id, self._queue, wanted, encode or encode_broadcast, is_live=is_live)
         self._subscribers[subscriber] = None
         return subscriber
 
@@ -128,19 +175,35 @@ class Hub:
         if not self._subscribers:
             self._empty.set()
 
-    def publish(self, event: Event, *, exclude: Subscriber | None = None) -> None:
-        """Queue `event` for every subscriber that wants it but `exclude`. Never waits; each form is encoded once."""
+    def publish(self, event: Event, *, exclude: Subscriber | None = None) -> int:
+        """Queue `event` for every subscriber that wants it but `exclude`. Never waits; each form is encoded once.
+
+        Returns the bytes of its longest form, 0 where no subscriber wants it.
+        """
         frames: dict[Encode, bytes] = {}
+        searched: bytes | None = None
         for subscriber in list(self._subscribers):
-            if subscriber is exclude or subscriber.end is not None or not subscriber.wanted.matches(event):
+            if not subscriber.is_live:
+                if subscriber is exclude:
+                    subscriber.own.add(event.id)
                 continue
+            wanted = subscriber.wanted
+            if subscriber is exclude or subscriber.end is not None or event.id <= subscriber.after:
+                continue
+            if not wanted.matches(event):
+                continue
+            if wanted.text:
+                searched = searched if searched is not None else searched_text(event)
+                if wanted.text.encode("utf-8", "replace").lower() not in searched:
+                    continue
             frame = frames.get(subscriber.encode)
             if frame is None:
                 frame = frames[subscriber.encode] = subscriber.encode(event)
             if not subscriber.offer(frame):
                 self.cut_off += 1
-                log.warning("slow subscriber disconnected", client_id=subscriber.client_id, waiting=self._queue)
+                log.warning("slow subscriber disconnected", client_id=subscriber.client_id, waiting=subscriber.waiting)
                 subscriber.finish(End.TOO_SLOW)
+        return max(map(len, frames.values()), default=0)
 
     async def close(self) -> None:
         """End every subscription, accept no new one, and wait until all have disconnected, at most `CLOSE_SECONDS`."""
@@ -157,6 +220,25 @@ class Hub:
             log.warning("subscribers did not disconnect in time", left=len(self._subscribers))
 
 
+def to_json(value: object) -> bytes:
+    """`value` as JSON. A lone surrogate or an integer of more than 64 bits, which some rows have, does not fail."""
+    try:
+        return msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError):
+        return json.dumps(value, separators=(",", ":"), default=_iso).encode()
+
+
+def _iso(value: object) -> str:
+    assert isinstance(value, datetime)
+    return value.isoformat().replace("+00:00", "Z")
+
+
+def searched_text(event: Event) -> bytes:
+    """What the text of a filter is looked for in, with small letters for those of ASCII."""
+    texts = (event.source.encode("utf-8", "replace"), event.type.encode("utf-8", "replace"))
+    return b"\0".join((*texts, to_json(event.payload), to_json(event.metadata))).lower()
+
+
 def encode_broadcast(event: Event) -> bytes:
     """Encode `event` as subscribers get it: one JSON object of the gateway's four keys and the fields of the payload.
 
@@ -170,4 +252,4 @@ def encode_broadcast(event: Event) -> bytes:
     members.update((name, value) for name, value in event.payload.items() if name not in ("type", "source", "event_id"))
     if members.get("channel") == CONTROL:
         del members["channel"]
-    return msgspec.json.encode(members)
+    return to_json(members)

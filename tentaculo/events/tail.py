@@ -12,22 +12,38 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Problem
 
 LOOK_EVERY = 1.0
 """Seconds between two looks without a bell."""
 AT_ONCE = 500
-"""Events read and published in one turn of the event loop at most."""
+"""Events read at once."""
+SHARE = 32
+"""Events published in one turn of the event loop at most: in between the subscribers get theirs."""
+SHARE_BYTES = 16 * 1024
+"""Bytes published in one turn, unless a single event has more: a queue has room for what two turns bring."""
 
 NoteStored = Callable[[Sequence[int]], None]
 
 
 class EventLog(Protocol):
-    """Reads the log. Both raise `Problem` while the database is away."""
+    """Reads the log. All raise `Problem` while the database is away."""
 
     async def last_event_id(self) -> int:
         """The greatest id that an event ever had."""
+        ...
+
+    async def read_events(
+        self,
+        wanted: EventFilter,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Events between two ids, by id."""
         ...
 
     async def next_events(self, after: int, limit: int) -> list[Event]:
@@ -45,7 +61,7 @@ class EventTail:
         self.mark: int | None = None
         """None until the database has responded."""
         self._hub = hub
-        self._log = log
+        self.log = log
         self._ring_others = ring_others
         self._bell = asyncio.Event()
         self._storing: dict[asyncio.Future[None], None] = {}
@@ -93,21 +109,29 @@ class EventTail:
     async def _publish_next(self) -> bool:
         """Publish the next events; returns whether there may be more."""
         if self.mark is None or not len(self._hub):
-            last = await self._log.last_event_id()
+            last = await self.log.last_event_id()
             if self.mark is None or not len(self._hub):
                 self.mark = last
                 self._senders.clear()
                 return False
-        found = await self._log.next_events(self.mark, AT_ONCE)
+        found = await self.log.next_events(self.mark, AT_ONCE)
         if self._storing:
             await asyncio.wait(list(self._storing))
-        for event in found:
-            self._hub.publish(event, exclude=self._senders.pop(event.id, None))
-            self.mark = event.id
+        await self._publish(found)
         if found:
-            self._senders = {id_: sender for id_, sender in self._senders.items() if id_ > self.mark}
-            await asyncio.sleep(0)
+            self._senders = {id_: sender for id_, sender in self._senders.items() if id_ > found[-1].id}
         return len(found) == AT_ONCE
+
+    async def _publish(self, found: Sequence[Event]) -> None:
+        events, size = 0, 0
+        for event in found:
+            size += self._hub.publish(event, exclude=self._senders.pop(event.id, None))
+            self.mark = event.id
+            events += 1
+            if events >= SHARE or size >= SHARE_BYTES:
+                events, size = 0, 0
+                # A subscriber that reads has emptied its queue before the next share.
+                await asyncio.sleep(0)
 
     def _note_stored(self, ids: Sequence[int], sender: Subscriber | None) -> None:
         if not ids:

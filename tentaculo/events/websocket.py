@@ -1,4 +1,4 @@
-"""The WebSocket /ws: echo to the sender, canonical events to everybody else.
+"""The WebSocket /ws: echo to the sender, canonical events to everybody else, and on request what a client missed.
 
     client ── text ──▶ reader ── echo, errors ──────────────▶ client
                          │
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -21,6 +21,8 @@ from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from tentaculo.events.hub import CONTROL, End, Hub, Subscriber
 from tentaculo.events.pipeline import EventPipeline
+from tentaculo.events.query import Position, cursor, find_position, values
+from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import (
     NAME_LENGTH,
     JsonError,
@@ -29,9 +31,13 @@ from tentaculo.events.schemas import (
     is_name,
     listed,
     parse_json,
+    severity_of,
+    stated_ms,
     validate,
 )
+from tentaculo.model.event import EventFilter
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.connection import ClientConnection
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -43,8 +49,8 @@ CLOSE_SECONDS = 1.0
 REFUSABLE = 2
 """A message up to this many times the limit gets an error frame. A larger one closes the connection unread."""
 
-WRITER_LIMIT = 8 * 1024
-"""Bytes that are written to a client before the gateway waits until it has read them."""
+WRITER_LIMIT = 1024 * 1024
+"""Bytes after which aiohttp itself would wait for the client. `_SocketClient` waits for the send buffer of 8 KiB."""
 SHARE = 8
 """Messages of one client that are handled in one turn of the event loop."""
 
@@ -67,9 +73,18 @@ def _error(error: str, detail: str, **members: Any) -> bytes:
 class EventSocketHandler:
     """The handler of /ws. The dispatcher has checked the Origin."""
 
-    def __init__(self, hub: Hub, pipeline: EventPipeline, *, limit: int, turn: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        pipeline: EventPipeline,
+        reader: LogReader,
+        *,
+        limit: int,
+        turn: Callable[[], Awaitable[None]],
+    ) -> None:
         """A message may have `limit` bytes. `turn` waits for a later turn of the event loop."""
         self._hub = hub
+        self._reader = reader
         self._pipeline = pipeline
         self._limit = limit
         self._turn = turn
@@ -86,12 +101,17 @@ class EventSocketHandler:
             writer_limit=WRITER_LIMIT,
         )
         _check_handshake(request, socket)
-        subscriber = self._hub.subscribe(clean_client_id(request.query.get("client_id", "")))
+        query = request.query
+        position = find_position(query, "since")
+        wanted = EventFilter(types=values(query, "types"), sources=values(query, "sources"), is_broadcast=True)
+        client_id = clean_client_id(query.get("client_id", ""))
+        subscriber = self._hub.subscribe(client_id, wanted, is_live=position is None)
+        client = _SocketClient(socket, cast(ClientConnection, request.protocol))
         transport = request.transport
         try:
             await socket.prepare(request)
             log.debug("subscriber connected", client_id=subscriber.client_id)
-            await self._serve(socket, subscriber)
+            await self._serve(client, subscriber, position)
         except ConnectionError:
             log.debug("subscriber disconnected without a close frame", client_id=subscriber.client_id)
         finally:
@@ -104,69 +124,90 @@ class EventSocketHandler:
                     await socket.close()
         return socket
 
-    async def _serve(self, socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
+    async def _serve(self, client: _SocketClient, subscriber: Subscriber, position: Position | None) -> None:
         loop, tasks = asyncio.get_running_loop(), TaskGroup("ws")
         try:
             async with asyncio.timeout(None) as scope:
                 subscriber.when_ended(lambda: scope.reschedule(loop.time()))
-                await _send(socket, _control("connected", client_id=subscriber.client_id))
-                tasks.start(_write(socket, subscriber), "writer")
-                await self._read(socket, subscriber)
+                await client.send(_control("connected", client_id=subscriber.client_id))
+                tasks.start(self._write(client, subscriber, position), "writer")
+                await self._read(client, subscriber)
         except TimeoutError:
             pass  # The hub ended the subscription; the scope has no other limit.
         finally:
             subscriber.when_ended(None)
             await tasks.close()
         if subscriber.end is not None:
-            await _close(socket, subscriber.end)
+            await _close(client.socket, subscriber.end)
 
-    async def _read(self, socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
+    async def _write(self, client: _SocketClient, subscriber: Subscriber, position: Position | None) -> None:
+        try:
+            if position is not None:
+                begin = await self._reader.begin(position, subscriber.wanted, client)
+                if begin.reset is not None:
+                    at = cursor(begin.name, begin.after)
+                    await client.send(_control("reset", detail=begin.reset, name=begin.name, position=at))
+                await self._reader.replay(subscriber, begin.after, client)
+            while True:
+                await client.send(await subscriber.next())
+        except ConnectionError:
+            return  # The client has disconnected; the reader notices it and ends.
+
+    async def _read(self, client: _SocketClient, subscriber: Subscriber) -> None:
         for count in itertools.count(1):
-            message = await socket.receive()
+            message = await client.socket.receive()
             if message.type is WSMsgType.TEXT:
-                await self._take(socket, subscriber, message.data.encode())
+                await self._take(client, subscriber, message.data.encode())
             elif message.type is WSMsgType.BINARY:
-                await _send(socket, _error("not_text", "Messages are JSON objects in text frames."))
+                await client.send(_error("not_text", "Messages are JSON objects in text frames."))
             elif message.type is WSMsgType.PING:
-                await socket.pong(message.data)
+                await client.socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 return
             if count % SHARE == 0:
                 # Neither `receive` nor `send` waits where messages and room are there.
                 await self._turn()
 
-    async def _take(self, socket: web.WebSocketResponse, subscriber: Subscriber, text: bytes) -> None:
+    async def _take(self, client: _SocketClient, subscriber: Subscriber, text: bytes) -> None:
         if len(text) > self._limit:
             detail = f"The message is {len(text)} bytes; {self._limit} are allowed."
-            return await _send(socket, _error("message_too_large", detail))
+            return await client.send(_error("message_too_large", detail))
         try:
             value = parse_json(text)
         except JsonError as reason:
-            return await _send(socket, _error("not_json", f"The message {reason}."))
+            return await client.send(_error("not_json", f"The message {reason}."))
         if not isinstance(value, dict):
-            return await _send(socket, _error("not_an_object", "The message is JSON, but not an object."))
-        await _send(socket, text)
+            return await client.send(_error("not_an_object", "The message is JSON, but not an object."))
+        await client.send(text)
         if (schema := canonical_type(value.get("type"))) is not None:
-            await self._accept(socket, subscriber, schema, value)
+            await self._accept(client, subscriber, schema, value)
         return None
 
     async def _accept(
-        self, socket: web.WebSocketResponse, subscriber: Subscriber, schema: Schema, fields: dict[str, Any]
+        self, client: _SocketClient, subscriber: Subscriber, schema: Schema, fields: dict[str, Any]
     ) -> None:
         filled, faults = validate(schema, fields, now_ms=self._pipeline.now_ms(), whole="event")
         if faults:
             log.info("event rejected", by="websocket", client_id=subscriber.client_id, fields=[f.field for f in faults])
             detail = "The event does not fit its schema; it was neither stored nor broadcast."
-            await _send(socket, _error(Failure.INVALID_EVENT.error, detail, errors=listed(faults)))
+            await client.send(_error(Failure.INVALID_EVENT.error, detail, errors=listed(faults)))
             return
         source = fields["source"] if is_name(fields.get("source")) else subscriber.client_id
         payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
         try:
-            event = self._pipeline.event(source, schema.type, payload, canonical=True, broadcast=True)
+            event = self._pipeline.event(
+                source,
+                schema.type,
+                payload,
+                canonical=True,
+                broadcast=True,
+                severity=severity_of(fields, {}),
+                stated_ms=stated_ms(fields.get("timestamp")),
+            )
             await self._pipeline.accept([event], sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
-            await _send(socket, _error(problem.failure.error, detail))
+            await client.send(_error(problem.failure.error, detail))
 
 
 def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> None:
@@ -180,16 +221,33 @@ def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> Non
     raise Problem(Failure.UPGRADE_REQUIRED, "Connect to this path with a WebSocket.", headers=headers)
 
 
-async def _send(socket: web.WebSocketResponse, text: bytes) -> None:
-    await socket.send_frame(text, WSMsgType.TEXT)
+class _SocketClient:
+    """The connection of one client."""
 
+    def __init__(self, socket: web.WebSocketResponse, connection: ClientConnection) -> None:
+        self.socket = socket
+        self._connection = connection
 
-async def _write(socket: web.WebSocketResponse, subscriber: Subscriber) -> None:
-    try:
-        while True:
-            await _send(socket, await subscriber.next())
-    except ConnectionError:
-        return  # The client has disconnected; the reader notices it and ends.
+    @property
+    def is_paused(self) -> bool:
+        """Whether the send buffer is full."""
+        return self._connection.is_writing_paused
+
+    async def write(self, text: bytes) -> None:
+        """Send a message without waiting until the client takes it."""
+        await self.socket.send_frame(text, WSMsgType.TEXT)
+
+    async def send(self, text: bytes) -> None:
+        """Send a message, and wait until the send buffer has room."""
+        await self.socket.send_frame(text, WSMsgType.TEXT)
+        await self._connection.wait_writable()
+
+    async def wait_writable(self) -> None:
+        """Wait until the send buffer has room."""
+        await self._connection.wait_writable()
+
+    async def idle(self) -> None:
+        """Nothing is to be done: pings are sent by aiohttp."""
 
 
 async def _close(socket: web.WebSocketResponse, end: End) -> None:

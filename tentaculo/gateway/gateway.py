@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
+from tentaculo import __version__
 from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
@@ -31,6 +32,7 @@ from tentaculo.events.tail import EventTail
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -48,7 +50,7 @@ from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
-from tentaculo.server.route_table import RouteTable
+from tentaculo.server.route_table import ProxiedRoutes, RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import EventRetention
 from tentaculo.store.tickets import TicketTable
@@ -124,11 +126,23 @@ class Gateway:
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
-        self.incident_service = IncidentService(config, self.health_service, self._store_client, clock, page=self._page)
-        clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ring_others = coordination.report_events if coordination else lambda: None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
+        self._own_events = OwnEvents(
+            self._store_client.store_events,
+            self._tail,
+            is_available=lambda: self._store_client.shown_problem is None,
+            now=clock.now,
+            instance=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+            worker=coordination.number if coordination else None,
+        )
+        self.health_service.on_transition.append(self._own_events.note_transition)
+        self.health_service.breakers.on_change.append(self._own_events.note_breaker)
+        self.incident_service = IncidentService(
+            config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
+        )
+        clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
         self.health_service.on_probe.append(self._inform_proxy)
 
@@ -157,6 +171,7 @@ class Gateway:
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
+        self._stack.push_async_callback(self._own_events.close)
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
@@ -203,6 +218,8 @@ class Gateway:
             await self._prepare_store()
         self._store_client.launch()
         self._tasks.start(self._tail.run(), "event tail")
+        self._tasks.start(self._store_client.notify(self._tail.ring), "event notifications")
+        self._tasks.start(self._own_events.run(), "own events")
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
@@ -211,6 +228,8 @@ class Gateway:
         if self._coordination is None or self._coordination.is_leader:
             await self._lead(drain)
         self._phase = Phase.READY
+        self._own_events.record("configuration.loaded", services=sorted(self._config.services))
+        self._own_events.record("started", version=__version__, address=self.running.url)
 
     async def _lead(self, drain: TakeTallies) -> None:
         """Start what one process does for all workers: record history, probe, and send alerts."""
@@ -259,6 +278,7 @@ class Gateway:
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
+        self._own_events.record("stopping", in_flight=self.proxy.traffic.in_flight)
         if self._coordination is not None:
             self._coordination.report_stopping()
         await self._listeners.stop()
@@ -330,17 +350,17 @@ class Gateway:
             now=now,
             slices=slices,
         )
-        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
-        takes_root = any(
-            route.prefix == "/" and (route.host is None or route.host in config.server.hosts)
-            for service in config.services.values()
-            for route in service.routes
-        )
         app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(
-                config, self.hub, store_client.store_events, self._tail, self._tasks, turn=self._turns.turn
+                config,
+                self.hub,
+                store_client.store_events,
+                self._tail,
+                self._tasks,
+                log_name=store_client.log_name,
+                turn=self._turns.turn,
             )
         )
         names = config.names
@@ -348,7 +368,8 @@ class Gateway:
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, now, slices))
-        app.add_routes(status_page.routes(page, root=not takes_root))
+        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
+        app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(
             monitoring.liveness_routes(
                 phase=lambda: self._phase,

@@ -23,6 +23,7 @@ from tentaculo.incidents.alerts import MessageContext, Notification
 from tentaculo.incidents.availability import ErrorRates, MaintenanceCalendar
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
+from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.health import ServiceView, Transition
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
@@ -47,8 +48,10 @@ class IncidentService:
         clock: SteadyClock,
         *,
         page: Callable[[], str],
+        record: RecordOwnEvent = ignore_own_event,
     ) -> None:
-        """`page` returns the URL of the status page, for links."""
+        """`page` returns the URL of the status page, for links. `record` takes what belongs in the log of events."""
+        self._record = record
         self._names = tuple(config.services)
         self._health_service = health_service
         self._page = page
@@ -59,7 +62,9 @@ class IncidentService:
             config, store_client, self._incidents, self._calendar, on_windows=self._apply_calendar, clock=clock
         )
         self._rates = ErrorRates()
-        self._notifier = Notifier(config, self._message_context, on_notified=self._note_notified, now=now)
+        self._notifier = Notifier(
+            config, self._message_context, on_notified=self._note_notified, now=now, record=record
+        )
         self._in_maintenance: dict[str, str] = {}
         self._logged: dict[int, str] = {}
         self._rounds: Iterator[str] = iter(())
@@ -150,14 +155,22 @@ class IncidentService:
         for number, one in now_open.items():
             if number not in self._logged:
                 log.warning("incident opened", incident=number, service=one.root, reason=one.reason)
+                self._record(
+                    "incident.opened",
+                    severity="warning",
+                    key=f"incident-{number}-opened-{one.reopened}",
+                    incident=number,
+                    service=one.root,
+                    services=list(one.services),
+                    reason=one.reason,
+                )
         for number in self._logged.keys() - now_open.keys():
             ended = self._incidents.get(number)
-            log.info(
-                "incident ended",
-                incident=number,
-                service=self._logged[number],
-                ending=ended.ending if ended is not None else "",
-            )
+            ending = ended.ending if ended is not None else ""
+            log.info("incident ended", incident=number, service=self._logged[number], ending=ending)
+            times = ended.reopened if ended is not None else 0
+            key = f"incident-{number}-ended-{times}"
+            self._record("incident.ended", key=key, incident=number, service=self._logged[number], ending=ending)
         self._logged = {number: one.root for number, one in now_open.items()}
 
     def _message_context(self) -> MessageContext:

@@ -21,6 +21,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import AlertPolicy, Message, MessageContext, Notification, compose_message
 from tentaculo.incidents.channels import AppriseChannel, Channel, Delivery, WebhookChannel
+from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.incident import Incident
 from tentaculo.tasks import TaskGroup
 
@@ -65,7 +66,8 @@ class DeliveryStats:
 class ChannelQueue:
     """The messages and the attempts of one channel.
 
-    `on_delivered` is called with each notification that was delivered. `compose` makes its message.
+    `on_delivered` is called with each notification that was delivered. `compose` makes its message. `record` takes
+    what belongs in the log of events.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class ChannelQueue:
         attempts: int,
         compose: Callable[[Notification], Message],
         on_delivered: Callable[[Notification], None],
+        record: RecordOwnEvent = ignore_own_event,
         pause: Callable[[int], float] = lambda failures: backoff(failures, random.random()),  # noqa: S311
     ) -> None:
         self.channel = channel
@@ -84,6 +87,7 @@ class ChannelQueue:
         self._attempts = attempts
         self._compose = compose
         self._on_delivered = on_delivered
+        self._record = record
         self._pause = pause
         self._waiting: deque[Notification] = deque()
         self._has_work = asyncio.Event()
@@ -132,6 +136,7 @@ class ChannelQueue:
                 self._failures = 0
                 self.counts.sent += 1
                 log.info("alert sent", channel=self.channel.name, message=message.id, kind=message.kind.value)
+                self._record("alert.sent", channel=self.channel.name, message_id=message.id, kind=message.kind.value)
                 self._on_delivered(notification)
                 return
             if delivery.is_closed:
@@ -160,12 +165,21 @@ class ChannelQueue:
             attempts=self._attempts,
             reason=delivery.words,
         )
+        self._record(
+            "alert.failed",
+            severity="error",
+            channel=self.channel.name,
+            message_id=message.id,
+            kind=message.kind.value,
+            reason=delivery.words,
+        )
 
     def _close(self, delivery: Delivery) -> None:
         self._is_closed = True
         self.counts.dropped += len(self._waiting)
         self._waiting.clear()
         log.error("alert channel closed by its receiver", channel=self.channel.name, reason=delivery.words)
+        self._record("alert.failed", severity="error", channel=self.channel.name, reason=delivery.words)
 
 
 class Notifier:
@@ -181,6 +195,7 @@ class Notifier:
         *,
         on_notified: Callable[[Notification, datetime], None],
         now: Callable[[], datetime],
+        record: RecordOwnEvent = ignore_own_event,
     ) -> None:
         self._now = now
 
@@ -195,6 +210,7 @@ class Notifier:
                 attempts=alerts.attempts,
                 compose=compose,
                 on_delivered=lambda notification: on_notified(notification, now()),
+                record=record,
             )
             for channel in channels(config)
         ]

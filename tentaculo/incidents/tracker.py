@@ -6,7 +6,7 @@ news changes nothing, so a missed transition or a restart leaves no wrong incide
     service fails by itself     opens an incident, or continues its own where that ended within the settle time
     service fails by a parent   joins the parent's incident
     root is usable              ends the incident; a service that fails a settle time later opens one of its own
-    root is in maintenance      the incident waits: it goes on or ends when the maintenance is over
+    root is in maintenance      the incident waits: it continues or ends after the maintenance
     root is off                 ends the incident
 """
 
@@ -309,7 +309,7 @@ class IncidentTracker:
         self._absorb(child, parent, at, f"Explained by the failure of {parent.root}: incident {parent.id}.")
 
     def _absorb(self, lesser: Incident, greater: Incident, at: datetime, ending: str) -> None:
-        """`lesser` ends, and its services go on in `greater`."""
+        """`lesser` ends, and its services join `greater`."""
         self._end(lesser, at, ending, part_of=greater.id)
         for member in self._members.values():
             if member.incident == lesser.id:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 MAX_EVENT_ID = 2**53 - 1
 """The greatest id: JavaScript holds no greater integer."""
@@ -54,6 +54,21 @@ class StoredEvent(NamedTuple):
     outcome: StoreOutcome
 
 
+class RecordOwnEvent(Protocol):
+    """Records an event of the gateway's own life in the log. Never waits and never raises."""
+
+    def __call__(self, type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+        """`type_` is written without the prefix `gateway.`, which all of them have.
+
+        With a `key` the event is recorded once, also by several processes and after a restart.
+        """
+        ...
+
+
+def ignore_own_event(type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+    """Record nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventFilter:
     """Which events a reader wants. Empty parts select all."""
@@ -74,9 +89,11 @@ class EventFilter:
         return self != _ALL
 
     def matches(self, event: Event) -> bool:
-        """Whether a live event is wanted. `since`, `until` and `text` concern history and are not looked at."""
+        """Whether a live event is wanted, as far as its members say. `text` is not looked at."""
         return (
-            (not self.is_broadcast or event.broadcast)
+            (self.since is None or event.received_at >= self.since)
+            and (self.until is None or event.received_at < self.until)
+            and (not self.is_broadcast or event.broadcast)
             and (not self.types or event.type in self.types)
             and (not self.sources or event.source in self.sources)
             and (not self.severities or event.severity in self.severities)

@@ -100,7 +100,7 @@ def _container_limits(root: Path) -> Iterator[int]:
 
 
 def resident_memory() -> int:
-    """Bytes of this process in memory; 0 where the system does not tell."""
+    """Bytes of this process in memory; 0 if the system does not provide it."""
     with suppress(OSError, ValueError):
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0

@@ -219,7 +219,7 @@ class WriteGate:
         self.is_there = False
 
     def begin(self) -> None:
-        """The buffer has room again, or nobody needs it any more."""
+        """The buffer has room again, or is not needed any more."""
         self.is_there = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -15,6 +15,7 @@ messages take turns in the same queue (`TurnScheduler.turn`).
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Protocol
 
@@ -117,7 +118,7 @@ class _Pause:
             self.over.set_result(None)
 
 
-class TurnReader(asyncio.BufferedProtocol):
+class TurnReader(asyncio.BufferedProtocol, ABC):
     """A protocol whose reads are bounded, and handled in turns. A subclass handles them in `receive`."""
 
     __slots__ = ("held", "turns")
@@ -135,9 +136,9 @@ class TurnReader(asyncio.BufferedProtocol):
         """Whether flow control lets it read on after its turn."""
         return True
 
+    @abstractmethod
     def receive(self, data: bytes) -> None:
         """Bytes from the peer, at their turn."""
-        raise NotImplementedError
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""

@@ -335,7 +335,7 @@ def _last(value: bytes) -> str:
 
 
 def _is_under(path: str, prefix: str) -> bool:
-    """Whether `path` is `prefix` or goes on behind it with a new segment."""
+    """Whether `path` is `prefix`, or `prefix` and further segments."""
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
 
 

@@ -67,7 +67,7 @@ class DrivenExchange(Exchange):
         self._task = self.shared.tasks.start(self._drive(wait), "exchange")
 
     async def _drive(self, wait: Wait | None) -> None:
-        """Wait and take the next steps, until the exchange is over or callbacks can go on with it."""
+        """Wait and take the next steps, until the exchange is over or callbacks can continue it."""
         try:
             while wait is not None:
                 error: UpstreamError | None = None

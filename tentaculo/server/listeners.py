@@ -69,7 +69,7 @@ def refuse_new(sock: TcpSocket) -> None:
 async def empty_queues(sockets: Iterable[TcpSocket]) -> None:
     """Let no new connection begin at `sockets`, and wait until those that wait have been accepted.
 
-    The caller, or the processes that share the sockets, go on accepting meanwhile. Returns after `QUEUE_LONGEST` seconds at
+    The caller, or the processes that share the sockets, continue to accept meanwhile. Returns after `QUEUE_LONGEST` seconds at
     the latest.
     """
     listening = list(sockets)

@@ -13,7 +13,7 @@ Within these the longest prefix wins, by whole path segments: `/switch` never ta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
@@ -232,6 +232,11 @@ class ProxiedRoutes:
             if is_guarded or "/../" in f"{loose_path}/":
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
+
+    def takes(self, path: str, hosts: Collection[str]) -> bool:
+        """Whether a route takes `path` at any of the gateway's own host names: one without a host, or of `hosts`."""
+        tables = (self.anywhere, *(self.hosts[host] for host in hosts if host in self.hosts))
+        return any(table.paths.find(path) is not None for table in tables)
 
     def needs_token(self, match: Match, upstream_path: str) -> bool:
         """Whether a request needs a token: by its route, or by the route of the same service whose upstream path it is.

@@ -20,6 +20,7 @@ from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
 from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
+from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import ReadThread
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
@@ -34,6 +35,8 @@ STORE_WAIT = 15.0
 """Seconds that an event waits for the database, where the caller gives no other limit."""
 READ_WAIT = 2.0
 """Seconds until a query without a result is given up."""
+ROWS_AT_ONCE = 250
+"""Rows of events that are made in one turn of the event loop."""
 CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
 
@@ -114,7 +117,7 @@ class StoreClient:
         try:
             await self._ask(self._queue.put_read, lambda _connection: None, OPEN_WAIT)
         except StoreUnavailable:
-            # `problem` has the reason, and the thread has logged it. A slow database goes on in its thread.
+            # `problem` has the reason, and the thread has logged it. A slow database continues in its thread.
             pass
 
     async def close(self) -> None:
@@ -135,18 +138,28 @@ class StoreClient:
         full or away they wait. Raises `StoreUnavailable` if it is so for too long, or if too many events wait. They are
         then not stored, unless the time ends during the commit itself.
         """
+        made = list[EventRow]()
         try:
-            rows: Sequence[EventRow] = [events.event_row(event) for event in new]
+            for event in new:
+                made.append(events.event_row(event))
+                if len(made) % ROWS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         except (TypeError, ValueError) as error:
             raise self._refused("The event cannot be written as JSON.", len(new)) from error
         if self._fault is not None:
             raise self._refused(self._fault, len(new))
+        rows: Sequence[EventRow] = made
         results: list[StoredEvent] = await self._ask(self._queue.put_events, rows, self._event_wait)
         return results
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""
         return self._thread.log_name if self._thread is not None else ""
+
+    async def notify(self, on_events: Callable[[], None]) -> None:
+        """Call `on_events` when another machine has stored events, until cancelled. Returns at once on SQLite."""
+        if self._thread is not None and (url := self._thread.url).get_backend_name() == "postgresql":
+            await listen(url, on_events)
 
     def trim_events(self, kept: EventRetention) -> None:
         """Delete the events that `kept` does not keep, in the background. Never waits."""

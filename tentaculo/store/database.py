@@ -161,7 +161,7 @@ class Database:
         """Bring the services' rows up to date in one transaction; False where their table does not allow it.
 
         The table may be another product's. `services_problem` then says why, and the table is tried again after
-        `SERVICES_RETRY` seconds; everything else goes on.
+        `SERVICES_RETRY` seconds; everything else continues.
         """
         if self._services is None and monotonic() >= self._services_due:
             with self._transaction() as connection:
@@ -246,7 +246,7 @@ class Database:
         self._services_due = monotonic() + SERVICES_RETRY
 
     def _check(self) -> None:
-        # SQLite goes on writing into a file that was deleted or replaced, and those rows would be lost.
+        # SQLite continues to write into a file that was deleted or replaced, and those rows would be lost.
         if _file_id(self._file) != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")

@@ -40,6 +40,8 @@ MAX_CLOCK_ID = MAX_EVENT_ID - 2**50
 """No id is taken from a clock that is beyond this (the year 2219): ids must stay below 2**53."""
 ROW_OVERHEAD = 64
 """Bytes of a row beside its texts, about: numbers, times and the entries of the indexes."""
+CHANNEL = "tentaculo_events"
+"""The channel of PostgreSQL's notifications that there are more events."""
 TRIM_ROWS = 200
 """Events deleted in one transaction."""
 _ONLY_ROW = 1
@@ -117,6 +119,8 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
         added = sum(row["size"] for row in new)
         total = (_stored_bytes(connection) if size is None else size + added) if last is not None else added
         _write_sequence(connection, is_new=last is None, last_id=greatest, total_bytes=total)
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"NOTIFY {CHANNEL}"))
     return results
 
 

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from tentaculo.model.event import StoredEvent, StoreOutcome
@@ -59,6 +60,11 @@ class StoreThread(Thread):
         self._steps: Iterator[None] = iter(())
         self._trimming: Iterator[None] | None = None
         self._was_away = True
+
+    @property
+    def url(self) -> URL:
+        """The address of the database."""
+        return self._database.url
 
     @property
     def log_name(self) -> str:

@@ -106,7 +106,7 @@ class HistoryCollector:
         self._add_time(service, known, self._states[service][1])
 
     def turn(self) -> None:
-        """Hand the minute on if it is over, and tell of an hour that begins."""
+        """Store the minute if it is over, and call `roll_up` when an hour begins."""
         self._running_time()
         now = int(self._now())
         if now // MINUTE != self._minute:

@@ -44,7 +44,7 @@ class LineWriter:
     ) -> None:
         """`shares`: whether other processes write to the stream too. Lines then keep whole, up to 4,096 bytes each.
 
-        `on_dropped` hears how many lines were dropped, in the writer's thread, once the stream takes lines again.
+        `on_dropped` receives how many lines were dropped, in the writer's thread, once the stream accepts lines again.
         """
         self._stream = stream
         self._shares = shares

@@ -34,6 +34,14 @@ Signal = Callable[[Endpoint, bool], None]
 """Called with an endpoint, and whether a request there succeeded."""
 
 
+NoteChange = Callable[[Endpoint, BreakerState, str], None]
+"""Called with an endpoint, whether its breaker is open or closed now, and why."""
+
+
+def _no_change(_: Endpoint, __: BreakerState, ___: str) -> None:
+    """Nobody listens."""
+
+
 def _no_signal(_: Endpoint, __: bool) -> None:
     pass
 
@@ -113,6 +121,7 @@ class CircuitBreaker:
         "_has_passed_probe",
         "_is_failing",
         "_last_failure",
+        "_note_change",
         "_now",
         "_opened_at",
         "_reason",
@@ -138,8 +147,10 @@ class CircuitBreaker:
         clock: Callable[[], float],
         now: Callable[[], datetime],
         signal: Signal = _no_signal,
+        note_change: NoteChange = _no_change,
     ) -> None:
         self.upstream = upstream
+        self._note_change = note_change
         self._rules = rules
         self._clock = clock
         self._now = now
@@ -300,6 +311,8 @@ class CircuitBreaker:
             self._open(moment, f"{failures} of {total} requests within {rules.window:g} s failed{why}")
 
     def _close(self) -> None:
+        if self._state is not _CLOSED:
+            self._note_change(self.upstream, _CLOSED, "a trial succeeded")
         self._state, self._opened_at = _CLOSED, None
         self.closed_ticket = self._ticket
         self._window.clear()
@@ -309,6 +322,7 @@ class CircuitBreaker:
     def _open(self, moment: float, reason: str) -> None:
         if self._opened_at is None:
             self._opened_at = self._now()
+            self._note_change(self.upstream, BreakerState.OPEN, reason)
         self._state = BreakerState.OPEN
         self._ticket += 1
         self.closed_ticket = 0
@@ -326,8 +340,12 @@ class CircuitBreakers:
     def __init__(
         self, config: Config, clock: Callable[[], float], now: Callable[[], datetime], signal: Signal = _no_signal
     ) -> None:
+        self.on_change: list[NoteChange] = []
+        """Called when a breaker opens or closes, in the event loop, so they must not block."""
         self._breakers = {
-            upstream: CircuitBreaker(upstream, service.breaker, clock=clock, now=now, signal=signal)
+            upstream: CircuitBreaker(
+                upstream, service.breaker, clock=clock, now=now, signal=signal, note_change=self._note_change
+            )
             for service in config.services.values()
             for upstream in service.upstreams
         }
@@ -335,6 +353,10 @@ class CircuitBreakers:
     def __repr__(self) -> str:
         closed = sum(breaker.is_closed for breaker in self._breakers.values())
         return f"<Breakers: {closed} of {len(self._breakers)} closed>"
+
+    def _note_change(self, upstream: Endpoint, state: BreakerState, reason: str) -> None:
+        for listener in self.on_change:
+            listener(upstream, state, reason)
 
     def of(self, upstream: Endpoint) -> CircuitBreaker:
         """The breaker of one configured endpoint; KeyError for any other."""

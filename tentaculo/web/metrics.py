@@ -139,7 +139,7 @@ class GatewayMetrics:
 
     def _alert_metrics(self) -> Iterator[Metric]:
         alert_stats = self._alert_stats()
-        yield GaugeMetricFamily("tentaculo_incidents_open", "Incidents that go on.", value=alert_stats.open_incidents)
+        yield GaugeMetricFamily("tentaculo_incidents_open", "Open incidents.", value=alert_stats.open_incidents)
         sent = CounterMetricFamily("tentaculo_alerts_sent", "Alerts that were delivered.", labels=("channel",))
         failed = CounterMetricFamily(
             "tentaculo_alerts_failed", "Alerts that were given up after every attempt.", labels=("channel",)

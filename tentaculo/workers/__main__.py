@@ -1,4 +1,7 @@
-"""`python -m tentaculo.workers NUMBER JOB LINE`: one worker, as the supervisor starts it; the last two are descriptors."""
+"""`python -m tentaculo.workers NUMBER SPEC CHANNEL`: one worker, as the supervisor starts it.
+
+SPEC and CHANNEL are file descriptors.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,22 @@ from tentaculo.workers.coordination import WorkerCoordination
 from tentaculo.workers.worker_process import WorkerSpec
 
 
-def work(number: int, descriptor: int, line: int) -> int:
-    """Serve as worker `number` until a stop; returns the exit code. The descriptors are those of the job and the line."""
+def work(number: int, descriptor: int, channel: int) -> int:
+    """Serve as worker `number` until a stop; returns the exit code. `descriptor` is that of the specification."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    job = WorkerSpec.read(descriptor)
+    spec = WorkerSpec.read(descriptor)
     os.close(descriptor)
-    # The one that was handed down stays open until the process ends, which is how the supervisor learns of that.
-    os.set_inheritable(line, False)
-    coordination = WorkerCoordination(number, job.workers, job.name, socket.socket(fileno=os.dup(line)))
-    sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in job.sockets]
+    # The inherited descriptor stays open until the process ends, so that the supervisor notices the end.
+    os.set_inheritable(channel, False)
+    coordination = WorkerCoordination(number, spec.workers, spec.name, socket.socket(fileno=os.dup(channel)))
+    sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in spec.sockets]
     for sock in (sock for group in sockets for sock in group):
         sock.set_inheritable(False)
     widen_lookups()
     try:
-        uvloop.run(process.serve(job.config, hashes=job.hashes, coordination=coordination, sockets=sockets))
+        uvloop.run(process.serve(spec.config, hashes=spec.hashes, coordination=coordination, sockets=sockets))
     except CannotListen as error:
         click.echo(f"Error: worker {number} cannot listen on {error.address}: {error.strerror}", err=True)
         return 1

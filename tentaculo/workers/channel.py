@@ -1,6 +1,6 @@
 """The messages that workers exchange, and the channel between the supervisor and one worker that carries them.
 
-Whole messages go both ways, and neither end waits for the other.
+Both ends send whole messages, and neither waits for the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_WAITING = 1024
 _MOST_AT_ONCE = 64
 
 ALL = b"\0"
-"""First byte of a message for every other worker. A byte from 1 on is the number of the one recipient."""
+"""First byte of a message for every other worker. Any other first byte is the number of the recipient."""
 EVENTS = ALL + b"events"
 """To every other worker: the log of events has more."""
 READY = b"\xffready"
@@ -34,17 +34,17 @@ READY = b"\xffready"
 STOPPING = b"\xffstopping"
 """From a worker: it accepts no more connections."""
 ADOPT, RELEASE = b"\xffadopt", b"\xffrelease"
-"""To a worker, with the number of another one as a byte: accept its connections as well, and no more."""
+"""To a worker, with the number of another one as a byte: start and stop accepting its connections as well."""
 STOP = b"\xffstop"
-"""To a worker: finish what is in flight, and end."""
-STOP_NOW = b"\xffhurry"
+"""To a worker: finish the requests in flight, and end."""
+STOP_NOW = b"\xffnow"
 """To a worker that is stopping: end without waiting for requests in flight."""
 PING, PONG = b"\xffping", b"\xffpong"
 """To a worker: is its event loop running? From it: yes."""
 
 
 def recipients(message: bytes, sender: int, workers: Iterable[int]) -> list[int]:
-    """The workers, of `workers`, that get a message of `sender`."""
+    """The numbers in `workers` that receive a message of `sender`."""
     if message.startswith(ALL):
         return [number for number in workers if number != sender]
     return [number for number in workers if number == message[0]]
@@ -56,7 +56,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 class WorkerChannel:
-    """One end of a channel. `on_message` gets each message, `on_end` is called once, when the other end is closed."""
+    """One end of a channel. `on_message` receives each message. `on_end` is called once, when the other end is closed."""
 
     def __init__(self, sock: socket.socket, *, on_message: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
         """`sock` is closed with the channel. Needs a running loop."""
@@ -74,7 +74,7 @@ class WorkerChannel:
         return f"<WorkerChannel: {len(self._waiting)} waiting>" if self._is_open else "<WorkerChannel: closed>"
 
     def send(self, message: bytes) -> None:
-        """Send `message`, not empty, soon; it is lost where too much waits, or the other end is gone."""
+        """Send `message`, which is not empty. It is dropped if too many wait, or if the other end is closed."""
         if not self._is_open or (not self._waiting and self._sent(message)):
             return
         if len(self._waiting) >= MOST_WAITING:
@@ -87,14 +87,14 @@ class WorkerChannel:
         self._waiting.append(message)
 
     def order(self, message: bytes) -> None:
-        """Send `message` before whatever waits, and whether there is room or not."""
+        """Send `message` before all that wait. It is never dropped while the other end is open."""
         if self._is_open and not self._sent(message):
             if not self._waiting:
                 self._loop.add_writer(self._sock, self._flush)
             self._waiting.appendleft(message)
 
     def close(self) -> None:
-        """Close this end; what waits is lost."""
+        """Close this end. Messages that wait are dropped."""
         if self._is_open:
             self._is_open = False
             self._loop.remove_reader(self._sock)
@@ -108,7 +108,7 @@ class WorkerChannel:
         except BlockingIOError:
             return False
         except OSError:
-            # The other end is gone: reading finds that out, and tells.
+            # The other end is closed. `_read` notices that and calls `on_end`.
             self._waiting.clear()
         return True
 

@@ -1,4 +1,4 @@
-"""How the workers on one port share health state. Worker 1 is the leader, the others are followers.
+"""The shared state of the workers on one port. Worker 1 is the leader, the others are followers.
 
 leader → followers: probe results, maintenance, incidents, planned windows
 followers → leader: suspected endpoints, heartbeats, tallies of their requests
@@ -51,17 +51,17 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 LEADER = 1
-"""The worker that probes, alerts and writes history and the table. Its successor is the leader in its place."""
+"""Number of the worker that probes, alerts and writes history and the table. A worker that replaces it is the leader too."""
 REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0
 """Seconds between two checks for new incidents and windows on the leader."""
-RING_AFTER = 0.005
+REPORT_EVENTS_AFTER = 0.005
 """Seconds in which events that are stored need one report only."""
 _OVERTAKEN = timedelta(seconds=10)
-"""By how much a result may be older than the one before it and have been overtaken."""
+"""A result that is older than its predecessor by less than this was overtaken on its way."""
 _SUSPICION_GAP = 1.0
-"""Least seconds between two reports of one suspected endpoint: the leader probes it no more often."""
+"""Least seconds between two reports of one suspected endpoint. The leader probes it at most that often."""
 _RESULTS = 20
 _REASONS = 50
 _TALLIES = 10
@@ -81,7 +81,7 @@ class SharesIncidents(Protocol):
 
 
 def _ignore(_worker: int) -> None:
-    """Before the listening sockets are open there is nothing to adopt."""
+    """Used before the listening sockets are open: there is nothing to adopt."""
 
 
 class WorkerCoordination:
@@ -93,13 +93,13 @@ class WorkerCoordination:
         self.workers = workers
         self.name = name
         self._sock = sock
-        self._line: WorkerChannel | None = None
+        self._channel: WorkerChannel | None = None
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
-        self._will_ring = False
+        self._will_report = False
         self._health_service: HealthService | None = None
-        self._met: dict[str, Tally] = {}
+        self._received_tallies: dict[str, Tally] = {}
         self._listed = PageIncidents((), ())
         self._will_send_maintenance = False
         self._suspected: dict[Endpoint, float] = {}
@@ -116,13 +116,13 @@ class WorkerCoordination:
     def listen(self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None]) -> None:
         """Receive messages from now on, in the running loop. `on_stop` is also called when the supervisor is gone."""
 
-        def hear(message: bytes) -> None:
+        def receive(message: bytes) -> None:
             if message == STOP:
                 on_stop()
             elif message == STOP_NOW:
                 on_stop_now()
             elif message == PING:
-                line.send(PONG)
+                channel.send(PONG)
             elif message == EVENTS:
                 self._on_events()
             elif message.startswith(ADOPT):
@@ -136,17 +136,17 @@ class WorkerCoordination:
             log.error("supervisor gone")
             on_stop()
 
-        line = self._line = WorkerChannel(self._sock, on_message=hear, on_end=end)
+        channel = self._channel = WorkerChannel(self._sock, on_message=receive, on_end=end)
 
     def close(self) -> None:
-        """Receive and send nothing more."""
-        if self._line is not None:
-            self._line.close()
+        """Stop receiving and sending."""
+        if self._channel is not None:
+            self._channel.close()
 
     def report_ready(self) -> None:
         """Report to the supervisor that this worker accepts requests."""
-        if self._line is not None:
-            self._line.send(READY)
+        if self._channel is not None:
+            self._channel.send(READY)
 
     @asynccontextmanager
     async def sharing(
@@ -155,7 +155,7 @@ class WorkerCoordination:
         """Share health while the context is open.
 
         `drain` takes the request tallies of this worker. The context gives a function that takes those of all workers,
-        for the leader's history; followers send theirs to the leader every `REPORT_EVERY` seconds.
+        for the leader's history. Followers send theirs to the leader every `REPORT_EVERY` seconds.
         """
         self._health_service = health_service
         tasks = TaskGroup("coordination")
@@ -186,19 +186,19 @@ class WorkerCoordination:
 
     def report_events(self) -> None:
         """Report to the other workers, soon, that the log of events has more."""
-        if not self._will_ring:
-            self._will_ring = True
-            asyncio.get_running_loop().call_later(RING_AFTER, self._ring)
+        if not self._will_report:
+            self._will_report = True
+            asyncio.get_running_loop().call_later(REPORT_EVENTS_AFTER, self._send_events)
 
-    def _ring(self) -> None:
-        self._will_ring = False
-        if self._line is not None:
-            self._line.send(EVENTS)
+    def _send_events(self) -> None:
+        self._will_report = False
+        if self._channel is not None:
+            self._channel.send(EVENTS)
 
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""
-        if self._line is not None:
-            self._line.order(STOPPING)
+        if self._channel is not None:
+            self._channel.order(STOPPING)
 
     def shown(self) -> Sequence[ShownIncident]:
         """The leader's incidents, as last received."""
@@ -237,7 +237,7 @@ class WorkerCoordination:
     # -- from the leader to the followers ----------------------------------------------------------------------
 
     def _note_transition(self, transition: Transition, _: ServiceView) -> None:
-        # A window of every service makes a thousand transitions at once; they are sent together.
+        # A window of every service makes a transition for each of them; they are sent together.
         if Health.MAINTENANCE in (transition.before, transition.after) and not self._will_send_maintenance:
             self._will_send_maintenance = True
             asyncio.get_running_loop().call_soon(self._send_maintenance)
@@ -256,7 +256,7 @@ class WorkerCoordination:
                 self._send(listed)
             await asyncio.sleep(LIST_EVERY)
 
-    def _answer(self, health_service: HealthService, number: int) -> None:
+    def _send_state(self, health_service: HealthService, number: int) -> None:
         """Send the current state to a worker that has just started."""
         for some in _batches(list(health_service.board.results()), _RESULTS):
             self._send(ProbeResults(some), number)
@@ -264,10 +264,10 @@ class WorkerCoordination:
         self._send(self._listed, number)
 
     def _take_all_tallies(self, drain: TakeTallies) -> dict[str, Tally]:
-        met, self._met = self._met, {}
+        tallies, self._received_tallies = self._received_tallies, {}
         for service, tally in drain().items():
-            met.setdefault(service, Tally()).merge(tally)
-        return met
+            tallies.setdefault(service, Tally()).merge(tally)
+        return tallies
 
     # -- received ----------------------------------------------------------------------------------------------
 
@@ -288,9 +288,9 @@ class WorkerCoordination:
                 health_service.beat(service, body)
             case RequestTallies(tallies):
                 for service, tally in tallies.items():
-                    self._met.setdefault(service, Tally()).merge(tally)
+                    self._received_tallies.setdefault(service, Tally()).merge(tally)
             case StateRequest(number):
-                self._answer(health_service, number)
+                self._send_state(health_service, number)
 
     def _take_result(self, health_service: HealthService, result: ProbeResult) -> None:
         # The state sent to a new worker may arrive after a newer result sent to all. One that is much older comes from
@@ -301,13 +301,13 @@ class WorkerCoordination:
             health_service.accept_result(result)
 
     def _send(self, message: object, number: int | None = None) -> None:
-        if self._line is None:
+        if self._channel is None:
             return
         text = pickle.dumps(message)
         while isinstance(message, PageIncidents) and len(text) >= LONGEST:
             message = shortened(message)
             text = pickle.dumps(message)
-        self._line.send((ALL if number is None else bytes([number])) + text)
+        self._channel.send((ALL if number is None else bytes([number])) + text)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

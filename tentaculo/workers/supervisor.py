@@ -1,7 +1,7 @@
-"""The supervisor: starts the workers, replaces those that end, passes on what they tell each other, and stops them all.
+"""The supervisor: starts the workers, replaces those that end, passes on their messages, and stops them all.
 
-It takes no request itself. Each worker is a fresh process on a line of its own (`line.py`); that the line ends tells
-the supervisor that the worker is gone, and a worker that the supervisor is.
+It accepts no request itself. Each worker is a new process with its own channel (`channel.py`). Each side notices by the
+end of the channel that the other has ended.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, Sockets, W
 log = structlog.get_logger(__name__)
 
 COMMAND = (sys.executable, "-m", "tentaculo.workers")
-"""What a worker is started with: a fresh process, since this one has threads."""
+"""The command that starts a worker. It is a new process and not a fork, since this process has threads."""
 KILL_AFTER = 15.0
 """Seconds beyond its grace that a worker may take to end before it is killed."""
 PING_EVERY = 5.0
-"""Seconds between two looks at whether every worker's event loop turns."""
+"""Seconds between two pings of every worker, which show that its event loop runs."""
 MOST_UNANSWERED = 6
 """Pings without a response, in a row, before a worker is killed: the kernel still gives it connections."""
 
 
 class WorkersFailed(Exception):  # noqa: N818 - its text is shown to the operator
-    """The workers cannot be started; the text says why."""
+    """The workers cannot be started. The text is the reason."""
 
 
 class StorePreparation(Protocol):
-    """Prepares the database, while the workers serve."""
+    """Prepares the database while the workers serve."""
 
     async def start(self) -> None:
-        """Begin, and wait a moment for the first attempt."""
+        """Start, and wait a few seconds for the first attempt."""
 
     async def close(self) -> None:
         """End it."""
@@ -73,8 +73,8 @@ def supervise(
 ) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
-    `ready` is called once every worker takes requests. What `prepare` makes prepares the database. Raises `CannotListenError`, and
-    `WorkersFailed` where the workers end before they get that far.
+    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. Raises `CannotListenError`, and
+    `WorkersFailed` if the workers end before that.
     """
     with open_sockets(config.server.addresses, config.server.workers) as sockets:
         addresses = tuple((str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in sockets[0]))
@@ -107,21 +107,21 @@ class Worker:
 
     number: int
     process: subprocess.Popen[bytes]
-    line: WorkerChannel
+    channel: WorkerChannel
     ready_at: float | None = None
-    """When it began to take requests, by the loop's clock."""
+    """When it began to accept requests, by the loop's clock; None before."""
     unanswered: int = 0
-    """Pings in a row without an answer. Not seconds: those in which this process itself did not run must not count."""
+    """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
 
 
 @dataclass(slots=True)
 class WorkerSlot:
-    """What stays while one worker follows another."""
+    """The place of one worker, which stays when the worker is replaced."""
 
-    revival: RestartPolicy = field(default_factory=RestartPolicy)
+    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
     worker: Worker | None = None
     timer: asyncio.TimerHandle | None = None
-    """For the next start, where a pause is being kept."""
+    """For the next start; None where there is no pause."""
 
 
 class Supervisor:
@@ -134,7 +134,8 @@ class Supervisor:
         command: Sequence[str] = COMMAND,
         sockets: Sockets = (),
     ) -> None:
-        """`on_ready` is called once every worker takes requests. `command` gets number, job and line as arguments.
+        """`on_ready` is called once every worker accepts requests. `command` receives three arguments: the number of the worker
+        and the descriptors of its specification and of its channel.
 
         `sockets` are the listening sockets of each worker, which the job lists by their descriptors.
         """
@@ -192,32 +193,34 @@ class Supervisor:
         except OSError as error:
             ours.close()
             log.error("worker not started", worker=number, reason=error.strerror)
-            self._replace(number, place.revival.pause(0.0, was_ready=False, was_stopped=False), f"{error.strerror}")
+            self._replace(
+                number, place.restart_policy.pause(0.0, was_ready=False, was_stopped=False), f"{error.strerror}"
+            )
             return
         finally:
             theirs.close()
-        line = WorkerChannel(
-            ours, on_message=lambda message: self._hear(worker, message), on_end=lambda: self._end(worker)
+        channel = WorkerChannel(
+            ours, on_message=lambda message: self._receive(worker, message), on_end=lambda: self._end(worker)
         )
-        worker = place.worker = Worker(number, process, line)
+        worker = place.worker = Worker(number, process, channel)
         log.info("worker started", worker=number, pid=process.pid)
         if self._is_stopping:
-            line.order(STOP)
+            channel.order(STOP)
 
-    def _spawn(self, number: int, line: socket.socket) -> subprocess.Popen[bytes]:
-        descriptors = (self._descriptor, line.fileno())
+    def _spawn(self, number: int, channel: socket.socket) -> subprocess.Popen[bytes]:
+        descriptors = (self._descriptor, channel.fileno())
         inherited = (*descriptors, *(listening for group in self._job.sockets for listening in group))
         return subprocess.Popen(  # noqa: S603 - this very program
             [*self._command, *map(str, (number, *descriptors))],
             stdin=subprocess.DEVNULL,
             pass_fds=inherited,
-            # The terminal's Ctrl-C is for the supervisor, which tells the workers.
+            # Ctrl-C in the terminal must reach the supervisor only, which stops the workers.
             process_group=0,
         )
 
     def _end(self, worker: Worker) -> None:
         """A worker is gone."""
-        # Its end of the line is the last thing that it lets go of.
+        # The worker closes its end of the channel last.
         code = worker.process.wait()
         place = self._places[worker.number]
         place.worker = None
@@ -226,22 +229,22 @@ class Supervisor:
             return
         self._have_adopted(worker.number)
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
-        pause = place.revival.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
+        pause = place.restart_policy.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
         (log.info if code == 0 else log.error)("worker ended", worker=worker.number, how=_how(code), next_in=pause)
         self._replace(worker.number, pause, _how(code))
 
     def _replace(self, number: int, pause: float, how: str) -> None:
         # Where others serve, one hopeless place is no reason to end them.
-        hopeless = [place.revival.is_hopeless for place in self._places.values()]
+        hopeless = [place.restart_policy.is_hopeless for place in self._places.values()]
         if all(hopeless) or (any(hopeless) and not self._has_started):
             self._failure = f"worker {number} ended {ATTEMPTS} times before it took requests, at last with {how}"
             self._stop()
             return
         self._places[number].timer = asyncio.get_running_loop().call_later(pause, self._start, number)
 
-    # -- what workers say --------------------------------------------------------------------------------------
+    # -- messages of workers --------------------------------------------------------------------------------------
 
-    def _hear(self, worker: Worker, message: bytes) -> None:
+    def _receive(self, worker: Worker, message: bytes) -> None:
         if message == PONG:
             worker.unanswered = 0
             return
@@ -251,9 +254,9 @@ class Supervisor:
         if message == STOPPING:
             self._have_adopted(worker.number)
             return
-        lines = {other.number: other.line for other in self._workers}
-        for number in recipients(message, worker.number, lines):
-            lines[number].send(message)
+        channels = {other.number: other.channel for other in self._workers}
+        for number in recipients(message, worker.number, channels):
+            channels[number].send(message)
 
     def _have_adopted(self, number: int) -> None:
         """Have the other workers accept the connections of one that does so no more, until its successor does."""
@@ -262,7 +265,7 @@ class Supervisor:
         self._adopted.add(number)
         for other in self._workers:
             if other.number not in self._adopted and other.ready_at is not None:
-                other.line.order(ADOPT + bytes([number]))
+                other.channel.order(ADOPT + bytes([number]))
 
     def _note_ready(self, worker: Worker) -> None:
         worker.ready_at = asyncio.get_running_loop().time()
@@ -270,9 +273,9 @@ class Supervisor:
         if worker.number in self._adopted:
             self._adopted.discard(worker.number)
             for other in self._workers:
-                other.line.order(RELEASE + bytes([worker.number]))
+                other.channel.order(RELEASE + bytes([worker.number]))
         for number in self._adopted:
-            worker.line.order(ADOPT + bytes([number]))
+            worker.channel.order(ADOPT + bytes([number]))
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
@@ -282,14 +285,14 @@ class Supervisor:
     def _ping(self) -> None:
         for worker in self._workers:
             if worker.ready_at is None:
-                # It still loads what it needs, which takes as long as it takes.
+                # It still loads modules, for which there is no time limit.
                 continue
             if worker.unanswered >= MOST_UNANSWERED:
                 log.error("worker not responding", worker=worker.number, pid=worker.process.pid)
                 worker.process.kill()
             else:
                 worker.unanswered += 1
-                worker.line.order(PING)
+                worker.channel.order(PING)
         self._pings = asyncio.get_running_loop().call_later(PING_EVERY, self._ping)
 
     # -- stopping ----------------------------------------------------------------------------------------------
@@ -300,11 +303,11 @@ class Supervisor:
             self._stop()
             return
         for worker in self._workers:
-            worker.line.order(STOP_NOW)
+            worker.channel.order(STOP_NOW)
         asyncio.get_running_loop().call_later(KILL_AFTER, self._kill)
 
     def _stop(self) -> None:
-        """Tell every worker, once; the last one that goes ends the supervisor."""
+        """Stop every worker, once. The supervisor ends with the last one."""
         self._is_stopping = True
         log.info("stopping", workers=len(self._workers))
         for place in self._places.values():
@@ -321,7 +324,7 @@ class Supervisor:
         for sock in self._sockets:
             sock.close()
         for worker in self._workers:
-            worker.line.order(STOP)
+            worker.channel.order(STOP)
         self._finish()
 
     def _kill(self) -> None:

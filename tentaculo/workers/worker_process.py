@@ -1,4 +1,4 @@
-"""One worker as the supervisor runs it: what it is to do, its listening sockets, and when it is started again."""
+"""One worker as the supervisor runs it: its specification, its listening sockets, and when it is restarted."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tentaculo.server.listeners import BACKLOG, CannotListenError
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """The configuration as the supervisor read it. A worker that is started later gets the same, whatever the file says."""
+    """The configuration as the supervisor read it. Workers that are started later receive the same, even if the file has changed."""
 
     config: Config
     hashes: tuple[str, ...]
-    """Of the accepted tokens."""
+    """Hashes of the accepted tokens."""
     name: str
     """The gateway recognises its own requests by it, whichever worker sent them."""
     sockets: tuple[tuple[int, ...], ...] = ()
-    """Descriptors of each worker's listening sockets; every worker inherits them all."""
+    """Descriptors of each worker's listening sockets. Every worker inherits all of them."""
 
     @property
     def workers(self) -> int:
@@ -31,7 +31,7 @@ class WorkerSpec:
         return self.config.server.workers
 
     def write(self) -> int:
-        """A descriptor of memory with its content, for workers to read. It has secrets, so it is in no file."""
+        """Write it into memory and return the descriptor, for workers to read. It has secrets, so no file contains it."""
         descriptor = os.memfd_create("tentaculo-worker-spec")
         with open(descriptor, "wb", closefd=False) as file:
             pickle.dump(self, file)
@@ -81,11 +81,11 @@ def open_sockets(where: Sequence[HostPort], workers: int) -> Iterator[Sockets]:
 
 
 def _reserve(sock: socket.socket, address: tuple[object, ...]) -> None:
-    """Bind alone, which fails if someone listens there, and only then let this user's other sockets bind as well."""
+    """Bind alone, which fails if another process listens there. Then let other sockets of this user bind as well."""
     if sock.family == socket.AF_INET6:
         # As the event loop binds it: "::" is IPv6 alone.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    # Past what an earlier process's connections left behind; afterwards it would let others bind as well.
+    # Ignores connections that an earlier process left in TIME_WAIT. Left on, it would let others bind as well.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(address)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
@@ -100,39 +100,37 @@ def _bind_beside(sock: socket.socket, first: socket.socket) -> None:
 
 
 LASTING = 10.0
-"""Seconds after which the end of a worker has a new reason, and does not count as one more failure in a row."""
+"""Seconds of service after which the end of a worker does not count as one more failure in a row."""
 LAST_PAUSE = 30.0
 """Seconds between two starts at most."""
 ATTEMPTS = 3
-"""Workers that may end in a row before they take requests. After that none is started."""
+"""Workers in a row that may end before they accept requests. After that none is started."""
 
 
 class RestartPolicy:
-    """When a worker that has ended is started again. Pure.
+    """When a worker that has ended is restarted. Pure.
 
-    After the first failure it is started at once. Each further failure in a row doubles the pause, from one second to
-    `LAST_PAUSE`, so that a worker that always ends at once does not take the machine's time from the others.
+    After the first failure it is restarted at once. Each further failure in a row doubles the pause, from one second to
+    `LAST_PAUSE`, so that a worker that always ends at once takes little CPU time from the others.
     """
 
     def __init__(self) -> None:
         self._failures = 0
         self.false_starts = 0
-        """Workers in a row that ended before they took requests."""
+        """Workers in a row that ended before they accepted requests."""
 
     def __repr__(self) -> str:
-        return (
-            f"<RestartPolicy: {self._failures} failures in a row, {self.false_starts} of them before it took requests>"
-        )
+        return f"<RestartPolicy: {self._failures} failures in a row, {self.false_starts} of them before it accepted requests>"
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether `ATTEMPTS` workers in a row ended before they took requests."""
+        """Whether `ATTEMPTS` workers in a row ended before they accepted requests."""
         return self.false_starts >= ATTEMPTS
 
     def pause(self, lived: float, *, was_ready: bool, was_stopped: bool) -> float:
         """Seconds until the next worker is started.
 
-        `lived` is for how many seconds the worker took requests; `was_stopped` whether a signal stopped it.
+        `lived` is for how many seconds the worker accepted requests; `was_stopped` is whether a signal stopped it.
         """
         self.false_starts = 0 if was_ready else self.false_starts + 1
         if was_ready and (was_stopped or lived >= LASTING):

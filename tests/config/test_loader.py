@@ -351,6 +351,14 @@ def test_a_service_at_the_address_of_the_gateway_is_warned_of(
         ('prefix = "/x/*"', "prefix has a *, which stands for itself: a prefix takes every path below it already"),
         ('prefix = "/x/*/y"', "prefix has a *, which stands for itself: a prefix takes every path below it already"),
         (
+            'prefix = "/vx11/incidents/archive"',
+            "prefix is below a path of the gateway itself, which takes every path there: the service gets nothing",
+        ),
+        (
+            'prefix = "/vx11/history/web"',
+            "prefix is a path of the gateway itself, which wins: the service gets only paths below it, as of /vx11/history/web/",
+        ),
+        (
             'prefix = "/ws"',
             "prefix is a path of the gateway itself, which wins: the service gets only paths below it, as of /ws/",
         ),

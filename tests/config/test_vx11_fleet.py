@@ -48,6 +48,7 @@ PATHS = [
     ("/madre/task/7/cancel", "madre", "/madre/task/7/cancel"),
     ("/madre/tasks", "madre", "/tasks"),
     ("/madre/tasks/7", "madre", "/tasks/7"),
+    ("/madre/tasks/active", "madre", "/madre/tasks/active"),
     ("/madre/taskforce", "madre", "/madre/taskforce"),
     ("/madre/child", "madre", "/child"),
     ("/madre/children", "madre", "/madre/children"),

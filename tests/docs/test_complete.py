@@ -14,7 +14,7 @@ import click
 import pytest
 
 from tentaculo.cli.main import cli
-from tentaculo.config.loader import OWN_PATHS
+from tentaculo.config.loader import OWN_PATHS, OWN_TREES
 from tentaculo.model.failure import Failure
 from tests.support.gateway_process import ROOT
 
@@ -93,7 +93,11 @@ def test_a_new_native_route_takes_no_path_from_a_service() -> None:
 
 def test_the_paths_that_check_warns_of_are_the_native_ones() -> None:
     paths = {route.partition(" ")[2] for route in native_routes()}
-    assert {path for path in paths if "<" not in path} - {"/"} == OWN_PATHS
+    # A route may take these two from the gateway.
+    assert {path for path in paths if "<" not in path} - {"/", "/api/events"} == OWN_PATHS
+    # The other two end with the name of a service.
+    trees = {path.partition("<")[0] for path in paths if "<" in path} - {"/vx11/history/", "/vx11/heartbeat/"}
+    assert trees == set(OWN_TREES)
 
 
 def test_every_metric_is_documented() -> None:

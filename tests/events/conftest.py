@@ -16,12 +16,15 @@ from tentaculo.config.schema import Config
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.model.event import Event, StoredEvent, StoreOutcome
+from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
 
 DEADLINE = 5.0
+NAME = "0123456789ab"
+"""The name of the log."""
 
 
 class Ledger:
@@ -33,18 +36,42 @@ class Ledger:
         self.open.set()
         self.is_lost = False
         self.asked = 0
+        self.reads = 0
+        self.name = NAME
 
     async def __call__(self, new: Sequence[Event]) -> list[StoredEvent]:
         self.asked += 1
         await self.open.wait()
-        if self.is_lost:
-            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
+        self._check()
         for event in new:
             self.events.append(replace(event, id=max(event.id, await self.last_event_id() + 1)))
         return [StoredEvent(event.id, StoreOutcome.STORED) for event in self.events[-len(new) :]]
 
     async def last_event_id(self) -> int:
+        self._check()
         return self.events[-1].id if self.events else 0
+
+    async def read_events(
+        self,
+        wanted: EventFilter,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        self._check()
+        self.reads += 1
+        found = [
+            event
+            for event in self.events
+            if (after is None or event.id > after) and (before is None or event.id < before) and wanted.matches(event)
+        ]
+        return (found[::-1] if newest_first else found)[:limit]
+
+    def _check(self) -> None:
+        if self.is_lost:
+            raise Problem(Failure.STORE_UNAVAILABLE, headers={"Retry-After": "5"})
 
     async def next_events(self, after: int, limit: int) -> list[Event]:
         return [event for event in self.events if event.id > after][:limit]
@@ -53,7 +80,8 @@ class Ledger:
 class Gateway:
     """What a test needs of the running room."""
 
-    def __init__(self, session: ClientSession, hub: Hub, ledger: Ledger, served: NativeServer) -> None:
+    def __init__(self, session: ClientSession, hub: Hub, tail: EventTail, ledger: Ledger, served: NativeServer) -> None:
+        self.tail = tail
         self.server = served.server
         self.stop = served.stop
         self.session = session
@@ -69,6 +97,14 @@ class Gateway:
     def connections(self) -> int:
         """Connections that the server holds."""
         return len(self.server.connections)
+
+    async def post(self, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+        """Send a body as it is; `content_type` and other headers with `_` for `-`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.post(
+            f"{self.url}/events/ingest", data=body, headers=named, skip_auto_headers=["Content-Type"]
+        ) as answer:
+            return answer.status, await answer.json(content_type=None)
 
     async def ingest(self, body: Any) -> tuple[int, dict[str, Any]]:
         async with self.session.post(f"{self.url}/events/ingest", json=body) as answer:
@@ -100,11 +136,13 @@ async def silent_for(client: ClientWebSocketResponse, marker: str = '{"marker":1
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts a gateway; keyword arguments are limits of the configuration."""
+    """Starts a gateway; keyword arguments are limits of the configuration. `client` is a store to use for events."""
     running: list[Gateway] = []
     stack = AsyncExitStack()
 
-    async def _start(*, origins: tuple[str, ...] | None = None, **limits: int) -> Gateway:
+    async def _start(
+        *, origins: tuple[str, ...] | None = None, client: StoreClient | None = None, **limits: int
+    ) -> Gateway:
         settings: dict[str, Any] = {"limits": limits}
         if origins is not None:
             settings["cors"] = {"origins": origins}
@@ -112,9 +150,10 @@ async def start() -> AsyncIterator[Start]:
         hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ledger, tasks = Ledger(), TaskGroup("events")
         app = web.Application()
-        tail = EventTail(hub, ledger)
+        tail = EventTail(hub, client or ledger)
         tasks.start(tail.run(), "tail")
-        app.add_routes(routes(config, hub, ledger, tail, tasks))
+        put = client.store_events if client else ledger
+        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name))
 
         async def part(_: web.Application) -> None:
             await hub.close()
@@ -123,7 +162,7 @@ async def start() -> AsyncIterator[Start]:
         stack.push_async_callback(tasks.close)
         served = await stack.enter_async_context(serving_application(app, cors=config.cors, shutdown=5))
         session = await stack.enter_async_context(ClientSession(cookie_jar=DummyCookieJar()))
-        gateway = Gateway(session, hub, ledger, served)
+        gateway = Gateway(session, hub, tail, ledger, served)
         running.append(gateway)
         return gateway
 
@@ -138,6 +177,15 @@ async def start() -> AsyncIterator[Start]:
 async def gateway(start: Start) -> Gateway:
     """A gateway with the default limits."""
     return await start()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[StoreClient]:
+    """The gateway's own store, on SQLite and on PostgreSQL."""
+    client = StoreClient(url, event_wait=20)
+    await client.start()
+    yield client
+    await client.close()
 
 
 @pytest.fixture

@@ -444,33 +444,27 @@ async def test_a_database_that_is_locked_delays_no_alert(services: Services, fil
     assert [kind for kind, _ in told(receiver)] == ["incident.opened", "incident.ended"]
 
 
-ROUTE = {"prefix": "/hermes", "breaker_statuses": [500]}
-
-
-async def test_a_breaker_that_opens_is_an_incident(services: Services, file: Path) -> None:
-    """The health path says that all is well, and requests fail."""
-    table = services.table("hermes", routes=[ROUTE], breaker={"failures": 2, "open_for": 300})
+@pytest.mark.parametrize(
+    ("requests", "route", "keys", "reason"),
+    [
+        (2, {"breaker_statuses": [500]}, {"breaker": {"failures": 2, "open_for": 300}}, "2"),
+        # They open no breaker.
+        (8, {}, {}, "requests within 10 s failed, though its probes pass"),
+    ],
+    ids=["by a breaker", "by their share"],
+)
+async def test_requests_that_fail_are_an_incident_though_the_health_path_is_fine(
+    services: Services, file: Path, requests: int, route: dict[str, Any], keys: dict[str, Any], reason: str
+) -> None:
+    table = services.table("hermes", routes=[{"prefix": "/hermes", **route}], **keys)
     services.down.add("hermes")
     async with gateway(file, {"hermes": {**table, "health": ["/fine"]}}) as client:
         await client.until("/vx11/status", lambda found: found["ok"])
-        for _ in range(2):
-            async with client.session.get("/hermes") as answer:
-                assert answer.status == 500
+        for _ in range(requests):
+            async with client.session.get("/hermes") as response:
+                assert response.status == 500
         (opened,) = (await client.open_roots("hermes"))["incidents"]
-        assert "2" in opened["reason"]
-
-
-async def test_requests_that_fail_with_a_status_are_an_incident(services: Services, file: Path) -> None:
-    """They open no breaker, and the health path says that all is well."""
-    table = services.table("hermes", routes=[{"prefix": "/hermes"}])
-    services.down.add("hermes")
-    async with gateway(file, {"hermes": {**table, "health": ["/fine"]}}) as client:
-        await client.until("/vx11/status", lambda found: found["ok"])
-        for _ in range(8):
-            async with client.session.get("/hermes") as answer:
-                assert answer.status == 500
-        (opened,) = (await client.open_roots("hermes"))["incidents"]
-        assert "requests within 10 s failed, though its probes pass" in opened["reason"]
+        assert reason in opened["reason"]
 
 
 async def test_the_metrics_count_them(services: Services, file: Path) -> None:

@@ -21,8 +21,9 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def store_client_on() -> AsyncIterator[Callable[..., StoreClient]]:
-    """Makes store_clients, and closes them afterwards."""
+async def store_client_on(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., StoreClient]]:
+    """Makes store_clients, and closes them afterwards. `start()` waits for the database, however busy the machine is."""
+    monkeypatch.setattr("tentaculo.store.client.OPEN_WAIT", 20.0)
     made: list[StoreClient] = []
 
     def make(url: str, **limits: Any) -> StoreClient:

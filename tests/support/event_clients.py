@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
-from aiohttp import ClientWebSocketResponse
+from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse
 
 from tests.events.conftest import DEADLINE, Gateway
 
@@ -50,3 +52,79 @@ async def error_of(client: ClientWebSocketResponse) -> dict[str, Any]:
 
 def alert_text(alert: dict[str, Any], **more: Any) -> str:
     return json.dumps({"type": "system.alert", **alert, **more})
+
+
+class Frame(NamedTuple):
+    """One frame of an event stream."""
+
+    id: str | None
+    name: str | None
+    data: Any
+    """Parsed; None without data."""
+    comment: str | None
+    retry: str | None
+
+    @property
+    def event_id(self) -> int:
+        """Of an event."""
+        found: int = self.data["event_id"]
+        return found
+
+
+class EventStream:
+    """A client of `/events/stream` that reads frame by frame, as the specification of EventSource says."""
+
+    def __init__(self, response: ClientResponse) -> None:
+        self.response = response
+        self.last_id = ""
+        self.first: Frame | None = None
+        """The frame that says where it begins."""
+
+    async def frame(self) -> Frame | None:
+        """The next frame; None at the end of the stream."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(DEADLINE):
+            while line := (await self.response.content.readline()).decode():
+                if line == "\n":
+                    break
+                name, _, value = line.rstrip("\n").partition(":")
+                assert name not in fields, "one line of each field"
+                fields[name] = value.removeprefix(" ")
+            else:
+                return None
+        self.last_id = fields.get("id", self.last_id)
+        data = json.loads(fields["data"]) if "data" in fields else None
+        return Frame(fields.get("id"), fields.get("event"), data, fields.get(""), fields.get("retry"))
+
+    async def events(self, number: int) -> list[Frame]:
+        """The next events."""
+        found = list[Frame]()
+        while len(found) < number:
+            frame = await self.frame()
+            assert frame is not None, "the stream ended"
+            if frame.data is not None:
+                found.append(frame)
+        return found
+
+    async def rest(self) -> list[Frame]:
+        """All frames until the end."""
+        found = list[Frame]()
+        while (frame := await self.frame()) is not None:
+            found.append(frame)
+        return found
+
+
+@asynccontextmanager
+async def event_stream(session: ClientSession, url: str, query: str = "", **headers: str) -> AsyncIterator[EventStream]:
+    """A stream whose beginning has been read."""
+    options: Any = {"headers": {name.replace("_", "-"): value for name, value in headers.items()}}
+    async with session.get(f"{url}/events/stream{query}", **options) as response:
+        assert response.status == 200, await response.text()
+        stream = EventStream(response)
+        first, second = await stream.frame(), await stream.frame()
+        assert first is not None
+        assert first.retry == "3000"
+        assert second is not None
+        assert second.id is not None
+        stream.first = second
+        yield stream

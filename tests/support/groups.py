@@ -13,7 +13,8 @@ GROUPS = {
     "command": (
         "the command line and worker processes, each test with a process of its own",
         (
-            *("cli/", "workers/", "demo/test_process.py", "demo/test_uploads.py"),
+            *("cli/test_main.py", "cli/test_serve.py", "cli/truth/test_command.py"),
+            *("workers/", "demo/test_process.py", "demo/test_uploads.py"),
             *("gateway/test_shortage.py", "gateway/test_stop.py", "server/test_signals.py"),
         ),
     ),

@@ -228,6 +228,18 @@ def answering(answer: bytes | Answerer) -> Script:
     return script
 
 
+def until_it_leaves(marker: bytes) -> Script:
+    """Notes a request once `marker` has arrived, sends nothing, and reads until the other side has left."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(marker)
+        state.requests.append(Request("", "", [], b"", b""))
+        await state.note()
+        await reader.read(-1)
+
+    return script
+
+
 def ok(body: bytes = b"ok", *lines: bytes, status: bytes = b"200 OK") -> bytes:
     """A plain answer with a length."""
     return b"".join((b"HTTP/1.1 ", status, b"\r\n", *(line + b"\r\n" for line in lines))) + (

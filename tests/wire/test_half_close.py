@@ -9,7 +9,18 @@ import struct
 import pytest
 
 from tests.conftest import Start
-from tests.support.wire import Reader, Request, Upstream, Writer, answering, dial, ok, read_request, upstream
+from tests.support.wire import (
+    Reader,
+    Request,
+    Upstream,
+    Writer,
+    answering,
+    dial,
+    ok,
+    read_request,
+    until_it_leaves,
+    upstream,
+)
 from tests.wire.conftest import Service
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -76,13 +87,7 @@ async def test_all_that_was_sent_before_is_answered(start: Start, service: Servi
 
 @pytest.mark.parametrize("sent", [b"", b"GET /s/ HT", b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf"])
 async def test_what_is_not_whole_has_left(start: Start, service: Service, sent: bytes) -> None:
-    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        state.requests.append(Request("", "", [], b"", b""))
-        await state.note()
-        await reader.read(-1)
-
-    async with upstream(script) as up:
+    async with upstream(until_it_leaves(b"\r\n\r\n")) as up:
         live = await start(service(up.port))
         async with dial(live.port) as wire:
             wire.writer.write(sent)

@@ -25,7 +25,7 @@ class End:
         self.heard: list[bytes] = []
         self.ended = 0
         self.news = asyncio.Event()
-        self.line = WorkerChannel(sock, on_message=self._hear, on_end=self._end)
+        self.channel = WorkerChannel(sock, on_message=self._hear, on_end=self._end)
 
     def _hear(self, message: bytes) -> None:
         self.heard.append(message)
@@ -46,29 +46,29 @@ async def test_messages_stay_whole_and_in_order_both_ways() -> None:
     one, other = map(End, pair())
     messages = [bytes([number % 251]) * (number * 13 + 1) for number in range(400)] + [b"x" * LONGEST]
     for message in messages:
-        one.line.send(message)
-        other.line.send(message[::-1])
+        one.channel.send(message)
+        other.channel.send(message[::-1])
     await one.until(len(messages))
     await other.until(len(messages))
     assert other.heard == messages
     assert one.heard == [message[::-1] for message in messages]
-    one.line.close()
+    one.channel.close()
     async with asyncio.timeout(20):
         while not other.ended:
             other.news.clear()
             await other.news.wait()
     assert (one.ended, other.ended) == (0, 1), "who closes need not be told"
-    other.line.send(b"too late")
-    one.line.close()
+    other.channel.send(b"too late")
+    one.channel.close()
 
 
 async def test_who_does_not_read_costs_a_bounded_memory_and_orders_come_first() -> None:
     ours, theirs = pair()
     one = End(ours)
     for number in range(MOST_WAITING + 5000):
-        one.line.send(b"%d" % number)
-    assert f"{MOST_WAITING} waiting" in repr(one.line)
-    one.line.order(STOP)
+        one.channel.send(b"%d" % number)
+    assert f"{MOST_WAITING} waiting" in repr(one.channel)
+    one.channel.order(STOP)
     other = End(theirs)
     await other.until(MOST_WAITING + 1)
     # What the kernel had already stays in front.
@@ -77,25 +77,25 @@ async def test_who_does_not_read_costs_a_bounded_memory_and_orders_come_first() 
     numbers = [int(message) for message in other.heard if message != STOP]
     assert numbers == list(range(len(numbers)))
     assert place == len(numbers) - MOST_WAITING
-    assert "0 waiting" in repr(one.line)
-    one.line.send(b"again")
+    assert "0 waiting" in repr(one.channel)
+    one.channel.send(b"again")
     await other.until(len(numbers) + 2)
     assert other.heard[-1] == b"again"
-    one.line.close()
-    other.line.close()
+    one.channel.close()
+    other.channel.close()
 
 
 async def test_an_end_is_told_once_even_with_messages_that_wait() -> None:
     ours, theirs = pair()
     one = End(ours)
     for _ in range(MOST_WAITING):
-        one.line.send(b"x" * 1000)
+        one.channel.send(b"x" * 1000)
     theirs.close()
     async with asyncio.timeout(20):
         await one.news.wait()
-    one.line.send(b"y")
+    one.channel.send(b"y")
     assert one.ended == 1
-    assert "closed" in repr(one.line)
+    assert "closed" in repr(one.channel)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import uvloop
 
 from tentaculo.cli.output import FaultError, warn
 from tentaculo.cli.truth import report
-from tentaculo.config.environment import database_url, widen_lookups
+from tentaculo.config.environment import database_url, process_environment, widen_lookups
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config, ServerSettings
 from tentaculo.config.services import ServiceSettings
@@ -64,7 +64,7 @@ async def probe_all(config: Config, on_result: Callable[[ServiceView], None]) ->
 
 
 def _as_found(view: ServiceView, service: ServiceSettings) -> ServiceView:
-    """Nothing is known of a service that is not probed: the command sees none of its requests."""
+    """A service that is not probed is unknown: the command sees none of its requests."""
     if service.probe.kind != "none" or not service.enabled:
         return view
     return replace(view, health=Health.UNKNOWN, reason="not probed")
@@ -134,7 +134,7 @@ def _compare(config: Config, file: Path) -> report.Comparison:
         # Only this option needs it, so it is an extra of the package, as the PostgreSQL driver is.
         import yaml
 
-        from tentaculo.cli.truth import compose_file
+        from tentaculo.cli.truth import compose_file, compose_variables
     except ImportError:
         raise FaultError("to read a compose file PyYAML is needed: install tentaculo-link[compose]") from None
     try:
@@ -142,16 +142,31 @@ def _compare(config: Config, file: Path) -> report.Comparison:
             text = source.read(_MOST_COMPOSE + 1)
         if len(text) > _MOST_COMPOSE:
             raise FaultError(f"{file} is larger than {_MOST_COMPOSE} bytes")
-        declared = compose_file.read(compose_file.parse(text))
+        declared = compose_file.read(compose_file.parse(text), _variables(file.with_name(".env")))
     except OSError as error:
         raise FaultError(f"{file} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise FaultError(f"{file} is not YAML{f': line {mark.line + 1}' if mark else ''}") from None
-    except (compose_file.ComposeError, ValueError, RecursionError) as error:
-        reason = error if isinstance(error, compose_file.ComposeError) else "it contains an invalid YAML value"
+    except (compose_variables.ComposeError, ValueError, RecursionError) as error:
+        reason = error if isinstance(error, compose_variables.ComposeError) else "it contains an invalid YAML value"
         raise FaultError(f"{file} is not a compose file: {reason}") from None
     return report.Comparison(str(file), report.compare(with_gateway(config), declared, own=GATEWAY_NAME))
+
+
+def _variables(file: Path) -> dict[str, str]:
+    """The variables for a compose file: those of the environment, then those of `.env` beside it, if it is there."""
+    from tentaculo.cli.truth.compose_variables import read_env_file
+
+    environ = dict(process_environment())
+    if not file.is_file():
+        return environ
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace") as source:
+            text = source.read(_MOST_COMPOSE)
+    except OSError as error:
+        raise FaultError(f"{file} cannot be read: {error.strerror}") from None
+    return {**read_env_file(text, environ), **environ}
 
 
 def _write(output: Path, text: str) -> None:

@@ -1,8 +1,9 @@
 """Reads the services of a compose file: names, ports and health checks, as far as the file shows them.
 
 The forms are those of the Compose specification, `ports`, `expose` and `healthcheck` of
-https://github.com/compose-spec/compose-spec/blob/main/05-services.md. Variables have the defaults in
-the file. Additions by other files (`include`, `extends`, an override, the HEALTHCHECK of an image) are not read.
+https://github.com/compose-spec/compose-spec/blob/main/05-services.md. Variables have the values of the environment and
+of `.env`, else the defaults in the file. Several documents of one file are merged as Compose does. Additions by other
+files (`include`, `extends`, an override, the HEALTHCHECK of an image) are not read.
 
 YAML is read as Compose does: YAML 1.2 with the tags `!reset` and `!override` of the Compose specification. PyYAML alone reads
 YAML 1.1, where `22:22` is the number 1342, and `on` and `no` are true and false. PyYAML is an extra of the package.
@@ -18,16 +19,33 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from tentaculo.cli.truth.compose_variables import ComposeError, Variables, substitute
+
 _RESET: Final = object()
 """The value of a key that `!reset` removes."""
+
+
+class _Override:
+    """A value that replaces the one of an earlier document, instead of being merged with it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 _INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|[1-9][0-9_]*|0)")
 _LEADING_ZERO = re.compile(r"\A([-+]?)0(?=[0-7]+\Z)")
 
 
 def _plain_value(loader: _ComposeLoader, suffix: str, node: yaml.Node) -> Any:
-    """The value below a tag that is not one of YAML's. `!override` replaces in a merge of files; this reads one."""
+    """The value below a tag that is not one of YAML's."""
     if suffix == "reset":
         return _RESET
+    if suffix == "override":
+        return _Override(_untagged(loader, node))
+    return _untagged(loader, node)
+
+
+def _untagged(loader: _ComposeLoader, node: yaml.Node) -> Any:
     if isinstance(node, yaml.MappingNode):
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
@@ -71,30 +89,67 @@ class _ComposeLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no typ
                 # A key is text: a service may be called `on` or 007.
                 if isinstance(key, yaml.ScalarNode):
                     key.tag = "tag:yaml.org,2002:str"
-        made = super().construct_mapping(node, deep=deep)
-        return {key: value for key, value in made.items() if value is not _RESET}
-
-    def construct_sequence(self, node: yaml.SequenceNode, deep: bool = False) -> list[Any]:
-        return [value for value in super().construct_sequence(node, deep=deep) if value is not _RESET]
+        return dict(super().construct_mapping(node, deep=deep))
 
 
 def parse(text: bytes) -> Any:
-    """The value of one document. Raises `yaml.YAMLError`, and `ValueError` or `RecursionError` for an invalid value."""
-    return yaml.load(text, Loader=_ComposeLoader)  # noqa: S506 - a SafeLoader
+    """The value of the documents in `text`, merged.
+
+    Raises `yaml.YAMLError`, and `ValueError` or `RecursionError` for an invalid value.
+    """
+    merged: Any = None
+    for document in yaml.load_all(text, Loader=_ComposeLoader):
+        merged = document if merged is None else _merge(merged, document)
+    return _without_marks(merged)
 
 
-_VARIABLE = re.compile(r"\$(?:\{\w+(?::?-(?P<default>[^{}]*)|[^{}]*)?\}|\w+)")
-_DOLLAR = "\0"
-"""Stands for `$$`, a dollar sign, while variables are replaced. YAML allows no such character."""
-_MOST_NESTED = 8
+_REPLACED = frozenset(("command", "entrypoint", "test"))
+"""Keys whose lists replace those of an earlier document."""
+_NAMED_LISTS = frozenset(("environment", "labels", "networks", "depends_on"))
+"""Keys whose lists name members, as their mappings do."""
+
+
+def _merge(base: Any, other: Any, key: str = "") -> Any:
+    """The value of `key` in two documents, of which `other` comes later."""
+    if other is None:
+        return base
+    if key in _NAMED_LISTS and type(base) is not type(other):
+        base, other = _named(base), _named(other)
+    if isinstance(base, dict) and isinstance(other, dict):
+        merged = dict(base)
+        for name, value in other.items():
+            merged[name] = _merge(base[name], value, name) if name in base else value
+        return merged
+    if isinstance(base, list) and isinstance(other, list) and key not in _REPLACED:
+        return [*base, *other]
+    return other
+
+
+def _named(value: Any) -> Any:
+    """A list of names, or of `NAME=value`, as a mapping."""
+    if not isinstance(value, list):
+        return value
+    pairs = (str(entry).partition("=") for entry in value)
+    return {name: text if equals else None for name, equals, text in pairs}
+
+
+def _without_marks(value: Any) -> Any:
+    """`value` without what was reset, and with what replaced it."""
+    if isinstance(value, _Override):
+        return _without_marks(value.value)
+    if isinstance(value, dict):
+        return {name: _without_marks(one) for name, one in value.items() if one is not _RESET}
+    if isinstance(value, list):
+        return [_without_marks(one) for one in value if one is not _RESET]
+    return None if value is _RESET else value
+
+
+_READ = ("container_name", "expose", "healthcheck", "hostname", "networks", "ports")
+"""Keys of a service that are read; a variable elsewhere may be missing."""
 _ADDRESS = re.compile(r"https?://[^\s\"'`|;<>()]+")
 _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 _LAST_PORT = 65535
 _MOST_PORTS = 256
-
-
-class ComposeError(ValueError):
-    """The file is not a compose file. The message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +180,22 @@ class ComposeService:
     """Whether the file has no health check for the service, or disables it."""
 
 
-def read(document: object) -> dict[str, ComposeService]:
+def read(document: object, variables: Variables | None = None) -> dict[str, ComposeService]:
     """The services of a compose file that was parsed as YAML. Raises `ComposeError`."""
     services = document.get("services") if isinstance(document, Mapping) else None
     if not isinstance(services, Mapping):
         raise ComposeError("it has no services")
-    return {str(name): _declared(str(name), service) for name, service in services.items()}
+    return {str(name): _declared(str(name), service, variables or {}) for name, service in services.items()}
 
 
-def _declared(name: str, service: object) -> ComposeService:
-    if not isinstance(service, Mapping):
+def _declared(name: str, whole: object, variables: Variables) -> ComposeService:
+    if not isinstance(whole, Mapping):
         raise ComposeError(f"services.{name} is no table")
+    try:
+        service = {key: _substituted(whole[key], variables) for key in _READ if key in whole}
+        address = substitute(_environment(whole).get("HEALTHCHECK_URL", ""), variables)
+    except ComposeError as error:
+        raise ComposeError(f"services.{name}: {error}") from None
     inner: set[int] = set()
     published: dict[int, int] = {}
     for port in _list(service.get("expose")):
@@ -145,7 +205,7 @@ def _declared(name: str, service: object) -> ComposeService:
             inner.add(container)
             if host is not None:
                 published[host] = container
-    check, is_unchecked = _check(service)
+    check, is_unchecked = _check(service, address)
     return ComposeService(name, frozenset(_hosts(name, service)), frozenset(inner), published, check, is_unchecked)
 
 
@@ -184,14 +244,14 @@ def _span(text: str) -> list[int]:
     return list(range(first, last + 1)) if last <= _LAST_PORT and last - first < _MOST_PORTS else []
 
 
-def _check(service: Mapping[Any, Any]) -> tuple[ComposeHealthcheck | None, bool]:
-    """Target of the health check, and whether there is none."""
+def _check(service: Mapping[Any, Any], address: str) -> tuple[ComposeHealthcheck | None, bool]:
+    """Target of the health check, and whether there is none. `address` is the one in the environment of the service."""
     check = service.get("healthcheck")
     test = check.get("test") if isinstance(check, Mapping) else None
     words = [_plain(word) for word in (test if isinstance(test, list) else [test] if test else [])]
     if (isinstance(check, Mapping) and check.get("disable") is True) or words[:1] == ["NONE"]:
         return None, True
-    text = " ".join(words) or _environment(service).get("HEALTHCHECK_URL", "")
+    text = " ".join(words) or address
     found = _ADDRESS.search(text)
     if found is None:
         return None, not text
@@ -216,13 +276,16 @@ def _list(value: object) -> list[object]:
 
 
 def _plain(value: object) -> str:
-    """A scalar as text. Each variable has its default in the file, or is empty without one."""
-    text = str(value) if isinstance(value, str | int) else ""
-    text = text.replace("$$", _DOLLAR)
-    # A default can hold another variable: the innermost are replaced first.
-    for _ in range(_MOST_NESTED):
-        replaced = _VARIABLE.sub(lambda found: found["default"] or "", text)
-        if replaced == text:
-            break
-        text = replaced
-    return text.replace(_DOLLAR, "$")
+    """A scalar as text."""
+    return str(value) if isinstance(value, str | int) else ""
+
+
+def _substituted(value: Any, variables: Variables) -> Any:
+    """`value` with the values of the variables in all its texts."""
+    if isinstance(value, str):
+        return substitute(value, variables)
+    if isinstance(value, Mapping):
+        return {key: _substituted(one, variables) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_substituted(one, variables) for one in value]
+    return value

@@ -215,7 +215,7 @@ def report(results: Sequence[ServiceView], at: datetime, against: Comparison | N
 
 
 def data(results: Sequence[ServiceView], at: datetime, against: Comparison | None = None) -> dict[str, Any]:
-    """The same for programs, made of what JSON has and times."""
+    """The report as data for programs: JSON types and times."""
     shape: dict[str, Any] = {
         "timestamp": at,
         "services": [
@@ -240,7 +240,7 @@ def data(results: Sequence[ServiceView], at: datetime, against: Comparison | Non
 
 
 def drift_summary(against: Comparison) -> str:
-    """How many services the compose file has otherwise, in a sentence."""
+    """The number of services that differ from the compose file, in a sentence."""
     count = sum(bool(drift.differences) for drift in against.drifts)
     return f"{count or 'None'} of {len(against.drifts)} services differ{'s' if count == 1 else ''} from {against.file}."
 

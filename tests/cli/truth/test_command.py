@@ -49,6 +49,21 @@ async def test_a_table_that_cannot_be_written_is_null_for_programs(tmp_path: Pat
     assert "Warning: the table was not brought up to date" in done.err
 
 
+async def test_variables_come_from_the_environment_and_from_the_file_beside_it(tmp_path: Path, upstream: str) -> None:
+    write_config(tmp_path, fleet(upstream))
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    (folder / "compose.yaml").write_text("services: {madre: {ports: ['${OUTSIDE}:${INSIDE:-1}', '${SHELL_SAYS}:80']}}")
+    (folder / ".env").write_text("OUTSIDE=9001\nINSIDE=9002\nSHELL_SAYS=1\n")
+    done = await run(tmp_path, "truth", "--compose", "stack/compose.yaml", "--output", "t.md", SHELL_SAYS="9003")
+    assert "1 of 1 services differs from stack/compose.yaml.\n" in done.out, done.err
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert all(port in text for port in ("9001", "9003"))
+    (folder / ".env").write_text("OUTSIDE=${NOT_THERE:?say which}\n")
+    done = await run(tmp_path, "truth", "--compose", "stack/compose.yaml")
+    assert "the variable NOT_THERE has no value: say which" in done.err
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

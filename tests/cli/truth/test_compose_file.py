@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from tentaculo.cli.truth import compose_file
-from tentaculo.cli.truth.compose_file import ComposeError, ComposeHealthcheck, ComposeService
+from tentaculo.cli.truth.compose_file import ComposeHealthcheck, ComposeService
+from tentaculo.cli.truth.compose_variables import ComposeError
 
 
 def only(text: str) -> ComposeService:
@@ -35,7 +36,6 @@ def ports(*entries: Any) -> tuple[list[int], dict[int, int]]:
         ("9000-9005:8001", [8001], {}),
         ("${PORT:-18001}:8001", [8001], {18001: 8001}),
         ("${PUBLISH:-127.0.0.1:18001}:8001", [8001], {18001: 8001}),
-        ("${PORT-18001}:${INNER:?needed}", [], {}),
         ("${PORT:-${OTHER:-18001}}:${A-${B-${C-8001}}}", [8001], {18001: 8001}),
         ("$PORT:8001", [8001], {}),
         ({"target": 8001, "published": "18001", "host_ip": "127.0.0.1"}, [8001], {18001: 8001}),
@@ -146,15 +146,42 @@ def test_values_are_read_as_compose_reads_them(text: str, value: Any) -> None:
     assert compose_file.parse(text.encode()) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("--- {a: 1}\n--- {b: 2}", {"a": 1, "b": 2}),
+        ("--- {a: {b: 1, c: 2}}\n--- {a: {b: 3}}", {"a": {"b": 3, "c": 2}}),
+        ("--- {a: 1}\n---\n", {"a": 1}),
+        ("--- {ports: ['80']}\n--- {ports: ['81']}", {"ports": ["80", "81"]}),
+        ("--- {ports: ['80']}\n--- {ports: !override ['81']}", {"ports": ["81"]}),
+        ("--- {ports: ['80'], a: 1}\n--- {ports: !reset []}", {"a": 1}),
+        ("--- {test: [CMD, a]}\n--- {test: [CMD, b]}", {"test": ["CMD", "b"]}),
+        ("--- {environment: [A=1, B]}\n--- {environment: {A: 2}}", {"environment": {"A": 2, "B": None}}),
+        ("--- {networks: [one]}\n--- {networks: {two: {aliases: [x]}}}", {"networks": {"one": None, "two": {"aliases": ["x"]}}}),
+    ],
+)  # fmt: skip
+def test_later_documents_are_merged_into_earlier_ones(text: str, value: Any) -> None:
+    assert compose_file.parse(text.encode()) == value
+
+
+def test_only_variables_of_what_is_read_must_have_a_value() -> None:
+    services = {
+        "services": {
+            "madre": {"image": "${TAG:?}", "environment": ["SECRET=${SECRET:?}"], "ports": ["1:${P:?no port}"]}
+        }
+    }
+    assert compose_file.read(services, {"P": "8001"})["madre"].published == {1: 8001}
+    with pytest.raises(ComposeError, match=r"services\.madre: the variable P has no value: no port"):
+        compose_file.read(services)
+
+
 def test_a_service_that_is_reset_is_not_declared() -> None:
     document = compose_file.parse(b"services: {a: !reset {}, operator-backend: {ports: !override [22:22]}}")
     (declared,) = compose_file.read(document).values()
     assert (declared.name, declared.published) == ("operator-backend", {22: 22})
 
 
-@pytest.mark.parametrize(
-    "text", [b"a: !!python/object:os.system {}", b"a: !!python/name:os.system ''", b"a: [", b"--- 1\n--- 2"]
-)
+@pytest.mark.parametrize("text", [b"a: !!python/object:os.system {}", b"a: !!python/name:os.system ''", b"a: ["])
 def test_what_makes_objects_is_refused(text: bytes) -> None:
     with pytest.raises(yaml.YAMLError):
         compose_file.parse(text)

@@ -1,0 +1,182 @@
+"""`GET /events`: the stored events, page by page in both directions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+from multidict import MultiDict
+from yarl import URL
+
+from tentaculo.events.hub import to_json
+from tentaculo.events.query import Position, cursor, find_position, parse_filter, whole_number
+from tentaculo.events.replay import LogReader
+from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.native_routes import BodyResponse, Slices
+
+DEFAULT_LIMIT, MOST_LIMIT = 100, 1000
+"""Events of one page."""
+PAGE_BYTES = 1024 * 1024
+"""A page ends before it has more, unless its first event alone has."""
+_AT_ONCE = 128
+"""Rows read at once."""
+NDJSON = "application/x-ndjson"
+_REFUSED = re.compile(r"\bq *= *0(?:\.0*)? *(?:;|$)", re.IGNORECASE)
+_NDJSON_NAMES = (NDJSON, "application/ndjson", "application/jsonl")
+
+
+def event_shape(event: Event) -> dict[str, Any]:
+    """One event as readers of the log get it. `timestamp` is the producer's own, where it stated one."""
+    shape: dict[str, Any] = {
+        "event_id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "severity": event.severity,
+        "payload": event.payload,
+        "metadata": event.metadata,
+        "broadcast": event.broadcast,
+        "canonical": event.canonical,
+        "received_at": event.received_at,
+    }
+    if event.stated_ms is not None:
+        shape["timestamp"] = event.stated_ms
+    if event.key is not None:
+        shape["key"] = event.key
+    return shape
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """The page that a client asks for."""
+
+    wanted: EventFilter
+    limit: int
+    after: int | None
+    before: int | None
+    is_newest_first: bool
+    """The order in the response."""
+
+    @property
+    def reads_down(self) -> bool:
+        """Whether it is read from the greatest id to lower ones: from the position that was given, if there is one."""
+        if (self.after is None) == (self.before is None):
+            return self.is_newest_first
+        return self.before is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that was read, in the order in which it was."""
+
+    events: list[tuple[int, bytes]]
+    """Ids, and the events as JSON."""
+    has_more: bool
+    """Whether there are more in this direction."""
+
+
+class EventHistory:
+    """The handler."""
+
+    def __init__(self, reader: LogReader, slices: Slices) -> None:
+        self._reader = reader
+        self._slices = slices
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Respond with one page. Raises `Problem`: 400, 503."""
+        name = self._reader.name
+        asked = parse_page(request, name)
+        page = await self._read(asked)
+        next_, previous = _neighbours(asked, page)
+        events = [text for _, text in (page.events if asked.reads_down == asked.is_newest_first else page.events[::-1])]
+        if accepts_ndjson(request.headers.getall(hdrs.ACCEPT, [])):
+            body, content_type = b"".join(text + b"\n" for text in events), NDJSON
+        else:
+            cursors = {
+                "next": None if next_ is None else cursor(name, next_),
+                "previous": None if previous is None else cursor(name, previous),
+            }
+            body = b'{"events":[' + b",".join(events) + b"]," + msgspec.json.encode(cursors)[1:]
+            content_type = "application/json"
+        headers = MultiDict({hdrs.VARY: "Accept"})
+        down, up = ("before", "after") if asked.is_newest_first else ("after", "before")
+        for position, parameter, relation in ((next_, down, "next"), (previous, up, "prev")):
+            if position is not None:
+                headers.add(hdrs.LINK, _link(request, parameter, cursor(name, position), relation))
+        return BodyResponse(body=body, content_type=content_type, headers=headers)
+
+    async def _read(self, asked: PageRequest) -> Page:
+        found, size = list[tuple[int, bytes]](), 0
+        after, before = asked.after, asked.before
+        while True:
+            limit = min(_AT_ONCE, asked.limit + 1 - len(found))
+            part = await self._reader.read(
+                asked.wanted, after=after, before=before, limit=limit, newest_first=asked.reads_down
+            )
+            texts = await self._slices.collect(to_json(event_shape(event)) for event in part)
+            for event, text in zip(part, texts, strict=True):
+                size += len(text)
+                if len(found) == asked.limit or (found and size > PAGE_BYTES):
+                    return Page(found, has_more=True)
+                found.append((event.id, text))
+            if len(part) < limit:
+                return Page(found, has_more=False)
+            after, before = (after, part[-1].id) if asked.reads_down else (part[-1].id, before)
+
+
+def parse_page(request: web.Request, name: str) -> PageRequest:
+    """The page that a request asks of the log `name`. Raises `Problem` (400)."""
+    query = request.query
+    order = query.get("order", "") or "newest"
+    if order not in ("newest", "oldest"):
+        raise Problem(Failure.BAD_REQUEST, "order must be newest or oldest.")
+    after = find_position(query, "after") or find_position(query, "since")
+    return PageRequest(
+        wanted=parse_filter(query),
+        limit=whole_number(query, "limit", DEFAULT_LIMIT, most=MOST_LIMIT),
+        after=_id_in(after, name),
+        before=_id_in(find_position(query, "before"), name),
+        is_newest_first=order == "newest",
+    )
+
+
+def accepts_ndjson(accept: list[str]) -> bool:
+    """Whether an Accept field names NDJSON, and JSON not before it."""
+    for part in ",".join(accept).split(","):
+        media, _, parameters = part.partition(";")
+        name = media.strip().lower()
+        if name in _NDJSON_NAMES and _REFUSED.search(parameters) is None:
+            return True
+        if name == "application/json":
+            return False
+    return False
+
+
+def _id_in(position: Position | None, name: str) -> int | None:
+    if position is None:
+        return None
+    if position.name not in (None, name):
+        detail = "The cursor is one of another log: this database was restored or replaced. Begin without a cursor."
+        raise Problem(Failure.BAD_REQUEST, detail)
+    return position.event_id
+
+
+def _neighbours(asked: PageRequest, page: Page) -> tuple[int | None, int | None]:
+    """The positions of the next and the previous page in the order of the response; None where there is none."""
+    onward = page.events[-1][0] if page.has_more else None
+    # Back to where this page was read from, and with it what stands there.
+    given = asked.before if asked.reads_down else asked.after
+    back = None
+    if given is not None:
+        back = page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
+    return (onward, back) if asked.reads_down == asked.is_newest_first else (back, onward)
+
+
+def _link(request: web.Request, parameter: str, position: str, relation: str) -> str:
+    gone = ("after", "before", "since", "ticket")
+    query = MultiDict((name, value) for name, value in request.query.items() if name not in gone)
+    query[parameter] = position
+    return f'<{URL.build(query=query)}>; rel="{relation}"'

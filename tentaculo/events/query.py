@@ -1,0 +1,108 @@
+"""What a reader asks for in a query string: which events, and from which position in the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, NoReturn
+
+from multidict import MultiMapping
+
+from tentaculo.model.event import MAX_EVENT_ID, EventFilter
+from tentaculo.model.failure import Failure, Problem
+
+MOST_VALUES = 50
+"""Values of one filter."""
+MOST_TEXT = 256
+"""Characters of one value."""
+_POSITION = re.compile(r"(?:([0-9a-f]{12})-)?([0-9]{1,16})")
+_MILLISECONDS = re.compile(r"[0-9]{1,15}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A + of a query that was not escaped arrives as a space.
+_LOST_PLUS = re.compile(r"(.*\d\d:\d\d\S*) (\d\d:?\d\d)")
+
+
+class Position(NamedTuple):
+    """A place in a log, behind the event of this id. The event need not exist (any more)."""
+
+    name: str | None
+    """The name of the log; None where the reader gave a plain id."""
+    event_id: int
+
+
+def cursor(name: str, event_id: int) -> str:
+    """A position as readers get it and send it back."""
+    return f"{name}-{event_id}"
+
+
+def parse_position(text: str, parameter: str) -> Position:
+    """The position that `text` says: `name-id`, or the id of an event. Raises `Problem` (400)."""
+    found = _POSITION.fullmatch(text)
+    if found is None or int(found[2]) > MAX_EVENT_ID:
+        _refuse(f"{parameter} must be a cursor that the gateway gave, or the event_id of an event.")
+    return Position(found[1], int(found[2]))
+
+
+def find_position(query: MultiMapping[str], parameter: str) -> Position | None:
+    """The position in a parameter of a query; None where it is missing or empty. Raises `Problem` (400)."""
+    text = query.get(parameter, "")
+    return parse_position(text, parameter) if text else None
+
+
+def parse_filter(query: MultiMapping[str]) -> EventFilter:
+    """The events that a query selects. Parameters that are not known are ignored. Raises `Problem` (400)."""
+    since, until = (_moment(query, parameter) for parameter in ("from", "to"))
+    text = query.get("text", "")
+    if len(text) > MOST_TEXT:
+        _refuse(f"text may have {MOST_TEXT} characters.")
+    return EventFilter(
+        types=values(query, "type"),
+        sources=values(query, "source"),
+        severities=values(query, "severity"),
+        since=since,
+        until=until,
+        text=text,
+    )
+
+
+def values(query: MultiMapping[str], parameter: str) -> tuple[str, ...]:
+    """The values of a parameter that may be repeated, and may have several with commas. Raises `Problem` (400)."""
+    found = tuple(dict.fromkeys(_split(query.getall(parameter, []))))
+    if len(found) > MOST_VALUES or any(len(value) > MOST_TEXT for value in found):
+        _refuse(f"{parameter} may have {MOST_VALUES} values of {MOST_TEXT} characters.")
+    return found
+
+
+def whole_number(query: Mapping[str, str], parameter: str, default: int, *, most: int) -> int:
+    """The number in a parameter, from 1 to `most`. Raises `Problem` (400)."""
+    text = query.get(parameter, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+        _refuse(f"{parameter} must be a number from 1 to {most}.")
+    return int(text)
+
+
+def _split(texts: list[str]) -> Iterator[str]:
+    for text in texts:
+        yield from (part for part in text.split(",") if part)
+
+
+def _moment(query: Mapping[str, str], parameter: str) -> datetime | None:
+    text = query.get(parameter, "")
+    if not text:
+        return None
+    try:
+        if _MILLISECONDS.fullmatch(text):
+            return _EPOCH + timedelta(milliseconds=int(text))
+        if lost := _LOST_PLUS.fullmatch(text):
+            text = f"{lost[1]}+{lost[2]}"
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        _refuse(f"{parameter} must be a time such as 2026-01-02T03:04:05Z, or milliseconds since 1970.")
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise Problem(Failure.BAD_REQUEST, detail)

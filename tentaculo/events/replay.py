@@ -1,0 +1,180 @@
+"""From history to live: a reader gets what it missed, then what is published, each event once.
+
+    position ─▶ pages of the log, up to the mark of the tail ─▶ the reader has reached the mark ─▶ its queue in the hub
+
+The step to live is taken without a pause at the moment in which the reader has everything up to the mark, so that no
+event is between the two. Before it the subscriber has a place in the hub and no queue: history is read as fast as the
+client takes it, however much of it there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Protocol
+
+from tentaculo.events.hub import Subscriber
+from tentaculo.events.query import Position
+from tentaculo.events.tail import EventTail
+from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter
+from tentaculo.model.failure import Failure, Problem
+
+RETRY_SECONDS = 0.5
+"""Between two attempts to read while the database is away."""
+MOST_READS = 8
+"""Pages that are read at once, for all readers together: the database has other work."""
+LEAST_PAGE, MOST_PAGE = 8, 256
+"""Events of one page."""
+SHARE = 16
+"""Events encoded in one turn of the event loop."""
+
+LogName = Callable[[], str]
+"""The random name of the log, 12 hex digits; empty until it is known. A restored database has another one."""
+
+
+class Client(Protocol):
+    """The connection of a reader."""
+
+    async def write(self, frame: bytes) -> None:
+        """Send an encoded event. It need not wait until the client takes it."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the send buffer is full."""
+
+    async def wait_writable(self) -> None:
+        """Wait until the send buffer has room."""
+
+    async def idle(self) -> None:
+        """Called now and then while the database is away."""
+
+
+class Beginning(NamedTuple):
+    """Where a reader begins."""
+
+    name: str
+    """The name of the log."""
+    after: int
+    """The id before its first event."""
+    reset: str | None = None
+    """Why that is not the position that it asked for, in a sentence."""
+
+
+class LogReader:
+    """Reads the log for clients, a bounded number of pages at once."""
+
+    def __init__(self, tail: EventTail, log_name: LogName) -> None:
+        self._tail = tail
+        self._log_name = log_name
+        self._free = asyncio.Semaphore(MOST_READS)
+
+    def __repr__(self) -> str:
+        return f"<LogReader of {self._tail!r}>"
+
+    @property
+    def mark(self) -> int:
+        """The id up to which all events are published; 0 while that is unknown."""
+        return self._tail.mark or 0
+
+    @property
+    def name(self) -> str:
+        """The name of the log. Raises `Problem` (503) while it is unknown."""
+        name = self._log_name()
+        if not name:
+            raise Problem(
+                Failure.STORE_UNAVAILABLE, "The database has not responded yet.", headers={"Retry-After": "5"}
+            )
+        return name
+
+    async def read(
+        self,
+        wanted: EventFilter,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """One page. Raises `Problem` while the database is away."""
+        if wanted.since is not None:
+            after = max(after or 0, _least_id(wanted.since) - 1)
+        async with self._free:
+            return await self._tail.log.read_events(
+                wanted, after=after, before=before, limit=limit, newest_first=newest_first
+            )
+
+    async def begin(self, position: Position | None, wanted: EventFilter, client: Client) -> Beginning:
+        """Where a reader of `position` begins: there, or now. Waits for the database.
+
+        Without a position a reader whose filter has a `since` begins with the log.
+        """
+        while True:
+            try:
+                name, last = self.name, await self._tail.log.last_event_id()
+            except Problem:
+                await self._pause(client)
+                continue
+            if self._tail.mark is not None:
+                break
+            await self._pause(client)
+        if position is None:
+            return Beginning(name, 0 if wanted.since is not None else last)
+        if position.name not in (None, name):
+            return Beginning(name, last, "The position is one of another log: this database was restored or replaced.")
+        if position.event_id > last:
+            return Beginning(name, last, "No event of this log ever had such a great id.")
+        return Beginning(name, position.event_id)
+
+    async def replay(self, subscriber: Subscriber, after: int, client: Client) -> None:
+        """Send `subscriber` the events after an id, and make it live. `begin` has waited for the mark."""
+        limit = MOST_PAGE
+        while True:
+            mark = self.mark
+            if after >= mark:
+                subscriber.start(after)
+                return
+            try:
+                page = await self.read(subscriber.wanted, after=after, before=mark + 1, limit=limit)
+            except Problem:
+                await self._pause(client)
+                continue
+            is_last = len(page) < limit
+            sent = await self._send(page, subscriber, client)
+            if sent:
+                after = page[sent - 1].id
+            if sent == len(page):
+                after = max(after, mark) if is_last else after
+            # What the client did not take is read again: a reader that stalls must not hold a page.
+            limit = min(max(2 * sent, LEAST_PAGE), MOST_PAGE)
+            del page
+            await client.wait_writable()
+
+    async def _send(self, page: list[Event], subscriber: Subscriber, client: Client) -> int:
+        """Send the events of a page until the client's buffer is full; returns how many."""
+        for number, event in enumerate(page):
+            if client.is_paused:
+                return number
+            if number % SHARE == SHARE - 1:
+                await asyncio.sleep(0)
+            if event.id not in subscriber.own:
+                await client.write(subscriber.encode(event))
+        return len(page)
+
+    async def _pause(self, client: Client) -> None:
+        await client.idle()
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def _least_id(since: datetime) -> int:
+    """A number that no id of an event received at `since` or later is below: an id is at least the time.
+
+    With it a query that begins late need not look at all earlier rows.
+    """
+    microseconds = (since - _EPOCH) // timedelta(microseconds=1) - _ROUNDING
+    return max(0, min(microseconds, MAX_EVENT_ID - 2**50))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ROUNDING = 10
+"""Microseconds: ids are computed with floats."""

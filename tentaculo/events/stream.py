@@ -1,0 +1,192 @@
+"""`GET /events/stream`: the log as Server-Sent Events, from any position of it and then live.
+
+retry: 3000                   the client reconnects after 3 s
+
+id: 3f9a0c52d1e8-1764         where the stream begins; a client that reconnects sends the last id that it got
+
+id: 3f9a0c52d1e8-1765         each event
+event: spawn_success
+data: {"event_id":1765,…}
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from aiohttp import hdrs, web
+
+from tentaculo.events.history import event_shape
+from tentaculo.events.hub import Encode, Hub, Subscriber, to_json
+from tentaculo.events.query import Position, cursor, find_position, parse_filter, parse_position
+from tentaculo.events.replay import Beginning, LogReader
+from tentaculo.model.event import Event
+from tentaculo.server.connection import ClientConnection
+
+HEARTBEAT_SECONDS = 15.0
+"""A comment is sent after this time without an event."""
+CLOSE_SECONDS = 1.0
+"""Seconds that a client has to take the end of its stream."""
+WRITE_BYTES = 8 * 1024
+"""Bytes of waiting events that are written together."""
+RETRY = b"retry: 3000\n\n"
+RESERVED = frozenset(("end", "error", "message", "open", "reset", "start"))
+"""Names that EventSource or this stream uses itself. An event of such a type has no name and arrives as `message`."""
+_HEADERS = {
+    hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
+    hdrs.CACHE_CONTROL: "no-store",
+    # nginx would hold the stream back in its buffer.
+    "X-Accel-Buffering": "no",
+}
+_MOST_NAME = 256
+
+
+class EventStream:
+    """The handler."""
+
+    def __init__(self, hub: Hub, reader: LogReader) -> None:
+        self._hub = hub
+        self._reader = reader
+        self._encoders: dict[str, Encode] = {}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one client until the connection ends. Raises `Problem` before the response: 400, 503."""
+        wanted, position = parse_filter(request.query), _position(request)
+        response = web.StreamResponse(headers=_HEADERS)
+        if request.method == "HEAD":
+            await response.prepare(request)
+            return response
+        response.force_close()
+        subscriber = self._hub.subscribe("stream", wanted, is_live=False)
+        transport = request.transport
+        client = _StreamClient(response, cast(ClientConnection, request.protocol), subscriber)
+        try:
+            await response.prepare(request)
+            await self._serve(client, position)
+        finally:
+            client.close()
+            self._hub.unsubscribe(subscriber)
+            if transport is not None:
+                # A close waits until the peer has read the buffered bytes. A stalled peer never does.
+                asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
+        return response
+
+    async def _serve(self, client: _StreamClient, position: Position | None) -> None:
+        subscriber, loop = client.subscriber, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as scope:
+                subscriber.when_ended(lambda: scope.reschedule(loop.time()))
+                await self._send(client, position)
+        except TimeoutError:
+            pass  # The hub ended the subscription; the scope has no other limit.
+        finally:
+            subscriber.when_ended(None)
+        assert subscriber.end is not None
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await client.write(_control("end", {"reason": subscriber.end.value}))
+                await client.response.write_eof()
+        except (TimeoutError, ConnectionError):
+            pass  # The caller aborts the connection.
+
+    async def _send(self, client: _StreamClient, position: Position | None) -> None:
+        subscriber = client.subscriber
+        await client.write(RETRY)
+        client.start_heartbeat()
+        begin = await self._reader.begin(position, subscriber.wanted, client)
+        subscriber.encode = self._encoder(begin.name)
+        client.position = lambda: cursor(begin.name, max(self._reader.mark, subscriber.after))
+        await client.write(_first(begin))
+        await self._reader.replay(subscriber, begin.after, client)
+        while True:
+            frame = await subscriber.next()
+            await client.write(frame + subscriber.take(WRITE_BYTES - len(frame)))
+            await client.wait_writable()
+
+    def _encoder(self, name: str) -> Encode:
+        """The form of events in the log `name`. All streams have the same one, so that each event is encoded once."""
+        if name not in self._encoders:
+            self._encoders = {name: lambda event: encode_frame(name, event)}
+        return self._encoders[name]
+
+
+class _StreamClient:
+    """The connection of one client."""
+
+    def __init__(self, response: web.StreamResponse, connection: ClientConnection, subscriber: Subscriber) -> None:
+        self.response = response
+        self.subscriber = subscriber
+        self.position: Callable[[], str] | None = None
+        """The position that the client has reached when its queue is empty; None before the beginning is known."""
+        self._connection = connection
+        self._written_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the send buffer is full."""
+        return self._connection.is_writing_paused
+
+    async def write(self, frame: bytes) -> None:
+        """Send whole frames."""
+        self._written_at = asyncio.get_running_loop().time()
+        await self.response.write(frame)
+
+    async def wait_writable(self) -> None:
+        """Wait until the send buffer has room."""
+        await self._connection.wait_writable()
+
+    async def idle(self) -> None:
+        """Send the heartbeat, if it is due: without history the queue has nothing else."""
+        if (waiting := self.subscriber.take(WRITE_BYTES)) and not self.is_paused:
+            await self.write(waiting)
+
+    def start_heartbeat(self) -> None:
+        """Look again when the next heartbeat may be due."""
+        loop = asyncio.get_running_loop()
+        due = self._written_at + HEARTBEAT_SECONDS
+        if loop.time() >= due:
+            self._written_at = loop.time()
+            due = self._written_at + HEARTBEAT_SECONDS
+            if not self.subscriber.waiting and not self.is_paused and self.subscriber.end is None:
+                self.subscriber.offer(self._heartbeat())
+        self._timer = loop.call_at(due, self.start_heartbeat)
+
+    def close(self) -> None:
+        """No heartbeat any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _heartbeat(self) -> bytes:
+        if self.position is None or not self.subscriber.is_live:
+            return b": heartbeat\n\n"
+        # With a filter the position moves on though no event is sent.
+        return f": heartbeat\nid: {self.position()}\n\n".encode()
+
+
+def encode_frame(name: str, event: Event) -> bytes:
+    """`event` of the log `name` as a frame of an event stream."""
+    # Only rows of other programs have such types. A line break would end the field.
+    type_ = "".join(c if c.isprintable() else " " for c in event.type[:_MOST_NAME])
+    field = "" if event.type in RESERVED else f"event: {type_}\n"
+    head = f"id: {cursor(name, event.id)}\n{field}data: ".encode("utf-8", "replace")
+    return head + to_json(event_shape(event)) + b"\n\n"
+
+
+def _first(begin: Beginning) -> bytes:
+    """Says where the stream begins, so that a client can resume before its first event."""
+    position = cursor(begin.name, begin.after)
+    members = {"name": begin.name, "position": position}
+    frame = _control("start", members) if begin.reset is None else _control("reset", {"reason": begin.reset, **members})
+    return f"id: {position}\n".encode() + frame
+
+
+def _control(name: str, members: dict[str, str]) -> bytes:
+    return f"event: {name}\ndata: ".encode() + to_json(members) + b"\n\n"
+
+
+def _position(request: web.Request) -> Position | None:
+    """`Last-Event-ID`, which a client that reconnects sends, counts more than the query that it began with."""
+    text = request.headers.get("Last-Event-ID", "").strip()
+    return parse_position(text, "Last-Event-ID") if text else find_position(request.query, "since")

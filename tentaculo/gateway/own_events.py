@@ -1,0 +1,143 @@
+"""The gateway's own life in the log of events: health, breakers, incidents, alerts, starts and stops.
+
+The events wait in memory until the database takes them. Their keys make a repeat after a lost commit the same event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from itertools import count, islice
+
+import structlog
+
+from tentaculo.events.tail import EventTail
+from tentaculo.model.event import Event, StoredEvent, StoreOutcome
+from tentaculo.model.failure import Problem
+from tentaculo.model.health import GATEWAY_NAME, BreakerState, Endpoint, ServiceView, Transition
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "gateway."
+"""The types of all of the gateway's own events begin with it. No producer may send such a type in the gateway's name."""
+MOST_WAITING = 2000
+"""Events that wait for the database at most; the oldest ones are dropped."""
+AT_ONCE = 200
+"""Events stored in one transaction at most."""
+RETRY = 5.0
+"""Seconds until events that could not be stored are tried again."""
+LAST_WAIT = 2.0
+"""Seconds that the stop waits for the database to take the last events."""
+
+Store = Callable[[Sequence[Event]], Awaitable[list[StoredEvent]]]
+
+
+class OwnEvents:
+    """Records events of this process; `run` stores them in order.
+
+    `store` stores events in one transaction, and `tail` learns of them. Each event has `instance`, which names this
+    process and is another one after each start, and the number of the worker where there are several. `is_available`
+    says whether the database takes events now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tail: EventTail,
+        *,
+        is_available: Callable[[], bool],
+        now: Callable[[], datetime],
+        instance: str,
+        worker: int | None = None,
+    ) -> None:
+        self._store = store
+        self._is_available = is_available
+        self._tail = tail
+        self._now = now
+        self._instance = instance
+        self._members = {"instance": instance} if worker is None else {"instance": instance, "worker": worker}
+        self._numbers = count(1)
+        self._waiting: deque[Event] = deque()
+        self._has_work = asyncio.Event()
+        self._is_storing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<OwnEvents of {self._instance}: {len(self._waiting)} waiting>"
+
+    def record(self, type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+        """Record an event, to be stored soon; one with a `key` once, also by several processes and after a restart."""
+        if len(self._waiting) >= MOST_WAITING:
+            self._waiting.popleft()
+        at = self._now()
+        milliseconds = int(at.timestamp() * 1000)
+        event = Event(
+            int(at.timestamp() * 1_000_000),
+            GATEWAY_NAME,
+            PREFIX + type_,
+            {**payload, **self._members, "timestamp": milliseconds},
+            at,
+            key=key or f"{self._instance}-{next(self._numbers)}",
+            digest="",
+            severity=severity,
+            stated_ms=milliseconds,
+        )
+        self._waiting.append(event)
+        self._has_work.set()
+
+    def note_transition(self, transition: Transition, _: ServiceView) -> None:
+        """Record that the health of a service has changed."""
+        self.record(
+            "health.changed",
+            severity="info" if transition.after.is_healthy else "warning",
+            service=transition.service,
+            before=transition.before.value,
+            after=transition.after.value,
+            reason=transition.reason,
+            **({} if transition.root is None else {"root": transition.root}),
+        )
+
+    def note_breaker(self, upstream: Endpoint, state: BreakerState, reason: str) -> None:
+        """Record that the circuit breaker of an endpoint has opened or closed."""
+        self.record(
+            "breaker.changed",
+            severity="info" if state is BreakerState.CLOSED else "warning",
+            service=upstream.service,
+            endpoint=f"{upstream.host}:{upstream.port}",
+            state=state.value,
+            reason=reason,
+        )
+
+    async def run(self) -> None:
+        """Store what is recorded until cancelled."""
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            while self._waiting:
+                try:
+                    await self._store_next()
+                except Problem:
+                    await asyncio.sleep(RETRY)
+
+    async def close(self) -> None:
+        """Store what waits, within a bounded time. `run` has been cancelled."""
+        try:
+            async with asyncio.timeout(LAST_WAIT):
+                while self._waiting and self._is_available():
+                    await self._store_next()
+        except (Problem, TimeoutError):
+            pass
+        if self._waiting:
+            log.warning("own events not stored before the stop", events=len(self._waiting))
+
+    async def _store_next(self) -> None:
+        async with self._is_storing:
+            events = list(islice(self._waiting, AT_ONCE))
+            with self._tail.storing(None) as note:
+                results = await self._store(events)
+                note([result.id for result in results if result.outcome is StoreOutcome.STORED])
+            # Meanwhile the oldest may have been dropped.
+            stored = {event.key for event in events}
+            while self._waiting and self._waiting[0].key in stored:
+                self._waiting.popleft()
