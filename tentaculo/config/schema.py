@@ -256,6 +256,21 @@ class LimitSettings(Section, frozen=True):
         at_least(1024),
         Doc("Size of one event.", unit="bytes", beyond="413 `body_too_large`, or an error frame on `/ws`"),
     ] = 65536
+    events_batch: Annotated[
+        int,
+        at_least(1),
+        at_most(10_000),
+        Doc("Events in one request to `/events/ingest`.", unit="events", beyond="413 `body_too_large`"),
+    ] = 1000
+    events_batch_body: Annotated[
+        int,
+        at_least(1024),
+        Doc(
+            "Body of a request with several events. Each of them has the limit `events_body` too.",
+            unit="bytes",
+            beyond="413 `body_too_large`",
+        ),
+    ] = 1024 * 1024
     subscribers: Annotated[
         int,
         at_least(1),

@@ -1,7 +1,8 @@
-"""JSON in, bounded and strict, and what a canonical event must hold. Pure."""
+"""JSON in, bounded and strict, and what an event must hold, canonical ones in particular. Pure."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -196,12 +197,104 @@ def validate(
 
 
 NAME_LENGTH = 128
-"""Characters that a source, a type or a client id may have."""
+"""Characters that a source, a type, a severity or a client id may have."""
+KEY_LENGTH = 256
+"""Characters that a producer's key may have."""
+EARLIEST_MS = 100_000_000_000
+"""A timestamp below this (March 1973) is not one of milliseconds: producers confuse them with seconds."""
+LATEST_MS = 253_402_300_800_000
+"""The first millisecond of the year 10000."""
 
 
 def is_name(value: Any) -> bool:
     """Whether `value` can be a source or a type: a string, not blank, printable, at most `NAME_LENGTH` characters."""
     return isinstance(value, str) and bool(value.strip()) and len(value) <= NAME_LENGTH and value.isprintable()
+
+
+def name_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
+    """What is wrong with the required name `field`, or None."""
+    fault = kind_fault(field, JsonKind.STRING, fields)
+    if fault is None and not is_name(fields[field]):
+        return FieldError(field, f"must be 1 to {NAME_LENGTH} printable characters, not all blank")
+    return fault
+
+
+def key_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
+    """What is wrong with the producer's key in `field`, or None."""
+    fault = kind_fault(field, JsonKind.STRING, fields)
+    if fault is None and not (fields[field] and len(fields[field]) <= KEY_LENGTH and fields[field].isprintable()):
+        return FieldError(field, f"must be 1 to {KEY_LENGTH} printable characters")
+    return fault
+
+
+def severity_of(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+    """The severity that an event states: a string of at most `NAME_LENGTH` characters in its payload, else its metadata."""
+    for fields in (payload, metadata):
+        if is_name(fields.get("severity")):
+            return str(fields["severity"])
+    return None
+
+
+def stated_ms(value: Any) -> int | None:
+    """`value` as the producer's time in milliseconds since 1970; None where it cannot be one."""
+    return value if _is_integer(value) and EARLIEST_MS <= value < LATEST_MS else None
+
+
+class Envelope(NamedTuple):
+    """A valid event as its producer sent it, with the gateway's timestamp where a canonical one had none."""
+
+    source: str
+    type: str
+    payload: Mapping[str, Any]
+    canonical: bool
+    broadcast: bool
+    metadata: Mapping[str, Any]
+    key: str | None
+    digest: str | None
+    severity: str | None
+    stated_ms: int | None
+
+
+class Rejected(NamedTuple):
+    """The faults of an event."""
+
+    faults: tuple[FieldError, ...]
+
+
+def envelope(
+    fields: Mapping[str, Any], *, stated: int | None, now_ms: int, faults: Sequence[FieldError | None]
+) -> Envelope | Rejected:
+    """The event of the members of an ingest body, or all its faults.
+
+    `faults` are those that its form has: without any, the members have the right kinds. A canonical payload is checked
+    in either case. `stated` is the time that the form states beside the payload, milliseconds since 1970.
+    """
+    sent: Any = fields.get("payload")
+    payload, schema = sent, canonical_type(fields.get("type"))
+    found = [fault for fault in faults if fault is not None]
+    if schema is not None and isinstance(payload, dict):
+        payload, wrong = validate(schema, payload, now_ms=now_ms if stated is None else stated, whole="payload")
+        found.extend(wrong)
+    if found:
+        return Rejected(tuple(found))
+    metadata, broadcast, key = fields.get("metadata") or {}, fields.get("broadcast", False), fields.get("key")
+    return Envelope(
+        source=fields["source"],
+        type=fields["type"],
+        payload=payload,
+        canonical=schema is not None,
+        broadcast=broadcast,
+        metadata=metadata,
+        key=key,
+        digest=None if key is None else _digest(fields["type"], sent, metadata, broadcast),
+        severity=severity_of(payload, metadata),
+        stated_ms=stated_ms(sent.get("timestamp")) if stated is None else stated,
+    )
+
+
+def _digest(*sent: Any) -> str:
+    # 128 bits: nobody gains from two events of one producer with the same hash.
+    return hashlib.sha256(msgspec.json.encode(sent, order="sorted")).hexdigest()[:32]
 
 
 def listed(faults: Sequence[FieldError]) -> list[dict[str, str]]:

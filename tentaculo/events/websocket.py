@@ -31,6 +31,8 @@ from tentaculo.events.schemas import (
     is_name,
     listed,
     parse_json,
+    severity_of,
+    stated_ms,
     validate,
 )
 from tentaculo.model.event import EventFilter
@@ -193,7 +195,15 @@ class EventSocketHandler:
         source = fields["source"] if is_name(fields.get("source")) else subscriber.client_id
         payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
         try:
-            event = self._pipeline.event(source, schema.type, payload, canonical=True, broadcast=True)
+            event = self._pipeline.event(
+                source,
+                schema.type,
+                payload,
+                canonical=True,
+                broadcast=True,
+                severity=severity_of(fields, {}),
+                stated_ms=stated_ms(fields.get("timestamp")),
+            )
             await self._pipeline.accept([event], sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."

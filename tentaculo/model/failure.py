@@ -54,6 +54,9 @@ class Failure(Enum):
     REQUEST_TIMEOUT = _FailureInfo(
         408, "request_timeout", "The request did not arrive in time", _C, "http_request_error"
     )
+    EVENT_CONFLICT = _FailureInfo(
+        409, "event_conflict", "An event with this key and another content is stored", _C, "http_request_error"
+    )
     BODY_TOO_LARGE = _FailureInfo(413, "body_too_large", "The request body is too large", _C, "http_request_error")
     TARGET_TOO_LONG = _FailureInfo(414, "target_too_long", "The request target is too long", _C, "http_request_error")
     UNSUPPORTED_MEDIA_TYPE = _FailureInfo(

@@ -16,6 +16,7 @@ MAX_JSON_BYTES = 64 * 1024
 """Largest body that `read_json_body` accepts."""
 
 T = TypeVar("T")
+_SPACE = b" \t\r\n"
 
 
 async def expect_later(request: web.Request) -> None:
@@ -32,15 +33,14 @@ def check_uncompressed(request: web.Request) -> None:
         raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
+async def read_body(request: web.Request, limit: int, *, array_limit: int | None = None) -> bytes:
     """The whole body, at most `limit` bytes. The route must have `expect_later` as its `expect_handler`.
 
-    Raises `Problem`: 413 as soon as the body is known to be larger, 408 when it takes longer than `READ_SECONDS`, 400
-    when its framing is broken.
+    A body that begins with `[` may have `array_limit` bytes, where that is given. Raises `Problem`: 413 as soon as the
+    body is known to be larger, 408 when it takes longer than `READ_SECONDS`, 400 when its framing is broken.
     """
-    too_large = Problem(Failure.BODY_TOO_LARGE, f"The body may have at most {limit} bytes.")
-    if request.content_length is not None and request.content_length > limit:
-        raise too_large
+    if request.content_length is not None and request.content_length > max(limit, array_limit or 0):
+        raise _too_large(max(limit, array_limit or 0))
     if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -49,13 +49,25 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         async with asyncio.timeout(READ_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
+                if array_limit is not None and chunk.strip(_SPACE):
+                    # The first character decides, once: each byte is looked at one time.
+                    limit, array_limit = (array_limit if is_array(chunk) else limit), None
                 if len(body) > limit:
-                    raise too_large
+                    raise _too_large(limit)
     except TimeoutError:
         raise Problem(Failure.REQUEST_TIMEOUT, f"The body took longer than {READ_SECONDS:g} s to arrive.") from None
     except web.RequestPayloadError:
         raise Problem(Failure.BAD_REQUEST, "The body's framing is broken.") from None
     return bytes(body)
+
+
+def is_array(body: bytes) -> bool:
+    """Whether a JSON text is an array, as far as its first character says."""
+    return body.lstrip(_SPACE).startswith(b"[")
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(Failure.BODY_TOO_LARGE, f"The body may have at most {limit} bytes.")
 
 
 async def read_json_body(request: web.Request, shape: type[T]) -> T:

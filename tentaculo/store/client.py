@@ -35,6 +35,8 @@ STORE_WAIT = 15.0
 """Seconds that an event waits for the database, where the caller gives no other limit."""
 READ_WAIT = 2.0
 """Seconds until a query without a result is given up."""
+ROWS_AT_ONCE = 250
+"""Rows of events that are made in one turn of the event loop."""
 CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
 
@@ -136,12 +138,17 @@ class StoreClient:
         full or away they wait. Raises `StoreUnavailable` if it is so for too long, or if too many events wait. They are
         then not stored, unless the time ends during the commit itself.
         """
+        made = list[EventRow]()
         try:
-            rows: Sequence[EventRow] = [events.event_row(event) for event in new]
+            for event in new:
+                made.append(events.event_row(event))
+                if len(made) % ROWS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         except (TypeError, ValueError) as error:
             raise self._refused("The event cannot be written as JSON.", len(new)) from error
         if self._fault is not None:
             raise self._refused(self._fault, len(new))
+        rows: Sequence[EventRow] = made
         results: list[StoredEvent] = await self._ask(self._queue.put_events, rows, self._event_wait)
         return results
 

@@ -18,6 +18,7 @@ from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
 
@@ -97,6 +98,14 @@ class Gateway:
         """Connections that the server holds."""
         return len(self.server.connections)
 
+    async def post(self, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+        """Send a body as it is; `content_type` and other headers with `_` for `-`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.post(
+            f"{self.url}/events/ingest", data=body, headers=named, skip_auto_headers=["Content-Type"]
+        ) as answer:
+            return answer.status, await answer.json(content_type=None)
+
     async def ingest(self, body: Any) -> tuple[int, dict[str, Any]]:
         async with self.session.post(f"{self.url}/events/ingest", json=body) as answer:
             return answer.status, await answer.json(content_type=None)
@@ -127,11 +136,13 @@ async def silent_for(client: ClientWebSocketResponse, marker: str = '{"marker":1
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts a gateway; keyword arguments are limits of the configuration."""
+    """Starts a gateway; keyword arguments are limits of the configuration. `client` is a store to use for events."""
     running: list[Gateway] = []
     stack = AsyncExitStack()
 
-    async def _start(*, origins: tuple[str, ...] | None = None, **limits: int) -> Gateway:
+    async def _start(
+        *, origins: tuple[str, ...] | None = None, client: StoreClient | None = None, **limits: int
+    ) -> Gateway:
         settings: dict[str, Any] = {"limits": limits}
         if origins is not None:
             settings["cors"] = {"origins": origins}
@@ -139,9 +150,10 @@ async def start() -> AsyncIterator[Start]:
         hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ledger, tasks = Ledger(), TaskGroup("events")
         app = web.Application()
-        tail = EventTail(hub, ledger)
+        tail = EventTail(hub, client or ledger)
         tasks.start(tail.run(), "tail")
-        app.add_routes(routes(config, hub, ledger, tail, tasks, log_name=lambda: ledger.name))
+        put = client.store_events if client else ledger
+        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name))
 
         async def part(_: web.Application) -> None:
             await hub.close()
@@ -165,6 +177,15 @@ async def start() -> AsyncIterator[Start]:
 async def gateway(start: Start) -> Gateway:
     """A gateway with the default limits."""
     return await start()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[StoreClient]:
+    """The gateway's own store, on SQLite and on PostgreSQL."""
+    client = StoreClient(url, event_wait=20)
+    await client.start()
+    yield client
+    await client.close()
 
 
 @pytest.fixture

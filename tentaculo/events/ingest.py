@@ -1,0 +1,249 @@
+"""`POST /events/ingest`: one event or several, in the gateway's own form or as CloudEvents.
+
+An event is checked as a whole before any part of it takes effect. A large batch is read in slices, so that the event
+loop serves other clients meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+
+from tentaculo.config.schema import LimitSettings
+from tentaculo.events import cloud_events
+from tentaculo.events.pipeline import EventPipeline
+from tentaculo.events.schemas import (
+    Envelope,
+    FieldError,
+    JsonError,
+    JsonKind,
+    Rejected,
+    envelope,
+    key_fault,
+    kind_fault,
+    kind_phrase,
+    listed,
+    name_fault,
+    parse_json,
+)
+from tentaculo.model.event import Event, StoredEvent, StoreOutcome
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.text import join_names
+from tentaculo.server.native_routes import Slices, json_response
+from tentaculo.server.request_body import check_uncompressed, is_array, read_body
+
+log = structlog.get_logger(__name__)
+
+ACCEPTED = (
+    "application/json, application/x-ndjson, application/jsonl, application/cloudevents+json,"
+    " application/cloudevents-batch+json"
+)
+"""The media types of bodies, as the headers Accept and Accept-Post list them."""
+_LOGGED_FIELDS = 16
+_REFUSED = FieldError("body", "has values that the database does not accept")
+
+
+class Framing(Enum):
+    """How the events of a body are separated."""
+
+    ONE = "one event"
+    ONE_OR_ARRAY = "one event, or an array of them"
+    ARRAY = "an array of events"
+    LINES = "one event in each line"
+
+
+Read = Callable[[bytes, int], Envelope | Rejected]
+"""Reads the text of one event; the number is the present time in milliseconds. Raises `JsonError`."""
+
+
+class Form(NamedTuple):
+    """The form of a body."""
+
+    read: Read
+    framing: Framing
+
+
+def read_event(text: bytes, now_ms: int) -> Envelope | Rejected:
+    """The event of the gateway's own form, or all its faults. Raises `JsonError`.
+
+    Members that are not known are ignored, as older producers send some. `metadata` and `key` of null are none.
+    """
+    body = parse_json(text)
+    if not isinstance(body, dict):
+        return Rejected((FieldError("body", f"must be an object, not {kind_phrase(body)}"),))
+    faults = [
+        name_fault("source", body),
+        name_fault("type", body),
+        kind_fault("payload", JsonKind.OBJECT, body),
+        kind_fault("broadcast", JsonKind.BOOLEAN, body) if "broadcast" in body else None,
+        kind_fault("metadata", JsonKind.OBJECT, body) if body.get("metadata") is not None else None,
+        key_fault("key", body) if body.get("key") is not None else None,
+    ]
+    return envelope(body, stated=None, now_ms=now_ms, faults=faults)
+
+
+_FORMS = {
+    "application/x-ndjson": Form(read_event, Framing.LINES),
+    "application/jsonl": Form(read_event, Framing.LINES),
+    "application/cloudevents+json": Form(cloud_events.read_structured, Framing.ONE),
+    "application/cloudevents-batch+json": Form(cloud_events.read_structured, Framing.ARRAY),
+}
+
+
+def form_of(request: web.Request) -> Form:
+    """The form that the headers of a request say. Raises `Problem` (415) for any other, and for a compressed body.
+
+    A body without a media type is refused too, unless it is a CloudEvent in binary mode: a web page can send it to
+    another origin without a CORS preflight.
+    """
+    check_uncompressed(request)
+    has_type, media_type = hdrs.CONTENT_TYPE in request.headers, request.content_type
+    if has_type and media_type in _FORMS:
+        return _FORMS[media_type]
+    if cloud_events.is_binary_mode(request.headers) and not media_type.startswith("application/cloudevents"):
+        fields = list(request.headers.items())
+        return Form(lambda body, now_ms: cloud_events.read_binary(fields, body, now_ms), Framing.ONE)
+    is_other = not media_type.startswith("application/") or media_type.startswith("application/cloudevents")
+    if has_type and cloud_events.is_json(media_type) and not is_other:
+        return Form(read_event, Framing.ONE_OR_ARRAY)
+    detail = "Events are application/json; with curl add -H 'Content-Type: application/json'."
+    if not has_type:
+        detail = "The request has no Content-Type; send application/json."
+    headers = {hdrs.ACCEPT: ACCEPTED, "Accept-Post": ACCEPTED}
+    raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, detail, headers=headers)
+
+
+class Ingest:
+    """The handler of `POST /events/ingest`."""
+
+    def __init__(self, pipeline: EventPipeline, limits: LimitSettings) -> None:
+        self._pipeline = pipeline
+        self._limits = limits
+        self._slices = Slices()
+        # A list of a million numbers would be a million objects before its length is known (100 ms). This shape has
+        # a place for each allowed item and one more; what follows is only skipped.
+        places = [(f"item_{number}", msgspec.Raw, None) for number in range(limits.events_batch + 1)]
+        self._array = msgspec.json.Decoder(msgspec.defstruct("Items", places, array_like=True))
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Respond once what the body holds is stored; else raise `Problem`."""
+        form, limits = form_of(request), self._limits
+        is_batch = form.framing in (Framing.ARRAY, Framing.LINES)
+        one, batch = limits.events_body, max(limits.events_batch_body, limits.events_body)
+        either = batch if form.framing is Framing.ONE_OR_ARRAY else None
+        body = await read_body(request, batch if is_batch else one, array_limit=either)
+        if form.framing is Framing.LINES:
+            return await self._batch(form.read, self._lines(body))
+        if form.framing is Framing.ARRAY or (either and is_array(body)):
+            return await self._batch(form.read, self._items(body))
+        return await self._one(form.read, body)
+
+    async def _one(self, read: Read, body: bytes) -> web.Response:
+        try:
+            verdict = self._verdict(read, body)
+        except JsonError as reason:
+            raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
+        if isinstance(verdict, Rejected):
+            _log_rejected([verdict])
+            raise _rejection(listed(verdict.faults))
+        ((id_, outcome),) = await self._pipeline.accept([verdict])
+        if outcome is StoreOutcome.REFUSED:
+            raise _rejection(listed([_REFUSED]))
+        if outcome is StoreOutcome.CONFLICT:
+            detail = "Another event of this source has this key. Repeat an event as it was, or give it a new key."
+            raise Problem(Failure.EVENT_CONFLICT, detail, extra={"id": id_, "event_id": id_})
+        response = {"status": "received", "source": verdict.source, "type": verdict.type, "id": id_, "event_id": id_}
+        if outcome is StoreOutcome.DUPLICATE:
+            return json_response({**response, "duplicate": True}, 200)
+        return json_response(response, 201)
+
+    async def _batch(self, read: Read, texts: Sequence[bytes | memoryview]) -> web.Response:
+        verdicts = await self._slices.collect(self._verdicts(read, texts))
+        accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)]
+        rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
+        if rejected:
+            _log_rejected(rejected)
+        stored = iter(await self._pipeline.accept(accepted)) if accepted else iter(())
+        results = [
+            _rejected_result(verdict.faults) if isinstance(verdict, Rejected) else _result(next(stored))
+            for verdict in verdicts
+        ]
+        statuses = {result["status"] for result in results}
+        if statuses == {"rejected"}:
+            errors = [{"index": index, **error} for index, one in enumerate(results) for error in one["errors"]]
+            raise _rejection(errors)
+        is_whole = statuses <= {"received", "duplicate"}
+        response = {"status": "received" if is_whole else "partial", "results": results}
+        return json_response(response, 207 if not is_whole else 201 if "received" in statuses else 200)
+
+    def _verdicts(self, read: Read, texts: Sequence[bytes | memoryview]) -> Iterator[Event | Rejected]:
+        limit = self._limits.events_body
+        for text in texts:
+            if len(text) > limit:
+                yield Rejected((FieldError("body", f"is {len(text)} bytes; {limit} are allowed"),))
+                continue
+            try:
+                yield self._verdict(read, bytes(text))
+            except JsonError as reason:
+                yield Rejected((FieldError("body", str(reason)),))
+
+    def _verdict(self, read: Read, text: bytes) -> Event | Rejected:
+        verdict = read(text, self._pipeline.now_ms())
+        if isinstance(verdict, Rejected):
+            return verdict
+        source, type_, payload, *_ = verdict
+        members = {
+            name: value for name, value in verdict._asdict().items() if name not in ("source", "type", "payload")
+        }
+        return self._pipeline.event(source, type_, payload, **members)
+
+    def _items(self, body: bytes) -> list[bytes | memoryview]:
+        if not is_array(body):
+            raise _rejection(listed([FieldError("body", "must be a list")]))
+        try:
+            found: Any = self._array.decode(body)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            reason = "is nested too deep" if isinstance(error, RecursionError) else f"is not acceptable JSON: {error}"
+            raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
+        items = [memoryview(raw) for raw in msgspec.structs.astuple(found) if raw is not None]
+        return self._counted(items)
+
+    def _lines(self, body: bytes) -> list[bytes | memoryview]:
+        # Empty lines count too, all but those at the end: a body of nothing else costs no more than one of events.
+        lines = body.rstrip().split(b"\n", self._limits.events_batch)
+        return [line for line in self._counted(lines) if line.strip()]
+
+    def _counted(self, items: list[Any]) -> list[Any]:
+        most = self._limits.events_batch
+        if len(items) > most:
+            raise Problem(Failure.BODY_TOO_LARGE, f"A request may have at most {most} events.")
+        return items
+
+
+def _result(stored: StoredEvent) -> dict[str, Any]:
+    if stored.outcome is StoreOutcome.REFUSED:
+        return _rejected_result([_REFUSED])
+    status = "received" if stored.outcome is StoreOutcome.STORED else stored.outcome.value
+    return {"status": status, "id": stored.id, "event_id": stored.id}
+
+
+def _rejected_result(faults: Sequence[FieldError]) -> dict[str, Any]:
+    return {"status": "rejected", "errors": listed(faults)}
+
+
+def _log_rejected(rejected: Sequence[Rejected]) -> None:
+    fields = dict.fromkeys(fault.field for one in rejected for fault in one.faults)
+    log.info("event rejected", by="ingest", events=len(rejected), fields=list(fields)[:_LOGGED_FIELDS])
+
+
+def _rejection(errors: Sequence[dict[str, Any]]) -> Problem:
+    fields = join_names(list(dict.fromkeys(error["field"] for error in errors)), longest=64)
+    # The contract's "rejected" takes the place of the member `status` of RFC 9457, which is only advisory there;
+    # `status_code` still carries 422.
+    extra = {"status": "rejected", "reason": Failure.INVALID_EVENT.error, "errors": errors}
+    return Problem(Failure.INVALID_EVENT, f"Faulty: {fields}.", extra=extra)
