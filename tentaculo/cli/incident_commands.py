@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from tentaculo.cli.output import EXIT_FINDING, config_option, report_config_errors
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d{1,6})([smhd])")
+from tentaculo.cli.output import EXIT_FINDING, Duration, config_option, report_config_errors
 
 _author_option = click.option("--author", default="", metavar="NAME", help="Name of the author. Default: none.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in the form of the API.")
-
-
-class _Duration(click.ParamType[float]):
-    """`90s`, `30m`, `2h`, `1d`, as seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = _DURATION.fullmatch(str(value))
-        if found is None:
-            self.fail("must be a number and a unit: 90s, 30m, 2h or 1d", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
 
 
 class _Moment(click.ParamType[datetime]):
@@ -96,7 +80,7 @@ def maintenance() -> None:
 @click.argument("services", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every service.")
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, as people see it.")
-@click.option("--for", "seconds", type=_Duration(), metavar="2h", help="Duration: 90s, 30m, 2h or 1d.")
+@click.option("--for", "seconds", type=Duration(), metavar="2h", help="Duration: 90s, 30m, 2h or 1d.")
 @click.option("--from", "starts_at", type=_Moment(), metavar="TIME", help="Start. Default: now.")
 @click.option("--until", "ends_at", type=_Moment(), metavar="TIME", help="End, in place of --for.")
 @_author_option

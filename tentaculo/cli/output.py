@@ -1,7 +1,8 @@
-"""What all commands share: the option for the configuration, exit codes, errors and warnings."""
+"""What commands share: the option for the configuration, durations, exit codes, errors and warnings."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,21 @@ config_option = click.option(
     metavar="FILE",
     help="Configuration file. Default: the file that TENTACULO_CONFIG names, else ./tentaculo.toml.",
 )
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d{1,6})([smhd])")
+
+
+class Duration(click.ParamType[float]):
+    """`90s`, `30m`, `2h`, `1d`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The duration that `value` says."""
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail("must be a number and a unit: 90s, 30m, 2h or 1d", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
 
 
 class FaultError(click.ClickException):

@@ -104,7 +104,7 @@ async def test_services_are_brought_up_to_date(url: str, store_client_on: StoreC
 
 
 async def test_what_waits_is_written_before_the_end(url: str, store_client_on: StoreClientOn) -> None:
-    kept = store_client_on(url)
+    kept = store_client_on(url, event_wait=20.0)
     await kept.start()
     waiting = [asyncio.ensure_future(store_samples.store(kept, store_samples.event(number))) for number in range(300)]  # noqa: TID251
     await asyncio.sleep(0)

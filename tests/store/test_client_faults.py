@@ -367,7 +367,7 @@ async def test_a_server_that_ends_the_session_is_taken_up_again(
 ) -> None:
     with postgresql.database() as url:
         migrate.upgrade(url)
-        kept = store_client_on(url)
+        kept = store_client_on(url, event_wait=20.0)
         await kept.start()
         await store_samples.store(kept, store_samples.event(1))
         name = make_url(url).database

@@ -23,7 +23,7 @@ StoreClientOn = Callable[..., StoreClient]
 
 @pytest.fixture
 async def kept(url: str, store_client_on: StoreClientOn) -> StoreClient:
-    client = store_client_on(url)
+    client = store_client_on(url, event_wait=20.0)
     await client.start()
     return client
 

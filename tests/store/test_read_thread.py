@@ -26,6 +26,7 @@ def count_for_ever(connection: Connection) -> None:
 async def test_a_search_delays_no_commit_and_ends_with_its_time_limit(
     url: str, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tentaculo.store.database.SERVER_WAIT", 2.0)
     kept = store_client_on(url)
     await kept.start()
     await store_samples.store(kept, store_samples.event(1))
@@ -62,7 +63,10 @@ async def test_what_it_cannot_read_costs_this_query_only(url: str, store_client_
     assert await kept.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
 
 
-async def test_what_waits_is_bounded_and_refused_at_the_stop(url: str, store_client_on: StoreClientOn) -> None:
+async def test_what_waits_is_bounded_and_refused_at_the_stop(
+    url: str, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tentaculo.store.database.SERVER_WAIT", 0.5)
     kept = store_client_on(url)
     await kept.start()
     searches = [asyncio.create_task(kept.read(count_for_ever)) for _ in range(MOST_WAITING + 2)]  # noqa: TID251

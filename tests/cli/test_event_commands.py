@@ -1,0 +1,119 @@
+"""`tentaculo events`, as a process against gateways that run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.support.databases import sqlite
+from tests.support.gateway_process import ROOT, TOKEN, Running, clean_environment, running_gateway
+from tests.support.waits import free_port
+
+WAIT = 30.0
+
+
+async def start(folder: Path, *arguments: str, token: str = TOKEN) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tentaculo", "events", *arguments),
+        cwd=folder,
+        env=clean_environment({"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": token, "PYTHONUNBUFFERED": "1"}),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+
+
+async def run(folder: Path, *arguments: str, token: str = TOKEN) -> tuple[int | None, list[str], str]:
+    process = await start(folder, *arguments, token=token)
+    output, errors = await asyncio.wait_for(process.communicate(), WAIT)
+    return process.returncode, output.decode().splitlines(), errors.decode()
+
+
+async def ingest(gateway: Running, **members: Any) -> int:
+    body = {"source": "me", "type": "t", "payload": {}, **members}
+    async with (
+        ClientSession(headers=gateway.headers) as client,
+        client.post(f"{gateway.url}/events/ingest", json=body) as response,
+    ):
+        assert response.status == 201
+        id_: int = (await response.json())["id"]
+        return id_
+
+
+@asynccontextmanager
+async def serving(file: Path, port: int) -> AsyncIterator[Running]:
+    tables = {"server": {"port": port}, "database": {"url": sqlite(file), "auto_upgrade": False}}
+    async with running_gateway(tables) as gateway:
+        yield gateway
+
+
+async def test_stored_events_are_shown_the_oldest_first(file: Path, tmp_path: Path) -> None:
+    async with serving(file, 0) as gateway:
+        for number in range(5):
+            await ingest(gateway, type=f"t{number % 2}", payload={"n": number, "text": "\x1b[2J\u202e"})
+        at = ("--url", gateway.url)
+        code, lines, _ = await run(tmp_path, *at, "--source", "me")
+        assert (code, len(lines)) == (0, 5)
+        assert not [line for line in lines if not line.isprintable()]
+        assert lines[0].split("  ")[1:] == ["me", "t0", '{"n": 0, "text": "\\u001b[2J"}']
+        code, lines, _ = await run(tmp_path, *at, "--source", "me", "--limit", "2", "--type", "t0", "--json")
+        assert [json.loads(line)["payload"]["n"] for line in lines] == [2, 4]
+        code, lines, _ = await run(tmp_path, *at, "--source", "me", "--since", "1h", "--text", '"N":3')
+        assert len(lines) == 1
+        assert await run(tmp_path, *at, "--source", "me", "--since", "0s") == (0, [], "")
+        code, _, errors = await run(tmp_path, *at, token="wrong-token-of-a-test")
+        assert (code, "responds 403" in errors) == (2, True)
+        code, _, errors = await run(tmp_path, *at, "--token", TOKEN, "--source", "x" * 300)
+        assert (code, "source may have" in errors) == (2, True)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:99999", "x"])
+async def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+    code, _, errors = await run(tmp_path, "--url", url)
+    assert (code, url in errors) == (2, True)
+
+
+async def test_a_gateway_that_does_not_run_is_named(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "tentaculo.toml").write_text(f"[server]\nport = {port}\n")
+    code, _, errors = await run(tmp_path)
+    assert code == 3
+    assert f"the gateway at http://127.0.0.1:{port} does not respond: Connection refused" in errors
+
+
+async def test_follow_misses_nothing_over_a_restart(file: Path, tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "tentaculo.toml").write_text(f"[server]\nport = {port}\n")
+
+    async def next_number(process: Process) -> int:
+        assert process.stdout is not None
+        number: int = json.loads(await asyncio.wait_for(process.stdout.readline(), WAIT))["payload"]["n"]
+        return number
+
+    async with serving(file, port) as gateway:
+        await ingest(gateway, payload={"n": 0})
+        process = await start(tmp_path, "--follow", "--json", "--source", "me")
+        try:
+            assert await next_number(process) == 0
+            await ingest(gateway, payload={"n": 1})
+            await ingest(gateway, source="other")
+            assert await next_number(process) == 1
+            await gateway.stop()
+            async with serving(file, port) as again:
+                for number in range(2, 20):
+                    await ingest(again, payload={"n": number})
+                assert [await next_number(process) for _ in range(2, 20)] == list(range(2, 20))
+                process.send_signal(2)
+                assert await asyncio.wait_for(process.wait(), WAIT) == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
