@@ -54,7 +54,11 @@ REQUEST_FIELDS = (
     Field("Proxy-Connection", Kind.DROPPED, ""),
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
-    Field("Trailer", Kind.DROPPED, "trailers of a chunked body are read, bounded and dropped"),
+    Field(
+        "Trailer",
+        Kind.REMADE,
+        "with a chunked body the names of those that pass, and these trailers with it: not those that frame, route or control a message, nor those that this table lists. Trailers that it does not announce are dropped",
+    ),
     Field("TE", Kind.REMADE, "`TE: trailers` if the client sent it, else nothing"),
     Field("Transfer-Encoding", Kind.REMADE, "`chunked` where the client's was; any other coding is refused (400, 501)"),
     Field(

@@ -59,6 +59,9 @@ class ClientConnection(Protocol):
     def ssl_context(self) -> SSLContext | None:
         """None where the connection is not encrypted."""
 
+    def trailers_of(self, body: object) -> Sequence[tuple[bytes, bytes]]:
+        """The trailer fields of a body that has arrived whole, each as (whole line, name)."""
+
     @property
     def writing_paused(self) -> bool:
         """Whether the send buffer is full."""

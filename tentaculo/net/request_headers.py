@@ -56,6 +56,7 @@ class RequestHeaders:
         "te_trailers",
         "token",
         "token_check",
+        "trailer",
         "upgrade",
         "valid_host",
         "via",
@@ -85,6 +86,8 @@ class RequestHeaders:
         """Whether a field carries addresses, which are mapped for the service."""
         self.repeats_authorization = False
         self.te_trailers = False
+        self.trailer: bytes | None = None
+        """The names of trailer fields that it announces."""
         self.wants_upgrade = False
         self.token_check: object | None = None
         """The result of the last token check of these fields, kept by the access control."""
@@ -135,6 +138,8 @@ class RequestHeaders:
                 self.upgrade = joined_lists(self.upgrade, value)
             case b"te":
                 self.te_trailers = self.te_trailers or b"trailers" in split_list(value)
+            case b"trailer":
+                self.trailer = joined_lists(self.trailer, value)
             case b"via":
                 self.via = [*(self.via or ()), value]
             case b"destination" | b"if":
@@ -164,6 +169,8 @@ class RequestHeaders:
                 self.authorization = None
             if b"expect" in named:
                 self.expect = None
+            if b"trailer" in named:
+                self.trailer = None
 
 
 def request_length(fields: RequestHeaders, minor: int) -> tuple[int | None, bool]:

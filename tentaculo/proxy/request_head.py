@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
-from tentaculo.net.header_fields import Line
+from tentaculo.net.header_fields import REQUEST_NAMES, Line
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.request_headers import ForwardedFields, outer_prefix
+from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, outer_prefix
 from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view
+from tentaculo.proxy.response_head import may_be_trailer
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 
 
@@ -66,6 +67,8 @@ def _own_lines(
         added.append(b"Via: 1.%d %b\r\n" % (inbound.minor, via))
     if inbound.is_chunked:
         added.append(b"Transfer-Encoding: chunked\r\n")
+        if names := announced_trailers(fields, plan.request_rules):
+            added.append(b"Trailer: %b\r\n" % b", ".join(names))
     elif inbound.length is not None:
         added.append(b"Content-Length: %d\r\n" % inbound.length)
     if fields.expect is not None and inbound.minor == 1:
@@ -84,6 +87,15 @@ def _own_lines(
             added.append(b"Authorization: %b\r\n" % fields.authorization)
         added.append(token_line)
     return b"".join(added)
+
+
+def announced_trailers(fields: RequestHeaders, rules: HeaderRules) -> list[bytes]:
+    """The names of the trailer fields that the client announces and that pass, as it wrote them."""
+    if fields.trailer is None:
+        return []
+    special = REQUEST_NAMES | (fields.named or set())
+    names = [name.strip(b" \t") for name in fields.trailer.split(b",")]
+    return [name for name in names if name and may_be_trailer(name, special, rules)]
 
 
 def header_block(lines: list[Line], host: bytes, added: bytes, rules: HeaderRules) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple
 
 from tentaculo.model.health import Endpoint
@@ -45,15 +45,16 @@ _NOT_IN_TRAILERS = frozenset(
 """Fields that frame, route or control a message, beside those that are special in a head (RFC 9110 section 6.5.1)."""
 
 
+def may_be_trailer(name: bytes, special: Set[bytes], rules: HeaderRules | None) -> bool:
+    """Whether a trailer field passes. `special` are the names that are special in a head, and `rules` the route's."""
+    lower = name.lower().replace(b"_", b"-")
+    is_known = lower in special or lower in _NOT_IN_TRAILERS or lower.startswith(b"access-control-")
+    return not is_known and not (rules is not None and rules.removes(lower))
+
+
 def trailer_lines(trailers: Iterable[tuple[bytes, bytes]], rules: HeaderRules | None) -> bytes:
     """The trailer fields that a client may get, as whole lines. `trailers` are (whole line, name); `rules` the route's."""
-    lines = []
-    for line, name in trailers:
-        lower = name.lower().replace(b"_", b"-")
-        is_known = lower in RESPONSE_NAMES or lower in _NOT_IN_TRAILERS or lower.startswith(b"access-control-")
-        if not is_known and not (rules is not None and rules.removes(lower)):
-            lines.append(line)
-    return b"".join(lines)
+    return b"".join([line for line, name in trailers if may_be_trailer(name, RESPONSE_NAMES, rules)])
 
 
 class ResponseHeadBuilder:

@@ -75,7 +75,7 @@ class UploadPace:
 class Upload:
     """A body that is sent as it arrives, no faster than the upstream reads."""
 
-    __slots__ = ("_body", "_is_chunked", "_is_crowded", "_kept", "_kept_size", "_plan", "_record")
+    __slots__ = ("_body", "_is_chunked", "_is_crowded", "_kept", "_kept_size", "_plan", "_record", "_trailers")
 
     def __init__(
         self,
@@ -85,8 +85,11 @@ class Upload:
         *,
         is_chunked: bool,
         is_crowded: Callable[[], bool],
+        trailers: Callable[[], bytes],
     ) -> None:
+        """`trailers` returns the trailer lines of the body, once it has arrived whole."""
         self._body = body
+        self._trailers = trailers
         self._plan = plan
         self._record = record
         self._is_chunked = is_chunked
@@ -124,7 +127,8 @@ class Upload:
             connection.fail(UpstreamError(Failure.BAD_REQUEST, words))
             return
         if self._is_chunked:
-            connection.write(LAST_CHUNK)
+            trailers = self._trailers()
+            connection.write(chunked(b"", is_last=True, trailers=trailers) if trailers else LAST_CHUNK)
         connection.is_request_whole = True
         if connection.response.head is None:
             # The end of the body may still wait in the kernels of both sides, and the service may take it slowly.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -13,7 +14,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.http1 import ChunkedReader, Http1Error
-from tentaculo.server.aiohttp_handler import AiohttpHandler, ParserError, parser_error
+from tentaculo.server.aiohttp_handler import READ_AHEAD, AiohttpHandler, ParserError, parser_error
 from tentaculo.server.request_framing import HEAD_END, MessageBoundaries, RequestLine, is_unfinished, is_usual
 
 CHUNK_COST = 16
@@ -46,6 +47,7 @@ class RequestReceiver(AiohttpHandler):
         "_is_chunked",
         "_max_line",
         "_odd_line",
+        "_trailers",
         "_wants_upgrade",
         "steps",
     )
@@ -62,6 +64,7 @@ class RequestReceiver(AiohttpHandler):
         self._max_line = max_line_size
         self._odd_line: RequestLine | None = None
         self._boundaries = MessageBoundaries()
+        self._trailers: list[tuple[StreamReader, list[tuple[bytes, bytes]]]] = []
         self._wants_upgrade = False  # the request whose body is arriving
         self.steps = 0
         """Steps in chunked bodies since the caller set this to 0."""
@@ -70,6 +73,10 @@ class RequestReceiver(AiohttpHandler):
     def has_begun(self) -> bool:
         """Whether part of a request has arrived that is not whole."""
         return bool(self._held) or self._boundaries.has_begun or self._chunks is not None
+
+    def trailers_of(self, body: object) -> Sequence[tuple[bytes, bytes]]:
+        """The trailer fields of a body that has arrived whole, each as (whole line, name)."""
+        return next((trailers for one, trailers in self._trailers if one is body), ())
 
     @property
     def feeds_body(self) -> bool:
@@ -80,6 +87,7 @@ class RequestReceiver(AiohttpHandler):
         """The client has gone."""
         super().connection_lost(exc)
         self._body = self._chunks = None  # the body refers to its connection
+        self._trailers = []
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client, which are dropped while the connection closes.
@@ -191,6 +199,9 @@ class RequestReceiver(AiohttpHandler):
         self._weigh(body, len(before) - len(chunks.rest), len(payload[0]) if payload else 0)
         if chunks.done and not self.close_requested:
             self._chunks = None
+            if chunks.trailers:
+                # No more bodies than these can be here whole and not yet served.
+                self._trailers = [*self._trailers[-READ_AHEAD:], (body, chunks.trailers)]
             super().data_received(LAST_CHUNK)
             self._boundaries.ended(LAST_CHUNK)
             self._keep_what_follows(body)

@@ -280,7 +280,7 @@ async def test_small_chunks_and_short_extensions_are_no_excess(start: Start, ser
             assert (await wire.response()).body == bytes(range(256)) * 400
 
 
-async def test_trailers_go_no_further_in_either_direction(start: Start, service: Service) -> None:
+async def test_trailers_that_nobody_announced_or_asked_for_go_no_further(start: Start, service: Service) -> None:
     """They are read, bounded and dropped: never merged into the headers, and announced to nobody."""
     answer = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n"
@@ -355,3 +355,46 @@ async def test_look_alikes_of_known_names_are_dropped(start: Start, service: Ser
             assert (await wire.response()).status == 200
     assert up.requests[0].get("x_own") == "kept"
     assert {name.encode() for name, _ in up.requests[0].headers} & set(names) == set()
+
+
+ANNOUNCED = b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum,cookie, grpc-status,X_Real_IP, Content-Length, X-Gone,,x-hop\r\n"
+TRAILERS = b"X-Sum:  a\r\ngrpc-status: 0\r\n"
+HIDDEN = b"Content-Length: 3\r\nX-Unannounced: 1\r\nX-VX11-Token: x\r\nX_Forwarded_For: 1.1.1.1\r\nCookie: a=b\r\nX-Gone: 1\r\nX-Hop: 1\r\n"
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("pause", [True, False])
+async def test_trailers_of_a_request_reach_a_service_to_which_they_were_announced(
+    start: Start, service: Service, pause: bool
+) -> None:
+    received: list[bytes] = []
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = await reader.readuntil(b"0\r\n")
+            while not body.endswith(b"\r\n\r\n"):
+                body += await reader.readuntil(b"\r\n")
+            received.extend((head, body))
+            writer.write(ok())
+
+    async with upstream(script) as up:
+        live = await start(service(up.port, remove_headers=["X-Gone"]))
+        async with dial(live.port) as wire:
+            for head in (ANNOUNCED + b"Connection: X-Hop\r\n", ANNOUNCED.replace(b"Trailer:", b"X-Trailer:")):
+                await wire.send(head + b"\r\n5\r\nhello\r\n")
+                if pause:
+                    await asyncio.sleep(0.05)
+                await wire.send(b"0\r\n" + TRAILERS + HIDDEN + b"\r\n")
+                assert (await wire.response()).status == 200
+            # What follows is a request of its own, with trailers of its own.
+            for number in range(4):
+                data = b"\r\n1\r\n%d\r\n0\r\nX-Sum: %d\r\n\r\n" % (number, number)
+                wire.writer.write(ANNOUNCED + data)
+            for _ in range(4):
+                assert (await wire.response()).status == 200
+    assert b"\r\nTrailer: X-Sum, grpc-status\r\n" in received[0]
+    assert received[1].endswith(b"0\r\n" + TRAILERS + b"\r\n")
+    assert b"\r\nTrailer:" not in received[2]
+    assert received[3].endswith(b"0\r\n\r\n")
+    assert received[5::2] == [b"1\r\n%d\r\n0\r\nX-Sum: %d\r\n\r\n" % (number, number) for number in range(4)]
