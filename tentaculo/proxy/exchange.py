@@ -266,7 +266,7 @@ class Exchange(ResponseRelay, ABC):
             self.record.received = len(body)
         if inbound.is_chunked:
             body = chunked(body, is_last=True, trailers=self._trailers_sent())
-        data = b"%b%b\r\n%b" % (admitted.head, id_line, body)
+        data = b"".join((admitted.head, id_line, b"\r\n", body))
         connection.begin(admitted.method, self._on_progress, data, plan.first_byte)
 
     def _switch(self, connection: UpstreamConnection) -> Wait:
