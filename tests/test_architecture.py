@@ -38,10 +38,11 @@ ENTRIES = {
     "cli": BELOW_GATEWAY | {"gateway", "workers"},
     "__main__": {"cli"},
 }
-MAY_IMPORT: dict[str, set[str]] = {"tasks": set(), **GROUND, **SHARED, **ROOMS, **ENTRIES}
+MAY_IMPORT: dict[str, set[str]] = {"client": set(), "tasks": set(), **GROUND, **SHARED, **ROOMS, **ENTRIES}
 """Which other parts of `tentaculo` each part may import. Every part may import `tasks` too."""
 SAME_STEM: dict[str, str] = {
     "__main__": "Python's own name for what `python -m` runs",
+    "client": "of the gateway's events, and of the database's thread",
     "connection": "with a client, and with an endpoint",
     "coordination": "the interface that a gateway needs, and the workers' implementation of it",
     "errors": "each package has its own",
@@ -125,7 +126,7 @@ def test_every_part_is_in_the_table() -> None:
 
 def test_every_module_is_in_a_package() -> None:
     loose = {module.name for module in MODULES if module.path.parent == PACKAGE}
-    assert loose == {"tentaculo", "tentaculo.__main__", "tentaculo.tasks"}
+    assert loose == {"tentaculo", "tentaculo.__main__", "tentaculo.client", "tentaculo.tasks"}
 
 
 def test_a_stem_that_stands_twice_is_listed() -> None:

@@ -34,6 +34,7 @@ MADRE = DemoService(
                 "POST /chat": lambda _, body: {"reply": f"You said: {text_of(body, 'message', '(nothing)')}"},
                 "POST /control": lambda _, body: {"accepted": text_of(body, "action", "none")},
                 "GET /madre/decisions": {"decisions": [{"id": "decision-0001", "summary": "kept two children"}]},
+                "GET /madre/tasks/active": {"tasks": [{"id": "task-0002", "state": "running"}]},
                 "GET /madre/task/{id}": lambda request, _: {"id": request.match_info["id"], "state": "running"},
                 "POST /madre/task/{id}/cancel": lambda request, _: {
                     "id": request.match_info["id"],

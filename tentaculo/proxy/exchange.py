@@ -259,7 +259,7 @@ class Exchange(ResponseRelay, ABC):
         if inbound.is_chunked:
             trailers = request_trailers(self.request, inbound.fields, plan.request_rules)
             body = chunked(body, is_last=True, trailers=trailers)
-        data = b"%b%b\r\n%b" % (admitted.head, id_line, body)
+        data = b"".join((admitted.head, id_line, b"\r\n", body))
         connection.begin(admitted.method, self._on_progress, data, plan.first_byte)
 
     def _switch(self, connection: UpstreamConnection) -> Wait:

@@ -226,7 +226,8 @@ class ClientConnection(FastPathConnection):
             if is_large and is_served and self.payload_parser is None:
                 self.count_head(data)
             return
-        if self._head_timer is None:
+        if self._head_timer is None and (self._body is None or self._body.is_eof()):
+            # Else the bytes belong to a body that arrives behind its response, whose time aiohttp limits.
             self._await_head()
         if self.close_requested:
             return

@@ -49,6 +49,7 @@ async def ask(live: Live, client: ClientSession, path: str, status: int = 200, *
 async def history(live: Live, client: ClientSession, query: str = "?hours=2") -> Any:
     """What the gateway tells of madre once the minute is over."""
     live.gateway.health_service.history.flush()
+    await live.gateway._store_client.run(lambda _: None)  # what was recorded before is stored then
     async with client.get(f"http://127.0.0.1:{live.port}/vx11/history/mother{query}", headers=HEADERS) as response:
         assert response.status == 200, await response.text()
         return await response.json()

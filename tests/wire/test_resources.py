@@ -312,3 +312,20 @@ async def test_after_every_abuse_a_good_request_works_and_nothing_is_left(
             # An idle connection to the upstream may have come or gone.
             while len(os.listdir("/proc/self/fd")) > before + 2 or live.gateway.proxy.traffic.in_flight:
                 await asyncio.sleep(0.02)
+
+
+async def test_the_rest_of_a_refused_body_has_no_time_limit_of_a_head(start: Start, service: Service) -> None:
+    """The refusal closes the sending half: a 408 behind it could not be written."""
+    loop, caught = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: caught.append(context))
+    live = await start({}, limits={"head_time": 0.2})
+    async with dial(live.port) as wire, dial(live.port) as other:
+        await wire.send(b"POST /nothing HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc")
+        assert (await wire.response()).status == 404
+        await wire.send(b"def")
+        await other.send(b"GET /")
+        assert (await other.response()).status == 408  # by now as much time has passed
+        await wire.send(b"ghi")
+        assert await wire.rest() == b""
+    loop.set_exception_handler(None)
+    assert caught == []

@@ -1,0 +1,197 @@
+"""`tentaculo.client` against a whole gateway with a database, also through a relay that loses connections."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tentaculo.client
+from tentaculo.client import EventClient, EventNotSentError, EventRefusedError, Received
+from tests.conftest import TOKEN, Live, Start
+from tests.support.databases import sqlite
+
+
+def event(number: int, **more: Any) -> dict[str, Any]:
+    return {"source": "madre", "type": "spawn_created", "payload": {"n": number}, **more}
+
+
+def no_sleep(_seconds: float) -> None:
+    pass
+
+
+@pytest.fixture
+async def live(start: Start, file: Path) -> Live:
+    """A gateway with a database."""
+    return await start({}, database={"url": sqlite(file)})
+
+
+class Relay:
+    """A TCP relay to the gateway that cuts each of its first connections after some bytes of the response."""
+
+    def __init__(self, port: int, cuts: list[int]) -> None:
+        self.cuts = cuts
+        self.accepted = 0
+        self._to = port
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        left = self.cuts.pop(0) if self.cuts else None
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._to)
+
+        async def forward() -> None:
+            while data := await reader.read(65536):
+                up_writer.write(data)
+
+        async def back() -> None:
+            nonlocal left
+            while left is None or left > 0:
+                data = await up_reader.read(65536)
+                if not data:
+                    break
+                writer.write(data if left is None else data[:left])
+                left = None if left is None else left - len(data)
+            writer.close()
+
+        sending = asyncio.gather(forward(), back(), return_exceptions=True)
+        try:
+            while not writer.is_closing():
+                await asyncio.sleep(0.005)
+        finally:
+            sending.cancel()
+            up_writer.transport.abort()
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def relay(port: int, cuts: list[int]) -> AsyncIterator[tuple[Relay, str]]:
+    served = Relay(port, cuts)
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    async with server:
+        yield served, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def client_of(live: Live, **options: Any) -> EventClient:
+    return EventClient(f"http://127.0.0.1:{live.port}", TOKEN, sleep=no_sleep, **options)
+
+
+async def in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.to_thread(call, *arguments)
+
+
+def taken(stream: Iterator[Received], count: int) -> list[Received]:
+    found = [next(stream) for _ in range(count)]
+    stream.close()  # type: ignore[attr-defined]
+    return found
+
+
+async def test_what_is_sent_is_heard(live: Live) -> None:
+    client = client_of(live)
+    first = await in_thread(client.send, event(0))
+    results = await in_thread(
+        client.send_all, [event(1), event(2, source=""), event(3, key="mine"), event(3, key="mine")]
+    )
+    assert [result["status"] for result in results] == ["received", "rejected", "received", "duplicate"]
+    heard = await in_thread(taken, client.listen(since=first["event_id"] - 1), 3)
+    assert [one.event["payload"]["n"] for one in heard] == [0, 1, 3]
+    assert heard[0].event["event_id"] == first["event_id"]
+    resumed = await in_thread(taken, client.listen(since=heard[1].position, types=["spawn_created"]), 1)
+    assert resumed == heard[2:]
+
+
+async def test_a_response_that_is_lost_stores_nothing_twice(live: Live) -> None:
+    async with relay(live.port, [0, 20]) as (lossy, url):
+        client = EventClient(url, TOKEN, sleep=no_sleep)
+        response = await in_thread(client.send, event(1))
+    assert response["duplicate"]
+    assert lossy.accepted == 3
+    second = await in_thread(client_of(live).send, event(2))
+    heard = await in_thread(taken, client_of(live).listen(since=response["event_id"] - 1, sources=["madre"]), 2)
+    assert [one.event["event_id"] for one in heard] == [response["event_id"], second["event_id"]]
+
+
+async def test_a_stream_that_is_cut_again_and_again_has_every_event_once(live: Live) -> None:
+    client = client_of(live)
+    first = (await in_thread(client.send_all, [event(number) for number in range(150)]))[0]["event_id"]
+    cuts = [300, 700, 1500, 4001, 9000, 20, 15000]
+    async with relay(live.port, list(cuts)) as (lossy, url):
+        stream = EventClient(url, TOKEN, sleep=no_sleep).listen(since=first - 1, sources=["madre"])
+        early = asyncio.gather(in_thread(taken, stream, 300))
+        for start in range(150, 300, 10):
+            await in_thread(client.send_all, [event(number) for number in range(start, start + 10)])
+        (heard,) = await early
+    assert [one.event["payload"]["n"] for one in heard] == list(range(300))
+    assert lossy.accepted == len(cuts) + 1
+
+
+async def test_a_refused_event_is_sent_once(live: Live) -> None:
+    async with relay(live.port, []) as (counting, url):
+        client = EventClient(url, TOKEN, sleep=no_sleep)
+        with pytest.raises(EventRefusedError, match="422: Faulty: payload") as refused:
+            await in_thread(client.send, event(1, payload=[]))
+        assert refused.value.status == 422
+        assert refused.value.problem["errors"][0]["field"] == "payload"
+        await in_thread(client.send, event(1, key="k"))
+        with pytest.raises(EventRefusedError, match="409"):
+            await in_thread(client.send, event(2, key="k"))
+    assert counting.accepted == 3, "one connection for each, and no repeat"
+
+
+async def test_a_wrong_token_is_refused_for_both(live: Live) -> None:
+    client = EventClient(f"http://127.0.0.1:{live.port}", "wrong", sleep=no_sleep)
+    with pytest.raises(EventRefusedError, match="403"):
+        await in_thread(client.send, event(1))
+    with pytest.raises(EventRefusedError, match="403"), closing(client.listen()) as stream:  # type: ignore[type-var]
+        await in_thread(next, stream)
+
+
+async def test_an_unknown_log_is_said_and_the_stream_goes_on(live: Live) -> None:
+    client, reasons = client_of(live), list[str]()
+    await in_thread(client.send, event(0))
+
+    def reset(reason: str) -> None:
+        reasons.append(reason)
+        client.send(event(1))
+
+    heard = await in_thread(taken, client.listen(since="000000000000-5", sources=["madre"], on_reset=reset), 1)
+    assert [one.event["payload"]["n"] for one in heard] == [1]
+    assert len(reasons) == 1
+    assert reasons[0]
+
+
+async def test_an_unavailable_store_is_asked_again_after_its_time(start: Start, tmp_path: Path) -> None:
+    live = await start({}, events={"wait": 0.01})
+    delays = list[float]()
+    client = EventClient(f"http://127.0.0.1:{live.port}", TOKEN, sleep=delays.append, give_up=5.5)
+    with pytest.raises(EventNotSentError, match="503"):
+        await in_thread(client.send, event(1))
+    assert delays, "it was sent again"
+    assert min(delays) >= 5
+
+
+async def test_a_gateway_that_is_away_is_given_up(refusing_port: int) -> None:
+    client = EventClient(f"http://127.0.0.1:{refusing_port}/below", give_up=0.2)
+    with pytest.raises(EventNotSentError, match="ConnectionRefusedError"):
+        await in_thread(client.send, event(1))
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://gateway", "http://"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(ValueError, match="is not an address"):
+        EventClient(url)
+
+
+def test_it_needs_the_standard_library_only() -> None:
+    tree = ast.parse(Path(tentaculo.client.__file__).read_text())
+    imported = {
+        node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert {str(name).split(".")[0] for name in imported} <= sys.stdlib_module_names
