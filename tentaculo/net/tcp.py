@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -80,18 +80,19 @@ _STATE, _ACKNOWLEDGED = 0, 120
 """Positions in Linux's `struct tcp_info`."""
 
 
-def is_quiet(transport: asyncio.BaseTransport) -> bool:
-    """Whether the kernel has nothing from the peer that the event loop has not read: no close, no reset, no data.
+def unread_events(transport: asyncio.BaseTransport) -> Callable[[int], Sequence[object]]:
+    """A function that returns what the kernel has from the peer and the event loop has not read: a close, a reset, data.
 
-    Data is not looked at with TLS, where the peer may send a session ticket at any time.
+    Its argument is how many milliseconds to wait. It may be called as long as the transport is open. Data is not looked
+    at with TLS, where the peer may send a session ticket at any time.
     """
     sock = tcp(transport)
     if sock is None:
-        return True
+        return lambda _: ()
     look = select.poll()
     closed = getattr(select, "POLLRDHUP", 0)
     look.register(sock.fileno(), closed if transport.get_extra_info("ssl_object") is not None else select.POLLIN)
-    return not look.poll(0)
+    return look.poll
 
 
 def is_gone(transport: asyncio.BaseTransport) -> bool:

@@ -334,8 +334,8 @@ class ResponseRelay(ProxiedRequest):
             and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
         ):
             self.keep_alive = known.keep_alive
-            head_bytes = b"%b%bX-Correlation-Id: %b\r\n%b\r\n" % (known.head, self.id_line, self.id_value, lines)
-            return head_bytes, known.is_chunked
+            ids = (self.id_line, b"X-Correlation-Id: ", self.id_value, b"\r\n")
+            return b"".join((known.head, *ids, lines, b"\r\n")), known.is_chunked
         writer = self.response_writer(lines)
         block, is_chunked = writer.final(head, fields, False)
         self.keep_alive = writer.keep_alive

@@ -8,13 +8,13 @@ an `ExchangeError`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import cast
 
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
-from tentaculo.net.tcp import NEVER, Deadline, WriteGate, accepted, is_quiet, keep_alive, limit_stall, tcp, unread
+from tentaculo.net.tcp import NEVER, Deadline, WriteGate, accepted, keep_alive, limit_stall, tcp, unread, unread_events
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
@@ -61,6 +61,7 @@ class UpstreamConnection(TurnReader):
         "_room",
         "_state",
         "_timed_out",
+        "_unread_events",
         "_written",
         "_written_before",
         "address",
@@ -119,6 +120,7 @@ class UpstreamConnection(TurnReader):
         self._reading = True
         self._deadline = Deadline(loop, self._on_deadline)
         self._timed_out = Failure.FIRST_BYTE_TIMEOUT
+        self._unread_events: Callable[[int], Sequence[object]] | None = None
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self._state.value}, used {self.uses} times>"
@@ -232,7 +234,11 @@ class UpstreamConnection(TurnReader):
 
     def is_quiet(self) -> bool:
         """Whether nothing came that the event loop has not read: in most cases the service's close."""
-        return self.transport is not None and is_quiet(self.transport)
+        if self.transport is None:
+            return False
+        if self._unread_events is None:
+            self._unread_events = unread_events(self.transport)
+        return not self._unread_events(0)
 
     def rest(self) -> bool:
         """Wait for the next exchange. Returns whether one can follow; if none can, the caller closes the connection.

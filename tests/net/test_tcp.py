@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tentaculo.net.tcp import Deadline
+from tentaculo.net.tcp import Deadline, unread_events
+from tests.support.waits import eventually
 
 
 class Clock:
@@ -115,3 +116,23 @@ async def test_on_a_real_loop() -> None:
     deadline.set(60)
     deadline.set(0.01)
     await asyncio.wait_for(reached.wait(), 5)
+
+
+async def test_unread_events_are_seen_each_time_they_come() -> None:
+    accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    server = await asyncio.start_server(lambda _, writer: accepted.put_nowait(writer), "127.0.0.1", 0)
+    async with server:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        peer = await accepted.get()
+        transport.pause_reading()
+        events = unread_events(transport)
+        assert [len(events(0)) for _ in range(3)] == [0, 0, 0]
+        peer.write(b"x")
+        await eventually(lambda: len(events(0)) == 1)
+        transport.resume_reading()
+        await eventually(lambda: not events(0))
+        transport.pause_reading()
+        peer.close()
+        await eventually(lambda: len(events(0)) == 1)
+        transport.abort()
