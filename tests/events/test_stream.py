@@ -302,7 +302,7 @@ async def test_nothing_is_left_of_clients_that_come_and_go(gateway: Gateway, mon
 
 
 async def test_events_that_are_published_meanwhile_are_neither_lost_nor_repeated(gateway: Gateway) -> None:
-    """Producers go on while a client reads history, loses its connection and comes back."""
+    """Producers continue while a client reads history, loses its connection and comes back."""
     total, seen = 3000, list[int]()
     producing = asyncio.gather(*(produce(gateway, total // 3) for _ in range(3)))
     position = f"{NAME}-0"

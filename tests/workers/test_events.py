@@ -1,4 +1,4 @@
-"""Events of several workers on one port: one log, one order, whoever stored them."""
+"""Events of several workers on one port: one log and one order, whichever worker stored them."""
 
 from __future__ import annotations
 
