@@ -30,6 +30,7 @@ from tentaculo.events.schemas import (
     listed,
     name_fault,
     parse_json,
+    source_fault,
 )
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
@@ -77,7 +78,7 @@ def read_event(text: bytes, now_ms: int) -> Envelope | Rejected:
     if not isinstance(body, dict):
         return Rejected((FieldError("body", f"must be an object, not {kind_phrase(body)}"),))
     faults = [
-        name_fault("source", body),
+        source_fault("source", body),
         name_fault("type", body),
         kind_fault("payload", JsonKind.OBJECT, body),
         kind_fault("broadcast", JsonKind.BOOLEAN, body) if "broadcast" in body else None,
