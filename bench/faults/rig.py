@@ -3,7 +3,7 @@
     python -m bench.faults.rig PEER ROW SECONDS_OF_THE_FAULT [SECONDS_AFTER]
 
 1. Replicas and the proxy start, and the load begins.
-2. When all has been well for a while the first replica breaks, and at the end it is well again.
+2. After a while without faults the first replica breaks, and at the end it is up again.
 3. What was seen is printed as one line of JSON, a `Trace`.
 """
 
@@ -142,7 +142,7 @@ class Rig:
             replica.stop()
 
     async def _break(self, until: float) -> None:
-        """The fault, from now to `until`; the replica is well when this returns."""
+        """The fault, from now to `until`; the replica is up when this returns."""
         fault, first = self._row.fault, self._replicas[0]
         if fault.kills:
             await first.kill()

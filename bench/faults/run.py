@@ -101,7 +101,7 @@ async def _rig(peer: str, row: str, lasts: float, after: float) -> tuple[str, st
 
 
 def _keep(row: str, peer: str, trace: str) -> None:
-    """What a rig saw last, for whoever wants to know more than the numbers."""
+    """The last observations of a rig, for details beyond the numbers."""
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{row}-{peer}.json").write_text(trace, encoding="utf-8")
 

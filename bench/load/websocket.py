@@ -39,7 +39,7 @@ class Socket(asyncio.Protocol):
         self._transport.write(traffic.upgrade())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Wake every waiter."""
         if not self.opened.done():
             self.opened.set_exception(ConnectionError(f"refused: {self._buffer[:100]!r}"))
 

@@ -26,6 +26,7 @@ from tentaculo.events.schemas import (
     kind_phrase,
     name_fault,
     parse_json,
+    source_fault,
     stated_ms,
 )
 from tentaculo.model.text import printable
@@ -118,7 +119,7 @@ def _event(
     faults += [
         _version_fault(attributes),
         key_fault("id", attributes),
-        name_fault("source", attributes),
+        source_fault("source", attributes),
         name_fault("type", attributes),
         *(_text_fault(name, attributes) for name in _TEXTS if name in attributes),
     ]

@@ -30,6 +30,7 @@ from tentaculo.events.schemas import (
     listed,
     name_fault,
     parse_json,
+    source_fault,
 )
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
@@ -77,7 +78,7 @@ def read_event(text: bytes, now_ms: int) -> Envelope | Rejected:
     if not isinstance(body, dict):
         return Rejected((FieldError("body", f"must be an object, not {kind_phrase(body)}"),))
     faults = [
-        name_fault("source", body),
+        source_fault("source", body),
         name_fault("type", body),
         kind_fault("payload", JsonKind.OBJECT, body),
         kind_fault("broadcast", JsonKind.BOOLEAN, body) if "broadcast" in body else None,
@@ -196,11 +197,18 @@ class Ingest:
         verdict = read(text, self._pipeline.now_ms())
         if isinstance(verdict, Rejected):
             return verdict
-        source, type_, payload, *_ = verdict
-        members = {
-            name: value for name, value in verdict._asdict().items() if name not in ("source", "type", "payload")
-        }
-        return self._pipeline.event(source, type_, payload, **members)
+        return self._pipeline.event(
+            verdict.source,
+            verdict.type,
+            verdict.payload,
+            canonical=verdict.canonical,
+            broadcast=verdict.broadcast,
+            metadata=verdict.metadata,
+            key=verdict.key,
+            digest=verdict.digest,
+            severity=verdict.severity,
+            stated_ms=verdict.stated_ms,
+        )
 
     def _items(self, body: bytes) -> list[bytes | memoryview]:
         if not is_array(body):

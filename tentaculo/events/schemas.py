@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tentaculo.model.health import GATEWAY_NAME
+
 DEPTH = 64
 """Levels of nested lists and objects that are accepted. Every later encoder can then take what was accepted."""
 
@@ -209,6 +211,22 @@ LATEST_MS = 253_402_300_800_000
 def is_name(value: Any) -> bool:
     """Whether `value` can be a source or a type: a string, not blank, printable, at most `NAME_LENGTH` characters."""
     return isinstance(value, str) and bool(value.strip()) and len(value) <= NAME_LENGTH and value.isprintable()
+
+
+def is_source(value: Any) -> bool:
+    """Whether `value` can be the source of a producer: a name, and not the gateway's own.
+
+    The gateway's own events are never deleted for their number, and other processes rely on them.
+    """
+    return is_name(value) and value != GATEWAY_NAME
+
+
+def source_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
+    """What is wrong with the required source in `field`, or None."""
+    fault = name_fault(field, fields)
+    if fault is None and not is_source(fields[field]):
+        return FieldError(field, "is the gateway's own name")
+    return fault
 
 
 def name_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:

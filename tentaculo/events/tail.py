@@ -1,4 +1,4 @@
-"""The tail of the log: every process reads what was committed, whoever stored it, and publishes it to its subscribers.
+"""The tail of the log: every process reads what any process has committed, and publishes it to its subscribers.
 
 Ids are given inside the serialised commit, so that no event appears behind the mark: a reader gets each one once, in the
 order of ids. The bell only says that there is more; the tail also looks without it.

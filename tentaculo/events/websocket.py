@@ -28,7 +28,7 @@ from tentaculo.events.schemas import (
     JsonError,
     Schema,
     canonical_type,
-    is_name,
+    is_source,
     listed,
     parse_json,
     severity_of,
@@ -51,6 +51,8 @@ REFUSABLE = 2
 
 WRITER_LIMIT = 1024 * 1024
 """Bytes after which aiohttp itself would wait for the client. `_SocketClient` waits for the send buffer of 8 KiB."""
+ANONYMOUS = "anonymous"
+"""The id of a client that has given none."""
 SHARE = 8
 """Messages of one client that are handled in one turn of the event loop."""
 
@@ -59,7 +61,7 @@ _CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSClose
 
 def clean_client_id(raw: str) -> str:
     """`raw` without unprintable characters and cut to `NAME_LENGTH`; `anonymous` when nothing is left."""
-    return "".join(character for character in raw if character.isprintable())[:NAME_LENGTH].strip() or "anonymous"
+    return "".join(character for character in raw if character.isprintable())[:NAME_LENGTH].strip() or ANONYMOUS
 
 
 def _control(type_: str, **members: Any) -> bytes:
@@ -192,7 +194,8 @@ class EventSocketHandler:
             detail = "The event does not fit its schema; it was neither stored nor broadcast."
             await client.send(_error(Failure.INVALID_EVENT.error, detail, errors=listed(faults)))
             return
-        source = fields["source"] if is_name(fields.get("source")) else subscriber.client_id
+        sources: list[Any] = [fields.get("source"), subscriber.client_id]
+        source = next((one for one in sources if is_source(one)), ANONYMOUS)
         payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
         try:
             event = self._pipeline.event(

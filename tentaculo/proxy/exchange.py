@@ -26,7 +26,7 @@ from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.proxy.proxied_request import JudgedRequest, ResponseRelay, Wait
-from tentaculo.proxy.request_head import announced_trailers
+from tentaculo.proxy.request_head import request_trailers
 from tentaculo.proxy.state import ProxyState
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
@@ -164,7 +164,7 @@ class Exchange(ResponseRelay, ABC):
                 self.record,
                 is_chunked=self.inbound.is_chunked,
                 is_crowded=partial(self.shared.needs.is_crowded, self.inbound.client.address),
-                trailers=self._trailers_sent,
+                trailers=partial(request_trailers, self.request, self.inbound.fields, self.admitted.plan.request_rules),
             )
             self.is_replayable = False
             return
@@ -241,14 +241,6 @@ class Exchange(ResponseRelay, ABC):
                 raise circuit_open(name, balancer.retry_after(), self.shared.needs.why_open(name))
         return None
 
-    def _trailers_sent(self) -> bytes:
-        """The trailer lines of the request's body that the client announced and that pass."""
-        if self.inbound.fields.trailer is None:
-            return b""
-        names = {name.lower() for name in announced_trailers(self.inbound.fields, self.admitted.plan.request_rules)}
-        trailers = self.request.protocol.trailers_of(self.request.content)
-        return b"".join([line for line, name in trailers if name.lower() in names])
-
     def _send(self, connection: UpstreamConnection) -> None:
         """Step 5: the head with what is there of the body in one write; the rest is uploaded by a task."""
         inbound, admitted, id_line, lease = self.inbound, self.admitted, self.id_line, self._lease
@@ -265,7 +257,8 @@ class Exchange(ResponseRelay, ABC):
         if body := self._body:
             self.record.received = len(body)
         if inbound.is_chunked:
-            body = chunked(body, is_last=True, trailers=self._trailers_sent())
+            trailers = request_trailers(self.request, inbound.fields, plan.request_rules)
+            body = chunked(body, is_last=True, trailers=trailers)
         data = b"".join((admitted.head, id_line, b"\r\n", body))
         connection.begin(admitted.method, self._on_progress, data, plan.first_byte)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.header_fields import REQUEST_NAMES, Line
-from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, outer_prefix
 from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view
 from tentaculo.proxy.response_head import may_be_trailer
@@ -96,6 +96,14 @@ def announced_trailers(fields: RequestHeaders, rules: HeaderRules) -> list[bytes
     special = REQUEST_NAMES | (fields.named or set())
     names = [name.strip(b" \t") for name in fields.trailer.split(b",")]
     return [name for name in names if name and may_be_trailer(name, special, rules)]
+
+
+def request_trailers(request: Request, fields: RequestHeaders, rules: HeaderRules) -> bytes:
+    """The trailer lines of the request's body, which is here whole, that the client announced and that pass."""
+    if fields.trailer is None:
+        return b""
+    names = {name.lower() for name in announced_trailers(fields, rules)}
+    return b"".join([line for line, name in request.protocol.trailers_of(request.content) if name.lower() in names])
 
 
 def header_block(lines: list[Line], host: bytes, added: bytes, rules: HeaderRules) -> bytes:

@@ -21,7 +21,7 @@ LIFETIME = 60
 MOST_HELD = 4096
 """Tickets that a process holds at most. The oldest one gives way: a browser uses a new one at once."""
 MOST_LOOKUPS = 8
-"""Tickets of other processes that are looked up at once: whoever invents them must not hold up other queries."""
+"""Tickets of other processes that are looked up at once: invented tickets must not delay other queries."""
 SWEEP = 1.0
 """Seconds between two removals of what has expired."""
 RETRY = 0.1

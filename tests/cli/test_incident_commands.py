@@ -1,4 +1,4 @@
-"""The commands of whoever is on duty, on a real database and a real receiver."""
+"""The commands for incidents, with a real database and a real receiver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slowhttptest: 500 connections that are as slow as they can be, while good requests go on as if they were not there.
+"""slowhttptest: 500 connections that are as slow as they can be, while good requests are served as usual.
 
 Slow heads are cut by their limit, so the tool runs out of connections before its time is up. Slow bodies are cut while
 they take more than half of the connections, so that good requests always find one. Slow readers are held back for as
@@ -39,7 +39,7 @@ PAUSE = 0.02
 ADDED = 0.05
 """Seconds that half of the good requests may take at most beyond what they take without the gateway, asked in turn."""
 LATE = 10.0
-"""Seconds after which a good request is given up as starved; the attacks go on for longer than that."""
+"""Seconds after which a good request is given up as starved; the attacks last longer than that."""
 PER_READER = 512 * 1024
 """Bytes that one slow reader may cost, whatever the size of its answer."""
 SPARE = 20

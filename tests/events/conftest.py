@@ -35,6 +35,7 @@ class Ledger:
         self.open = asyncio.Event()
         self.open.set()
         self.is_lost = False
+        self.refuses = False
         self.asked = 0
         self.reads = 0
         self.name = NAME
@@ -43,6 +44,8 @@ class Ledger:
         self.asked += 1
         await self.open.wait()
         self._check()
+        if self.refuses:
+            return [StoredEvent(0, StoreOutcome.REFUSED) for _ in new]
         for event in new:
             self.events.append(replace(event, id=max(event.id, await self.last_event_id() + 1)))
         return [StoredEvent(event.id, StoreOutcome.STORED) for event in self.events[-len(new) :]]

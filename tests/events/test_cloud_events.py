@@ -121,7 +121,7 @@ async def test_content_of_every_kind(
         ({"specversion": 1.0}, {"specversion"}),
         ({"specversion": None, "id": None, "source": None, "type": None}, {"specversion", "id", "source", "type"}),
         ({"id": "", "source": "", "type": ""}, {"id", "source", "type"}),
-        ({"id": "x" * 257}, {"id"}),
+        ({"id": "x" * 257, "source": "tentaculo_link"}, {"id", "source"}),
         ({"time": "yesterday", "subject": "", "dataschema": 5}, {"time", "subject", "dataschema"}),
         ({"time": "2026-01-02T03:04:05"}, {"time"}),
         ({"time": 1767319445678}, {"time"}),

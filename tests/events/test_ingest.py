@@ -115,6 +115,7 @@ async def test_defect_6_booleans_are_not_integers(gateway: Gateway) -> None:
         ({"source": "  "}, {"source"}),
         ({"source": "x" * 129}, {"source"}),
         ({"source": "a\nb"}, {"source"}),
+        ({"source": "tentaculo_link"}, {"source"}),
         ({"type": 5}, {"type"}),
         ({"type": "a\u0000"}, {"type"}),
         ({"payload": []}, {"payload"}),

@@ -124,6 +124,14 @@ async def test_a_lost_database_stores_no_part_of_a_batch(gateway: Gateway) -> No
     assert gateway.ledger.events == []
 
 
+async def test_what_the_database_does_not_accept_is_422(gateway: Gateway) -> None:
+    gateway.ledger.refuses = True
+    status, answer = await gateway.ingest(event(0))
+    assert (status, answer["status"], answer["errors"][0]["field"]) == (422, "rejected", "body")
+    status, answer = await gateway.ingest([event(0), event(1)])
+    assert (status, [error["index"] for error in answer["errors"]]) == (422, [0, 1])
+
+
 async def test_a_million_numbers_are_413(gateway: Gateway) -> None:
     body = b"[" + b"1," * 500_000 + b"1]"
     assert (await gateway.post(body, content_type="application/json"))[0] == 413

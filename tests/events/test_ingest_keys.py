@@ -71,6 +71,21 @@ async def test_a_key_belongs_to_its_source(keeping: Gateway, store: StoreClient)
     assert len(await kept(store)) == 4
 
 
+async def test_two_gateways_that_get_it_at_once_store_it_once(start: Start, url: str) -> None:
+    stores = [StoreClient(url, event_wait=20) for _ in range(2)]
+    try:
+        for store in stores:
+            await store.start()
+        gateways = [await start(client=store) for store in stores]
+        found = await asyncio.gather(*(gateways[number % 2].ingest(event()) for number in range(20)))
+        assert sorted(status for status, _ in found) == [200] * 19 + [201]
+        assert len({answer["event_id"] for _, answer in found}) == 1
+        assert len(await kept(stores[0])) == 1
+    finally:
+        for store in stores:
+            await store.close()
+
+
 @pytest.mark.parametrize("key", ["", "x" * 257, "a\nb", 5, ["k"]])
 async def test_a_faulty_key_is_422(gateway: Gateway, key: Any) -> None:
     status, answer = await gateway.ingest(event(key=key))

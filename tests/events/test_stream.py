@@ -197,7 +197,8 @@ async def test_the_end_says_why(gateway: Gateway) -> None:
         assert (frame.name, frame.data) == ("end", {"reason": "the gateway is stopping"})
 
 
-async def test_places_are_those_of_all_subscribers(start: Start) -> None:
+async def test_places_are_those_of_all_subscribers(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.1)  # the next write finds out that a client has gone
     gateway = await start(subscribers=1)
     async with event_stream(gateway.session, gateway.url):
         for path in ("/ws", "/events/stream"):
@@ -290,7 +291,8 @@ async def test_a_reader_of_history_that_stalls_holds_neither_pages_nor_a_queue(
         assert ids(await listener.events(399)) == list(range(1, 400))
 
 
-async def test_nothing_is_left_of_clients_that_come_and_go(gateway: Gateway) -> None:
+async def test_nothing_is_left_of_clients_that_come_and_go(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.1)  # the next write finds out that a client has gone
     for _ in range(20):
         async with event_stream(gateway.session, gateway.url) as listener:
             listener.response.close()
@@ -300,7 +302,7 @@ async def test_nothing_is_left_of_clients_that_come_and_go(gateway: Gateway) -> 
 
 
 async def test_events_that_are_published_meanwhile_are_neither_lost_nor_repeated(gateway: Gateway) -> None:
-    """Producers go on while a client reads history, loses its connection and comes back."""
+    """Producers continue while a client reads history, loses its connection and comes back."""
     total, seen = 3000, list[int]()
     producing = asyncio.gather(*(produce(gateway, total // 3) for _ in range(3)))
     position = f"{NAME}-0"

@@ -229,3 +229,17 @@ async def test_3_an_event_accepted_from_a_client_that_leaves_at_once_is_kept(
     await eventually(lambda: len(gateway.hub) == 1, "the client gone")
     gateway.ledger.open.set()
     assert (await other.receive_json(timeout=DEADLINE))["type"] == "system.alert"
+
+
+@pytest.mark.parametrize(
+    ("client_id", "source", "expected"),
+    [("me", "tentaculo_link", "me"), ("tentaculo_link", "madre", "madre"), ("tentaculo_link", None, "anonymous")],
+)
+async def test_no_client_speaks_as_the_gateway(
+    gateway: Gateway, alert: dict[str, Any], client_id: str, source: str | None, expected: str
+) -> None:
+    sender = await gateway.connect(f"?client_id={client_id}")
+    await sender.send_str(alert_text(alert, source=source))
+    await eventually(lambda: gateway.ledger.events, "the event stored")
+    (stored,) = gateway.ledger.events
+    assert (stored.source, stored.severity, stored.stated_ms) == (expected, alert["severity"], alert["timestamp"])

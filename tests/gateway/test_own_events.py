@@ -63,7 +63,7 @@ async def test_start_health_incident_and_stop_are_in_the_log(url: str) -> None:
                 "services": {
                     "madre": {
                         "url": f"http://127.0.0.1:{up.port}",
-                        "probe": {"interval": 0.05},
+                        "probe": {"interval": 0.05, "recheck": 0.05},
                     }
                 },
             }

@@ -301,7 +301,9 @@ def test_an_open_incident_survives_a_restart() -> None:
     assert new.only == old.only
     new.sees("hermes", Health.UNKNOWN).after(1).sees("hermes").after(5).recovers("hermes")
     assert new.last.id == old.only.id
-    assert new.last.ending == "It is healthy again: answered 200 in 4 ms", "it was seen to go on, so nothing is unsure"
+    assert new.last.ending == "It is healthy again: answered 200 in 4 ms", (
+        "it was observed throughout, so its end is certain"
+    )
 
 
 def test_one_that_is_over_when_the_gateway_comes_back_ends_then_and_says_what_is_not_known() -> None:
@@ -422,7 +424,7 @@ def test_every_moment_is_corrected_after_the_system_clock_was_set() -> None:
             old.ended_at - hour,
         )
     assert scenario.incidents.ended[0].notified or scenario.incidents.ended[1].notified
-    # What had begun to wait goes on waiting for the rest of its time.
+    # A wait that had begun continues for the rest of its time.
     scenario.after(SETTLE - 1).sees("operator")
     assert scenario.open == []
     scenario.after(1).sees("operator")

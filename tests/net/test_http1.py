@@ -148,7 +148,7 @@ class TestFieldLines:
             parse_head(START + b"A: b\nC: d\r\n\r\n")
 
     def test_a_long_line_without_a_colon_costs_no_more_than_its_length(self) -> None:
-        # A search that began anew at each byte would outlast the test's time limit many times over.
+        # A search that starts again at each byte would outlast the test's time limit many times over.
         with pytest.raises(Http1Error):
             fields_of(b"a" * 1_000_000)
 

@@ -3,7 +3,7 @@
     truth_script.py DATABASE NAME=URL …
 
 It asks each URL, then writes a row for each service into `copilot_runtime_services` with the columns that the table has.
-INSERT OR REPLACE gives a row a new id; that is this script's way, and the gateway must go on with it.
+INSERT OR REPLACE gives a row a new id; that is how this script works, and the gateway must accept it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tests.support.wire import TIMEOUT
 
 
 class Greeter(asyncio.Protocol):
-    """Says hello to whoever connects."""
+    """Sends a greeting to every client."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         open_transport = cast(asyncio.Transport, transport)

@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """One client. `reader` and `writer` are its connection's, and whoever knows what he does may use them.
+    """One client. `reader` and `writer` are those of its connection, for exchanges that need raw bytes.
 
     `headers` are sent with each request, the token among them.
     """

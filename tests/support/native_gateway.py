@@ -34,7 +34,7 @@ OPEN = BreakerView(BreakerState.OPEN, 5, NOW - timedelta(seconds=4), "connection
 def view(
     name: str, port: int = 8001, health: Health = Health.UP, breaker: BreakerView = CLOSED, **changes: Any
 ) -> ServiceView:
-    """A service that is well, but for `changes`."""
+    """A service that is up, with `changes`."""
     values: dict[str, Any] = {
         "reason": "answered 200 in 4 ms",
         "since": NOW - timedelta(hours=3),

@@ -174,7 +174,7 @@ class Upstream:
             await self.changed.wait_for(condition)
 
     async def note(self) -> None:
-        """Wake whoever waits."""
+        """Wake every waiter."""
         async with self.changed:
             self.changed.notify_all()
 

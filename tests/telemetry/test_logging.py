@@ -1,4 +1,4 @@
-"""What is written to the log, in both formats, and that whoever logs never waits and never fails."""
+"""What is written to the log, in both formats, and that a caller that logs never waits and never fails."""
 
 from __future__ import annotations
 

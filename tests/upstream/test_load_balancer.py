@@ -101,7 +101,7 @@ class TestChoosing:
 
     @pytest.mark.parametrize("count", [1, 3])
     def test_a_breaker_that_is_asked_is_used(self, count: int) -> None:
-        # A half-open one says yes once, and whoever hears it must go there.
+        # A half-open breaker allows one trial, and the request that takes it must go there.
         fuses = [Fuse() for _ in range(count)]
         of = balancer(*fuses)
         for number in range(1, 5):

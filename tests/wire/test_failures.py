@@ -384,7 +384,7 @@ async def test_every_refusal_names_its_kind_and_no_address(start: Start, service
 async def test_every_refusal_of_a_request_says_whose_it_is(
     start: Start, service: Service, request_head: str, status: int, token: str
 ) -> None:
-    """Also where no handler saw it: whoever reads an answer can tell the gateway's own from a service's."""
+    """Also where no handler saw it: a client can distinguish a response of the gateway from one of a service."""
     async with upstream(answering(ok())) as up:
         services = {
             **service(up.port, max_body=10),

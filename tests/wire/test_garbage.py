@@ -1,6 +1,6 @@
 """What goes wrong leaves no cycles: memory is free again at once, not when the garbage collector comes by.
 
-An error that is kept, with a traceback whose frames hold whoever keeps it, would hold the whole exchange.
+An error that is kept, with a traceback whose frames hold its keeper, would hold the whole exchange.
 """
 
 from __future__ import annotations

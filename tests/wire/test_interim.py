@@ -110,7 +110,7 @@ async def test_an_early_answer_is_relayed_though_its_connection_was_reset(start:
 
 
 async def test_after_an_early_answer_the_client_sees_the_end_at_once(start: Start, service: Service) -> None:
-    """It may go on sending for a while, and then reads the answer; one that waits for the end need not wait long."""
+    """It may continue to send for a while, and then reads the response; one that waits for the end waits a short time only."""
 
     async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -30,7 +30,7 @@ def service(port: int, prefix: str) -> dict[str, Any]:
 
 
 async def usual(*clients: Client) -> list[float]:
-    """The usual seconds of an answer of the healthy service by each client, asked in turn. Every one of them is well."""
+    """The usual seconds of an answer of the healthy service by each client, asked in turn. Every response is 200."""
     took: list[list[float]] = [[] for _ in clients]
     for _ in range(ASKED):
         for client, seconds in zip(clients, took, strict=True):

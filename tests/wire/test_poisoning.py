@@ -1,7 +1,7 @@
 """Poisoned connections: whatever an upstream answers, nobody gets a byte of an answer that was meant for another.
 
 A keep-alive upstream answers A ambiguously and sends, behind its answer or in it, what looks like a second one. A may
-get what the answer's framing says, or an error; whoever asks next over the same connections must get their own.
+get what the answer's framing says, or an error; the next request over the same connections must get its own response.
 """
 
 from __future__ import annotations

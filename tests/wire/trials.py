@@ -53,7 +53,7 @@ class Trial:
         return odd or shape.method == b"get" or shape.target.endswith(b"\xff") or self.reading.tail == "closed"
 
     def judge(self, witness: Witness) -> str:
-        """What is wrong, empty where all is well."""
+        """What is wrong; empty if nothing is."""
         reading, caller = self.reading, self.caller
         seen = witness.by_number.pop(self.number, [])
         begun = witness.begun.pop(self.number, None)
@@ -65,7 +65,7 @@ class Trial:
         if refused is not None:
             answers = answers[:-1]
             if refused.status not in REFUSALS or not refused.closes:
-                return f"refused with {refused.status}, {'closing' if refused.closes else 'going on'}"
+                return f"refused with {refused.status}, {'closing' if refused.closes else 'staying open'}"
         got = [_view(message) for message in seen]
         if got != expected and not (self.may_be_refused and refused and got == expected[: len(got)]):
             return f"the upstream saw {got} in place of {expected}; the answers are {caller.answers}"

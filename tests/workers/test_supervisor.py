@@ -161,7 +161,7 @@ async def test_it_is_ready_when_all_are_and_replaces_whoever_ends() -> None:
         third.say(ALL + b"heard by the first")
         assert await first.heard() == ALL + b"heard by the first"
         third.exit(0)
-        assert (await here.next()).number == third.number, "whoever was told to end is replaced as well"
+        assert (await here.next()).number == third.number, "a worker that was stopped by a signal is replaced too"
         assert here.times_ready == 1
 
 

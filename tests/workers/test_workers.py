@@ -22,7 +22,7 @@ SECOND = '[database]\nauto_upgrade = false\n[services.madre]\nurl = "http://127.
 
 
 class Slow:
-    """An upstream that is well, and whose `/madre/slow` waits until it is told."""
+    """An upstream that is up, and whose `/madre/slow` waits for an event."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

@@ -1,4 +1,4 @@
-"""A replica that breaks, a load that goes on, and one small rig of ours."""
+"""A replica that breaks, a load that continues, and one small rig."""
 
 from __future__ import annotations
 
