@@ -197,11 +197,18 @@ class Ingest:
         verdict = read(text, self._pipeline.now_ms())
         if isinstance(verdict, Rejected):
             return verdict
-        source, type_, payload, *_ = verdict
-        members = {
-            name: value for name, value in verdict._asdict().items() if name not in ("source", "type", "payload")
-        }
-        return self._pipeline.event(source, type_, payload, **members)
+        return self._pipeline.event(
+            verdict.source,
+            verdict.type,
+            verdict.payload,
+            canonical=verdict.canonical,
+            broadcast=verdict.broadcast,
+            metadata=verdict.metadata,
+            key=verdict.key,
+            digest=verdict.digest,
+            severity=verdict.severity,
+            stated_ms=verdict.stated_ms,
+        )
 
     def _items(self, body: bytes) -> list[bytes | memoryview]:
         if not is_array(body):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
 
+from tentaculo.client import EventClient
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.wire import answering, ok, upstream
 from tests.workers.test_workers import config, entries, ready
@@ -52,3 +54,58 @@ async def test_every_listener_gets_every_event_once_and_in_the_order_of_ids(url:
             assert [event["event_id"] for event in events] == sorted(ids)
         for socket in sockets:
             await socket.close()
+
+
+async def test_an_event_that_both_workers_get_is_stored_once(url: str) -> None:
+    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        gateway = await stack.enter_async_context(running_gateway(tables))
+        await ready(gateway, 2)
+        connector = TCPConnector(limit=0, force_close=True)
+        client = await stack.enter_async_context(ClientSession(connector=connector, headers=gateway.headers))
+
+        async def send(key: str) -> tuple[int, int]:
+            body = [{"source": "s", "type": "t", "payload": {}, "key": key}]
+            async with client.post(f"{gateway.url}/events/ingest", json=body) as response:
+                (result,) = (await response.json())["results"]
+                assert result["status"] == ("received" if response.status == 201 else "duplicate")
+                return response.status, result["event_id"]
+
+        rounds = 0
+        async with asyncio.timeout(WAIT):
+            while rounds < 5 or len(ingesting(gateway)) < 2:
+                rounds += 1
+                found = await asyncio.gather(*(send(f"k-{rounds}") for _ in range(20)))
+                assert sorted(status for status, _ in found) == [200] * 19 + [201]
+                assert len({id_ for _, id_ in found}) == 1
+
+
+async def test_the_client_resumes_on_whichever_worker_it_reaches(url: str) -> None:
+    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        gateway = await stack.enter_async_context(running_gateway(tables))
+        await ready(gateway, 2)
+        events = EventClient(gateway.url, gateway.token)
+        first = await asyncio.to_thread(events.send, {"source": "s", "type": "t", "payload": {"n": 0}})
+
+        def listen_in_parts() -> list[int]:
+            found, since = [0], str(first["event_id"])
+            while len(found) < 200:
+                stream = events.listen(since, sources=["s"])
+                for received in itertools.islice(stream, 7):
+                    found.append(received.event["payload"]["n"])
+                    since = received.position
+                    if len(found) == 200:
+                        break
+                stream.close()
+            return found
+
+        listening = asyncio.gather(asyncio.to_thread(listen_in_parts))
+        for start in range(1, 200, 10):
+            batch = [{"source": "s", "type": "t", "payload": {"n": n}} for n in range(start, min(start + 10, 200))]
+            await asyncio.to_thread(events.send_all, batch)
+        async with asyncio.timeout(WAIT):
+            (found,) = await listening
+        assert found == list(range(200))
