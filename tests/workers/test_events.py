@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import AsyncExitStack
+import os
+import signal
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
+from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, TCPConnector
 
 from tentaculo.client import EventClient
+from tentaculo.tasks import TaskGroup
+from tests.support.event_clients import event_stream
 from tests.support.gateway_process import Running, running_gateway
+from tests.support.waits import eventually
 from tests.support.wire import answering, ok, upstream
-from tests.workers.test_workers import config, entries, ready
+from tests.workers.test_workers import config, entries, ready, workers
 
 WAIT = 30.0
 LISTENERS = 12
@@ -109,3 +114,54 @@ async def test_the_client_resumes_on_whichever_worker_it_reaches(url: str) -> No
         async with asyncio.timeout(WAIT):
             (found,) = await listening
         assert found == list(range(200))
+
+
+async def produce(gateway: Running, stop: asyncio.Event) -> list[int]:
+    """The ids of events that were acknowledged. What a dying worker did not acknowledge is sent again, as another one."""
+    acknowledged = list[int]()
+    connector = TCPConnector(limit=0, force_close=True)
+    async with ClientSession(connector=connector, headers=gateway.headers) as client:
+        while not stop.is_set():
+            with suppress(ClientError):
+                acknowledged.append(await ingest(client, gateway, len(acknowledged)))
+    return acknowledged
+
+
+async def follow(gateway: Running, seen: list[int]) -> None:
+    """Add the id of each event to `seen`; after a lost connection resume at any worker, until cancelled."""
+    position = "0"
+    connector = TCPConnector(limit=0, force_close=True)
+    async with ClientSession(connector=connector, headers=gateway.headers) as client:
+        while True:
+            with suppress(ClientError, TimeoutError):
+                async with event_stream(client, gateway.url, "?source=s", Last_Event_ID=position) as listener:
+                    while (frame := await listener.frame()) is not None:
+                        position = listener.last_id
+                        if frame.data is not None and "event_id" in frame.data:
+                            seen.append(frame.event_id)
+
+
+async def test_a_listener_resumes_when_workers_are_killed_under_load(url: str) -> None:
+    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        gateway = await stack.enter_async_context(running_gateway(tables))
+        await ready(gateway, 2)
+        tasks = TaskGroup("test")
+        stack.push_async_callback(tasks.close)
+        seen = [list[int]() for _ in range(3)]
+        for listener in seen:
+            tasks.start(follow(gateway, listener), "listener")
+        stop = asyncio.Event()
+        producing = [tasks.start(produce(gateway, stop), "producer") for _ in range(3)]
+        for killed in range(1, 4):
+            before = len(seen[0])
+            await eventually(lambda: len(seen[0]) >= before + 100)  # noqa: B023 - awaited in the same round
+            os.kill(workers(gateway)[1 + killed % 2], signal.SIGKILL)
+            await ready(gateway, 2 + killed)
+        stop.set()
+        acknowledged = {id_ for ids in await asyncio.gather(*producing) for id_ in ids}
+        await eventually(lambda: all(ids and ids[-1] >= max(acknowledged) for ids in seen))
+        for ids in seen:
+            assert acknowledged <= set(ids), "none is lost"
+            assert ids == sorted(set(ids)), "none is repeated or out of order"
