@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import signal
+import threading
+from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
 
+from tentaculo.client import EventClient, Received
 from tests.support.gateway_process import Running, running_gateway
+from tests.support.waits import eventually
 from tests.support.wire import answering, ok, upstream
-from tests.workers.test_workers import config, entries, ready
+from tests.workers.test_workers import config, entries, ready, workers
 
 WAIT = 30.0
 LISTENERS = 12
@@ -52,3 +59,54 @@ async def test_every_listener_gets_every_event_once_and_in_the_order_of_ids(url:
             assert [event["event_id"] for event in events] == sorted(ids)
         for socket in sockets:
             await socket.close()
+
+
+KILLS = 20
+END = {"source": "end", "type": "t", "payload": {}}
+
+
+async def test_a_killed_worker_costs_no_acknowledged_event_and_repeats_none(url: str) -> None:
+    """Producers repeat with their key what was not acknowledged; a listener resumes where it was."""
+    async with upstream(answering(ok())) as up:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        async with running_gateway(tables) as gateway:
+            await ready(gateway, 2)
+            token = gateway.headers["X-VX11-Token"]
+            acknowledged: list[int] = []
+            heard: list[Received] = []
+            is_over = threading.Event()
+
+            def produce(number: int) -> None:
+                client = EventClient(gateway.url, token)
+                for count in itertools.count():
+                    if is_over.is_set():
+                        return
+                    event = {"source": f"p{number}", "type": "t", "payload": {"count": count}}
+                    acknowledged.append(client.send(event)["event_id"])
+
+            def listen() -> None:
+                for received in EventClient(gateway.url, token).listen(types=["t"], since="0"):
+                    heard.append(received)
+                    if received.event["source"] == "end":
+                        return
+
+            work = [asyncio.to_thread(produce, number) for number in range(3)]
+            async with asyncio.TaskGroup() as tasks:
+                listening = tasks.create_task(asyncio.to_thread(listen))
+                producing = [tasks.create_task(one) for one in work]
+                for kill in range(KILLS):
+                    before = len(acknowledged)
+                    await eventually(lambda before=before: len(acknowledged) > before + 10, seconds=WAIT)
+                    victim = workers(gateway)[1 + kill % 2]
+                    os.kill(victim, signal.SIGKILL)
+                    await eventually(lambda victim=victim: victim not in workers(gateway).values(), seconds=WAIT)
+                is_over.set()
+                await asyncio.gather(*producing)
+                await asyncio.to_thread(EventClient(gateway.url, token).send, END)
+                await asyncio.wait_for(listening, WAIT)
+    ids = [received.event["event_id"] for received in heard]
+    assert ids == sorted(set(ids)), "each once, in the order of ids"
+    assert set(acknowledged) <= set(ids)
+    counts = Counter((received.event["source"], received.event["payload"].get("count")) for received in heard)
+    assert set(counts.values()) == {1}, "what was repeated after a kill is stored once"
