@@ -16,7 +16,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from ssl import SSLContext
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -112,7 +112,7 @@ class EventClient:
         sources: Sequence[str] = (),
         severities: Sequence[str] = (),
         on_reset: Callable[[str], None] | None = None,
-    ) -> Iterator[Received]:
+    ) -> Generator[Received]:
         """Every event after the position `since`, else from now on, without end; each once, in the order of the log.
 
         It connects again, as often as needed, and resumes where it was. `on_reset` is called with the reason where the

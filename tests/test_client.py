@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,9 @@ async def in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
     return await asyncio.to_thread(call, *arguments)
 
 
-def taken(stream: Iterator[Received], count: int) -> list[Received]:
+def taken(stream: Generator[Received], count: int) -> list[Received]:
     found = [next(stream) for _ in range(count)]
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     return found
 
 
@@ -147,7 +147,7 @@ async def test_a_wrong_token_is_refused_for_both(live: Live) -> None:
     client = EventClient(f"http://127.0.0.1:{live.port}", "wrong", sleep=no_sleep)
     with pytest.raises(EventRefusedError, match="403"):
         await in_thread(client.send, event(1))
-    with pytest.raises(EventRefusedError, match="403"), closing(client.listen()) as stream:  # type: ignore[type-var]
+    with pytest.raises(EventRefusedError, match="403"), closing(client.listen()) as stream:
         await in_thread(next, stream)
 
 

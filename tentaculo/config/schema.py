@@ -279,7 +279,11 @@ class LimitSettings(Section, frozen=True):
     subscriber_queue: Annotated[
         int,
         at_least(1),
-        Doc("Events that wait for one subscriber.", unit="events", beyond="the connection of this subscriber closes"),
+        Doc(
+            "Events that wait for one subscriber, in 40 KiB at most.",
+            unit="events",
+            beyond="the connection of this subscriber closes",
+        ),
     ] = 256
     probes: Annotated[
         int,

@@ -87,25 +87,31 @@ class EventHistory:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Respond with one page. Raises `Problem`: 400, 503."""
-        name = self._reader.name
-        asked = parse_page(request, name)
+        log = self._reader.name
+        asked = parse_page(request, log)
         page = await self._read(asked)
-        next_, previous = _neighbours(asked, page)
-        events = [text for _, text in (page.events if asked.reads_down == asked.is_newest_first else page.events[::-1])]
+        onward, back = _ends(asked, page)
+        is_in_order = asked.reads_down == asked.is_newest_first
+        cursors = {
+            name: None if id_ is None else cursor(log, id_) for name, id_ in (("next", onward), ("previous", back))
+        }
+        links = [
+            _link(request, "before" if asked.reads_down else "after", cursors["next"]),
+            _link(request, "after" if asked.reads_down else "before", cursors["previous"], drops_range=True),
+        ]
+        if not is_in_order:
+            cursors = {"next": cursors["previous"], "previous": cursors["next"]}
+            links.reverse()
+        events = [text for _, text in (page.events if is_in_order else page.events[::-1])]
         if accepts_ndjson(request.headers.getall(hdrs.ACCEPT, [])):
             body, content_type = b"".join(text + b"\n" for text in events), NDJSON
         else:
-            cursors = {
-                "next": None if next_ is None else cursor(name, next_),
-                "previous": None if previous is None else cursor(name, previous),
-            }
             body = b'{"events":[' + b",".join(events) + b"]," + msgspec.json.encode(cursors)[1:]
             content_type = "application/json"
         headers = MultiDict({hdrs.VARY: "Accept"})
-        down, up = ("before", "after") if asked.is_newest_first else ("after", "before")
-        for position, parameter, relation in ((next_, down, "next"), (previous, up, "prev")):
-            if position is not None:
-                headers.add(hdrs.LINK, _link(request, parameter, cursor(name, position), relation))
+        for link, relation in zip(links, ("next", "prev"), strict=True):
+            if link is not None:
+                headers.add(hdrs.LINK, f'<{link}>; rel="{relation}"')
         return BodyResponse(body=body, content_type=content_type, headers=headers)
 
     async def _read(self, asked: PageRequest) -> Page:
@@ -164,19 +170,23 @@ def _id_in(position: Position | None, name: str) -> int | None:
     return position.event_id
 
 
-def _neighbours(asked: PageRequest, page: Page) -> tuple[int | None, int | None]:
-    """The positions of the next and the previous page in the order of the response; None where there is none."""
+def _ends(asked: PageRequest, page: Page) -> tuple[int | None, int | None]:
+    """The positions from which reading goes on, and goes back to what is before this page; None where nothing is."""
     onward = page.events[-1][0] if page.has_more else None
-    # Back to where this page was read from, and with it what stands there.
     given = asked.before if asked.reads_down else asked.after
-    back = None
-    if given is not None:
-        back = page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
-    return (onward, back) if asked.reads_down == asked.is_newest_first else (back, onward)
+    if given is None:
+        return onward, None
+    # An empty page leads back to what stands at the position itself.
+    return onward, page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
 
 
-def _link(request: web.Request, parameter: str, position: str, relation: str) -> str:
-    gone = ("after", "before", "since", "ticket")
+def _link(request: web.Request, parameter: str, position: str | None, *, drops_range: bool = False) -> URL | None:
+    """The address of the page at `position`, None without one. `drops_range` leaves out the other bound of a range."""
+    if position is None:
+        return None
+    gone = {"ticket", parameter} | ({"since"} if parameter == "after" else set())
+    if drops_range:
+        gone = {"ticket", "after", "before", "since"}
     query = MultiDict((name, value) for name, value in request.query.items() if name not in gone)
     query[parameter] = position
-    return f'<{URL.build(query=query)}>; rel="{relation}"'
+    return URL.build(query=query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -134,6 +135,8 @@ class Hub:
         self._subscribers: dict[Subscriber, None] = {}
         self._is_stopping = False
         self._empty = asyncio.Event()
+        self.first_at = 0
+        """When the first of the subscribers came, microseconds since 1970: ids of later events are greater."""
         self.cut_off = 0
         """Subscribers that were disconnected because they were slow, since the start."""
 
@@ -163,6 +166,8 @@ class Hub:
         if len(self._subscribers) >= self._limit:
             detail = f"All {self._limit} places for subscribers are taken."
             raise Problem(Failure.OVERLOADED, detail, headers={"Retry-After": "5"})
+        if not self._subscribers:
+            self.first_at = time.time_ns() // 1000
         if wanted is None:
             wanted = BROADCASTS
         subscriber = Subscriber(client_id, self._queue, wanted, encode or encode_broadcast, is_live=is_live)

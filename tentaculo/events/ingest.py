@@ -45,6 +45,9 @@ ACCEPTED = (
     " application/cloudevents-batch+json"
 )
 """The media types of bodies, as the headers Accept and Accept-Post list them."""
+MOST_HELD = 32 * 1024 * 1024
+"""Bytes of bodies that wait for the database. `events.queue` bounds their number; read, they take several times as much."""
+_LATER = {"Retry-After": "1"}
 _LOGGED_FIELDS = 16
 _REFUSED = FieldError("body", "has values that the database does not accept")
 
@@ -126,6 +129,8 @@ class Ingest:
         self._pipeline = pipeline
         self._limits = limits
         self._slices = Slices()
+        self._held = 0
+        """Bytes of the bodies whose events are not stored yet."""
         # A list of a million numbers would be a million objects before its length is known (100 ms). This shape has
         # a place for each allowed item and one more; what follows is only skipped.
         places = [(f"item_{number}", msgspec.Raw, None) for number in range(limits.events_batch + 1)]
@@ -138,9 +143,18 @@ class Ingest:
         one, batch = limits.events_body, max(limits.events_batch_body, limits.events_body)
         either = batch if form.framing is Framing.ONE_OR_ARRAY else None
         body = await read_body(request, batch if is_batch else one, array_limit=either)
+        if self._held and self._held + len(body) > MOST_HELD:
+            raise Problem(Failure.OVERLOADED, "Too many bytes of events wait for the database.", headers=_LATER)
+        self._held += len(body)
+        try:
+            return await self._respond(form, body)
+        finally:
+            self._held -= len(body)
+
+    async def _respond(self, form: Form, body: bytes) -> web.Response:
         if form.framing is Framing.LINES:
             return await self._batch(form.read, self._lines(body))
-        if form.framing is Framing.ARRAY or (either and is_array(body)):
+        if form.framing is Framing.ARRAY or (form.framing is Framing.ONE_OR_ARRAY and is_array(body)):
             return await self._batch(form.read, self._items(body))
         return await self._one(form.read, body)
 
@@ -197,11 +211,18 @@ class Ingest:
         verdict = read(text, self._pipeline.now_ms())
         if isinstance(verdict, Rejected):
             return verdict
-        source, type_, payload, *_ = verdict
-        members = {
-            name: value for name, value in verdict._asdict().items() if name not in ("source", "type", "payload")
-        }
-        return self._pipeline.event(source, type_, payload, **members)
+        return self._pipeline.event(
+            verdict.source,
+            verdict.type,
+            verdict.payload,
+            canonical=verdict.canonical,
+            broadcast=verdict.broadcast,
+            metadata=verdict.metadata,
+            key=verdict.key,
+            digest=verdict.digest,
+            severity=verdict.severity,
+            stated_ms=verdict.stated_ms,
+        )
 
     def _items(self, body: bytes) -> list[bytes | memoryview]:
         if not is_array(body):

@@ -110,10 +110,12 @@ class EventTail:
         """Publish the next events; returns whether there may be more."""
         if self.mark is None or not len(self._hub):
             last = await self.log.last_event_id()
-            if self.mark is None or not len(self._hub):
+            if not len(self._hub):
                 self.mark = last
                 self._senders.clear()
                 return False
+            self._begin(last)
+        assert self.mark is not None
         found = await self.log.next_events(self.mark, AT_ONCE)
         if self._storing:
             await asyncio.wait(list(self._storing))
@@ -121,6 +123,11 @@ class EventTail:
         if found:
             self._senders = {id_: sender for id_, sender in self._senders.items() if id_ > found[-1].id}
         return len(found) == AT_ONCE
+
+    def _begin(self, last: int) -> None:
+        """Set the first mark: `last`, or less where other processes may have stored events for the first subscriber."""
+        if self.mark is None:
+            self.mark = min(last, self._hub.first_at) if len(self._hub) else last
 
     async def _publish(self, found: Sequence[Event]) -> None:
         events, size = 0, 0
@@ -136,8 +143,7 @@ class EventTail:
     def _note_stored(self, ids: Sequence[int], sender: Subscriber | None) -> None:
         if not ids:
             return
-        if self.mark is None:
-            self.mark = ids[0] - 1
+        self._begin(ids[0] - 1)
         if sender is not None:
             self._senders.update(dict.fromkeys(ids, sender))
         self._bell.set()

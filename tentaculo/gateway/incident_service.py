@@ -148,9 +148,9 @@ class IncidentService:
 
     def _note_changes(self) -> None:
         """Log what is new now, and let the repository store it soon."""
-        if not self._incidents.has_changed:
-            return
-        self.incident_repository.note_change()
+        if self._incidents.has_changed:
+            self.incident_repository.note_change()
+        # Also where nothing is left to be stored: the repository may have stored a change before this round.
         now_open = {one.id: one for one in self._incidents.open}
         for number, one in now_open.items():
             if number not in self._logged:

@@ -211,7 +211,7 @@ async def test_check_prints_every_fault_and_no_secret(tmp_path: Path) -> None:
 async def test_check_says_what_will_be_served(tmp_path: Path) -> None:
     done = await run(tmp_path, "check", "-c", str(ROOT / "docker/vx11.toml"), TENTACULO_TOKEN=SECRET, TENTACULO_X="1")
     assert done.code == 0
-    assert "is valid: 9 services, 43 routes" in done.out
+    assert "is valid: 9 services, 44 routes" in done.out
     assert re.search(r"(?m)^  /madre/tasks +as /tasks$", done.out)
     assert "warning: TENTACULO_X is not the name of a key" in done.out
     assert SECRET not in done.out + done.err

@@ -105,6 +105,15 @@ async def test_a_cursor_is_only_a_position(gateway: Gateway) -> None:
     assert ids(await page(gateway, f"?{ends['links']['next']}")) == [30, 20, 10]
 
 
+async def test_the_links_of_a_range_stay_in_it(gateway: Gateway) -> None:
+    gateway.ledger.events += [event(number) for number in range(1, 20)]
+    for order, first, second in (("newest", [14, 13], [12, 11]), ("oldest", [11, 12], [13, 14])):
+        body = await page(gateway, f"?since=10&before=15&limit=2&order={order}")
+        assert ids(body) == first
+        body = await page(gateway, f"?{body['links']['next']}")
+        assert (ids(body), body["next"]) == (second, None)
+
+
 async def test_ndjson_is_one_event_a_line(gateway: Gateway) -> None:
     gateway.ledger.events += [event(number, payload={"a": "\n"}) for number in (1, 2, 3)]
     accept = {"Accept": "text/plain, application/x-ndjson;q=0.5, application/json"}

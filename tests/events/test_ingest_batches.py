@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from tentaculo.events import ingest
 from tentaculo.server import native_routes
 from tentaculo.tasks import TaskGroup
 from tests.events.conftest import Gateway, Start
+from tests.support.waits import eventually
 
 NDJSON = "application/x-ndjson"
 
@@ -130,6 +132,22 @@ async def test_what_the_database_does_not_accept_is_422(gateway: Gateway) -> Non
     assert (status, answer["status"], answer["errors"][0]["field"]) == (422, "rejected", "body")
     status, answer = await gateway.ingest([event(0), event(1)])
     assert (status, [error["index"] for error in answer["errors"]]) == (422, [0, 1])
+
+
+async def test_the_bytes_that_wait_for_the_database_are_limited(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps(event(0, metadata={"pad": "x" * 900})).encode()
+    monkeypatch.setattr(ingest, "MOST_HELD", 2 * len(body))
+    gateway.ledger.open.clear()
+    waiting = asyncio.gather(*(gateway.post(body, content_type="application/json") for _ in range(2)))
+    await eventually(lambda: gateway.ledger.asked == 2, "two events at the store")
+    status, answer = await gateway.post(body, content_type="application/json")
+    assert (status, answer["error"]) == (503, "overloaded")
+    gateway.ledger.open.set()
+    assert [status for status, _ in await waiting] == [201, 201]
+    assert (await gateway.post(body, content_type="application/json"))[0] == 201
+    assert len(gateway.ledger.events) == 3
 
 
 async def test_a_million_numbers_are_413(gateway: Gateway) -> None:

@@ -79,6 +79,19 @@ async def test_a_subscriber_gets_nothing_from_before_it_came(tailing: Tailing) -
     assert await tailing.ids(subscriber, 1) == [7]
 
 
+async def test_what_others_store_before_the_database_responds_here_is_not_lost() -> None:
+    hub, log, tasks = Hub(limit=4, queue=10), Log(), TaskGroup("test")
+    log.append(5)
+    subscriber = hub.subscribe("a")
+    later = int(datetime.now(UTC).timestamp() * 1_000_000) + 1000
+    log.append(later)
+    tasks.start(EventTail(hub, log).run(), "tail")
+    async with asyncio.timeout(5):
+        assert json.loads(await subscriber.next())["event_id"] == later
+    assert subscriber.waiting == 0
+    await tasks.close()
+
+
 async def test_many_are_read_in_parts(tailing: Tailing) -> None:
     subscriber = tailing.hub.subscribe("a")
     last = 10 + 2 * AT_ONCE

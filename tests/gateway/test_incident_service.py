@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 from aiohttp import ClientSession, web
+from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway import incident_repository, incident_service
@@ -29,6 +30,7 @@ from tentaculo.store import migrate
 from tentaculo.store.database import once
 from tentaculo.store.incidents import add_note, add_window, find, save
 from tests.conftest import TOKEN
+from tests.support.waits import eventually
 from tests.support.webhook_receiver import Receiver, receiving
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -480,3 +482,20 @@ async def test_the_metrics_count_them(services: Services, file: Path) -> None:
                 await asyncio.sleep(0.1)
         assert "tentaculo_incidents_open 1.0" in text
         assert 'tentaculo_alerts_failed_total{channel="duty"} 0.0' in text
+
+
+async def test_an_end_that_is_stored_before_the_next_round_is_logged(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incident_service, "TICK", 0.5)
+
+    def logged(event: str) -> bool:
+        return any(line["event"] == event for line in logs)
+
+    with capture_logs() as logs:
+        async with gateway(file, {"hermes": services.table("hermes")}) as client:
+            await client.until("/vx11/status", lambda found: found["ok"])
+            services.down.add("hermes")
+            await eventually(lambda: logged("incident opened"))
+            services.down.clear()
+            await eventually(lambda: logged("incident ended"))

@@ -170,7 +170,7 @@ async def no_route(client: Client, random: Random) -> None:
 
 
 async def faulty_event(client: Client, random: Random) -> None:
-    body, status = random.choice(((b"{", 400), (b"[]", 422), (b'{"source":1}', 422), (bytes(100_000), 413)))
+    body, status = random.choice(((b"{", 400), (b"5", 422), (b'{"source":1}', 422), (bytes(100_000), 413)))
     lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     await client.send(client.head("POST", "/events/ingest", *lines) + body)
     await expect_status(client, status)

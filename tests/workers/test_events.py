@@ -61,6 +61,15 @@ async def test_every_listener_gets_every_event_once_and_in_the_order_of_ids(url:
             await socket.close()
 
 
+async def more(items: list[int], number: int) -> None:
+    before = len(items)
+    await eventually(lambda: len(items) >= before + number, "more", seconds=WAIT)
+
+
+async def replaced(gateway: Running, worker: int) -> None:
+    await eventually(lambda: worker not in workers(gateway).values(), "the successor", seconds=WAIT)
+
+
 KILLS = 20
 END = {"source": "end", "type": "t", "payload": {}}
 
@@ -91,22 +100,77 @@ async def test_a_killed_worker_costs_no_acknowledged_event_and_repeats_none(url:
                     if received.event["source"] == "end":
                         return
 
-            work = [asyncio.to_thread(produce, number) for number in range(3)]
-            async with asyncio.TaskGroup() as tasks:
-                listening = tasks.create_task(asyncio.to_thread(listen))
-                producing = [tasks.create_task(one) for one in work]
-                for kill in range(KILLS):
-                    before = len(acknowledged)
-                    await eventually(lambda before=before: len(acknowledged) > before + 10, seconds=WAIT)
-                    victim = workers(gateway)[1 + kill % 2]
-                    os.kill(victim, signal.SIGKILL)
-                    await eventually(lambda victim=victim: victim not in workers(gateway).values(), seconds=WAIT)
-                is_over.set()
-                await asyncio.gather(*producing)
-                await asyncio.to_thread(EventClient(gateway.url, token).send, END)
-                await asyncio.wait_for(listening, WAIT)
+            # Daemons, so that a failure does not wait for them.
+            listening = threading.Thread(target=listen, daemon=True)
+            producing = [threading.Thread(target=produce, args=(number,), daemon=True) for number in range(3)]
+            for thread in (listening, *producing):
+                thread.start()
+            for kill in range(KILLS):
+                await more(acknowledged, 10)
+                victim = workers(gateway)[1 + kill % 2]
+                os.kill(victim, signal.SIGKILL)
+                await replaced(gateway, victim)
+            is_over.set()
+            await eventually(lambda: not any(thread.is_alive() for thread in producing), "the producers", seconds=WAIT)
+            await asyncio.to_thread(EventClient(gateway.url, token).send, END)
+            await eventually(lambda: not listening.is_alive(), "the listener", seconds=WAIT)
     ids = [received.event["event_id"] for received in heard]
     assert ids == sorted(set(ids)), "each once, in the order of ids"
     assert set(acknowledged) <= set(ids)
     counts = Counter((received.event["source"], received.event["payload"].get("count")) for received in heard)
     assert set(counts.values()) == {1}, "what was repeated after a kill is stored once"
+
+
+async def test_an_event_that_both_workers_get_is_stored_once(url: str) -> None:
+    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        gateway = await stack.enter_async_context(running_gateway(tables))
+        await ready(gateway, 2)
+        connector = TCPConnector(limit=0, force_close=True)
+        client = await stack.enter_async_context(ClientSession(connector=connector, headers=gateway.headers))
+
+        async def send(key: str) -> tuple[int, int]:
+            body = [{"source": "s", "type": "t", "payload": {}, "key": key}]
+            async with client.post(f"{gateway.url}/events/ingest", json=body) as response:
+                (result,) = (await response.json())["results"]
+                assert result["status"] == ("received" if response.status == 201 else "duplicate")
+                return response.status, result["event_id"]
+
+        rounds = 0
+        async with asyncio.timeout(WAIT):
+            while rounds < 5 or len(ingesting(gateway)) < 2:
+                rounds += 1
+                found = await asyncio.gather(*(send(f"k-{rounds}") for _ in range(20)))
+                assert sorted(status for status, _ in found) == [200] * 19 + [201]
+                assert len({id_ for _, id_ in found}) == 1
+
+
+async def test_the_client_resumes_on_whichever_worker_it_reaches(url: str) -> None:
+    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        gateway = await stack.enter_async_context(running_gateway(tables))
+        await ready(gateway, 2)
+        events = EventClient(gateway.url, gateway.token)
+        first = await asyncio.to_thread(events.send, {"source": "s", "type": "t", "payload": {"n": 0}})
+
+        def listen_in_parts() -> list[int]:
+            found, since = [0], str(first["event_id"])
+            while len(found) < 200:
+                stream = events.listen(since, sources=["s"])
+                for received in itertools.islice(stream, 7):
+                    found.append(received.event["payload"]["n"])
+                    since = received.position
+                    if len(found) == 200:
+                        break
+                stream.close()
+            return found
+
+        listening = asyncio.gather(asyncio.to_thread(listen_in_parts))
+        for start in range(1, 200, 10):
+            batch = [{"source": "s", "type": "t", "payload": {"n": n}} for n in range(start, min(start + 10, 200))]
+            await asyncio.to_thread(events.send_all, batch)
+        async with asyncio.timeout(WAIT):
+            (found,) = await listening
+        assert found == list(range(200))
