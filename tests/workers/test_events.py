@@ -70,7 +70,7 @@ async def replaced(gateway: Running, worker: int) -> None:
     await eventually(lambda: worker not in workers(gateway).values(), "the successor", seconds=WAIT)
 
 
-KILLS = 20
+KILLS = 4
 END = {"source": "end", "type": "t", "payload": {}}
 
 
