@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import os
 import signal
+import threading
+from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, TCPConnector
 
-from tentaculo.client import EventClient
+from tentaculo.client import EventClient, Received
 from tentaculo.tasks import TaskGroup
 from tests.support.event_clients import event_stream
 from tests.support.gateway_process import Running, running_gateway
@@ -59,6 +61,66 @@ async def test_every_listener_gets_every_event_once_and_in_the_order_of_ids(url:
             assert [event["event_id"] for event in events] == sorted(ids)
         for socket in sockets:
             await socket.close()
+
+
+async def more(items: list[int], number: int) -> None:
+    before = len(items)
+    await eventually(lambda: len(items) >= before + number, "more", seconds=WAIT)
+
+
+async def replaced(gateway: Running, worker: int) -> None:
+    await eventually(lambda: worker not in workers(gateway).values(), "the successor", seconds=WAIT)
+
+
+KILLS = 4
+END = {"source": "end", "type": "t", "payload": {}}
+
+
+async def test_a_killed_worker_costs_no_acknowledged_event_and_repeats_none(url: str) -> None:
+    """Producers repeat with their key what was not acknowledged; a listener resumes where it was."""
+    async with upstream(answering(ok())) as up:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        async with running_gateway(tables) as gateway:
+            await ready(gateway, 2)
+            token = gateway.headers["X-VX11-Token"]
+            acknowledged: list[int] = []
+            heard: list[Received] = []
+            is_over = threading.Event()
+
+            def produce(number: int) -> None:
+                client = EventClient(gateway.url, token)
+                for count in itertools.count():
+                    if is_over.is_set():
+                        return
+                    event = {"source": f"p{number}", "type": "t", "payload": {"count": count}}
+                    acknowledged.append(client.send(event)["event_id"])
+
+            def listen() -> None:
+                for received in EventClient(gateway.url, token).listen(types=["t"], since="0"):
+                    heard.append(received)
+                    if received.event["source"] == "end":
+                        return
+
+            # Daemons, so that a failure does not wait for them.
+            listening = threading.Thread(target=listen, daemon=True)
+            producing = [threading.Thread(target=produce, args=(number,), daemon=True) for number in range(3)]
+            for thread in (listening, *producing):
+                thread.start()
+            for kill in range(KILLS):
+                await more(acknowledged, 10)
+                victim = workers(gateway)[1 + kill % 2]
+                os.kill(victim, signal.SIGKILL)
+                await replaced(gateway, victim)
+            is_over.set()
+            await eventually(lambda: not any(thread.is_alive() for thread in producing), "the producers", seconds=WAIT)
+            await asyncio.to_thread(EventClient(gateway.url, token).send, END)
+            await eventually(lambda: not listening.is_alive(), "the listener", seconds=WAIT)
+    ids = [received.event["event_id"] for received in heard]
+    assert ids == sorted(set(ids)), "each once, in the order of ids"
+    assert set(acknowledged) <= set(ids)
+    counts = Counter((received.event["source"], received.event["payload"].get("count")) for received in heard)
+    assert set(counts.values()) == {1}, "what was repeated after a kill is stored once"
 
 
 async def test_an_event_that_both_workers_get_is_stored_once(url: str) -> None:
