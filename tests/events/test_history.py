@@ -253,6 +253,10 @@ async def test_a_route_that_takes_api_events_keeps_it(tmp_path: Any) -> None:
                 assert (await response.read() == b"of the service") is not is_own
 
 
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 PARAMETERS = (
     b"type",
     b"source",
@@ -265,6 +269,9 @@ PARAMETERS = (
     b"after",
     b"before",
     b"since",
+    b"types",
+    b"sources",
+    b"client_id",
 )
 VALUES = st.one_of(
     st.binary(max_size=40).map(quote_from_bytes).map(str.encode),
@@ -281,13 +288,14 @@ HEADER = st.binary(max_size=40).map(lambda text: re.sub(rb"[\0-\x1f\x7f]", b"", 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_query_and_no_last_event_id_fails(live: Live, data: st.DataObject) -> None:
     query, header = data.draw(QUERIES), data.draw(HEADER)
-    path = data.draw(st.sampled_from([b"/events", b"/events/stream"]))
-    head = b"GET %b?%b HTTP/1.1\r\nHost: localhost\r\n%bLast-Event-ID: %b\r\nConnection: close\r\n\r\n"
+    path = data.draw(st.sampled_from([b"/events", b"/events/stream", b"/ws"]))
+    head = b"GET %b?%b HTTP/1.1\r\nHost: localhost\r\n%bLast-Event-ID: %b\r\n%b\r\n"
     async with dial(live.port) as wire:
-        await wire.send(head % (path, query, live.auth, header))
+        rest = UPGRADE if path == b"/ws" else b"Connection: close\r\n"
+        await wire.send(head % (path, query, live.auth, header, rest))
         async with asyncio.timeout(20):
             status = (await wire.head()).status
-    assert status == 200 or 400 <= status < 500
+    assert status == (101 if path == b"/ws" else 200) or 400 <= status < 500
 
 
 async def test_nothing_is_left_of_those_readers(live: Live) -> None:

@@ -256,6 +256,26 @@ async def test_a_reader_that_stalls_is_cut_off_alone_and_reads_why(gateway: Gate
         assert ids(await listener.events(1)) == [id_]
 
 
+async def test_a_live_reader_that_stalls_costs_64_kib_at_most(start: Start) -> None:
+    gateway = await start(subscriber_queue=100_000)
+    await silent(gateway)
+    await eventually(lambda: len(gateway.hub) == 1)
+    (subscriber,) = gateway.hub._subscribers
+    await eventually(lambda: subscriber.is_live)
+    most, first = 0, 10**16
+    async with asyncio.timeout(30):
+        while not gateway.hub.cut_off:
+            event = Event(first, "s", "t", {"pad": "x" * 1000}, NOW)
+            first += 1
+            gateway.hub.publish(event)
+            await asyncio.sleep(0)
+            (connection,) = gateway.server.connections
+            assert connection.transport is not None
+            buffered: int = connection.transport.get_write_buffer_size()
+            most = max(most, buffered + subscriber.waiting * len(stream.encode_frame(NAME, event)))
+    assert 40_000 < most <= 64 * 1024
+
+
 async def test_a_burst_cuts_off_nobody_who_reads(start: Start) -> None:
     gateway = await start(subscriber_queue=64)
     async with event_stream(gateway.session, gateway.url) as listener:
