@@ -28,7 +28,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from tentaculo.config.environment import sqlite_file, with_driver
-from tentaculo.model.event import StoredEvent
+from tentaculo.model.event import StoredEvent, StoreOutcome
 from tentaculo.model.health import ServiceView
 from tentaculo.store import events, tables
 from tentaculo.store.errors import (
@@ -153,9 +153,27 @@ class Database:
         """Store events in one transaction; returns the result for each."""
         with self._write_transaction() as connection:
             results = events.append_events(connection, rows)
+        self._note_stored(results)
+        return results
+
+    def append_each_event(self, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
+        """As `append_events`, where the database refuses the values of a row: that costs this row only."""
+        results: list[StoredEvent] = []
+        with self._write_transaction() as connection:
+            for row in rows:
+                try:
+                    with connection.begin_nested():
+                        results += events.append_events(connection, [row])
+                except SQLAlchemyError as error:
+                    if not is_data_error(error):
+                        raise
+                    results.append(StoredEvent(0, StoreOutcome.REFUSED))
+        self._note_stored(results)
+        return results
+
+    def _note_stored(self, results: Sequence[StoredEvent]) -> None:
         self._last_id = max(self._last_id, *(result.id for result in results))
         self._log_memory.remember(self.log_name, self._last_id)
-        return results
 
     def write_services(self, views: Sequence[ServiceView], now: datetime) -> bool:
         """Bring the services' rows up to date in one transaction; False where their table does not allow it.

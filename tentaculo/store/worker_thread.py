@@ -12,11 +12,10 @@ import structlog
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from tentaculo.model.event import StoredEvent, StoreOutcome
+from tentaculo.model.event import StoreOutcome
 from tentaculo.model.health import ServiceView
 from tentaculo.store.database import Database
 from tentaculo.store.errors import describe, is_data_error
-from tentaculo.store.events import EventRow
 from tentaculo.store.history import HistoryRow, RollUpRequest
 from tentaculo.store.work_queue import PendingWork, Work, WorkQueue, complete
 
@@ -123,28 +122,18 @@ class StoreThread(Thread):
             del work.reads[0]
 
     def _store_events(self, work: Work) -> None:
-        """Store what waits in one transaction; where the database refuses a row, each on its own."""
+        """Store what waits in one transaction, and complete what is stored."""
         rows = [row for ask in work.events for row in ask.what]
         try:
-            found = iter(self._database.append_events(rows))
+            results = self._database.append_events(rows)
         except SQLAlchemyError as error:
             if not is_data_error(error):
                 raise
-        else:
-            complete(work.events, [[next(found) for _ in ask.what] for ask in work.events])
-            work.events = []
-        while work.events:
-            complete(work.events[:1], [[self._store_event(row) for row in work.events[0].what]])
-            del work.events[0]
-
-    def _store_event(self, row: EventRow) -> StoredEvent:
-        try:
-            return self._database.append_events([row])[0]
-        except SQLAlchemyError as error:
-            if not is_data_error(error):
-                raise
-            self._queue.count_dropped(1)
-            return StoredEvent(0, StoreOutcome.REFUSED)
+            results = self._database.append_each_event(rows)
+            self._queue.count_dropped(sum(result.outcome is StoreOutcome.REFUSED for result in results))
+        found = iter(results)
+        complete(work.events, [[next(found) for _ in ask.what] for ask in work.events])
+        work.events = []
 
     def _write_views(self, views: Sequence[ServiceView]) -> None:
         try:

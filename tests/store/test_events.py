@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
 
 from tentaculo.model.event import EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
+from tentaculo.store import events as events_module
 from tentaculo.store import tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import TRIM_ROWS, EventRetention
@@ -144,3 +148,29 @@ async def test_events_of_an_older_version_count_with_their_size(kept: StoreClien
     assert stored == expected + new
     kept.trim_events(EventRetention(None, 1))
     await eventually(lambda: total_bytes(url) == (0, 0))
+
+
+async def test_a_database_that_is_lost_while_it_takes_each_row_alone_stores_none_twice(
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused row makes the batch go row by row. What was stored of it before the loss must not be stored again."""
+    url = f"sqlite:///{file}"
+    with opened(url) as connection:
+        connection.exec_driver_sql("CREATE UNIQUE INDEX ix_severity ON tentaculo_events (severity)")
+    client = store_client_on(url, event_wait=20)
+    await client.start()
+    append, calls = events_module.append_events, 0
+
+    def fail_once(connection: Connection, rows: Sequence[events_module.EventRow]) -> list[StoredEvent]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error"))
+        return append(connection, rows)
+
+    monkeypatch.setattr(events_module, "append_events", fail_once)
+    batch = [event(1, severity="a"), event(2, severity="b"), event(3, severity="b"), event(4, severity="c")]
+    outcomes = [result.outcome for result in await client.store_events(batch)]
+    assert calls > 5, "the database was lost in between"
+    assert [outcome is StoreOutcome.STORED for outcome in outcomes] == [True, True, False, True]
+    assert [found.severity for found in await client.recent_events(10)] == ["c", "b", "a"]
