@@ -173,4 +173,5 @@ async def test_a_database_that_is_lost_while_it_takes_each_row_alone_stores_none
     outcomes = [result.outcome for result in await client.store_events(batch)]
     assert calls > 5, "the database was lost in between"
     assert [outcome is StoreOutcome.STORED for outcome in outcomes] == [True, True, False, True]
+    await eventually(lambda: client.problem is None)
     assert [found.severity for found in await client.recent_events(10)] == ["c", "b", "a"]
