@@ -65,6 +65,13 @@ class EventSettings(Section, frozen=True):
         at_least(1),
         Doc("Events that wait for the database.", unit="events", beyond="503 `store_unavailable` with Retry-After"),
     ] = 4096
+    correlate: Annotated[
+        tuple[str, ...],
+        Doc(
+            "Members of events whose equal values join them in `GET /debug/events/correlations`, in the payload or the"
+            " metadata; `payload.id` is that of the payload alone."
+        ),
+    ] = ("spawn_id", "child", "payload.id", "task_id", "session_id")
     keep: Annotated[
         int, at_least(1), at_most(3660), Doc("How long events are kept.", unit="days", beyond="the event is deleted")
     ] = 90

@@ -10,6 +10,7 @@ from datetime import datetime
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.events.correlations import EventCorrelations
 from tentaculo.events.history import EventHistory
 from tentaculo.events.hub import Hub
 from tentaculo.events.ingest import Ingest
@@ -41,7 +42,7 @@ def routes(
     clock: Callable[[], float] = time.monotonic,
     turn: Callable[[], Awaitable[None]] = _next_turn,
 ) -> list[web.RouteDef]:
-    """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/cardinality`.
+    """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/{cardinality,correlations}`.
 
     `/api/events` is the same as `/events`, unless a route takes it. `log_name` gives the name of the log.
     `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
@@ -55,6 +56,7 @@ def routes(
     pipeline = EventPipeline(store, tail, tasks, cardinality, now)
     is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
     history = EventHistory(reader, Slices())
+    correlations = EventCorrelations(reader, Slices(), config.events.correlate, now)
     sockets = EventSocketHandler(hub, pipeline, reader, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:
@@ -78,4 +80,5 @@ def routes(
         *([web.get("/api/events", history.handle)] if not is_taken else []),
         web.get("/ws", sockets.handle, allow_head=False),
         web.get("/debug/events/cardinality", report),
+        web.get("/debug/events/correlations", correlations.handle),
     ]

@@ -1,0 +1,186 @@
+"""`GET /debug/events/correlations`: which events belong together, by what their producers state.
+
+An edge is a fact that two events share: a `correlation_id`, a trace, a parent, or the same value of a key that names a
+thing, such as `spawn_id`. Nothing is guessed from times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from tentaculo.events.query import whole_number
+from tentaculo.events.replay import LogReader
+from tentaculo.events.schemas import canonical_type
+from tentaculo.model.event import Event, EventFilter
+from tentaculo.server.native_routes import Slices, json_response
+
+DEFAULT_HOURS, MOST_HOURS = 1, 24
+DEFAULT_EVENTS, MOST_EVENTS = 500, 2000
+_AT_ONCE = 250
+MOST_SHARING = 50
+"""A value that more events share joins none of them: it names no single thing."""
+MOST_RELATED = 50
+"""Entries of one `related_events` that are looked at."""
+_SHORTEST_NAME = 3
+_SMALLEST_NUMBER, _GREATEST_NUMBER = 1000, 2**64
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_NO_TRACE = "0" * 32
+
+
+class Edge(NamedTuple):
+    """Two events that belong together, the earlier one first."""
+
+    source: int
+    target: int
+    strength: float
+    by: str
+    """The fact that says so."""
+
+
+def identity(value: object) -> str | None:
+    """The value as a name of one thing; None where it is too common to name one: short texts and small numbers."""
+    if isinstance(value, str) and len(value.strip()) >= _SHORTEST_NAME:
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool) and _SMALLEST_NUMBER <= value < _GREATEST_NUMBER:
+        return str(value)
+    return None
+
+
+def facts_of(event: Event, keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """What an event shares with others: the kind of fact, its value, and the name of the member that states it.
+
+    Members are looked for in the payload and then in the metadata; `payload.id` of `keys` is `id` of the payload alone.
+    """
+    if (value := identity(_member(event, "correlation_id"))) is not None:
+        yield "correlation_id", value, "correlation_id"
+    traceparent = _member(event, "traceparent")
+    trace = _TRACEPARENT.fullmatch(traceparent) if isinstance(traceparent, str) else None
+    if trace is not None and trace[1] != _NO_TRACE:
+        yield "traceparent", trace[1], "traceparent"
+    for key in keys:
+        if (value := identity(_member(event, key))) is not None:
+            yield "key", value, key
+
+
+def _member(event: Event, name: str) -> object:
+    if name.startswith("payload."):
+        return event.payload.get(name.removeprefix("payload."))
+    return event.payload[name] if name in event.payload else event.metadata.get(name)
+
+
+def _strength(value: object) -> float:
+    """The strength that an event states, 1 where it states none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1e9 else 1.0  # type: ignore[operator, arg-type]
+
+
+def _names_of(event: Event) -> Iterator[str]:
+    """By what other events may name this one."""
+    yield str(event.id)
+    for value in (event.key, event.payload.get("id")):
+        if (name := identity(value)) is not None:
+            yield name
+
+
+class Graph:
+    """The edges among some events, which are added in the order of their ids."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+        self._sharing: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        self._named: dict[str, int] = {}
+        self._links: list[tuple[str, int, float, str]] = []
+
+    def __repr__(self) -> str:
+        return f"<Graph: {len(self._sharing)} facts>"
+
+    def add(self, event: Event) -> None:
+        """Take what an event states."""
+        for kind, value, member in facts_of(event, self._keys):
+            found = self._sharing.setdefault((kind, value), [])
+            if len(found) <= MOST_SHARING and (not found or found[-1][0] != event.id):
+                found.append((event.id, member))
+        for name in _names_of(event):
+            self._named.setdefault(name, event.id)
+        if (parent := identity(_member(event, "parent_id"))) is not None:
+            self._links.append((parent, event.id, 1.0, "parent_id"))
+        related = event.payload.get("related_events")
+        if isinstance(related, list):
+            strength = _strength(event.payload.get("strength"))
+            for entry in related[:MOST_RELATED]:
+                if (related_name := identity(entry)) is not None:
+                    self._links.append((related_name, event.id, strength, "related_events"))
+
+    def edges(self) -> list[Edge]:
+        """All edges, one for each pair of events; a value that several share makes a chain in the order of ids."""
+        found: dict[tuple[int, int], Edge] = {}
+        for name, target, strength, by in self._links:
+            source = self._named.get(name)
+            if source is not None and source != target:
+                found.setdefault((source, target), Edge(source, target, strength, by))
+        for sharing in self._sharing.values():
+            if len(sharing) > MOST_SHARING:
+                continue
+            for (source, first), (target, second) in pairwise(sharing):
+                by = first if first == second else f"{first} = {second}"
+                found.setdefault((source, target), Edge(source, target, 1.0, by))
+        return list(found.values())
+
+
+def node_shape(event: Event) -> dict[str, Any]:
+    """An event as a node. `timestamp` is in milliseconds: what the producer stated, else when it was received."""
+    schema = canonical_type(event.type)
+    received = int(event.received_at.timestamp() * 1000)
+    return {
+        "id": event.id,
+        "type": event.type,
+        "source": event.source,
+        "timestamp": received if event.stated_ms is None else event.stated_ms,
+        "clock": "received" if event.stated_ms is None else "stated",
+        "severity": event.severity,
+        "nature": None if schema is None else schema.nature.value,
+    }
+
+
+class EventCorrelations:
+    """The handler. `keys` name the members of events whose equal values join them."""
+
+    def __init__(self, reader: LogReader, slices: Slices, keys: Sequence[str], now: Callable[[], datetime]) -> None:
+        self._reader = reader
+        self._slices = slices
+        self._keys = keys
+        self._now = now
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """The graph of the newest events of the last hours. Raises `Problem`: 400, or 503 while the database is away."""
+        hours = whole_number(request.query, "hours", DEFAULT_HOURS, most=MOST_HOURS)
+        limit = whole_number(request.query, "limit", DEFAULT_EVENTS, most=MOST_EVENTS)
+        events = await self._newest(self._now() - timedelta(hours=hours), limit)
+        graph = Graph(self._keys)
+        nodes: list[Mapping[str, Any]] = await self._slices.collect(self._nodes(events, graph))
+        edges = [{**edge._asdict(), "kind": "stated"} for edge in graph.edges()]
+        shape = {"nodes": nodes, "edges": edges, "total_nodes": len(nodes), "total_edges": len(edges)}
+        return json_response({"status": "ok", "timestamp": self._now(), "graph": shape})
+
+    async def _newest(self, since: datetime, limit: int) -> list[Event]:
+        found: list[Event] = []
+        while len(found) < limit:
+            wanted = min(_AT_ONCE, limit - len(found))
+            before = found[-1].id if found else None
+            part = await self._reader.read(EventFilter(since=since), before=before, limit=wanted, newest_first=True)
+            found += part
+            if len(part) < wanted:
+                break
+        return found[::-1]
+
+    @staticmethod
+    def _nodes(events: Sequence[Event], graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for event in events:
+            graph.add(event)
+            yield node_shape(event)
