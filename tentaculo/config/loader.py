@@ -138,6 +138,7 @@ OWN_PATHS = frozenset(
     (
         "/auth/ticket",
         "/debug/events/cardinality",
+        "/debug/events/correlations",
         "/events",
         "/events/ingest",
         "/events/stream",

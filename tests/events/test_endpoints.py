@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.events.conftest import Gateway
-
-
-@pytest.mark.parametrize("path", ["/debug/events/correlations"])
-async def test_what_belongs_to_a_later_issue_is_absent(gateway: Gateway, path: str) -> None:
-    async with gateway.session.get(gateway.url + path) as answer:
-        assert answer.status == 404
 
 
 async def test_cardinality_report(gateway: Gateway, alert: dict[str, Any]) -> None:
