@@ -245,8 +245,11 @@ class Gateway:
         kept = self._config.events
         while True:
             await asyncio.sleep(_TRIM_EVERY)
-            before = self._clock.now() - timedelta(days=kept.keep) if self.health_service.history.is_steady() else None
-            self._store_client.trim_events(EventRetention(before, kept.keep_bytes))
+            before = own_before = None
+            if self.health_service.history.is_steady():
+                before = self._clock.now() - timedelta(days=kept.keep)
+                own_before = self._clock.now() - timedelta(days=max(kept.keep, self._config.incidents.keep))
+            self._store_client.trim_events(EventRetention(before, kept.keep_bytes, own_before))
 
     async def _keep_own_row(self) -> None:
         """Keep the gateway's own row in the table of services current. At the stop its status becomes unknown."""

@@ -71,12 +71,14 @@ _LAST = select(
 
 @dataclass(frozen=True, slots=True)
 class EventRetention:
-    """Which events stay. Those of the gateway itself always do: they explain its incidents."""
+    """Which events stay. Those of the gateway itself stay as long as its incidents, which they explain."""
 
     before: datetime | None
     """Those received earlier are deleted; None deletes none for its age, while the clock may be wrong."""
     most_bytes: int
     """While all have more bytes, the oldest are deleted."""
+    own_before: datetime | None = None
+    """As `before`, for the gateway's own events, which are not deleted for their size."""
 
 
 def event_row(event: Event) -> EventRow:
@@ -191,7 +193,10 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
         total = _stored_bytes(connection)
     before = None if kept.before is None else naive_utc(kept.before)
     query = select(events.c.id, events.c.received_at, _row_bytes(connection))
-    query = query.where(events.c.id > after, events.c.source != GATEWAY_NAME)
+    may_go = events.c.source != GATEWAY_NAME
+    if kept.own_before is not None:
+        may_go |= events.c.received_at < naive_utc(kept.own_before)
+    query = query.where(events.c.id > after, may_go)
     gone, freed, is_over = list[int](), 0, True
     for id_, received_at, size in connection.execute(query.order_by(events.c.id).limit(TRIM_ROWS)):
         is_over = (before is None or received_at >= before) and total - freed <= kept.most_bytes

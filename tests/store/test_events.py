@@ -109,6 +109,11 @@ def total_bytes(url: str) -> tuple[int, int]:
         return kept, connection.execute(select(func.coalesce(func.sum(tables.events.c.size), 0))).scalar_one()
 
 
+def remaining(url: str) -> list[int]:
+    with opened(url) as connection:
+        return list(connection.scalars(select(tables.events.c.id).order_by(tables.events.c.id)))
+
+
 async def test_the_oldest_go_by_age_in_small_steps(kept: StoreClient, url: str) -> None:
     count = 2 * TRIM_ROWS + 50
     old = [event(number, received_at=NOW - timedelta(days=1)) for number in range(1, count)]
@@ -121,6 +126,9 @@ async def test_the_oldest_go_by_age_in_small_steps(kept: StoreClient, url: str) 
     assert await ids(kept, EventFilter()) == [count, count + 1], "the gateway's own events stay"
     assert len(set(total_bytes(url))) == 1
     assert await store(kept, event(1)) == count + 2, "ids never come back"
+    hour = NOW - timedelta(hours=1)
+    kept.trim_events(EventRetention(hour, 10**9, own_before=hour))
+    await eventually(lambda: remaining(url) == [count + 1, count + 2], "after its incidents an own event goes as well")
 
 
 async def test_the_oldest_go_by_size_and_none_for_its_age_while_the_clock_may_be_wrong(
