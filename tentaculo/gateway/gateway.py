@@ -1,7 +1,7 @@
 """The composition root: builds the parts of a gateway, joins them, and closes them in order.
 
 request = connection → dispatcher → native handler, or → proxy
-health  = health service: scheduler → prober → board → store
+health  = scheduler → prober → board → store
 event   = ingest or WebSocket → store and hub → subscribers
 """
 
@@ -242,13 +242,12 @@ class Gateway:
 
     async def _trim_events(self) -> None:
         """Delete old events, every minute. While the clock may be wrong none is deleted for its age."""
-        kept = self._config.events
+        kept, now = self._config.events, self._clock.now
+        own = max(kept.keep, self._config.incidents.keep)
         while True:
             await asyncio.sleep(_TRIM_EVERY)
-            before = own_before = None
-            if self.health_service.history.is_steady():
-                before = self._clock.now() - timedelta(days=kept.keep)
-                own_before = self._clock.now() - timedelta(days=max(kept.keep, self._config.incidents.keep))
+            is_steady = self.health_service.history.is_steady()
+            before, own_before = (now() - timedelta(days=days) if is_steady else None for days in (kept.keep, own))
             self._store_client.trim_events(EventRetention(before, kept.keep_bytes, own_before))
 
     async def _keep_own_row(self) -> None:
