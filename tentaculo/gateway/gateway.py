@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -30,6 +29,7 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway.coordination import Coordination
+from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.own_events import OwnEvents
@@ -52,7 +52,6 @@ from tentaculo.server.listeners import CannotListenError, ConnectionLimits, List
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import ProxiedRoutes, RouteTable
 from tentaculo.store.client import StoreClient
-from tentaculo.store.events import EventRetention
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -65,8 +64,6 @@ _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
 _OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row in the table of services."""
-_TRIM_EVERY = 60.0
-"""Seconds between two deletions of old events."""
 _CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
@@ -235,20 +232,11 @@ class Gateway:
         """Start what one process does for all workers: record history, probe, and send alerts."""
         await self._stack.enter_async_context(self.health_service.recording(drain))
         self._tasks.start(self._keep_own_row(), "own row")
-        self._tasks.start(self._trim_events(), "event retention")
+        trimming = trim_events(self._config, self._store_client, self.health_service.history.is_steady, self._clock.now)
+        self._tasks.start(trimming, "event retention")
         if self._probes:
             await self._stack.enter_async_context(self.incident_service.running())
             await self._stack.enter_async_context(self.health_service.probing())
-
-    async def _trim_events(self) -> None:
-        """Delete old events, every minute. While the clock may be wrong none is deleted for its age."""
-        kept, now = self._config.events, self._clock.now
-        own = max(kept.keep, self._config.incidents.keep)
-        while True:
-            await asyncio.sleep(_TRIM_EVERY)
-            is_steady = self.health_service.history.is_steady()
-            before, own_before = (now() - timedelta(days=days) if is_steady else None for days in (kept.keep, own))
-            self._store_client.trim_events(EventRetention(before, kept.keep_bytes, own_before))
 
     async def _keep_own_row(self) -> None:
         """Keep the gateway's own row in the table of services current. At the stop its status becomes unknown."""

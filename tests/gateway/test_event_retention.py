@@ -1,0 +1,53 @@
+"""Which events the gateway has deleted, and when, on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from tentaculo.config.schema import Config
+from tentaculo.gateway import event_retention
+from tentaculo.gateway.event_retention import trim_events
+from tentaculo.model.health import GATEWAY_NAME
+from tentaculo.store import tables
+from tentaculo.store.client import StoreClient
+from tentaculo.tasks import TaskGroup
+from tests.support.runtime_tables import opened
+from tests.support.store_samples import NOW, event, store
+from tests.support.waits import eventually
+
+
+def remaining(url: str) -> list[int]:
+    with opened(url) as connection:
+        return list(connection.scalars(select(tables.events.c.id).order_by(tables.events.c.id)))
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(event_retention, "TRIM_EVERY", 0.01)
+    yield
+
+
+async def test_the_age_counts_only_while_the_clock_is_steady(url: str) -> None:
+    config = Config.of({"events": {"keep": 10}, "incidents": {"keep": 20}})
+    client, tasks = StoreClient(url), TaskGroup("test")
+    await client.start()
+    for number, days, source in ((1, 30, GATEWAY_NAME), (2, 15, GATEWAY_NAME), (3, 15, "madre"), (4, 5, "madre")):
+        await store(client, event(number, source=source, received_at=NOW - timedelta(days=days)))
+    asked, steady = 0, False
+
+    def is_steady() -> bool:
+        nonlocal asked
+        asked += 1
+        return steady
+
+    tasks.start(trim_events(config, client, is_steady, lambda: NOW), "trim")
+    await eventually(lambda: asked > 5)
+    assert remaining(url) == [1, 2, 3, 4]
+    steady = True
+    await eventually(lambda: remaining(url) == [2, 4], "what is too old is gone, an own event later than others")
+    await tasks.close()
+    await client.close()
