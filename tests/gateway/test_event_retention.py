@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -26,9 +25,8 @@ def remaining(url: str) -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_retention, "TRIM_EVERY", 0.01)
-    yield
 
 
 async def test_the_age_counts_only_while_the_clock_is_steady(url: str) -> None:
