@@ -11,11 +11,16 @@ ROOT = "tests/"
 GROUPS = {
     "migration": ("database migrations from every state, up and down", ("migrations/",)),
     "command": (
-        "the command line and worker processes, each test with a process of its own",
+        "the command line, worker processes, and gateways beside each other",
         (
             *("cli/test_main.py", "cli/test_serve.py", "cli/truth/test_command.py"),
             *("workers/", "demo/test_process.py", "demo/test_uploads.py"),
-            *("gateway/test_shortage.py", "gateway/test_stop.py", "server/test_signals.py"),
+            *(
+                "events/test_two_gateways.py",
+                "gateway/test_shortage.py",
+                "gateway/test_stop.py",
+                "server/test_signals.py",
+            ),
         ),
     ),
     "browser": ("pages in Chromium", ("browser/",)),
