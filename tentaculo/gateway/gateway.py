@@ -131,7 +131,7 @@ class Gateway:
             self._tail,
             is_available=lambda: self._store_client.shown_problem is None,
             now=clock.now,
-            instance=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+            instance=secrets.token_hex(6),
             worker=coordination.number if coordination else None,
         )
         self.health_service.on_transition.append(self._own_events.note_transition)

@@ -137,7 +137,7 @@ def _addresses(view: ServiceView) -> str:
 
 def event_row(event: Event, now: datetime) -> EventRow:
     """`event` in words, with everything that came from outside cut to size."""
-    severity = event.payload.get("severity")
+    severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
     return EventRow(
         type=printable(event.type, 60),
         source=printable(event.source, 60),

@@ -12,6 +12,7 @@ import pytest
 
 from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
 from tentaculo.model.history import HistorySummary, UptimeShare
+from tentaculo.web.status_page import event_row
 from tests.support.native_gateway import CLOSED, OPEN, TOKEN, Gateway, event, view
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>"
@@ -269,3 +270,9 @@ async def test_a_past_that_cannot_be_read_is_said_and_not_asked_for_at_every_loo
     state.fault = None
     state.clock += 26
     assert "98.95 %" in await page(gateway)
+
+
+def test_the_severity_of_an_event_is_the_stored_one() -> None:
+    own = event(1, payload={"service": "madre"}, severity="warning")
+    older = event(2, payload={"severity": "L3"}, severity=None)
+    assert [event_row(one, one.received_at).severity for one in (own, older)] == ["warning", "L3"]
