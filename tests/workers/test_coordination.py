@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from tentaculo.config.schema import Config
+from tentaculo.events import tail
 from tentaculo.gateway import incident_repository
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.model.health import Counts, Health, ServiceView
@@ -29,6 +31,7 @@ from tentaculo.security.tokens import hash_token
 from tentaculo.store.migrate import upgrade
 from tentaculo.workers import coordination as module
 from tentaculo.workers.channel import (
+    EVENTS,
     LONGEST,
     PING,
     PONG,
@@ -316,4 +319,43 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
     told = pickle.loads(heard[0][1:])
     assert [one.id for one, _ in told.incidents] == list(range(len(told.incidents)))
     assert len(told.incidents) + told.not_listed == 500
+    line.close()
+
+
+async def test_an_event_that_one_stores_reaches_the_listeners_of_the_others_by_the_bell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "LOOK_EVERY", 3600)
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    upgrade(url)
+    async with crew(tmp_path, at(9), url) as here, ClientSession(headers={"X-VX11-Token": TOKEN}) as client:
+        gateways = [await here.start(number) for number in (1, 2, 3)]
+        base = [f"http://127.0.0.1:{gateway.running.addresses[0][1]}" for gateway in gateways]
+        sockets = [await client.ws_connect(f"{one}/ws") for one in base]
+        for socket in sockets:
+            assert (await socket.receive_json(timeout=WAIT))["type"] == "connected"
+        body = {"source": "s", "type": "t", "payload": {}, "broadcast": True}
+        for one in base:
+            async with client.post(f"{one}/events/ingest", json=body) as response:
+                assert response.status == 201
+                id_ = (await response.json())["id"]
+            for socket in sockets:
+                assert (await socket.receive_json(timeout=WAIT))["event_id"] == id_
+        for socket in sockets:
+            await socket.close()
+
+
+async def test_events_that_come_together_are_reported_once() -> None:
+    ours, theirs = pair()
+    messages: list[bytes] = []
+    line = WorkerChannel(ours, on_message=messages.append, on_end=lambda: None)
+    member = WorkerCoordination(2, 2, "tentaculo-link-shared", theirs)
+    member.listen(on_stop=lambda: None, on_stop_now=lambda: None)
+    for _ in range(1000):
+        member.report_events()
+    await eventually(lambda: messages)
+    member.report_events()
+    await eventually(lambda: len(messages) == 2)
+    assert set(messages) == {EVENTS}
+    member.close()
     line.close()

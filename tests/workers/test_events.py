@@ -8,14 +8,13 @@ import os
 import signal
 import threading
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, TCPConnector
+from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
 
 from tentaculo.client import EventClient, Received
-from tentaculo.tasks import TaskGroup
-from tests.support.event_clients import event_stream
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.waits import eventually
 from tests.support.wire import answering, ok, upstream
@@ -23,6 +22,22 @@ from tests.workers.test_workers import config, entries, ready, workers
 
 WAIT = 30.0
 LISTENERS = 12
+
+
+@asynccontextmanager
+async def two_workers(url: str) -> AsyncIterator[Running]:
+    """A gateway of two workers that take requests."""
+    async with upstream(answering(ok())) as up:
+        tables = config(up.port, 2)
+        tables["database"]["url"] = url
+        async with running_gateway(tables) as gateway:
+            await ready(gateway, 2)
+            yield gateway
+
+
+def caller(gateway: Running) -> ClientSession:
+    """Each of its requests may reach another worker."""
+    return ClientSession(connector=TCPConnector(limit=0, force_close=True), headers=gateway.headers)
 
 
 async def ingest(client: ClientSession, gateway: Running, number: int) -> int:
@@ -43,13 +58,7 @@ def ingesting(gateway: Running) -> set[int]:
 
 
 async def test_every_listener_gets_every_event_once_and_in_the_order_of_ids(url: str) -> None:
-    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
-        tables = config(up.port, 2)
-        tables["database"]["url"] = url
-        gateway = await stack.enter_async_context(running_gateway(tables))
-        await ready(gateway, 2)
-        connector = TCPConnector(limit=0, force_close=True)
-        client = await stack.enter_async_context(ClientSession(connector=connector, headers=gateway.headers))
+    async with two_workers(url) as gateway, caller(gateway) as client:
         sockets = [await client.ws_connect(f"{gateway.url}/ws") for _ in range(LISTENERS)]
         for socket in sockets:
             assert (await socket.receive_json())["type"] == "connected"
@@ -72,65 +81,61 @@ async def replaced(gateway: Running, worker: int) -> None:
     await eventually(lambda: worker not in workers(gateway).values(), "the successor", seconds=WAIT)
 
 
+async def ended(threads: list[threading.Thread], what: str) -> None:
+    await eventually(lambda: not any(thread.is_alive() for thread in threads), what, seconds=WAIT)
+
+
 KILLS = 4
 END = {"source": "end", "type": "t", "payload": {}}
 
 
 async def test_a_killed_worker_costs_no_acknowledged_event_and_repeats_none(url: str) -> None:
-    """Producers repeat with their key what was not acknowledged; a listener resumes where it was."""
-    async with upstream(answering(ok())) as up:
-        tables = config(up.port, 2)
-        tables["database"]["url"] = url
-        async with running_gateway(tables) as gateway:
-            await ready(gateway, 2)
-            token = gateway.headers["X-VX11-Token"]
-            acknowledged: list[int] = []
-            heard: list[Received] = []
-            is_over = threading.Event()
+    """Producers repeat with their key what was not acknowledged; listeners resume where they were, at any worker."""
+    async with two_workers(url) as gateway:
+        acknowledged: list[int] = []
+        heard: list[list[Received]] = [[], [], []]
+        is_over = threading.Event()
 
-            def produce(number: int) -> None:
-                client = EventClient(gateway.url, token)
-                for count in itertools.count():
-                    if is_over.is_set():
-                        return
-                    event = {"source": f"p{number}", "type": "t", "payload": {"count": count}}
-                    acknowledged.append(client.send(event)["event_id"])
+        def produce(number: int) -> None:
+            client = EventClient(gateway.url, gateway.token)
+            for count in itertools.count():
+                if is_over.is_set():
+                    return
+                event = {"source": f"p{number}", "type": "t", "payload": {"count": count}}
+                acknowledged.append(client.send(event)["event_id"])
 
-            def listen() -> None:
-                for received in EventClient(gateway.url, token).listen(types=["t"], since="0"):
-                    heard.append(received)
-                    if received.event["source"] == "end":
-                        return
+        def listen(number: int) -> None:
+            for received in EventClient(gateway.url, gateway.token).listen(types=["t"], since="0"):
+                heard[number].append(received)
+                if received.event["source"] == "end":
+                    return
 
-            # Daemons, so that a failure does not wait for them.
-            listening = threading.Thread(target=listen, daemon=True)
-            producing = [threading.Thread(target=produce, args=(number,), daemon=True) for number in range(3)]
-            for thread in (listening, *producing):
-                thread.start()
-            for kill in range(KILLS):
-                await more(acknowledged, 10)
-                victim = workers(gateway)[1 + kill % 2]
-                os.kill(victim, signal.SIGKILL)
-                await replaced(gateway, victim)
-            is_over.set()
-            await eventually(lambda: not any(thread.is_alive() for thread in producing), "the producers", seconds=WAIT)
-            await asyncio.to_thread(EventClient(gateway.url, token).send, END)
-            await eventually(lambda: not listening.is_alive(), "the listener", seconds=WAIT)
-    ids = [received.event["event_id"] for received in heard]
-    assert ids == sorted(set(ids)), "each once, in the order of ids"
-    assert set(acknowledged) <= set(ids)
-    counts = Counter((received.event["source"], received.event["payload"].get("count")) for received in heard)
-    assert set(counts.values()) == {1}, "what was repeated after a kill is stored once"
+        # Daemons, so that a failure does not wait for them.
+        listening, producing = (
+            [threading.Thread(target=target, args=(number,), daemon=True) for number in range(3)]
+            for target in (listen, produce)
+        )
+        for thread in (*listening, *producing):
+            thread.start()
+        for kill in range(KILLS):
+            await more(acknowledged, 50)
+            victim = workers(gateway)[1 + kill % 2]
+            os.kill(victim, signal.SIGKILL)
+            await replaced(gateway, victim)
+        is_over.set()
+        await ended(producing, "the producers")
+        await asyncio.to_thread(EventClient(gateway.url, gateway.token).send, END)
+        await ended(listening, "the listeners")
+    for events in heard:
+        ids = [received.event["event_id"] for received in events]
+        assert ids == sorted(set(ids)), "each once, in the order of ids"
+        assert set(acknowledged) <= set(ids)
+        counts = Counter((received.event["source"], received.event["payload"].get("count")) for received in events)
+        assert set(counts.values()) == {1}, "what was repeated after a kill is stored once"
 
 
 async def test_an_event_that_both_workers_get_is_stored_once(url: str) -> None:
-    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
-        tables = config(up.port, 2)
-        tables["database"]["url"] = url
-        gateway = await stack.enter_async_context(running_gateway(tables))
-        await ready(gateway, 2)
-        connector = TCPConnector(limit=0, force_close=True)
-        client = await stack.enter_async_context(ClientSession(connector=connector, headers=gateway.headers))
+    async with two_workers(url) as gateway, caller(gateway) as client:
 
         async def send(key: str) -> tuple[int, int]:
             body = [{"source": "s", "type": "t", "payload": {}, "key": key}]
@@ -149,11 +154,7 @@ async def test_an_event_that_both_workers_get_is_stored_once(url: str) -> None:
 
 
 async def test_the_client_resumes_on_whichever_worker_it_reaches(url: str) -> None:
-    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
-        tables = config(up.port, 2)
-        tables["database"]["url"] = url
-        gateway = await stack.enter_async_context(running_gateway(tables))
-        await ready(gateway, 2)
+    async with two_workers(url) as gateway:
         events = EventClient(gateway.url, gateway.token)
         first = await asyncio.to_thread(events.send, {"source": "s", "type": "t", "payload": {"n": 0}})
 
@@ -176,54 +177,3 @@ async def test_the_client_resumes_on_whichever_worker_it_reaches(url: str) -> No
         async with asyncio.timeout(WAIT):
             (found,) = await listening
         assert found == list(range(200))
-
-
-async def produce(gateway: Running, stop: asyncio.Event) -> list[int]:
-    """The ids of events that were acknowledged. What a dying worker did not acknowledge is sent again, as another one."""
-    acknowledged = list[int]()
-    connector = TCPConnector(limit=0, force_close=True)
-    async with ClientSession(connector=connector, headers=gateway.headers) as client:
-        while not stop.is_set():
-            with suppress(ClientError):
-                acknowledged.append(await ingest(client, gateway, len(acknowledged)))
-    return acknowledged
-
-
-async def follow(gateway: Running, seen: list[int]) -> None:
-    """Add the id of each event to `seen`; after a lost connection resume at any worker, until cancelled."""
-    position = "0"
-    connector = TCPConnector(limit=0, force_close=True)
-    async with ClientSession(connector=connector, headers=gateway.headers) as client:
-        while True:
-            with suppress(ClientError, TimeoutError):
-                async with event_stream(client, gateway.url, "?source=s", Last_Event_ID=position) as listener:
-                    while (frame := await listener.frame()) is not None:
-                        position = listener.last_id
-                        if frame.data is not None and "event_id" in frame.data:
-                            seen.append(frame.event_id)
-
-
-async def test_a_listener_resumes_when_workers_are_killed_under_load(url: str) -> None:
-    async with upstream(answering(ok())) as up, AsyncExitStack() as stack:
-        tables = config(up.port, 2)
-        tables["database"]["url"] = url
-        gateway = await stack.enter_async_context(running_gateway(tables))
-        await ready(gateway, 2)
-        tasks = TaskGroup("test")
-        stack.push_async_callback(tasks.close)
-        seen = [list[int]() for _ in range(3)]
-        for listener in seen:
-            tasks.start(follow(gateway, listener), "listener")
-        stop = asyncio.Event()
-        producing = [tasks.start(produce(gateway, stop), "producer") for _ in range(3)]
-        for killed in range(1, 4):
-            before = len(seen[0])
-            await eventually(lambda: len(seen[0]) >= before + 100)  # noqa: B023 - awaited in the same round
-            os.kill(workers(gateway)[1 + killed % 2], signal.SIGKILL)
-            await ready(gateway, 2 + killed)
-        stop.set()
-        acknowledged = {id_ for ids in await asyncio.gather(*producing) for id_ in ids}
-        await eventually(lambda: all(ids and ids[-1] >= max(acknowledged) for ids in seen))
-        for ids in seen:
-            assert acknowledged <= set(ids), "none is lost"
-            assert ids == sorted(set(ids)), "none is repeated or out of order"
