@@ -7,24 +7,27 @@ thing, such as `spawn_id`. Nothing is guessed from times.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.events.query import whole_number
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import canonical_type
 from tentaculo.model.event import Event, EventFilter
-from tentaculo.server.native_routes import Slices, json_response
+from tentaculo.server.native_routes import Slices, json_response, raw_json
 
 DEFAULT_HOURS, MOST_HOURS = 1, 24
 DEFAULT_EVENTS, MOST_EVENTS = 500, 2000
 _AT_ONCE = 250
 MOST_SHARING = 50
 """A value that more events share joins none of them: it names no single thing."""
+MOST_EDGES = 5000
+"""Edges of one response."""
 MOST_RELATED = 50
 """Entries of one `related_events` that are looked at."""
 _SHORTEST_NAME = 3
@@ -117,20 +120,24 @@ class Graph:
                 if (related_name := identity(entry)) is not None:
                     self._links.append((related_name, event.id, strength, "related_events"))
 
-    def edges(self) -> list[Edge]:
+    def edges(self) -> Iterator[Edge]:
         """All edges, one for each pair of events; a value that several share makes a chain in the order of ids."""
-        found: dict[tuple[int, int], Edge] = {}
+        found: set[tuple[int, int]] = set()
+        for edge in self._all():
+            pair = (edge.source, edge.target)
+            if edge.source != edge.target and pair not in found:
+                found.add(pair)
+                yield edge
+
+    def _all(self) -> Iterator[Edge]:
         for name, target, strength, by in self._links:
-            source = self._named.get(name)
-            if source is not None and source != target:
-                found.setdefault((source, target), Edge(source, target, strength, by))
+            if (source := self._named.get(name)) is not None:
+                yield Edge(source, target, strength, by)
         for sharing in self._sharing.values():
             if len(sharing) > MOST_SHARING:
                 continue
             for (source, first), (target, second) in pairwise(sharing):
-                by = first if first == second else f"{first} = {second}"
-                found.setdefault((source, target), Edge(source, target, 1.0, by))
-        return list(found.values())
+                yield Edge(source, target, 1.0, first if first == second else f"{first} = {second}")
 
 
 def node_shape(event: Event) -> dict[str, Any]:
@@ -163,8 +170,8 @@ class EventCorrelations:
         limit = whole_number(request.query, "limit", DEFAULT_EVENTS, most=MOST_EVENTS)
         events = await self._newest(self._now() - timedelta(hours=hours), limit)
         graph = Graph(self._keys)
-        nodes: list[Mapping[str, Any]] = await self._slices.collect(self._nodes(events, graph))
-        edges = [{**edge._asdict(), "kind": "stated"} for edge in graph.edges()]
+        nodes = await self._slices.collect(self._nodes(events, graph))
+        edges = await self._slices.collect(map(_edge_json, islice(graph.edges(), MOST_EDGES)))
         shape = {"nodes": nodes, "edges": edges, "total_nodes": len(nodes), "total_edges": len(edges)}
         return json_response({"status": "ok", "timestamp": self._now(), "graph": shape})
 
@@ -180,7 +187,11 @@ class EventCorrelations:
         return found[::-1]
 
     @staticmethod
-    def _nodes(events: Sequence[Event], graph: Graph) -> Iterator[Mapping[str, Any]]:
+    def _nodes(events: Sequence[Event], graph: Graph) -> Iterator[msgspec.Raw]:
         for event in events:
             graph.add(event)
-            yield node_shape(event)
+            yield raw_json(node_shape(event))
+
+
+def _edge_json(edge: Edge) -> msgspec.Raw:
+    return raw_json({**edge._asdict(), "kind": "stated"})

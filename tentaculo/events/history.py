@@ -171,13 +171,13 @@ def _id_in(position: Position | None, name: str) -> int | None:
 
 
 def _ends(asked: PageRequest, page: Page) -> tuple[int | None, int | None]:
-    """The positions from which reading goes on, and goes back to what is before this page; None where nothing is."""
-    onward = page.events[-1][0] if page.has_more else None
+    """The positions of the page after this one and of the page before it, in the order of reading; None where none is."""
+    following = page.events[-1][0] if page.has_more else None
     given = asked.before if asked.reads_down else asked.after
     if given is None:
-        return onward, None
+        return following, None
     # An empty page leads back to what stands at the position itself.
-    return onward, page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
+    return following, page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
 
 
 def _link(request: web.Request, parameter: str, position: str | None, *, drops_range: bool = False) -> URL | None:

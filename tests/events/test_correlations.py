@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.config.storage import EventSettings
-from tentaculo.events.correlations import MOST_SHARING, Edge, Graph, identity, node_shape
+from tentaculo.events.correlations import MOST_EDGES, MOST_SHARING, Edge, Graph, identity, node_shape
 from tentaculo.model.event import Event
 from tests.conftest import TOKEN, living
 from tests.support.databases import sqlite
@@ -28,7 +28,7 @@ def edges(*events: Event) -> list[Edge]:
     graph = Graph(KEYS)
     for one in events:
         graph.add(one)
-    return graph.edges()
+    return list(graph.edges())
 
 
 def test_vx11_s_own_events_of_one_child_are_joined_across_keys() -> None:
@@ -110,6 +110,7 @@ def test_a_node_says_which_clock_its_time_is_of() -> None:
 
 async def test_the_endpoint(file: Any, tmp_path: Any) -> None:
     headers = {"X-VX11-Token": TOKEN}
+    names = [f"r-{number}" for number in range(50)]
     async with living(tmp_path, {}, database={"url": sqlite(file)}) as live, ClientSession() as client:
         base = f"http://127.0.0.1:{live.port}"
 
@@ -146,6 +147,14 @@ async def test_the_endpoint(file: Any, tmp_path: Any) -> None:
         assert found["edges"] == [expected]
         assert (await graph("?limit=1"))["total_nodes"] == 1
         assert (await graph("?hours=24&limit=2000"))["total_edges"] == 1
+        # Edges are bounded, and no step of the loop computes them all.
+        related = [
+            {"source": "s", "type": "r", "payload": {"id": f"r-{number}", "related_events": names}}
+            for number in range(150)
+        ]
+        async with client.post(f"{base}/events/ingest", json=related, headers=headers) as response:
+            assert response.status == 201
+        assert (await graph("?limit=2000"))["total_edges"] == MOST_EDGES
         for query in ("?hours=0", "?hours=x", "?limit=99999"):
             async with client.get(f"{base}/debug/events/correlations{query}", headers=headers) as response:
                 assert response.status == 400
