@@ -191,7 +191,7 @@ class StoreClient:
         return found
 
     async def recent_events(self, limit: int) -> list[Event]:
-        """The newest `limit` events, newest first. Raises `StoreUnavailable`, at the latest after `READ_WAIT`."""
+        """The newest `limit` events of the services, newest first. Raises `StoreUnavailable` as `read` does."""
         newest: list[Event] = await self.read(lambda connection: events.recent_events(connection, limit))
         return newest
 

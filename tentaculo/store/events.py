@@ -153,8 +153,9 @@ def last_event_id(connection: Connection) -> int:
 
 
 def recent_events(connection: Connection, limit: int) -> list[Event]:
-    """The newest `limit` events, newest first."""
-    return read_events(connection, EventFilter(), limit=limit, newest_first=True)
+    """The newest `limit` events of the services, newest first. Those of the gateway itself would hide them."""
+    query = select(events).where(events.c.source != GATEWAY_NAME).order_by(events.c.id.desc()).limit(limit)
+    return [_event(row) for row in connection.execute(query).mappings()]
 
 
 def read_events(

@@ -15,11 +15,11 @@ from tentaculo.events.tail import EventTail
 from tentaculo.gateway import own_events
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.gateway.own_events import AT_ONCE, MOST_WAITING, OwnEvents
-from tentaculo.model.event import Event, StoredEvent
+from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.security.tokens import hash_token
-from tentaculo.store.events import recent_events
+from tentaculo.store.events import read_events
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN
 from tests.events.conftest import Ledger
@@ -33,7 +33,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def own(url: str) -> list[Event]:
     """The gateway's own events, the oldest first."""
     with opened(url) as connection:
-        return [event for event in recent_events(connection, 100) if event.source == GATEWAY_NAME][::-1]
+        return read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=100)
 
 
 def payloads(url: str, type_: str) -> list[dict[str, Any]]:

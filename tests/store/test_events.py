@@ -102,6 +102,11 @@ async def test_what_a_reader_wants(kept: StoreClient) -> None:
     assert newest == [events[2], events[1]]
 
 
+async def test_the_newest_of_the_services_are_not_hidden_by_the_gateway_s_own(kept: StoreClient) -> None:
+    await kept.store_events([event(number, source=GATEWAY_NAME if number > 2 else "madre") for number in range(1, 40)])
+    assert [found.id for found in await kept.recent_events(10)] == [2, 1]
+
+
 def total_bytes(url: str) -> tuple[int, int]:
     """As it is kept, and as the rows have it."""
     with opened(url) as connection:
