@@ -480,3 +480,39 @@ async def test_the_trust_store_is_loaded_once_for_all_services(start: Start, mon
     monkeypatch.setattr("ssl.create_default_context", counted)
     await start({f"s{number}": {"url": f"https://127.0.0.1:{number}"} for number in range(1, 9)})
     assert len(loaded) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "synchronous"), [({}, 2), ({"durability": "power"}, 2), ({"durability": "process"}, 1)]
+)
+async def test_a_commit_waits_for_the_disk_unless_the_configuration_says_otherwise(
+    tmp_path: Path, settings: dict[str, str], synchronous: int
+) -> None:
+    """SQLite's own words: 2 is FULL, after which a power cut loses nothing, and 1 is NORMAL."""
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    upgrade(url)
+    async with living(tmp_path, {}, database={"url": url, **settings}) as live:
+        client = live.gateway._store_client
+        await eventually(lambda: client.shown_problem is None)
+        found = await client.run(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar())
+    assert found == synchronous
+
+
+async def test_as_many_events_wait_for_the_database_as_the_configuration_says(tmp_path: Path) -> None:
+    data = {
+        "server": {"port": 0},
+        "database": {"url": f"sqlite:///{tmp_path}/none.db"},
+        "events": {"queue": 2, "wait": 0.5},
+    }
+    body = {"source": "s", "type": "t", "payload": {}}
+    async with Gateway(Config.of(data), [hash_token(TOKEN)], probes=False) as gateway, ClientSession() as client:
+
+        async def ingest() -> str:
+            url = f"http://127.0.0.1:{port_of(gateway)}/events/ingest"
+            async with client.post(url, json=body, headers=HEADERS) as response:
+                assert response.status == 503
+                detail: str = (await response.json(content_type=None))["detail"]
+                return detail
+
+        details = await asyncio.gather(*(ingest() for _ in range(5)))
+    assert sum("Too many" in detail for detail in details) >= 3
