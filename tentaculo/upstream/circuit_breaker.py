@@ -312,7 +312,7 @@ class CircuitBreaker:
 
     def _close(self) -> None:
         if self._state is not _CLOSED:
-            self._note_change(self.upstream, _CLOSED, "a trial succeeded")
+            self._note_change(self.upstream, _CLOSED, "it responds again")
         self._state, self._opened_at = _CLOSED, None
         self.closed_ticket = self._ticket
         self._window.clear()

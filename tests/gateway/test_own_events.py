@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from tentaculo.config.schema import Config
 from tentaculo.events.hub import Hub
@@ -23,8 +25,11 @@ from tentaculo.store.events import read_events
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN
 from tests.events.conftest import Ledger
+from tests.incidents.test_channels import SECRET
+from tests.support.databases import sqlite
 from tests.support.runtime_tables import opened
 from tests.support.waits import eventually
+from tests.support.webhook_receiver import receiving
 from tests.support.wire import Reader, Upstream, Writer, read_request, upstream
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -90,6 +95,32 @@ async def test_start_health_incident_and_stop_are_in_the_log(url: str) -> None:
             await eventually(lambda: len(payloads(url, "gateway.started")) == 2)
         assert len({event.payload["instance"] for event in own(url)}) == 2
         assert len(payloads(url, "gateway.incident.opened")) == 1
+
+
+async def test_a_breaker_and_an_alert_are_in_the_log(file: Path, refusing_port: int) -> None:
+    async with receiving() as receiver, ClientSession(headers={"X-VX11-Token": TOKEN}) as client:
+        data = {
+            "server": {"port": 0},
+            "database": {"url": sqlite(file)},
+            "alerts": {"wait": 0, "webhooks": {"duty": {"url": receiver.url, "secrets": [SECRET]}}},
+            "services": {
+                "madre": {
+                    "url": f"http://127.0.0.1:{refusing_port}",
+                    "breaker": {"failures": 1},
+                    "routes": [{"prefix": "/madre"}],
+                    "probe": {"interval": 0.05},
+                }
+            },
+        }
+        async with Gateway(Config.of(data), [hash_token(TOKEN)]) as gateway:
+            async with client.get(f"{gateway.running.url}/madre/x") as response:
+                assert response.status == 502
+            await eventually(lambda: payloads(sqlite(file), "gateway.alert.sent"))
+            await eventually(lambda: payloads(sqlite(file), "gateway.breaker.changed"))
+    (breaker,) = payloads(sqlite(file), "gateway.breaker.changed")
+    assert (breaker["service"], breaker["state"]) == ("madre", "open")
+    assert breaker["endpoint"] == f"127.0.0.1:{refusing_port}"
+    assert payloads(sqlite(file), "gateway.alert.sent")[0]["channel"] == "duty"
 
 
 class Away:

@@ -37,6 +37,11 @@ class Recorded:
     def __init__(self) -> None:
         self.incidents: dict[str, Incident] = {}
         self.delivered: list[tuple[str, NotificationKind]] = []
+        self.events: list[tuple[str, str, object]] = []
+        """Type, severity and channel of what goes into the log of events."""
+
+    def record(self, type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+        self.events.append((type_, severity, payload["channel"]))
 
     def down(self, *names: str, **changes: Any) -> Recorded:
         for name in names:
@@ -69,6 +74,7 @@ async def notifying(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tu
         lambda: MessageContext("http://127.0.0.1:8000/status", lambda _: []),
         on_notified=recorded.note,
         now=lambda: NOW,
+        record=recorded.record,
     )
     async with made.delivered():
         yield made, recorded
@@ -105,6 +111,8 @@ async def test_a_receiver_that_is_away_for_all_attempts_gets_the_alert_when_it_r
         assert recorded.delivered == [("duty0", NotificationKind.OPENED)]
         assert len(receiver.posts) == 8
         assert made.counts["duty0"].failed == 3, "messages that were abandoned"
+        failed, sent = ("alert.failed", "error", "duty0"), ("alert.sent", "info", "duty0")
+        assert recorded.events == [failed, failed, failed, sent]
         assert titles(receiver) == ["hermes is down"] * 8
         made.send_due(recorded.incidents.values())
         recorded.over("hermes")
@@ -177,6 +185,7 @@ async def test_a_receiver_that_refuses_all_messages_gets_no_more() -> None:
         made.send_due(recorded.down("madre").incidents.values())
     assert len(receiver.posts) == 2
     assert (made.counts["duty0"].sent, made.counts["duty0"].dropped) == (1, 1)
+    assert recorded.events == [("alert.sent", "info", "duty0"), ("alert.failed", "error", "duty0")]
 
 
 async def test_it_waits_as_long_as_the_receiver_asks(monkeypatch: pytest.MonkeyPatch) -> None:

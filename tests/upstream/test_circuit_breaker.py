@@ -149,6 +149,24 @@ def test_a_trial_that_succeeds_closes(breaker: CircuitBreaker, clock: Clock) -> 
     assert breaker.is_closed, "it counts from nothing again"
 
 
+def test_what_listens_hears_once_that_it_opened_and_that_it_closed(clock: Clock) -> None:
+    breakers = CircuitBreakers(
+        fleet(madre={"url": "http://a:1", "breaker": {"failures": 3, "open_for": OPEN_FOR}}), clock, clock.now
+    )
+    heard: list[tuple[str, BreakerState, str]] = []
+    breakers.on_change.append(lambda upstream, state, reason: heard.append((upstream.host, state, reason)))
+    (upstream,) = fleet(madre={"url": "http://a:1"}).services["madre"].upstreams
+    breaker = breakers.of(upstream)
+    fail(breaker)
+    clock.seconds += OPEN_FOR
+    fail(breaker, 1)
+    assert heard == [("a", BreakerState.OPEN, "3 failures in a row: connection refused")], "a failed trial is no change"
+    clock.seconds += OPEN_FOR
+    succeed(breaker)
+    succeed(breaker)
+    assert heard[1:] == [("a", BreakerState.CLOSED, "it responds again")]
+
+
 def test_a_trial_that_fails_opens_again_for_the_whole_time(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker)
     opened = clock.now()
