@@ -269,6 +269,7 @@ sys.exit(f"do not import alone: {failed}" if failed else 0)
 """
 
 
+@pytest.mark.command
 def test_every_module_imports_alone() -> None:
     run_python(_ALONE, *(module.name for module in MODULES if not module.name.endswith("__main__")))
 

@@ -13,7 +13,7 @@ GROUPS = {
     "command": (
         "the command line, worker processes, and gateways beside each other",
         (
-            *("cli/test_main.py", "cli/test_serve.py", "cli/truth/test_command.py"),
+            *("cli/test_event_commands.py", "cli/test_main.py", "cli/test_serve.py", "cli/truth/test_command.py"),
             *("workers/", "demo/test_process.py", "demo/test_uploads.py"),
             *(
                 "events/test_two_gateways.py",
