@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period
-from tentaculo.model.rates import RecentRates
+from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import utc_now
 from tentaculo.store import events, history, rates
 from tentaculo.store.database import Database, parse_url

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, select
 
 from tentaculo.model.history import MINUTE, Period
-from tentaculo.model.rates import RECENT, WORST_OF, RecentRates, WorstMinute, recent_end, worst_of
+from tentaculo.model.service_rates import RECENT, WORST_OF, RecentRates, WorstMinute, recent_end, worst_of
 from tentaculo.store.history import rows_of
 from tentaculo.store.tables import history
 

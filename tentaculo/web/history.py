@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, uptime_share
-from tentaculo.model.rates import RecentRates
+from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.web import wording

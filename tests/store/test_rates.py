@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
-from tentaculo.model.rates import RecentRates, WorstMinute
+from tentaculo.model.service_rates import RecentRates, WorstMinute
 from tentaculo.store.history import add_history, history_row
 from tentaculo.store.rates import read_recent
 from tests.support.runtime_tables import opened

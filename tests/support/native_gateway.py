@@ -19,7 +19,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.rates import RecentRates, recent_end
+from tentaculo.model.service_rates import RecentRates, recent_end
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import history, incidents, monitoring, status_page, vx11

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally, bucket
-from tentaculo.model.rates import RecentRates, WorstMinute
+from tentaculo.model.service_rates import RecentRates, WorstMinute
 from tentaculo.web.history import HEIGHT, WIDTH, Chart, day_chart
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tentaculo.model.health import Health
 from tentaculo.model.history import Tally
 from tentaculo.model.incident import LONGEST, Incident, InvalidInputError, MaintenanceWindow, Note, check_window
-from tentaculo.model.rates import RecentRates
+from tentaculo.model.service_rates import RecentRates
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 from tests.web.test_status_page import HOSTILE, Outline, page, words
 
