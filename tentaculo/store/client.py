@@ -14,8 +14,9 @@ from sqlalchemy.exc import ArgumentError
 from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period
+from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import utc_now
-from tentaculo.store import events, history
+from tentaculo.store import events, history, rates
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
 from tentaculo.store.events import EventRetention, EventRow, Query
@@ -242,6 +243,11 @@ class StoreClient:
             lambda connection: history.read_past(connection, now, services)
         )
         return past
+
+    async def recent(self, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
+        """The recent rates of each service at `now`, seconds since 1970. Raises `StoreUnavailable` as `read` does."""
+        found: dict[str, RecentRates] = await self.read(lambda connection: rates.read_recent(connection, now, services))
+        return found
 
     def record_services(self, views: Sequence[ServiceView]) -> None:
         """Update the services' rows soon. Never waits and never raises."""

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, uptime_share
+from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.web import wording
@@ -94,6 +95,14 @@ class HistoryQuery(Protocol):
         ...
 
 
+class RecentQuery(Protocol):
+    """The recent rates of services at a time in seconds since 1970, by name. Raises `Problem` as `HistoryQuery` does."""
+
+    def __call__(self, now: int, services: Sequence[str], /) -> Awaitable[Mapping[str, RecentRates]]:
+        """The rates of each of `services`."""
+        ...
+
+
 def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
     """Each of `periods` as JSON; adds it to `total`."""
     for period in periods:
@@ -102,9 +111,13 @@ def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
 
 
 def routes(
-    names: Mapping[str, str], query: HistoryQuery, now: Callable[[], datetime], slices: Slices
+    names: Mapping[str, str],
+    query: HistoryQuery,
+    recent: RecentQuery,
+    now: Callable[[], datetime],
+    slices: Slices,
 ) -> list[web.RouteDef]:
-    """`/vx11/history/<service>`: the sum, and each period that has counts.
+    """`/vx11/history/<service>`: the sum, each period that has counts, and the rates of the last minutes.
 
     `names` maps each name and alias of a service to its name.
     """
@@ -115,6 +128,7 @@ def routes(
             moment = int(now().timestamp())
             since = moment - moment % span - (count - 1) * span
             periods = await query(service, span, since, moment + 1)
+            rates = (await recent(moment, [service]))[service]
             total = Period("", 0, 0)
             encoded = await slices.collect(_encoded(periods, total))
             return json_response(
@@ -124,6 +138,7 @@ def routes(
                     "since": _time(since),
                     "until": _time(moment),
                     **_counts(total, periods),
+                    "recent": recent_shape(rates),
                     "periods": encoded,
                 }
             )
@@ -164,16 +179,47 @@ def _counts(total: Period, periods: Sequence[Period]) -> dict[str, Any]:
     }
 
 
+def recent_shape(rates: RecentRates) -> dict[str, Any]:
+    """The rates of the last minutes, and the worst minute of the last hour."""
+    worst = rates.worst
+    return {
+        "since": _time(rates.since),
+        "until": _time(rates.until),
+        "minutes": rates.minutes,
+        "failed_share": rates.failed_share,
+        "probes": _rates(rates.probes, rates),
+        "requests": _rates(rates.requests, rates),
+        "worst_minute": None
+        if worst is None
+        else {
+            "start": _time(worst.start),
+            "failed_share": worst.failed_share,
+            "failed": worst.failed,
+            "counted": worst.counted,
+        },
+    }
+
+
+def _rates(tally: Tally, rates: RecentRates) -> dict[str, Any]:
+    share_ok = tally.share_ok
+    return {
+        "per_minute": rates.per_minute(tally.ok + tally.failed),
+        "failed_per_minute": rates.per_minute(tally.failed),
+        "failed_share": None if share_ok is None else 1 - share_ok,
+        "latency_ms": _percentiles(tally),
+    }
+
+
 def _tally(tally: Tally, share: float | None) -> dict[str, Any]:
+    return {"ok": tally.ok, "failed": tally.failed, "availability": share, "latency_ms": _percentiles(tally)}
+
+
+def _percentiles(tally: Tally) -> dict[str, float | None]:
+    """Milliseconds, to three digits."""
     found = tally.latency.percentiles(*_PARTS.values())
     return {
-        "ok": tally.ok,
-        "failed": tally.failed,
-        "availability": share,
-        "latency_ms": {
-            name: None if seconds is None else float(f"{seconds * 1000:.3g}")
-            for name, seconds in zip(_PARTS, found, strict=True)
-        },
+        name: None if seconds is None else float(f"{seconds * 1000:.3g}")
+        for name, seconds in zip(_PARTS, found, strict=True)
     }
 
 

@@ -27,6 +27,7 @@ from tentaculo.model.incident import (
 from tentaculo.model.text import format_duration, format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.web.history import RecentQuery, recent_shape
 
 
 def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> dict[str, Any]:
@@ -223,9 +224,23 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def routes(
-    books: ListsIncidents, names: Mapping[str, str], now: Callable[[], datetime], slices: Slices
+    books: ListsIncidents,
+    names: Mapping[str, str],
+    recent: RecentQuery,
+    now: Callable[[], datetime],
+    slices: Slices,
 ) -> list[web.RouteDef]:
     """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC."""
+
+    async def recent_of(incident: Incident) -> dict[str, Any] | None:
+        """The recent rates of the root of an open incident; None where they cannot be read."""
+        if not incident.is_open:
+            return None
+        try:
+            rates = await recent(int(now().timestamp()), [incident.root])
+        except Problem:
+            return None
+        return recent_shape(rates[incident.root])
 
     async def find(request: web.Request) -> web.Response:
         query = _query(request, {"open", "limit", "before"})
@@ -248,7 +263,7 @@ def routes(
         found = await books.get(_id(request))
         if found is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        return json_response(incident_shape(*found))
+        return json_response({**incident_shape(*found), "recent": await recent_of(found[0])})
 
     async def add_note(request: web.Request) -> web.Response:
         body = await read_json_body(request, NoteBody)

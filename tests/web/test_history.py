@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally, bucket
+from tentaculo.model.service_rates import RecentRates, WorstMinute
 from tentaculo.web.history import HEIGHT, WIDTH, Chart, day_chart
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 
@@ -25,6 +26,9 @@ async def asked(gateway: Gateway, path: str, status: int = 200) -> Any:
 async def test_a_day_by_the_hour(gateway: Gateway) -> None:
     found = await asked(gateway, "/vx11/history/madre")
     periods = found.pop("periods")
+    assert set(found.pop("recent")) == {
+        *("since", "until", "minutes", "failed_share", "probes", "requests", "worst_minute")
+    }
     assert found == {
         "service": "madre",
         "span_seconds": 3600,
@@ -49,6 +53,44 @@ async def test_a_day_by_the_hour(gateway: Gateway) -> None:
     assert [period["start"] for period in (periods[0], periods[-1])] == ["2026-03-13T16:00:00Z", "2026-03-14T15:00:00Z"]
     assert len(periods) == 24
     assert periods[18]["probes"]["availability"] == 0.75
+
+
+async def test_the_last_minutes_stand_beside_the_worst_one(gateway: Gateway) -> None:
+    until = PRESENT - PRESENT % MINUTE
+    latency = Histogram({bucket(0.01): 225, bucket(0.2): 75})
+    gateway.state.rates["madre"] = RecentRates(
+        until, 5, Tally(30, 0), Tally(300, 20, latency), WorstMinute(until - 40 * MINUTE, 12, 16)
+    )
+    found = (await asked(gateway, "/vx11/history/madre"))["recent"]
+    assert found == {
+        "since": "2026-03-14T15:04:00Z",
+        "until": "2026-03-14T15:09:00Z",
+        "minutes": 5,
+        "failed_share": pytest.approx(20 / 350),
+        "probes": {
+            "per_minute": 6.0,
+            "failed_per_minute": 0.0,
+            "failed_share": 0.0,
+            "latency_ms": {"p50": None, "p95": None, "p99": None},
+        },
+        "requests": {
+            "per_minute": 64.0,
+            "failed_per_minute": 4.0,
+            "failed_share": pytest.approx(20 / 320),
+            "latency_ms": {"p50": pytest.approx(10, rel=0.02), "p95": pytest.approx(200, rel=0.02)}
+            | {"p99": pytest.approx(200, rel=0.02)},
+        },
+        "worst_minute": {"start": "2026-03-14T14:29:00Z", "failed_share": 0.75, "failed": 12, "counted": 16},
+    }
+
+
+async def test_minutes_without_any_record_have_no_rates(gateway: Gateway) -> None:
+    found = (await asked(gateway, "/vx11/history/madre"))["recent"]
+    assert (found["minutes"], found["failed_share"], found["worst_minute"]) == (0, None, None)
+    assert found["requests"] == {
+        **dict.fromkeys(("per_minute", "failed_per_minute", "failed_share")),
+        "latency_ms": {"p50": None, "p95": None, "p99": None},
+    }
 
 
 @pytest.mark.parametrize(

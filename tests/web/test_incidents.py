@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.health import Health
+from tentaculo.model.history import Tally
 from tentaculo.model.incident import LONGEST, Incident, InvalidInputError, MaintenanceWindow, Note, check_window
+from tentaculo.model.service_rates import RecentRates
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 from tests.web.test_status_page import HOSTILE, Outline, page, words
 
@@ -234,6 +236,17 @@ def test_whatever_is_entered_is_a_sound_window_or_refused(
     assert max(NOW, window.starts_at) < window.ends_at <= NOW + LONGEST
     assert set(window.services) <= {"hermes", "mcp"}
     assert (window.services == ()) is ("*" in services)
+
+
+async def test_an_open_incident_has_the_recent_rates_of_its_root_beside_the_worst_minute(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES, MCP]
+    gateway.state.rates["hermes"] = RecentRates(int(NOW.timestamp()) // 60 * 60, 5, Tally(0, 30), Tally(50, 20))
+    found = await get(gateway, f"/vx11/incidents/{HERMES.id}")
+    assert (found["peak_error_rate"], found["recent"]["failed_share"]) == (0.964, 0.5)
+    assert found["recent"]["requests"]["failed_per_minute"] == 4.0
+    assert (await get(gateway, f"/vx11/incidents/{MCP.id}"))["recent"] is None, "it is over"
+    gateway.state.lost = "The database file fleet.db is damaged."
+    assert (await get(gateway, f"/vx11/incidents/{HERMES.id}"))["recent"] is None
 
 
 # -- the page --------------------------------------------------------------------------------------------------

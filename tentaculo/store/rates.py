@@ -1,0 +1,46 @@
+"""Queries of the recent rates of services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, func, select
+
+from tentaculo.model.history import MINUTE, Period
+from tentaculo.model.service_rates import RECENT, WORST_OF, RecentRates, WorstMinute, recent_end, worst_of
+from tentaculo.store.history import rows_of
+from tentaculo.store.tables import history
+
+
+def read_recent(connection: Connection, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
+    """The recent rates of each of `services` at `now`, seconds since 1970."""
+    until = recent_end(now)
+    minutes = _known_minutes(connection, until - RECENT, until)
+    sums = {name: Period(name, RECENT, until - RECENT) for name in services}
+    for period in rows_of(connection, MINUTE, until - RECENT, until, services):
+        sums[period.service].merge(period)
+    worst = _worst_minutes(connection, until, services)
+    return {
+        name: RecentRates(until, minutes, one.probes, one.requests, worst_of(worst.get(name, ())))
+        for name, one in sums.items()
+    }
+
+
+def _known_minutes(connection: Connection, since: int, until: int) -> int:
+    """In how many minutes anything was recorded of any service: a service without requests has no row."""
+    c = history.c
+    query = select(func.count(c.start.distinct())).where(c.span == MINUTE, c.start >= since, c.start < until)
+    return int(connection.scalar(query) or 0)
+
+
+def _worst_minutes(connection: Connection, until: int, services: Sequence[str]) -> dict[str, list[WorstMinute]]:
+    """The minutes of the last hour with failures, by service."""
+    c = history.c
+    failed = c.probes_failed + c.requests_failed
+    query = select(c.service, c.start, failed, failed + c.probes_ok + c.requests_ok).where(
+        c.span == MINUTE, c.start >= until - WORST_OF, c.start < until, c.service.in_(services), failed > 0
+    )
+    found: dict[str, list[WorstMinute]] = {}
+    for service, start, bad, counted in connection.execute(query):
+        found.setdefault(service, []).append(WorstMinute(start, bad, counted))
+    return found
