@@ -343,6 +343,8 @@ def _prepare_session(connection: Any, _record: object) -> None:
     # UTC, since a naive time written to a column with a zone is read in the session's own.
     cursor = connection.cursor()
     cursor.execute("SET TIME ZONE 'UTC'")
+    # The server's own default may be a snapshot from before a lock, which hides what others changed until it was free.
+    cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
     cursor.execute(f"SET lock_timeout = {int(LOCK_WAIT * 1000)}")
     cursor.execute(f"SET statement_timeout = {int(SERVER_WAIT * 1000)}")
     cursor.close()
