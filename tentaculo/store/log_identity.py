@@ -14,20 +14,27 @@ from time import monotonic
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tentaculo.store.errors import is_forbidden
+
 REMEMBER_EVERY = 10.0
 """Seconds between two writes of the file."""
 
 _SERVER = "SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
-_TABLE = "SELECT 'tentaculo_event_sequence'::regclass::oid"
+_TABLE = "SELECT oid, 'tentaculo_event_sequence'::regclass::oid FROM pg_database WHERE datname = current_database()"
 
 
 def home_of(connection: Connection, file: Path | None) -> str:
-    """What identifies the database: the file's inode; on PostgreSQL its cluster, its timeline and the table's number."""
+    """What identifies the database: the file's inode; on PostgreSQL the numbers of the database and of the table, which a
+    copy and a restored dump do not share, and the cluster and its timeline, which restored files do not."""
     if connection.dialect.name == "postgresql":
-        parts = [str(connection.execute(text(_TABLE)).scalar_one())]
-        with suppress(SQLAlchemyError), connection.begin_nested():
-            # A service of PostgreSQL may forbid these functions.
-            parts += map(str, connection.execute(text(_SERVER)).one())
+        parts = list(map(str, connection.execute(text(_TABLE)).one()))
+        try:
+            with connection.begin_nested():
+                parts += map(str, connection.execute(text(_SERVER)).one())
+        except SQLAlchemyError as error:
+            # A service of PostgreSQL may forbid or lack these functions. A server that is only slow is the same server.
+            if not is_forbidden(error):
+                raise
         return "postgresql " + " ".join(parts)
     return "memory" if file is None else f"inode {file.stat().st_ino}"
 

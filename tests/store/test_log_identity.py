@@ -6,8 +6,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from sqlalchemy import make_url
+
+from tentaculo.store import client as client_module
+from tentaculo.store import database, migrate
 from tentaculo.store.client import StoreClient
 from tentaculo.store.log_identity import LogMemory
+from tests.support.postgresql import Server
+from tests.support.runtime_tables import opened
 from tests.support.store_samples import event, store
 from tests.support.waits import eventually
 
@@ -54,6 +61,55 @@ async def test_a_backup_that_is_copied_over_the_file_gets_a_new_name_and_ids_do_
     third = store_client_on(url)
     assert await name_of(third) != name
     assert await store(third, event(2)) == 501
+
+
+async def test_a_copy_on_the_same_server_gets_a_new_name(postgresql: Server, store_client_on: StoreClientOn) -> None:
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        first = store_client_on(url)
+        name = await name_of(first)
+        await first.close()
+        with postgresql.database(str(make_url(url).database)) as copy:
+            second = store_client_on(copy)
+            assert await name_of(second) != name
+            await second.close()
+        assert await name_of(store_client_on(url)) == name
+
+
+SLOW = """CREATE FUNCTION public.pg_control_system() RETURNS TABLE (system_identifier bigint)
+    LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(60)'"""
+"""Stands before PostgreSQL's own function where the schema `public` is searched first."""
+
+
+async def test_a_server_that_is_too_slow_to_identify_itself_is_not_another_one(
+    postgresql: Server, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SERVER_WAIT", 0.2)
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        name = await name_of(store_client_on(url))
+        with opened(url) as connection:
+            connection.exec_driver_sql(SLOW)
+        with_public_first = f"ALTER DATABASE {make_url(url).database} SET search_path = public, pg_catalog"
+        postgresql.execute(with_public_first)
+        client = store_client_on(url)
+        monkeypatch.setattr(client_module, "OPEN_WAIT", 0.1)
+        await client.start()
+        await eventually(lambda: client.problem)
+        assert client.log_name() == ""
+        with opened(url) as connection:
+            connection.exec_driver_sql("DROP FUNCTION public.pg_control_system()")
+        await eventually(client.log_name)
+        assert client.log_name() == name
+
+
+async def test_a_server_that_may_not_identify_itself_has_a_name_all_the_same(
+    postgresql: Server, store_client_on: StoreClientOn
+) -> None:
+    """A service of PostgreSQL may forbid the functions; the name then depends on the table only."""
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        with opened(url) as connection:
+            connection.exec_driver_sql("CREATE FUNCTION public.pg_control_system() RETURNS void LANGUAGE sql AS ''")
+        postgresql.execute(f"ALTER DATABASE {make_url(url).database} SET search_path = public, pg_catalog")
+        assert await name_of(store_client_on(url)) == await name_of(store_client_on(url))
 
 
 def test_what_cannot_be_remembered_costs_nothing_else(tmp_path: Path) -> None:
