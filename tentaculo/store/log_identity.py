@@ -1,4 +1,4 @@
-"""What identifies the log of events: the database that holds it, and a file beside it that remembers its last id.
+"""What identifies the log of events: the database that holds it, and a memory of its last id outside of it.
 
 A log has a random name, which readers keep with their place in it. A backup that is restored has the name of the log that
 it was made of, and lacks its last events: a reader's place in it would mean other events. So a copy gets a new name.
@@ -40,11 +40,13 @@ def home_of(connection: Connection, file: Path | None) -> str:
 
 
 class LogMemory:
-    """The file beside a SQLite file with the name and the last id of its log. It outlives a backup that is copied over."""
+    """Name and last id of the log, which outlive a backup that is restored: beside a SQLite file in a file, for a server
+    in this process only."""
 
     def __init__(self, file: Path | None) -> None:
-        """`file` is the database; without one nothing is remembered, and nothing is known."""
+        """`file` is the database, None for a server."""
         self._path = None if file is None else file.with_name(f"{file.name}-log")
+        self._in_process = ("", 0)
         self._due = 0.0
 
     def __repr__(self) -> str:
@@ -53,7 +55,7 @@ class LogMemory:
     def recall(self) -> tuple[str, int]:
         """Name and last id, as last remembered; an empty name where there is none."""
         if self._path is None:
-            return "", 0
+            return self._in_process
         try:
             name, _, last = self._path.read_text(encoding="ascii").strip().partition(" ")
             return name, int(last)
@@ -62,7 +64,10 @@ class LogMemory:
 
     def remember(self, name: str, last: int, *, now: bool = False) -> None:
         """Remember the last id, at most every `REMEMBER_EVERY` seconds unless `now`. Other processes may do so too."""
-        if self._path is None or (not now and monotonic() < self._due):
+        if self._path is None:
+            self._in_process = (name, last)
+            return
+        if not now and monotonic() < self._due:
             return
         self._due = monotonic() + REMEMBER_EVERY
         known, greatest = self.recall()

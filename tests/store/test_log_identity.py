@@ -75,6 +75,25 @@ async def test_a_copy_on_the_same_server_gets_a_new_name(postgresql: Server, sto
         assert await name_of(store_client_on(url)) == name
 
 
+async def test_data_that_is_restored_under_a_running_gateway_gets_a_new_name(
+    postgresql: Server, store_client_on: StoreClientOn
+) -> None:
+    """Nothing but the gateway itself knows what was stored after the backup: its files have the server's numbers."""
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        client = store_client_on(url, event_wait=20)
+        name = await name_of(client)
+        assert await store(client, event(500)) == 500
+        with opened(url) as connection:
+            connection.exec_driver_sql("DELETE FROM tentaculo_events")
+            connection.exec_driver_sql("UPDATE tentaculo_event_sequence SET last_id = 100")
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert await store(client, event(2)) == 501
+        assert client.log_name() != name
+
+
 SLOW = """CREATE FUNCTION public.pg_control_system() RETURNS TABLE (system_identifier bigint)
     LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(60)'"""
 """Stands before PostgreSQL's own function where the schema `public` is searched first."""
@@ -123,6 +142,12 @@ def test_what_cannot_be_remembered_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "fleet.db-log").write_text("nonsense")
     assert memory.recall() == ("", 0)
     LogMemory(tmp_path / "missing" / "fleet.db").remember("a", 1, now=True)
-    LogMemory(None).remember("a", 1, now=True)
-    assert LogMemory(None).recall() == ("", 0)
     assert (tmp_path / "fleet.db-log").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_file_it_is_remembered_as_long_as_the_process_lives() -> None:
+    memory = LogMemory(None)
+    assert memory.recall() == ("", 0)
+    memory.remember("a", 1)
+    memory.remember("a", 2)
+    assert memory.recall() == ("a", 2)
