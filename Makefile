@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled, also where the environment forbids it: each process of a test would compile again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help run docs test test-fast test-flaky conformance soak check bench faults
+.PHONY: help run docs test test-fast test-flaky conformance soak kills check bench faults
 
 help:
 	@echo "make run           start the gateway with tentaculo.toml, or the demonstration if there is no such file"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-flaky    repeat the tests of what you changed 20 times; N=50 repeats them 50 times"
 	@echo "make conformance   run the HTTP and WebSocket suites of other projects, in a few minutes"
 	@echo "make soak          send a million mixed requests and check that memory is flat, in about ten minutes; REQUESTS=200000 takes two"
+	@echo "make kills         kill -9 workers, machines and PostgreSQL under load, twenty times each, in about ten minutes; ROUNDS=3 takes one"
 	@echo "make check         lint, format, types"
 	@echo "make docs          write the files that are made of the configuration keys: the example, the schema, two tables"
 	@echo "make bench         compare with other proxies on this machine, in an hour; CASES=quick PEERS=ours,nginx takes less"
@@ -55,6 +56,11 @@ conformance:
 soak:
 	@tools/bootstrap.sh dev
 	@.venv/bin/python -m tests.soak $(if $(REQUESTS),--requests $(REQUESTS)) $(ARGS)
+
+kills:
+	@tools/bootstrap.sh dev
+	@tools/bootstrap.sh system
+	@.venv/bin/python -m tests.kills $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 docs:
 	@tools/bootstrap.sh run

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tentaculo.model.history import MINUTE, Tally
+from tentaculo.model.history import MINUTE, RouteCount, Tally
 
 RECENT: Final = 5 * MINUTE
 """Seconds that the recent rates cover."""
@@ -54,6 +54,8 @@ class RecentRates:
     requests: Tally = field(default_factory=Tally)
     worst: WorstMinute | None = None
     """None where nothing failed in the last hour."""
+    routes: Mapping[str, RouteCount] = field(default_factory=dict)
+    """The requests by the name of their route; a route without requests is left out."""
 
     @property
     def since(self) -> int:

@@ -42,6 +42,7 @@ from tentaculo.store.errors import (
 )
 from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
 from tentaculo.store.log_identity import LogMemory, home_of
+from tentaculo.store.route_history import add_routes, roll_up_routes
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
 T = TypeVar("T")
@@ -197,13 +198,15 @@ class Database:
         return self._services is not None
 
     def add_history(self, rows: Sequence[HistoryRow]) -> None:
-        """Store counts in one transaction."""
+        """Store counts in one transaction, with those of the routes."""
         with self._write_transaction() as connection:
             add_history(connection, rows)
+            add_routes(connection, [route for row in rows for route in row.get("routes", ())])
 
     def roll_up_history(self, request: RollUpRequest, *, thorough: bool) -> Iterator[None]:
         """The roll-up of history, step by step; invalid once the connection has been closed."""
-        return roll_up_history(self._transaction, request, thorough=thorough)
+        yield from roll_up_history(self._transaction, request, thorough=thorough)
+        yield from roll_up_routes(self._transaction, request, thorough=thorough)
 
     def trim_events(self, kept: events.EventRetention) -> Iterator[None]:
         """Delete events step by step; invalid once the connection has been closed."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     Select,
+    Table,
     bindparam,
     delete,
     func,
@@ -229,7 +230,7 @@ ROLL_UP = 16
 """Rows computed in one transaction."""
 SWEEP = 500
 """Rows deleted in one transaction, and the rest of the last one's minute."""
-_LATELY = 3
+LATELY = 3
 """How many ended hours, and days, are looked at unless all are."""
 
 
@@ -260,7 +261,7 @@ def roll_up_history(transaction: Transaction, tending: RollUpRequest, *, thoroug
     for span in (HOUR, DAY):
         until = tending.now - tending.now % span
         with transaction() as connection:
-            stale = find_stale(connection, span, 0 if thorough else until - _LATELY * span, until)
+            stale = find_stale(connection, span, 0 if thorough else until - LATELY * span, until)
         yield
         for at in range(0, len(stale), ROLL_UP):
             with transaction() as connection:
@@ -268,7 +269,7 @@ def roll_up_history(transaction: Transaction, tending: RollUpRequest, *, thoroug
                     roll_up(connection, service, span, start)
             yield
     if tending.kept is not None:
-        yield from _sweep(transaction, tending.now, tending.kept)
+        yield from sweep(transaction, history, tending.now, tending.kept)
 
 
 def find_stale(connection: Connection, span: int, since: int, until: int) -> list[tuple[str, int]]:
@@ -310,7 +311,8 @@ def roll_up(connection: Connection, service: str, span: int, start: int) -> None
     )
 
 
-def _sweep(transaction: Transaction, now: int, kept: Retention) -> Iterator[None]:
+def sweep(transaction: Transaction, table: Table, now: int, kept: Retention) -> Iterator[None]:
+    """Delete the rows of `table` that `kept` does not keep, in short transactions; after each of them it yields."""
     # By whole spans of the rows above, so that what is computed again from what is left is never a part of it.
     for span, seconds, above in ((MINUTE, kept.minutes, HOUR), (HOUR, kept.hours, DAY), (DAY, kept.days, DAY)):
         limit = now - seconds
@@ -318,16 +320,16 @@ def _sweep(transaction: Transaction, now: int, kept: Retention) -> Iterator[None
         is_done = False
         while not is_done:
             with transaction() as connection:
-                is_done = _delete_oldest(connection, span, limit)
+                is_done = _delete_oldest(connection, table, span, limit)
             yield
 
 
-def _delete_oldest(connection: Connection, span: int, limit: int) -> bool:
+def _delete_oldest(connection: Connection, table: Table, span: int, limit: int) -> bool:
     """Delete the oldest `SWEEP` rows that begin before `limit`; whether none is left."""
-    c = history.c
+    c = table.c
     old = (c.span == span) & (c.start < limit)
     last = connection.scalar(select(c.start).where(old).order_by(c.start).offset(SWEEP - 1).limit(1))
-    connection.execute(delete(history).where(old if last is None else old & (c.start <= last)))
+    connection.execute(delete(table).where(old if last is None else old & (c.start <= last)))
     return last is None
 
 

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, uptime_share
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, RouteCount, Tally, uptime_share
 from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
@@ -87,19 +87,19 @@ _MINUTES_UP_TO = 3
 _PARTS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-class HistoryQuery(Protocol):
-    """The store's history of one service. Raises `Problem` (STORE_UNAVAILABLE) when it cannot be read."""
+class ReadsHistory(Protocol):
+    """The store's history. Raises `Problem` (STORE_UNAVAILABLE) when it cannot be read. Times are seconds since 1970."""
 
-    def __call__(self, service: str, span: int, since: int, until: int, /) -> Awaitable[Sequence[Period]]:
-        """Periods of `span` seconds that begin from `since` to before `until`, seconds since 1970, oldest first."""
+    def history(self, service: str, span: int, since: int, until: int) -> Awaitable[Sequence[Period]]:
+        """Periods of `span` seconds that begin from `since` to before `until`, oldest first."""
         ...
 
+    def routes(self, service: str, span: int, since: int, until: int) -> Awaitable[Mapping[str, RouteCount]]:
+        """The requests in these periods, by the name of the route."""
+        ...
 
-class RecentQuery(Protocol):
-    """The recent rates of services at a time in seconds since 1970, by name. Raises `Problem` as `HistoryQuery` does."""
-
-    def __call__(self, now: int, services: Sequence[str], /) -> Awaitable[Mapping[str, RecentRates]]:
-        """The rates of each of `services`."""
+    def recent(self, now: int, services: Sequence[str]) -> Awaitable[Mapping[str, RecentRates]]:
+        """The recent rates of each of `services` at `now`."""
         ...
 
 
@@ -112,12 +112,11 @@ def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
 
 def routes(
     names: Mapping[str, str],
-    query: HistoryQuery,
-    recent: RecentQuery,
+    source: ReadsHistory,
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """`/vx11/history/<service>`: the sum, each period that has counts, and the rates of the last minutes.
+    """`/vx11/history/<service>`: the sum, each period that has counts, the rates of the last minutes, and the routes.
 
     `names` maps each name and alias of a service to its name.
     """
@@ -127,8 +126,9 @@ def routes(
             span, count = _asked(request)
             moment = int(now().timestamp())
             since = moment - moment % span - (count - 1) * span
-            periods = await query(service, span, since, moment + 1)
-            rates = (await recent(moment, [service]))[service]
+            periods = await source.history(service, span, since, moment + 1)
+            routes = await source.routes(service, span, since, moment + 1)
+            rates = (await source.recent(moment, [service]))[service]
             total = Period("", 0, 0)
             encoded = await slices.collect(_encoded(periods, total))
             return json_response(
@@ -139,6 +139,7 @@ def routes(
                     "until": _time(moment),
                     **_counts(total, periods),
                     "recent": recent_shape(rates),
+                    "routes": _routes(routes, rates),
                     "periods": encoded,
                 }
             )
@@ -198,6 +199,25 @@ def recent_shape(rates: RecentRates) -> dict[str, Any]:
             "counted": worst.counted,
         },
     }
+
+
+def _routes(routes: Mapping[str, RouteCount], rates: RecentRates) -> list[dict[str, Any]]:
+    """The routes that had requests, the busiest first."""
+    shapes = []
+    for name in sorted(routes, key=lambda name: (-routes[name].ok - routes[name].failed, name)):
+        count, recent = routes[name], rates.routes.get(name, RouteCount())
+        shapes.append(
+            {
+                "route": name,
+                "ok": count.ok,
+                "failed": count.failed,
+                "recent": {
+                    "per_minute": rates.per_minute(recent.ok + recent.failed),
+                    "failed_per_minute": rates.per_minute(recent.failed),
+                },
+            }
+        )
+    return shapes
 
 
 def _rates(tally: Tally, rates: RecentRates) -> dict[str, Any]:

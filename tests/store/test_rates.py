@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, RouteCount, Tally
 from tentaculo.model.service_rates import RecentRates, WorstMinute
 from tentaculo.store.history import add_history, history_row
 from tentaculo.store.rates import read_recent
+from tentaculo.store.route_history import add_routes, route_rows
 from tests.support.runtime_tables import opened
 
 TODAY = 20_000 * DAY
@@ -72,6 +73,17 @@ def test_after_a_start_the_rate_is_that_of_the_minutes_that_are_known(url: str) 
     found = recent(url, "madre")["madre"]
     assert (found.minutes, found.per_minute(found.requests.ok)) == (2, 15.0)
     assert recent(url, "madre", now=NOW + 600)["madre"].per_minute(0) is None
+
+
+def test_the_requests_of_each_route_in_these_minutes(url: str) -> None:
+    with opened(url) as connection:
+        for ago, service, route in ((0, "madre", "/a"), (4, "madre", "/a"), (5, "madre", "/a"), (1, "mcp", "/b")):
+            period = minute(ago, service)
+            period.routes = {route: RouteCount(2, 1)}
+            add_routes(connection, route_rows(period))
+    found = recent(url, "madre", "hermes")
+    assert found["madre"].routes == {"/a": RouteCount(4, 2)}
+    assert found["hermes"].routes == {}
 
 
 def test_a_clock_that_was_set_back_sees_no_minute_of_the_future(url: str) -> None:

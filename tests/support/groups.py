@@ -19,6 +19,7 @@ GROUPS = {
                 "events/test_two_gateways.py",
                 "gateway/test_shortage.py",
                 "gateway/test_stop.py",
+                "kills/test_rounds.py",
                 "server/test_signals.py",
             ),
         ),

@@ -1,4 +1,4 @@
-"""One real PostgreSQL server for all tests of a run: in a folder of its own, on a Unix socket only, unprivileged."""
+"""Real PostgreSQL servers, each in a folder of its own, on a Unix socket only, unprivileged: one for all tests of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -18,19 +18,61 @@ import pg8000.dbapi
 import pytest
 
 from tests.support.needs import need
+from tests.support.processes import kill_family
 
 _PORT = 5432  # Names the socket file only.
 _ROOM = 2**30
 """Bytes: the server's own files, a few databases of 8 MB, and its log of changes."""
 
 
-class Server:
-    """A running server. `database` creates a database for one test."""
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "max_wal_size": "128MB",
+}
+"""Settings of a server that need not survive anything."""
 
-    def __init__(self, folder: Path) -> None:
+
+class Server:
+    """A server. `database` creates a database for one test."""
+
+    def __init__(self, folder: Path, binaries: Path, settings: Mapping[str, str]) -> None:
+        """`folder` is empty, and the user that runs the server may write to it."""
+        self._folder = folder
+        self._binaries = binaries
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
         self._socket = folder / f".s.PGSQL.{_PORT}"
         self._numbers = count(1)
         self._templates: set[str] = set()
+
+    def start(self) -> None:
+        """Start it, also after a `kill`; returns once it accepts connections."""
+        user, data = _user(), self._folder / "data"
+        if not data.exists():
+            initdb = self._binaries / "initdb"
+            _run(user, initdb, "-D", data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync")
+        arguments = ["-D", data, "-k", self._folder, "-c", "listen_addresses=", "-p", str(_PORT)]
+        for name, value in self._settings.items():
+            arguments += ["-c", f"{name}={value}"]
+        self._process = _popen(user, self._binaries / "postgres", *arguments)
+        _await_ready(self, self._process)
+
+    def stop(self) -> None:
+        """End it in order, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(20)
+            self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its processes at once. What it had in memory is lost."""
+        assert self._process is not None
+        kill_family(self._process.pid)
+        self._process.wait()
+        self._process = None
 
     def connect(self, database: str = "postgres") -> pg8000.dbapi.Connection:
         socket = str(self._socket)
@@ -66,36 +108,27 @@ class Server:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
     """A running server. Where PostgreSQL is not installed, the test is skipped and the reason names it."""
+    with running_server(FAST) as server:
+        yield server
+
+
+@contextmanager
+def running_server(settings: Mapping[str, str]) -> Iterator[Server]:
+    """A server of one's own, with `settings` beside PostgreSQL's defaults. Skips the test where it is not installed."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     found = shutil.which("postgres")
     need(folders or found, "PostgreSQL (Debian: postgresql)")
     binaries = folders[-1] if folders else Path(str(found)).resolve().parent
     # A Unix socket's path may have 107 bytes, which pytest's own long folder names exceed.
     folder = Path(tempfile.mkdtemp(prefix="tlpg", dir=_folder_in_memory()))
-    user = _user()
-    if user is not None:
+    if (user := _user()) is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    server = None
+    server = Server(folder, binaries, settings)
     try:
-        data = folder / "data"
-        _run(user, binaries / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync")
-        arguments = ["-D", data, "-k", folder, "-c", "listen_addresses=", "-p", str(_PORT)]
-        for setting in (
-            "fsync=off",
-            "synchronous_commit=off",
-            "full_page_writes=off",
-            "autovacuum=off",
-            "max_wal_size=128MB",
-        ):
-            arguments += ["-c", setting]
-        server = _popen(user, binaries / "postgres", *arguments)
-        running = Server(folder)
-        _await_ready(running, server)
-        yield running
+        server.start()
+        yield server
     finally:
-        if server is not None:
-            server.send_signal(signal.SIGINT)
-            server.wait(20)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
