@@ -24,8 +24,8 @@ from tentaculo.model.health import Endpoint
 DRIFT = 100e-6
 """Seconds by which two clocks may move apart in one second."""
 DATE_MS = 2000.0
-"""How much later than its `Date` the clock may have been: `Date` has whole seconds, and many servers (uvicorn, the JVM's)
-write it once a second only."""
+"""How much later than its `Date` the clock may have been: `Date` has whole seconds, and many servers
+(uvicorn and Vert.x, for example) renew it once a second only."""
 GENERATION = 600.0
 """Seconds after which a new set of readings begins; the last two count. A clock that was set by less than the interval is
 wide contradicts nothing, and its old readings are forgotten so."""
@@ -219,7 +219,7 @@ class ClockOffsets:
                 yield ClockOffset(service, *_moved(bounds, ours), basis, since), endpoints
             elif stated is not None and (bounds := stated.bounds(at)) is not None:
                 yield self._shown(service, bounds, ("stated",), stated.since, ours), endpoints
-        for name, estimate in self._others.items():
+        for name, estimate in list(self._others.items()):
             if (bounds := estimate.bounds(at)) is not None:
                 yield self._shown(name, bounds, ("stated",), estimate.since, ours), []
 
