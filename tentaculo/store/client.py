@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period, RouteCount
-from tentaculo.model.service_rates import RecentRates
+from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import utc_now
 from tentaculo.store import events, history, rates
 from tentaculo.store.database import Database, parse_url
@@ -248,6 +248,11 @@ class StoreClient:
     async def recent(self, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
         """The recent rates of each service at `now`, seconds since 1970. Raises `StoreUnavailable` as `read` does."""
         found: dict[str, RecentRates] = await self.read(lambda connection: rates.read_recent(connection, now, services))
+        return found
+
+    async def usual(self, hour: int, services: Sequence[str]) -> dict[str, UsualRates]:
+        """What is usual for each service in the hour that begins at `hour`. Raises `StoreUnavailable` as `read` does."""
+        found: dict[str, UsualRates] = await self.read(lambda connection: rates.read_usual(connection, hour, services))
         return found
 
     async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
