@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tentaculo.model.clock import CorrectedTime, DateReading
+from tentaculo.model.clock import CorrectedTime, DateReading, StatedReading
 from tentaculo.model.health import Endpoint
 
 DRIFT = 100e-6
@@ -66,6 +66,11 @@ def date_bounds(reading: DateReading) -> Bounds:
 def stated_slack(stated_ms: int) -> int:
     """Milliseconds by which a stated time may differ from the clock it was read from: whole seconds were perhaps rounded."""
     return 1000 if stated_ms % 1000 == 0 else 1
+
+
+def stated_bounds(reading: StatedReading) -> Bounds:
+    """The offset that a stated time allows: the event was made before it was received."""
+    return Bounds(reading.stated_ms - stated_slack(reading.stated_ms) - reading.received * 1000, math.inf)
 
 
 class OffsetEstimate:
@@ -133,9 +138,9 @@ class ClockOffsets:
     A service with several endpoints has several clocks, and an event does not say which of them made it: the interval
     of such a source spans those of its endpoints, and times that are stated do not narrow it.
 
-    Anyone with the token can name any source. So a stated time that the responses of a service do not allow counts for
-    nothing, and one that they allow cannot move the interval out of theirs. `now` is the time by our own clock,
-    `elapsed` the seconds of a clock that nobody sets.
+    Anyone with the token can name any source. So the time of an event is corrected by the responses of its service and
+    by what the event itself states, and not by other events. Those only narrow the interval that is shown, within what
+    the responses allow. `now` is the time by our own clock, `elapsed` the seconds of a clock that nobody sets.
     """
 
     def __init__(
@@ -154,6 +159,7 @@ class ClockOffsets:
         self._dates = {endpoint: OffsetEstimate() for endpoints in services.values() for endpoint in endpoints}
         self._stated: dict[str, OffsetEstimate] = {}
         self._others: dict[str, OffsetEstimate] = {}
+        self._fresh: dict[str, StatedReading] = {}
 
     def __repr__(self) -> str:
         return f"<ClockOffsets: {len(self._dates)} endpoints, {len(self._others)} other sources>"
@@ -180,18 +186,16 @@ class ClockOffsets:
         What it states is noted.
         """
         at, received_ms, slack = self._elapsed(), received_at.timestamp() * 1000, stated_slack(stated_ms)
-        least = Bounds(stated_ms - slack - at * 1000, math.inf)
+        reading = StatedReading(stated_ms, at)
         service = self._names.get(source.removeprefix("/"))
-        dated = None if service is None else self._dated(service, at)
-        if dated is not None and dated.meet(least) is None:
-            return None
         if abs(stated_ms - received_ms) <= MOST_STATED_MS:
-            self._note_stated(source, service, least, at)
-        if service is None or dated is None:
+            self._keep_fresh(service or source, reading)
+            self.note_stated(service or source, reading)
+        dated = None if service is None else self._dated(service, at)
+        if service is None or dated is None or dated.meet(stated_bounds(reading)) is None:
             return None
-        bounds = self._narrowed(service, dated, at)
         # The clock has drifted since the event was made.
-        bounds = bounds.widened(max(0.0, at - (stated_ms - slack - bounds.high) / 1000))
+        bounds = dated.widened(max(0.0, at - (stated_ms - slack - dated.high) / 1000))
         earliest, latest = stated_ms - slack - bounds.high, min(stated_ms + slack - bounds.low, at * 1000)
         known_from = max(self._dates[endpoint].known_from for endpoint in self._services[service])
         if earliest < known_from * 1000 or latest - earliest > MOST_WIDTH_MS:
@@ -199,6 +203,25 @@ class ClockOffsets:
         ours = received_ms - at * 1000
         ms = math.floor(latest + ours)
         return CorrectedTime(ms, ms - math.floor(earliest + ours))
+
+    def note_stated(self, source: str, reading: StatedReading) -> None:
+        """Add what an event states, where the responses of its service allow it; `source` is the service, if it is one."""
+        bounds = stated_bounds(reading)
+        if source in self._services:
+            dated = self._dated(source, reading.received)
+            if dated is None or dated.meet(bounds) is not None:
+                self._stated.setdefault(source, OffsetEstimate()).add(bounds, reading.received)
+            return
+        estimate = self._others.pop(source, None) or OffsetEstimate()
+        estimate.add(bounds, reading.received)
+        self._others[source] = estimate
+        if len(self._others) > MOST_SOURCES:
+            del self._others[next(iter(self._others))]
+
+    def take_stated(self) -> dict[str, StatedReading]:
+        """The strictest reading of each source that events of this process have stated since the last call."""
+        taken, self._fresh = self._fresh, {}
+        return taken
 
     def sources(self) -> Iterator[tuple[ClockOffset, list[ClockOffset]]]:
         """The sources whose offset is known, each with those of its endpoints: services first."""
@@ -238,15 +261,12 @@ class ClockOffsets:
         bounds = stated.bounds(at)
         return dated if bounds is None else dated.meet(bounds) or dated
 
-    def _note_stated(self, source: str, service: str | None, least: Bounds, at: float) -> None:
-        if service is not None:
-            self._stated.setdefault(service, OffsetEstimate()).add(least, at)
+    def _keep_fresh(self, name: str, reading: StatedReading) -> None:
+        known = self._fresh.get(name)
+        if known is None and len(self._fresh) >= MOST_SOURCES:
             return
-        estimate = self._others.pop(source, None) or OffsetEstimate()
-        estimate.add(least, at)
-        self._others[source] = estimate
-        if len(self._others) > MOST_SOURCES:
-            del self._others[next(iter(self._others))]
+        if known is None or stated_bounds(reading).low > stated_bounds(known).low:
+            self._fresh[name] = reading
 
     def _ours(self, at: float) -> float:
         return self._now().timestamp() * 1000 - at * 1000

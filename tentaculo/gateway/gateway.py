@@ -138,8 +138,7 @@ class Gateway:
         )
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
-        leads = not coordination or coordination.is_leader
-        self.clocks = ClockWatch(config, clock, self._own_events.record, reports=leads)
+        self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
         self.incident_service = IncidentService(
             config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
         )

@@ -204,7 +204,7 @@ def test_an_event_of_a_clock_that_is_wrong_gets_its_time_by_ours() -> None:
     late = world.event(latency=120)
     assert late is not None
     assert late.ms - late.width_ms <= made <= late.ms
-    assert late.ms == pytest.approx(made, abs=50)
+    assert late.ms == pytest.approx(made, abs=80)
     assert late.width_ms < 1200
 
 
@@ -265,9 +265,13 @@ def test_what_others_state_in_its_name_cannot_move_a_source_out_of_its_dates() -
         world.event(ahead=ahead)
     source = world.shown()
     assert (source.low_ms, source.high_ms) == (pytest.approx(dates.low), pytest.approx(dates.high))
-    # One that the dates allow narrows it, and is forgotten when the next dates do not.
+    # One that the dates allow narrows what is shown, and no time of another event, until the next dates do not allow it.
     world.event(ahead=(dates.high - 100) / 1000)
     assert dates.low < world.shown().low_ms < dates.high
+    made = world.now_ms()
+    honest = world.event(latency=5)
+    assert honest is not None
+    assert honest.ms - honest.width_ms <= made <= honest.ms
     for _ in range(40):
         world.seconds += 0.94
         world.probe()
