@@ -72,6 +72,9 @@ events = Table(
     Column("stated_ms", BigInteger),
     # Bytes of the row, for the limit of all rows.
     Column("size", Integer),
+    # When it happened by our own clock, milliseconds since 1970: at most the width before. NULL where that is not known.
+    Column("corrected_ms", BigInteger),
+    Column("corrected_width_ms", Integer),
     Index("ix_tentaculo_events_type_id", "type", "id"),
     Index("ix_tentaculo_events_source_id", "source", "id"),
     Index("ix_tentaculo_events_received_at", "received_at"),
