@@ -19,6 +19,7 @@ from tentaculo.events.replay import LogName, LogReader
 from tentaculo.events.stream import EventStream
 from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
+from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.text import utc_now
 from tentaculo.server.native_routes import Slices, json_response
 from tentaculo.server.request_body import expect_later
@@ -38,6 +39,7 @@ def routes(
     tasks: TaskGroup,
     *,
     log_name: LogName,
+    precursors: ReadPrecursors,
     now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
     turn: Callable[[], Awaitable[None]] = _next_turn,
@@ -45,6 +47,7 @@ def routes(
     """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/{cardinality,correlations}`.
 
     `/api/events` is the same as `/events`, unless a route takes it, and ignores unknown parameters. `log_name` gives the name of the log.
+    `precursors` reads what came before incidents.
     `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
     they are stored: close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to
     be closed on shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop.
@@ -58,7 +61,7 @@ def routes(
     history = EventHistory(reader, Slices())
     # Later revisions of VX11 call it with filters of their own.
     lenient = EventHistory(reader, Slices(), ignores_unknown=True)
-    correlations = EventCorrelations(reader, Slices(), config.events.correlate, now)
+    correlations = EventCorrelations(reader, precursors, Slices(), config.events.correlate, now)
     sockets = EventSocketHandler(hub, pipeline, reader, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:

@@ -18,9 +18,17 @@ from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.text import utc_now
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
+
+
+async def no_precursors(days: int) -> PrecursorReport:
+    """The report of a gateway without incidents."""
+    return PrecursorReport(utc_now(), utc_now())
+
 
 DEADLINE = 5.0
 NAME = "0123456789ab"
@@ -156,7 +164,7 @@ async def start() -> AsyncIterator[Start]:
         tail = EventTail(hub, client or ledger)
         tasks.start(tail.run(), "tail")
         put = client.store_events if client else ledger
-        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name))
+        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name, precursors=no_precursors))
 
         async def part(_: web.Application) -> None:
             await hub.close()
