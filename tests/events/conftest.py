@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMsgType, web
 
 from tentaculo.config.schema import Config
+from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
@@ -33,6 +35,11 @@ async def no_precursors(days: int) -> PrecursorReport:
 DEADLINE = 5.0
 NAME = "0123456789ab"
 """The name of the log."""
+
+
+def no_offsets() -> ClockOffsets:
+    """The clocks of sources of which none is a service."""
+    return ClockOffsets({}, {}, now=utc_now, elapsed=time.monotonic)
 
 
 class Ledger:
@@ -164,7 +171,18 @@ async def start() -> AsyncIterator[Start]:
         tail = EventTail(hub, client or ledger)
         tasks.start(tail.run(), "tail")
         put = client.store_events if client else ledger
-        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name, precursors=no_precursors))
+        app.add_routes(
+            routes(
+                config,
+                hub,
+                put,
+                tail,
+                tasks,
+                log_name=lambda: ledger.name,
+                precursors=no_precursors,
+                offsets=no_offsets(),
+            )
+        )
 
         async def part(_: web.Application) -> None:
             await hub.close()

@@ -20,6 +20,7 @@ from tentaculo.events.correlations import (
     node_shape,
     statistical_edges,
 )
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tests.conftest import TOKEN, living
@@ -112,9 +113,12 @@ def test_every_edge_joins_two_events_that_are_there_once(payloads: list[dict[str
 
 
 def test_a_node_says_which_clock_its_time_is_of() -> None:
-    stated = node_shape(event(1, {}, stated_ms=5, severity="L3"))
-    assert (stated["timestamp"], stated["clock"], stated["severity"]) == (5, "stated", "L3")
-    assert node_shape(event(1, {}))["clock"] == "received"
+    corrected = node_shape(event(1, {}, stated_ms=5, corrected=CorrectedTime(7, 3), severity="L3"))
+    assert (corrected["timestamp"], corrected["clock"], corrected["width_ms"]) == (7, "corrected", 3)
+    assert corrected["severity"] == "L3"
+    stated = node_shape(event(1, {}, stated_ms=5))
+    assert (stated["timestamp"], stated["clock"]) == (NOW.timestamp() * 1000, "received")
+    assert "width_ms" not in stated
     assert node_shape(Event(1, "s", "system.alert", {}, NOW))["nature"] == "incident"
 
 
