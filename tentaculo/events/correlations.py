@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from tentaculo.events.query import whole_number
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import canonical_type
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.query_parameters import check_names, number_parameter, read_number
 
-DEFAULT_HOURS, MOST_HOURS = 1, 24
-DEFAULT_EVENTS, MOST_EVENTS = 500, 2000
+HOURS = number_parameter("hours", "Only events received in the last hours.", default=1, most=24)
+LIMIT = number_parameter("limit", "Only the newest events, up to this number.", default=500, most=2000)
+PARAMETERS = (HOURS, LIMIT)
 _AT_ONCE = 250
 MOST_SHARING = 50
 """A value that more events share joins none of them: it names no single thing."""
@@ -166,8 +167,8 @@ class EventCorrelations:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The graph of the newest events of the last hours. Raises `Problem`: 400, or 503 while the database is away."""
-        hours = whole_number(request.query, "hours", DEFAULT_HOURS, most=MOST_HOURS)
-        limit = whole_number(request.query, "limit", DEFAULT_EVENTS, most=MOST_EVENTS)
+        check_names(request.query, PARAMETERS)
+        hours, limit = read_number(request.query, HOURS), read_number(request.query, LIMIT)
         events = await self._newest(self._now() - timedelta(hours=hours), limit)
         graph = Graph(self._keys)
         nodes = await self._slices.collect(self._nodes(events, graph))

@@ -44,7 +44,7 @@ def routes(
 ) -> list[web.RouteDef]:
     """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/{cardinality,correlations}`.
 
-    `/api/events` is the same as `/events`, unless a route takes it. `log_name` gives the name of the log.
+    `/api/events` is the same as `/events`, unless a route takes it, and ignores unknown parameters. `log_name` gives the name of the log.
     `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
     they are stored: close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to
     be closed on shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop.
@@ -56,6 +56,8 @@ def routes(
     pipeline = EventPipeline(store, tail, tasks, cardinality, now)
     is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
     history = EventHistory(reader, Slices())
+    # Later revisions of VX11 call it with filters of their own.
+    lenient = EventHistory(reader, Slices(), ignores_unknown=True)
     correlations = EventCorrelations(reader, Slices(), config.events.correlate, now)
     sockets = EventSocketHandler(hub, pipeline, reader, limit=limits.events_body, turn=turn)
 
@@ -77,7 +79,7 @@ def routes(
         web.post("/events/ingest", Ingest(pipeline, limits).handle, expect_handler=expect_later),
         web.get("/events", history.handle),
         web.get("/events/stream", EventStream(hub, reader).handle),
-        *([web.get("/api/events", history.handle)] if not is_taken else []),
+        *([web.get("/api/events", lenient.handle)] if not is_taken else []),
         web.get("/ws", sockets.handle, allow_head=False),
         web.get("/debug/events/cardinality", report),
         web.get("/debug/events/correlations", correlations.handle),

@@ -19,10 +19,11 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from tentaculo.events.history import event_shape
 from tentaculo.events.hub import WRITE_BYTES, Encode, Hub, Subscriber, to_json
-from tentaculo.events.query import Position, cursor, find_position, parse_filter, parse_position
+from tentaculo.events.query import FILTER, SINCE, Position, cursor, find_position, parse_filter, parse_position
 from tentaculo.events.replay import Beginning, LogReader
 from tentaculo.model.event import Event
 from tentaculo.server.connection import ClientConnection
+from tentaculo.server.query_parameters import TICKET, check_names
 
 HEARTBEAT_SECONDS = 15.0
 """A comment is sent after this time without an event."""
@@ -38,6 +39,13 @@ _HEADERS = {
     "X-Accel-Buffering": "no",
 }
 _MOST_NAME = 256
+PARAMETERS = (
+    *FILTER,
+    SINCE._replace(
+        description="Where the stream begins: after this cursor or `event_id`. `Last-Event-ID` counts more."
+    ),
+    TICKET,
+)
 
 
 class EventStream:
@@ -50,6 +58,7 @@ class EventStream:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one client until the connection ends. Raises `Problem` before the response: 400, 503."""
+        check_names(request.query, PARAMETERS)
         wanted, position = parse_filter(request.query), _position(request)
         response = web.StreamResponse(headers=_HEADERS)
         if request.method == "HEAD":

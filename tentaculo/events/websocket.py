@@ -21,7 +21,7 @@ from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from tentaculo.events.hub import CONTROL, End, Hub, Subscriber, encode_broadcast
 from tentaculo.events.pipeline import EventPipeline
-from tentaculo.events.query import Position, cursor, find_position, values
+from tentaculo.events.query import SINCE, Position, cursor, find_position, values, values_parameter
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import (
     NAME_LENGTH,
@@ -38,6 +38,7 @@ from tentaculo.events.schemas import (
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.connection import ClientConnection
+from tentaculo.server.query_parameters import TICKET, Parameter
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,16 @@ ANONYMOUS = "anonymous"
 """The id of a client that has given none."""
 SHARE = 8
 """Messages of one client that are handled in one turn of the event loop."""
+
+PARAMETERS = (
+    Parameter("channel", "There is one channel; any value is accepted.", {"type": "string"}),
+    Parameter("client_id", f"A label. Only its first {NAME_LENGTH} printable characters count.", {"type": "string"}),
+    SINCE._replace(description="Send what the client missed since this cursor or `event_id`, then live broadcasts."),
+    values_parameter("types", "types"),
+    values_parameter("sources", "sources"),
+    TICKET,
+)
+"""What the handler reads. Other parameters are ignored, as version 7.0 did."""
 
 _CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSCloseCode.GOING_AWAY}
 

@@ -33,6 +33,7 @@ from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -354,12 +355,14 @@ class Gateway:
             )
         )
         names = config.names
-        app.add_routes(history.routes(names, store_client.history, store_client.recent, now, slices))
+        app.add_routes(
+            history.routes(
+                names, store_client, UsualCache(store_client.usual, tuple(config.services)).usual, now, slices
+            )
+        )
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(
-            incidents.routes(self.incident_service.incident_repository, names, store_client.recent, now, slices)
-        )
+        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, store_client, now, slices))
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(

@@ -13,8 +13,8 @@ from sqlalchemy.exc import ArgumentError
 
 from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.health import ServiceView
-from tentaculo.model.history import HistorySummary, Period
-from tentaculo.model.service_rates import RecentRates
+from tentaculo.model.history import HistorySummary, Period, RouteCount
+from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import utc_now
 from tentaculo.store import events, history, rates
 from tentaculo.store.database import Database, parse_url
@@ -23,6 +23,7 @@ from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import ReadThread
+from tentaculo.store.route_history import read_routes, route_rows
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
 
@@ -249,13 +250,25 @@ class StoreClient:
         found: dict[str, RecentRates] = await self.read(lambda connection: rates.read_recent(connection, now, services))
         return found
 
+    async def usual(self, hour: int, services: Sequence[str]) -> dict[str, UsualRates]:
+        """What is usual for each service in the hour that begins at `hour`. Raises `StoreUnavailable` as `read` does."""
+        found: dict[str, UsualRates] = await self.read(lambda connection: rates.read_usual(connection, hour, services))
+        return found
+
+    async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
+        """The requests of each route of `service` in the periods that `history` would give for the same arguments."""
+        found: dict[str, RouteCount] = await self.read(
+            lambda connection: read_routes(connection, service, span, since, until)
+        )
+        return found
+
     def record_services(self, views: Sequence[ServiceView]) -> None:
         """Update the services' rows soon. Never waits and never raises."""
         self._queue.put_views(views)
 
     def record_history(self, periods: Iterable[Period]) -> None:
         """Add the counts to the history soon. Never waits and never raises."""
-        self._queue.put_history([history.history_row(period) for period in periods])
+        self._queue.put_history([{**history.history_row(period), "routes": route_rows(period)} for period in periods])
 
     def roll_up_history(self, now: int, kept: Retention | None) -> None:
         """Compute hours and days, and delete rows older than `kept`, in the background. Never waits."""

@@ -146,6 +146,25 @@ def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     connection.exec_driver_sql(_INSERT, values)
 
 
+def find_appended(connection: Connection, uncertain: Sequence[tuple[EventRow, StoredEvent]]) -> dict[int, StoredEvent]:
+    """Which rows of `uncertain` are stored, by their Python identity: each has the result that its commit would have had.
+
+    Where the connection is lost during a commit, it may be done or not. It held the lock of the sequence, so that it is
+    decided once this transaction has that lock. Another process may have given its ids to other events since.
+    """
+    _lock_sequence(connection)
+    stored = dict[int, RowMapping]()
+    for start in range(0, len(uncertain), _KEYS_AT_ONCE):
+        ids = [result.id for _, result in uncertain[start : start + _KEYS_AT_ONCE]]
+        query = select(events).where(events.c.id.in_(ids))
+        stored.update({row["id"]: row for row in connection.execute(query).mappings()})
+    return {
+        id(row): result
+        for row, result in uncertain
+        if result.id in stored and all(stored[result.id][name] == row[name] for name in row if name != "id")
+    }
+
+
 def last_event_id(connection: Connection) -> int:
     """The greatest id that an event ever had, 0 where there was none."""
     last, _, stored = connection.execute(_LAST).one()

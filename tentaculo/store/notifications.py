@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 CONNECT_WAIT = 5.0
 """Seconds to connect to the server at most."""
-FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+FIRST_RETRY, LAST_RETRY = 1.0, 5.0
 """Seconds between attempts to connect again; doubled each time."""
 CHECK_EVERY = 30.0
 """Seconds between two checks whether a silent server is still there."""
@@ -56,17 +56,25 @@ async def listen(url: URL, on_events: Callable[[], None]) -> None:
 
 async def _listen_on(connection: Any, on_events: Callable[[], None]) -> None:
     """Listen until the connection is lost."""
+    is_lost = asyncio.Event()
 
     def heard(*_: object) -> None:
         on_events()
 
+    def lost(*_: object) -> None:
+        is_lost.set()
+
     try:
+        connection.add_termination_listener(lost)
         await connection.add_listener(CHANNEL, heard)
         # What was stored before the connection was there has rung no bell.
         on_events()
         while True:
-            await asyncio.sleep(CHECK_EVERY)
-            await connection.execute("SELECT 1")
+            try:
+                await asyncio.wait_for(is_lost.wait(), CHECK_EVERY)
+                return
+            except TimeoutError:
+                await connection.execute("SELECT 1")
     except Exception:  # noqa: BLE001 - as above
         return
     finally:

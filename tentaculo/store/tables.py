@@ -3,8 +3,8 @@
 The migrations keep the history of the schema; this is its present state. `services` is another product's table where
 one exists already: a migration then only adds the columns that it lacks, and its own types, defaults and further
 columns stay as they were found. All times are naive UTC, since the fleet's own readers expect
-`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history` and `tickets`, which no other program
-reads, count the seconds since 1970.
+`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, `route_history` and `tickets`, which no other program reads, count the
+seconds since 1970.
 """
 
 from __future__ import annotations
@@ -113,6 +113,21 @@ history = Table(
     Column("available_ms", BigInteger),
     Column("unavailable_ms", BigInteger),
     Index("ix_tentaculo_history_span_start", "span", "start"),
+    sqlite_with_rowid=False,
+)
+
+# The requests of one route in one span of time, computed and kept as history is. A span without requests has no row.
+route_history = Table(
+    "tentaculo_route_history",
+    metadata,
+    Column("service", Text, primary_key=True),
+    # The prefix of the route, behind its host where it has one.
+    Column("route", Text, primary_key=True),
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests_ok", BigInteger, nullable=False),
+    Column("requests_failed", BigInteger, nullable=False),
+    Index("ix_tentaculo_route_history_span_start", "span", "start"),
     sqlite_with_rowid=False,
 )
 

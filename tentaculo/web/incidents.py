@@ -27,7 +27,7 @@ from tentaculo.model.incident import (
 from tentaculo.model.text import format_duration, format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
-from tentaculo.web.history import RecentQuery, recent_shape
+from tentaculo.web.history import ReadsHistory, recent_shape
 
 
 def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
 def routes(
     books: ListsIncidents,
     names: Mapping[str, str],
-    recent: RecentQuery,
+    history: ReadsHistory,
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
@@ -237,7 +237,7 @@ def routes(
         if not incident.is_open:
             return None
         try:
-            rates = await recent(int(now().timestamp()), [incident.root])
+            rates = await history.recent(int(now().timestamp()), [incident.root])
         except Problem:
             return None
         return recent_shape(rates[incident.root])

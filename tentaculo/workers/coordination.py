@@ -18,7 +18,7 @@ import structlog
 
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition
-from tentaculo.model.history import Tally
+from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -99,7 +99,7 @@ class WorkerCoordination:
         self._on_events: Callable[[], None] = lambda: None
         self._will_report = False
         self._health_service: HealthService | None = None
-        self._received_tallies: dict[str, Tally] = {}
+        self._received_tallies: dict[RouteKey, Tally] = {}
         self._listed = PageIncidents((), ())
         self._will_send_maintenance = False
         self._suspected: dict[Endpoint, float] = {}
@@ -263,10 +263,10 @@ class WorkerCoordination:
         self._send_maintenance(number)
         self._send(self._listed, number)
 
-    def _take_all_tallies(self, drain: TakeTallies) -> dict[str, Tally]:
+    def _take_all_tallies(self, drain: TakeTallies) -> dict[RouteKey, Tally]:
         tallies, self._received_tallies = self._received_tallies, {}
-        for service, tally in drain().items():
-            tallies.setdefault(service, Tally()).merge(tally)
+        for route, tally in drain().items():
+            tallies.setdefault(route, Tally()).merge(tally)
         return tallies
 
     # -- received ----------------------------------------------------------------------------------------------
@@ -287,8 +287,8 @@ class WorkerCoordination:
             case Heartbeat(service, body):
                 health_service.beat(service, body)
             case RequestTallies(tallies):
-                for service, tally in tallies.items():
-                    self._received_tallies.setdefault(service, Tally()).merge(tally)
+                for route, tally in tallies.items():
+                    self._received_tallies.setdefault(route, Tally()).merge(tally)
             case StateRequest(number):
                 self._send_state(health_service, number)
 

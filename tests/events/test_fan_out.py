@@ -7,6 +7,7 @@ import gc
 import sys
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -64,7 +65,7 @@ async def connect(gateway: Gateway, number: int) -> list[Client]:
     loop, made = asyncio.get_running_loop(), list[Client]()
     for index in range(number):
         kind = (_STREAM, b"event: start") if index % 2 else (_WEBSOCKET, b'"type":"connected"')
-        _, client = await loop.create_connection(lambda kind=kind: Client(*kind), "127.0.0.1", gateway.port)
+        _, client = await loop.create_connection(partial(Client, *kind), "127.0.0.1", gateway.port)
         made.append(client)
     await eventually(lambda: all(client.has_begun for client in made), "the beginning of all")
     await eventually(lambda: all(one.is_live for one in gateway.hub._subscribers))

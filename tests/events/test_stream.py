@@ -137,6 +137,22 @@ async def test_a_faulty_query_is_refused(gateway: Gateway, query: str) -> None:
     assert len(gateway.hub) == 0
 
 
+@pytest.mark.parametrize("path", ["/events", "/events/stream", "/debug/events/correlations"])
+async def test_a_misspelt_parameter_is_named_and_not_ignored(gateway: Gateway, path: str) -> None:
+    for query, name in (("tpye=a", "tpye"), ("%CE%A9=", "Ω"), ("from=1&from=2", "from")):
+        async with gateway.session.get(f"{gateway.url}{path}?{query}") as response:
+            problem = await response.json(content_type="application/problem+json")
+            assert (response.status, problem["error"]) == (400, "bad_request")
+            assert name in problem["detail"]
+    assert len(gateway.hub) == 0
+
+
+async def test_paths_of_vx11_ignore_parameters_of_its_other_versions(gateway: Gateway) -> None:
+    async with gateway.session.get(f"{gateway.url}/api/events?follow=false&limit=5") as response:
+        assert response.status == 200
+    await (await gateway.connect("?channel=event&follow=false")).close()
+
+
 @pytest.mark.parametrize("type_", sorted(stream.RESERVED))
 async def test_no_event_can_pretend_to_be_the_streams_own(gateway: Gateway, type_: str) -> None:
     async with event_stream(gateway.session, gateway.url) as listener:

@@ -96,6 +96,22 @@ async def test_what_others_store_before_the_database_responds_here_is_not_lost()
     await tasks.close()
 
 
+async def test_a_clock_that_was_set_back_repeats_nothing_to_a_subscriber() -> None:
+    """Ids are then ahead of the clock: when the subscriber came says nothing about what is older."""
+    hub, log, tasks = Hub(limit=4, queue=10), Log(), TaskGroup("test")
+    ahead = int(datetime.now(UTC).timestamp() * 1_000_000) + 3600 * 1_000_000
+    log.append(ahead, ahead + 1)
+    subscriber = hub.subscribe("a")
+    tail = EventTail(hub, log)
+    tasks.start(tail.run(), "tail")
+    await eventually(lambda: tail.mark == ahead + 1)
+    log.append(ahead + 2)
+    tail.ring()
+    async with asyncio.timeout(5):
+        assert json.loads(await next_frame(subscriber))["event_id"] == ahead + 2
+    await tasks.close()
+
+
 async def test_many_are_read_in_parts(tailing: Tailing) -> None:
     subscriber = tailing.hub.subscribe("a")
     last = 10 + 2 * AT_ONCE

@@ -23,6 +23,7 @@ OURS = {
     "tentaculo_incident_notes",
     "tentaculo_incidents",
     "tentaculo_maintenance",
+    "tentaculo_route_history",
     "tentaculo_schema_notes",
     "tentaculo_schema_version",
     "tentaculo_state_changes",
