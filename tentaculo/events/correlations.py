@@ -93,7 +93,7 @@ def _names_of(event: Event) -> Iterator[str]:
 
 
 class Graph:
-    """The edges among some events, which are added in the order of their ids."""
+    """The edges among some events, which are added in the order in which they happened."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
@@ -122,7 +122,7 @@ class Graph:
                     self._links.append((related_name, event.id, strength, "related_events"))
 
     def edges(self) -> Iterator[Edge]:
-        """All edges, one for each pair of events; a value that several share makes a chain in the order of ids."""
+        """All edges, one for each pair of events; a value that several share makes a chain in the order of time."""
         found: set[tuple[int, int]] = set()
         for edge in self._all():
             pair = (edge.source, edge.target)
@@ -141,19 +141,26 @@ class Graph:
                 yield Edge(source, target, 1.0, first if first == second else f"{first} = {second}")
 
 
+def _time_of(event: Event) -> tuple[int, int]:
+    """The order of events in time; of those with the same one, that of the log."""
+    return event.happened_ms, event.id
+
+
 def node_shape(event: Event) -> dict[str, Any]:
-    """An event as a node. `timestamp` is in milliseconds: what the producer stated, else when it was received."""
+    """An event as a node. `timestamp` is in milliseconds of our own clock: corrected where it can be, else of the receipt."""
     schema = canonical_type(event.type)
-    received = int(event.received_at.timestamp() * 1000)
-    return {
+    shape = {
         "id": event.id,
         "type": event.type,
         "source": event.source,
-        "timestamp": received if event.stated_ms is None else event.stated_ms,
-        "clock": "received" if event.stated_ms is None else "stated",
+        "timestamp": event.happened_ms,
+        "clock": "received" if event.corrected is None else "corrected",
         "severity": event.severity,
         "nature": None if schema is None else schema.nature.value,
     }
+    if event.corrected is not None:
+        shape["width_ms"] = event.corrected.width_ms
+    return shape
 
 
 class EventCorrelations:
@@ -177,6 +184,7 @@ class EventCorrelations:
         return json_response({"status": "ok", "timestamp": self._now(), "graph": shape})
 
     async def _newest(self, since: datetime, limit: int) -> list[Event]:
+        """The newest events of the log, in the order in which they happened."""
         found: list[Event] = []
         while len(found) < limit:
             wanted = min(_AT_ONCE, limit - len(found))
@@ -185,7 +193,7 @@ class EventCorrelations:
             found += part
             if len(part) < wanted:
                 break
-        return found[::-1]
+        return sorted(found, key=_time_of)
 
     @staticmethod
     def _nodes(events: Sequence[Event], graph: Graph) -> Iterator[msgspec.Raw]:

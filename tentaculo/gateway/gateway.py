@@ -28,6 +28,7 @@ from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
+from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
@@ -137,12 +138,14 @@ class Gateway:
         )
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
+        leads = not coordination or coordination.is_leader
+        self.clocks = ClockWatch(config, clock, self._own_events.record, reports=leads)
         self.incident_service = IncidentService(
             config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
         )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
-        self.health_service.on_probe.append(self._inform_proxy)
+        self.health_service.on_probe += [self._inform_proxy, self.clocks.note_probe]
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
@@ -351,6 +354,7 @@ class Gateway:
                 self._tail,
                 self._tasks,
                 log_name=store_client.log_name,
+                offsets=self.clocks.offsets,
                 turn=self._turns.turn,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -14,11 +15,13 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMsgType, web
 
 from tentaculo.config.schema import Config
+from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub, Subscriber
 from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.text import utc_now
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tests.support.server import NativeServer, serving_application
@@ -27,6 +30,11 @@ from tests.support.waits import eventually
 DEADLINE = 5.0
 NAME = "0123456789ab"
 """The name of the log."""
+
+
+def no_offsets() -> ClockOffsets:
+    """The clocks of sources of which none is a service."""
+    return ClockOffsets({}, {}, now=utc_now, elapsed=time.monotonic)
 
 
 class Ledger:
@@ -179,7 +187,7 @@ async def start() -> AsyncIterator[Start]:
         tail = EventTail(hub, client or ledger)
         tasks.start(tail.run(), "tail")
         put = client.store_events if client else ledger
-        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name))
+        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name, offsets=no_offsets()))
 
         async def part(_: web.Application) -> None:
             await hub.close()

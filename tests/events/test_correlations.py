@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tentaculo.config.storage import EventSettings
 from tentaculo.events.correlations import MOST_EDGES, MOST_SHARING, Edge, Graph, identity, node_shape
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event
 from tests.conftest import TOKEN, living
 from tests.support.databases import sqlite
@@ -102,9 +103,12 @@ def test_every_edge_joins_two_events_that_are_there_once(payloads: list[dict[str
 
 
 def test_a_node_says_which_clock_its_time_is_of() -> None:
-    stated = node_shape(event(1, {}, stated_ms=5, severity="L3"))
-    assert (stated["timestamp"], stated["clock"], stated["severity"]) == (5, "stated", "L3")
-    assert node_shape(event(1, {}))["clock"] == "received"
+    corrected = node_shape(event(1, {}, stated_ms=5, corrected=CorrectedTime(7, 3), severity="L3"))
+    assert (corrected["timestamp"], corrected["clock"], corrected["width_ms"]) == (7, "corrected", 3)
+    assert corrected["severity"] == "L3"
+    stated = node_shape(event(1, {}, stated_ms=5))
+    assert (stated["timestamp"], stated["clock"]) == (NOW.timestamp() * 1000, "received")
+    assert "width_ms" not in stated
     assert node_shape(Event(1, "s", "system.alert", {}, NOW))["nature"] == "incident"
 
 
