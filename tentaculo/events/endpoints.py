@@ -22,6 +22,7 @@ from tentaculo.events.replay import LogName, LogReader
 from tentaculo.events.stream import EventStream
 from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
+from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.text import utc_now
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later
@@ -59,6 +60,7 @@ def routes(
     tasks: TaskGroup,
     *,
     log_name: LogName,
+    precursors: ReadPrecursors,
     offsets: ClockOffsets,
     now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
@@ -68,10 +70,11 @@ def routes(
     and `GET /tentaculo/clocks`.
 
     `/api/events` is the same as `/events`, unless a route takes it, and ignores unknown parameters. `log_name` gives the name of the log.
-    `offsets` corrects the times that events state. `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
-    they are stored: close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to
-    be closed on shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop.
-    The dispatcher checks tokens and the Origin of a WebSocket before these handlers run.
+    `precursors` reads what came before incidents, and `offsets` corrects the times that events state. `store` keeps
+    events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until they are stored:
+    close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to be closed on
+    shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop. The dispatcher
+    checks tokens and the Origin of a WebSocket before these handlers run.
     """
     limits = config.limits
     reader = LogReader(tail, log_name)
@@ -81,7 +84,7 @@ def routes(
     history = EventHistory(reader, Slices())
     # Later revisions of VX11 call it with filters of their own.
     lenient = EventHistory(reader, Slices(), ignores_unknown=True)
-    correlations = EventCorrelations(reader, Slices(), config.events.correlate, now)
+    correlations = EventCorrelations(reader, precursors, Slices(), config.events.correlate, now)
     sockets = EventSocketHandler(hub, pipeline, reader, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:

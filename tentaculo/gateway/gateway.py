@@ -34,6 +34,7 @@ from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
@@ -327,6 +328,7 @@ class Gateway:
         follows = coordination if coordination and not coordination.is_leader else None
         listed = follows or self.incident_service.incident_repository
         slices = Slices()
+        precursors = PrecursorReports(config, store_client.read, self._tasks, now)
 
         def views() -> Iterator[ServiceView]:
             return map(board.service, config.services)
@@ -353,19 +355,18 @@ class Gateway:
                 self._tail,
                 self._tasks,
                 log_name=store_client.log_name,
+                precursors=precursors.report,
                 offsets=self.clocks.offsets,
                 turn=self._turns.turn,
             )
         )
         names = config.names
-        app.add_routes(
-            history.routes(
-                names, store_client, UsualCache(store_client.usual, tuple(config.services)).usual, now, slices
-            )
-        )
+        usual = UsualCache(store_client.usual, tuple(config.services)).usual
+        app.add_routes(history.routes(names, store_client, usual, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, store_client, now, slices))
+        books = self.incident_service.incident_repository
+        app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(

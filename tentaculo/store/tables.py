@@ -223,6 +223,19 @@ tickets = Table(
     Index("ix_tentaculo_tickets_expires_at", "expires_at"),
 )
 
+# One row at most: which machine probes and alerts for all on this database.
+lease = Table(
+    "tentaculo_lease",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # The name of the machine.
+    Column("holder", Text, nullable=False),
+    # One more each time it is taken: what an earlier holder writes is refused.
+    Column("epoch", BigInteger, nullable=False),
+    # Milliseconds since 1970 by the clock of the database.
+    Column("ends_ms", BigInteger, nullable=False),
+)
+
 schema_notes = Table(
     "tentaculo_schema_notes",
     metadata,
