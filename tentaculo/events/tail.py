@@ -144,8 +144,10 @@ class EventTail:
             events += 1
             if events >= SHARE or size >= SHARE_BYTES:
                 events, size = 0, 0
-                # A subscriber that reads has emptied its queue before the next share.
+                await self._hub.deliver()
+                # A client that reads has taken its share before the next one.
                 await asyncio.sleep(0)
+        await self._hub.deliver()
 
     def _note_stored(self, ids: Sequence[int], sender: Subscriber | None) -> None:
         if not ids:

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from tentaculo.config.schema import Config
 from tentaculo.incidents.precursors import (
     LEAST_MARGIN,
@@ -28,7 +30,7 @@ from tentaculo.incidents.precursors import (
 )
 from tentaculo.model.failure import Problem
 from tentaculo.model.incident import Incident
-from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
+from tentaculo.model.precursor import DEFAULT_DAYS, Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.server.native_routes import SLICE_SECONDS
 from tentaculo.store import incidents as stored_incidents
 from tentaculo.store import precursors as store
@@ -115,6 +117,19 @@ def _count(counts: WindowCounts, windows: list[Window], budget: int) -> Generato
 def margins_of(config: Config) -> dict[str, float]:
     """The seconds before a detection that are left out, for each service."""
     return {name: margin_of(service.probe) for name, service in config.services.items()}
+
+
+def compute_report(connection: Connection, config: Config, now: datetime, days: int = DEFAULT_DAYS) -> PrecursorReport:
+    """The report, all at once: for a command."""
+    steps = report_steps(margins_of(config), now, days)
+    result: Any = None
+    while True:
+        try:
+            query = steps.send(result)
+        except StopIteration as stop:
+            report: PrecursorReport = stop.value
+            return report
+        result = query(connection) if query is not None else None
 
 
 class PrecursorReports:

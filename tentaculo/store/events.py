@@ -28,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store.tables import aware_utc, event_sequence, events, naive_utc, storable
@@ -101,6 +102,8 @@ def event_row(event: Event) -> EventRow:
         "digest": event.digest,
         "severity": None if event.severity is None else storable(event.severity),
         "stated_ms": event.stated_ms,
+        "corrected_ms": None if event.corrected is None else event.corrected.ms,
+        "corrected_width_ms": None if event.corrected is None else event.corrected.width_ms,
     }
     texts = ("source", "type", "payload", "metadata", "key", "digest", "severity")
     row["size"] = ROW_OVERHEAD + sum(len(row[name].encode()) for name in texts if row[name])
@@ -343,4 +346,7 @@ def _event(row: RowMapping) -> Event:
         digest=row["digest"],
         severity=row["severity"],
         stated_ms=row["stated_ms"],
+        corrected=None
+        if row["corrected_ms"] is None
+        else CorrectedTime(row["corrected_ms"], row["corrected_width_ms"]),
     )

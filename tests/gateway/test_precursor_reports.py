@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ import pytest
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway import precursor_reports
-from tentaculo.gateway.precursor_reports import MAX_AGE, PrecursorReports, report_steps
+from tentaculo.gateway.precursor_reports import MAX_AGE, PrecursorReports, compute_report
 from tentaculo.model.event import Event
 from tentaculo.model.health import GATEWAY_NAME, Health, StateChange
 from tentaculo.model.incident import Incident, opening_key
@@ -37,9 +37,9 @@ def incident(at: datetime) -> Incident:
     return Incident(int(at.timestamp() * 1000), "madre", ("madre",), Health.DOWN, "refused", at, end, end, "it is back")
 
 
-def story() -> tuple[list[Incident], list[Event]]:
+def story(now: datetime = NOW) -> tuple[list[Incident], list[Event]]:
     """Six incidents. Five had a deployment six minutes before, and each an error half a minute before its detection."""
-    found = [incident(at) for at in DETECTED]
+    found = [incident(now - timedelta(days=day, hours=day // 3)) for day in DAYS]
     events = []
 
     def came(at: datetime, source: str, type_: str, key: str | None = None) -> None:
@@ -55,10 +55,10 @@ def story() -> tuple[list[Incident], list[Event]]:
         came(at + timedelta(seconds=1), GATEWAY_NAME, "gateway.incident.opened", opening_key(one.id))
         came(at - timedelta(minutes=5), GATEWAY_NAME, "gateway.health.changed")
     for day in range(25):
-        came(NOW - timedelta(days=day, hours=1, minutes=7), "madre", "tick")
+        came(now - timedelta(days=day, hours=1, minutes=7), "madre", "tick")
     # One deployment without an incident, at an hour of incidents.
-    came(DETECTED[0] + timedelta(days=1) - timedelta(minutes=6), "ci", "deploy.started")
-    came(NOW - timedelta(days=27), "madre", "first")
+    came(found[0].started_at + timedelta(days=1) - timedelta(minutes=6), "ci", "deploy.started")
+    came(now - timedelta(days=27), "madre", "first")
     return found, events
 
 
@@ -72,14 +72,7 @@ def fill(url: str, known: Sequence[Incident], events: Sequence[Event]) -> None:
 def computed(url: str, days: int = 28, now: datetime = NOW) -> PrecursorReport:
     """The report as a command computes it."""
     with opened(url) as connection:
-        steps: Iterator[Any] = report_steps({"madre": 60.0}, now, days)
-        result = None
-        while True:
-            try:
-                query = steps.send(result)  # type: ignore[attr-defined]
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            result = query(connection) if query is not None else None
+        return compute_report(connection, CONFIG, now, days)
 
 
 @asynccontextmanager
