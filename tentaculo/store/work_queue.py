@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Condition
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from tentaculo.model.health import ServiceView
@@ -98,11 +99,6 @@ class WorkQueue:
     def is_closed(self) -> bool:
         """Whether no more work is accepted."""
         return self._closed
-
-    @property
-    def has_events(self) -> bool:
-        """Whether events wait."""
-        return bool(self._events)
 
     def put_events(self, ask: PendingWork[Sequence[EventRow]]) -> bool:
         """Queue rows of events; False where the queue is closed, or full: rows that wait leave no room for these."""
@@ -199,10 +195,15 @@ class WorkQueue:
         with self._changed:
             return [*self._take_events(self._rows), *self.take_reads()]
 
-    def pause(self, seconds: float) -> None:
-        """Wait `seconds`, or until closed."""
+    def pause(self, seconds: float, with_events: float) -> None:
+        """Wait `seconds`, or until closed; only `with_events` seconds where events wait, or come meanwhile."""
+        began = monotonic()
         with self._changed:
-            self._changed.wait_for(lambda: self._closed, seconds)
+            while not self._closed:
+                left = began + (min(seconds, with_events) if self._events else seconds) - monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
 
     def close(self) -> None:
         """Accept no more work, and wake the thread."""
