@@ -147,6 +147,8 @@ OWN_PATHS = frozenset(
         "/metrics",
         "/readyz",
         "/status",
+        "/tentaculo/asyncapi.json",
+        "/tentaculo/openapi.json",
         "/vx11/circuit-breaker/status",
         "/vx11/incidents",
         "/vx11/maintenance",

@@ -28,6 +28,7 @@ from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
+from tentaculo.gateway import api_documents
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
@@ -340,6 +341,7 @@ class Gateway:
             now=now,
             slices=slices,
         )
+        app.add_routes(api_documents.routes(config))
         app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
