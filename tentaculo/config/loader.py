@@ -148,6 +148,7 @@ OWN_PATHS = frozenset(
         "/readyz",
         "/status",
         "/tentaculo/asyncapi.json",
+        "/tentaculo/clocks",
         "/tentaculo/openapi.json",
         "/vx11/circuit-breaker/status",
         "/vx11/incidents",

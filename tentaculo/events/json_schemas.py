@@ -11,6 +11,7 @@ from tentaculo.events.cloud_events import INT32, VERSION
 from tentaculo.events.hub import CONTROL, End
 from tentaculo.events.query import POSITION_SCHEMA
 from tentaculo.events.schemas import CANONICAL, DEPTH, KEY_LENGTH, NAME_LENGTH, JsonKind, Schema
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import MAX_EVENT_ID
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.server.openapi import JsonObject, object_of, reference
@@ -101,9 +102,10 @@ _STORED: JsonObject = object_of(
         "canonical": _FLAG,
         "received_at": reference("Time"),
         "timestamp": {"type": "integer", "description": "Milliseconds since 1970, as the producer stated them."},
+        "corrected": reference("CorrectedTime"),
         "key": _TEXT,
     },
-    optional=("timestamp", "key"),
+    optional=("timestamp", "corrected", "key"),
     description="An event as readers of the log get it.",
 )
 _CONTROL_CHANNEL: JsonObject = {"const": CONTROL}
@@ -165,6 +167,10 @@ SCHEMAS: Mapping[str, JsonObject] = {
         "allOf": _canonical_data("payload"),
     },
     "CloudEvent": _CLOUD_EVENT,
+    "CorrectedTime": object_of(
+        {name: {"type": "integer"} for name in CorrectedTime._fields},
+        description="When it happened by the gateway's clock: at `ms` since 1970, or at most `width_ms` before it.",
+    ),
     "StoredEvent": _STORED,
     **{schema_name(schema): canonical_fields(schema) for schema in CANONICAL.values()},
 }

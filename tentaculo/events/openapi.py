@@ -26,6 +26,20 @@ from tentaculo.server.openapi import (
 _TEXT: JsonObject = {"type": "string"}
 _COUNT: JsonObject = {"type": "integer", "minimum": 0}
 _LIST_OF_ERRORS: JsonObject = {"type": "array", "items": reference("FieldError"), "minItems": 1}
+_EDGE: JsonObject = {
+    "source": reference("EventId"),
+    "target": reference("EventId"),
+    "strength": {"type": "number", "minimum": 0},
+    "by": _TEXT,
+}
+_ANY_EDGE: JsonObject = {"oneOf": [reference("StatedEdge"), reference("StatisticalEdge")]}
+_OFFSET: JsonObject = {
+    "low_ms": {"type": "integer"},
+    "high_ms": {"type": ["integer", "null"]},
+    "width_ms": {"type": ["integer", "null"]},
+    "basis": {"type": "array", "items": {"enum": ["date", "stated"]}},
+    "since": reference("Time"),
+}
 _STORED = [outcome.value for outcome in (StoreOutcome.DUPLICATE, StoreOutcome.CONFLICT)]
 _SCHEMAS: Mapping[str, JsonObject] = {
     "FieldError": object_of({"field": _TEXT, "message": _TEXT, "index": _COUNT}, optional=("index",)),
@@ -100,21 +114,37 @@ _SCHEMAS: Mapping[str, JsonObject] = {
             "type": _TEXT,
             "source": _TEXT,
             "timestamp": {"type": "integer", "description": "Milliseconds since 1970."},
-            "clock": {
-                "enum": ["received", "stated"],
-                "description": "Whose time it is: the gateway's or the producer's.",
-            },
+            "clock": {"enum": ["received", "corrected"], "description": "Whether `timestamp` is the corrected time."},
             "severity": {"type": ["string", "null"]},
             "nature": {"enum": [*(nature.value for nature in Nature), None]},
+            "width_ms": {"type": "integer", "description": "How much earlier it may have been."},
+        },
+        optional=("width_ms",),
+    ),
+    "StatedEdge": object_of({**_EDGE, "kind": {"const": "stated"}}),
+    "StatisticalEdge": object_of(
+        {
+            **_EDGE,
+            "kind": {"const": "statistical"},
+            **dict.fromkeys(("incidents_with", "incidents", "other_windows_with", "other_windows"), _COUNT),
+            **{name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("p", "q")},
+            "sentence": _TEXT,
         }
     ),
-    "Edge": object_of(
+    "Clocks": object_of(
         {
-            "source": reference("EventId"),
-            "target": reference("EventId"),
-            "strength": {"type": "number", "minimum": 0, "maximum": 1},
-            "by": _TEXT,
-            "kind": {"const": "stated"},
+            "status": {"const": "ok"},
+            "timestamp": reference("Time"),
+            "clocks": {
+                "type": "array",
+                "items": object_of(
+                    {
+                        "source": _TEXT,
+                        **_OFFSET,
+                        "endpoints": {"type": "array", "items": object_of({"endpoint": _TEXT, **_OFFSET})},
+                    }
+                ),
+            },
         }
     ),
     "Correlations": object_of(
@@ -124,7 +154,7 @@ _SCHEMAS: Mapping[str, JsonObject] = {
             "graph": object_of(
                 {
                     "nodes": {"type": "array", "items": reference("Node")},
-                    "edges": {"type": "array", "items": reference("Edge"), "maxItems": correlations.MOST_EDGES},
+                    "edges": {"type": "array", "items": _ANY_EDGE, "maxItems": correlations.MOST_EDGES},
                     "total_nodes": _COUNT,
                     "total_edges": _COUNT,
                 }
@@ -163,6 +193,14 @@ def describe(config: Config) -> Description:
                 id_="correlateEvents",
                 parameters=correlations.PARAMETERS,
                 failures=[Failure.STORE_UNAVAILABLE],
+                security=token,
+            )
+        },
+        "/tentaculo/clocks": {
+            "get": operation(
+                "By how much the clocks of the sources of events differ from the gateway's.",
+                {200: response("The offsets.", json_content(reference("Clocks")))},
+                id_="listClocks",
                 security=token,
             )
         },

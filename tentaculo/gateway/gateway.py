@@ -29,11 +29,14 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway import api_documents
+from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.precursor_reports import PrecursorReports
+from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -49,7 +52,7 @@ from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
+from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import ProxiedRoutes, RouteTable
 from tentaculo.store.client import StoreClient
@@ -58,8 +61,6 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.web import auth, history, incidents, monitoring, status_page, vx11
-
-CannotListen = CannotListenError
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
@@ -137,12 +138,14 @@ class Gateway:
         )
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
+        leads = not coordination or coordination.is_leader
+        self.clocks = ClockWatch(config, clock, self._own_events.record, reports=leads)
         self.incident_service = IncidentService(
             config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
         )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
-        self.health_service.on_probe.append(self._inform_proxy)
+        self.health_service.on_probe += [self._inform_proxy, self.clocks.note_probe]
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
@@ -325,6 +328,7 @@ class Gateway:
         follows = coordination if coordination and not coordination.is_leader else None
         listed = follows or self.incident_service.incident_repository
         slices = Slices()
+        precursors = PrecursorReports(config, store_client.read, self._tasks, now)
 
         def views() -> Iterator[ServiceView]:
             return map(board.service, config.services)
@@ -341,8 +345,7 @@ class Gateway:
             now=now,
             slices=slices,
         )
-        app.add_routes(api_documents.routes(config))
-        app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
+        app.add_routes([*api_documents.routes(config), *auth.routes(self.tickets.issue, LIFETIME, now)])
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(
@@ -352,14 +355,18 @@ class Gateway:
                 self._tail,
                 self._tasks,
                 log_name=store_client.log_name,
+                precursors=precursors.report,
+                offsets=self.clocks.offsets,
                 turn=self._turns.turn,
             )
         )
         names = config.names
-        app.add_routes(history.routes(names, store_client, now, slices))
+        usual = UsualCache(store_client.usual, tuple(config.services)).usual
+        app.add_routes(history.routes(names, store_client, usual, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(incidents.routes(self.incident_service.incident_repository, names, store_client, now, slices))
+        books = self.incident_service.incident_repository
+        app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(

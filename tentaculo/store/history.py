@@ -77,7 +77,7 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
     """
     added: dict[tuple[str, int, int], Period] = {}
     for row in rows:
-        period = _period(row)
+        period = period_of(row)
         if (first := added.setdefault(_key(period), period)) is not period:
             first.merge(period)
     c = history.c
@@ -94,7 +94,7 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
     )
     changed = []
     for found in connection.execute(known).mappings().all():
-        stored = _period(found)
+        stored = period_of(found)
         if (more := added.pop(_key(stored), None)) is not None:
             stored.merge(more)
             changed.append({f"new_{name}": value for name, value in history_row(stored).items()})
@@ -121,7 +121,7 @@ def read_history(connection: Connection, span: int, since: int, until: int, serv
             name, start = row["service"], row["start"]
             if not any((name, one, start - start % one) in covered for one in above):
                 whole = (name, span, start - start % span)
-                periods.setdefault(whole, Period(*whole)).merge(_period(row))
+                periods.setdefault(whole, Period(*whole)).merge(period_of(row))
                 covered.add((name, below, start))
         above.append(below)
     return [periods[key] for key in sorted(periods)]
@@ -131,7 +131,7 @@ def rows_of(
     connection: Connection, span: int, since: int, until: int, services: Sequence[str] | None = None
 ) -> list[Period]:
     """The rows of one span as they are stored, of `services` or of all."""
-    return [_period(row) for row in connection.execute(_rows(span, since, until, services)).mappings()]
+    return [period_of(row) for row in connection.execute(_rows(span, since, until, services)).mappings()]
 
 
 def _rows(span: int, since: int, until: int, services: Sequence[str] | None) -> Select[Any]:
@@ -191,7 +191,8 @@ def _sums(connection: Connection, span: int, since: int, until: int, services: S
     ]
 
 
-def _period(row: RowMapping | HistoryRow) -> Period:
+def period_of(row: RowMapping | HistoryRow) -> Period:
+    """The period of a row."""
     return Period(
         row["service"],
         row["span"],

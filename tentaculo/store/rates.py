@@ -1,4 +1,4 @@
-"""Queries of the recent rates of services."""
+"""Queries of the recent and the usual rates of services."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, select
 
-from tentaculo.model.history import MINUTE, Period, RouteCount
-from tentaculo.model.service_rates import RECENT, WORST_OF, RecentRates, WorstMinute, recent_end, worst_of
-from tentaculo.store.history import rows_of
+from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount
+from tentaculo.model.service_rates import (
+    RECENT,
+    USUAL_DAYS,
+    WORST_OF,
+    RecentRates,
+    UsualRates,
+    WorstMinute,
+    recent_end,
+    usual_rates,
+    worst_of,
+)
+from tentaculo.store.history import period_of, rows_of
 from tentaculo.store.tables import history, route_history
 
 
@@ -24,6 +34,17 @@ def read_recent(connection: Connection, now: int, services: Sequence[str]) -> di
         name: RecentRates(until, minutes, one.probes, one.requests, worst_of(worst.get(name, ())), routes.get(name, {}))
         for name, one in sums.items()
     }
+
+
+def read_usual(connection: Connection, hour: int, services: Sequence[str]) -> dict[str, UsualRates]:
+    """What is usual for each of `services` in the hour that begins at `hour`; those of which too little is known are left out."""
+    c = history.c
+    starts = [hour - day * DAY for day in range(1, USUAL_DAYS + 1)]
+    query = select(history).where(c.span == HOUR, c.start.in_(starts), c.service.in_(services))
+    hours: dict[str, list[Period]] = {}
+    for row in connection.execute(query).mappings():
+        hours.setdefault(row["service"], []).append(period_of(row))
+    return {name: usual for name, found in hours.items() if (usual := usual_rates(hour, found)) is not None}
 
 
 def _known_minutes(connection: Connection, since: int, until: int) -> int:

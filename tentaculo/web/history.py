@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, RouteCount, Tally, uptime_share
-from tentaculo.model.service_rates import RecentRates
+from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.web import wording
@@ -103,6 +103,14 @@ class ReadsHistory(Protocol):
         ...
 
 
+class UsualQuery(Protocol):
+    """What is usual for the services at a time in seconds since 1970, by name. Raises `Problem` as `ReadsHistory` does."""
+
+    def __call__(self, now: int, /) -> Awaitable[Mapping[str, UsualRates]]:
+        """Of every service of which enough is known."""
+        ...
+
+
 def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
     """Each of `periods` as JSON; adds it to `total`."""
     for period in periods:
@@ -113,6 +121,7 @@ def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
 def routes(
     names: Mapping[str, str],
     source: ReadsHistory,
+    usual: UsualQuery,
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
@@ -129,6 +138,7 @@ def routes(
             periods = await source.history(service, span, since, moment + 1)
             routes = await source.routes(service, span, since, moment + 1)
             rates = (await source.recent(moment, [service]))[service]
+            usual_now = (await usual(moment)).get(service)
             total = Period("", 0, 0)
             encoded = await slices.collect(_encoded(periods, total))
             return json_response(
@@ -139,6 +149,7 @@ def routes(
                     "until": _time(moment),
                     **_counts(total, periods),
                     "recent": recent_shape(rates),
+                    "usual": None if usual_now is None else usual_shape(usual_now),
                     "routes": _routes(routes, rates),
                     "periods": encoded,
                 }
@@ -201,6 +212,16 @@ def recent_shape(rates: RecentRates) -> dict[str, Any]:
     }
 
 
+def usual_shape(usual: UsualRates) -> dict[str, Any]:
+    """What is usual at this hour."""
+    return {
+        "hour": _time(usual.hour),
+        "days": usual.days,
+        "probes": {"p95_ms": _milliseconds(usual.probes_p95)},
+        "requests": {"per_minute": usual.requests_per_minute, "p95_ms": _milliseconds(usual.requests_p95)},
+    }
+
+
 def _routes(routes: Mapping[str, RouteCount], rates: RecentRates) -> list[dict[str, Any]]:
     """The routes that had requests, the busiest first."""
     shapes = []
@@ -235,12 +256,13 @@ def _tally(tally: Tally, share: float | None) -> dict[str, Any]:
 
 
 def _percentiles(tally: Tally) -> dict[str, float | None]:
-    """Milliseconds, to three digits."""
     found = tally.latency.percentiles(*_PARTS.values())
-    return {
-        name: None if seconds is None else float(f"{seconds * 1000:.3g}")
-        for name, seconds in zip(_PARTS, found, strict=True)
-    }
+    return {name: _milliseconds(seconds) for name, seconds in zip(_PARTS, found, strict=True)}
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    """Milliseconds, to three digits."""
+    return None if seconds is None else float(f"{seconds * 1000:.3g}")
 
 
 def known_since(past: HistorySummary, now: datetime) -> str:

@@ -84,7 +84,13 @@ async def test_a_response_of_each_kind_fits(gateway: Gateway) -> None:
     await check("post", "/events/ingest", data=b"{", headers={"Content-Type": "application/json"})
     await check("post", "/events/ingest", data=b"x" * 200_000, headers={"Content-Type": "application/json"})
     await check("post", "/events/ingest", data=b"x")
-    for path in ("/events", "/events?order=oldest&limit=1", "/events?limit=0", "/debug/events/cardinality"):
+    for path in (
+        "/events",
+        "/events?order=oldest&limit=1",
+        "/events?limit=0",
+        "/debug/events/cardinality",
+        "/tentaculo/clocks",
+    ):
         await check("get", path)
     for path in ("/debug/events/correlations?hours=24", "/debug/events/correlations?hours=x", "/events/stream?x="):
         await check("get", path)

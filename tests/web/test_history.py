@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, RouteCount, Tally, bucket
-from tentaculo.model.service_rates import RecentRates, WorstMinute
+from tentaculo.model.service_rates import RecentRates, UsualRates, WorstMinute
 from tentaculo.web.history import HEIGHT, WIDTH, Chart, day_chart
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 
@@ -26,7 +26,7 @@ async def asked(gateway: Gateway, path: str, status: int = 200) -> Any:
 async def test_a_day_by_the_hour(gateway: Gateway) -> None:
     found = await asked(gateway, "/vx11/history/madre")
     periods = found.pop("periods")
-    assert found.pop("routes") == []
+    assert (found.pop("routes"), found.pop("usual")) == ([], None)
     assert set(found.pop("recent")) == {
         *("since", "until", "minutes", "failed_share", "probes", "requests", "worst_minute")
     }
@@ -83,6 +83,17 @@ async def test_the_last_minutes_stand_beside_the_worst_one(gateway: Gateway) -> 
         },
         "worst_minute": {"start": "2026-03-14T14:29:00Z", "failed_share": 0.75, "failed": 12, "counted": 16},
     }
+
+
+async def test_what_is_usual_at_this_hour(gateway: Gateway) -> None:
+    gateway.state.usual_rates["madre"] = UsualRates(PRESENT // HOUR * HOUR, 6, 60.5, 0.0314159, None)
+    assert (await asked(gateway, "/vx11/history/madre"))["usual"] == {
+        "hour": "2026-03-14T15:00:00Z",
+        "days": 6,
+        "probes": {"p95_ms": None},
+        "requests": {"per_minute": 60.5, "p95_ms": 31.4},
+    }
+    assert (await asked(gateway, "/vx11/history/switch"))["usual"] is None
 
 
 async def test_the_routes_stand_with_what_they_had_in_this_time_and_lately(gateway: Gateway) -> None:
