@@ -363,6 +363,7 @@ class Gateway:
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         app.add_routes(incidents.routes(self.incident_service.incident_repository, names, store_client, now, slices))
+        app.add_routes(incidents.channel_routes(self.incident_service.alert_channels))
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(

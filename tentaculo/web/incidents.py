@@ -17,6 +17,8 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
     EVERY,
+    ChannelTotals,
+    DeliveryRecord,
     Incident,
     InvalidInputError,
     MaintenanceWindow,
@@ -47,8 +49,36 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "reopened": incident.reopened,
         "part_of": incident.part_of,
         "alerted_at": incident.alerted_at,
+        "notified": [delivery_shape(one) for one in incident.delivery_log],
     }
     return shape if notes is None else {**shape, "notes": [note_shape(note) for note in notes]}
+
+
+def delivery_shape(delivery: DeliveryRecord) -> dict[str, Any]:
+    """What one channel did with a message, or with several of one kind and outcome in a row."""
+    return {
+        "channel": delivery.channel or None,
+        "kind": delivery.kind,
+        "outcome": delivery.outcome.value,
+        "first_at": delivery.first_at,
+        "at": delivery.at,
+        "messages": delivery.messages,
+        "attempts": delivery.attempts,
+        "error": delivery.error or None,
+    }
+
+
+def channel_shape(kind: str, totals: ChannelTotals) -> dict[str, Any]:
+    """One channel of alerts."""
+    return {
+        "name": totals.name,
+        "kind": kind,
+        "sent": totals.sent,
+        "failed": totals.failed,
+        "last_sent_at": totals.last_sent_at,
+        "last_error_at": totals.last_error_at,
+        "last_error": totals.last_error or None,
+    }
 
 
 def note_shape(note: Note) -> dict[str, Any]:
@@ -205,6 +235,17 @@ class ListsIncidents(Protocol):
         """End one now, or take it back; None where there is none."""
 
 
+class ListsChannels(Protocol):
+    """Who knows of the channels of alerts."""
+
+    kinds: Mapping[str, str]
+    """The kind of each channel, by its name."""
+
+    async def read(self) -> tuple[list[ChannelTotals], str | None]:
+        """The totals of each channel, and why they may lack those of earlier starts."""
+        ...
+
+
 class NoteBody(msgspec.Struct, forbid_unknown_fields=True):
     """What `POST /vx11/incidents/{id}/notes` takes."""
 
@@ -221,6 +262,18 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
     ends_at: datetime | None = None
     minutes: float | None = None
     author: str = ""
+
+
+def channel_routes(channels: ListsChannels) -> list[web.RouteDef]:
+    """The route `/tentaculo/alerts`."""
+
+    async def show(request: web.Request) -> web.Response:
+        found, problem = await channels.read()
+        return json_response(
+            {"channels": [channel_shape(channels.kinds[one.name], one) for one in found], "problem": problem}
+        )
+
+    return [web.get("/tentaculo/alerts", show)]
 
 
 def routes(
