@@ -148,6 +148,7 @@ OWN_PATHS = frozenset(
         "/readyz",
         "/status",
         "/tentaculo/alerts",
+        "/tentaculo/clocks",
         "/vx11/circuit-breaker/status",
         "/vx11/incidents",
         "/vx11/maintenance",

@@ -39,7 +39,7 @@ _NDJSON_NAMES = (NDJSON, "application/ndjson", "application/jsonl")
 
 
 def event_shape(event: Event) -> dict[str, Any]:
-    """One event as readers of the log get it. `timestamp` is the producer's own, where it stated one."""
+    """One event as readers of the log get it. `timestamp` is the producer's own, `corrected` the same by our own clock."""
     shape: dict[str, Any] = {
         "event_id": event.id,
         "source": event.source,
@@ -53,6 +53,8 @@ def event_shape(event: Event) -> dict[str, Any]:
     }
     if event.stated_ms is not None:
         shape["timestamp"] = event.stated_ms
+    if event.corrected is not None:
+        shape["corrected"] = event.corrected._asdict()
     if event.key is not None:
         shape["key"] = event.key
     return shape

@@ -10,6 +10,7 @@ from typing import Any
 
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.tail import EventTail
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Problem
 from tentaculo.tasks import TaskGroup
@@ -77,6 +78,9 @@ class Cardinality:
 Store = Callable[[Sequence[Event]], Awaitable[list[StoredEvent]]]
 """Stores events in one transaction and returns the result for each. Raises `Problem` if it cannot."""
 
+Correct = Callable[[str, int, datetime], CorrectedTime | None]
+"""The time by our own clock of an event of a source that states a time and is received at a moment; None if unknown."""
+
 
 class EventPipeline:
     """Stores accepted events. The tail of the log publishes them.
@@ -91,12 +95,14 @@ class EventPipeline:
         tasks: TaskGroup,
         cardinality: Cardinality,
         now: Callable[[], datetime],
+        correct: Correct,
     ) -> None:
         self._store = store
         self._tail = tail
         self._tasks = tasks
         self._cardinality = cardinality
         self._now = now
+        self._correct = correct
 
     def __repr__(self) -> str:
         return f"<EventPipeline: {self._tail!r}>"
@@ -107,8 +113,10 @@ class EventPipeline:
 
     def event(self, source: str, type_: str, payload: Mapping[str, Any], **members: Any) -> Event:
         """An event that is received now; `members` are the others of `Event`."""
-        received_at = self._now()
-        return Event(int(received_at.timestamp() * 1_000_000), source, type_, payload, received_at, **members)
+        received_at, stated_ms = self._now(), members.get("stated_ms")
+        corrected = None if stated_ms is None else self._correct(source, stated_ms, received_at)
+        id_ = int(received_at.timestamp() * 1_000_000)
+        return Event(id_, source, type_, payload, received_at, corrected=corrected, **members)
 
     async def accept(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> list[StoredEvent]:
         """Store events in one transaction; returns the result for each. A broadcast is not sent to `sender`.

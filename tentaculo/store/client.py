@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import structlog
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import ArgumentError
 
 from tentaculo.model.event import Event, EventFilter, StoredEvent
@@ -21,6 +21,7 @@ from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
 from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
+from tentaculo.store.lease import Fence, LeaseLost, require_lease
 from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import ReadThread
 from tentaculo.store.route_history import read_routes, route_rows
@@ -66,6 +67,8 @@ class StoreClient:
         `event_wait` is how many seconds an event waits for a database that is locked, full or away.
         `survives_power_cut` says whether a commit to a file of SQLite waits for the disk.
         """
+        self.fence: Fence | None = None
+        """The lease of this machine; None while it holds none."""
         self._event_wait = event_wait
         self._queue = WorkQueue(max_events, max_services, max_history)
         self._thread: StoreThread | None = None
@@ -81,6 +84,11 @@ class StoreClient:
 
     def __repr__(self) -> str:
         return f"<StoreClient: {self.problem or 'available'}, {self._queue!r}, {self.dropped} dropped>"
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether gateways on several machines may use this database, so that one of them needs the lease."""
+        return self._thread is not None and self._thread.url.get_backend_name() == "postgresql"
 
     @property
     def problem(self) -> str | None:
@@ -158,10 +166,21 @@ class StoreClient:
         """The random name of the log of events; empty until the database has responded."""
         return self._thread.log_name if self._thread is not None else ""
 
-    async def notify(self, on_events: Callable[[], None]) -> None:
-        """Call `on_events` when another machine has stored events, until cancelled. Returns at once on SQLite."""
-        if self._thread is not None and (url := self._thread.url).get_backend_name() == "postgresql":
-            await listen(url, on_events)
+    async def notify(self, on_events: Callable[[], None], on_fleet: Callable[[], None] = lambda: None) -> None:
+        """Call `on_events` when another machine has stored events, and `on_fleet` when it has changed the fleet's state.
+
+        Runs until cancelled. Returns at once on SQLite.
+        """
+        if self._thread is not None and self.may_be_shared:
+            await listen(self._thread.url, on_events, on_fleet)
+
+    async def store_fleet_events(self, new: Sequence[Event]) -> list[StoredEvent]:
+        """As `store_events`, for events that only the holder of the lease may store. Raises `LeaseLost` for others."""
+        if not self.may_be_shared:
+            return await self.store_events(new)
+        rows = [events.event_row(event) for event in new]
+        results: list[StoredEvent] = await self.run_as_holder(lambda connection: events.append_events(connection, rows))
+        return results
 
     def trim_events(self, kept: EventRetention) -> None:
         """Delete the events that `kept` does not keep, in the background. Never waits."""
@@ -227,6 +246,20 @@ class StoreClient:
         if self.problem is not None:
             raise StoreUnavailable(self.problem)
         return await self._ask(self._queue.put_read, work, READ_WAIT)
+
+    async def run_as_holder(self, work: Query) -> Any:
+        """As `run`, for what only the holder of the lease may write. Raises `LeaseLost` where another one holds it now."""
+        if not self.may_be_shared:
+            return await self.run(work)
+        fence = self.fence
+        if fence is None:
+            raise LeaseLost
+
+        def fenced(connection: Connection) -> Any:
+            require_lease(connection, fence)
+            return work(connection)
+
+        return await self.run(fenced)
 
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         """The counts of `service` in periods of `span` seconds that begin from `since` to before `until`.

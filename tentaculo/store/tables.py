@@ -72,6 +72,9 @@ events = Table(
     Column("stated_ms", BigInteger),
     # Bytes of the row, for the limit of all rows.
     Column("size", Integer),
+    # When it happened by our own clock, milliseconds since 1970: at most the width before. NULL where that is not known.
+    Column("corrected_ms", BigInteger),
+    Column("corrected_width_ms", Integer),
     Index("ix_tentaculo_events_type_id", "type", "id"),
     Index("ix_tentaculo_events_source_id", "source", "id"),
     Index("ix_tentaculo_events_received_at", "received_at"),
@@ -232,6 +235,19 @@ tickets = Table(
     # The name of the process that gave it.
     Column("issued_by", Text, nullable=False),
     Index("ix_tentaculo_tickets_expires_at", "expires_at"),
+)
+
+# One row at most: which machine probes and alerts for all on this database.
+lease = Table(
+    "tentaculo_lease",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # The name of the machine.
+    Column("holder", Text, nullable=False),
+    # One more each time it is taken: what an earlier holder writes is refused.
+    Column("epoch", BigInteger, nullable=False),
+    # Milliseconds since 1970 by the clock of the database.
+    Column("ends_ms", BigInteger, nullable=False),
 )
 
 schema_notes = Table(

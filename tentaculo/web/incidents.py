@@ -17,7 +17,6 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
     EVERY,
-    ChannelTotals,
     DeliveryRecord,
     Incident,
     InvalidInputError,
@@ -26,6 +25,7 @@ from tentaculo.model.incident import (
     check_note,
     check_window,
 )
+from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.text import format_duration, format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
@@ -68,22 +68,40 @@ def delivery_shape(delivery: DeliveryRecord) -> dict[str, Any]:
     }
 
 
-def channel_shape(kind: str, totals: ChannelTotals) -> dict[str, Any]:
-    """One channel of alerts."""
-    return {
-        "name": totals.name,
-        "kind": kind,
-        "sent": totals.sent,
-        "failed": totals.failed,
-        "last_sent_at": totals.last_sent_at,
-        "last_error_at": totals.last_error_at,
-        "last_error": totals.last_error or None,
-    }
-
-
 def note_shape(note: Note) -> dict[str, Any]:
     """One note."""
     return {"id": note.id, "at": note.at, "author": note.author or None, "text": note.text}
+
+
+def before_shape(incident: Incident, report: PrecursorReport) -> dict[str, Any] | None:
+    """What came before the incidents of the root of `incident`; None where the report does not have the root."""
+    found = report.services.get(incident.root)
+    if found is None:
+        return None
+    return {
+        "service": found.service,
+        "since": report.since,
+        "until": report.until,
+        "within_seconds": found.within,
+        "left_out_seconds": found.margin,
+        "incidents": len(found.incidents),
+        "other_windows": found.others,
+        "counted": incident.id in found.incidents,
+        "types": [
+            {
+                "source": one.source,
+                "type": one.type,
+                "here": incident.id in one.before,
+                "incidents_with": len(one.before),
+                "other_windows_with": one.others_with,
+                "p": one.p,
+                "q": one.q,
+                "claimed": one.is_claimed,
+                "sentence": found.sentence(one),
+            }
+            for one in found.precursors
+        ],
+    }
 
 
 def window_shape(window: MaintenanceWindow, now: datetime) -> dict[str, Any]:
@@ -235,17 +253,6 @@ class ListsIncidents(Protocol):
         """End one now, or take it back; None where there is none."""
 
 
-class ListsChannels(Protocol):
-    """Who knows of the channels of alerts."""
-
-    kinds: Mapping[str, str]
-    """The kind of each channel, by its name."""
-
-    async def read(self) -> tuple[list[ChannelTotals], str | None]:
-        """The totals of each channel, and why they may lack those of earlier starts."""
-        ...
-
-
 class NoteBody(msgspec.Struct, forbid_unknown_fields=True):
     """What `POST /vx11/incidents/{id}/notes` takes."""
 
@@ -264,26 +271,22 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
     author: str = ""
 
 
-def channel_routes(channels: ListsChannels) -> list[web.RouteDef]:
-    """The route `/tentaculo/alerts`."""
-
-    async def show(request: web.Request) -> web.Response:
-        found, problem = await channels.read()
-        return json_response(
-            {"channels": [channel_shape(channels.kinds[one.name], one) for one in found], "problem": problem}
-        )
-
-    return [web.get("/tentaculo/alerts", show)]
-
-
 def routes(
     books: ListsIncidents,
     names: Mapping[str, str],
     history: ReadsHistory,
+    precursors: ReadPrecursors,
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
     """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC."""
+
+    async def before_of(incident: Incident, days: int) -> dict[str, Any] | None:
+        """What came before the incidents of the root; None where that cannot be read."""
+        try:
+            return before_shape(incident, await precursors(days))
+        except Problem:
+            return None
 
     async def recent_of(incident: Incident) -> dict[str, Any] | None:
         """The recent rates of the root of an open incident; None where they cannot be read."""
@@ -313,10 +316,12 @@ def routes(
         )
 
     async def get(request: web.Request) -> web.Response:
+        days = _number("days", request.query.get("days", str(DEFAULT_DAYS)), MOST_DAYS)
         found = await books.get(_id(request))
         if found is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        return json_response({**incident_shape(*found), "recent": await recent_of(found[0])})
+        recent, before = await recent_of(found[0]), await before_of(found[0], days)
+        return json_response({**incident_shape(*found), "recent": recent, "before": before})
 
     async def add_note(request: web.Request) -> web.Response:
         body = await read_json_body(request, NoteBody)

@@ -23,6 +23,7 @@ OURS = {
     "tentaculo_history",
     "tentaculo_incident_notes",
     "tentaculo_incidents",
+    "tentaculo_lease",
     "tentaculo_maintenance",
     "tentaculo_route_history",
     "tentaculo_schema_notes",
