@@ -147,6 +147,7 @@ OWN_PATHS = frozenset(
         "/metrics",
         "/readyz",
         "/status",
+        "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",
         "/tentaculo/openapi.json",

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tentaculo.model.clock import CorrectedTime, DateReading
+from tentaculo.model.clock import CorrectedTime, DateReading, StatedReading
 from tentaculo.model.health import Endpoint
 
 DRIFT = 100e-6
@@ -35,6 +35,8 @@ MOST_STATED_MS = 86_400_000.0
 """A time that is further from its receipt than this, in an event, is not taken for the reading of a clock."""
 MOST_WIDTH_MS = 60_000.0
 """A time that is known less exactly than this is not corrected: the receipt says more."""
+MOMENT = 1.0
+"""Seconds in which an interval is not computed again: what an event costs is little then, however many of them come."""
 MOST_SOURCES = 1000
 """Sources that are no services, of which a bound is kept: the last ones that sent events."""
 
@@ -66,6 +68,11 @@ def date_bounds(reading: DateReading) -> Bounds:
 def stated_slack(stated_ms: int) -> int:
     """Milliseconds by which a stated time may differ from the clock it was read from: whole seconds were perhaps rounded."""
     return 1000 if stated_ms % 1000 == 0 else 1
+
+
+def stated_bounds(reading: StatedReading) -> Bounds:
+    """The offset that a stated time allows: the event was made before it was received."""
+    return Bounds(reading.stated_ms - stated_slack(reading.stated_ms) - reading.received * 1000, math.inf)
 
 
 class OffsetEstimate:
@@ -127,15 +134,23 @@ class ClockOffset(NamedTuple):
     """The first reading since the clock was last set."""
 
 
+class _Known(NamedTuple):
+    """What the responses of a service allow, for a moment."""
+
+    bounds: Bounds | None
+    known_from: float
+    until: float
+
+
 class ClockOffsets:
     """The offsets of all sources. A source is the service of that name or alias, if there is one.
 
     A service with several endpoints has several clocks, and an event does not say which of them made it: the interval
     of such a source spans those of its endpoints, and times that are stated do not narrow it.
 
-    Anyone with the token can name any source. So a stated time that the responses of a service do not allow counts for
-    nothing, and one that they allow cannot move the interval out of theirs. `now` is the time by our own clock,
-    `elapsed` the seconds of a clock that nobody sets.
+    Anyone with the token can name any source. So the time of an event is corrected by the responses of its service and
+    by what the event itself states, and not by other events. Those only narrow the interval that is shown, within what
+    the responses allow. `now` is the time by our own clock, `elapsed` the seconds of a clock that nobody sets.
     """
 
     def __init__(
@@ -154,6 +169,10 @@ class ClockOffsets:
         self._dates = {endpoint: OffsetEstimate() for endpoints in services.values() for endpoint in endpoints}
         self._stated: dict[str, OffsetEstimate] = {}
         self._others: dict[str, OffsetEstimate] = {}
+        self._known: dict[str, _Known] = {}
+        self._last_stated: dict[str, tuple[float, float]] = {}
+        # Nobody takes those of a gateway without other workers; `_last_stated` bounds their number.
+        self._fresh: dict[str, StatedReading] = {}
 
     def __repr__(self) -> str:
         return f"<ClockOffsets: {len(self._dates)} endpoints, {len(self._others)} other sources>"
@@ -161,6 +180,7 @@ class ClockOffsets:
     def note_date(self, endpoint: Endpoint, reading: DateReading) -> bool:
         """Add the reading of a response; returns whether it shows that the clock was set."""
         service, at = endpoint.service, reading.received
+        self._known.pop(service, None)
         was_set = self._dates[endpoint].add(date_bounds(reading), at)
         stated, dated = self._stated.get(service), self._dated(service, at)
         bounds = None if stated is None else stated.bounds(at)
@@ -180,25 +200,45 @@ class ClockOffsets:
         What it states is noted.
         """
         at, received_ms, slack = self._elapsed(), received_at.timestamp() * 1000, stated_slack(stated_ms)
-        least = Bounds(stated_ms - slack - at * 1000, math.inf)
+        now = at * 1000
+        least = stated_ms - slack - now
         service = self._names.get(source.removeprefix("/"))
-        dated = None if service is None else self._dated(service, at)
-        if dated is not None and dated.meet(least) is None:
+        known = None if service is None else self._known_of(service, at)
+        bounds = None if known is None else known.bounds
+        if bounds is not None and bounds.high < least:
             return None
         if abs(stated_ms - received_ms) <= MOST_STATED_MS:
-            self._note_stated(source, service, least, at)
-        if service is None or dated is None:
+            self._note_own(service or source, StatedReading(stated_ms, at), least)
+        if known is None or bounds is None:
             return None
-        bounds = self._narrowed(service, dated, at)
+        earliest = stated_ms - slack - bounds.high
         # The clock has drifted since the event was made.
-        bounds = bounds.widened(max(0.0, at - (stated_ms - slack - bounds.high) / 1000))
-        earliest, latest = stated_ms - slack - bounds.high, min(stated_ms + slack - bounds.low, at * 1000)
-        known_from = max(self._dates[endpoint].known_from for endpoint in self._services[service])
-        if earliest < known_from * 1000 or latest - earliest > MOST_WIDTH_MS:
+        drift = DRIFT * max(0.0, now - earliest)
+        earliest, latest = earliest - drift, min(stated_ms + slack - bounds.low + drift, now)
+        if earliest < known.known_from * 1000 or latest - earliest > MOST_WIDTH_MS:
             return None
-        ours = received_ms - at * 1000
+        ours = received_ms - now
         ms = math.floor(latest + ours)
         return CorrectedTime(ms, ms - math.floor(earliest + ours))
+
+    def note_stated(self, source: str, reading: StatedReading) -> None:
+        """Add what an event states, where the responses of its service allow it; `source` is the service, if it is one."""
+        bounds = stated_bounds(reading)
+        if source in self._services:
+            dated = self._dated(source, reading.received)
+            if dated is None or dated.meet(bounds) is not None:
+                self._stated.setdefault(source, OffsetEstimate()).add(bounds, reading.received)
+            return
+        estimate = self._others.pop(source, None) or OffsetEstimate()
+        estimate.add(bounds, reading.received)
+        self._others[source] = estimate
+        if len(self._others) > MOST_SOURCES:
+            del self._others[next(iter(self._others))]
+
+    def take_stated(self) -> dict[str, StatedReading]:
+        """The strictest readings of each source that events of this process have stated since the last call."""
+        taken, self._fresh = self._fresh, {}
+        return taken
 
     def sources(self) -> Iterator[tuple[ClockOffset, list[ClockOffset]]]:
         """The sources whose offset is known, each with those of its endpoints: services first."""
@@ -238,15 +278,28 @@ class ClockOffsets:
         bounds = stated.bounds(at)
         return dated if bounds is None else dated.meet(bounds) or dated
 
-    def _note_stated(self, source: str, service: str | None, least: Bounds, at: float) -> None:
-        if service is not None:
-            self._stated.setdefault(service, OffsetEstimate()).add(least, at)
+    def _note_own(self, name: str, reading: StatedReading, least: float) -> None:
+        """Add what an event of this process states, unless the source has stated something as strict a moment ago."""
+        last = self._last_stated.get(name)
+        if last is not None and least <= last[0] and reading.received < last[1]:
             return
-        estimate = self._others.pop(source, None) or OffsetEstimate()
-        estimate.add(least, at)
-        self._others[source] = estimate
-        if len(self._others) > MOST_SOURCES:
-            del self._others[next(iter(self._others))]
+        if len(self._last_stated) >= MOST_SOURCES:
+            self._last_stated.clear()
+            self._fresh.clear()
+        self._last_stated[name] = least, reading.received + MOMENT
+        fresh = self._fresh.get(name)
+        if fresh is None or stated_bounds(fresh).low < least:
+            self._fresh[name] = reading
+        self.note_stated(name, reading)
+
+    def _known_of(self, service: str, at: float) -> _Known:
+        known = self._known.get(service)
+        if known is None or at >= known.until:
+            dated = self._dated(service, at)
+            bounds = None if dated is None else dated.widened(MOMENT)
+            known_from = max(self._dates[endpoint].known_from for endpoint in self._services[service])
+            known = self._known[service] = _Known(bounds, known_from, at + MOMENT)
+        return known
 
     def _ours(self, at: float) -> float:
         return self._now().timestamp() * 1000 - at * 1000

@@ -8,6 +8,7 @@ import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.events.clock_offsets import Bounds, ClockOffsets
+from tentaculo.gateway.coordination import Coordination
 from tentaculo.health.steady_clock import SteadyClock, time_since_boot
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.health import Endpoint, ProbeResult
@@ -19,13 +20,17 @@ WRONG_MS = 5000.0
 
 
 class ClockWatch:
-    """The clocks of the services. The process that probes `reports` a wrong one, once, in its log and by `record`."""
+    """The clocks of the services. The leader of the workers reports a wrong one, once, in its log and by `record`."""
 
-    def __init__(self, config: Config, clock: SteadyClock, record: RecordOwnEvent, *, reports: bool) -> None:
+    def __init__(
+        self, config: Config, clock: SteadyClock, record: RecordOwnEvent, coordination: Coordination | None
+    ) -> None:
         services = {name: service.upstreams for name, service in config.services.items()}
         self.offsets = ClockOffsets(services, config.names, now=clock.now, elapsed=time_since_boot)
         self._record = record
-        self._reports = reports
+        self._reports = coordination is None or coordination.is_leader
+        if coordination is not None:
+            coordination.share_clocks(self.offsets)
         self._wrong: set[Endpoint] = set()
 
     def __repr__(self) -> str:

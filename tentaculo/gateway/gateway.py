@@ -60,7 +60,7 @@ from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import auth, history, incidents, monitoring, status_page, vx11
+from tentaculo.web import alert_status, auth, history, incidents, monitoring, status_page, vx11
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
@@ -138,8 +138,7 @@ class Gateway:
         )
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
-        leads = not coordination or coordination.is_leader
-        self.clocks = ClockWatch(config, clock, self._own_events.record, reports=leads)
+        self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
         self.incident_service = IncidentService(
             config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
         )
@@ -367,6 +366,7 @@ class Gateway:
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         books = self.incident_service.incident_repository
         app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
+        app.add_routes(alert_status.routes(self.incident_service.alert_channels))
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(

@@ -26,6 +26,15 @@ class DateReading(NamedTuple):
     """After the head of the response had arrived."""
 
 
+class StatedReading(NamedTuple):
+    """What an event that states a time says about the clock of its source."""
+
+    stated_ms: int
+    """Milliseconds since 1970: what its clock showed then, or a little less."""
+    received: float
+    """When the event was received, in seconds of the clock of `DateReading`."""
+
+
 class CorrectedTime(NamedTuple):
     """When an event happened by our own clock: at `ms`, or at most `width_ms` before it."""
 
