@@ -20,8 +20,7 @@ from tentaculo.events.stream import EventStream
 from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
 from tentaculo.model.text import utc_now
-from tentaculo.server.native_routes import Slices, json_response
-from tentaculo.server.request_body import expect_later
+from tentaculo.server.native_routes import Slices, buffered_post, json_response
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
 
@@ -45,15 +44,15 @@ def routes(
     """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/{cardinality,correlations}`.
 
     `/api/events` is the same as `/events`, unless a route takes it. `log_name` gives the name of the log.
-    `store` keeps events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until
-    they are stored: close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to
+    `store` keeps events; its future gets a `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own the work on batches:
+    close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to
     be closed on shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop.
     The dispatcher checks tokens and the Origin of a WebSocket before these handlers run.
     """
     limits = config.limits
     reader = LogReader(tail, log_name)
     cardinality = Cardinality(clock)
-    pipeline = EventPipeline(store, tail, tasks, cardinality, now)
+    pipeline = EventPipeline(store, tail, cardinality, now)
     is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
     history = EventHistory(reader, Slices())
     correlations = EventCorrelations(reader, Slices(), config.events.correlate, now)
@@ -74,7 +73,7 @@ def routes(
         return json_response(answer)
 
     return [
-        web.post("/events/ingest", Ingest(pipeline, limits).handle, expect_handler=expect_later),
+        buffered_post("/events/ingest", Ingest(pipeline, limits, tasks)),
         web.get("/events", history.handle),
         web.get("/events/stream", EventStream(hub, reader).handle),
         *([web.get("/api/events", history.handle)] if not is_taken else []),

@@ -7,8 +7,7 @@ order of ids. The bell only says that there is more; the tail also looks without
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
@@ -23,8 +22,6 @@ SHARE = 32
 """Events published in one turn of the event loop at most: in between the subscribers get theirs."""
 SHARE_BYTES = 16 * 1024
 """Bytes published in one turn, unless a single event has more: a queue has room for what two turns bring."""
-
-NoteStored = Callable[[Sequence[int]], None]
 
 
 class EventLog(Protocol):
@@ -74,18 +71,19 @@ class EventTail:
         """Look now: there is more."""
         self._bell.set()
 
-    @contextmanager
-    def storing(self, sender: Subscriber | None) -> Iterator[NoteStored]:
-        """While an event of `sender` is being stored. It gives the function to call with the ids of stored events."""
+    def hold(self) -> Callable[[], None]:
+        """Publish no event that is read from now on before the returned function is called.
+
+        For an event with a sender: the tail may read it before its id and sender are noted.
+        """
         settled = asyncio.get_running_loop().create_future()
-        if sender is not None:
-            # The tail may read an event before its sender is known here.
-            self._storing[settled] = None
-        try:
-            yield lambda ids: self._note_stored(ids, sender)
-        finally:
-            self._storing.pop(settled, None)
+        self._storing[settled] = None
+
+        def release() -> None:
+            del self._storing[settled]
             settled.set_result(None)
+
+        return release
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -140,7 +138,8 @@ class EventTail:
                 # A subscriber that reads has emptied its queue before the next share.
                 await asyncio.sleep(0)
 
-    def _note_stored(self, ids: Sequence[int], sender: Subscriber | None) -> None:
+    def note_stored(self, ids: Sequence[int], sender: Subscriber | None = None) -> None:
+        """This process has stored events; `sender` is not to get them."""
         if not ids:
             return
         self._begin(ids[0] - 1)

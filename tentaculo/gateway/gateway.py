@@ -291,11 +291,13 @@ class Gateway:
 
     async def _finish_requests(self) -> None:
         """Until no request is in flight and no client has sent one for `_QUIET` seconds; then close the connections."""
-        traffic, loop = self.proxy.traffic, asyncio.get_running_loop()
+        traffic, dispatcher, loop = self.proxy.traffic, self._dispatcher, asyncio.get_running_loop()
         last = loop.time()
         while traffic.in_flight or (self._admission.open and loop.time() - last < _QUIET):
             if traffic.in_flight:
                 await traffic.idle()
+                last = loop.time()
+            if dispatcher is not None and dispatcher.in_flight:
                 last = loop.time()
             await asyncio.sleep(_QUIET / 10)
         for connection in self._server.connections if self._server is not None else ():
