@@ -29,6 +29,7 @@ pytest_plugins = (
     "tests.support.config",
     "tests.support.postgresql",
     "tests.support.databases",
+    "tests.support.deployments",
     "tests.support.health",
 )
 

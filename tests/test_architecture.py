@@ -48,6 +48,7 @@ SAME_STEM: dict[str, str] = {
     "errors": "each package has its own",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
+    "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
     "services": "their configuration, and those of the demonstration",
     "tickets": "their rules, and their queries",

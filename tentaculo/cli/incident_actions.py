@@ -22,6 +22,7 @@ from tentaculo.cli.output import FaultError, StartError
 from tentaculo.config.environment import database_url
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
+from tentaculo.gateway.precursor_reports import compute_report
 from tentaculo.incidents.alerts import Message, trial_message
 from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.incidents.channels import Channel, Delivery
@@ -34,13 +35,14 @@ from tentaculo.model.incident import (
     check_note,
     check_window,
 )
+from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.text import format_duration, format_time, printable, utc_now
 from tentaculo.net.tcp import local_url
 from tentaculo.store import incidents
 from tentaculo.store import incidents as store
 from tentaculo.store.database import once
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.web.incidents import incident_shape, window_shape
+from tentaculo.web.incidents import before_shape, incident_shape, window_shape
 
 T = TypeVar("T")
 
@@ -61,10 +63,13 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
             click.echo("There are no open incidents." if is_open else "There are no incidents.")
         return
     incident, notes = _existing(number, _query(config, partial(_with_notes, number)))
+    report = _precursors(config, now)
     if as_json:
-        click.echo(msgspec.json.encode(incident_shape(incident, notes)))
+        before = None if report is None else before_shape(incident, report)
+        click.echo(msgspec.json.encode({**incident_shape(incident, notes), "before": before}))
     else:
         _print(_details(incident, notes, now))
+        _print(_before(incident, report))
 
 
 def add_note(file: Path | None, number: int, author: str, text: str) -> None:
@@ -211,6 +216,21 @@ def _details(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterat
         first, *rest = note.text.splitlines() or [""]
         yield f"  {format_time(note.at)}{author}: {printable(first)}"
         yield from (f"    {printable(line)}" for line in rest)
+
+
+def _precursors(config: Config, now: datetime) -> PrecursorReport | None:
+    """What came before the incidents; None where it cannot be read."""
+    try:
+        return once(database_url(config), partial(compute_report, config=config, now=now))
+    except StoreUnavailable:
+        return None
+
+
+def _before(incident: Incident, report: PrecursorReport | None) -> Iterator[str]:
+    """What is claimed to come before the incidents of the root, one sentence a line."""
+    found = report.services.get(incident.root) if report is not None else None
+    if found is not None:
+        yield from (f"  {printable(found.sentence(one))}" for one in found.precursors if one.is_claimed)
 
 
 def _plan(window: MaintenanceWindow, now: datetime) -> str:

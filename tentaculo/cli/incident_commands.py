@@ -33,7 +33,7 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="Number of incidents.")
 @_json_option
 def incidents(file: Path | None, number: int | None, is_open: bool, limit: int, as_json: bool) -> None:
-    """Show incidents, the newest first, or the incident with this ID and its notes.
+    """Show incidents, the newest first, or the incident with this ID, its notes, and what came before such incidents.
 
     The command reads the database. The gateway does not need to run.
 

@@ -155,6 +155,11 @@ class RouteSettings(Section, frozen=True):
             raise ValueError("has both strip and to; to already replaces the prefix")
 
     @property
+    def label(self) -> str:
+        """Its name where its requests are counted: the prefix, behind the host where it has one."""
+        return f"{self.host or ''}{self.prefix}"
+
+    @property
     def base(self) -> str:
         """The prefix without a slash at its end, or the whole path as it is."""
         return self.prefix if self.exact else self.prefix.rstrip("/")

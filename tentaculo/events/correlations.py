@@ -1,28 +1,35 @@
-"""`GET /debug/events/correlations`: which events belong together, by what their producers state.
+"""`GET /debug/events/correlations`: which events belong together, by what their producers state, and by statistics.
 
-An edge is a fact that two events share: a `correlation_id`, a trace, a parent, or the same value of a key that names a
-thing, such as `spawn_id`. Nothing is guessed from times.
+A stated edge is a fact that two events share: a `correlation_id`, a trace, a parent, or the same value of a key that
+names a thing, such as `spawn_id`. A statistical edge leads to the opening of an incident, from the last event before it
+of a type that comes before the incidents of that service more often than by chance. It has the numbers that say so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
 
-from tentaculo.events.query import whole_number
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import canonical_type
 from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.health import GATEWAY_NAME
+from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.query_parameters import check_names, number_parameter, read_number
 
-DEFAULT_HOURS, MOST_HOURS = 1, 24
-DEFAULT_EVENTS, MOST_EVENTS = 500, 2000
+HOURS = number_parameter("hours", "Only events received in the last hours.", default=1, most=24)
+LIMIT = number_parameter("limit", "Only the newest events, up to this number.", default=500, most=2000)
+DAYS = number_parameter(
+    "days", "Incidents of the last days, for statistical edges.", default=DEFAULT_DAYS, most=MOST_DAYS
+)
+PARAMETERS = (HOURS, LIMIT, DAYS)
 _AT_ONCE = 250
 MOST_SHARING = 50
 """A value that more events share joins none of them: it names no single thing."""
@@ -30,6 +37,8 @@ MOST_EDGES = 5000
 """Edges of one response."""
 MOST_RELATED = 50
 """Entries of one `related_events` that are looked at."""
+OPENED = "gateway.incident.opened"
+"""The type of the event that records the opening of an incident."""
 _SHORTEST_NAME = 3
 _SMALLEST_NUMBER, _GREATEST_NUMBER = 1000, 2**64
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
@@ -92,7 +101,7 @@ def _names_of(event: Event) -> Iterator[str]:
 
 
 class Graph:
-    """The edges among some events, which are added in the order of their ids."""
+    """The edges among some events, which are added in the order in which they happened."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
@@ -121,7 +130,7 @@ class Graph:
                     self._links.append((related_name, event.id, strength, "related_events"))
 
     def edges(self) -> Iterator[Edge]:
-        """All edges, one for each pair of events; a value that several share makes a chain in the order of ids."""
+        """All edges, one for each pair of events; a value that several share makes a chain in the order of time."""
         found: set[tuple[int, int]] = set()
         for edge in self._all():
             pair = (edge.source, edge.target)
@@ -140,42 +149,62 @@ class Graph:
                 yield Edge(source, target, 1.0, first if first == second else f"{first} = {second}")
 
 
+def _time_of(event: Event) -> tuple[int, int]:
+    """The order of events in time; of those with the same one, that of the log."""
+    return event.happened_ms, event.id
+
+
 def node_shape(event: Event) -> dict[str, Any]:
-    """An event as a node. `timestamp` is in milliseconds: what the producer stated, else when it was received."""
+    """An event as a node. `timestamp` is in milliseconds of our own clock: corrected where it can be, else of the receipt."""
     schema = canonical_type(event.type)
-    received = int(event.received_at.timestamp() * 1000)
-    return {
+    shape = {
         "id": event.id,
         "type": event.type,
         "source": event.source,
-        "timestamp": received if event.stated_ms is None else event.stated_ms,
-        "clock": "received" if event.stated_ms is None else "stated",
+        "timestamp": event.happened_ms,
+        "clock": "received" if event.corrected is None else "corrected",
         "severity": event.severity,
         "nature": None if schema is None else schema.nature.value,
     }
+    if event.corrected is not None:
+        shape["width_ms"] = event.corrected.width_ms
+    return shape
 
 
 class EventCorrelations:
     """The handler. `keys` name the members of events whose equal values join them."""
 
-    def __init__(self, reader: LogReader, slices: Slices, keys: Sequence[str], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        reader: LogReader,
+        precursors: ReadPrecursors,
+        slices: Slices,
+        keys: Sequence[str],
+        now: Callable[[], datetime],
+    ) -> None:
         self._reader = reader
+        self._precursors = precursors
         self._slices = slices
         self._keys = keys
         self._now = now
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The graph of the newest events of the last hours. Raises `Problem`: 400, or 503 while the database is away."""
-        hours = whole_number(request.query, "hours", DEFAULT_HOURS, most=MOST_HOURS)
-        limit = whole_number(request.query, "limit", DEFAULT_EVENTS, most=MOST_EVENTS)
+        check_names(request.query, PARAMETERS)
+        hours, limit = read_number(request.query, HOURS), read_number(request.query, LIMIT)
+        days = read_number(request.query, DAYS)
         events = await self._newest(self._now() - timedelta(hours=hours), limit)
         graph = Graph(self._keys)
         nodes = await self._slices.collect(self._nodes(events, graph))
-        edges = await self._slices.collect(map(_edge_json, islice(graph.edges(), MOST_EDGES)))
+        stated, found = map(_stated_edge, graph.edges()), list[dict[str, Any]]()
+        if any(event.source == GATEWAY_NAME and event.type == OPENED for event in events):
+            found = statistical_edges(await self._precursors(days), {event.id for event in events})
+        edges = await self._slices.collect(map(raw_json, islice(chain(found, stated), MOST_EDGES)))
         shape = {"nodes": nodes, "edges": edges, "total_nodes": len(nodes), "total_edges": len(edges)}
         return json_response({"status": "ok", "timestamp": self._now(), "graph": shape})
 
     async def _newest(self, since: datetime, limit: int) -> list[Event]:
+        """The newest events of the log, in the order in which they happened."""
         found: list[Event] = []
         while len(found) < limit:
             wanted = min(_AT_ONCE, limit - len(found))
@@ -184,7 +213,7 @@ class EventCorrelations:
             found += part
             if len(part) < wanted:
                 break
-        return found[::-1]
+        return sorted(found, key=_time_of)
 
     @staticmethod
     def _nodes(events: Sequence[Event], graph: Graph) -> Iterator[msgspec.Raw]:
@@ -193,5 +222,30 @@ class EventCorrelations:
             yield raw_json(node_shape(event))
 
 
-def _edge_json(edge: Edge) -> msgspec.Raw:
-    return raw_json({**edge._asdict(), "kind": "stated"})
+def _stated_edge(edge: Edge) -> dict[str, Any]:
+    return {**edge._asdict(), "kind": "stated"}
+
+
+def statistical_edges(report: PrecursorReport, nodes: Collection[int]) -> list[dict[str, Any]]:
+    """The edges that `report` claims, between events whose ids are in `nodes`."""
+    return [
+        {
+            "source": last,
+            "target": opening,
+            "strength": len(one.before) / len(service.incidents),
+            "by": f"before incidents of {service.service}",
+            "kind": "statistical",
+            "incidents_with": len(one.before),
+            "incidents": len(service.incidents),
+            "other_windows_with": one.others_with,
+            "other_windows": service.others,
+            "p": one.p,
+            "q": one.q,
+            "sentence": service.sentence(one),
+        }
+        for service in report.services.values()
+        for one in service.precursors
+        if one.is_claimed
+        for incident, last in one.before.items()
+        if last in nodes and (opening := report.openings.get(incident)) in nodes
+    ]

@@ -1,15 +1,18 @@
-"""The endpoints of events: all routes, and `GET /debug/events/cardinality`."""
+"""The endpoints of events: all routes, `GET /debug/events/cardinality` and `GET /tentaculo/clocks`."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Any
 
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.events.clock_offsets import ClockOffset, ClockOffsets
 from tentaculo.events.correlations import EventCorrelations
 from tentaculo.events.history import EventHistory
 from tentaculo.events.hub import Hub
@@ -19,10 +22,29 @@ from tentaculo.events.replay import LogName, LogReader
 from tentaculo.events.stream import EventStream
 from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
+from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.text import utc_now
-from tentaculo.server.native_routes import Slices, buffered_post, json_response
+from tentaculo.server.native_routes import Slices, buffered_post, json_response, raw_json
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
+
+
+def clock_shape(source: ClockOffset, endpoints: list[ClockOffset]) -> dict[str, Any]:
+    """The clock of a source, and those of its endpoints."""
+    own = [{"endpoint": endpoint.name, **_offset_shape(endpoint)} for endpoint in endpoints]
+    return {"source": source.name, **_offset_shape(source), "endpoints": own}
+
+
+def _offset_shape(offset: ClockOffset) -> dict[str, Any]:
+    low, is_bounded = math.floor(offset.low_ms), math.isfinite(offset.high_ms)
+    high = math.ceil(offset.high_ms) if is_bounded else None
+    return {
+        "low_ms": low,
+        "high_ms": high,
+        "width_ms": None if high is None else high - low,
+        "basis": offset.basis,
+        "since": offset.since,
+    }
 
 
 async def _next_turn() -> None:
@@ -37,25 +59,31 @@ def routes(
     tasks: TaskGroup,
     *,
     log_name: LogName,
+    precursors: ReadPrecursors,
+    offsets: ClockOffsets,
     now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
     turn: Callable[[], Awaitable[None]] = _next_turn,
 ) -> list[web.RouteDef]:
-    """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws` and `GET /debug/events/{cardinality,correlations}`.
+    """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws`, `GET /debug/events/{cardinality,correlations}`
+    and `GET /tentaculo/clocks`.
 
-    `/api/events` is the same as `/events`, unless a route takes it. `log_name` gives the name of the log.
-    `store` keeps events; its future gets a `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own the work on batches:
-    close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to
-    be closed on shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop.
-    The dispatcher checks tokens and the Origin of a WebSocket before these handlers run.
+    `/api/events` is the same as `/events`, unless a route takes it, and ignores unknown parameters. `log_name` gives the name of the log.
+    `precursors` reads what came before incidents, and `offsets` corrects the times that events state. `store` keeps
+    events; its future gets a `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own the work on batches: close them
+    after the last request. `tail` publishes them to the subscribers of `hub`, which is to be closed on
+    shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop. The dispatcher
+    checks tokens and the Origin of a WebSocket before these handlers run.
     """
     limits = config.limits
     reader = LogReader(tail, log_name)
-    cardinality = Cardinality(clock)
-    pipeline = EventPipeline(store, tail, cardinality, now)
+    slices, cardinality = Slices(), Cardinality(clock)
+    pipeline = EventPipeline(store, tail, cardinality, now, offsets.correct)
     is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
     history = EventHistory(reader, Slices())
-    correlations = EventCorrelations(reader, Slices(), config.events.correlate, now)
+    # Later revisions of VX11 call it with filters of their own.
+    lenient = EventHistory(reader, Slices(), ignores_unknown=True)
+    correlations = EventCorrelations(reader, precursors, Slices(), config.events.correlate, now)
     sockets = EventSocketHandler(hub, pipeline, reader, limit=limits.events_body, turn=turn)
 
     async def report(request: web.Request) -> web.Response:
@@ -72,12 +100,17 @@ def routes(
         }
         return json_response(answer)
 
+    async def clocks(request: web.Request) -> web.Response:
+        found = await slices.collect(raw_json(clock_shape(*one)) for one in offsets.sources())
+        return json_response({"status": "ok", "timestamp": now(), "clocks": found})
+
     return [
         buffered_post("/events/ingest", Ingest(pipeline, limits, tasks)),
         web.get("/events", history.handle),
         web.get("/events/stream", EventStream(hub, reader).handle),
-        *([web.get("/api/events", history.handle)] if not is_taken else []),
+        *([web.get("/api/events", lenient.handle)] if not is_taken else []),
         web.get("/ws", sockets.handle, allow_head=False),
         web.get("/debug/events/cardinality", report),
         web.get("/debug/events/correlations", correlations.handle),
+        web.get("/tentaculo/clocks", clocks),
     ]

@@ -12,14 +12,23 @@ from multidict import MultiDict
 from yarl import URL
 
 from tentaculo.events.hub import to_json
-from tentaculo.events.query import Position, cursor, find_position, parse_filter, whole_number
+from tentaculo.events.query import FILTER, POSITION_SCHEMA, SINCE, Position, cursor, find_position, parse_filter
 from tentaculo.events.replay import LogReader
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.native_routes import BodyResponse, Slices
+from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 
-DEFAULT_LIMIT, MOST_LIMIT = 100, 1000
-"""Events of one page."""
+LIMIT = number_parameter("limit", "Events of one page. A page also ends before 1 MiB.", default=100, most=1000)
+ORDERS = ("newest", "oldest")
+PARAMETERS = (
+    *FILTER,
+    LIMIT,
+    Parameter("order", "Which event is first.", {"enum": ORDERS, "default": ORDERS[0]}),
+    Parameter("before", "Only events below this position: a cursor, or an `event_id`.", POSITION_SCHEMA),
+    Parameter("after", "Only events above this position.", POSITION_SCHEMA),
+    SINCE._replace(description="The same as `after`, which counts more."),
+)
 PAGE_BYTES = 1024 * 1024
 """A page ends before it has more, unless its first event alone has."""
 _AT_ONCE = 128
@@ -30,7 +39,7 @@ _NDJSON_NAMES = (NDJSON, "application/ndjson", "application/jsonl")
 
 
 def event_shape(event: Event) -> dict[str, Any]:
-    """One event as readers of the log get it. `timestamp` is the producer's own, where it stated one."""
+    """One event as readers of the log get it. `timestamp` is the producer's own, `corrected` the same by our own clock."""
     shape: dict[str, Any] = {
         "event_id": event.id,
         "source": event.source,
@@ -44,6 +53,8 @@ def event_shape(event: Event) -> dict[str, Any]:
     }
     if event.stated_ms is not None:
         shape["timestamp"] = event.stated_ms
+    if event.corrected is not None:
+        shape["corrected"] = event.corrected._asdict()
     if event.key is not None:
         shape["key"] = event.key
     return shape
@@ -81,12 +92,16 @@ class Page:
 class EventHistory:
     """The handler."""
 
-    def __init__(self, reader: LogReader, slices: Slices) -> None:
+    def __init__(self, reader: LogReader, slices: Slices, *, ignores_unknown: bool = False) -> None:
+        """`ignores_unknown` accepts parameters that are not in `PARAMETERS`."""
         self._reader = reader
         self._slices = slices
+        self._ignores_unknown = ignores_unknown
 
     async def handle(self, request: web.Request) -> web.Response:
         """Respond with one page. Raises `Problem`: 400, 503."""
+        if not self._ignores_unknown:
+            check_names(request.query, PARAMETERS)
         log = self._reader.name
         asked = parse_page(request, log)
         page = await self._read(asked)
@@ -136,16 +151,16 @@ class EventHistory:
 def parse_page(request: web.Request, name: str) -> PageRequest:
     """The page that a request asks of the log `name`. Raises `Problem` (400)."""
     query = request.query
-    order = query.get("order", "") or "newest"
-    if order not in ("newest", "oldest"):
+    order = query.get("order", "") or ORDERS[0]
+    if order not in ORDERS:
         raise Problem(Failure.BAD_REQUEST, "order must be newest or oldest.")
     after = find_position(query, "after") or find_position(query, "since")
     return PageRequest(
         wanted=parse_filter(query),
-        limit=whole_number(query, "limit", DEFAULT_LIMIT, most=MOST_LIMIT),
+        limit=read_number(query, LIMIT),
         after=_id_in(after, name),
         before=_id_in(find_position(query, "before"), name),
-        is_newest_first=order == "newest",
+        is_newest_first=order == ORDERS[0],
     )
 
 

@@ -1,4 +1,10 @@
-"""The hub: the subscribers and their queues. Publishing never waits for a subscriber."""
+"""The hub: the subscribers and their queues. Publishing never waits for a subscriber.
+
+    publish(event) ─▶ each queue (the same bytes for all) … deliver() ─▶ one write for each client that takes it
+
+What was published since the last `deliver` is one write. A client whose send buffer is full keeps its queue, and its own
+task writes it when there is room.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -25,6 +32,10 @@ CLOSE_SECONDS = 5.0
 QUEUE_BYTES = 40 * 1024
 """Bytes that may wait for one subscriber, unless a single event has more."""
 
+WRITE_BYTES = 8 * 1024
+"""Bytes of waiting events that are written together, unless the first has more."""
+SHARE = 64
+"""Clients that are written to in one turn of the event loop."""
 CONTROL = "control"
 """The `channel` of the gateway's own messages to a WebSocket client. No broadcast has it."""
 
@@ -32,6 +43,17 @@ CONTROL = "control"
 Encode = Callable[[Event], bytes]
 """The form in which a subscriber gets an event. Equal functions share what they encode."""
 BROADCASTS = EventFilter(is_broadcast=True)
+
+
+class Sink(Protocol):
+    """The connection of a subscriber."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the send buffer is full."""
+
+    def send(self, frames: bytes) -> None:
+        """Send whole encoded events now. Does nothing where the connection has ended."""
 
 
 class End(Enum):
@@ -59,7 +81,8 @@ class Subscriber:
         self._size = size
         self._frames: deque[bytes] = deque()
         self._bytes = 0
-        self._ready = asyncio.Event()
+        self._sink: Sink | None = None
+        self._stalled = asyncio.Event()
         self._on_end: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
@@ -76,25 +99,42 @@ class Subscriber:
         self.is_live, self.after = True, after
         self.own.clear()
 
-    async def next(self) -> bytes:
-        """The next event for it, encoded; waits until there is one. For one reader."""
-        while not self._frames:
-            self._ready.clear()
-            await self._ready.wait()
-        return self._pop()
+    def attach(self, sink: Sink | None) -> None:
+        """From now on write what waits to `sink`; None keeps it in the queue."""
+        self._sink = sink
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, until the client takes no more."""
+        sink = self._sink
+        if sink is None:
+            return
+        while self._frames:
+            if sink.is_paused:
+                self._stalled.set()
+                return
+            sink.send(self.take(WRITE_BYTES))
+
+    async def wait_stalled(self) -> None:
+        """Wait until something waits that the client did not take. `flush` it when the client has room."""
+        await self._stalled.wait()
+        self._stalled.clear()
 
     def take(self, most: int) -> bytes:
-        """What waits now, up to `most` bytes of whole events; empty where there is none."""
-        taken = list[bytes]()
-        while self._frames and len(self._frames[0]) <= most:
-            taken.append(self._pop())
-            most -= len(taken[-1])
-        return b"".join(taken)
-
-    def _pop(self) -> bytes:
-        frame = self._frames.popleft()
-        self._bytes -= len(frame)
-        return frame
+        """What waits now, up to `most` bytes of whole events and at least one; empty where there is none."""
+        frames = self._frames
+        if self._bytes <= most or len(frames) == 1:
+            taken = b"".join(frames)
+            frames.clear()
+        else:
+            found = [frames.popleft()]
+            most -= len(found[0])
+            while len(frames[0]) <= most:
+                most -= len(frames[0])
+                found.append(frames.popleft())
+            taken = b"".join(found)
+        self._bytes -= len(taken)
+        return taken
 
     def when_ended(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` once when the subscription ends, or now if it has ended. None removes the callback."""
@@ -108,7 +148,6 @@ class Subscriber:
             return False
         self._frames.append(frame)
         self._bytes += len(frame)
-        self._ready.set()
         return True
 
     def finish(self, end: End) -> None:
@@ -133,6 +172,8 @@ class Hub:
         self._limit = limit
         self._queue = queue
         self._subscribers: dict[Subscriber, None] = {}
+        self._ready: dict[Subscriber, None] = {}
+        """Those that got events since the last `deliver`."""
         self._is_stopping = False
         self._empty = asyncio.Event()
         self.first_at = 0
@@ -177,12 +218,14 @@ class Hub:
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Remove `subscriber`, if it is there."""
         self._subscribers.pop(subscriber, None)
+        subscriber.attach(None)
         if not self._subscribers:
             self._empty.set()
 
     def publish(self, event: Event, *, exclude: Subscriber | None = None) -> int:
         """Queue `event` for every subscriber that wants it but `exclude`. Never waits; each form is encoded once.
 
+        Call `deliver` then, after one or several events.
         Returns the bytes of its longest form, 0 where no subscriber wants it.
         """
         frames: dict[Encode, bytes] = {}
@@ -204,11 +247,21 @@ class Hub:
             frame = frames.get(subscriber.encode)
             if frame is None:
                 frame = frames[subscriber.encode] = subscriber.encode(event)
-            if not subscriber.offer(frame):
+            if subscriber.offer(frame):
+                self._ready[subscriber] = None
+            else:
                 self.cut_off += 1
                 log.warning("slow subscriber disconnected", client_id=subscriber.client_id, waiting=subscriber.waiting)
                 subscriber.finish(End.TOO_SLOW)
         return max(map(len, frames.values()), default=0)
+
+    async def deliver(self) -> None:
+        """Write what was published to the clients that take it: `SHARE` of them in one turn of the event loop."""
+        ready, self._ready = self._ready, {}
+        for number, subscriber in enumerate(ready, 1):
+            subscriber.flush()
+            if number % SHARE == 0:
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """End every subscription, accept no new one, and wait until all have disconnected, at most `CLOSE_SECONDS`."""

@@ -19,7 +19,7 @@ from aiohttp import hdrs
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.events import cloud_events
-from tentaculo.events.pipeline import EventPipeline, least_id, milliseconds
+from tentaculo.events.pipeline import EventPipeline, milliseconds
 from tentaculo.events.schemas import (
     Envelope,
     FieldError,
@@ -227,12 +227,11 @@ class Ingest:
         verdict = read(text, milliseconds(now))
         if isinstance(verdict, Rejected):
             return verdict
-        return Event(
-            least_id(now),
+        return self._pipeline.event(
             verdict.source,
             verdict.type,
             verdict.payload,
-            now,
+            received_at=now,
             canonical=verdict.canonical,
             broadcast=verdict.broadcast,
             metadata=verdict.metadata,

@@ -11,6 +11,7 @@ from typing import Any
 
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.tail import EventTail
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 
 WINDOW_SECONDS = 300
@@ -91,6 +92,10 @@ def least_id(received_at: datetime) -> int:
     return int(received_at.timestamp() * 1_000_000)
 
 
+Correct = Callable[[str, int, datetime], CorrectedTime | None]
+"""The time by our own clock of an event of a source that states a time and is received at a moment; None if unknown."""
+
+
 class EventPipeline:
     """Stores accepted events. The tail of the log publishes them.
 
@@ -103,11 +108,13 @@ class EventPipeline:
         tail: EventTail,
         cardinality: Cardinality,
         now: Callable[[], datetime],
+        correct: Correct,
     ) -> None:
         self._store = store
         self._tail = tail
         self._cardinality = cardinality
         self._now = now
+        self._correct = correct
 
     def __repr__(self) -> str:
         return f"<EventPipeline: {self._tail!r}>"
@@ -116,10 +123,21 @@ class EventPipeline:
         """The time of receipt of an event that arrives now."""
         return self._now()
 
-    def event(self, source: str, type_: str, payload: Mapping[str, Any], **members: Any) -> Event:
-        """An event that is received now; `members` are the others of `Event`."""
-        received_at = self._now()
-        return Event(least_id(received_at), source, type_, payload, received_at, **members)
+    def event(
+        self,
+        source: str,
+        type_: str,
+        payload: Mapping[str, Any],
+        *,
+        received_at: datetime | None = None,
+        stated_ms: int | None = None,
+        **members: Any,
+    ) -> Event:
+        """An event that is received now, if no other time is given; `members` are the others of `Event`."""
+        received_at = received_at or self._now()
+        corrected = None if stated_ms is None else self._correct(source, stated_ms, received_at)
+        id_ = int(received_at.timestamp() * 1_000_000)
+        return Event(id_, source, type_, payload, received_at, stated_ms=stated_ms, corrected=corrected, **members)
 
     async def accept(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> list[StoredEvent]:
         """Store events as `submit` does. Returns the result for each, or raises `Problem`."""

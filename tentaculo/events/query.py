@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from multidict import MultiMapping
 
+from tentaculo.events.schemas import LATEST_MS
 from tentaculo.model.event import MAX_EVENT_ID, EventFilter
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.query_parameters import Parameter
 
 MOST_VALUES = 50
 """Values of one filter."""
@@ -21,6 +23,39 @@ _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A + of a query that was not escaped arrives as a space.
 _LOST_PLUS = re.compile(r"(.*\d\d:\d\d\S*) (\d\d:?\d\d)")
+
+
+_VALUE = {"type": "string", "maxLength": MOST_TEXT}
+_TIME: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "integer", "minimum": 0, "exclusiveMaximum": LATEST_MS},
+    ]
+}
+POSITION_SCHEMA = {"type": "string", "format": "event-position", "pattern": f"^({_POSITION.pattern})?$"}
+"""The JSON Schema of a position in the log. Its format is the gateway's own: a number has at most 2^53 - 1."""
+
+
+def values_parameter(name: str, what: str) -> Parameter:
+    """The parameter of a filter for `values`; `what` is the part of an event that is to have one of them."""
+    text = f"Only events with one of these {what}: repeated, or several with commas, {MOST_VALUES} at most."
+    return Parameter(name, text, _VALUE, is_list=True)
+
+
+FILTER = (
+    values_parameter("type", "types"),
+    values_parameter("source", "sources"),
+    values_parameter("severity", "severities"),
+    Parameter("from", "Received at this time or later: ISO 8601, or milliseconds since 1970.", _TIME),
+    Parameter("to", "Received before this time, in the same forms.", _TIME),
+    Parameter(
+        "text",
+        "Contained in `source`, `type`, or the JSON of `payload` or `metadata`; letters of ASCII in any case.",
+        _VALUE,
+    ),
+)
+"""The parameters that `parse_filter` reads."""
+SINCE = Parameter("since", "Only events after this position: a cursor, or an `event_id`.", POSITION_SCHEMA)
 
 
 class Position(NamedTuple):
@@ -51,7 +86,7 @@ def find_position(query: MultiMapping[str], parameter: str) -> Position | None:
 
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:
-    """The events that a query selects. Parameters that are not known are ignored. Raises `Problem` (400)."""
+    """The events that a query selects by the parameters of `FILTER`. Raises `Problem` (400)."""
     since, until = (_moment(query, parameter) for parameter in ("from", "to"))
     text = query.get("text", "")
     if len(text) > MOST_TEXT:
@@ -72,16 +107,6 @@ def values(query: MultiMapping[str], parameter: str) -> tuple[str, ...]:
     if len(found) > MOST_VALUES or any(len(value) > MOST_TEXT for value in found):
         _refuse(f"{parameter} may have {MOST_VALUES} values of {MOST_TEXT} characters.")
     return found
-
-
-def whole_number(query: Mapping[str, str], parameter: str, default: int, *, most: int) -> int:
-    """The number in a parameter, from 1 to `most`. Raises `Problem` (400)."""
-    text = query.get(parameter, "")
-    if not text:
-        return default
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-        _refuse(f"{parameter} must be a number from 1 to {most}.")
-    return int(text)
 
 
 def _split(texts: list[str]) -> Iterator[str]:

@@ -15,21 +15,20 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from tentaculo.events.history import event_shape
-from tentaculo.events.hub import Encode, Hub, Subscriber, to_json
-from tentaculo.events.query import Position, cursor, find_position, parse_filter, parse_position
+from tentaculo.events.hub import WRITE_BYTES, Encode, Hub, Subscriber, to_json
+from tentaculo.events.query import FILTER, SINCE, Position, cursor, find_position, parse_filter, parse_position
 from tentaculo.events.replay import Beginning, LogReader
 from tentaculo.model.event import Event
 from tentaculo.server.connection import ClientConnection
+from tentaculo.server.query_parameters import TICKET, check_names
 
 HEARTBEAT_SECONDS = 15.0
 """A comment is sent after this time without an event."""
 CLOSE_SECONDS = 1.0
 """Seconds that a client has to take the end of its stream."""
-WRITE_BYTES = 8 * 1024
-"""Bytes of waiting events that are written together."""
 RETRY = b"retry: 3000\n\n"
 RESERVED = frozenset(("end", "error", "message", "open", "reset", "start"))
 """Names that EventSource or this stream uses itself. An event of such a type has no name and arrives as `message`."""
@@ -40,6 +39,13 @@ _HEADERS = {
     "X-Accel-Buffering": "no",
 }
 _MOST_NAME = 256
+PARAMETERS = (
+    *FILTER,
+    SINCE._replace(
+        description="Where the stream begins: after this cursor or `event_id`. `Last-Event-ID` counts more."
+    ),
+    TICKET,
+)
 
 
 class EventStream:
@@ -52,18 +58,25 @@ class EventStream:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one client until the connection ends. Raises `Problem` before the response: 400, 503."""
+        check_names(request.query, PARAMETERS)
         wanted, position = parse_filter(request.query), _position(request)
         response = web.StreamResponse(headers=_HEADERS)
         if request.method == "HEAD":
             await response.prepare(request)
             return response
         response.force_close()
+        if request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
         subscriber = self._hub.subscribe("stream", wanted, is_live=False)
         transport = request.transport
-        client = _StreamClient(response, cast(ClientConnection, request.protocol), subscriber)
+        connection = cast(ClientConnection, request.protocol)
+        client = _StreamClient(response, connection, subscriber)
         try:
             await response.prepare(request)
-            await self._serve(client, position)
+            # Only its client ends a stream, by closing even one half of the connection.
+            connection.has_response = True
+            if not connection.has_ended:
+                await self._serve(client, position)
         finally:
             client.close()
             self._hub.unsubscribe(subscriber)
@@ -99,10 +112,11 @@ class EventStream:
         client.position = lambda: cursor(begin.name, max(self._reader.mark, subscriber.after))
         await client.write(_first(begin))
         await self._reader.replay(subscriber, begin.after, client)
+        subscriber.attach(client)
         while True:
-            frame = await subscriber.next()
-            await client.write(frame + subscriber.take(WRITE_BYTES - len(frame)))
+            await subscriber.wait_stalled()
             await client.wait_writable()
+            subscriber.flush()
 
     def _encoder(self, name: str) -> Encode:
         """The form of events in the log `name`. All streams have the same one, so that each event is encoded once."""
@@ -133,6 +147,14 @@ class _StreamClient:
         self._written_at = asyncio.get_running_loop().time()
         await self.response.write(frame)
 
+    def send(self, frames: bytes) -> None:
+        """Send whole frames now: as `write`, without a coroutine."""
+        transport = self._connection.transport
+        if transport is None or transport.is_closing():
+            return
+        self._written_at = self._connection.event_loop.time()
+        transport.write(b"%x\r\n%b\r\n" % (len(frames), frames) if self.response.chunked else frames)
+
     async def wait_writable(self) -> None:
         """Wait until the send buffer has room."""
         await self._connection.wait_writable()
@@ -151,6 +173,7 @@ class _StreamClient:
             due = self._written_at + HEARTBEAT_SECONDS
             if not self.subscriber.waiting and not self.is_paused and self.subscriber.end is None:
                 self.subscriber.offer(self._heartbeat())
+                self.subscriber.flush()
         self._timer = loop.call_at(due, self.start_heartbeat)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ order of ids. The bell only says that there is more; the tail also looks without
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -22,6 +23,9 @@ SHARE = 32
 """Events published in one turn of the event loop at most: in between the subscribers get theirs."""
 SHARE_BYTES = 16 * 1024
 """Bytes published in one turn, unless a single event has more: a queue has room for what two turns bring."""
+
+CLOCK_DIFFERENCE = 1_000_000
+"""Microseconds by which the clocks of machines may differ."""
 
 
 class EventLog(Protocol):
@@ -124,8 +128,11 @@ class EventTail:
 
     def _begin(self, last: int) -> None:
         """Set the first mark: `last`, or less where other processes may have stored events for the first subscriber."""
-        if self.mark is None:
-            self.mark = min(last, self._hub.first_at) if len(self._hub) else last
+        if self.mark is not None:
+            return
+        # Where the clock was set back, all ids are ahead of it: events from before the subscriber came would be too.
+        is_clock_right = last <= time.time_ns() // 1000 + CLOCK_DIFFERENCE
+        self.mark = min(last, self._hub.first_at) if len(self._hub) and is_clock_right else last
 
     async def _publish(self, found: Sequence[Event]) -> None:
         events, size = 0, 0
@@ -135,8 +142,10 @@ class EventTail:
             events += 1
             if events >= SHARE or size >= SHARE_BYTES:
                 events, size = 0, 0
-                # A subscriber that reads has emptied its queue before the next share.
+                await self._hub.deliver()
+                # A client that reads has taken its share before the next one.
                 await asyncio.sleep(0)
+        await self._hub.deliver()
 
     def note_stored(self, ids: Sequence[int], sender: Subscriber | None = None) -> None:
         """This process has stored events; `sender` is not to get them."""

@@ -19,9 +19,9 @@ import msgspec
 import structlog
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
-from tentaculo.events.hub import CONTROL, End, Hub, Subscriber
+from tentaculo.events.hub import CONTROL, End, Hub, Subscriber, encode_broadcast
 from tentaculo.events.pipeline import EventPipeline, milliseconds
-from tentaculo.events.query import Position, cursor, find_position, values
+from tentaculo.events.query import SINCE, Position, cursor, find_position, values, values_parameter
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import (
     NAME_LENGTH,
@@ -35,9 +35,10 @@ from tentaculo.events.schemas import (
     stated_ms,
     validate,
 )
-from tentaculo.model.event import EventFilter
+from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.connection import ClientConnection
+from tentaculo.server.query_parameters import TICKET, Parameter
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,16 @@ ANONYMOUS = "anonymous"
 """The id of a client that has given none."""
 SHARE = 8
 """Messages of one client that are handled in one turn of the event loop."""
+
+PARAMETERS = (
+    Parameter("channel", "There is one channel; any value is accepted.", {"type": "string"}),
+    Parameter("client_id", f"A label. Only its first {NAME_LENGTH} printable characters count.", {"type": "string"}),
+    SINCE._replace(description="Send what the client missed since this cursor or `event_id`, then live broadcasts."),
+    values_parameter("types", "types"),
+    values_parameter("sources", "sources"),
+    TICKET,
+)
+"""What the handler reads. Other parameters are ignored, as version 7.0 did."""
 
 _CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSCloseCode.GOING_AWAY}
 
@@ -107,7 +118,7 @@ class EventSocketHandler:
         position = find_position(query, "since")
         wanted = EventFilter(types=values(query, "types"), sources=values(query, "sources"), is_broadcast=True)
         client_id = clean_client_id(query.get("client_id", ""))
-        subscriber = self._hub.subscribe(client_id, wanted, is_live=position is None)
+        subscriber = self._hub.subscribe(client_id, wanted, encode_frame, is_live=position is None)
         client = _SocketClient(socket, cast(ClientConnection, request.protocol))
         transport = request.transport
         try:
@@ -131,7 +142,7 @@ class EventSocketHandler:
         try:
             async with asyncio.timeout(None) as scope:
                 subscriber.when_ended(lambda: scope.reschedule(loop.time()))
-                await client.send(_control("connected", client_id=subscriber.client_id))
+                await client.send_text(_control("connected", client_id=subscriber.client_id))
                 tasks.start(self._write(client, subscriber, position), "writer")
                 await self._read(client, subscriber)
         except TimeoutError:
@@ -148,10 +159,13 @@ class EventSocketHandler:
                 begin = await self._reader.begin(position, subscriber.wanted, client)
                 if begin.reset is not None:
                     at = cursor(begin.name, begin.after)
-                    await client.send(_control("reset", detail=begin.reset, name=begin.name, position=at))
+                    await client.send_text(_control("reset", detail=begin.reset, name=begin.name, position=at))
                 await self._reader.replay(subscriber, begin.after, client)
+            subscriber.attach(client)
             while True:
-                await client.send(await subscriber.next())
+                await subscriber.wait_stalled()
+                await client.wait_writable()
+                subscriber.flush()
         except ConnectionError:
             return  # The client has disconnected; the reader notices it and ends.
 
@@ -161,7 +175,7 @@ class EventSocketHandler:
             if message.type is WSMsgType.TEXT:
                 await self._take(client, subscriber, message.data.encode())
             elif message.type is WSMsgType.BINARY:
-                await client.send(_error("not_text", "Messages are JSON objects in text frames."))
+                await client.send_text(_error("not_text", "Messages are JSON objects in text frames."))
             elif message.type is WSMsgType.PING:
                 await client.socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
@@ -173,14 +187,14 @@ class EventSocketHandler:
     async def _take(self, client: _SocketClient, subscriber: Subscriber, text: bytes) -> None:
         if len(text) > self._limit:
             detail = f"The message is {len(text)} bytes; {self._limit} are allowed."
-            return await client.send(_error("message_too_large", detail))
+            return await client.send_text(_error("message_too_large", detail))
         try:
             value = parse_json(text)
         except JsonError as reason:
-            return await client.send(_error("not_json", f"The message {reason}."))
+            return await client.send_text(_error("not_json", f"The message {reason}."))
         if not isinstance(value, dict):
-            return await client.send(_error("not_an_object", "The message is JSON, but not an object."))
-        await client.send(text)
+            return await client.send_text(_error("not_an_object", "The message is JSON, but not an object."))
+        await client.send_text(text)
         if (schema := canonical_type(value.get("type"))) is not None:
             await self._accept(client, subscriber, schema, value)
         return None
@@ -192,7 +206,7 @@ class EventSocketHandler:
         if faults:
             log.info("event rejected", by="websocket", client_id=subscriber.client_id, fields=[f.field for f in faults])
             detail = "The event does not fit its schema; it was neither stored nor broadcast."
-            await client.send(_error(Failure.INVALID_EVENT.error, detail, errors=listed(faults)))
+            await client.send_text(_error(Failure.INVALID_EVENT.error, detail, errors=listed(faults)))
             return
         sources: list[Any] = [fields.get("source"), subscriber.client_id]
         source = next((one for one in sources if is_source(one)), ANONYMOUS)
@@ -210,7 +224,7 @@ class EventSocketHandler:
             await self._pipeline.accept([event], sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
-            await client.send(_error(problem.failure.error, detail))
+            await client.send_text(_error(problem.failure.error, detail))
 
 
 def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> None:
@@ -222,6 +236,16 @@ def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> Non
         raise Problem(Failure.BAD_REQUEST, "The WebSocket handshake is malformed.")
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     raise Problem(Failure.UPGRADE_REQUIRED, "Connect to this path with a WebSocket.", headers=headers)
+
+
+def encode_frame(event: Event) -> bytes:
+    """`event` as one text frame of a server (RFC 6455 section 5.2), which has no mask."""
+    text = encode_broadcast(event)
+    size = len(text)
+    if size < 126:
+        return b"\x81%c%b" % (size, text)
+    head = b"\x81\x7e" + size.to_bytes(2) if size < 1 << 16 else b"\x81\x7f" + size.to_bytes(8)
+    return head + text
 
 
 class _SocketClient:
@@ -236,11 +260,17 @@ class _SocketClient:
         """Whether the send buffer is full."""
         return self._connection.is_writing_paused
 
-    async def write(self, text: bytes) -> None:
-        """Send a message without waiting until the client takes it."""
-        await self.socket.send_frame(text, WSMsgType.TEXT)
+    def send(self, frames: bytes) -> None:
+        """Send whole frames now. Behind a close frame nothing is sent."""
+        transport = self._connection.transport
+        if transport is not None and not transport.is_closing() and not self.socket.closed:
+            transport.write(frames)
 
-    async def send(self, text: bytes) -> None:
+    async def write(self, frame: bytes) -> None:
+        """Send a whole frame, without waiting until the client takes it."""
+        self.send(frame)
+
+    async def send_text(self, text: bytes) -> None:
         """Send a message, and wait until the send buffer has room."""
         await self.socket.send_frame(text, WSMsgType.TEXT)
         await self._connection.wait_writable()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
@@ -38,6 +39,9 @@ class Coordination(Protocol):
 
     def report_events(self) -> None:
         """Report to the other workers that the log of events has more."""
+
+    def share_clocks(self, offsets: ClockOffsets) -> None:
+        """Exchange with the other workers what events state of the clocks of their sources."""
 
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""

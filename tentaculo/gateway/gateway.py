@@ -28,11 +28,14 @@ from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
+from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.precursor_reports import PrecursorReports
+from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -136,12 +139,13 @@ class Gateway:
         )
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
+        self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
         self.incident_service = IncidentService(
             config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
         )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
-        self.health_service.on_probe.append(self._inform_proxy)
+        self.health_service.on_probe += [self._inform_proxy, self.clocks.note_probe]
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
@@ -326,6 +330,7 @@ class Gateway:
         follows = coordination if coordination and not coordination.is_leader else None
         listed = follows or self.incident_service.incident_repository
         slices = Slices()
+        precursors = PrecursorReports(config, store_client.read, self._tasks, now)
 
         def views() -> Iterator[ServiceView]:
             return map(board.service, config.services)
@@ -352,16 +357,18 @@ class Gateway:
                 self._tail,
                 self._tasks,
                 log_name=store_client.log_name,
+                precursors=precursors.report,
+                offsets=self.clocks.offsets,
                 turn=self._turns.turn,
             )
         )
         names = config.names
-        app.add_routes(history.routes(names, store_client.history, store_client.recent, now, slices))
+        usual = UsualCache(store_client.usual, tuple(config.services)).usual
+        app.add_routes(history.routes(names, store_client, usual, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        app.add_routes(
-            incidents.routes(self.incident_service.incident_repository, names, store_client.recent, now, slices)
-        )
+        books = self.incident_service.incident_repository
+        app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(

@@ -25,6 +25,7 @@ from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.health import ServiceView, Transition
+from tentaculo.model.incident import opening_key
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 
@@ -158,7 +159,7 @@ class IncidentService:
                 self._record(
                     "incident.opened",
                     severity="warning",
-                    key=f"incident-{number}-opened-{one.reopened}",
+                    key=opening_key(number, one.reopened),
                     incident=number,
                     service=one.root,
                     services=list(one.services),

@@ -21,6 +21,7 @@ from typing import cast
 import structlog
 
 from tentaculo.config.services import ServiceSettings
+from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
 from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
@@ -216,6 +217,8 @@ class ProbeAttempt:
     """Until when all certificates of the endpoint's chain are valid."""
     is_issuer_first: bool = False
     """Whether an issuer's certificate ends before the endpoint's own."""
+    clock: DateReading | None = None
+    """What the response says about the clock of the endpoint."""
 
     @property
     def is_answered(self) -> bool:

@@ -30,7 +30,8 @@ from tentaculo.health.probe_client import (
     note_failure,
     note_timeout,
 )
-from tentaculo.health.steady_clock import PauseDetector
+from tentaculo.health.steady_clock import PauseDetector, time_since_boot
+from tentaculo.model.clock import DateReading, parse_http_date
 from tentaculo.model.health import Endpoint, ProbeResult
 from tentaculo.model.text import utc_now
 from tentaculo.net.connecting import LookUp, look_up
@@ -74,9 +75,7 @@ async def _http(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     start = time.perf_counter()
     connection = await _connect(target, attempt, tls=target.upstream.tls)
     try:
-        connection.send(method, _request_head(target, method, attempt.path, headers))
-        head = await connection.head()
-        attempt.code = head.status
+        head = await _exchange(connection, target, attempt, method, headers)
         attempt.body, attempt.is_cut = await connection.body()
         attempt.latency_ms = milliseconds_since(start)
         attempt.content_encoding = ", ".join(_values(head, b"content-encoding"))
@@ -98,9 +97,7 @@ async def _websocket(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     start = time.perf_counter()
     connection = await _connect(target, attempt, tls=target.upstream.tls)
     try:
-        connection.send("GET", _request_head(target, "GET", attempt.path, headers))
-        head = await connection.head()
-        attempt.code = head.status
+        head = await _exchange(connection, target, attempt, "GET", headers)
         attempt.latency_ms = milliseconds_since(start)
         if head.status == 101:
             # A server that sends 101 to every request does not compute the accept value.
@@ -156,6 +153,21 @@ async def _heartbeat(target: ProbeTarget, attempt: ProbeAttempt) -> None:
         attempt.success = f"its last heartbeat came {seconds:.0f} s ago"
     else:
         attempt.problem = f"no heartbeat for {seconds:.0f} s"
+
+
+async def _exchange(
+    connection: ProbeConnection, target: ProbeTarget, attempt: ProbeAttempt, method: str, headers: dict[str, str]
+) -> Head:
+    """Send the request, and record the status and the clock of the response."""
+    sent = time_since_boot()
+    connection.send(method, _request_head(target, method, attempt.path, headers))
+    head = await connection.head()
+    attempt.code = head.status
+    dates = _values(head, b"date")
+    # A response with an Age comes from a cache: it was written before the request was sent.
+    if len(dates) == 1 and not _values(head, b"age") and (date_ms := parse_http_date(dates[0])) is not None:
+        attempt.clock = DateReading(date_ms, sent, time_since_boot())
+    return head
 
 
 def _request_head(target: ProbeTarget, method: str, path: str, headers: dict[str, str]) -> bytes:
@@ -251,7 +263,8 @@ class Prober:
         result = evaluate(
             upstream, attempts, self._now(), secrets | ({secret: "token"} if secret else {}), service.probe
         )
-        return replace(result, took=time.monotonic() - started)
+        clock = next((attempt.clock for attempt in reversed(attempts) if attempt.clock is not None), None)
+        return replace(result, took=time.monotonic() - started, clock=clock)
 
     async def _attempts(self, target: ProbeTarget) -> list[ProbeAttempt]:
         """Probe the health paths until one succeeds, or the endpoint itself."""

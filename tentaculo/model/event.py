@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
+from tentaculo.model.clock import CorrectedTime
+
 MAX_EVENT_ID = 2**53 - 1
 """The greatest id: JavaScript holds no greater integer."""
 
@@ -32,6 +34,18 @@ class Event:
     severity: str | None = None
     stated_ms: int | None = None
     """When it happened by the producer's clock, milliseconds since 1970. None where the producer did not say."""
+    corrected: CorrectedTime | None = None
+    """When it happened by our own clock. None where the offset of the producer's clock was not known at the receipt."""
+
+    @property
+    def received_ms(self) -> int:
+        """When it was received, milliseconds since 1970."""
+        return int(self.received_at.timestamp() * 1000)
+
+    @property
+    def happened_ms(self) -> int:
+        """When it happened, milliseconds since 1970: the corrected time, else that of the receipt."""
+        return self.received_ms if self.corrected is None else self.corrected.ms
 
 
 class StoreOutcome(Enum):

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
+from tentaculo.model.clock import DateReading
+
 GATEWAY_NAME = "tentaculo_link"
 """Name of the gateway among the services, in VX11's own responses and in its database table."""
 GATEWAY_ALIAS = "gateway"
@@ -183,6 +185,8 @@ class ProbeResult:
     """SLOW where nothing else is wrong."""
     took: float = 0.0
     """Seconds from the start of the probe to its result."""
+    clock: DateReading | None = None
+    """What the response says about the clock of the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)

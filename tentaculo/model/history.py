@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil, log
-from typing import Final
+from typing import Final, NamedTuple
 
 ACCURACY: Final = 0.02
 """Largest relative error of a percentile between `SHORTEST` and `LONGEST`."""
@@ -192,6 +192,27 @@ class Tally:
         self.latency.merge(other.latency)
 
 
+class RouteKey(NamedTuple):
+    """A route of a service."""
+
+    service: str
+    route: str
+    """Its prefix, behind its host where it has one: `/mail`, `mail.example.org/`."""
+
+
+@dataclass(slots=True)
+class RouteCount:
+    """Requests of one route in a span of time. What counts, and as what, is that of the service's requests."""
+
+    ok: int = 0
+    failed: int = 0
+
+    def merge(self, other: RouteCount) -> None:
+        """Add the requests of `other`."""
+        self.ok += other.ok
+        self.failed += other.failed
+
+
 @dataclass(slots=True)
 class Uptime:
     """How long a service was available, and how long it was not, in milliseconds.
@@ -232,9 +253,11 @@ class Period:
     requests: Tally = field(default_factory=Tally)
     uptime: Uptime | None = None
     """None where an older version stored no time."""
+    routes: dict[str, RouteCount] = field(default_factory=dict)
+    """The requests by the name of their route, while they are on their way to the database."""
 
     def merge(self, other: Period) -> None:
-        """Add the counts and the time of `other`."""
+        """Add the counts and the time of `other`, without its routes."""
         self.probes.merge(other.probes)
         self.requests.merge(other.requests)
         if other.uptime is not None:

@@ -105,6 +105,11 @@ class Incident:
         return self.services[1:]
 
 
+def opening_key(number: int, reopened: int = 0) -> str:
+    """The key of the event that records that an incident opened, or opened again."""
+    return f"incident-{number}-opened-{reopened}"
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """A note that a person added to an incident."""

@@ -1,12 +1,12 @@
-"""The rates of a service in the last minutes, from its history by the minute. Pure."""
+"""The rates of a service in the last minutes, and what is usual for it at this hour, both from its history. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tentaculo.model.history import MINUTE, Tally
+from tentaculo.model.history import HOUR, MINUTE, Period, RouteCount, Tally
 
 RECENT: Final = 5 * MINUTE
 """Seconds that the recent rates cover."""
@@ -54,6 +54,8 @@ class RecentRates:
     requests: Tally = field(default_factory=Tally)
     worst: WorstMinute | None = None
     """None where nothing failed in the last hour."""
+    routes: Mapping[str, RouteCount] = field(default_factory=dict)
+    """The requests by the name of their route; a route without requests is left out."""
 
     @property
     def since(self) -> int:
@@ -70,3 +72,69 @@ class RecentRates:
     def per_minute(self, count: int) -> float | None:
         """How many that is a minute; None where no minute is known."""
         return count / self.minutes if self.minutes else None
+
+
+USUAL_DAYS: Final = 7
+"""Days before today whose same hour is looked at."""
+LEAST_DAYS: Final = 4
+"""Of them, how many must be known: more than half."""
+_LEAST_LATENCIES: Final = 10
+"""Latencies that an hour must have for its percentile to count: that of a few says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsualRates:
+    """The medians of one service over the same hour, in UTC, of the last seven days that are known.
+
+    A median is the same whether one day had an outage, a gap or the wrong time.
+    """
+
+    hour: int
+    """The start of the hour of today that it is about, in seconds since 1970."""
+    days: int
+    """How many days are known, `LEAST_DAYS` or more."""
+    requests_per_minute: float
+    requests_p95: float | None
+    """Seconds; None where fewer than `LEAST_DAYS` of these hours had requests enough."""
+    probes_p95: float | None
+    """Seconds; None as above."""
+
+
+def usual_rates(hour: int, hours: Iterable[Period]) -> UsualRates | None:
+    """What is usual by `hours`, the same hour of other days; None where too few of them are known."""
+    known = [(period, minutes) for period in hours if (minutes := _known_minutes(period))]
+    if len(known) < LEAST_DAYS:
+        return None
+    return UsualRates(
+        hour,
+        len(known),
+        _median([(period.requests.ok + period.requests.failed) / minutes for period, minutes in known]),
+        _usual_p95([period.requests for period, _ in known]),
+        _usual_p95([period.probes for period, _ in known]),
+    )
+
+
+def _known_minutes(period: Period) -> float:
+    """The minutes of an hour of which anything is known; 0 where that is less than half, or in maintenance.
+
+    Of a service without probes nothing says how long it was watched. Its hour is whole if it had requests.
+    """
+    uptime = period.uptime
+    milliseconds = 0 if uptime is None else uptime.available + uptime.unavailable
+    if milliseconds:
+        return min(milliseconds / 60_000, 60.0) if milliseconds >= HOUR * 1000 / 2 else 0.0
+    return 60.0 if period.requests or period.probes else 0.0
+
+
+def _usual_p95(tallies: Sequence[Tally]) -> float | None:
+    found = [
+        seconds
+        for tally in tallies
+        if tally.latency.count >= _LEAST_LATENCIES and (seconds := tally.latency.percentiles(0.95)[0]) is not None
+    ]
+    return _median(found) if len(found) >= LEAST_DAYS else None
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered, half = sorted(values), len(values) // 2
+    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2

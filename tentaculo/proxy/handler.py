@@ -223,7 +223,7 @@ class Proxy:
             record = shared.requests.begin(
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
-            record.service = known.plan.service_name
+            record.service, record.route = known.plan.service_name, known.plan.key
             exchange = DrivenExchange(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True
         wait = exchange.begin(judged)

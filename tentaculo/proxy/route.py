@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import field_name
 from tentaculo.upstream.load_balancer import LoadBalancer
 
@@ -55,6 +56,7 @@ class CompiledRoute:
         "is_native",
         "is_redirect",
         "is_static",
+        "key",
         "limits",
         "max_body",
         "needs_token",
@@ -78,6 +80,7 @@ class CompiledRoute:
         """`balancer` is None for a service that is off."""
         self.service = service
         self.service_name: str | None = service.name
+        self.key: RouteKey | None = RouteKey(service.name, route.label)
         self.is_native = self.is_redirect = False
         self.route = route
         self.balancer = balancer

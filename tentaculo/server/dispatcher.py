@@ -245,7 +245,7 @@ class Dispatcher:
         route: Route
         route, judged.target, needs_token = self._routes.find(inbound)  # 4
         judged.route = route
-        judged.record.service = route.service_name
+        judged.record.service, judged.record.route = route.service_name, route.key
         if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
             raise exhausted()
         if inbound.method == "OPTIONS":

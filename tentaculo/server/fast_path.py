@@ -211,7 +211,7 @@ class FastPathConnection(RequestReceiver):
         self.has_ended = False
         """Whether the client has closed its sending half."""
         self.has_response: bool | None = None
-        """Whether the response to the proxied request has begun; None where no such request of HTTP/1.1 waits."""
+        """Whether the response to a proxied request or an event stream has begun; None where neither is served."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""

@@ -54,6 +54,7 @@ class NativeRoute(NamedTuple):
     needs_token: bool
     checks_origin: bool = False
     service_name: None = None
+    key: None = None
     claimed_host: None = None
     is_native: bool = True
     is_redirect: bool = False

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import is_address
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
@@ -44,6 +45,10 @@ class Route(Protocol):
         """The service for the record; None for a native route."""
 
     @property
+    def key(self) -> RouteKey | None:
+        """The route for the counts; None for a native route."""
+
+    @property
     def is_native(self) -> bool:
         """Whether a native handler serves it."""
 
@@ -64,11 +69,16 @@ class Redirect(NamedTuple):
     """The entry for a stripped prefix that ends with `/`, requested without it."""
 
     needs_token: bool
-    service_name: str
+    key: RouteKey
     claimed_host: str | None
     is_native: bool = False
     is_redirect: bool = True
     checks_origin: bool = False
+
+    @property
+    def service_name(self) -> str:
+        """The service of the route."""
+        return self.key.service
 
 
 class Match(NamedTuple):
@@ -320,7 +330,7 @@ class RouteTable:
         if match is None:
             raise Problem(Failure.NOT_FOUND)
         if path == match.unfinished and inbound.method != "OPTIONS" and inbound.fields.upgrade is None:
-            redirect = Redirect(match.needs_token, match.service, match.route.host)
+            redirect = Redirect(match.needs_token, RouteKey(match.service, match.route.label), match.route.host)
             outer = _to_ascii(outer_prefix(inbound.forwarded_by_trusted or {}))
             return redirect, f"{outer}{path}/{_to_ascii(query)}", match.needs_token
         upstream_path = path if match.keeps_path else match.upstream_path(path)

@@ -8,21 +8,23 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import ArgumentError
 
 from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.health import ServiceView
-from tentaculo.model.history import HistorySummary, Period
-from tentaculo.model.service_rates import RecentRates
+from tentaculo.model.history import HistorySummary, Period, RouteCount
+from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import utc_now
 from tentaculo.store import events, history, rates
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
 from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
+from tentaculo.store.lease import Fence, LeaseLost, require_lease
 from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import ReadThread
+from tentaculo.store.route_history import read_routes, route_rows
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
 from tentaculo.tasks import TaskGroup
@@ -68,6 +70,8 @@ class StoreClient:
         `event_wait` is how many seconds an event waits for a database that is locked, full or away.
         `survives_power_cut` says whether a commit to a file of SQLite waits for the disk.
         """
+        self.fence: Fence | None = None
+        """The lease of this machine; None while it holds none."""
         self._event_wait = event_wait
         self._queue = WorkQueue(max_events, max_services, max_history)
         self._thread: StoreThread | None = None
@@ -84,6 +88,11 @@ class StoreClient:
 
     def __repr__(self) -> str:
         return f"<StoreClient: {self.problem or 'available'}, {self._queue!r}, {self.dropped} dropped>"
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether gateways on several machines may use this database, so that one of them needs the lease."""
+        return self._thread is not None and self._thread.url.get_backend_name() == "postgresql"
 
     @property
     def problem(self) -> str | None:
@@ -185,10 +194,21 @@ class StoreClient:
         """The random name of the log of events; empty until the database has responded."""
         return self._thread.log_name if self._thread is not None else ""
 
-    async def notify(self, on_events: Callable[[], None]) -> None:
-        """Call `on_events` when another machine has stored events, until cancelled. Returns at once on SQLite."""
-        if self._thread is not None and (url := self._thread.url).get_backend_name() == "postgresql":
-            await listen(url, on_events)
+    async def notify(self, on_events: Callable[[], None], on_fleet: Callable[[], None] = lambda: None) -> None:
+        """Call `on_events` when another machine has stored events, and `on_fleet` when it has changed the fleet's state.
+
+        Runs until cancelled. Returns at once on SQLite.
+        """
+        if self._thread is not None and self.may_be_shared:
+            await listen(self._thread.url, on_events, on_fleet)
+
+    async def store_fleet_events(self, new: Sequence[Event]) -> list[StoredEvent]:
+        """As `store_events`, for events that only the holder of the lease may store. Raises `LeaseLost` for others."""
+        if not self.may_be_shared:
+            return await self.store_events(new)
+        rows = [events.event_row(event) for event in new]
+        results: list[StoredEvent] = await self.run_as_holder(lambda connection: events.append_events(connection, rows))
+        return results
 
     def trim_events(self, kept: EventRetention) -> None:
         """Delete the events that `kept` does not keep, in the background. Never waits."""
@@ -255,6 +275,20 @@ class StoreClient:
             raise StoreUnavailable(self.problem)
         return await self._ask(self._queue.put_read, work, READ_WAIT)
 
+    async def run_as_holder(self, work: Query) -> Any:
+        """As `run`, for what only the holder of the lease may write. Raises `LeaseLost` where another one holds it now."""
+        if not self.may_be_shared:
+            return await self.run(work)
+        fence = self.fence
+        if fence is None:
+            raise LeaseLost
+
+        def fenced(connection: Connection) -> Any:
+            require_lease(connection, fence)
+            return work(connection)
+
+        return await self.run(fenced)
+
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         """The counts of `service` in periods of `span` seconds that begin from `since` to before `until`.
 
@@ -277,13 +311,25 @@ class StoreClient:
         found: dict[str, RecentRates] = await self.read(lambda connection: rates.read_recent(connection, now, services))
         return found
 
+    async def usual(self, hour: int, services: Sequence[str]) -> dict[str, UsualRates]:
+        """What is usual for each service in the hour that begins at `hour`. Raises `StoreUnavailable` as `read` does."""
+        found: dict[str, UsualRates] = await self.read(lambda connection: rates.read_usual(connection, hour, services))
+        return found
+
+    async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
+        """The requests of each route of `service` in the periods that `history` would give for the same arguments."""
+        found: dict[str, RouteCount] = await self.read(
+            lambda connection: read_routes(connection, service, span, since, until)
+        )
+        return found
+
     def record_services(self, views: Sequence[ServiceView]) -> None:
         """Update the services' rows soon. Never waits and never raises."""
         self._queue.put_views(views)
 
     def record_history(self, periods: Iterable[Period]) -> None:
         """Add the counts to the history soon. Never waits and never raises."""
-        self._queue.put_history([history.history_row(period) for period in periods])
+        self._queue.put_history([{**history.history_row(period), "routes": route_rows(period)} for period in periods])
 
     def roll_up_history(self, now: int, kept: Retention | None) -> None:
         """Compute hours and days, and delete rows older than `kept`, in the background. Never waits."""

@@ -42,6 +42,7 @@ from tentaculo.store.errors import (
 )
 from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll_up_history
 from tentaculo.store.log_identity import LogMemory, home_of
+from tentaculo.store.route_history import add_routes, roll_up_routes
 from tentaculo.store.runtime_table import RuntimeTable, Written
 
 T = TypeVar("T")
@@ -96,6 +97,8 @@ class Database:
         self.log_name = ""
         """The random name of the log of events; empty until the database was opened for writing."""
         self._last_id = 0
+        self._uncertain: list[tuple[events.EventRow, StoredEvent]] = []
+        """Rows of a commit that has not responded, with what it would have responded."""
         self.url = parse_url(url)
         self._file = database_file(self.url)
         self._log_memory = LogMemory(self._file)
@@ -150,24 +153,29 @@ class Database:
                 connection.invalidate()
 
     def append_events(self, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
-        """Store events in one transaction; returns the result for each."""
-        with self._write_transaction() as connection:
-            results = events.append_events(connection, rows)
-        self._note_stored(results)
-        return results
+        """Store events in one transaction; returns the result for each.
+
+        After an error the same rows can be passed again. A row is stored once, also where the connection was lost while
+        an earlier commit of it was under way.
+        """
+        return self._append(rows, events.append_events)
 
     def append_each_event(self, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
         """As `append_events`, where the database refuses the values of a row: that costs this row only."""
-        results: list[StoredEvent] = []
+        return self._append(rows, _append_each)
+
+    def _append(
+        self,
+        rows: Sequence[events.EventRow],
+        append: Callable[[Connection, Sequence[events.EventRow]], list[StoredEvent]],
+    ) -> list[StoredEvent]:
         with self._write_transaction() as connection:
-            for row in rows:
-                try:
-                    with connection.begin_nested():
-                        results += events.append_events(connection, [row])
-                except SQLAlchemyError as error:
-                    if not is_data_error(error):
-                        raise
-                    results.append(StoredEvent(0, StoreOutcome.REFUSED))
+            known = events.find_appended(connection, self._uncertain) if self._uncertain else {}
+            new = iter(append(connection, [row for row in rows if id(row) not in known]))
+            results = [known[id(row)] if id(row) in known else next(new) for row in rows]
+            pairs = zip(rows, results, strict=True)
+            self._uncertain = [pair for pair in pairs if pair[1].outcome is StoreOutcome.STORED]
+        self._uncertain = []
         self._note_stored(results)
         return results
 
@@ -197,13 +205,15 @@ class Database:
         return self._services is not None
 
     def add_history(self, rows: Sequence[HistoryRow]) -> None:
-        """Store counts in one transaction."""
+        """Store counts in one transaction, with those of the routes."""
         with self._write_transaction() as connection:
             add_history(connection, rows)
+            add_routes(connection, [route for row in rows for route in row.get("routes", ())])
 
     def roll_up_history(self, request: RollUpRequest, *, thorough: bool) -> Iterator[None]:
         """The roll-up of history, step by step; invalid once the connection has been closed."""
-        return roll_up_history(self._transaction, request, thorough=thorough)
+        yield from roll_up_history(self._transaction, request, thorough=thorough)
+        yield from roll_up_routes(self._transaction, request, thorough=thorough)
 
     def trim_events(self, kept: events.EventRetention) -> Iterator[None]:
         """Delete events step by step; invalid once the connection has been closed."""
@@ -273,6 +283,19 @@ class Database:
                 connection.execute(select(literal_column("1")).select_from(table).limit(1)).all()
 
 
+def _append_each(connection: Connection, rows: Sequence[events.EventRow]) -> list[StoredEvent]:
+    results: list[StoredEvent] = []
+    for row in rows:
+        try:
+            with connection.begin_nested():
+                results += events.append_events(connection, [row])
+        except SQLAlchemyError as error:
+            if not is_data_error(error):
+                raise
+            results.append(StoredEvent(0, StoreOutcome.REFUSED))
+    return results
+
+
 def connect(url: URL) -> Connection:
     """A connection that waits a bounded time for locks and servers, and creates no file."""
     return _engine(url).connect()
@@ -323,6 +346,8 @@ def _prepare_session(connection: Any, _record: object) -> None:
     # UTC, since a naive time written to a column with a zone is read in the session's own.
     cursor = connection.cursor()
     cursor.execute("SET TIME ZONE 'UTC'")
+    # The server's own default may be a snapshot from before a lock, which hides what others changed until it was free.
+    cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
     cursor.execute(f"SET lock_timeout = {int(LOCK_WAIT * 1000)}")
     cursor.execute(f"SET statement_timeout = {int(SERVER_WAIT * 1000)}")
     cursor.close()

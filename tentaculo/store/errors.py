@@ -78,6 +78,11 @@ def is_data_error(error: BaseException) -> bool:
     return name.startswith(("SQLITE_CONSTRAINT", "SQLITE_TOOBIG")) or state[:2] in ("22", "23")
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Whether PostgreSQL refuses a statement however often it is repeated: no right to it, or nothing of that name."""
+    return (_sqlstate(getattr(error, "orig", None)) or "").startswith("42")
+
+
 def table_fault(error: BaseException, table: str) -> str | None:
     """Why `table` alone cannot be written, as a sentence; None where the error concerns the database or one row."""
     orig = getattr(error, "orig", None)

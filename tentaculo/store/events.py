@@ -28,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store.tables import aware_utc, event_sequence, events, naive_utc, storable
@@ -59,6 +60,11 @@ _VALUES = itemgetter(*_COLUMNS)
 _INSERT = (
     f"INSERT INTO {events.name} ({', '.join(_COLUMNS)}, received_at)"  # noqa: S608 - names of columns
     f" VALUES ({'?, ' * len(_COLUMNS)}?)"
+)
+_NAMES = ", ".join(events.columns.keys())
+_INSERT_JSON = text(
+    f"INSERT INTO {events.name} ({_NAMES}) SELECT {_NAMES}"  # noqa: S608 - names of columns
+    f" FROM json_populate_recordset(NULL::{events.name}, CAST(:rows AS json))"
 )
 _IS_ONLY_ROW = event_sequence.c.id == _ONLY_ROW
 _LAST = select(
@@ -96,6 +102,8 @@ def event_row(event: Event) -> EventRow:
         "digest": event.digest,
         "severity": None if event.severity is None else storable(event.severity),
         "stated_ms": event.stated_ms,
+        "corrected_ms": None if event.corrected is None else event.corrected.ms,
+        "corrected_width_ms": None if event.corrected is None else event.corrected.width_ms,
     }
     texts = ("source", "type", "payload", "metadata", "key", "digest", "severity")
     row["size"] = ROW_OVERHEAD + sum(len(row[name].encode()) for name in texts if row[name])
@@ -138,12 +146,32 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
 
 def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     """Store events under the ids that they have. Raises `IntegrityError` where an id is taken."""
-    if connection.dialect.name != "sqlite":
-        connection.execute(insert(events), list(rows))
+    if connection.dialect.name == "postgresql":
+        # One parameter, since the driver exchanges messages for each row, while other processes wait for the lock.
+        connection.execute(_INSERT_JSON, {"rows": msgspec.json.encode(rows).decode()})
         return
     # SQLAlchemy's own handling of each value takes longer than the insertion.
     values = [(*_VALUES(row), row["received_at"].isoformat(" ", "microseconds")) for row in rows]
     connection.exec_driver_sql(_INSERT, values)
+
+
+def find_appended(connection: Connection, uncertain: Sequence[tuple[EventRow, StoredEvent]]) -> dict[int, StoredEvent]:
+    """Which rows of `uncertain` are stored, by their Python identity: each has the result that its commit would have had.
+
+    Where the connection is lost during a commit, it may be done or not. It held the lock of the sequence, so that it is
+    decided once this transaction has that lock. Another process may have given its ids to other events since.
+    """
+    _lock_sequence(connection)
+    stored = dict[int, RowMapping]()
+    for start in range(0, len(uncertain), _KEYS_AT_ONCE):
+        ids = [result.id for _, result in uncertain[start : start + _KEYS_AT_ONCE]]
+        query = select(events).where(events.c.id.in_(ids))
+        stored.update({row["id"]: row for row in connection.execute(query).mappings()})
+    return {
+        id(row): result
+        for row, result in uncertain
+        if result.id in stored and all(stored[result.id][name] == row[name] for name in row if name != "id")
+    }
 
 
 def last_event_id(connection: Connection) -> int:
@@ -318,4 +346,7 @@ def _event(row: RowMapping) -> Event:
         digest=row["digest"],
         severity=row["severity"],
         stated_ms=row["stated_ms"],
+        corrected=None
+        if row["corrected_ms"] is None
+        else CorrectedTime(row["corrected_ms"], row["corrected_width_ms"]),
     )

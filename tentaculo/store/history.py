@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     Select,
+    Table,
     bindparam,
     delete,
     func,
@@ -76,7 +77,7 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
     """
     added: dict[tuple[str, int, int], Period] = {}
     for row in rows:
-        period = _period(row)
+        period = period_of(row)
         if (first := added.setdefault(_key(period), period)) is not period:
             first.merge(period)
     c = history.c
@@ -93,7 +94,7 @@ def add_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
     )
     changed = []
     for found in connection.execute(known).mappings().all():
-        stored = _period(found)
+        stored = period_of(found)
         if (more := added.pop(_key(stored), None)) is not None:
             stored.merge(more)
             changed.append({f"new_{name}": value for name, value in history_row(stored).items()})
@@ -120,7 +121,7 @@ def read_history(connection: Connection, span: int, since: int, until: int, serv
             name, start = row["service"], row["start"]
             if not any((name, one, start - start % one) in covered for one in above):
                 whole = (name, span, start - start % span)
-                periods.setdefault(whole, Period(*whole)).merge(_period(row))
+                periods.setdefault(whole, Period(*whole)).merge(period_of(row))
                 covered.add((name, below, start))
         above.append(below)
     return [periods[key] for key in sorted(periods)]
@@ -130,7 +131,7 @@ def rows_of(
     connection: Connection, span: int, since: int, until: int, services: Sequence[str] | None = None
 ) -> list[Period]:
     """The rows of one span as they are stored, of `services` or of all."""
-    return [_period(row) for row in connection.execute(_rows(span, since, until, services)).mappings()]
+    return [period_of(row) for row in connection.execute(_rows(span, since, until, services)).mappings()]
 
 
 def _rows(span: int, since: int, until: int, services: Sequence[str] | None) -> Select[Any]:
@@ -190,7 +191,8 @@ def _sums(connection: Connection, span: int, since: int, until: int, services: S
     ]
 
 
-def _period(row: RowMapping | HistoryRow) -> Period:
+def period_of(row: RowMapping | HistoryRow) -> Period:
+    """The period of a row."""
     return Period(
         row["service"],
         row["span"],
@@ -229,7 +231,7 @@ ROLL_UP = 16
 """Rows computed in one transaction."""
 SWEEP = 500
 """Rows deleted in one transaction, and the rest of the last one's minute."""
-_LATELY = 3
+LATELY = 3
 """How many ended hours, and days, are looked at unless all are."""
 
 
@@ -260,7 +262,7 @@ def roll_up_history(transaction: Transaction, tending: RollUpRequest, *, thoroug
     for span in (HOUR, DAY):
         until = tending.now - tending.now % span
         with transaction() as connection:
-            stale = find_stale(connection, span, 0 if thorough else until - _LATELY * span, until)
+            stale = find_stale(connection, span, 0 if thorough else until - LATELY * span, until)
         yield
         for at in range(0, len(stale), ROLL_UP):
             with transaction() as connection:
@@ -268,7 +270,7 @@ def roll_up_history(transaction: Transaction, tending: RollUpRequest, *, thoroug
                     roll_up(connection, service, span, start)
             yield
     if tending.kept is not None:
-        yield from _sweep(transaction, tending.now, tending.kept)
+        yield from sweep(transaction, history, tending.now, tending.kept)
 
 
 def find_stale(connection: Connection, span: int, since: int, until: int) -> list[tuple[str, int]]:
@@ -310,7 +312,8 @@ def roll_up(connection: Connection, service: str, span: int, start: int) -> None
     )
 
 
-def _sweep(transaction: Transaction, now: int, kept: Retention) -> Iterator[None]:
+def sweep(transaction: Transaction, table: Table, now: int, kept: Retention) -> Iterator[None]:
+    """Delete the rows of `table` that `kept` does not keep, in short transactions; after each of them it yields."""
     # By whole spans of the rows above, so that what is computed again from what is left is never a part of it.
     for span, seconds, above in ((MINUTE, kept.minutes, HOUR), (HOUR, kept.hours, DAY), (DAY, kept.days, DAY)):
         limit = now - seconds
@@ -318,16 +321,16 @@ def _sweep(transaction: Transaction, now: int, kept: Retention) -> Iterator[None
         is_done = False
         while not is_done:
             with transaction() as connection:
-                is_done = _delete_oldest(connection, span, limit)
+                is_done = _delete_oldest(connection, table, span, limit)
             yield
 
 
-def _delete_oldest(connection: Connection, span: int, limit: int) -> bool:
+def _delete_oldest(connection: Connection, table: Table, span: int, limit: int) -> bool:
     """Delete the oldest `SWEEP` rows that begin before `limit`; whether none is left."""
-    c = history.c
+    c = table.c
     old = (c.span == span) & (c.start < limit)
     last = connection.scalar(select(c.start).where(old).order_by(c.start).offset(SWEEP - 1).limit(1))
-    connection.execute(delete(history).where(old if last is None else old & (c.start <= last)))
+    connection.execute(delete(table).where(old if last is None else old & (c.start <= last)))
     return last is None
 
 

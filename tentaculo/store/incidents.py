@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, and_, delete, insert, or_, select
 
 from tentaculo.model.health import Health
 from tentaculo.model.incident import EVERY_CHANNEL, Incident, MaintenanceWindow, Note, NotificationState, Notified
+from tentaculo.store.lease import notify_fleet
 from tentaculo.store.tables import aware_utc, incident_notes, incidents, maintenance, naive_utc, storable
 
 _NOTIFIED = msgspec.json.Encoder()
@@ -25,6 +26,7 @@ def save(connection: Connection, changed: Sequence[Incident]) -> None:
         done = connection.execute(update(incidents).where(incidents.c.id == incident.id).values(values))
         if not done.rowcount:
             connection.execute(insert(incidents).values(id=incident.id, **values))
+    notify_fleet(connection)
 
 
 def find(connection: Connection, number: int) -> Incident | None:
@@ -87,6 +89,7 @@ def add_note(connection: Connection, incident: int, author: str, text: str, at: 
         "text": storable(text),
     }
     number = connection.execute(insert(incident_notes).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    notify_fleet(connection)
     return Note(int(number), incident, at, author, text)
 
 
@@ -163,6 +166,7 @@ def add_window(connection: Connection, window: MaintenanceWindow) -> Maintenance
         "author": storable(window.author),
     }
     number = connection.execute(insert(maintenance).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    notify_fleet(connection)
     return _window({**values, "id": number})
 
 
@@ -190,6 +194,7 @@ def end_window(connection: Connection, number: int, now: datetime) -> Maintenanc
     row = connection.execute(select(maintenance).where(still)).mappings().one_or_none()
     if row is None:
         return None
+    notify_fleet(connection)
     if row["starts_at"] >= naive_utc(now):
         connection.execute(delete(maintenance).where(c.id == number))
         return _window(row)

@@ -1,4 +1,4 @@
-"""What identifies the log of events: the database that holds it, and a file beside it that remembers its last id.
+"""What identifies the log of events: the database that holds it, and a memory of its last id outside of it.
 
 A log has a random name, which readers keep with their place in it. A backup that is restored has the name of the log that
 it was made of, and lacks its last events: a reader's place in it would mean other events. So a copy gets a new name.
@@ -14,30 +14,39 @@ from time import monotonic
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tentaculo.store.errors import is_forbidden
+
 REMEMBER_EVERY = 10.0
 """Seconds between two writes of the file."""
 
 _SERVER = "SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
-_TABLE = "SELECT 'tentaculo_event_sequence'::regclass::oid"
+_TABLE = "SELECT oid, 'tentaculo_event_sequence'::regclass::oid FROM pg_database WHERE datname = current_database()"
 
 
 def home_of(connection: Connection, file: Path | None) -> str:
-    """What identifies the database: the file's inode; on PostgreSQL its cluster, its timeline and the table's number."""
+    """What identifies the database: the file's inode; on PostgreSQL the numbers of the database and of the table, which a
+    copy and a restored dump do not share, and the cluster and its timeline, which restored files do not."""
     if connection.dialect.name == "postgresql":
-        parts = [str(connection.execute(text(_TABLE)).scalar_one())]
-        with suppress(SQLAlchemyError), connection.begin_nested():
-            # A service of PostgreSQL may forbid these functions.
-            parts += map(str, connection.execute(text(_SERVER)).one())
+        parts = list(map(str, connection.execute(text(_TABLE)).one()))
+        try:
+            with connection.begin_nested():
+                parts += map(str, connection.execute(text(_SERVER)).one())
+        except SQLAlchemyError as error:
+            # A service of PostgreSQL may forbid or lack these functions. A server that is only slow is the same server.
+            if not is_forbidden(error):
+                raise
         return "postgresql " + " ".join(parts)
     return "memory" if file is None else f"inode {file.stat().st_ino}"
 
 
 class LogMemory:
-    """The file beside a SQLite file with the name and the last id of its log. It outlives a backup that is copied over."""
+    """Name and last id of the log, which outlive a backup that is restored: beside a SQLite file in a file, for a server
+    in this process only."""
 
     def __init__(self, file: Path | None) -> None:
-        """`file` is the database; without one nothing is remembered, and nothing is known."""
+        """`file` is the database, None for a server."""
         self._path = None if file is None else file.with_name(f"{file.name}-log")
+        self._in_process = ("", 0)
         self._due = 0.0
 
     def __repr__(self) -> str:
@@ -46,7 +55,7 @@ class LogMemory:
     def recall(self) -> tuple[str, int]:
         """Name and last id, as last remembered; an empty name where there is none."""
         if self._path is None:
-            return "", 0
+            return self._in_process
         try:
             name, _, last = self._path.read_text(encoding="ascii").strip().partition(" ")
             return name, int(last)
@@ -55,7 +64,10 @@ class LogMemory:
 
     def remember(self, name: str, last: int, *, now: bool = False) -> None:
         """Remember the last id, at most every `REMEMBER_EVERY` seconds unless `now`. Other processes may do so too."""
-        if self._path is None or (not now and monotonic() < self._due):
+        if self._path is None:
+            self._in_process = (name, last)
+            return
+        if not now and monotonic() < self._due:
             return
         self._due = monotonic() + REMEMBER_EVERY
         known, greatest = self.recall()

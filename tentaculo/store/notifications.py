@@ -1,32 +1,36 @@
-"""PostgreSQL's notifications: each machine learns at once that another one has stored events.
+"""PostgreSQL's notifications: each machine learns at once that another one has stored events, or changed the fleet's state.
 
-They only say that there is more. Who misses one reads the events a second later.
+They only say that there is more. A machine that misses one reads it a second later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 from sqlalchemy import URL
 
-from tentaculo.store.events import CHANNEL
+from tentaculo.store import events, lease
 
 log = structlog.get_logger(__name__)
 
 CONNECT_WAIT = 5.0
 """Seconds to connect to the server at most."""
-FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+FIRST_RETRY, LAST_RETRY = 1.0, 5.0
 """Seconds between attempts to connect again; doubled each time."""
 CHECK_EVERY = 30.0
 """Seconds between two checks whether a silent server is still there."""
 
 
-async def listen(url: URL, on_events: Callable[[], None]) -> None:
-    """Call `on_events` after each commit of events by any process, and after each new connection, until cancelled."""
+async def listen(url: URL, on_events: Callable[[], None], on_fleet: Callable[[], None]) -> None:
+    """Listen until cancelled. Both are called after each new connection too.
+
+    `on_events` is called after each commit of events by any process, `on_fleet` after each change of the lease, of a
+    service's state, of an incident or of a heartbeat.
+    """
     try:
         import asyncpg
     except ImportError:
@@ -50,23 +54,32 @@ async def listen(url: URL, on_events: Callable[[], None]) -> None:
             delay = min(delay * 2, LAST_RETRY)
             continue
         delay = FIRST_RETRY
-        await _listen_on(connection, on_events)
+        await _listen_on(connection, {events.CHANNEL: on_events, lease.CHANNEL: on_fleet})
         await asyncio.sleep(delay)
 
 
-async def _listen_on(connection: Any, on_events: Callable[[], None]) -> None:
+async def _listen_on(connection: Any, listeners: Mapping[str, Callable[[], None]]) -> None:
     """Listen until the connection is lost."""
+    is_lost = asyncio.Event()
 
-    def heard(*_: object) -> None:
-        on_events()
+    def heard(_connection: object, _pid: int, channel: str, _payload: object) -> None:
+        listeners[channel]()
+
+    def lost(*_: object) -> None:
+        is_lost.set()
 
     try:
-        await connection.add_listener(CHANNEL, heard)
-        # What was stored before the connection was there has rung no bell.
-        on_events()
+        connection.add_termination_listener(lost)
+        for channel, on_news in listeners.items():
+            await connection.add_listener(channel, heard)
+            # What was stored before the connection was there has rung no bell.
+            on_news()
         while True:
-            await asyncio.sleep(CHECK_EVERY)
-            await connection.execute("SELECT 1")
+            try:
+                await asyncio.wait_for(is_lost.wait(), CHECK_EVERY)
+                return
+            except TimeoutError:
+                await connection.execute("SELECT 1")
     except Exception:  # noqa: BLE001 - as above
         return
     finally:

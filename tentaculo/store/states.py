@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select
 
-from tentaculo.model.health import DegradedKind, Health, LastHeartbeat, StateChange
+from tentaculo.model.health import GATEWAY_NAME, DegradedKind, Health, LastHeartbeat, StateChange
+from tentaculo.store.lease import notify_fleet
 from tentaculo.store.tables import aware_utc, dialect_module, heartbeats, naive_utc, state_changes, storable
 
 MOST_CHANGES = 100_000
@@ -36,6 +37,7 @@ def add_changes(connection: Connection, changes: Sequence[StateChange]) -> None:
     ]
     if rows:
         connection.execute(insert(state_changes), rows)
+        notify_fleet(connection)
 
 
 def latest_changes(connection: Connection) -> list[StateChange]:
@@ -44,6 +46,23 @@ def latest_changes(connection: Connection) -> list[StateChange]:
     last = select(func.max(c.id)).group_by(c.service, c.endpoint)
     rows = connection.execute(select(state_changes).where(c.id.in_(last)).order_by(c.id)).mappings()
     return [change for row in rows if (change := _change(row)) is not None]
+
+
+def changes_after(connection: Connection, position: int | None, limit: int = 1000) -> tuple[int, list[StateChange]]:
+    """The changes after `position`, and the position behind them; without one the last change of each.
+
+    A machine reads what another one stores with this: one holder of the lease stores them, in the order of their ids.
+    """
+    c = state_changes.c
+    end = connection.execute(select(func.coalesce(func.max(c.id), 0))).scalar_one()
+    if position is None or end < position:
+        # A backup was restored, with smaller ids.
+        return end, latest_changes(connection)
+    if end == position:
+        return end, []
+    query = select(state_changes).where(c.id > position).order_by(c.id).limit(limit)
+    rows = connection.execute(query).mappings().all()
+    return rows[-1]["id"] if rows else end, [change for row in rows if (change := _change(row)) is not None]
 
 
 def forget_changes(connection: Connection, before: datetime, most: int = MOST_CHANGES, batch: int = 200) -> int:
@@ -69,6 +88,8 @@ def save_heartbeats(connection: Connection, beats: Sequence[LastHeartbeat]) -> N
         statement = dialect_module(connection).insert(heartbeats).values(values)
         replaced = {name: statement.excluded[name] for name in ("received_at", "body")}
         connection.execute(statement.on_conflict_do_update(index_elements=["service"], set_=replaced))
+    if any(beat.service != GATEWAY_NAME for beat in beats):
+        notify_fleet(connection)
 
 
 def read_heartbeats(connection: Connection) -> dict[str, LastHeartbeat]:

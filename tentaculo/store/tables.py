@@ -3,8 +3,8 @@
 The migrations keep the history of the schema; this is its present state. `services` is another product's table where
 one exists already: a migration then only adds the columns that it lacks, and its own types, defaults and further
 columns stay as they were found. All times are naive UTC, since the fleet's own readers expect
-`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history` and `tickets`, which no other program
-reads, count the seconds since 1970.
+`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, `route_history` and `tickets`, which no other program reads, count the
+seconds since 1970.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ events = Table(
     Column("stated_ms", BigInteger),
     # Bytes of the row, for the limit of all rows.
     Column("size", Integer),
+    # When it happened by our own clock, milliseconds since 1970: at most the width before. NULL where that is not known.
+    Column("corrected_ms", BigInteger),
+    Column("corrected_width_ms", Integer),
     Index("ix_tentaculo_events_type_id", "type", "id"),
     Index("ix_tentaculo_events_source_id", "source", "id"),
     Index("ix_tentaculo_events_received_at", "received_at"),
@@ -113,6 +116,21 @@ history = Table(
     Column("available_ms", BigInteger),
     Column("unavailable_ms", BigInteger),
     Index("ix_tentaculo_history_span_start", "span", "start"),
+    sqlite_with_rowid=False,
+)
+
+# The requests of one route in one span of time, computed and kept as history is. A span without requests has no row.
+route_history = Table(
+    "tentaculo_route_history",
+    metadata,
+    Column("service", Text, primary_key=True),
+    # The prefix of the route, behind its host where it has one.
+    Column("route", Text, primary_key=True),
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests_ok", BigInteger, nullable=False),
+    Column("requests_failed", BigInteger, nullable=False),
+    Index("ix_tentaculo_route_history_span_start", "span", "start"),
     sqlite_with_rowid=False,
 )
 
@@ -203,6 +221,19 @@ tickets = Table(
     # The name of the process that gave it.
     Column("issued_by", Text, nullable=False),
     Index("ix_tentaculo_tickets_expires_at", "expires_at"),
+)
+
+# One row at most: which machine probes and alerts for all on this database.
+lease = Table(
+    "tentaculo_lease",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # The name of the machine.
+    Column("holder", Text, nullable=False),
+    # One more each time it is taken: what an earlier holder writes is refused.
+    Column("epoch", BigInteger, nullable=False),
+    # Milliseconds since 1970 by the clock of the database.
+    Column("ends_ms", BigInteger, nullable=False),
 )
 
 schema_notes = Table(

@@ -25,7 +25,9 @@ class PendingWork(Generic[T]):
     answer: asyncio.Future[Any]
 
 
-def complete(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason: str | None = None) -> None:
+def complete(
+    asks: Sequence[PendingWork[Any]], results: Sequence[object], reason: str | StoreUnavailable | None = None
+) -> None:
     """Complete each future on its own loop with its result, or all with `StoreUnavailable` for `reason`."""
     if not asks:
         return
@@ -37,7 +39,7 @@ def complete(asks: Sequence[PendingWork[Any]], results: Sequence[object], reason
             if reason is None:
                 ask.answer.set_result(result)
             else:
-                ask.answer.set_exception(StoreUnavailable(reason))
+                ask.answer.set_exception(StoreUnavailable(reason) if isinstance(reason, str) else reason)
 
     try:
         asks[0].answer.get_loop().call_soon_threadsafe(finish)

@@ -17,6 +17,7 @@ from tentaculo.model.health import ServiceView
 from tentaculo.store.database import Database
 from tentaculo.store.errors import describe, is_data_error
 from tentaculo.store.history import HistoryRow, RollUpRequest
+from tentaculo.store.lease import LeaseLost
 from tentaculo.store.work_queue import PendingWork, Work, WorkQueue, complete
 
 log = structlog.get_logger(__name__)
@@ -115,6 +116,8 @@ class StoreThread(Thread):
             except (TypeError, ValueError):
                 # A row that another program wrote may be unreadable: that costs this query only.
                 self._refuse([ask], "The database holds rows that cannot be read.")
+            except LeaseLost as lost:
+                complete([ask], [None], lost)
             except SQLAlchemyError as error:
                 if not is_data_error(error):
                     raise

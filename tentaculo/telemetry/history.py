@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 from tentaculo.model.health import Endpoint, Health, ProbeResult
-from tentaculo.model.history import HOUR, MINUTE, Period, Tally, Uptime
+from tentaculo.model.history import HOUR, MINUTE, Period, RouteCount, RouteKey, Tally, Uptime
 
 _STEADY = float(HOUR)
 """Seconds that the clock must have gone evenly before anything is deleted for its age."""
@@ -23,7 +23,7 @@ _LOOK_EVERY = 1.0
 _PAUSE = 5.0
 """Seconds between two looks that count as a pause of the gateway itself: the state of every service is unknown then."""
 
-TakeTallies = Callable[[], Mapping[str, Tally]]
+TakeTallies = Callable[[], Mapping[RouteKey, Tally]]
 
 
 class HistoryCollector:
@@ -66,7 +66,7 @@ class HistoryCollector:
         return f"<HistoryCollector: {len(self._probes)} services probed in this minute>"
 
     def drain_from(self, drain: TakeTallies) -> None:
-        """Take the counts of requests from `drain` at the end of each minute, by service."""
+        """Take the counts of requests from `drain` at the end of each minute, by route."""
         self._drain = drain
 
     def note_probe(self, result: ProbeResult, health: Health) -> None:
@@ -123,8 +123,10 @@ class HistoryCollector:
         for service, tally in self._probes.items():
             periods[service] = Period(service, MINUTE, start, probes=tally)
         self._probes = {}
-        for service, tally in self._drain().items():
-            periods.setdefault(service, Period(service, MINUTE, start)).requests = tally
+        for (service, route), tally in self._drain().items():
+            period = periods.setdefault(service, Period(service, MINUTE, start))
+            period.requests.merge(tally)
+            period.routes[route] = RouteCount(tally.ok, tally.failed)
         now = self._running_time()
         for service, known in self._states.items():
             self._add_time(service, known, now)

@@ -1,4 +1,4 @@
-"""One record per request: its id, the counts by service and status class for metrics and history, its access log line.
+"""One record per request: its id, the counts by route and status class for metrics and history, its access log line.
 
 The line does not pass through structlog: its processors would cost more than the forwarding of the request.
 """
@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 
 from tentaculo.config.schema import LogSettings
 from tentaculo.model.failure import Blame, Failure
-from tentaculo.model.history import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram, Tally
+from tentaculo.model.history import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram, RouteKey, Tally
 from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_console, json_line
 
 
@@ -50,6 +50,8 @@ class RequestRecord:
     """Whether the gateway answered in the service's place, without any failure: a preflight, a trace."""
     started: float = 0.0
     """Time of `time.perf_counter` at which the request arrived."""
+    route: RouteKey | None = None
+    """The route that took it; None where no route matched."""
 
 
 LogRecord = Callable[[RequestRecord], None]
@@ -65,7 +67,7 @@ _FAULTS = frozenset(
 
 @dataclass(slots=True)
 class _Total:
-    """Of one service and class of status."""
+    """Of one route and class of status."""
 
     latencies: list[int] | None
     """How many responses fell into each bucket of latency; None where no response of the class is ok."""
@@ -74,12 +76,12 @@ class _Total:
 
 
 class RequestStats:
-    """Totals by service and status class, the requests in flight, and the counts since the last `drain`."""
+    """Totals by route and status class, the requests in flight, and the counts since the last `drain`."""
 
     def __init__(self) -> None:
-        self._totals: dict[tuple[str, int], _Total] = {}
-        self._latencies: dict[str, list[int]] = {}
-        self._failed: dict[str, int] = {}
+        self._totals: dict[tuple[RouteKey | None, int], _Total] = {}
+        self._latencies: dict[RouteKey, list[int]] = {}
+        self._failed: dict[RouteKey, int] = {}
         self.in_flight = 0
         """Exchanges under way, tunnels and event streams included. Count a request here when it arrives."""
         self._idle: asyncio.Event | None = None
@@ -99,7 +101,7 @@ class RequestStats:
         if self._idle is not None and not self.in_flight:
             self._idle.set()
             self._idle = None
-        key = (record.service or "", record.status // 100)
+        key = (record.route, record.status // 100)
         total = self._totals[key] if key in self._totals else self._begin(*key)
         seconds = record.seconds
         total.requests += 1
@@ -111,36 +113,41 @@ class RequestStats:
             number = int(log(seconds) * SCALE + SHIFT) if seconds > SHORTEST else 0
             total.latencies[number if number < BUCKETS else -1] += 1
 
-    def _begin(self, service: str, status_class: int) -> _Total:
+    def _begin(self, route: RouteKey | None, status_class: int) -> _Total:
         latencies = None
-        if service and status_class in (2, 3, 4):
-            latencies = self._latencies.setdefault(service, [0] * BUCKETS)
-        total = self._totals[service, status_class] = _Total(latencies)
+        if route is not None and status_class in (2, 3, 4):
+            latencies = self._latencies.setdefault(route, [0] * BUCKETS)
+        total = self._totals[route, status_class] = _Total(latencies)
         return total
 
     def _count_fault(self, record: RequestRecord) -> None:
         is_fault = record.status >= 500 and record.status != 501 if record.error is None else record.error in _FAULTS
-        if is_fault and record.service:
-            self._failed[record.service] = self._failed.get(record.service, 0) + 1
+        if is_fault and record.route is not None:
+            self._failed[record.route] = self._failed.get(record.route, 0) + 1
 
     def totals(self) -> Iterator[tuple[str, str, int, float]]:
         """(service, status class such as `2xx`, requests, seconds in all); an empty service where no route matched."""
-        for (service, status), total in self._totals.items():
-            yield service, f"{status}xx", total.requests, total.seconds
+        sums: dict[tuple[str, int], tuple[int, float]] = {}
+        for (route, status), total in self._totals.items():
+            key = (route.service if route is not None else "", status)
+            requests, seconds = sums.get(key, (0, 0.0))
+            sums[key] = requests + total.requests, seconds + total.seconds
+        for (service, status), (requests, seconds) in sums.items():
+            yield service, f"{status}xx", requests, seconds
 
-    def drain(self) -> dict[str, Tally]:
-        """The counts since the last call, by service. A client's own error counts as ok: the service responded to it.
+    def drain(self) -> dict[RouteKey, Tally]:
+        """The counts since the last call, by route. A client's own error counts as ok: the service responded to it.
 
         Upgraded connections are not in it, nor are clients that left and what the gateway answered by itself.
         """
         failed, self._failed = self._failed, {}
-        tallies = {service: Tally(failed=count) for service, count in failed.items()}
-        for service, latencies in self._latencies.items():
+        tallies = {route: Tally(failed=count) for route, count in failed.items()}
+        for route, latencies in self._latencies.items():
             if not any(latencies):
                 continue
             latency = Histogram({number: count for number, count in enumerate(latencies) if count})
             latencies[:] = [0] * BUCKETS
-            tally = tallies.setdefault(service, Tally())
+            tally = tallies.setdefault(route, Tally())
             tally.ok, tally.latency = latency.count, latency
         return tallies
 

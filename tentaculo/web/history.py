@@ -11,8 +11,8 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally, uptime_share
-from tentaculo.model.service_rates import RecentRates
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, RouteCount, Tally, uptime_share
+from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.web import wording
@@ -87,19 +87,27 @@ _MINUTES_UP_TO = 3
 _PARTS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-class HistoryQuery(Protocol):
-    """The store's history of one service. Raises `Problem` (STORE_UNAVAILABLE) when it cannot be read."""
+class ReadsHistory(Protocol):
+    """The store's history. Raises `Problem` (STORE_UNAVAILABLE) when it cannot be read. Times are seconds since 1970."""
 
-    def __call__(self, service: str, span: int, since: int, until: int, /) -> Awaitable[Sequence[Period]]:
-        """Periods of `span` seconds that begin from `since` to before `until`, seconds since 1970, oldest first."""
+    def history(self, service: str, span: int, since: int, until: int) -> Awaitable[Sequence[Period]]:
+        """Periods of `span` seconds that begin from `since` to before `until`, oldest first."""
+        ...
+
+    def routes(self, service: str, span: int, since: int, until: int) -> Awaitable[Mapping[str, RouteCount]]:
+        """The requests in these periods, by the name of the route."""
+        ...
+
+    def recent(self, now: int, services: Sequence[str]) -> Awaitable[Mapping[str, RecentRates]]:
+        """The recent rates of each of `services` at `now`."""
         ...
 
 
-class RecentQuery(Protocol):
-    """The recent rates of services at a time in seconds since 1970, by name. Raises `Problem` as `HistoryQuery` does."""
+class UsualQuery(Protocol):
+    """What is usual for the services at a time in seconds since 1970, by name. Raises `Problem` as `ReadsHistory` does."""
 
-    def __call__(self, now: int, services: Sequence[str], /) -> Awaitable[Mapping[str, RecentRates]]:
-        """The rates of each of `services`."""
+    def __call__(self, now: int, /) -> Awaitable[Mapping[str, UsualRates]]:
+        """Of every service of which enough is known."""
         ...
 
 
@@ -112,12 +120,12 @@ def _encoded(periods: Iterable[Period], total: Period) -> Iterator[msgspec.Raw]:
 
 def routes(
     names: Mapping[str, str],
-    query: HistoryQuery,
-    recent: RecentQuery,
+    source: ReadsHistory,
+    usual: UsualQuery,
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """`/vx11/history/<service>`: the sum, each period that has counts, and the rates of the last minutes.
+    """`/vx11/history/<service>`: the sum, each period that has counts, the rates of the last minutes, and the routes.
 
     `names` maps each name and alias of a service to its name.
     """
@@ -127,8 +135,10 @@ def routes(
             span, count = _asked(request)
             moment = int(now().timestamp())
             since = moment - moment % span - (count - 1) * span
-            periods = await query(service, span, since, moment + 1)
-            rates = (await recent(moment, [service]))[service]
+            periods = await source.history(service, span, since, moment + 1)
+            routes = await source.routes(service, span, since, moment + 1)
+            rates = (await source.recent(moment, [service]))[service]
+            usual_now = (await usual(moment)).get(service)
             total = Period("", 0, 0)
             encoded = await slices.collect(_encoded(periods, total))
             return json_response(
@@ -139,6 +149,8 @@ def routes(
                     "until": _time(moment),
                     **_counts(total, periods),
                     "recent": recent_shape(rates),
+                    "usual": None if usual_now is None else usual_shape(usual_now),
+                    "routes": _routes(routes, rates),
                     "periods": encoded,
                 }
             )
@@ -200,6 +212,35 @@ def recent_shape(rates: RecentRates) -> dict[str, Any]:
     }
 
 
+def usual_shape(usual: UsualRates) -> dict[str, Any]:
+    """What is usual at this hour."""
+    return {
+        "hour": _time(usual.hour),
+        "days": usual.days,
+        "probes": {"p95_ms": _milliseconds(usual.probes_p95)},
+        "requests": {"per_minute": usual.requests_per_minute, "p95_ms": _milliseconds(usual.requests_p95)},
+    }
+
+
+def _routes(routes: Mapping[str, RouteCount], rates: RecentRates) -> list[dict[str, Any]]:
+    """The routes that had requests, the busiest first."""
+    shapes = []
+    for name in sorted(routes, key=lambda name: (-routes[name].ok - routes[name].failed, name)):
+        count, recent = routes[name], rates.routes.get(name, RouteCount())
+        shapes.append(
+            {
+                "route": name,
+                "ok": count.ok,
+                "failed": count.failed,
+                "recent": {
+                    "per_minute": rates.per_minute(recent.ok + recent.failed),
+                    "failed_per_minute": rates.per_minute(recent.failed),
+                },
+            }
+        )
+    return shapes
+
+
 def _rates(tally: Tally, rates: RecentRates) -> dict[str, Any]:
     share_ok = tally.share_ok
     return {
@@ -215,12 +256,13 @@ def _tally(tally: Tally, share: float | None) -> dict[str, Any]:
 
 
 def _percentiles(tally: Tally) -> dict[str, float | None]:
-    """Milliseconds, to three digits."""
     found = tally.latency.percentiles(*_PARTS.values())
-    return {
-        name: None if seconds is None else float(f"{seconds * 1000:.3g}")
-        for name, seconds in zip(_PARTS, found, strict=True)
-    }
+    return {name: _milliseconds(seconds) for name, seconds in zip(_PARTS, found, strict=True)}
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    """Milliseconds, to three digits."""
+    return None if seconds is None else float(f"{seconds * 1000:.3g}")
 
 
 def known_since(past: HistorySummary, now: datetime) -> str:

@@ -24,10 +24,11 @@ from tentaculo.model.incident import (
     check_note,
     check_window,
 )
+from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.text import format_duration, format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
-from tentaculo.web.history import RecentQuery, recent_shape
+from tentaculo.web.history import ReadsHistory, recent_shape
 
 
 def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> dict[str, Any]:
@@ -54,6 +55,37 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
 def note_shape(note: Note) -> dict[str, Any]:
     """One note."""
     return {"id": note.id, "at": note.at, "author": note.author or None, "text": note.text}
+
+
+def before_shape(incident: Incident, report: PrecursorReport) -> dict[str, Any] | None:
+    """What came before the incidents of the root of `incident`; None where the report does not have the root."""
+    found = report.services.get(incident.root)
+    if found is None:
+        return None
+    return {
+        "service": found.service,
+        "since": report.since,
+        "until": report.until,
+        "within_seconds": found.within,
+        "left_out_seconds": found.margin,
+        "incidents": len(found.incidents),
+        "other_windows": found.others,
+        "counted": incident.id in found.incidents,
+        "types": [
+            {
+                "source": one.source,
+                "type": one.type,
+                "here": incident.id in one.before,
+                "incidents_with": len(one.before),
+                "other_windows_with": one.others_with,
+                "p": one.p,
+                "q": one.q,
+                "claimed": one.is_claimed,
+                "sentence": found.sentence(one),
+            }
+            for one in found.precursors
+        ],
+    }
 
 
 def window_shape(window: MaintenanceWindow, now: datetime) -> dict[str, Any]:
@@ -226,18 +258,26 @@ class WindowBody(msgspec.Struct, forbid_unknown_fields=True):
 def routes(
     books: ListsIncidents,
     names: Mapping[str, str],
-    recent: RecentQuery,
+    history: ReadsHistory,
+    precursors: ReadPrecursors,
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
     """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC."""
+
+    async def before_of(incident: Incident, days: int) -> dict[str, Any] | None:
+        """What came before the incidents of the root; None where that cannot be read."""
+        try:
+            return before_shape(incident, await precursors(days))
+        except Problem:
+            return None
 
     async def recent_of(incident: Incident) -> dict[str, Any] | None:
         """The recent rates of the root of an open incident; None where they cannot be read."""
         if not incident.is_open:
             return None
         try:
-            rates = await recent(int(now().timestamp()), [incident.root])
+            rates = await history.recent(int(now().timestamp()), [incident.root])
         except Problem:
             return None
         return recent_shape(rates[incident.root])
@@ -260,10 +300,12 @@ def routes(
         )
 
     async def get(request: web.Request) -> web.Response:
+        days = _number("days", request.query.get("days", str(DEFAULT_DAYS)), MOST_DAYS)
         found = await books.get(_id(request))
         if found is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        return json_response({**incident_shape(*found), "recent": await recent_of(found[0])})
+        recent, before = await recent_of(found[0]), await before_of(found[0], days)
+        return json_response({**incident_shape(*found), "recent": recent, "before": before})
 
     async def add_note(request: web.Request) -> web.Response:
         body = await read_json_body(request, NoteBody)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from tentaculo.model.clock import StatedReading
 from tentaculo.model.health import Endpoint, ProbeResult
-from tentaculo.model.history import Tally
+from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
 log = structlog.get_logger(__name__)
@@ -189,9 +190,16 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class RequestTallies:
-    """Counts of a worker's requests since its last message of this kind, by service."""
+    """Counts of a worker's requests since its last message of this kind, by route."""
 
-    tallies: Mapping[str, Tally]
+    tallies: Mapping[RouteKey, Tally]
+
+
+@dataclass(frozen=True, slots=True)
+class StatedTimes:
+    """What events that a worker received say about the clocks of their sources, since its last message of this kind."""
+
+    readings: Mapping[str, StatedReading]
 
 
 def shortened(listed: PageIncidents) -> PageIncidents:

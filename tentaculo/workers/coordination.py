@@ -2,6 +2,7 @@
 
 leader → followers: probe results, maintenance, incidents, planned windows
 followers → leader: suspected endpoints, heartbeats, tallies of their requests
+each → all others: that there are more events, and what events state of the clocks of their sources
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition
-from tentaculo.model.history import Tally
+from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -41,6 +43,7 @@ from tentaculo.workers.channel import (
     ProbeResults,
     RequestTallies,
     ShownIncident,
+    StatedTimes,
     StateRequest,
     WorkerChannel,
     shortened,
@@ -65,6 +68,7 @@ _SUSPICION_GAP = 1.0
 _RESULTS = 20
 _REASONS = 50
 _TALLIES = 10
+_SOURCES = 50
 """Items in one message, which stays well below the channel's limit."""
 
 
@@ -97,9 +101,10 @@ class WorkerCoordination:
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
+        self._offsets: ClockOffsets | None = None
         self._will_report = False
         self._health_service: HealthService | None = None
-        self._received_tallies: dict[str, Tally] = {}
+        self._received_tallies: dict[RouteKey, Tally] = {}
         self._listed = PageIncidents((), ())
         self._will_send_maintenance = False
         self._suspected: dict[Endpoint, float] = {}
@@ -168,6 +173,8 @@ class WorkerCoordination:
             health_service.follow(self)
             self._send(StateRequest(self.number), LEADER)
             tasks.start(self._report(drain), "report")
+        if self._offsets is not None:
+            tasks.start(self._send_stated(self._offsets), "clocks")
         try:
             yield lambda: self._take_all_tallies(drain)
         finally:
@@ -183,6 +190,16 @@ class WorkerCoordination:
     def share_events(self, on_events: Callable[[], None]) -> None:
         """Call `on_events` when another worker has stored events."""
         self._on_events = on_events
+
+    def share_clocks(self, offsets: ClockOffsets) -> None:
+        """Exchange with the other workers what events state of the clocks of their sources, while health is shared."""
+        self._offsets = offsets
+
+    async def _send_stated(self, offsets: ClockOffsets) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            for some in _batches(list(offsets.take_stated().items()), _SOURCES):
+                self._send(StatedTimes(dict(some)))
 
     def report_events(self) -> None:
         """Report to the other workers, soon, that the log of events has more."""
@@ -263,10 +280,10 @@ class WorkerCoordination:
         self._send_maintenance(number)
         self._send(self._listed, number)
 
-    def _take_all_tallies(self, drain: TakeTallies) -> dict[str, Tally]:
+    def _take_all_tallies(self, drain: TakeTallies) -> dict[RouteKey, Tally]:
         tallies, self._received_tallies = self._received_tallies, {}
-        for service, tally in drain().items():
-            tallies.setdefault(service, Tally()).merge(tally)
+        for route, tally in drain().items():
+            tallies.setdefault(route, Tally()).merge(tally)
         return tallies
 
     # -- received ----------------------------------------------------------------------------------------------
@@ -287,8 +304,11 @@ class WorkerCoordination:
             case Heartbeat(service, body):
                 health_service.beat(service, body)
             case RequestTallies(tallies):
-                for service, tally in tallies.items():
-                    self._received_tallies.setdefault(service, Tally()).merge(tally)
+                for route, tally in tallies.items():
+                    self._received_tallies.setdefault(route, Tally()).merge(tally)
+            case StatedTimes(readings) if self._offsets is not None:
+                for source, reading in readings.items():
+                    self._offsets.note_stated(source, reading)
             case StateRequest(number):
                 self._send_state(health_service, number)
 

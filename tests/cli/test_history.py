@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
 from tentaculo.model.health import Endpoint, Health, ProbeResult
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, RouteKey, Tally
 from tentaculo.store import tables, worker_thread
 from tentaculo.store.history import RollUpRequest, add_history, history_row, merged, roll_up_history, rows_of
 from tentaculo.store.migrate import upgrade
@@ -68,6 +68,41 @@ def counts(found: Any) -> tuple[int, int, int, int]:
     return tuple(found[who][what] for who in ("probes", "requests") for what in ("ok", "failed"))
 
 
+def routes(found: Any) -> list[tuple[str, int, int]]:
+    return [(one["route"], one["ok"], one["failed"]) for one in found["routes"]]
+
+
+async def test_each_route_counts_what_it_took_however_it_is_served(both_ways: None, tmp_path: Path) -> None:
+    database = {"url": f"sqlite:///{tmp_path}/fleet.db"}
+    upgrade(database["url"])
+    async with upstream(answering(answer)) as up, ClientSession() as client:
+        services = madre(up.port)
+        services["madre"]["routes"] += [
+            {"prefix": "/madre/none", "auth": "none"},
+            {"prefix": "/", "host": "madre.test"},
+            {"prefix": "/cut/", "strip": True},
+        ]
+        async with living(tmp_path, services, database=database) as live:
+            # The second request of a connection is one that repeats the last one.
+            for path in ("/madre/a", "/madre/a", "/madre/bad", "/madre/none", "/cut/a"):
+                await ask(live, client, path, int(STATUSES.get(path, b"200").split()[0]))
+            await ask(live, client, "/x", 200, Host="madre.test", **HEADERS)
+            await ask(live, client, "/mother/health")
+            # A redirection is the gateway's own, and no route took the last one.
+            async with client.get(f"http://127.0.0.1:{live.port}/cut", headers=HEADERS, allow_redirects=False) as found:
+                assert found.status == 308
+            await ask(live, client, "/nothing", 404)
+            found = await until(live, client, (0, 0, 6, 1))
+    assert routes(found) == [
+        ("/madre", 2, 1),
+        ("/cut/", 1, 0),
+        ("/madre/health", 1, 0),
+        ("/madre/none", 1, 0),
+        ("madre.test/", 1, 0),
+    ]
+    assert sum(ok + failed for _, ok, failed in routes(found)) == 7
+
+
 async def test_what_probes_and_requests_met_is_told_apart_and_outlives_a_restart(tmp_path: Path) -> None:
     database = {"url": f"sqlite:///{tmp_path}/fleet.db"}
     upgrade(database["url"])
@@ -79,6 +114,7 @@ async def test_what_probes_and_requests_met_is_told_apart_and_outlives_a_restart
             await eventually(lambda: live.gateway.health_service.board.service("madre").checked_at)
             first = await until(live, client, (1, 0, 2, 1))
             assert first["requests"]["latency_ms"]["p50"] > 0
+            assert routes(first) == [("/madre", 2, 1)]
             assert counts(await history(live, client, "")) == counts(first)
             assert counts(await history(live, client, "?days=90")) == counts(first)
             await ask(live, client, "/madre/a")
@@ -86,7 +122,8 @@ async def test_what_probes_and_requests_met_is_told_apart_and_outlives_a_restart
             await ask(live, client, "/madre/a")
             # What had not been handed on when the first one left is there too.
             for query in ("?hours=2", "?hours=24", "?days=2"):
-                await until(live, client, (1, 0, 4, 1), query)
+                found = await until(live, client, (1, 0, 4, 1), query)
+                assert routes(found) == [("/madre", 4, 1)]
             async with client.get(f"http://127.0.0.1:{live.port}/status") as response:
                 assert "100 %" in await response.text()
 
@@ -136,7 +173,7 @@ class Machine:
         self.engine = create_engine("sqlite://", poolclass=StaticPool)
         tables.metadata.create_all(self.engine, [tables.history])
         self.now, self.clock = float(START), 0.0
-        self.requests: dict[str, Tally] = {}
+        self.requests: dict[RouteKey, Tally] = {}
         self.met = [0, 0, 0, 0]
         self.restart()
 
@@ -150,7 +187,7 @@ class Machine:
         )
         self.history.drain_from(self.drain)
 
-    def drain(self) -> dict[str, Tally]:
+    def drain(self) -> dict[RouteKey, Tally]:
         found, self.requests = self.requests, {}
         return found
 
@@ -170,7 +207,7 @@ class Machine:
             self.history.note_probe(ProbeResult(Endpoint(one, "a", 1), health, "", at, latency_ms=3), health)
             self.met[0 if other else 1] += 1
         elif what == "requests":
-            self.requests.setdefault("madre", Tally()).merge(Tally(one, other, Histogram({200: one})))
+            self.requests.setdefault(RouteKey("madre", "/a"), Tally()).merge(Tally(one, other, Histogram({200: one})))
             self.met[2] += one
             self.met[3] += other
         elif what == "restart":

@@ -21,6 +21,7 @@ from tentaculo.store import incidents as store
 from tentaculo.store import migrate
 from tentaculo.store.database import once
 from tests.gateway.test_incident_service import SECRET
+from tests.gateway.test_precursor_reports import fill, story
 from tests.support.waits import free_port
 from tests.support.webhook_receiver import receiving
 
@@ -95,6 +96,21 @@ def test_one_incident_with_its_notes(run: Run, url: str) -> None:
     assert "ended" in run("incidents", "1790000000001").output
     told = json.loads(run("incidents", "1790000000002", "--json").output)
     assert [one["text"] for one in told["notes"]] == ["made room\nand more"]
+
+
+def test_one_incident_with_what_came_before_those_of_its_service(run: Run, url: str) -> None:
+    known, events = story(NOW + timedelta(days=5))
+    fill(url, known, [replace(one, source=f"{one.source}\x1b[2J") if one.source == "ci" else one for one in events])
+    number = str(known[0].id)
+    shown = run("incidents", number).output.splitlines()
+    assert len(shown) == 3, "the incident, its end, and what is claimed"
+    assert shown[2].startswith(
+        "  5 of 6 incidents of madre were preceded within 10 minutes by deploy.started of ci[2J; on other days at that"
+    )
+    before = json.loads(run("incidents", number, "--json").output)["before"]
+    assert [one["type"] for one in before["types"] if one["claimed"]] == ["deploy.started"]
+    other = json.loads(run("incidents", "1790000000002", "--json").output)["before"]
+    assert (other["service"], other["incidents"], other["types"]) == ("hermes", 1, [])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -13,19 +15,34 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMsgType, web
 
 from tentaculo.config.schema import Config
+from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.events.endpoints import routes
-from tentaculo.events.hub import Hub
+from tentaculo.events.hub import Hub, Subscriber
 from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.text import utc_now
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tests.conftest import is_fast_path
 from tests.support.server import NativeServer, serving_application
+from tests.support.waits import eventually
+
+
+async def no_precursors(days: int) -> PrecursorReport:
+    """The report of a gateway without incidents."""
+    return PrecursorReport(utc_now(), utc_now())
+
 
 DEADLINE = 5.0
 NAME = "0123456789ab"
 """The name of the log."""
+
+
+def no_offsets() -> ClockOffsets:
+    """The clocks of sources of which none is a service."""
+    return ClockOffsets({}, {}, now=utc_now, elapsed=time.monotonic)
 
 
 class Ledger:
@@ -135,6 +152,27 @@ class Gateway:
 Start = Callable[..., Awaitable[Gateway]]
 
 
+class Sink:
+    """A client that takes everything until it is paused."""
+
+    def __init__(self) -> None:
+        self.is_paused = False
+        self.written = list[bytes]()
+
+    def send(self, frames: bytes) -> None:
+        self.written.append(frames)
+
+    @property
+    def ids(self) -> list[int]:
+        return [json.loads(one)["event_id"] for one in b"".join(self.written).replace(b"}{", b"}\n{").split()]
+
+
+async def next_frame(subscriber: Subscriber) -> bytes:
+    """The next event that waits for it, encoded."""
+    await eventually(lambda: subscriber.waiting)
+    return subscriber.take(0)
+
+
 async def silent_for(client: ClientWebSocketResponse, marker: str = '{"marker":1}') -> None:
     """Assert that nothing was on its way to `client`: its own echo is the next thing it gets."""
     await client.send_str(marker)
@@ -161,7 +199,18 @@ async def start() -> AsyncIterator[Start]:
         tail = EventTail(hub, client or ledger)
         tasks.start(tail.run(), "tail")
         put = client.store_events if client else ledger
-        app.add_routes(routes(config, hub, put, tail, tasks, log_name=lambda: ledger.name))
+        app.add_routes(
+            routes(
+                config,
+                hub,
+                put,
+                tail,
+                tasks,
+                log_name=lambda: ledger.name,
+                precursors=no_precursors,
+                offsets=no_offsets(),
+            )
+        )
 
         async def part(_: web.Application) -> None:
             await hub.close()

@@ -11,9 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.config.storage import EventSettings
-from tentaculo.events.correlations import MOST_EDGES, MOST_SHARING, Edge, Graph, identity, node_shape
+from tentaculo.events.correlations import (
+    MOST_EDGES,
+    MOST_SHARING,
+    Edge,
+    Graph,
+    identity,
+    node_shape,
+    statistical_edges,
+)
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event
+from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tests.conftest import TOKEN, living
+from tests.gateway.test_precursor_reports import fill, story
 from tests.support.databases import sqlite
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -102,9 +113,12 @@ def test_every_edge_joins_two_events_that_are_there_once(payloads: list[dict[str
 
 
 def test_a_node_says_which_clock_its_time_is_of() -> None:
-    stated = node_shape(event(1, {}, stated_ms=5, severity="L3"))
-    assert (stated["timestamp"], stated["clock"], stated["severity"]) == (5, "stated", "L3")
-    assert node_shape(event(1, {}))["clock"] == "received"
+    corrected = node_shape(event(1, {}, stated_ms=5, corrected=CorrectedTime(7, 3), severity="L3"))
+    assert (corrected["timestamp"], corrected["clock"], corrected["width_ms"]) == (7, "corrected", 3)
+    assert corrected["severity"] == "L3"
+    stated = node_shape(event(1, {}, stated_ms=5))
+    assert (stated["timestamp"], stated["clock"]) == (NOW.timestamp() * 1000, "received")
+    assert "width_ms" not in stated
     assert node_shape(Event(1, "s", "system.alert", {}, NOW))["nature"] == "incident"
 
 
@@ -160,3 +174,57 @@ async def test_the_endpoint(file: Any, tmp_path: Any) -> None:
                 assert response.status == 400
         async with client.get(f"{base}/debug/events/correlations") as response:
             assert response.status == 401
+
+
+def test_a_claim_joins_the_last_event_of_its_type_with_the_opening_of_the_incident() -> None:
+    deploy = Precursor("ci", "deploy.started", {1: 11, 2: 12, 3: 13, 4: 14, 5: 15}, 1, 1e-6, 2e-5)
+    chance = Precursor("ci", "tick", {1: 21}, 40, 0.5, 0.7)
+    service = ServicePrecursors("madre", 60, (1, 2, 3, 4, 5, 6), 80, (deploy, chance))
+    report = PrecursorReport(NOW, NOW, 2, {1: 101, 2: 102, 3: 103}, {"madre": service})
+    # The graph has the opening of the second incident, and not what came before it.
+    (edge,) = statistical_edges(report, {11, 13, 14, 21, 101, 102})
+    assert edge == {
+        "source": 11,
+        "target": 101,
+        "strength": 5 / 6,
+        "by": "before incidents of madre",
+        "kind": "statistical",
+        "incidents_with": 5,
+        "incidents": 6,
+        "other_windows_with": 1,
+        "other_windows": 80,
+        "p": 1e-6,
+        "q": 2e-5,
+        "sentence": service.sentence(deploy),
+    }
+
+
+async def test_statistical_edges_on_a_whole_gateway(url: str, tmp_path: Any) -> None:
+    # The last incident was an hour ago.
+    known, events = story(datetime.now(UTC) + timedelta(days=5))
+    fill(url, known, events)
+    headers = {"X-VX11-Token": TOKEN}
+    async with (
+        living(tmp_path, {}, database={"url": url}) as live,
+        ClientSession(f"http://127.0.0.1:{live.port}", headers=headers) as client,
+    ):
+
+        async def found(path: str) -> Any:
+            async with client.get(path) as response:
+                assert response.status == 200, await response.text()
+                return await response.json()
+
+        edges = (await found("/debug/events/correlations?hours=24"))["graph"]["edges"]
+        (edge,) = [edge for edge in edges if edge["kind"] == "statistical"]
+        opening = int((known[0].started_at + timedelta(seconds=1)).timestamp() * 1_000_000)
+        last = int((known[0].started_at - timedelta(seconds=341)).timestamp() * 1_000_000)
+        assert (edge["source"], edge["target"]) == (last, opening)
+        assert (edge["incidents_with"], edge["incidents"], edge["other_windows_with"]) == (5, 6, 0)
+        assert edge["p"] <= edge["q"] < 0.05
+        before = (await found(f"/vx11/incidents/{known[0].id}"))["before"]
+        assert [one["sentence"] for one in before["types"] if one["claimed"]] == [edge["sentence"]]
+        # Two days have one incident: nothing is claimed.
+        short = (await found("/debug/events/correlations?hours=24&days=2"))["graph"]["edges"]
+        assert [edge for edge in short if edge["kind"] == "statistical"] == []
+        async with client.get("/debug/events/correlations?days=91") as response:
+            assert response.status == 400

@@ -19,7 +19,7 @@ from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
 from tentaculo.tasks import TaskGroup
-from tests.events.conftest import Ledger
+from tests.events.conftest import Ledger, no_offsets, no_precursors
 from tests.support.server import NativeServer, serving_application
 
 EXPECTED = {200, 201, 207, 400, 413, 415, 422}
@@ -92,7 +92,18 @@ class Served:
         tail = EventTail(hub, self.ledger)
         tasks.start(tail.run(), "tail")
         app = web.Application()
-        app.add_routes(routes(config, hub, self.ledger, tail, tasks, log_name=lambda: self.ledger.name))
+        app.add_routes(
+            routes(
+                config,
+                hub,
+                self.ledger,
+                tail,
+                tasks,
+                log_name=lambda: self.ledger.name,
+                precursors=no_precursors,
+                offsets=no_offsets(),
+            )
+        )
         self._stack.push_async_callback(tasks.close)
         self.server = await self._stack.enter_async_context(serving_application(app, cors=config.cors, shutdown=5))
 

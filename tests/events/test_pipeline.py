@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.events.hub import Hub
-from tentaculo.events.pipeline import Cardinality, EventPipeline, least_id, milliseconds
+from tentaculo.events.pipeline import Cardinality, EventPipeline, milliseconds
 from tentaculo.events.tail import EventTail
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
@@ -34,7 +35,11 @@ class Desk:
         self.pending: dict[str, asyncio.Future[StoreOutcome]] = {}
         self.ids = count(1000)
         self.tail = EventTail(Hub(limit=4, queue=8), Ledger())
-        self.pipeline = EventPipeline(self._put, self.tail, self.cardinality, lambda: NOW)
+        self.pipeline = EventPipeline(self._put, self.tail, self.cardinality, lambda: NOW, self.correct)
+
+    @staticmethod
+    def correct(source: str, stated_ms: int, received_at: datetime) -> CorrectedTime | None:
+        return CorrectedTime(stated_ms - 5, 7) if (source, received_at) == ("s", NOW) else None
 
     def _put(self, new: Sequence[Event]) -> asyncio.Future[list[StoredEvent]]:
         return self.tasks.start(self._store(new), "store")
@@ -89,7 +94,13 @@ def test_an_event_is_received_now() -> None:
     pipeline = Desk().pipeline
     assert pipeline.event("s", "t", {}, broadcast=True) == Event(1767323045678000, "s", "t", {}, NOW, broadcast=True)
     assert pipeline.now() == NOW
-    assert (milliseconds(NOW), least_id(NOW)) == (1767323045678, 1767323045678000)
+    assert milliseconds(NOW) == 1767323045678
+
+
+def test_an_event_that_states_a_time_gets_it_by_our_own_clock() -> None:
+    pipeline = Desk().pipeline
+    assert pipeline.event("s", "t", {}, stated_ms=1000).corrected == CorrectedTime(995, 7)
+    assert pipeline.event("other", "t", {}, stated_ms=1000).corrected is None
 
 
 class Clock:

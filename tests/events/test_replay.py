@@ -12,7 +12,7 @@ from tentaculo.events.replay import LEAST_PAGE, LogReader
 from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.tasks import TaskGroup
-from tests.events.conftest import NAME, Ledger
+from tests.events.conftest import NAME, Ledger, next_frame
 from tests.support.waits import eventually
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -60,7 +60,7 @@ class Reading:
             self.tail.mark = event.id
 
     async def live_ids(self, number: int) -> list[int]:
-        return [json.loads(await self.subscriber.next())["event_id"] for _ in range(number)]
+        return [json.loads(await next_frame(self.subscriber))["event_id"] for _ in range(number)]
 
 
 async def test_what_is_published_while_history_is_read_comes_once() -> None:

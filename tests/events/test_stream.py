@@ -137,6 +137,22 @@ async def test_a_faulty_query_is_refused(gateway: Gateway, query: str) -> None:
     assert len(gateway.hub) == 0
 
 
+@pytest.mark.parametrize("path", ["/events", "/events/stream", "/debug/events/correlations"])
+async def test_a_misspelt_parameter_is_named_and_not_ignored(gateway: Gateway, path: str) -> None:
+    for query, name in (("tpye=a", "tpye"), ("%CE%A9=", "Ω"), ("from=1&from=2", "from")):
+        async with gateway.session.get(f"{gateway.url}{path}?{query}") as response:
+            problem = await response.json(content_type="application/problem+json")
+            assert (response.status, problem["error"]) == (400, "bad_request")
+            assert name in problem["detail"]
+    assert len(gateway.hub) == 0
+
+
+async def test_paths_of_vx11_ignore_parameters_of_its_other_versions(gateway: Gateway) -> None:
+    async with gateway.session.get(f"{gateway.url}/api/events?follow=false&limit=5") as response:
+        assert response.status == 200
+    await (await gateway.connect("?channel=event&follow=false")).close()
+
+
 @pytest.mark.parametrize("type_", sorted(stream.RESERVED))
 async def test_no_event_can_pretend_to_be_the_streams_own(gateway: Gateway, type_: str) -> None:
     async with event_stream(gateway.session, gateway.url) as listener:
@@ -311,14 +327,51 @@ async def test_a_reader_of_history_that_stalls_holds_neither_pages_nor_a_queue(
         assert ids(await listener.events(399)) == list(range(1, 400))
 
 
-async def test_nothing_is_left_of_clients_that_come_and_go(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.1)  # the next write finds out that a client has gone
+async def test_nothing_is_left_of_clients_that_come_and_go(gateway: Gateway) -> None:
     for _ in range(20):
         async with event_stream(gateway.session, gateway.url) as listener:
             listener.response.close()
         (await silent(gateway)).close()
     await eventually(lambda: len(gateway.hub) == 0, "all places given back")
     await eventually(lambda: gateway.connections == 0, "all connections gone")
+
+
+async def test_a_client_that_closes_its_side_after_the_beginning_has_left(gateway: Gateway) -> None:
+    """No heartbeat comes within this test: the end of what the client sends is the only sign."""
+    for number in range(3):
+        client = await silent(gateway)
+        await eventually(lambda: len(gateway.hub) == 1)
+        if number == 1:
+            client.shutdown(socket.SHUT_WR)
+        else:
+            client.close()
+        await eventually(lambda: len(gateway.hub) == 0, "its place given back")
+        await eventually(lambda: gateway.connections == 0, "its connection gone")
+
+
+async def test_a_client_that_closes_its_side_with_its_request_has_left_too(gateway: Gateway) -> None:
+    """As with a service's event stream: nothing else limits it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /events/stream HTTP/1.1\r\nHost: h\r\n\r\n")
+    writer.write_eof()
+    async with asyncio.timeout(DEADLINE):
+        assert b"event: start" not in await reader.read()
+    writer.close()
+    await eventually(lambda: (len(gateway.hub), gateway.connections) == (0, 0), "its place given back")
+
+
+async def test_a_client_of_http_1_0_gets_the_frames_without_chunks(gateway: Gateway) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /events/stream HTTP/1.0\r\nHost: h\r\n\r\n")
+    async with asyncio.timeout(DEADLINE):
+        assert b"chunked" not in await reader.readuntil(b"\r\n\r\n")
+        assert (await reader.readuntil(b"\n\n")).startswith(b"retry: ")
+        await reader.readuntil(b"\n\n")
+        id_ = await ingest(gateway)
+        frame = await reader.readuntil(b"\n\n")
+    assert frame.startswith(f"id: {NAME}-{id_}\nevent: t\ndata: {{".encode())
+    writer.close()
+    await eventually(lambda: len(gateway.hub) == 0, "its place given back")
 
 
 async def test_events_that_are_published_meanwhile_are_neither_lost_nor_repeated(gateway: Gateway) -> None:

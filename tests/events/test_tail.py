@@ -14,7 +14,7 @@ from tentaculo.events.tail import AT_ONCE, EventTail
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
-from tests.events.conftest import Ledger
+from tests.events.conftest import Ledger, Sink, next_frame
 from tests.support.waits import eventually
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -38,8 +38,12 @@ class Tailing:
         self.rung += 1
 
     async def ids(self, subscriber: Subscriber, number: int) -> list[int]:
-        async with asyncio.timeout(5):
-            return [json.loads(await subscriber.next())["event_id"] for _ in range(number)]
+        sink = Sink()
+        subscriber.attach(sink)
+        await eventually(lambda: len(sink.ids) >= number)
+        subscriber.attach(None)
+        assert len(sink.ids) == number
+        return sink.ids
 
 
 @pytest.fixture
@@ -87,8 +91,24 @@ async def test_what_others_store_before_the_database_responds_here_is_not_lost()
     log.append(later)
     tasks.start(EventTail(hub, log).run(), "tail")
     async with asyncio.timeout(5):
-        assert json.loads(await subscriber.next())["event_id"] == later
+        assert json.loads(await next_frame(subscriber))["event_id"] == later
     assert subscriber.waiting == 0
+    await tasks.close()
+
+
+async def test_a_clock_that_was_set_back_repeats_nothing_to_a_subscriber() -> None:
+    """Ids are then ahead of the clock: when the subscriber came says nothing about what is older."""
+    hub, log, tasks = Hub(limit=4, queue=10), Log(), TaskGroup("test")
+    ahead = int(datetime.now(UTC).timestamp() * 1_000_000) + 3600 * 1_000_000
+    log.append(ahead, ahead + 1)
+    subscriber = hub.subscribe("a")
+    tail = EventTail(hub, log)
+    tasks.start(tail.run(), "tail")
+    await eventually(lambda: tail.mark == ahead + 1)
+    log.append(ahead + 2)
+    tail.ring()
+    async with asyncio.timeout(5):
+        assert json.loads(await next_frame(subscriber))["event_id"] == ahead + 2
     await tasks.close()
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiohttp import WSServerHandshakeError
+from aiohttp import WSMsgType, WSServerHandshakeError
 
 from tentaculo.events import replay
+from tentaculo.events.hub import encode_broadcast
 from tentaculo.model.event import MAX_EVENT_ID, Event
 from tentaculo.model.failure import Failure, Problem
 from tests.events.conftest import DEADLINE, NAME, Gateway, Start, silent_for
@@ -141,3 +143,18 @@ async def test_the_form_of_what_was_missed_is_that_of_a_broadcast(gateway: Gatew
     client = await gateway.connect("?since=6")
     message = await client.receive(timeout=DEADLINE)
     assert json.loads(message.data) == {"type": "t", "source": "s", "event_id": 7, "timestamp": 5, "id": 3}
+
+
+@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536])
+async def test_an_event_of_any_size_is_one_frame_in_history_and_live(start: Start, size: int) -> None:
+    gateway = await start(subscriber_queue=8)
+    event = Event(1, "s", "t", {}, NOW, broadcast=True)
+    pad = "x" * (size - len(encode_broadcast(replace(event, payload={"pad": ""}))))
+    await stored(gateway, 1, payload={"pad": pad})
+    client = await gateway.connect("?since=0")
+    first = await client.receive(timeout=DEADLINE)
+    await stored(gateway, 2, payload={"pad": pad})
+    second = await client.receive(timeout=DEADLINE)
+    assert [(one.type, len(one.data), one.json()["pad"]) for one in (first, second)] == [
+        (WSMsgType.TEXT, size, pad)
+    ] * 2

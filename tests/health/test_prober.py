@@ -19,6 +19,7 @@ from tentaculo.config.schema import Config
 from tentaculo.health.evaluation import SNIPPET
 from tentaculo.health.probe_client import MAX_BODY
 from tentaculo.health.prober import Prober
+from tentaculo.health.steady_clock import time_since_boot
 from tentaculo.model.health import Health, ProbeResult
 from tests.support.health import Serve, answer, by_path, fleet, says
 from tests.support.waits import eventually, free_port
@@ -73,6 +74,29 @@ async def test_what_it_sends(serve: Serve) -> None:
         assert "cookie" not in headers
         assert "authorization" not in headers
     assert len(heads) == 2
+
+
+async def test_the_date_of_a_response_is_the_clock_of_the_endpoint(serve: Serve) -> None:
+    before = time_since_boot()
+    head = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    result = await ask(one(await serve(says(answer(status="503 Busy", headers=head)))))
+    assert result.health is Health.DOWN
+    assert result.clock is not None
+    assert result.clock.date_ms == 784_111_777_000
+    assert before < result.clock.sent < result.clock.received < time_since_boot()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"",
+        b"Date: yesterday\r\n",
+        b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nAge: 0\r\n",
+        b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nDate: Sun, 06 Nov 1994 08:49:38 GMT\r\n",
+    ],
+)
+async def test_no_date_a_broken_one_and_one_of_a_cache_state_nothing(serve: Serve, headers: bytes) -> None:
+    assert (await ask(one(await serve(says(answer(headers=headers)))))).clock is None
 
 
 async def test_no_token_where_the_service_has_none(serve: Serve) -> None:

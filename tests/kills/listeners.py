@@ -13,8 +13,8 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType
 
 from tests.kills.judge import SOURCES, Book
-from tests.kills.machines import Machine
 from tests.kills.producers import PAUSE, session
+from tests.support.machines import Machine
 
 MOST_EVENTS = 400
 """A listener moves after some events, this many at most, though nothing is killed."""

@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from tests.kills.judge import SOURCES, Book, Name
-from tests.kills.machines import Machine
 from tests.support.gateway_process import TOKEN
+from tests.support.machines import Machine
 
 BATCH = 20
 PAUSE = 0.05

@@ -13,13 +13,15 @@ from time import monotonic
 from tentaculo.store import migrate
 from tests.kills.judge import Book, faults_of, read_log, times_set_back
 from tests.kills.listeners import Listener
-from tests.kills.machines import WORKERS, Clock, Machine, running_machines
 from tests.kills.producers import Producer
+from tests.support.machines import Clock, Machine, running_machines
 from tests.support.postgresql import Server, running_server
 from tests.support.waits import eventually
 
 SCENARIOS = ("worker, SQLite", "machine, SQLite", "worker, PostgreSQL", "machine, PostgreSQL", "PostgreSQL itself")
 """What is killed, and the database."""
+WORKERS = 2
+"""Of each machine."""
 MACHINES = 2
 """Machines on one PostgreSQL; SQLite has one."""
 BETWEEN = 60
@@ -61,7 +63,7 @@ async def kill_repeatedly(scenario: str, rounds: int, folder: Path, *, seed: int
         clock, random = Clock(folder), Random(seed)
         returns, pauses = list[float](), list[float]()
         number = 1 if server is None else MACHINES
-        async with running_machines(number, folder, url, clock) as machines, asyncio.TaskGroup() as group:
+        async with running_machines(number, WORKERS, folder, url, clock) as machines, asyncio.TaskGroup() as group:
             load = Load(machines, group)
             await load.progress()
             for _ in range(rounds):

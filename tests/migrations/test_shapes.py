@@ -151,7 +151,18 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
         noted = [row["column_name"] for row in rows_of(connection, "tentaculo_schema_notes")]
     added = ["http_code", "latency_ms", "endpoint_ok", "snippet", "checked_at"]
     later = ["available_ms", "unavailable_ms", "notified"]
-    later += ["key", "digest", "severity", "stated_ms", "size", "name", "home", "total_bytes"]
+    later += [
+        "key",
+        "digest",
+        "severity",
+        "stated_ms",
+        "size",
+        "name",
+        "home",
+        "total_bytes",
+        "corrected_ms",
+        "corrected_width_ms",
+    ]
     assert [column for column in noted if column] == [*added, *later]
     assert noted.count(None) == len(OURS) - 1, "one note for each table but that of the versions"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, make_url, select
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from tentaculo.model.event import EventFilter, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store import events as events_module
-from tentaculo.store import tables
+from tentaculo.store import migrate, tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import TRIM_ROWS, EventRetention
+from tests.support.databases import statements
+from tests.support.postgresql import Server
 from tests.support.runtime_tables import opened
 from tests.support.store_samples import NOW, event, store
 from tests.support.waits import eventually
@@ -188,3 +192,46 @@ async def test_a_database_that_is_lost_while_it_takes_each_row_alone_stores_none
     assert [outcome is StoreOutcome.STORED for outcome in outcomes] == [True, True, False, True]
     await eventually(lambda: client.problem is None)
     assert [found.severity for found in await client.recent_events(10)] == ["c", "b", "a"]
+
+
+async def test_the_servers_default_isolation_makes_no_id_twice(
+    postgresql: Server, store_client_on: StoreClientOn
+) -> None:
+    """With a snapshot from before the lock a writer would not see the ids that others gave while it waited."""
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        postgresql.execute(
+            f"ALTER DATABASE {make_url(url).database} SET default_transaction_isolation = 'repeatable read'"
+        )
+        clients = [store_client_on(url, event_wait=20) for _ in range(2)]
+        for client in clients:
+            await client.start()
+        stored = set[int]()
+        with capture_logs() as logs:
+            for number in range(50):
+                two = (store(client, event(10 * number + index)) for index, client in enumerate(clients))
+                stored |= set(await asyncio.gather(*two))
+        assert len(stored) == 100
+        assert [entry for entry in logs if entry["event"] == "database unavailable"] == []
+
+
+async def test_a_batch_is_one_statement_of_postgresql(postgresql: Server, store_client_on: StoreClientOn) -> None:
+    """Its driver would exchange three messages for each row, while all other writers wait for the lock."""
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        client = store_client_on(url, event_wait=20)
+        await client.start()
+        with statements() as inserts:
+            await client.store_events([event(number) for number in range(1, 101)])
+        assert inserts == [1]
+
+
+ODD = {"text": 'ñ"\\\n\x00\x1f\u2028😀', "null": None, "big": 2**70, "deep": [[{"a": [1.5, True, {}]}]], "": "'; --"}
+
+
+async def test_odd_values_are_kept(kept: StoreClient) -> None:
+    odd = event(
+        1, payload=ODD, metadata=ODD, source="'\"ñ😀\\", key="k\\'", severity="%s $1", stated_ms=2**52, broadcast=True
+    )
+    await kept.store_events([odd, event(2, payload={"half": "\ud800"})])
+    found, half = await kept.read_events(EventFilter(), limit=2)
+    assert found == odd
+    assert half.payload == {"half": "\ud800"}

@@ -339,13 +339,13 @@ def test_a_quarter_of_one_service_is_read_by_the_key_and_touches_few_rows(
 ) -> None:
     now = fill(transaction, 12)
     made: list[object] = []
-    make = history._period
+    make = history.period_of
 
     def counted(row: Any) -> Period:
         made.append(row)
         return make(row)
 
-    monkeypatch.setattr(history, "_period", counted)
+    monkeypatch.setattr(history, "period_of", counted)
     with transaction() as connection:
         found = read_history(connection, DAY, TODAY - 89 * DAY, now + 1, ["service-05"])
     assert len(found) == 90

@@ -58,6 +58,25 @@ async def test_another_process_learns_of_stored_events(server_url: str, store_cl
     await tasks.close()
 
 
+async def test_the_end_of_the_connection_is_noticed_at_once(
+    server_url: str, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the next check: until then events of other machines would come a second late."""
+    monkeypatch.setattr(notifications, "CHECK_EVERY", 3600)
+    rung, tasks = asyncio.Event(), TaskGroup("test")
+    tasks.start(store_client_on(server_url).notify(rung.set), "listen")
+    await asyncio.wait_for(rung.wait(), 10)
+    rung.clear()
+    with opened(server_url) as connection:
+        ended = connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        )
+        assert ended.all() == [(True,)]
+    await asyncio.wait_for(rung.wait(), 10)
+    await tasks.close()
+
+
 async def test_a_server_that_is_away_is_tried_again(server_url: str, store_client_on: StoreClientOn) -> None:
     client = store_client_on(server_url.replace("test_", "absent_"))
     rung, tasks = asyncio.Event(), TaskGroup("test")

@@ -1,15 +1,17 @@
-"""The recent rates of services, on a database of each kind."""
+"""The recent and the usual rates of services, on a database of each kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, RouteCount, Tally
 from tentaculo.model.service_rates import RecentRates, WorstMinute
 from tentaculo.store.history import add_history, history_row
-from tentaculo.store.rates import read_recent
+from tentaculo.store.rates import read_recent, read_usual
+from tentaculo.store.route_history import add_routes, route_rows
 from tests.support.runtime_tables import opened
 
 TODAY = 20_000 * DAY
@@ -74,7 +76,38 @@ def test_after_a_start_the_rate_is_that_of_the_minutes_that_are_known(url: str) 
     assert recent(url, "madre", now=NOW + 600)["madre"].per_minute(0) is None
 
 
+def test_the_requests_of_each_route_in_these_minutes(url: str) -> None:
+    with opened(url) as connection:
+        for ago, service, route in ((0, "madre", "/a"), (4, "madre", "/a"), (5, "madre", "/a"), (1, "mcp", "/b")):
+            period = minute(ago, service)
+            period.routes = {route: RouteCount(2, 1)}
+            add_routes(connection, route_rows(period))
+    found = recent(url, "madre", "hermes")
+    assert found["madre"].routes == {"/a": RouteCount(4, 2)}
+    assert found["hermes"].routes == {}
+
+
 def test_a_clock_that_was_set_back_sees_no_minute_of_the_future(url: str) -> None:
     store(url, [minute(ago, requests=(10, 0)) for ago in range(10)])
     found = recent(url, "madre", now=NOW - 8 * MINUTE)["madre"]
     assert (found.minutes, found.requests.ok) == (2, 20)
+
+
+def hour(days_ago: int, service: str = "madre", at: int = UNTIL) -> Period:
+    ok = 600 * days_ago
+    latency = Histogram({150 + days_ago: ok}) if ok else Histogram()
+    return Period(service, HOUR, at - days_ago * DAY, Tally(360, 0, Histogram({90: 360})), Tally(ok, 0, latency))
+
+
+def test_the_same_hour_of_seven_days_is_usual_and_no_other(url: str) -> None:
+    store(url, [hour(day) for day in range(9)])
+    store(url, [hour(day, at=at) for day in range(1, 8) for at in (UNTIL - HOUR, UNTIL + HOUR)])
+    store(url, [replace(hour(day), span=DAY, start=TODAY - day * DAY) for day in range(1, 8)])
+    store(url, [hour(day, "mcp") for day in (1, 3, 5, 7)] + [hour(day, "hermes") for day in (1, 3, 5, 8)])
+    with opened(url) as connection:
+        found = read_usual(connection, UNTIL, ["madre", "mcp", "hermes", "spawner"])
+        assert read_usual(connection, UNTIL, []) == {}
+    (p95,) = hour(4).requests.latency.percentiles(0.95)
+    assert (found["madre"].days, found["madre"].requests_per_minute, found["madre"].requests_p95) == (7, 40.0, p95)
+    assert (found["mcp"].days, found["mcp"].requests_per_minute) == (4, 40.0)
+    assert set(found) == {"madre", "mcp"}, "three days are too few"

@@ -17,9 +17,10 @@ from tentaculo.config import schema
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
-from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
+from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.service_rates import RecentRates, recent_end
+from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import history, incidents, monitoring, status_page, vx11
@@ -156,6 +157,9 @@ class State:
     past: dict[str, HistorySummary] = field(default_factory=past)
     asked_for_past: int = 0
     rates: dict[str, RecentRates] = field(default_factory=dict)
+    report: PrecursorReport = field(default_factory=lambda: PrecursorReport(NOW, NOW))
+    route_counts: dict[str, dict[str, RouteCount]] = field(default_factory=dict)
+    usual_rates: dict[str, UsualRates] = field(default_factory=dict)
     asked_for_history: list[tuple[str, int, int, int]] = field(default_factory=list)
 
     async def recent_past(self, names: Sequence[str]) -> dict[str, HistorySummary]:
@@ -177,6 +181,17 @@ class State:
         if self.lost is not None:
             raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
         return {name: self.rates.get(name, RecentRates(recent_end(now), 0)) for name in services}
+
+    async def usual(self, now: int) -> dict[str, UsualRates]:
+        return self.usual_rates
+
+    async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
+        return self.route_counts.get(service, {})
+
+    async def precursors(self, days: int) -> PrecursorReport:
+        if self.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
+        return replace(self.report, since=self.report.until - timedelta(days=days))
 
     async def recent_events(self, limit: int) -> list[Event]:
         self.asked_for_events += 1
@@ -234,7 +249,7 @@ def application(state: State) -> web.Application:
 
     app.add_routes(status_page.routes(page, root=True))
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
-    app.add_routes(incidents.routes(state.books, names, state.recent, lambda: state.now, slices))
+    app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
     app.add_routes(
         vx11.routes(
             views=lambda: state.services,
@@ -245,7 +260,7 @@ def application(state: State) -> web.Application:
         )
     )
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
-    app.add_routes(history.routes(names, state.history, state.recent, lambda: state.now, slices))
+    app.add_routes(history.routes(names, state, state.usual, lambda: state.now, slices))
     app.add_routes(
         monitoring.liveness_routes(
             phase=lambda: state.phase, store_problem=lambda: state.lost, services_problem=lambda: state.odd_table

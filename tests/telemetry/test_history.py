@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tentaculo.model.health import Endpoint, Health, ProbeResult
-from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime
+from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, RouteCount, RouteKey, Tally, Uptime
 from tentaculo.telemetry.history import HistoryCollector
 
 START = 1_800_000_000  # a whole minute, and a whole hour
@@ -31,7 +31,7 @@ class Kept:
         self.clock = Clock()
         self.periods: list[Period] = []
         self.tended: list[tuple[int, bool]] = []
-        self.requests: dict[str, Tally] = {}
+        self.requests: dict[RouteKey, Tally] = {}
         self.history = HistoryCollector(
             record=self.periods.extend,
             roll_up=lambda now, may_delete: self.tended.append((now, may_delete)),
@@ -41,7 +41,7 @@ class Kept:
         )
         self.history.drain_from(self.drain)
 
-    def drain(self) -> dict[str, Tally]:
+    def drain(self) -> dict[RouteKey, Tally]:
         found, self.requests = self.requests, {}
         return found
 
@@ -80,12 +80,15 @@ def test_a_minute_is_handed_on_when_it_is_over(kept: Kept) -> None:
     kept.probe(Health.DEGRADED, 9)
     kept.probe(Health.DOWN, 7)
     kept.probe(service="mcp", latency=None)
-    kept.requests = {"mcp": Tally(3, 1, of(0.1))}
+    kept.requests = {RouteKey("mcp", "/a"): Tally(2, 1, of(0.1)), RouteKey("mcp", "/b"): Tally(1, 0, of(0.2))}
     assert kept.periods == []
     kept.pass_by(10)
     assert kept.periods == [
         Period("madre", MINUTE, START, Tally(2, 1, of(0.004, 0.009))),
-        Period("mcp", MINUTE, START, Tally(1, 0), Tally(3, 1, of(0.1))),
+        Period(
+            *("mcp", MINUTE, START, Tally(1, 0), Tally(3, 1, of(0.1, 0.2))),
+            routes={"/a": RouteCount(2, 1), "/b": RouteCount(1, 0)},
+        ),
     ]
     kept.pass_by(60)
     assert len(kept.periods) == 2, "a minute in which nothing was met is no period"

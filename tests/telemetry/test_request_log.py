@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from tentaculo.model.failure import Failure
-from tentaculo.model.history import BUCKETS, Histogram, Tally, bucket
+from tentaculo.model.history import BUCKETS, Histogram, RouteKey, Tally, bucket
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord, RequestStats
 
 
-def record(status: int = 200, service: str | None = "madre", seconds: float = 0.5) -> RequestRecord:
-    return RequestRecord("GET", "/", status, seconds, "127.0.0.1", "id", service)
+def record(status: int = 200, service: str | None = "madre", seconds: float = 0.5, route: str = "/a") -> RequestRecord:
+    key = None if service is None else RouteKey(service, route)
+    return RequestRecord("GET", "/", status, seconds, "127.0.0.1", "id", service, route=key)
 
 
 def test_totals_by_service_and_class_of_status() -> None:
@@ -26,6 +27,7 @@ def test_totals_by_service_and_class_of_status() -> None:
         record(101),
         record(404, None),
         record(200, "mcp"),
+        record(200, "mcp", route="/b"),
     ):
         traffic.in_flight += 1
         traffic.end(done)
@@ -35,7 +37,7 @@ def test_totals_by_service_and_class_of_status() -> None:
         ("madre", "1xx", 1, 0.5),
         ("madre", "2xx", 2, 1.0),
         ("madre", "4xx", 2, 1.0),
-        ("mcp", "2xx", 1, 0.5),
+        ("mcp", "2xx", 2, 1.0),
     ]
 
 
@@ -67,7 +69,10 @@ async def test_everybody_hears_when_nothing_is_in_flight() -> None:
             await asyncio.gather(*waiting)
 
 
-def met(*done: RequestRecord) -> dict[str, Tally]:
+A, B = RouteKey("madre", "/a"), RouteKey("madre", "/b")
+
+
+def met(*done: RequestRecord) -> dict[RouteKey, Tally]:
     traffic = RequestStats()
     for one in done:
         traffic.end(one)
@@ -88,16 +93,22 @@ def test_what_is_drained_is_what_came_since() -> None:
     traffic.end(record(404, seconds=2.0))
     traffic.end(record(502))
     traffic.end(record(304, "mcp"))
-    assert traffic.drain() == {"madre": Tally(3, 1, of(0.25, 0.001, 2.0)), "mcp": Tally(1, 0, of(0.5))}
+    for status in (200, 500):
+        traffic.end(record(status, route="/b"))
+    assert traffic.drain() == {
+        A: Tally(3, 1, of(0.25, 0.001, 2.0)),
+        B: Tally(1, 1, of(0.5)),
+        RouteKey("mcp", "/a"): Tally(1, 0, of(0.5)),
+    }
     assert traffic.drain() == {}
     traffic.end(record(500))
-    assert traffic.drain() == {"madre": Tally(0, 1)}
-    assert sum(requests for _, _, requests, _ in traffic.totals()) == 6
+    assert traffic.drain() == {A: Tally(0, 1)}
+    assert sum(requests for _, _, requests, _ in traffic.totals()) == 8
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9, 1e-6, 40e-6, 0.004, 3599.9, 3600.0, 1e9])
 def test_every_latency_has_the_bucket_that_the_histogram_has_for_it(seconds: float) -> None:
-    assert met(record(seconds=seconds))["madre"].latency == Histogram({bucket(seconds): 1})
+    assert met(record(seconds=seconds))[A].latency == Histogram({bucket(seconds): 1})
     assert 0 <= bucket(seconds) < BUCKETS
 
 
@@ -125,7 +136,7 @@ def test_every_latency_has_the_bucket_that_the_histogram_has_for_it(seconds: flo
 def test_what_counts_as_the_services(status: int, error: Failure | None, counts: str) -> None:
     done = record(status)
     done.error = error and error.error
-    tally = met(done).get("madre", Tally())
+    tally = met(done).get(A, Tally())
     assert (tally.ok, tally.failed) == (int(counts == "ok"), int(counts == "failed"))
 
 

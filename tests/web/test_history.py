@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally, bucket
-from tentaculo.model.service_rates import RecentRates, WorstMinute
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, RouteCount, Tally, bucket
+from tentaculo.model.service_rates import RecentRates, UsualRates, WorstMinute
 from tentaculo.web.history import HEIGHT, WIDTH, Chart, day_chart
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 
@@ -26,6 +26,7 @@ async def asked(gateway: Gateway, path: str, status: int = 200) -> Any:
 async def test_a_day_by_the_hour(gateway: Gateway) -> None:
     found = await asked(gateway, "/vx11/history/madre")
     periods = found.pop("periods")
+    assert (found.pop("routes"), found.pop("usual")) == ([], None)
     assert set(found.pop("recent")) == {
         *("since", "until", "minutes", "failed_share", "probes", "requests", "worst_minute")
     }
@@ -82,6 +83,29 @@ async def test_the_last_minutes_stand_beside_the_worst_one(gateway: Gateway) -> 
         },
         "worst_minute": {"start": "2026-03-14T14:29:00Z", "failed_share": 0.75, "failed": 12, "counted": 16},
     }
+
+
+async def test_what_is_usual_at_this_hour(gateway: Gateway) -> None:
+    gateway.state.usual_rates["madre"] = UsualRates(PRESENT // HOUR * HOUR, 6, 60.5, 0.0314159, None)
+    assert (await asked(gateway, "/vx11/history/madre"))["usual"] == {
+        "hour": "2026-03-14T15:00:00Z",
+        "days": 6,
+        "probes": {"p95_ms": None},
+        "requests": {"per_minute": 60.5, "p95_ms": 31.4},
+    }
+    assert (await asked(gateway, "/vx11/history/switch"))["usual"] is None
+
+
+async def test_the_routes_stand_with_what_they_had_in_this_time_and_lately(gateway: Gateway) -> None:
+    gateway.state.route_counts["madre"] = {"/b": RouteCount(3), "/a": RouteCount(3, 2), "/madre/health": RouteCount(3)}
+    gateway.state.rates["madre"] = RecentRates(PRESENT, 5, routes={"/a": RouteCount(10, 5), "/other": RouteCount(9)})
+    found = (await asked(gateway, "/vx11/history/madre"))["routes"]
+    none = {"per_minute": 0.0, "failed_per_minute": 0.0}
+    assert found == [
+        {"route": "/a", "ok": 3, "failed": 2, "recent": {"per_minute": 3.0, "failed_per_minute": 1.0}},
+        {"route": "/b", "ok": 3, "failed": 0, "recent": none},
+        {"route": "/madre/health", "ok": 3, "failed": 0, "recent": none},
+    ]
 
 
 async def test_minutes_without_any_record_have_no_rates(gateway: Gateway) -> None:

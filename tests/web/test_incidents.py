@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tentaculo.model.health import Health
 from tentaculo.model.history import Tally
 from tentaculo.model.incident import LONGEST, Incident, InvalidInputError, MaintenanceWindow, Note, check_window
+from tentaculo.model.precursor import Precursor, ServicePrecursors
 from tentaculo.model.service_rates import RecentRates
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 from tests.web.test_status_page import HOSTILE, Outline, page, words
@@ -236,6 +237,43 @@ def test_whatever_is_entered_is_a_sound_window_or_refused(
     assert max(NOW, window.starts_at) < window.ends_at <= NOW + LONGEST
     assert set(window.services) <= {"hermes", "mcp"}
     assert (window.services == ()) is ("*" in services)
+
+
+async def test_an_incident_has_what_came_before_those_of_its_root(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES, MCP]
+    deploy = Precursor("ci", "deploy.started", dict.fromkeys((1, 2, 3, 4, HERMES.id), 9), 1, 1e-6, 2e-5)
+    noise = Precursor("ci", "tick", {1: 9}, 30, 0.7, 0.9)
+    service = ServicePrecursors("hermes", 60, (1, 2, 3, 4, 5, HERMES.id), 80, (deploy, noise))
+    gateway.state.report = replace(gateway.state.report, services={"hermes": service})
+    found = (await get(gateway, f"/vx11/incidents/{HERMES.id}?days=10"))["before"]
+    first, second = found.pop("types")
+    assert found == {
+        "service": "hermes",
+        "since": "2026-03-04T15:09:26Z",
+        "until": "2026-03-14T15:09:26Z",
+        "within_seconds": 600,
+        "left_out_seconds": 60,
+        "incidents": 6,
+        "other_windows": 80,
+        "counted": True,
+    }
+    assert first == {
+        "source": "ci",
+        "type": "deploy.started",
+        "here": True,
+        "incidents_with": 5,
+        "other_windows_with": 1,
+        "p": 1e-6,
+        "q": 2e-5,
+        "claimed": True,
+        "sentence": service.sentence(deploy),
+    }
+    assert (second["here"], second["claimed"]) == (False, False)
+    assert (await get(gateway, f"/vx11/incidents/{MCP.id}"))["before"] is None, "the report does not have mcp"
+    for days in ("0", "91", "x", ""):
+        await get(gateway, f"/vx11/incidents/{HERMES.id}?days={days}", 400)
+    gateway.state.lost = "The database is away."
+    assert (await get(gateway, f"/vx11/incidents/{HERMES.id}"))["before"] is None
 
 
 async def test_an_open_incident_has_the_recent_rates_of_its_root_beside_the_worst_minute(gateway: Gateway) -> None:

@@ -265,6 +265,10 @@ async def test_what_requests_met_anywhere_is_in_one_history(tmp_path: Path) -> N
             "select sum(probes_ok), sum(requests_ok), sum(requests_failed) from tentaculo_history"
         )
         assert rows.fetchone() == (1, 9, 0)
+        routes = connection.execute(
+            "select route, sum(requests_ok), sum(requests_failed) from tentaculo_route_history group by service, route"
+        )
+        assert routes.fetchall() == [("/madre", 9, 0)]
         table = connection.execute("select service_name, status from copilot_runtime_services").fetchall()
         assert dict(table) == {"madre": "OK", "tentaculo_link": "UNKNOWN"}
 

@@ -1,4 +1,4 @@
-"""What is killed: gateways of two workers that come back, and their clock."""
+"""Machines for tests: gateways of one or several workers that can be killed and started again, and their clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.support.gateway_process import ROOT, TOKEN, Running, clean_environmen
 from tests.support.processes import kill_family
 from tests.support.waits import eventually
 
-WORKERS = 2
 START_WAIT = 60.0
 _CLOCK = Path(__file__).with_name("clock")
 
@@ -41,14 +40,15 @@ class Clock:
 class Machine:
     """One machine: a supervisor and its workers. It has another port after each start."""
 
-    def __init__(self, folder: Path, url: str, clock: Clock, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, url: str, clock: Clock, workers: int, settings: Mapping[str, Any]) -> None:
         """`url` is its database, `settings` are further sections of its configuration."""
         folder.mkdir()
         self._folder = folder
+        self.workers = workers
         self._stack = AsyncExitStack()
         self._running: Running | None = None
         tables = {
-            "server": {"host": "127.0.0.1", "port": 0, "workers": WORKERS, "grace": 1},
+            "server": {"host": "127.0.0.1", "port": 0, "workers": workers, "grace": 1},
             "database": {"url": url, "auto_upgrade": False},
             "log": {"format": "json", "access": False},
             "services": {"madre": {"url": "http://127.0.0.1:1", "probe": {"interval": 3600}}},
@@ -56,7 +56,7 @@ class Machine:
         }
         (folder / "gateway.toml").write_text("".join(f"{key} = {to_toml(table)}\n" for key, table in tables.items()))
         path = os.pathsep.join((str(_CLOCK), str(ROOT)))
-        self._env = clean_environment({"PYTHONPATH": path, "TENTACULO_TOKEN": TOKEN, "KILLS_CLOCK": str(clock.file)})
+        self._env = clean_environment({"PYTHONPATH": path, "TENTACULO_TOKEN": TOKEN, "TEST_CLOCK": str(clock.file)})
 
     @property
     def url(self) -> str | None:
@@ -99,10 +99,10 @@ class Machine:
 
 @asynccontextmanager
 async def running_machines(
-    number: int, folder: Path, url: str, clock: Clock, **settings: Mapping[str, Any]
+    number: int, workers: int, folder: Path, url: str, clock: Clock, **settings: Mapping[str, Any]
 ) -> AsyncIterator[Sequence[Machine]]:
-    """So many machines on one database."""
-    made = [Machine(folder / f"machine-{index}", url, clock, settings) for index in range(1, number + 1)]
+    """So many machines on one database, each with so many workers."""
+    made = [Machine(folder / f"machine-{index}", url, clock, workers, settings) for index in range(1, number + 1)]
     try:
         async with asyncio.TaskGroup() as group:
             for machine in made:

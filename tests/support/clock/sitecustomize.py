@@ -1,6 +1,6 @@
 """Imported by each Python process at its start: moves the clock of a gateway by what the test says, at any moment.
 
-`KILLS_CLOCK` names a file of eight bytes, the seconds by which the clock is ahead. A production gateway never has this
+`TEST_CLOCK` names a file of eight bytes, the seconds by which the clock is ahead. A production gateway never has this
 folder on its path.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tentaculo.model import text
 
-with Path(os.environ["KILLS_CLOCK"]).open("rb") as _file:
+with Path(os.environ["TEST_CLOCK"]).open("rb") as _file:
     _ahead = mmap.mmap(_file.fileno(), 8, access=mmap.ACCESS_READ)
 _time, _time_ns = time.time, time.time_ns
 
