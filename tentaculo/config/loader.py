@@ -147,6 +147,7 @@ OWN_PATHS = frozenset(
         "/metrics",
         "/readyz",
         "/status",
+        "/tentaculo/alerts",
         "/tentaculo/clocks",
         "/vx11/circuit-breaker/status",
         "/vx11/incidents",

@@ -59,7 +59,7 @@ from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import auth, history, incidents, monitoring, status_page, vx11
+from tentaculo.web import alert_status, auth, history, incidents, monitoring, status_page, vx11
 
 CannotListen = CannotListenError
 
@@ -369,6 +369,7 @@ class Gateway:
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         books = self.incident_service.incident_repository
         app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
+        app.add_routes(alert_status.routes(self.incident_service.alert_channels))
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(
