@@ -24,7 +24,8 @@ from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.text import utc_now
-from tentaculo.server.native_routes import Slices, buffered_post, json_response, raw_json
+from tentaculo.server.native_routes import Slices, buffered, json_response, raw_json
+from tentaculo.server.request_body import expect_later
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
 
@@ -105,7 +106,7 @@ def routes(
         return json_response({"status": "ok", "timestamp": now(), "clocks": found})
 
     return [
-        buffered_post("/events/ingest", Ingest(pipeline, limits, tasks)),
+        web.post("/events/ingest", buffered(Ingest(pipeline, limits, tasks)), expect_handler=expect_later),
         web.get("/events", history.handle),
         web.get("/events/stream", EventStream(hub, reader).handle),
         *([web.get("/api/events", lenient.handle)] if not is_taken else []),

@@ -2,7 +2,7 @@
 
 aiohttp's task, request and response cost more than such a handler does. A request that has arrived whole is served
 without them, in the callback in which it arrived; the response may follow later, such as after a commit. Every other
-request of the same route is served in the task of aiohttp's server, by the same handler (`native_routes.buffered_post`).
+request of the same route is served in the task of aiohttp's server, by the same handler (`native_routes.buffered`).
 """
 
 from __future__ import annotations

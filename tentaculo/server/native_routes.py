@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
@@ -18,7 +18,7 @@ from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.gateway_responses import SERVER, safe_headers
-from tentaculo.server.request_body import expect_later, read_body
+from tentaculo.server.request_body import read_body
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
@@ -76,9 +76,9 @@ class NativeRoutes:
         """`open_paths` need no token; they are written as the application's routes are."""
         written = {resource.canonical for resource in app.router.resources()}
         changing = {path for path in written if "{" in path}
-        buffered = dict(_buffered_handlers(app))
+        handlers = dict(_buffered_handlers(app))
         self._exact = {
-            path: NativeRoute(path not in open_paths, path == "/ws", buffered=buffered.get(path))
+            path: NativeRoute(path not in open_paths, path == "/ws", buffered=handlers.get(path))
             for path in written - changing
         }
         self._trees = tuple({path[: path.index("{")] for path in changing})
@@ -100,9 +100,12 @@ class NativeRoutes:
         raise Problem(Failure.NOT_FOUND)
 
 
-def buffered_post(path: str, handler: BufferedHandler) -> web.RouteDef:
-    """The route of POST requests that `handler` serves: without a task where they have arrived whole."""
-    return web.post(path, _TaskHandler(handler).handle, expect_handler=expect_later)
+def buffered(handler: BufferedHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """What serves the POST requests of a route by `handler`, without a task where they have arrived whole.
+
+    The route must have `expect_later` as its `expect_handler`.
+    """
+    return _TaskHandler(handler).handle
 
 
 class _TaskHandler:
