@@ -173,6 +173,24 @@ def test_alerts(file: Path | None) -> None:
         sys.exit(0 if incident_actions.try_alerts(file) else EXIT_FINDING)
 
 
+@alerts.command("status")
+@config_option
+@_json_option
+def show_channels(file: Path | None, as_json: bool) -> None:
+    """Show how many messages each channel has delivered and failed to deliver, and its last error.
+
+    The command reads the database. The gateway does not need to run.
+
+    \b
+    Example:
+      tentaculo alerts status
+    """
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        incident_actions.show_channels(file, as_json=as_json)
+
+
 @alerts.command("secret")
 def new_secret() -> None:
     """Make a key that signs webhooks. The receiver needs the same key.

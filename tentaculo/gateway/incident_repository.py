@@ -16,6 +16,7 @@ from functools import partial
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.alert_channels import AlertChannels
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.availability import MaintenanceCalendar
@@ -63,10 +64,12 @@ class IncidentRepository:
         incidents: IncidentTracker,
         calendar: MaintenanceCalendar,
         *,
+        channels: AlertChannels,
         on_windows: Callable[[], None],
         clock: SteadyClock,
     ) -> None:
-        """`on_windows` is called when the calendar may have changed."""
+        """`channels` are saved with the incidents. `on_windows` is called when the calendar may have changed."""
+        self._channels = channels
         self._store_client = store_client
         self._incidents = incidents
         self._calendar = calendar
@@ -208,6 +211,8 @@ class IncidentRepository:
 
     async def save(self) -> None:
         """Store what has changed; what cannot be stored waits for the next time."""
+        with suppress(StoreUnavailable):
+            await self._channels.save()
         changed = self._incidents.take_changed()
         if not changed:
             return

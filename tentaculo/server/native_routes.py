@@ -23,7 +23,10 @@ REQUEST_ID = web.RequestKey("request_id", str)
 STARTED = web.RequestKey("started", int)
 """The status of the response, set once its head is being sent: nothing else can be the response then."""
 
-_ALWAYS_OPEN = ("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics")
+_ALWAYS_OPEN = (
+    *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
+    *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
+)
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
     403: Failure.FORBIDDEN,

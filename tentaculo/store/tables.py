@@ -155,6 +155,8 @@ incidents = Table(
     Column("told_services", Integer, nullable=False),
     # JSON: what each channel has delivered of it. NULL in rows of older versions.
     Column("notified", Text),
+    # JSON: what the channels did with each message about it. NULL in rows of older versions.
+    Column("deliveries", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -168,6 +170,18 @@ incident_notes = Table(
     Column("author", Text, nullable=False),
     Column("text", Text, nullable=False),
     Index("ix_tentaculo_incident_notes_incident", "incident"),
+)
+
+# One row for each channel of alerts, over all starts of the gateway.
+alert_channels = Table(
+    "tentaculo_alert_channels",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sent", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("last_sent_at", DateTime),
+    Column("last_error_at", DateTime),
+    Column("last_error", Text, nullable=False),
 )
 
 maintenance = Table(

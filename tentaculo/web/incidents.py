@@ -17,6 +17,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
     EVERY,
+    DeliveryRecord,
     Incident,
     InvalidInputError,
     MaintenanceWindow,
@@ -48,8 +49,23 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "reopened": incident.reopened,
         "part_of": incident.part_of,
         "alerted_at": incident.alerted_at,
+        "notified": [delivery_shape(one) for one in incident.delivery_log],
     }
     return shape if notes is None else {**shape, "notes": [note_shape(note) for note in notes]}
+
+
+def delivery_shape(delivery: DeliveryRecord) -> dict[str, Any]:
+    """What one channel did with a message, or with several of one kind and outcome in a row."""
+    return {
+        "channel": delivery.channel or None,
+        "kind": delivery.kind,
+        "outcome": delivery.outcome.value,
+        "first_at": delivery.first_at,
+        "at": delivery.at,
+        "messages": delivery.messages,
+        "attempts": delivery.attempts,
+        "error": delivery.error or None,
+    }
 
 
 def note_shape(note: Note) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tentaculo.events.clock_offsets import (
     DRIFT,
     GENERATION,
     KNOWN_FOR,
+    MOMENT,
     MOST_SOURCES,
     Bounds,
     ClockOffsets,
@@ -21,6 +22,7 @@ from tentaculo.events.clock_offsets import (
 )
 from tentaculo.model.clock import CorrectedTime, DateReading
 from tentaculo.model.health import Endpoint
+from tests.support.calls import counting_calls
 
 START = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 ONE, TWO = Endpoint("madre", "10.0.0.1", 8001), Endpoint("madre", "10.0.0.2", 8001)
@@ -298,12 +300,25 @@ def test_the_sources_that_are_kept_are_the_last_ones() -> None:
     world = World()
     for number in range(MOST_SOURCES):
         world.event(source=f"s-{number}")
+    world.seconds += MOMENT
     world.event(source="s-0")
     world.event(source="one more")
     names = {source.name for source, _ in world.offsets.sources()}
     assert len(names) == MOST_SOURCES
     assert "s-0" in names
     assert "s-1" not in names
+
+
+@pytest.mark.parametrize("source", ["madre", "robot"])
+def test_what_an_event_costs_is_bounded(source: str) -> None:
+    world = World()
+    world.probe()
+    world.event(source=source)
+    stated, now = math.floor(world.theirs() * 1000), world.now()
+    with counting_calls() as calls:
+        for _ in range(100):
+            world.offsets.correct(source, stated, now)
+    assert calls.total / 100 < 20
 
 
 def test_a_source_with_several_endpoints_spans_their_clocks() -> None:

@@ -20,8 +20,9 @@ import pytest
 from aiohttp import ClientSession, WSMsgType
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.gateway import CannotListen, Gateway
+from tentaculo.gateway.gateway import Gateway
 from tentaculo.security.tokens import hash_token
+from tentaculo.server.listeners import CannotListenError
 from tentaculo.store.database import write_services
 from tentaculo.store.migrate import upgrade
 from tentaculo.tasks import TaskGroup
@@ -301,7 +302,7 @@ async def test_its_url_leads_there_from_this_machine(start: Start, host: str, sh
 async def test_a_taken_port_stops_the_start_and_leaves_nothing(start: Start, tmp_path: Path) -> None:
     live = await start({})
     tasks, threads = asyncio.all_tasks(), own_threads()
-    with pytest.raises(CannotListen) as caught:
+    with pytest.raises(CannotListenError) as caught:
         await entered(services(8001), tmp_path, port=live.port)
     assert caught.value.address == f"127.0.0.1:{live.port}"
     assert asyncio.all_tasks() == tasks

@@ -173,6 +173,37 @@ async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services
     assert data["incidents"][0]["url"].endswith(f"/status#incident-{opened['id']}")
 
 
+async def test_what_became_of_each_message_is_told_of_the_incident_and_of_the_channel_over_a_restart(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "FIRST_PAUSE", 0.01)
+    fleet = {"hermes": services.table("hermes")}
+    async with receiving(502, 502, "reset", 204) as receiver:
+        async with gateway(file, fleet, receiver, alerts={"attempts": 2}) as client:
+            assert (await client.get("/tentaculo/alerts"))["channels"] == [
+                {"name": "duty", "kind": "webhook", "sent": 0, "failed": 0}
+                | dict.fromkeys(("last_sent_at", "last_error_at", "last_error"))
+            ]
+            services.down.add("hermes")
+            (opened,) = (await client.open_roots("hermes"))["incidents"]
+            path = f"/vx11/incidents/{opened['id']}"
+            await client.until(path, lambda one: one["alerted_at"])
+        # Another process has it from the database.
+        async with gateway(file, fleet, receiver, alerts={"attempts": 2}) as client:
+            found = await client.until(path, lambda one: one["notified"])
+            services.down.clear()
+            await client.until(path, lambda one: len(one["notified"]) == 3)
+            (duty,) = (await client.get("/tentaculo/alerts"))["channels"]
+    first, second = found["notified"]
+    assert (first["channel"], first["kind"], first["outcome"]) == ("duty", "incident.opened", "failed")
+    assert (first["messages"], first["attempts"], first["error"]) == (1, 2, "answered 502")
+    assert (second["outcome"], second["attempts"], second["error"]) == ("delivered", 2, None)
+    assert opened["started_at"] <= first["first_at"] <= first["at"] <= second["at"]
+    assert (duty["sent"], duty["failed"], duty["last_error"]) == (2, 1, "closed the connection before it answered")
+    assert duty["last_error_at"] < duty["last_sent_at"]
+    assert "a-secret" not in json.dumps([found, duty]), "an address may hold a password"
+
+
 async def test_a_parent_that_falls_is_one_incident_and_one_alert(services: Services, file: Path) -> None:
     fleet = {
         "switch": services.table("switch"),

@@ -16,7 +16,7 @@ from tentaculo.incidents import alerts
 from tentaculo.incidents.alerts import AlertPolicy, MessageContext, Notification, NotificationKind, trial_message
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, NotificationState, Notified
+from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident, NotificationState, Notified
 from tests.incidents.test_tracker import view
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -64,7 +64,11 @@ class Scenario:
         """What is in progress is delivered."""
         for notification in self.in_progress:
             for one in notification.incidents:
-                self.incidents.note_notified(one.id, CHANNEL, notification.record(one, self.now))
+                self.incidents.note_delivery(
+                    one.id,
+                    DeliveryRecord(CHANNEL, notification.kind.value, DeliveryOutcome.DELIVERED, self.now, self.now),
+                    notification.record(one, self.now),
+                )
         self.in_progress = []
         return self
 

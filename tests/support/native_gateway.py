@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,12 +18,12 @@ from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.incident import ChannelTotals, Incident, MaintenanceWindow, Note
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import history, incidents, monitoring, status_page, vx11
+from tentaculo.web import alert_status, history, incidents, monitoring, status_page, vx11
 from tests.support.server import serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -135,6 +135,15 @@ class Books:
     async def end_window(self, number: int) -> MaintenanceWindow | None:
         found = [one for one in self.planned if one.id == number]
         return replace(found[0], ends_at=NOW) if found else None
+
+
+class Channels:
+    """The channels of alerts; none has done anything."""
+
+    kinds: Mapping[str, str] = {"duty": "webhook"}
+
+    async def read(self) -> tuple[list[ChannelTotals], str | None]:
+        return [ChannelTotals("duty")], None
 
 
 @dataclass
@@ -259,6 +268,7 @@ def application(state: State) -> web.Application:
             clock=lambda: state.clock,
         )
     )
+    app.add_routes(alert_status.routes(Channels()))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state, state.usual, lambda: state.now, slices))
     app.add_routes(

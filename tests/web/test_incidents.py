@@ -64,6 +64,7 @@ async def test_all_of_it_asks_for_the_token(gateway: Gateway) -> None:
         ("GET", "/vx11/incidents"),
         ("GET", "/vx11/incidents/1"),
         ("POST", "/vx11/incidents/1/notes"),
+        ("GET", "/tentaculo/alerts"),
         ("GET", "/vx11/maintenance"),
         ("POST", "/vx11/maintenance"),
         ("DELETE", "/vx11/maintenance/1"),
@@ -91,6 +92,7 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
         "reopened": 2,
         "part_of": None,
         "alerted_at": None,
+        "notified": [],
     }
     assert found["incidents"][1]["ending"] == "It is healthy again: answered 200 in 4 ms"
     await get(gateway, "/vx11/incidents?open=true&limit=1&before=1773500966001")
