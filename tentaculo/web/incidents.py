@@ -286,7 +286,7 @@ def routes(
     async def before_of(incident: Incident, days: int) -> dict[str, Any] | None:
         """What came before the incidents of the root; None where that cannot be read."""
         try:
-            return before_shape(incident, await precursors(days))
+            return before_shape(incident, await precursors(days, incident.started_at))
         except Problem:
             return None
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from tests.support.server import NativeServer, serving_application
 from tests.support.waits import eventually
 
 
-async def no_precursors(days: int) -> PrecursorReport:
+async def no_precursors(days: int, opened: datetime) -> PrecursorReport:
     """The report of a gateway without incidents."""
     return PrecursorReport(utc_now(), utc_now())
 

@@ -209,7 +209,7 @@ class State:
     async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
         return self.route_counts.get(service, {})
 
-    async def precursors(self, days: int) -> PrecursorReport:
+    async def precursors(self, days: int, opened: datetime) -> PrecursorReport:
         if self.lost is not None:
             raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
         return replace(self.report, since=self.report.until - timedelta(days=days))
