@@ -69,6 +69,7 @@ class IncidentService:
             channels=self.alert_channels,
             on_windows=self._apply_calendar,
             clock=clock,
+            record=record,
         )
         self._rates = ErrorRates()
         self._notifier = Notifier(
