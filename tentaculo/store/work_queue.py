@@ -100,6 +100,11 @@ class WorkQueue:
         """Whether no more work is accepted."""
         return self._closed
 
+    @property
+    def has_events(self) -> bool:
+        """Whether events wait."""
+        return bool(self._events)
+
     def put_events(self, ask: PendingWork[Sequence[EventRow]]) -> bool:
         """Queue rows of events; False where the queue is closed, or full: rows that wait leave no room for these."""
         with self._changed:
@@ -200,7 +205,7 @@ class WorkQueue:
         began = monotonic()
         with self._changed:
             while not self._closed:
-                left = began + (min(seconds, with_events) if self._events else seconds) - monotonic()
+                left = began + (min(seconds, with_events) if self.has_events else seconds) - monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(left)
