@@ -30,13 +30,14 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.leading import leading, own_row
+from tentaculo.gateway.leading import leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.own_row import OwnRow
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
-from tentaculo.model.health import ProbeResult, ServiceView
+from tentaculo.model.health import ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
@@ -58,7 +59,7 @@ from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import alert_status, auth, history, incidents, monitoring, status_page, vx11
+from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, status_page, vx11
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
@@ -159,8 +160,8 @@ class Gateway:
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
-        self.health_service.on_probe += [self._inform_proxy, self.clocks.note_probe]
-        self.health_service.on_followed.append(self.proxy.note_health)
+        self.health_service.on_probe.append(self.clocks.note_probe)
+        self.health_service.on_endpoint.append(self.proxy.note_health)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
@@ -259,7 +260,7 @@ class Gateway:
             self._store_client,
             self.health_service,
             self.incident_service,
-            own_row=lambda: own_row(self.running.url, self._port(), self._started_at),
+            own_row=OwnRow(self.running.url, self._port(), self._started_at),
             now=self._clock.now,
             probes=self._probes,
         )
@@ -293,11 +294,13 @@ class Gateway:
 
     async def _finish_requests(self) -> None:
         """Until no request is in flight and no client has sent one for `_QUIET` seconds; then close the connections."""
-        traffic, loop = self.proxy.traffic, asyncio.get_running_loop()
+        traffic, dispatcher, loop = self.proxy.traffic, self._dispatcher, asyncio.get_running_loop()
         last = loop.time()
         while traffic.in_flight or (self._admission.open and loop.time() - last < _QUIET):
             if traffic.in_flight:
                 await traffic.idle()
+                last = loop.time()
+            if dispatcher is not None and dispatcher.in_flight:
                 last = loop.time()
             await asyncio.sleep(_QUIET / 10)
         for connection in self._server.connections if self._server is not None else ():
@@ -365,7 +368,7 @@ class Gateway:
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         books = self.incident_service.incident_repository
         app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
-        app.add_routes(alert_status.routes(self.incident_service.alert_channels))
+        app.add_routes([*alert_status.routes(self.incident_service.alert_channels), *acknowledgements.routes(books)])
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(
@@ -391,9 +394,6 @@ class Gateway:
             )
         )
         return app
-
-    def _inform_proxy(self, result: ProbeResult) -> None:
-        self.proxy.note_health(result.upstream, result.health)
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)

@@ -95,8 +95,8 @@ class HealthService:
         """Called when the maintenance of a service has begun or ended, but not in a follower of this machine."""
         self.on_changes: list[Callable[[Sequence[StateChange]], None]] = []
         """Called with the changes of state that another machine has found."""
-        self.on_followed: list[Callable[[Endpoint, Health], None]] = []
-        """Called with the health of an endpoint that another machine has found."""
+        self.on_endpoint: list[Callable[[Endpoint, Health], None]] = []
+        """Called with the health of an endpoint that a probe, here or at another machine, has found."""
         self.followed: dict[tuple[str, str], StateChange] = {}
         """The last change of each service and endpoint, while another machine is the leader."""
 
@@ -183,7 +183,7 @@ class HealthService:
         self.followed.update({(change.service, change.endpoint): change for change in changes})
         for upstream, health in self.board.follow(changes):
             self.breakers.of(upstream).note_probe(is_failing=health is Health.DOWN, is_healthy=health.is_healthy)
-            for note in self.on_followed:
+            for note in self.on_endpoint:
                 note(upstream, health)
         for listener in self.on_changes:
             listener(changes)
@@ -304,6 +304,8 @@ class HealthService:
                 self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
+        for note in self.on_endpoint:
+            note(result.upstream, result.health)
         ago = self._contradicted_for(update)
         for transition in update.transitions:
             is_cause = transition.service == result.upstream.service

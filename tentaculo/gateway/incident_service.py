@@ -73,6 +73,7 @@ class IncidentService:
             channels=self.alert_channels,
             on_windows=self.apply_calendar,
             clock=clock,
+            record=record,
         )
         self._rates = ErrorRates()
         self._notifier = Notifier(

@@ -165,9 +165,8 @@ class OwnEvents:
             is_fleet = is_about_fleet(self._waiting[0])
             alike = takewhile(lambda event: is_about_fleet(event) is is_fleet, self._waiting)
             events = list(islice(alike, AT_ONCE))
-            with self._tail.storing(None) as note:
-                results = await (self._store_fleet(self._with_epoch(events)) if is_fleet else self._store(events))
-                note([result.id for result in results if result.outcome is StoreOutcome.STORED])
+            results = await (self._store_fleet(self._with_epoch(events)) if is_fleet else self._store(events))
+            self._tail.note_stored([result.id for result in results if result.outcome is StoreOutcome.STORED])
             # Meanwhile some may have been dropped.
             stored = {event.key for event in events}
             while self._waiting and self._waiting[0].key in stored:

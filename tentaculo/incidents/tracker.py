@@ -22,6 +22,7 @@ from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.incident import (
     REMOVED,
     SWITCHED_OFF,
+    Acknowledgement,
     DeliveryRecord,
     Incident,
     NotificationState,
@@ -188,6 +189,12 @@ class IncidentTracker:
         if notified is not None:
             incident = replace(incident, notified={**incident.notified, delivery.channel: notified})
         self._put(incident)
+
+    def note_acknowledgement(self, acknowledgement: Acknowledgement) -> None:
+        """Record that a person has acknowledged an open incident. It has a row of its own, so nothing is to be stored."""
+        incident = self._open.get(acknowledgement.incident)
+        if incident is not None:
+            self._open[incident.id] = replace(incident, acknowledged=acknowledgement)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment in memory after the system clock was set."""

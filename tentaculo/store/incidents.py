@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, and_, case, delete, func, insert,
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
     EVERY_CHANNEL,
+    Acknowledgement,
     ChannelTotals,
     DeliveryRecord,
     Incident,
@@ -23,6 +25,7 @@ from tentaculo.model.incident import (
 )
 from tentaculo.store.lease import notify_fleet
 from tentaculo.store.tables import (
+    acknowledgements,
     alert_channels,
     aware_utc,
     dialect_module,
@@ -51,7 +54,7 @@ def save(connection: Connection, changed: Sequence[Incident]) -> None:
 def find(connection: Connection, number: int) -> Incident | None:
     """One incident."""
     row = connection.execute(select(incidents).where(incidents.c.id == number)).mappings().one_or_none()
-    return None if row is None else _incident(row)
+    return None if row is None else _acknowledged(connection, [_incident(row)])[0]
 
 
 def newest(
@@ -63,7 +66,7 @@ def newest(
         query = query.where(incidents.c.id < before)
     if is_open is not None:
         query = query.where(incidents.c.ended_at.is_(None) if is_open else incidents.c.ended_at.is_not(None))
-    return [_incident(row) for row in connection.execute(query).mappings()]
+    return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
 def unfinished(connection: Connection, since: datetime, announced_since: datetime, limit: int) -> list[Incident]:
@@ -86,18 +89,19 @@ def unfinished(connection: Connection, since: datetime, announced_since: datetim
         .order_by(incidents.c.id.desc())
         .limit(limit)
     )
-    return [_incident(row) for row in connection.execute(query).mappings()]
+    return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
 def forget(connection: Connection, before: datetime, batch: int = 200) -> int:
-    """Remove incidents that ended before a time, with their notes, `batch` at most; gives how many there were.
+    """Remove incidents that ended before a time, with what people wrote, `batch` at most; gives how many there were.
 
     Channels of alerts that were last used before that time are removed too.
     """
     old = select(incidents.c.id).where(incidents.c.ended_at < naive_utc(before)).order_by(incidents.c.id).limit(batch)
     numbers = list(connection.scalars(old))
     if numbers:
-        connection.execute(delete(incident_notes).where(incident_notes.c.incident.in_(numbers)))
+        for written in (incident_notes, acknowledgements):
+            connection.execute(delete(written).where(written.c.incident.in_(numbers)))
         connection.execute(delete(incidents).where(incidents.c.id.in_(numbers)))
     c = alert_channels.c
     is_old = [or_(moment.is_(None), moment < naive_utc(before)) for moment in (c.last_sent_at, c.last_error_at)]
@@ -131,6 +135,37 @@ def notes(connection: Connection, numbers: Iterable[int], limit: int) -> list[No
         for row in connection.execute(query).mappings()
     ]
     return found[::-1]
+
+
+def add_acknowledgement(connection: Connection, incident: int, author: str, note: str, at: datetime) -> Acknowledgement:
+    """Store an acknowledgement."""
+    values = {
+        "incident": incident,
+        "acknowledged_at": naive_utc(at),
+        "author": storable(author),
+        "note": storable(note),
+    }
+    number = connection.execute(insert(acknowledgements).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    return Acknowledgement(int(number), incident, at, author, note)
+
+
+def latest_acknowledgements(connection: Connection, numbers: Collection[int]) -> dict[int, Acknowledgement]:
+    """The latest acknowledgement of each of some incidents that have any, by the id of the incident."""
+    c = acknowledgements.c
+    latest = select(func.max(c.id)).where(c.incident.in_(numbers)).group_by(c.incident)
+    query = select(acknowledgements).where(c.id.in_(latest))
+    return {
+        row["incident"]: Acknowledgement(
+            row["id"], row["incident"], aware_utc(row["acknowledged_at"]), row["author"], row["note"]
+        )
+        for row in connection.execute(query).mappings()
+    }
+
+
+def _acknowledged(connection: Connection, found: list[Incident]) -> list[Incident]:
+    """`found`, each with its latest acknowledgement."""
+    known = latest_acknowledgements(connection, [one.id for one in found]) if found else {}
+    return [replace(one, acknowledged=known.get(one.id)) for one in found]
 
 
 def _row(incident: Incident) -> dict[str, Any]:

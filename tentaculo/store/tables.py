@@ -172,6 +172,18 @@ incident_notes = Table(
     Index("ix_tentaculo_incident_notes_incident", "incident"),
 )
 
+# No foreign key, as with notes. The author is a label that the caller gave.
+acknowledgements = Table(
+    "tentaculo_acknowledgements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("incident", BigInteger, nullable=False),
+    Column("acknowledged_at", DateTime, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("ix_tentaculo_acknowledgements_incident", "incident", "id"),
+)
+
 # One row for each channel of alerts, over all starts of the gateway.
 alert_channels = Table(
     "tentaculo_alert_channels",

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
+    Acknowledgement,
     ChannelTotals,
     DeliveryOutcome,
     DeliveryRecord,
@@ -172,6 +173,35 @@ async def test_the_totals_of_channels_grow_and_go_when_they_are_old(
     assert set(await store_client.run(partial(incidents.read_channels, names=["archive"]))) == {"archive"}
     await store_client.run(partial(incidents.forget, before=NOW + MINUTE))
     assert set(await store_client.run(partial(incidents.read_channels, names=["duty", "archive"]))) == {"duty"}
+
+
+async def test_the_latest_acknowledgement_comes_with_its_incident_and_goes_with_it(
+    url: str, store_client_on: Callable[..., StoreClient]
+) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+    old, new = incident(1, **ENDED), incident(2)
+    await store_client.run(partial(incidents.save, changed=[old, new]))
+
+    async def acknowledge(one: Incident, note: str) -> Acknowledgement:
+        work = partial(incidents.add_acknowledgement, incident=one.id, author="ana ñ", note=note, at=NOW)
+        made: Acknowledgement = await store_client.run(work)
+        return made
+
+    await acknowledge(new, "one")
+    latest = [await acknowledge(new, "two\ntwo"), await acknowledge(old, "")]
+    assert latest[0] == Acknowledgement(2, new.id, NOW, "ana ñ", "two\ntwo")
+    known = [replace(new, acknowledged=latest[0]), replace(old, acknowledged=latest[1])]
+    assert await store_client.run(partial(incidents.newest, limit=9)) == known
+    assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]
+    unfinished = partial(incidents.unfinished, since=NOW, announced_since=NOW, limit=9)
+    assert await store_client.run(unfinished) == known
+    # What is saved of the incident does not touch it.
+    await store_client.run(partial(incidents.save, changed=[new]))
+    assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]
+    await store_client.run(partial(incidents.forget, before=NOW + 2 * MINUTE))
+    left = await store_client.run(partial(incidents.latest_acknowledgements, numbers=[old.id, new.id]))
+    assert left == {new.id: latest[0]}
 
 
 async def test_notes_stand_in_their_order_and_go_with_their_incident(
