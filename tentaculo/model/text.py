@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def utc_now() -> datetime:
@@ -41,6 +42,28 @@ def join_names(names: Sequence[str], most: int = 10, longest: int | None = None)
     """
     shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def fold_case(text: str) -> str:
+    """`text` with small letters, one for each: two texts that differ in case only become equal.
+
+    A letter becomes one letter, and none outside ASCII becomes one of ASCII: `ß` is not `ss`, and the Kelvin sign is
+    not `k`. Accents count.
+    """
+    return text.lower() if text.isascii() else "".join(map(_fold, text))
+
+
+def has_case(character: str) -> bool:
+    """Whether `fold_case` may make it equal to another character."""
+    return any(one != character for one in (character.lower(), character.upper(), character.casefold()))
+
+
+@lru_cache(maxsize=4096)
+def _fold(character: str) -> str:
+    if character.isascii():
+        return character.lower()
+    forms = (character.casefold(), character.lower())
+    return next((form for form in forms if len(form) == 1 and not form.isascii()), character)
 
 
 def printable(text: str, most: int | None = None) -> str:

@@ -13,7 +13,8 @@ from tentaculo.model.history import HOUR, Period, Tally
 from tentaculo.store import migrate, tables
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.events import event_row, insert_events, recent_events
+from tentaculo.store.event_queries import recent_events
+from tentaculo.store.events import event_row, insert_events
 from tentaculo.store.history import add_history, history_row
 from tentaculo.store.tables import VERSION_TABLE
 from tests.migrations.test_shapes import make, table_names

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, make_url, select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from tentaculo.model.event import EventFilter, StoredEvent, StoreOutcome
+from tentaculo.model.event import EventFilter, FoundEvents, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store import events as events_module
 from tentaculo.store import migrate, tables
@@ -36,7 +36,7 @@ async def kept(url: str, store_client_on: StoreClientOn) -> StoreClient:
 
 
 async def ids(client: StoreClient, wanted: EventFilter, **bounds: Any) -> list[int]:
-    return [found.id for found in await client.read_events(wanted, limit=1000, **bounds)]
+    return [found.id for found in (await client.read_events(wanted, limit=1000, **bounds)).events]
 
 
 async def test_a_key_makes_a_repeat_the_same_event(kept: StoreClient) -> None:
@@ -95,6 +95,9 @@ async def test_what_a_reader_wants(kept: StoreClient) -> None:
         (EventFilter(text="% d"), []),
         (EventFilter(text="!"), []),
         (EventFilter(text="tea"), [5]),
+        (EventFilter(text="ñANDÚ AND"), [5]),
+        (EventFilter(text="nandu"), []),
+        (EventFilter(text="ßandú"), []),
         (EventFilter(text="Ñandú"), [5]),
         (EventFilter(text="MCP"), [2]),
         (EventFilter(text="a\0b", types=("\ud800",)), []),
@@ -102,7 +105,7 @@ async def test_what_a_reader_wants(kept: StoreClient) -> None:
         assert await ids(kept, wanted) == found, wanted
     assert await ids(kept, EventFilter(), after=2, before=5) == [3, 4]
     newest = await kept.read_events(EventFilter(), before=4, limit=2, newest_first=True)
-    assert newest == [events[2], events[1]]
+    assert newest == FoundEvents([events[2], events[1]])
 
 
 async def test_the_newest_of_the_services_are_not_hidden_by_the_gateway_s_own(kept: StoreClient) -> None:
