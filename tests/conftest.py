@@ -84,6 +84,11 @@ def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("tests.conftest._at_once", request.param)
 
 
+def is_fast_path() -> bool:
+    """Whether this test's gateways serve what they can without a task."""
+    return _at_once
+
+
 @asynccontextmanager
 async def living(
     folder: Path, services: dict[str, dict[str, Any]], *, probes: bool = False, **sections: Any

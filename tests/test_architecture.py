@@ -48,6 +48,7 @@ SAME_STEM: dict[str, str] = {
     "errors": "each package has its own",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
+    "openapi": "what all descriptions share, and the one of each package",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
     "services": "their configuration, and those of the demonstration",
@@ -284,6 +285,9 @@ def test_the_server_never_loads_alembic() -> None:
     assert {"alembic", "mako", "pytest"} & packages == set()
     # Loaded when they are needed: for pages, scrapes, maintenance windows and faults of the configuration.
     assert {"jinja2", "markupsafe", "prometheus_client", "zoneinfo", "difflib"} & packages == set()
+    # The descriptions of the API are made at the first request.
+    descriptions = {"tentaculo.server.openapi", "tentaculo.events.openapi", "tentaculo.events.asyncapi"}
+    assert descriptions & set(loaded) == set()
     # The synchronous SQLAlchemy in one thread is the lighter one: no greenlet, no asyncio extension.
     assert {"tentaculo.store.migrate", "sqlalchemy.ext.asyncio"} & set(loaded) == set()
 

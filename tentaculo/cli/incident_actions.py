@@ -25,13 +25,16 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.precursor_reports import compute_report
 from tentaculo.incidents.alerts import Message, trial_message
 from tentaculo.incidents.availability import MaintenanceCalendar
-from tentaculo.incidents.channels import Channel, Delivery
+from tentaculo.incidents.channels import Channel, Delivery, channel_kinds
 from tentaculo.model.incident import (
     EVERY,
+    ChannelTotals,
+    DeliveryRecord,
     Incident,
     InvalidInputError,
     MaintenanceWindow,
     Note,
+    check_acknowledgement,
     check_note,
     check_window,
 )
@@ -42,11 +45,13 @@ from tentaculo.store import incidents
 from tentaculo.store import incidents as store
 from tentaculo.store.database import once
 from tentaculo.store.errors import StoreUnavailable
+from tentaculo.web.alert_status import channel_shape
 from tentaculo.web.incidents import before_shape, incident_shape, window_shape
 
 T = TypeVar("T")
 
 _MAX_ROWS = 500
+NO_CHANNELS = "there are no alert channels: neither alerts.webhooks nor alerts.apprise is configured"
 
 
 def show_incidents(file: Path | None, *, number: int | None, is_open: bool | None, limit: int, as_json: bool) -> None:
@@ -85,6 +90,22 @@ def add_note(file: Path | None, number: int, author: str, text: str) -> None:
 
     _existing(number, _query(config, add))
     click.echo(f"The note was added to incident {number}.")
+
+
+def acknowledge(file: Path | None, number: int, author: str, note: str) -> None:
+    """Acknowledge an open incident. Raises ConfigError, FaultError and StartError."""
+    config = load(file).config
+    author, note = _validated(lambda: check_acknowledgement(author, note))
+
+    def add(connection: Connection) -> Incident | None:
+        incident = store.find(connection, number)
+        if incident is not None and incident.is_open:
+            store.add_acknowledgement(connection, number, author, note, utc_now())
+        return incident
+
+    if not _existing(number, _query(config, add)).is_open:
+        raise FaultError(f"incident {number} is over")
+    click.echo(f"Incident {number} is acknowledged.")
 
 
 def add_window(
@@ -148,10 +169,32 @@ def try_alerts(file: Path | None) -> bool:
     config = load(file).config
     configured = channels(config)
     if not configured:
-        raise FaultError("there are no alert channels: neither alerts.webhooks nor alerts.apprise is configured")
+        raise FaultError(NO_CHANNELS)
     page = f"{config.alerts.page or local_url(*config.server.addresses[0])}/status"
     message = trial_message(f"msg_{secrets.token_hex(12)}", page, utc_now())
     return all(uvloop.run(_send(configured, message)))
+
+
+def show_channels(file: Path | None, *, as_json: bool) -> None:
+    """Print what each configured channel has done so far. Raises ConfigError, FaultError and StartError."""
+    config = load(file).config
+    kinds = channel_kinds(config)
+    if not kinds:
+        raise FaultError(NO_CHANNELS)
+    known: dict[str, ChannelTotals] = _query(config, partial(store.read_channels, names=list(kinds)))
+    found = [known.get(name, ChannelTotals(name)) for name in kinds]
+    if as_json:
+        click.echo(msgspec.json.encode([channel_shape(kinds[one.name], one) for one in found]))
+    else:
+        _print(map(_channel, found))
+
+
+def _channel(totals: ChannelTotals) -> str:
+    last = "never" if totals.last_sent_at is None else format_time(totals.last_sent_at)
+    line = f"{totals.name:<20} {totals.sent} sent (last: {last}), {totals.failed} failed"
+    if totals.last_error_at is not None:
+        line += f"; last error {format_time(totals.last_error_at)}: {printable(totals.last_error)}"
+    return line
 
 
 async def _send(configured: Sequence[Channel], message: Message) -> list[bool]:
@@ -211,11 +254,23 @@ def _details(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterat
         yield f"  at worst {incident.peak_error_rate:.0%} of its calls and probes failed"
     if incident.ended_at is not None:
         yield f"  ended {format_time(incident.ended_at)}: {printable(incident.ending)}"
+    if (by := incident.acknowledged) is not None:
+        said = f": {printable(by.note)}" if by.note else ""
+        yield f"  acknowledged {format_time(by.at)} by {printable(by.author)}{said}"
+    for delivery in incident.delivery_log:
+        yield f"  {_delivery(delivery)}"
     for note in notes:
         author = f" {printable(note.author)}" if note.author else ""
         first, *rest = note.text.splitlines() or [""]
         yield f"  {format_time(note.at)}{author}: {printable(first)}"
         yield from (f"    {printable(line)}" for line in rest)
+
+
+def _delivery(delivery: DeliveryRecord) -> str:
+    times = f"{delivery.messages} messages, the last " if delivery.messages > 1 else ""
+    said = f"{format_time(delivery.at)} {times}{delivery.outcome.value} on {printable(delivery.channel) or 'a channel'}"
+    error = f": {printable(delivery.error)}" if delivery.error else ""
+    return f"{said} ({delivery.kind}){error}"
 
 
 def _precursors(config: Config, now: datetime) -> PrecursorReport | None:

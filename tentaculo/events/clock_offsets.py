@@ -23,9 +23,9 @@ from tentaculo.model.health import Endpoint
 
 DRIFT = 100e-6
 """Seconds by which two clocks may move apart in one second."""
-DATE_MS = 2000.0
-"""How much later than its `Date` the clock may have been: `Date` has whole seconds, and many servers
-(uvicorn and Vert.x, for example) renew it once a second only."""
+DATE_MS = 2200.0
+"""How much later than its `Date` the clock may have been: `Date` has whole seconds, many servers (uvicorn and Vert.x, for
+example) renew it once a second only, and their timers are a little late. Of uvicorn's, half are older than a second."""
 GENERATION = 600.0
 """Seconds after which a new set of readings begins; the last two count. A clock that was set by less than the interval is
 wide contradicts nothing, and its old readings are forgotten so."""
@@ -35,6 +35,8 @@ MOST_STATED_MS = 86_400_000.0
 """A time that is further from its receipt than this, in an event, is not taken for the reading of a clock."""
 MOST_WIDTH_MS = 60_000.0
 """A time that is known less exactly than this is not corrected: the receipt says more."""
+MOMENT = 1.0
+"""Seconds in which an interval is not computed again: what an event costs is little then, however many of them come."""
 MOST_SOURCES = 1000
 """Sources that are no services, of which a bound is kept: the last ones that sent events."""
 
@@ -132,6 +134,14 @@ class ClockOffset(NamedTuple):
     """The first reading since the clock was last set."""
 
 
+class _Known(NamedTuple):
+    """What the responses of a service allow, for a moment."""
+
+    bounds: Bounds | None
+    known_from: float
+    until: float
+
+
 class ClockOffsets:
     """The offsets of all sources. A source is the service of that name or alias, if there is one.
 
@@ -159,6 +169,9 @@ class ClockOffsets:
         self._dates = {endpoint: OffsetEstimate() for endpoints in services.values() for endpoint in endpoints}
         self._stated: dict[str, OffsetEstimate] = {}
         self._others: dict[str, OffsetEstimate] = {}
+        self._known: dict[str, _Known] = {}
+        self._last_stated: dict[str, tuple[float, float]] = {}
+        # Nobody takes those of a gateway without other workers; `_last_stated` bounds their number.
         self._fresh: dict[str, StatedReading] = {}
 
     def __repr__(self) -> str:
@@ -167,6 +180,7 @@ class ClockOffsets:
     def note_date(self, endpoint: Endpoint, reading: DateReading) -> bool:
         """Add the reading of a response; returns whether it shows that the clock was set."""
         service, at = endpoint.service, reading.received
+        self._known.pop(service, None)
         was_set = self._dates[endpoint].add(date_bounds(reading), at)
         stated, dated = self._stated.get(service), self._dated(service, at)
         bounds = None if stated is None else stated.bounds(at)
@@ -186,21 +200,24 @@ class ClockOffsets:
         What it states is noted.
         """
         at, received_ms, slack = self._elapsed(), received_at.timestamp() * 1000, stated_slack(stated_ms)
-        reading = StatedReading(stated_ms, at)
+        now = at * 1000
+        least = stated_ms - slack - now
         service = self._names.get(source.removeprefix("/"))
+        known = None if service is None else self._known_of(service, at)
+        bounds = None if known is None else known.bounds
+        if bounds is not None and bounds.high < least:
+            return None
         if abs(stated_ms - received_ms) <= MOST_STATED_MS:
-            self._keep_fresh(service or source, reading)
-            self.note_stated(service or source, reading)
-        dated = None if service is None else self._dated(service, at)
-        if service is None or dated is None or dated.meet(stated_bounds(reading)) is None:
+            self._note_own(service or source, StatedReading(stated_ms, at), least)
+        if known is None or bounds is None:
             return None
+        earliest = stated_ms - slack - bounds.high
         # The clock has drifted since the event was made.
-        bounds = dated.widened(max(0.0, at - (stated_ms - slack - dated.high) / 1000))
-        earliest, latest = stated_ms - slack - bounds.high, min(stated_ms + slack - bounds.low, at * 1000)
-        known_from = max(self._dates[endpoint].known_from for endpoint in self._services[service])
-        if earliest < known_from * 1000 or latest - earliest > MOST_WIDTH_MS:
+        drift = DRIFT * max(0.0, now - earliest)
+        earliest, latest = earliest - drift, min(stated_ms + slack - bounds.low + drift, now)
+        if earliest < known.known_from * 1000 or latest - earliest > MOST_WIDTH_MS:
             return None
-        ours = received_ms - at * 1000
+        ours = received_ms - now
         ms = math.floor(latest + ours)
         return CorrectedTime(ms, ms - math.floor(earliest + ours))
 
@@ -219,7 +236,7 @@ class ClockOffsets:
             del self._others[next(iter(self._others))]
 
     def take_stated(self) -> dict[str, StatedReading]:
-        """The strictest reading of each source that events of this process have stated since the last call."""
+        """The strictest readings of each source that events of this process have stated since the last call."""
         taken, self._fresh = self._fresh, {}
         return taken
 
@@ -261,12 +278,28 @@ class ClockOffsets:
         bounds = stated.bounds(at)
         return dated if bounds is None else dated.meet(bounds) or dated
 
-    def _keep_fresh(self, name: str, reading: StatedReading) -> None:
-        known = self._fresh.get(name)
-        if known is None and len(self._fresh) >= MOST_SOURCES:
+    def _note_own(self, name: str, reading: StatedReading, least: float) -> None:
+        """Add what an event of this process states, unless the source has stated something as strict a moment ago."""
+        last = self._last_stated.get(name)
+        if last is not None and least <= last[0] and reading.received < last[1]:
             return
-        if known is None or stated_bounds(reading).low > stated_bounds(known).low:
+        if len(self._last_stated) >= MOST_SOURCES:
+            self._last_stated.clear()
+            self._fresh.clear()
+        self._last_stated[name] = least, reading.received + MOMENT
+        fresh = self._fresh.get(name)
+        if fresh is None or stated_bounds(fresh).low < least:
             self._fresh[name] = reading
+        self.note_stated(name, reading)
+
+    def _known_of(self, service: str, at: float) -> _Known:
+        known = self._known.get(service)
+        if known is None or at >= known.until:
+            dated = self._dated(service, at)
+            bounds = None if dated is None else dated.widened(MOMENT)
+            known_from = max(self._dates[endpoint].known_from for endpoint in self._services[service])
+            known = self._known[service] = _Known(bounds, known_from, at + MOMENT)
+        return known
 
     def _ours(self, at: float) -> float:
         return self._now().timestamp() * 1000 - at * 1000

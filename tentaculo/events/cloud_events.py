@@ -43,7 +43,8 @@ _NAME = re.compile(r"[a-z0-9]+")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _TEXT_MEDIA = re.compile(r'text/[^;]+(; *charset="?(utf-8|us-ascii)"?)?', re.IGNORECASE)
 _BROADCAST = {True: True, False: False, "true": True, "false": False}
-_INT32 = 2**31
+INT32 = 2**31
+"""Integers of extensions are less than this, and at least minus this."""
 
 
 def is_binary_mode(headers: Iterable[str]) -> bool:
@@ -63,7 +64,10 @@ def read_structured(body: bytes, now_ms: int) -> Envelope | Rejected:
     value = parse_json(body)
     if not isinstance(value, dict):
         return Rejected((FieldError("body", f"must be an object, not {kind_phrase(value)}"),))
-    attributes = {name: one for name, one in value.items() if name not in _DATA and one is not None}
+    # Null is a missing attribute, but no name that is none.
+    attributes = {
+        name: one for name, one in value.items() if name not in _DATA and (one is not None or not _NAME.fullmatch(name))
+    }
     faults = list[FieldError | None]()
     payload: dict[str, Any] = {}
     if value.get("data_base64") is not None:
@@ -185,7 +189,7 @@ def _text_fault(name: str, attributes: Mapping[str, Any]) -> FieldError | None:
 def _extension_fault(name: str, value: Any) -> FieldError | None:
     if not _NAME.fullmatch(name) or name in ("data", "data_base64"):
         return FieldError(_shown(name), "is no name of an attribute: lower-case letters a to z and digits")
-    if isinstance(value, bool | str) or (JsonKind.INTEGER.accepts(value) and -_INT32 <= value < _INT32):
+    if isinstance(value, bool | str) or (JsonKind.INTEGER.accepts(value) and -INT32 <= value < INT32):
         return None
     return FieldError(_shown(name), "must be a string, a boolean or an integer of 32 bits")
 

@@ -24,7 +24,7 @@ from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.text import utc_now
-from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.native_routes import Slices, buffered, json_response, raw_json
 from tentaculo.server.request_body import expect_later
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
@@ -71,15 +71,15 @@ def routes(
 
     `/api/events` is the same as `/events`, unless a route takes it, and ignores unknown parameters. `log_name` gives the name of the log.
     `precursors` reads what came before incidents, and `offsets` corrects the times that events state. `store` keeps
-    events and raises `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own accepted events until they are stored:
-    close them after the last request. `tail` publishes them to the subscribers of `hub`, which is to be closed on
+    events; its future gets a `Problem` (STORE_UNAVAILABLE) when it cannot. `tasks` own the work on batches: close them
+    after the last request. `tail` publishes them to the subscribers of `hub`, which is to be closed on
     shutdown, before the server waits for its handlers. `turn` waits for a later turn of the event loop. The dispatcher
     checks tokens and the Origin of a WebSocket before these handlers run.
     """
     limits = config.limits
     reader = LogReader(tail, log_name)
     slices, cardinality = Slices(), Cardinality(clock)
-    pipeline = EventPipeline(store, tail, tasks, cardinality, now, offsets.correct)
+    pipeline = EventPipeline(store, tail, cardinality, now, offsets.correct)
     is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
     history = EventHistory(reader, Slices())
     # Later revisions of VX11 call it with filters of their own.
@@ -106,7 +106,7 @@ def routes(
         return json_response({"status": "ok", "timestamp": now(), "clocks": found})
 
     return [
-        web.post("/events/ingest", Ingest(pipeline, limits).handle, expect_handler=expect_later),
+        web.post("/events/ingest", buffered(Ingest(pipeline, limits, tasks)), expect_handler=expect_later),
         web.get("/events", history.handle),
         web.get("/events/stream", EventStream(hub, reader).handle),
         *([web.get("/api/events", lenient.handle)] if not is_taken else []),

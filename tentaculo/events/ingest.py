@@ -6,17 +6,20 @@ loop serves other clients meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.events import cloud_events
-from tentaculo.events.pipeline import EventPipeline
+from tentaculo.events.pipeline import EventPipeline, milliseconds
 from tentaculo.events.schemas import (
     Envelope,
     FieldError,
@@ -35,8 +38,10 @@ from tentaculo.events.schemas import (
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import join_names
-from tentaculo.server.native_routes import Slices, json_response
-from tentaculo.server.request_body import check_uncompressed, is_array, read_body
+from tentaculo.server.buffered_handler import BodyHandler, HeaderFields, NativeResponse, Respond
+from tentaculo.server.native_routes import Slices
+from tentaculo.server.request_body import check_coding, is_array
+from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
 
@@ -99,19 +104,21 @@ _FORMS = {
 }
 
 
-def form_of(request: web.Request) -> Form:
-    """The form that the headers of a request say. Raises `Problem` (415) for any other, and for a compressed body.
+def form_of(fields: HeaderFields) -> Form:
+    """The form that the header fields of a request say. Raises `Problem` (415) for any other, and for a compressed body.
 
     A body without a media type is refused too, unless it is a CloudEvent in binary mode: a web page can send it to
     another origin without a CORS preflight.
     """
-    check_uncompressed(request)
-    has_type, media_type = hdrs.CONTENT_TYPE in request.headers, request.content_type
-    if has_type and media_type in _FORMS:
+    lines = [(name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape")) for name, value in fields]
+    first = dict(reversed(lines))
+    check_coding(first.get("content-encoding"))
+    written = first.get("content-type")
+    has_type, media_type = written is not None, (written or "").partition(";")[0].strip().lower()
+    if media_type in _FORMS:
         return _FORMS[media_type]
-    if cloud_events.is_binary_mode(request.headers) and not media_type.startswith("application/cloudevents"):
-        fields = list(request.headers.items())
-        return Form(lambda body, now_ms: cloud_events.read_binary(fields, body, now_ms), Framing.ONE)
+    if cloud_events.is_binary_mode(first) and not media_type.startswith("application/cloudevents"):
+        return Form(lambda body, now_ms: cloud_events.read_binary(lines, body, now_ms), Framing.ONE)
     is_other = not media_type.startswith("application/") or media_type.startswith("application/cloudevents")
     if has_type and cloud_events.is_json(media_type) and not is_other:
         return Form(read_event, Framing.ONE_OR_ARRAY)
@@ -123,11 +130,12 @@ def form_of(request: web.Request) -> Form:
 
 
 class Ingest:
-    """The handler of `POST /events/ingest`."""
+    """The handler of `POST /events/ingest`: a `BufferedHandler`. `tasks` own the work on batches."""
 
-    def __init__(self, pipeline: EventPipeline, limits: LimitSettings) -> None:
+    def __init__(self, pipeline: EventPipeline, limits: LimitSettings, tasks: TaskGroup) -> None:
         self._pipeline = pipeline
         self._limits = limits
+        self._tasks = tasks
         self._slices = Slices()
         self._held = 0
         """Bytes of the bodies whose events are not stored yet."""
@@ -136,48 +144,56 @@ class Ingest:
         places = [(f"item_{number}", msgspec.Raw, None) for number in range(limits.events_batch + 1)]
         self._array = msgspec.json.Decoder(msgspec.defstruct("Items", places, array_like=True))
 
-    async def handle(self, request: web.Request) -> web.Response:
-        """Respond once what the body holds is stored; else raise `Problem`."""
-        form, limits = form_of(request), self._limits
+    def body_handler(self, fields: HeaderFields) -> BodyHandler:
+        """Respond once what the body holds is stored. Raises `Problem` where the header fields refuse it."""
+        form, limits = form_of(fields), self._limits
         is_batch = form.framing in (Framing.ARRAY, Framing.LINES)
         one, batch = limits.events_body, max(limits.events_batch_body, limits.events_body)
         either = batch if form.framing is Framing.ONE_OR_ARRAY else None
-        body = await read_body(request, batch if is_batch else one, array_limit=either)
+        return BodyHandler(batch if is_batch else one, either, partial(self._begin, form))
+
+    def _begin(self, form: Form, body: bytes, respond: Respond) -> None:
         if self._held and self._held + len(body) > MOST_HELD:
             raise Problem(Failure.OVERLOADED, "Too many bytes of events wait for the database.", headers=_LATER)
+        if form.framing is Framing.ONE or (form.framing is Framing.ONE_OR_ARRAY and not is_array(body)):
+            self._one(form.read, body, respond)
+            return
+        texts = self._lines(body) if form.framing is Framing.LINES else self._items(body)
         self._held += len(body)
-        try:
-            return await self._respond(form, body)
-        finally:
-            self._held -= len(body)
+        self._tasks.start(self._batch(form.read, texts, len(body), respond), "batch")
 
-    async def _respond(self, form: Form, body: bytes) -> web.Response:
-        if form.framing is Framing.LINES:
-            return await self._batch(form.read, self._lines(body))
-        if form.framing is Framing.ARRAY or (form.framing is Framing.ONE_OR_ARRAY and is_array(body)):
-            return await self._batch(form.read, self._items(body))
-        return await self._one(form.read, body)
-
-    async def _one(self, read: Read, body: bytes) -> web.Response:
+    def _one(self, read: Read, body: bytes, respond: Respond) -> None:
         try:
-            verdict = self._verdict(read, body)
+            event = self._verdict(read, body, self._pipeline.now())
         except JsonError as reason:
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
-        if isinstance(verdict, Rejected):
-            _log_rejected([verdict])
-            raise _rejection(listed(verdict.faults))
-        ((id_, outcome),) = await self._pipeline.accept([verdict])
-        if outcome is StoreOutcome.REFUSED:
-            raise _rejection(listed([_REFUSED]))
-        if outcome is StoreOutcome.CONFLICT:
-            detail = "Another event of this source has this key. Repeat an event as it was, or give it a new key."
-            raise Problem(Failure.EVENT_CONFLICT, detail, extra={"id": id_, "event_id": id_})
-        response = {"status": "received", "source": verdict.source, "type": verdict.type, "id": id_, "event_id": id_}
-        if outcome is StoreOutcome.DUPLICATE:
-            return json_response({**response, "duplicate": True}, 200)
-        return json_response(response, 201)
+        if isinstance(event, Rejected):
+            _log_rejected([event])
+            raise _rejection(listed(event.faults))
+        stored = self._pipeline.submit([event])
+        size = len(body)
+        self._held += size
 
-    async def _batch(self, read: Read, texts: Sequence[bytes | memoryview]) -> web.Response:
+        def finish(stored: asyncio.Future[list[StoredEvent]]) -> None:
+            self._held -= size
+            try:
+                respond(_one_response(event, stored.result()[0]))
+            except Exception as error:  # noqa: BLE001 - logged there
+                respond(error)
+
+        stored.add_done_callback(finish)
+
+    async def _batch(self, read: Read, texts: Sequence[bytes | memoryview], size: int, respond: Respond) -> None:
+        try:
+            response = await self._store_batch(read, texts)
+        except Exception as error:  # noqa: BLE001 - logged there
+            respond(error)
+        else:
+            respond(response)
+        finally:
+            self._held -= size
+
+    async def _store_batch(self, read: Read, texts: Sequence[bytes | memoryview]) -> NativeResponse:
         verdicts = await self._slices.collect(self._verdicts(read, texts))
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)]
         rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
@@ -194,27 +210,28 @@ class Ingest:
             raise _rejection(errors)
         is_whole = statuses <= {"received", "duplicate"}
         response = {"status": "received" if is_whole else "partial", "results": results}
-        return json_response(response, 207 if not is_whole else 201 if "received" in statuses else 200)
+        return _response(response, 207 if not is_whole else 201 if "received" in statuses else 200)
 
     def _verdicts(self, read: Read, texts: Sequence[bytes | memoryview]) -> Iterator[Event | Rejected]:
-        limit = self._limits.events_body
+        limit, now = self._limits.events_body, self._pipeline.now()
         for text in texts:
             if len(text) > limit:
                 yield Rejected((FieldError("body", f"is {len(text)} bytes; {limit} are allowed"),))
                 continue
             try:
-                yield self._verdict(read, bytes(text))
+                yield self._verdict(read, bytes(text), now)
             except JsonError as reason:
                 yield Rejected((FieldError("body", str(reason)),))
 
-    def _verdict(self, read: Read, text: bytes) -> Event | Rejected:
-        verdict = read(text, self._pipeline.now_ms())
+    def _verdict(self, read: Read, text: bytes, now: datetime) -> Event | Rejected:
+        verdict = read(text, milliseconds(now))
         if isinstance(verdict, Rejected):
             return verdict
         return self._pipeline.event(
             verdict.source,
             verdict.type,
             verdict.payload,
+            received_at=now,
             canonical=verdict.canonical,
             broadcast=verdict.broadcast,
             metadata=verdict.metadata,
@@ -245,6 +262,24 @@ class Ingest:
         if len(items) > most:
             raise Problem(Failure.BODY_TOO_LARGE, f"A request may have at most {most} events.")
         return items
+
+
+def _response(value: object, status: int) -> NativeResponse:
+    return NativeResponse(status, msgspec.json.encode(value))
+
+
+def _one_response(event: Event, stored: StoredEvent) -> NativeResponse:
+    """The response to one event. Raises `Problem` where it is not stored."""
+    id_, outcome = stored
+    if outcome is StoreOutcome.REFUSED:
+        raise _rejection(listed([_REFUSED]))
+    if outcome is StoreOutcome.CONFLICT:
+        detail = "Another event of this source has this key. Repeat an event as it was, or give it a new key."
+        raise Problem(Failure.EVENT_CONFLICT, detail, extra={"id": id_, "event_id": id_})
+    response = {"status": "received", "source": event.source, "type": event.type, "id": id_, "event_id": id_}
+    if outcome is StoreOutcome.DUPLICATE:
+        return _response({**response, "duplicate": True}, 200)
+    return _response(response, 201)
 
 
 def _result(stored: StoredEvent) -> dict[str, Any]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import compress
 from typing import Any
 
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.tail import EventTail
 from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
-from tentaculo.model.failure import Problem
-from tentaculo.tasks import TaskGroup
 
 WINDOW_SECONDS = 300
 BUCKET_SECONDS = 5
@@ -48,15 +47,18 @@ class Cardinality:
     def __repr__(self) -> str:
         return f"<Cardinality: {len(self._totals)} types in {len(self._buckets)} buckets>"
 
-    def count(self, type_: str) -> None:
-        """Count one event of `type_`."""
-        number = self._slide()
-        if type_ not in self._totals and len(self._totals) - (OTHER in self._totals) >= self._types:
-            type_ = OTHER
+    def count(self, types: Iterable[str]) -> None:
+        """Count an event of each of `types`."""
+        number, totals = self._slide(), self._totals
         if not self._buckets or self._buckets[-1][0] != number:
             self._buckets.append((number, Counter()))
-        self._buckets[-1][1][type_] += 1
-        self._totals[type_] += 1
+        bucket = self._buckets[-1][1]
+        for type_ in types:
+            known = type_
+            if type_ not in totals and len(totals) - (OTHER in totals) >= self._types:
+                known = OTHER
+            bucket[known] += 1
+            totals[known] += 1
 
     def counts(self) -> dict[str, int]:
         """Events in the window now, by type, the most frequent first."""
@@ -75,8 +77,20 @@ class Cardinality:
         return number
 
 
-Store = Callable[[Sequence[Event]], Awaitable[list[StoredEvent]]]
-"""Stores events in one transaction and returns the result for each. Raises `Problem` if it cannot."""
+Store = Callable[[Sequence[Event]], asyncio.Future[list[StoredEvent]]]
+"""Stores events in one transaction. The future gets the result for each, or a `Problem`."""
+_STORED = StoreOutcome.STORED
+
+
+def milliseconds(moment: datetime) -> int:
+    """Milliseconds since 1970."""
+    return int(moment.timestamp() * 1000)
+
+
+def least_id(received_at: datetime) -> int:
+    """The least id of an event received at this moment: microseconds since 1970."""
+    return int(received_at.timestamp() * 1_000_000)
+
 
 Correct = Callable[[str, int, datetime], CorrectedTime | None]
 """The time by our own clock of an event of a source that states a time and is received at a moment; None if unknown."""
@@ -85,21 +99,19 @@ Correct = Callable[[str, int, datetime], CorrectedTime | None]
 class EventPipeline:
     """Stores accepted events. The tail of the log publishes them.
 
-    A caller that disconnects does not stop an event that has been accepted, so `tasks` own the work.
+    A caller that disconnects does not stop an event that has been accepted.
     """
 
     def __init__(
         self,
         store: Store,
         tail: EventTail,
-        tasks: TaskGroup,
         cardinality: Cardinality,
         now: Callable[[], datetime],
         correct: Correct,
     ) -> None:
         self._store = store
         self._tail = tail
-        self._tasks = tasks
         self._cardinality = cardinality
         self._now = now
         self._correct = correct
@@ -107,37 +119,51 @@ class EventPipeline:
     def __repr__(self) -> str:
         return f"<EventPipeline: {self._tail!r}>"
 
-    def now_ms(self) -> int:
-        """The timestamp of an event that has none: milliseconds since 1970."""
-        return int(self._now().timestamp() * 1000)
+    def now(self) -> datetime:
+        """The time of receipt of an event that arrives now."""
+        return self._now()
 
-    def event(self, source: str, type_: str, payload: Mapping[str, Any], **members: Any) -> Event:
-        """An event that is received now; `members` are the others of `Event`."""
-        received_at, stated_ms = self._now(), members.get("stated_ms")
+    def event(
+        self,
+        source: str,
+        type_: str,
+        payload: Mapping[str, Any],
+        *,
+        received_at: datetime | None = None,
+        stated_ms: int | None = None,
+        **members: Any,
+    ) -> Event:
+        """An event that is received now, if no other time is given; `members` are the others of `Event`."""
+        received_at = received_at or self._now()
         corrected = None if stated_ms is None else self._correct(source, stated_ms, received_at)
         id_ = int(received_at.timestamp() * 1_000_000)
-        return Event(id_, source, type_, payload, received_at, corrected=corrected, **members)
+        return Event(id_, source, type_, payload, received_at, stated_ms=stated_ms, corrected=corrected, **members)
 
     async def accept(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> list[StoredEvent]:
-        """Store events in one transaction; returns the result for each. A broadcast is not sent to `sender`.
+        """Store events as `submit` does. Returns the result for each, or raises `Problem`."""
+        return await asyncio.shield(self.submit(new, sender=sender))
 
-        Raises `Problem` when they cannot be stored; then they are not published either.
+    def submit(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> asyncio.Future[list[StoredEvent]]:
+        """Store events in one transaction; the future gets the result for each. A broadcast is not sent to `sender`.
+
+        The future gets a `Problem` when they cannot be stored; then they are not published either.
         """
-        outcome: Problem | list[StoredEvent] = await asyncio.shield(
-            self._tasks.start(self._keep(new, sender), "events")
-        )
-        if isinstance(outcome, Problem):
-            raise outcome
-        return outcome
+        release = None if sender is None else self._tail.hold()
+        stored = self._store(new)
+        stored.add_done_callback(lambda _: self._note(new, stored, sender, release))
+        return stored
 
-    async def _keep(self, new: Sequence[Event], sender: Subscriber | None) -> Problem | list[StoredEvent]:
-        with self._tail.storing(sender) as note:
-            try:
-                results: list[StoredEvent] = await self._store(new)
-            except Problem as problem:
-                return problem
-            note([result.id for result in results if result.outcome is StoreOutcome.STORED])
-        for event, result in zip(new, results, strict=True):
-            if result.outcome is StoreOutcome.STORED:
-                self._cardinality.count(event.type)
-        return results
+    def _note(
+        self,
+        new: Sequence[Event],
+        stored: asyncio.Future[list[StoredEvent]],
+        sender: Subscriber | None,
+        release: Callable[[], None] | None,
+    ) -> None:
+        if not stored.cancelled() and stored.exception() is None:
+            results = stored.result()
+            kept = [result.outcome is _STORED for result in results]
+            self._tail.note_stored([result.id for result in compress(results, kept)], sender)
+            self._cardinality.count([event.type for event in compress(new, kept)])
+        if release is not None:
+            release()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
@@ -27,8 +26,6 @@ SHARE_BYTES = 16 * 1024
 
 CLOCK_DIFFERENCE = 1_000_000
 """Microseconds by which the clocks of machines may differ."""
-
-NoteStored = Callable[[Sequence[int]], None]
 
 
 class EventLog(Protocol):
@@ -78,18 +75,19 @@ class EventTail:
         """Look now: there is more."""
         self._bell.set()
 
-    @contextmanager
-    def storing(self, sender: Subscriber | None) -> Iterator[NoteStored]:
-        """While an event of `sender` is being stored. It gives the function to call with the ids of stored events."""
+    def hold(self) -> Callable[[], None]:
+        """Publish no event that is read from now on before the returned function is called.
+
+        For an event with a sender: the tail may read it before its id and sender are noted.
+        """
         settled = asyncio.get_running_loop().create_future()
-        if sender is not None:
-            # The tail may read an event before its sender is known here.
-            self._storing[settled] = None
-        try:
-            yield lambda ids: self._note_stored(ids, sender)
-        finally:
-            self._storing.pop(settled, None)
+        self._storing[settled] = None
+
+        def release() -> None:
+            del self._storing[settled]
             settled.set_result(None)
+
+        return release
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -149,7 +147,8 @@ class EventTail:
                 await asyncio.sleep(0)
         await self._hub.deliver()
 
-    def _note_stored(self, ids: Sequence[int], sender: Subscriber | None) -> None:
+    def note_stored(self, ids: Sequence[int], sender: Subscriber | None = None) -> None:
+        """This process has stored events; `sender` is not to get them."""
         if not ids:
             return
         self._begin(ids[0] - 1)

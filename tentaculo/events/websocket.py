@@ -20,7 +20,7 @@ import structlog
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from tentaculo.events.hub import CONTROL, End, Hub, Subscriber, encode_broadcast
-from tentaculo.events.pipeline import EventPipeline
+from tentaculo.events.pipeline import EventPipeline, milliseconds
 from tentaculo.events.query import SINCE, Position, cursor, find_position, values, values_parameter
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import (
@@ -202,7 +202,7 @@ class EventSocketHandler:
     async def _accept(
         self, client: _SocketClient, subscriber: Subscriber, schema: Schema, fields: dict[str, Any]
     ) -> None:
-        filled, faults = validate(schema, fields, now_ms=self._pipeline.now_ms(), whole="event")
+        filled, faults = validate(schema, fields, now_ms=milliseconds(self._pipeline.now()), whole="event")
         if faults:
             log.info("event rejected", by="websocket", client_id=subscriber.client_id, fields=[f.field for f in faults])
             detail = "The event does not fit its schema; it was neither stored nor broadcast."

@@ -13,12 +13,9 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
-from urllib.parse import urlsplit
 
-import msgspec
 from aiohttp import web
 
 from tentaculo import __version__
@@ -28,16 +25,18 @@ from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
+from tentaculo.gateway import api_documents
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.own_row import keep_own_row
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
-from tentaculo.model.health import GATEWAY_NAME, Health, ProbeResult, ServiceView
+from tentaculo.model.health import Health, ProbeResult, ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
@@ -51,7 +50,7 @@ from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, ListeningAddresses, Phase
+from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
 from tentaculo.server.route_table import ProxiedRoutes, RouteTable
 from tentaculo.store.client import StoreClient
@@ -59,14 +58,10 @@ from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import auth, history, incidents, monitoring, status_page, vx11
-
-CannotListen = CannotListenError
+from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, status_page, vx11
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
-_OWN_ROW_EVERY = 15.0
-"""Seconds between two writes of the gateway's own row in the table of services."""
 _CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
@@ -235,39 +230,13 @@ class Gateway:
     async def _lead(self, drain: TakeTallies) -> None:
         """Start what one process does for all workers: record history, probe, and send alerts."""
         await self._stack.enter_async_context(self.health_service.recording(drain))
-        self._tasks.start(self._keep_own_row(), "own row")
+        own_row = keep_own_row(self._store_client, self.running.url, self._port(), self._started_at, self._clock.now)
+        self._tasks.start(own_row, "own row")
         trimming = trim_events(self._config, self._store_client, self.health_service.history.is_steady, self._clock.now)
         self._tasks.start(trimming, "event retention")
         if self._probes:
             await self._stack.enter_async_context(self.incident_service.running())
             await self._stack.enter_async_context(self.health_service.probing())
-
-    async def _keep_own_row(self) -> None:
-        """Keep the gateway's own row in the table of services current. At the stop its status becomes unknown."""
-        url = self.running.url
-        own = ServiceView(
-            name=GATEWAY_NAME,
-            port=self._port(),
-            health=Health.UP,
-            reason="it responds",
-            since=self._started_at,
-            upstreams=(),
-            host=urlsplit(url).hostname or "localhost",
-            health_url=f"{url}/health",
-            code=200,
-            latency_ms=0,
-            endpoint="/health",
-            snippet=msgspec.json.encode(vx11.health_shape()).decode(),
-        )
-        try:
-            while True:
-                self._store_client.record_services([replace(own, checked_at=self._clock.now())])
-                await asyncio.sleep(_OWN_ROW_EVERY)
-        finally:
-            stopped = replace(
-                own, health=Health.UNKNOWN, code=None, latency_ms=None, snippet="The gateway has stopped."
-            )
-            self._store_client.record_services([replace(stopped, checked_at=self._clock.now())])
 
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
@@ -295,11 +264,13 @@ class Gateway:
 
     async def _finish_requests(self) -> None:
         """Until no request is in flight and no client has sent one for `_QUIET` seconds; then close the connections."""
-        traffic, loop = self.proxy.traffic, asyncio.get_running_loop()
+        traffic, dispatcher, loop = self.proxy.traffic, self._dispatcher, asyncio.get_running_loop()
         last = loop.time()
         while traffic.in_flight or (self._admission.open and loop.time() - last < _QUIET):
             if traffic.in_flight:
                 await traffic.idle()
+                last = loop.time()
+            if dispatcher is not None and dispatcher.in_flight:
                 last = loop.time()
             await asyncio.sleep(_QUIET / 10)
         for connection in self._server.connections if self._server is not None else ():
@@ -345,7 +316,7 @@ class Gateway:
             now=now,
             slices=slices,
         )
-        app.add_routes(auth.routes(self.tickets.issue, LIFETIME, now))
+        app.add_routes([*api_documents.routes(config), *auth.routes(self.tickets.issue, LIFETIME, now)])
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
         app.add_routes(
             event_routes.routes(
@@ -367,6 +338,7 @@ class Gateway:
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         books = self.incident_service.incident_repository
         app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
+        app.add_routes([*alert_status.routes(self.incident_service.alert_channels), *acknowledgements.routes(books)])
         # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
         app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(

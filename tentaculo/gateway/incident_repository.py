@@ -16,11 +16,14 @@ from functools import partial
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.alert_channels import AlertChannels
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.event import RecordOwnEvent, ignore_own_event
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.incident import Acknowledgement, Incident, MaintenanceWindow, Note
 from tentaculo.store import incidents as store
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -63,10 +66,17 @@ class IncidentRepository:
         incidents: IncidentTracker,
         calendar: MaintenanceCalendar,
         *,
+        channels: AlertChannels,
         on_windows: Callable[[], None],
         clock: SteadyClock,
+        record: RecordOwnEvent = ignore_own_event,
     ) -> None:
-        """`on_windows` is called when the calendar may have changed."""
+        """`channels` are saved with the incidents. `on_windows` is called when the calendar may have changed.
+
+        `record` takes what belongs in the log of events.
+        """
+        self._channels = channels
+        self._record = record
         self._store_client = store_client
         self._incidents = incidents
         self._calendar = calendar
@@ -79,6 +89,7 @@ class IncidentRepository:
         self._notes: dict[int, tuple[Note, ...]] = {}
         self._from_now: dict[int, MaintenanceWindow] = {}
         self._moved: dict[int, MaintenanceWindow] = {}
+        self._recorded: set[int] = set()
         self._is_restored = False
         self._next_forget = 0.0
         self._has_changed = asyncio.Event()
@@ -137,6 +148,22 @@ class IncidentRepository:
         note: Note = await self._store_client.run(work)
         self._has_changed.set()
         return note
+
+    async def acknowledge(self, number: int, author: str, note: str) -> Acknowledgement | None:
+        """Acknowledge an open incident; None if there is no such incident.
+
+        Raises `Problem` if it is over, and `StoreUnavailable`.
+        """
+        known = self._incidents.get(number) or await self._store_client.run(partial(store.find, number=number))
+        if known is None:
+            return None
+        if not known.is_open:
+            raise Problem(Failure.INCIDENT_OVER)
+        work = partial(store.add_acknowledgement, incident=number, author=author, note=note, at=self._now())
+        made: Acknowledgement = await self._store_client.run(work)
+        self._incidents.note_acknowledgement(made)
+        self._has_changed.set()
+        return made
 
     async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
         """The open and planned maintenance windows, and why some may be missing: the database could not be read."""
@@ -208,6 +235,8 @@ class IncidentRepository:
 
     async def save(self) -> None:
         """Store what has changed; what cannot be stored waits for the next time."""
+        with suppress(StoreUnavailable):
+            await self._channels.save()
         changed = self._incidents.take_changed()
         if not changed:
             return
@@ -226,6 +255,7 @@ class IncidentRepository:
             await self._move_windows()
             await self._read_windows()
             await self._read_notes()
+            await self._read_acknowledgements()
             await self._forget()
         except StoreUnavailable:
             # The store client logs the reason, and the page shows it.
@@ -270,6 +300,28 @@ class IncidentRepository:
         if numbers:
             found = await self._store_client.run(partial(store.notes, numbers=numbers, limit=_MOST_NOTES))
         self._notes = {number: tuple(one for one in found if one.incident == number) for number in numbers}
+
+    async def _read_acknowledgements(self) -> None:
+        """Note those of open incidents, whichever process took them, and record each in the log of events, once."""
+        known = {one.id: one.acknowledged for one in self._incidents.open}
+        if not known:
+            self._recorded.clear()
+            return
+        found: dict[int, Acknowledgement] = await self._store_client.run(
+            partial(store.latest_acknowledgements, numbers=list(known))
+        )
+        for number, one in found.items():
+            if one != known[number]:
+                self._incidents.note_acknowledgement(one)
+            if one.id not in self._recorded:
+                self._recorded.add(one.id)
+                self._record(
+                    "incident.acknowledged",
+                    key=f"incident-{number}-acknowledged-{one.id}",
+                    incident=number,
+                    author=one.author,
+                    note=one.note,
+                )
 
     async def _forget(self) -> None:
         moment = time.monotonic()

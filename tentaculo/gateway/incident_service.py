@@ -16,6 +16,7 @@ from itertools import islice
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.alert_channels import AlertChannels
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.health.steady_clock import Correct, SteadyClock
@@ -25,7 +26,7 @@ from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.health import ServiceView, Transition
-from tentaculo.model.incident import opening_key
+from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, opening_key
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 
@@ -59,12 +60,20 @@ class IncidentService:
         now = self._now = clock.now
         self._incidents = IncidentTracker(settle=config.incidents.settle, degraded=config.incidents.degraded)
         self._calendar = MaintenanceCalendar(config.maintenance, config.services)
+        self.alert_channels = AlertChannels(config, store_client, lambda: self._notifier.counts)
         self.incident_repository = IncidentRepository(
-            config, store_client, self._incidents, self._calendar, on_windows=self._apply_calendar, clock=clock
+            config,
+            store_client,
+            self._incidents,
+            self._calendar,
+            channels=self.alert_channels,
+            on_windows=self._apply_calendar,
+            clock=clock,
+            record=record,
         )
         self._rates = ErrorRates()
         self._notifier = Notifier(
-            config, self._message_context, on_notified=self._note_notified, now=now, record=record
+            config, self._message_context, on_delivery=self._note_delivery, now=now, record=record
         )
         self._in_maintenance: dict[str, str] = {}
         self._logged: dict[int, str] = {}
@@ -181,7 +190,9 @@ class IncidentService:
         board = self._health_service.board
         return [(parent, board.service(parent).health.value) for parent in board.parents(name)]
 
-    def _note_notified(self, notification: Notification, at: datetime) -> None:
+    def _note_delivery(self, notification: Notification, delivery: DeliveryRecord) -> None:
         for one in notification.incidents:
-            self._incidents.note_notified(one.id, notification.channel, notification.record(one, at))
+            is_delivered = delivery.outcome is DeliveryOutcome.DELIVERED
+            known = notification.record(one, delivery.at) if is_delivered else None
+            self._incidents.note_delivery(one.id, delivery, known)
         self.incident_repository.note_change()

@@ -134,9 +134,8 @@ class OwnEvents:
     async def _store_next(self) -> None:
         async with self._is_storing:
             events = list(islice(self._waiting, AT_ONCE))
-            with self._tail.storing(None) as note:
-                results = await self._store(events)
-                note([result.id for result in results if result.outcome is StoreOutcome.STORED])
+            results = await self._store(events)
+            self._tail.note_stored([result.id for result in results if result.outcome is StoreOutcome.STORED])
             # Meanwhile the oldest may have been dropped.
             stored = {event.key for event in events}
             while self._waiting and self._waiting[0].key in stored:

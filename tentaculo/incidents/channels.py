@@ -21,6 +21,7 @@ import structlog
 
 from tentaculo import __version__
 from tentaculo.config.incidents import WebhookSettings, secret_bytes
+from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import Message, NotificationKind
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,11 @@ class Channel(Protocol):
 
     async def close(self) -> None:
         """Close its connections."""
+
+
+def channel_kinds(config: Config) -> dict[str, str]:
+    """The kind of each configured channel, `webhook` or `apprise`, by its name."""
+    return {**dict.fromkeys(config.alerts.webhooks, "webhook"), **dict.fromkeys(config.alerts.apprise, "apprise")}
 
 
 def sign(key: bytes, number: str, timestamp: int, body: bytes) -> str:

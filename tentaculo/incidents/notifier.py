@@ -22,7 +22,7 @@ from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import AlertPolicy, Message, MessageContext, Notification, compose_message
 from tentaculo.incidents.channels import AppriseChannel, Channel, Delivery, WebhookChannel
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
-from tentaculo.model.incident import Incident
+from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
@@ -31,6 +31,8 @@ FIRST_PAUSE, LAST_PAUSE = 2.0, 60.0
 """Seconds between attempts: twice as long after each failure, up to the last. Each varies by a quarter."""
 LAST_WAIT = 2.0
 """Seconds that the channels have to deliver pending messages when the gateway stops."""
+
+OnDelivery = Callable[[Notification, DeliveryRecord], None]
 
 CHANNELS: Mapping[str, Callable[[Config], Iterable[Channel]]] = {
     "webhooks": lambda config: (WebhookChannel(name, one) for name, one in config.alerts.webhooks.items()),
@@ -61,13 +63,17 @@ class DeliveryStats:
     """Messages that were abandoned after the last attempt."""
     dropped: int = 0
     """Messages that the receiver refused for good."""
+    last_sent_at: datetime | None = None
+    last_error_at: datetime | None = None
+    """When an attempt last failed, whether or not another followed."""
+    last_error: str = ""
 
 
 class ChannelQueue:
     """The messages and the attempts of one channel.
 
-    `on_delivered` is called with each notification that was delivered. `compose` makes its message. `record` takes
-    what belongs in the log of events.
+    `on_delivery` is called with each notification that was delivered, abandoned or refused, and what became of it.
+    `compose` makes its message. `record` takes what belongs in the log of events.
     """
 
     def __init__(
@@ -77,7 +83,8 @@ class ChannelQueue:
         *,
         attempts: int,
         compose: Callable[[Notification], Message],
-        on_delivered: Callable[[Notification], None],
+        on_delivery: OnDelivery,
+        now: Callable[[], datetime],
         record: RecordOwnEvent = ignore_own_event,
         pause: Callable[[int], float] = lambda failures: backoff(failures, random.random()),  # noqa: S311
     ) -> None:
@@ -86,7 +93,8 @@ class ChannelQueue:
         self._policy = policy
         self._attempts = attempts
         self._compose = compose
-        self._on_delivered = on_delivered
+        self._on_delivery = on_delivery
+        self._now = now
         self._record = record
         self._pause = pause
         self._waiting: deque[Notification] = deque()
@@ -135,12 +143,15 @@ class ChannelQueue:
             if delivery.is_done:
                 self._failures = 0
                 self.counts.sent += 1
+                self.counts.last_sent_at = self._now()
                 log.info("alert sent", channel=self.channel.name, message=message.id, kind=message.kind.value)
                 self._record("alert.sent", channel=self.channel.name, message_id=message.id, kind=message.kind.value)
-                self._on_delivered(notification)
+                self._end(notification, DeliveryOutcome.DELIVERED, attempt)
                 return
+            self.counts.last_error_at, self.counts.last_error = self._now(), delivery.words
             if delivery.is_closed:
                 self._close(delivery)
+                self._end(notification, DeliveryOutcome.REFUSED, attempt, delivery.words)
                 return
             self._failures += 1
             pause = max(self._pause(self._failures), delivery.pause or 0.0)
@@ -151,7 +162,15 @@ class ChannelQueue:
                 )
             else:
                 self._abandon(message, delivery)
+                self._end(notification, DeliveryOutcome.FAILED, attempt, delivery.words)
             await asyncio.sleep(pause)
+
+    def _end(self, notification: Notification, outcome: DeliveryOutcome, attempts: int, error: str = "") -> None:
+        at = self._now()
+        self._on_delivery(
+            notification,
+            DeliveryRecord(self.channel.name, notification.kind.value, outcome, at, at, attempts=attempts, error=error),
+        )
 
     def _abandon(self, message: Message, delivery: Delivery) -> None:
         """Give up a message. Everything that waits behind it becomes due again with it."""
@@ -185,7 +204,7 @@ class ChannelQueue:
 class Notifier:
     """Sends what is due on every channel.
 
-    `on_notified` is called with each notification that a channel has delivered, and the time.
+    `on_delivery` is called with each notification that a channel has delivered, abandoned or refused.
     """
 
     def __init__(
@@ -193,7 +212,7 @@ class Notifier:
         config: Config,
         context: Callable[[], MessageContext],
         *,
-        on_notified: Callable[[Notification, datetime], None],
+        on_delivery: OnDelivery,
         now: Callable[[], datetime],
         record: RecordOwnEvent = ignore_own_event,
     ) -> None:
@@ -209,7 +228,8 @@ class Notifier:
                 AlertPolicy(channel.name, wait=alerts.wait, remind=alerts.remind, settle=settle),
                 attempts=alerts.attempts,
                 compose=compose,
-                on_delivered=lambda notification: on_notified(notification, now()),
+                on_delivery=on_delivery,
+                now=now,
                 record=record,
             )
             for channel in channels(config)

@@ -15,10 +15,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of, failure_reason
 from tentaculo.model.health import Health, ServiceView
-from tentaculo.model.incident import REMOVED, SWITCHED_OFF, Incident, NotificationState, Notified
+from tentaculo.model.incident import (
+    REMOVED,
+    SWITCHED_OFF,
+    Acknowledgement,
+    DeliveryRecord,
+    Incident,
+    NotificationState,
+    Notified,
+    add_delivery,
+)
 
 SEEN_EVERY = timedelta(minutes=1)
 """Resolution of `seen_at`: each step is written to the database."""
@@ -159,8 +169,8 @@ class IncidentTracker:
         if incident is not None and service not in self._in_maintenance and rate > (incident.peak_error_rate or 0.0):
             self._put(replace(incident, peak_error_rate=rate))
 
-    def note_notified(self, number: int, channel: str, notified: Notified) -> None:
-        """Record that a channel has delivered a message about an incident."""
+    def note_delivery(self, number: int, delivery: DeliveryRecord, notified: Notified | None) -> None:
+        """Record what a channel did with a message about an incident; `notified` is what it knows if it was delivered."""
         incident = self.get(number)
         if incident is None:
             return
@@ -168,7 +178,16 @@ class IncidentTracker:
         if whole is not None and whole.root == incident.root:
             # The database responded while the message was in progress: the failure is that of the stored incident.
             incident = whole
-        self._put(replace(incident, notified={**incident.notified, channel: notified}))
+        incident = replace(incident, deliveries=add_delivery(incident.deliveries, delivery))
+        if notified is not None:
+            incident = replace(incident, notified={**incident.notified, delivery.channel: notified})
+        self._put(incident)
+
+    def note_acknowledgement(self, acknowledgement: Acknowledgement) -> None:
+        """Record that a person has acknowledged an open incident. It has a row of its own, so nothing is to be stored."""
+        incident = self._open.get(acknowledgement.incident)
+        if incident is not None:
+            self._open[incident.id] = replace(incident, acknowledged=acknowledgement)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment in memory after the system clock was set."""
@@ -179,6 +198,9 @@ class IncidentTracker:
                 seen_at=moment(incident.seen_at),
                 ended_at=incident.ended_at and moment(incident.ended_at),
                 notified={name: replace(one, at=moment(one.at)) for name, one in incident.notified.items()},
+                deliveries=tuple(
+                    replace(one, first_at=moment(one.first_at), at=moment(one.at)) for one in incident.deliveries
+                ),
             )
             if corrected != incident:
                 self._put(corrected)
@@ -295,7 +317,11 @@ class IncidentTracker:
     def _go_on_as(self, newer: Incident, stored: Incident, now: datetime) -> None:
         """The failure of `newer` was known before the restart: it is the one of `stored`."""
         self._restored.discard(stored.id)
-        stored = replace(stored, notified={**stored.notified, **newer.notified})
+        stored = replace(
+            stored,
+            notified={**stored.notified, **newer.notified},
+            deliveries=reduce(add_delivery, newer.deliveries, stored.deliveries),
+        )
         self._open[stored.id] = stored
         self._absorb(newer, stored, now, f"It had begun before the gateway was restarted: incident {stored.id}.")
 

@@ -6,7 +6,7 @@ Times are UTC and timezone-aware. Text comes from outside: it is bounded here, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -41,6 +41,112 @@ class Notified:
     """How many services the message named."""
 
 
+class DeliveryOutcome(StrEnum):
+    """What became of a message."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Abandoned after every attempt. Its incidents stay due, so another message follows."""
+    REFUSED = "refused"
+    """The receiver wants no more messages at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """What one channel did with a message about an incident, or with several of one kind and outcome in a row."""
+
+    channel: str
+    kind: str
+    """The kind of the message, such as `incident.opened`."""
+    outcome: DeliveryOutcome
+    first_at: datetime
+    at: datetime
+    """When the first and the last of these messages ended."""
+    messages: int = 1
+    attempts: int = 1
+    """Of all these messages."""
+    error: str = ""
+    """Why the last attempt failed; empty where it was delivered."""
+
+    def after(self, earlier: DeliveryRecord) -> DeliveryRecord:
+        """This one with the messages of `earlier`, of the same kind and outcome."""
+        return replace(
+            self,
+            first_at=earlier.first_at,
+            messages=earlier.messages + self.messages,
+            attempts=earlier.attempts + self.attempts,
+        )
+
+
+MOST_DELIVERIES, MOST_OF_CHANNEL = 100, 10
+"""Records of deliveries that an incident keeps: in all, and of one channel."""
+
+
+def add_delivery(known: tuple[DeliveryRecord, ...], new: DeliveryRecord) -> tuple[DeliveryRecord, ...]:
+    """`known`, by their last moment, with `new`. Of each channel the first record and the latest ones are kept."""
+    own = [one for one in known if one.channel == new.channel]
+    gone = None
+    if own and (own[-1].kind, own[-1].outcome) == (new.kind, new.outcome):
+        gone, new = own[-1], new.after(own[-1])
+    elif len(own) >= MOST_OF_CHANNEL:
+        gone = own[1]
+    return (*(one for one in known if one is not gone), new)[-MOST_DELIVERIES:]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelTotals:
+    """What one channel of alerts has done so far, over all starts of the gateway."""
+
+    name: str
+    sent: int = 0
+    """Messages that were delivered."""
+    failed: int = 0
+    """Messages that were abandoned or refused."""
+    last_sent_at: datetime | None = None
+    last_error_at: datetime | None = None
+    """When an attempt last failed."""
+    last_error: str = ""
+    """Why it failed."""
+
+    def __bool__(self) -> bool:
+        return bool(self.sent or self.failed or self.last_error_at)
+
+    def since(self, earlier: ChannelTotals) -> ChannelTotals:
+        """What came after `earlier`, which are totals of the same counting."""
+        has_error = self.last_error_at != earlier.last_error_at
+        return ChannelTotals(
+            self.name,
+            self.sent - earlier.sent,
+            self.failed - earlier.failed,
+            self.last_sent_at if self.sent > earlier.sent else None,
+            self.last_error_at if has_error else None,
+            self.last_error if has_error else "",
+        )
+
+    def __add__(self, later: ChannelTotals) -> ChannelTotals:
+        """The totals with those of a later time."""
+        return ChannelTotals(
+            self.name,
+            self.sent + later.sent,
+            self.failed + later.failed,
+            later.last_sent_at or self.last_sent_at,
+            later.last_error_at or self.last_error_at,
+            later.last_error or self.last_error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person's word that somebody takes care of an incident. It stops the reminders."""
+
+    id: int
+    incident: int
+    at: datetime
+    author: str
+    """A label that the caller gives. It says who, and proves nothing."""
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """One failure of one service, with all that failed because of it."""
@@ -70,6 +176,22 @@ class Incident:
     """The incident that this one was merged into, where the failure of another service explains it."""
     notified: Mapping[str, Notified] = field(default_factory=dict, hash=False)
     """By name of the channel. `EVERY_CHANNEL` is a message that an earlier version recorded without its channel."""
+    deliveries: tuple[DeliveryRecord, ...] = ()
+    """What the channels did with the messages about it, by their last moment. An earlier version recorded none."""
+    acknowledged: Acknowledgement | None = None
+    """The latest acknowledgement, which has a row of its own."""
+
+    @property
+    def delivery_log(self) -> tuple[DeliveryRecord, ...]:
+        """The deliveries, by their last moment; those of an earlier version are made of what a channel knows."""
+        if self.deliveries:
+            return self.deliveries
+        kinds = {NotificationState.OPEN: "incident.opened", NotificationState.ENDED: "incident.ended"}
+        return tuple(
+            DeliveryRecord(channel, kinds[one.state], DeliveryOutcome.DELIVERED, one.at, one.at)
+            for channel, one in sorted(self.notified.items(), key=lambda item: item[1].at)
+            if one.state in kinds
+        )
 
     @property
     def is_open(self) -> bool:
@@ -165,10 +287,13 @@ class InvalidInputError(ValueError):
 
 def check_note(author: str, text: str) -> tuple[str, str]:
     """Author and text without white space around them. Raises InvalidInputError."""
-    text = text.strip()
-    if not text or len(text) > TEXT_LENGTH or not all(c.isprintable() or c in "\n\t" for c in text):
-        raise InvalidInputError("text", f"must be 1 to {TEXT_LENGTH} printable characters; line ends are fine")
+    text = _text("text", text, least=1)
     return _line("author", author, NAME_LENGTH, least=0), text
+
+
+def check_acknowledgement(author: str, note: str) -> tuple[str, str]:
+    """Author and note without white space around them; the note may be empty. Raises InvalidInputError."""
+    return _line("author", author, NAME_LENGTH), _text("note", note, least=0)
 
 
 def check_window(
@@ -225,6 +350,13 @@ def _moment(field: str, value: datetime) -> datetime:
     if not 2000 <= moment.year < 9000:
         raise InvalidInputError(field, "is out of range")
     return moment
+
+
+def _text(field: str, value: str, *, least: int) -> str:
+    text = value.strip()
+    if not least <= len(text) <= TEXT_LENGTH or not all(c.isprintable() or c in "\n\t" for c in text):
+        raise InvalidInputError(field, f"must be {least} to {TEXT_LENGTH} printable characters; line ends are fine")
+    return text
 
 
 def _line(field: str, value: str, most: int, *, least: int = 1) -> str:

@@ -8,7 +8,7 @@
    of a page that sends a ticket. A ticket is redeemed in a task, since that waits for the database.
 6. Call the native handler, or the proxy.
 
-    bytes ─▶ connection ─▶ try_serve ──▶ proxy, in the same call
+    bytes ─▶ connection ─▶ try_serve ──▶ proxy or buffered native handler, in the same call
                                └──────▶ handle, in a task ─▶ native handler or proxy
 
 A refusal is written by `GatewayResponses`, whichever step it comes from.
@@ -30,6 +30,7 @@ from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.security.tickets import without_tickets
 from tentaculo.server.access_control import AccessControl
+from tentaculo.server.buffered_handler import NativeFastPath, NativePlan, defect
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
@@ -141,21 +142,29 @@ class Dispatcher:
         self._max_head = max_head
         self._memory = memory
         self._is_draining = False
+        self._buffered = NativeFastPath(responses, requests)
 
     def __repr__(self) -> str:
         return f"<Dispatcher: {self._routes!r}, {self._proxy!r}>"
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection."""
-        self._is_draining = True
+        self._is_draining = self._buffered.is_draining = True
+
+    @property
+    def in_flight(self) -> int:
+        """Native requests that are being served without a task."""
+        return self._buffered.in_flight
 
     def try_serve(self, request: BufferedRequest, done: Callable[[bool], None]) -> ActiveRequest | None:
-        """Serve a buffered request without a task; None for a native one, or one with a ticket, which `handle` serves.
+        """Serve a buffered request without a task; None for one with a ticket, and most native ones: `handle` serves them.
 
         `done` is called when the response has been sent, with whether the connection stays open.
         """
-        memory = self._memory
-        if request.remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
+        memory, remembered = self._memory, request.remembered
+        if remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
+            if type(remembered) is NativePlan:
+                return self._buffered.serve_again(remembered, request, done)
             return self._proxy.serve(request, done, None)
         connection: ClientConnection = request.protocol
         if connection.judged is not None:
@@ -165,10 +174,16 @@ class Dispatcher:
         if response is not None:
             done(response.keep_alive is True)
             return _FINISHED
-        if judged.route.is_native or judged.ticket is not None:
-            connection.judged = judged
-            return None
-        return self._proxy.serve(request, done, judged)
+        if judged.ticket is None:
+            if not judged.route.is_native:
+                return self._proxy.serve(request, done, judged)
+            handler = judged.route.buffered
+            if handler is not None and request.method == "POST":
+                exchange = self._buffered.serve(handler, request, done, judged.inbound, judged.record)
+                if exchange is not None:
+                    return exchange
+        connection.judged = judged
+        return None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve a request in the task of aiohttp's server."""
@@ -321,10 +336,7 @@ class Dispatcher:
             has_left = request.transport is None or request.transport.is_closing()
             if request.get(STARTED) or (isinstance(error, ConnectionError) and has_left):
                 raise
-            log.exception(
-                "native handler failed", request_id=record.request_id, method=request.method, path=request.path
-            )
-            found = Problem(Failure.INTERNAL, "The failure was logged under this request's id.")
+            found = defect(error, record)
         else:
             record.status = response.status
             if isinstance(response, web.Response) and isinstance(response.body, bytes):

@@ -9,13 +9,14 @@ import functools
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from string import Template
 
 import msgspec
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest, Request
-from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse, response_bytes
+from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse, date_line, response_bytes
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import templating
 from tentaculo.telemetry.request_log import RequestRecord
@@ -69,13 +70,7 @@ def _quality(parameters: list[str]) -> float:
 
 def render(problem: Problem, accept: bytes | str | None, *, request_id: str | None) -> Rendered:
     """The response for `problem`, in the form that `accept` (the Accept header's value) asks for."""
-    headers = {
-        "Cache-Control": "no-store",
-        "Vary": "Accept",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": _plain_policy(),
-    }
+    headers = {**safe_headers(), "Vary": "Accept"}
     if request_id is not None:
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request_id
     if problem.status == 401:
@@ -148,6 +143,21 @@ def _plain_policy() -> str:
     return templating.content_security_policy()
 
 
+SERVER = "Tentaculo-Link"
+"""The value of Server. aiohttp would name its version and Python's."""
+
+
+@functools.cache
+def safe_headers() -> Mapping[str, str]:
+    """The headers of native responses that keep pages safe, where a response has no others of these names."""
+    return {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": _plain_policy(),
+        "Cache-Control": "no-store",
+    }
+
+
 @functools.cache
 def error_page() -> ErrorPage:
     """The error page, read at the first call."""
@@ -165,6 +175,7 @@ class GatewayResponses:
         """`name` is the gateway's own, for Proxy-Status."""
         self._name = name
         self._cors = cors
+        self._native_heads: dict[tuple[int, str, str | None, bool], bytes] = {}
         error_page()  # read now, so that no request waits for the disk
 
     def __repr__(self) -> str:
@@ -188,7 +199,7 @@ class GatewayResponses:
             **rendered.headers,
             **self._cors.headers(origin),
             "Vary": "Accept, Origin",
-            "Server": "Tentaculo-Link",
+            "Server": SERVER,
             "Proxy-Status": problem.proxy_status(self._name),
         }
         return response_bytes(
@@ -223,6 +234,27 @@ class GatewayResponses:
             # The client may still be sending its body: that is read, within a bound, so that it gets the response.
             transport.write_eof()
         return SENT_STAYS if keep_alive else SENT_CLOSES
+
+    def native_head(
+        self, status: int, content_type: str, length: int, *, request_id: str, origin: str | None, keep_alive: bool
+    ) -> bytes:
+        """The head of a native handler's response to a request of HTTP/1.1, with all headers of `set_headers`.
+
+        Both the status and `content_type` are the gateway's own, one of few.
+        """
+        key = (status, content_type, origin if self._cors.allows(origin) else None, keep_alive)
+        start = self._native_heads.get(key)
+        if start is None:
+            start = self._native_heads[key] = self._native_start(*key)
+        ids = b"X-Request-ID: %b\r\nX-Correlation-Id: %b\r\n" % ((request_id.encode(),) * 2)
+        return b"%b%b%bContent-Length: %d\r\n\r\n" % (start, date_line(), ids, length)
+
+    def _native_start(self, status: int, content_type: str, origin: str | None, keep_alive: bool) -> bytes:
+        """The lines of a native response's head that are the same each time."""
+        fields = {"Content-Type": content_type, "Server": SERVER, "Vary": "Origin", **self._cors.headers(origin)}
+        fields = {**fields, **safe_headers(), **({} if keep_alive else {"Connection": "close"})}
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {fields[name]}" for name in fields)]
+        return "".join([f"{line}\r\n" for line in lines]).encode("latin-1")
 
     def send(
         self,

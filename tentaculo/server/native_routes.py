@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
@@ -15,15 +15,20 @@ from aiohttp.abc import AbstractStreamWriter
 from tentaculo.config import schema
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.server import templating
+from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
 from tentaculo.server.connection import ClientConnection
+from tentaculo.server.gateway_responses import SERVER, safe_headers
+from tentaculo.server.request_body import read_body
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
 STARTED = web.RequestKey("started", int)
 """The status of the response, set once its head is being sent: nothing else can be the response then."""
 
-_ALWAYS_OPEN = ("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics")
+_ALWAYS_OPEN = (
+    *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
+    *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
+)
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
     403: Failure.FORBIDDEN,
@@ -56,6 +61,8 @@ class NativeRoute(NamedTuple):
     claimed_host: None = None
     is_native: bool = True
     is_redirect: bool = False
+    buffered: BufferedHandler | None = None
+    """The handler of its POST requests, where it needs no more than fields and body."""
 
 
 class NativeRoutes:
@@ -69,7 +76,11 @@ class NativeRoutes:
         """`open_paths` need no token; they are written as the application's routes are."""
         written = {resource.canonical for resource in app.router.resources()}
         changing = {path for path in written if "{" in path}
-        self._exact = {path: NativeRoute(path not in open_paths, path == "/ws") for path in written - changing}
+        handlers = dict(_buffered_handlers(app))
+        self._exact = {
+            path: NativeRoute(path not in open_paths, path == "/ws", buffered=handlers.get(path))
+            for path in written - changing
+        }
         self._trees = tuple({path[: path.index("{")] for path in changing})
         self._patterns = [(_pattern(path), NativeRoute(path not in open_paths)) for path in changing]
 
@@ -89,6 +100,46 @@ class NativeRoutes:
         raise Problem(Failure.NOT_FOUND)
 
 
+def buffered(handler: BufferedHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """What serves the POST requests of a route by `handler`, without a task where they have arrived whole.
+
+    The route must have `expect_later` as its `expect_handler`.
+    """
+    return _TaskHandler(handler).handle
+
+
+class _TaskHandler:
+    """Serves the requests of a buffered handler in the task of aiohttp's server: those whose body is still arriving."""
+
+    def __init__(self, handler: BufferedHandler) -> None:
+        self.handler = handler
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Respond once the handler does; else raise what it ended with."""
+        found = self.handler.body_handler(request.raw_headers)
+        body = await read_body(request, found.limit, array_limit=found.array_limit)
+        settled: asyncio.Future[NativeResponse] = asyncio.get_running_loop().create_future()
+
+        def respond(result: NativeResponse | Exception) -> None:
+            if settled.done():
+                return  # the client has left
+            if isinstance(result, NativeResponse):
+                settled.set_result(result)
+            else:
+                settled.set_exception(result)
+
+        found.handle(body, respond)
+        response = await settled
+        return BodyResponse(status=response.status, body=response.body, content_type=response.content_type)
+
+
+def _buffered_handlers(app: web.Application) -> Iterator[tuple[str, BufferedHandler]]:
+    for route in app.router.routes():
+        owner = getattr(route.handler, "__self__", None)
+        if isinstance(owner, _TaskHandler) and route.resource is not None and route.method == hdrs.METH_POST:
+            yield route.resource.canonical, owner.handler
+
+
 def _pattern(path: str) -> re.Pattern[str]:
     return re.compile("[^{}/]+".join(map(re.escape, _PARAMETER.split(path))))
 
@@ -98,13 +149,13 @@ def set_headers(app: web.Application, cors: CorsPolicy) -> None:
 
     They are added when a response is prepared, so that streams carry them too. To be called once, before `app` starts.
     """
-    policy = templating.content_security_policy()
+    safe = safe_headers()
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         request[STARTED] = response.status
         headers = response.headers
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request[REQUEST_ID]
-        headers[hdrs.SERVER] = "Tentaculo-Link"  # aiohttp would name its version and Python's
+        headers[hdrs.SERVER] = SERVER
         vary = headers.get(hdrs.VARY, "")
         if "origin" not in vary.lower():
             headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
@@ -112,10 +163,8 @@ def set_headers(app: web.Application, cors: CorsPolicy) -> None:
         headers.update({name: value for name, value in allowed.items() if name != hdrs.VARY})
         if response.status == 101:
             return
-        headers.setdefault("X-Content-Type-Options", "nosniff")
-        headers.setdefault("Referrer-Policy", "no-referrer")
-        headers.setdefault("Content-Security-Policy", policy)
-        headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+        for name, value in safe.items():
+            headers.setdefault(name, value)
 
     app.on_response_prepare.append(prepare)
 
@@ -128,8 +177,6 @@ def from_http(error: web.HTTPException) -> Problem:
     return Problem(failure, detail, headers={hdrs.ALLOW: allow} if allow else {})
 
 
-PIECE = 16 * 1024
-"""Bytes of a body that are written at once."""
 SLICE_SECONDS = 0.002
 """How long one slice of a computation may take; the step that passes it is still finished."""
 

@@ -26,9 +26,9 @@ async def expect_later(request: web.Request) -> None:
     """
 
 
-def check_uncompressed(request: web.Request) -> None:
-    """Raise `Problem` (415) when the body has a content coding."""
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
+def check_coding(coding: str | None) -> None:
+    """Raise `Problem` (415) when the body has a content coding; `coding` is the value of Content-Encoding."""
+    if coding is not None and coding.strip().lower() not in ("", "identity"):
         detail = "The body must not be compressed."
         raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
 
@@ -61,6 +61,13 @@ async def read_body(request: web.Request, limit: int, *, array_limit: int | None
     return bytes(body)
 
 
+def check_size(body: bytes, limit: int, array_limit: int | None) -> None:
+    """Raise `Problem` (413) for a whole body that `read_body` would refuse."""
+    most = array_limit if array_limit is not None and is_array(body) else limit
+    if len(body) > most:
+        raise _too_large(most)
+
+
 def is_array(body: bytes) -> bool:
     """Whether a JSON text is an array, as far as its first character says."""
     return body.lstrip(_SPACE).startswith(b"[")
@@ -79,7 +86,7 @@ async def read_json_body(request: web.Request, shape: type[T]) -> T:
     """
     if request.content_type != "application/json" or hdrs.CONTENT_TYPE not in request.headers:
         raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, "Send application/json.", headers={"Accept": "application/json"})
-    check_uncompressed(request)
+    check_coding(request.headers.get(hdrs.CONTENT_ENCODING))
     body = await read_body(request, MAX_JSON_BYTES)
     try:
         return msgspec.json.decode(body, type=shape)

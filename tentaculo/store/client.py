@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import URL, Connection
@@ -27,6 +27,7 @@ from tentaculo.store.read_thread import SEARCH_NICENESS, ReadThread
 from tentaculo.store.route_history import read_routes, route_rows
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
+from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ ROWS_AT_ONCE = 250
 """Rows of events that are made in one turn of the event loop."""
 CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
+_NO_JSON = "The event cannot be written as JSON."
+_LATE = "The database did not respond in time."
 
 
 class StoreClient:
@@ -75,6 +78,7 @@ class StoreClient:
         self._reader: ReadThread | None = None
         self._searcher: ReadThread | None = None
         self._fault: str | None = None
+        self._tasks = TaskGroup("store")
         try:
             if parse_url(url).database not in (None, "", ":memory:"):
                 self._reader = ReadThread(Database(url, only_reads=True))
@@ -146,13 +150,21 @@ class StoreClient:
             if thread.is_alive():
                 log.warning("database still busy at the stop", waited=CLOSE_WAIT)
 
-    async def store_events(self, new: Sequence[Event]) -> list[StoredEvent]:
-        """Store events in one transaction; returns the result for each, once they are committed.
+    def store_events(self, new: Sequence[Event]) -> asyncio.Future[list[StoredEvent]]:
+        """Store events in one transaction; the future gets the result for each, once they are committed.
 
         The id of each is greater than that of every event before it, and at least its `id`. While the database is locked,
-        full or away they wait. Raises `StoreUnavailable` if it is so for too long, or if too many events wait. They are
-        then not stored, unless the time ends during the commit itself.
+        full or away they wait. The future gets `StoreUnavailable` if it is so for too long, or if too many events wait.
+        They are then not stored, unless the time ends during the commit itself.
         """
+        if len(new) > ROWS_AT_ONCE:
+            return self._tasks.start(self._store_many(new), "many events")
+        try:
+            return self._put_events([events.event_row(event) for event in new])
+        except (TypeError, ValueError):
+            return self._refused_later(_NO_JSON, len(new))
+
+    async def _store_many(self, new: Sequence[Event]) -> list[StoredEvent]:
         made = list[EventRow]()
         try:
             for event in new:
@@ -160,12 +172,28 @@ class StoreClient:
                 if len(made) % ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
         except (TypeError, ValueError) as error:
-            raise self._refused("The event cannot be written as JSON.", len(new)) from error
+            raise self._refused(_NO_JSON, len(new)) from error
+        return await self._put_events(made)
+
+    def _put_events(self, rows: Sequence[EventRow]) -> asyncio.Future[list[StoredEvent]]:
+        loop = asyncio.get_running_loop()
         if self._fault is not None:
-            raise self._refused(self._fault, len(new))
-        rows: Sequence[EventRow] = made
-        results: list[StoredEvent] = await self._ask(self._queue.put_events, rows, self._event_wait)
-        return results
+            return self._refused_later(self._fault, len(rows))
+        answer: asyncio.Future[list[StoredEvent]] = loop.create_future()
+        if not self._queue.put_events(PendingWork(rows, answer)):
+            return self._refused_later(self._no_room, len(rows))
+        limit = loop.call_later(self._event_wait, self._give_up, answer, len(rows))
+        answer.add_done_callback(lambda _: limit.cancel())
+        return answer
+
+    def _give_up(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
+        if not answer.done():
+            answer.set_exception(self._refused(self.problem or _LATE, rows))
+
+    def _refused_later(self, reason: str, rows: int) -> asyncio.Future[list[StoredEvent]]:
+        answer: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
+        answer.set_exception(self._refused(reason, rows))
+        return answer
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""
@@ -328,15 +356,17 @@ class StoreClient:
 
     async def _ask(self, put: Callable[[PendingWork[T]], bool], what: T, wait: float) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        rows = 0 if callable(what) else len(cast("Sequence[object]", what))
         if not put(PendingWork(what, answer)):
-            reason = "The gateway is stopping." if self._queue.is_closed else "Too many requests wait for the database."
-            raise self._refused(reason, rows)
+            raise self._refused(self._no_room, 0)
         try:
             async with asyncio.timeout(wait):
                 return await answer
         except TimeoutError:
-            raise self._refused(self.problem or "The database did not respond in time.", rows) from None
+            raise self._refused(self.problem or _LATE, 0) from None
+
+    @property
+    def _no_room(self) -> str:
+        return "The gateway is stopping." if self._queue.is_closed else "Too many requests wait for the database."
 
     def _refused(self, reason: str, rows: int) -> StoreUnavailable:
         self._queue.count_dropped(rows)

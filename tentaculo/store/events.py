@@ -56,6 +56,11 @@ _INSERT = (
     f"INSERT INTO {events.name} ({', '.join(_COLUMNS)}, received_at)"  # noqa: S608 - names of columns
     f" VALUES ({'?, ' * len(_COLUMNS)}?)"
 )
+_NAMES = ", ".join(events.columns.keys())
+_INSERT_JSON = text(
+    f"INSERT INTO {events.name} ({_NAMES}) SELECT {_NAMES}"  # noqa: S608 - names of columns
+    f" FROM json_populate_recordset(NULL::{events.name}, CAST(:rows AS json))"
+)
 _IS_ONLY_ROW = event_sequence.c.id == _ONLY_ROW
 _LAST = select(
     select(event_sequence.c.last_id).where(_IS_ONLY_ROW).scalar_subquery(),
@@ -136,8 +141,9 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
 
 def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     """Store events under the ids that they have. Raises `IntegrityError` where an id is taken."""
-    if connection.dialect.name != "sqlite":
-        connection.execute(insert(events), list(rows))
+    if connection.dialect.name == "postgresql":
+        # One parameter, since the driver exchanges messages for each row, while other processes wait for the lock.
+        connection.execute(_INSERT_JSON, {"rows": msgspec.json.encode(rows).decode()})
         return
     # SQLAlchemy's own handling of each value takes longer than the insertion.
     values = [(*_VALUES(row), row["received_at"].isoformat(" ", "microseconds")) for row in rows]

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
 
 from tentaculo.model.health import Health
-from tentaculo.model.incident import EVERY_CHANNEL, Incident, MaintenanceWindow, Note, NotificationState, Notified
+from tentaculo.model.incident import (
+    EVERY_CHANNEL,
+    Acknowledgement,
+    ChannelTotals,
+    DeliveryRecord,
+    Incident,
+    MaintenanceWindow,
+    Note,
+    NotificationState,
+    Notified,
+)
 from tentaculo.store.lease import notify_fleet
-from tentaculo.store.tables import aware_utc, incident_notes, incidents, maintenance, naive_utc, storable
+from tentaculo.store.tables import (
+    acknowledgements,
+    alert_channels,
+    aware_utc,
+    dialect_module,
+    incident_notes,
+    incidents,
+    maintenance,
+    naive_utc,
+    storable,
+)
 
 _NOTIFIED = msgspec.json.Encoder()
 _DELIVERED = msgspec.json.Decoder(dict[str, Notified])
+_DELIVERIES = msgspec.json.Decoder(tuple[DeliveryRecord, ...])
 
 
 def save(connection: Connection, changed: Sequence[Incident]) -> None:
@@ -32,7 +54,7 @@ def save(connection: Connection, changed: Sequence[Incident]) -> None:
 def find(connection: Connection, number: int) -> Incident | None:
     """One incident."""
     row = connection.execute(select(incidents).where(incidents.c.id == number)).mappings().one_or_none()
-    return None if row is None else _incident(row)
+    return None if row is None else _acknowledged(connection, [_incident(row)])[0]
 
 
 def newest(
@@ -44,7 +66,7 @@ def newest(
         query = query.where(incidents.c.id < before)
     if is_open is not None:
         query = query.where(incidents.c.ended_at.is_(None) if is_open else incidents.c.ended_at.is_not(None))
-    return [_incident(row) for row in connection.execute(query).mappings()]
+    return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
 def unfinished(connection: Connection, since: datetime, announced_since: datetime, limit: int) -> list[Incident]:
@@ -67,16 +89,23 @@ def unfinished(connection: Connection, since: datetime, announced_since: datetim
         .order_by(incidents.c.id.desc())
         .limit(limit)
     )
-    return [_incident(row) for row in connection.execute(query).mappings()]
+    return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
 def forget(connection: Connection, before: datetime, batch: int = 200) -> int:
-    """Remove incidents that ended before a time, with their notes, `batch` at most; gives how many there were."""
+    """Remove incidents that ended before a time, with what people wrote, `batch` at most; gives how many there were.
+
+    Channels of alerts that were last used before that time are removed too.
+    """
     old = select(incidents.c.id).where(incidents.c.ended_at < naive_utc(before)).order_by(incidents.c.id).limit(batch)
     numbers = list(connection.scalars(old))
     if numbers:
-        connection.execute(delete(incident_notes).where(incident_notes.c.incident.in_(numbers)))
+        for written in (incident_notes, acknowledgements):
+            connection.execute(delete(written).where(written.c.incident.in_(numbers)))
         connection.execute(delete(incidents).where(incidents.c.id.in_(numbers)))
+    c = alert_channels.c
+    is_old = [or_(moment.is_(None), moment < naive_utc(before)) for moment in (c.last_sent_at, c.last_error_at)]
+    connection.execute(delete(alert_channels).where(*is_old))
     return len(numbers)
 
 
@@ -108,6 +137,37 @@ def notes(connection: Connection, numbers: Iterable[int], limit: int) -> list[No
     return found[::-1]
 
 
+def add_acknowledgement(connection: Connection, incident: int, author: str, note: str, at: datetime) -> Acknowledgement:
+    """Store an acknowledgement."""
+    values = {
+        "incident": incident,
+        "acknowledged_at": naive_utc(at),
+        "author": storable(author),
+        "note": storable(note),
+    }
+    number = connection.execute(insert(acknowledgements).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    return Acknowledgement(int(number), incident, at, author, note)
+
+
+def latest_acknowledgements(connection: Connection, numbers: Collection[int]) -> dict[int, Acknowledgement]:
+    """The latest acknowledgement of each of some incidents that have any, by the id of the incident."""
+    c = acknowledgements.c
+    latest = select(func.max(c.id)).where(c.incident.in_(numbers)).group_by(c.incident)
+    query = select(acknowledgements).where(c.id.in_(latest))
+    return {
+        row["incident"]: Acknowledgement(
+            row["id"], row["incident"], aware_utc(row["acknowledged_at"]), row["author"], row["note"]
+        )
+        for row in connection.execute(query).mappings()
+    }
+
+
+def _acknowledged(connection: Connection, found: list[Incident]) -> list[Incident]:
+    """`found`, each with its latest acknowledgement."""
+    known = latest_acknowledgements(connection, [one.id for one in found]) if found else {}
+    return [replace(one, acknowledged=known.get(one.id)) for one in found]
+
+
 def _row(incident: Incident) -> dict[str, Any]:
     return {
         "root": incident.root,
@@ -126,13 +186,14 @@ def _row(incident: Incident) -> dict[str, Any]:
         "told_at": _naive(incident.alerted_at),
         "told_services": max((one.services for one in incident.notified.values()), default=0),
         "notified": _NOTIFIED.encode(incident.notified).decode(),
+        "deliveries": storable(_NOTIFIED.encode(incident.deliveries).decode()),
     }
 
 
 def _incident(row: RowMapping) -> Incident:
     values = dict(row)
     for name in ("started_at", "seen_at", "ended_at", "told_at"):
-        values[name] = None if values[name] is None else aware_utc(values[name])
+        values[name] = _aware(values[name])
     values["services"] = tuple(json.loads(values["services"]))
     values["severity"] = Health(values["severity"])
     told, told_at, told_services = (values.pop(name) for name in ("told", "told_at", "told_services"))
@@ -142,7 +203,16 @@ def _incident(row: RowMapping) -> Incident:
         # An earlier version did not record which channel delivered a message.
         last = told_at and Notified(NotificationState(told), told_at, values["severity"], told_services)
         values["notified"] = {EVERY_CHANNEL: last} if last else {}
+    values["deliveries"] = () if values["deliveries"] is None else _deliveries(values["deliveries"])
     return Incident(**values)
+
+
+def _deliveries(encoded: str) -> tuple[DeliveryRecord, ...]:
+    try:
+        return _DELIVERIES.decode(encoded)
+    except msgspec.MsgspecError:
+        # They only say what was: what a later version wrote must not hide the incident.
+        return ()
 
 
 def _notified(encoded: str) -> dict[str, Notified]:
@@ -154,6 +224,47 @@ def _notified(encoded: str) -> dict[str, Notified]:
 
 def _naive(moment: datetime | None) -> datetime | None:
     return None if moment is None else naive_utc(moment)
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return None if moment is None else aware_utc(moment)
+
+
+def add_channels(connection: Connection, totals: Sequence[ChannelTotals]) -> None:
+    """Add to the totals of each channel."""
+    statement = dialect_module(connection).insert(alert_channels)
+    new, c = statement.excluded, alert_channels.c
+    changed = {
+        "sent": c.sent + new.sent,
+        "failed": c.failed + new.failed,
+        "last_sent_at": func.coalesce(new.last_sent_at, c.last_sent_at),
+        "last_error_at": func.coalesce(new.last_error_at, c.last_error_at),
+        "last_error": case((new.last_error_at.is_(None), c.last_error), else_=new.last_error),
+    }
+    rows = [
+        {
+            "name": one.name,
+            "sent": one.sent,
+            "failed": one.failed,
+            "last_sent_at": _naive(one.last_sent_at),
+            "last_error_at": _naive(one.last_error_at),
+            "last_error": storable(one.last_error),
+        }
+        for one in sorted(totals, key=lambda one: one.name)
+    ]
+    if rows:
+        connection.execute(statement.on_conflict_do_update(index_elements=[c.name], set_=changed), rows)
+
+
+def read_channels(connection: Connection, names: Sequence[str]) -> dict[str, ChannelTotals]:
+    """The totals of those of `names` that have any, by name."""
+    query = select(alert_channels).where(alert_channels.c.name.in_(names))
+    return {
+        row["name"]: ChannelTotals(
+            **{**row, "last_sent_at": _aware(row["last_sent_at"]), "last_error_at": _aware(row["last_error_at"])}
+        )
+        for row in connection.execute(query).mappings()
+    }
 
 
 def add_window(connection: Connection, window: MaintenanceWindow) -> MaintenanceWindow:

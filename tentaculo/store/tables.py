@@ -155,6 +155,8 @@ incidents = Table(
     Column("told_services", Integer, nullable=False),
     # JSON: what each channel has delivered of it. NULL in rows of older versions.
     Column("notified", Text),
+    # JSON: what the channels did with each message about it. NULL in rows of older versions.
+    Column("deliveries", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -168,6 +170,30 @@ incident_notes = Table(
     Column("author", Text, nullable=False),
     Column("text", Text, nullable=False),
     Index("ix_tentaculo_incident_notes_incident", "incident"),
+)
+
+# No foreign key, as with notes. The author is a label that the caller gave.
+acknowledgements = Table(
+    "tentaculo_acknowledgements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("incident", BigInteger, nullable=False),
+    Column("acknowledged_at", DateTime, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("ix_tentaculo_acknowledgements_incident", "incident", "id"),
+)
+
+# One row for each channel of alerts, over all starts of the gateway.
+alert_channels = Table(
+    "tentaculo_alert_channels",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sent", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("last_sent_at", DateTime),
+    Column("last_error_at", DateTime),
+    Column("last_error", Text, nullable=False),
 )
 
 maintenance = Table(

@@ -157,7 +157,7 @@ class WorkQueue:
     def put_back(self, work: Work) -> None:
         """Return work that failed, except queries, to be tried again; states only where no newer ones have come meanwhile."""
         with self._changed:
-            waiting = [ask for ask in work.events if not ask.answer.cancelled()]
+            waiting = [ask for ask in work.events if not ask.answer.done()]
             self._events.extendleft(reversed(waiting))
             self._rows += sum(len(ask.what) for ask in waiting)
             self._dropped += sum(1 for name in work.views if name in self._views)

@@ -101,7 +101,7 @@ class StoreThread(Thread):
 
     def _serve(self, work: Work) -> None:
         # A caller that gave up has reported the event as not stored, so it must not be stored.
-        work.events = [ask for ask in work.events if not ask.answer.cancelled()]
+        work.events = [ask for ask in work.events if not ask.answer.done()]
         if work.events:
             self._store_events(work)
         if work.views:

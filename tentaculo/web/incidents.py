@@ -17,6 +17,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
     EVERY,
+    DeliveryRecord,
     Incident,
     InvalidInputError,
     MaintenanceWindow,
@@ -28,6 +29,7 @@ from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, 
 from tentaculo.model.text import format_duration, format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.web.acknowledgements import MOST_ID, acknowledgement_shape, incident_id
 from tentaculo.web.history import ReadsHistory, recent_shape
 
 
@@ -47,9 +49,25 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "peak_error_rate": incident.peak_error_rate,
         "reopened": incident.reopened,
         "part_of": incident.part_of,
+        "acknowledged": acknowledgement_shape(incident.acknowledged) if incident.acknowledged is not None else None,
         "alerted_at": incident.alerted_at,
+        "notified": [delivery_shape(one) for one in incident.delivery_log],
     }
     return shape if notes is None else {**shape, "notes": [note_shape(note) for note in notes]}
+
+
+def delivery_shape(delivery: DeliveryRecord) -> dict[str, Any]:
+    """What one channel did with a message, or with several of one kind and outcome in a row."""
+    return {
+        "channel": delivery.channel or None,
+        "kind": delivery.kind,
+        "outcome": delivery.outcome.value,
+        "first_at": delivery.first_at,
+        "at": delivery.at,
+        "messages": delivery.messages,
+        "attempts": delivery.attempts,
+        "error": delivery.error or None,
+    }
 
 
 def note_shape(note: Note) -> dict[str, Any]:
@@ -197,7 +215,7 @@ def _more(incident: Incident) -> Iterable[str]:
 
 PAGE, MOST = 50, 200
 """Incidents in one response: where nothing is asked for, and at most."""
-_MOST_ID, _MOST_WINDOW_ID = 2**53, 2**31 - 1
+_MOST_WINDOW_ID = 2**31 - 1
 
 
 class IncidentPage(Protocol):
@@ -268,7 +286,7 @@ def routes(
     async def before_of(incident: Incident, days: int) -> dict[str, Any] | None:
         """What came before the incidents of the root; None where that cannot be read."""
         try:
-            return before_shape(incident, await precursors(days))
+            return before_shape(incident, await precursors(days, incident.started_at))
         except Problem:
             return None
 
@@ -288,7 +306,7 @@ def routes(
         if is_open is ...:
             _refuse("open", "must be true or false")
         limit = _number("limit", query.get("limit", str(PAGE)), MOST)
-        before = _number("before", query["before"], _MOST_ID) if "before" in query else None
+        before = _number("before", query["before"], MOST_ID) if "before" in query else None
         found = await books.find(limit=limit, before=before, is_open=is_open)
         more = len(found.incidents) == limit
         return json_response(
@@ -301,7 +319,7 @@ def routes(
 
     async def get(request: web.Request) -> web.Response:
         days = _number("days", request.query.get("days", str(DEFAULT_DAYS)), MOST_DAYS)
-        found = await books.get(_id(request))
+        found = await books.get(incident_id(request))
         if found is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
         recent, before = await recent_of(found[0]), await before_of(found[0], days)
@@ -313,7 +331,7 @@ def routes(
             author, text = check_note(body.author, body.text)
         except InvalidInputError as error:
             _refuse(error.field, error.words)
-        note = await books.add_note(_id(request), author, text)
+        note = await books.add_note(incident_id(request), author, text)
         if note is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
         return json_response(note_shape(note), 201)
@@ -332,7 +350,7 @@ def routes(
         return json_response(window_shape(await books.add_window(window), now()), 201)
 
     async def end_window(request: web.Request) -> web.Response:
-        window = await books.end_window(_id(request, _MOST_WINDOW_ID))
+        window = await books.end_window(incident_id(request, _MOST_WINDOW_ID))
         if window is None:
             raise Problem(
                 Failure.NOT_FOUND, "There is no such maintenance, or it is over, or the configuration says it."
@@ -362,11 +380,4 @@ def _query(request: web.Request, known: Collection[str]) -> Mapping[str, str]:
 def _number(name: str, value: str, most: int) -> int:
     if not (value.isascii() and value.isdigit()) or len(value) > 16 or not 1 <= int(value) <= most:
         _refuse(name, f"must be a whole number from 1 to {most}")
-    return int(value)
-
-
-def _id(request: web.Request, most: int = _MOST_ID) -> int:
-    value = request.match_info["id"]
-    if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) > most:
-        raise Problem(Failure.NOT_FOUND)
     return int(value)

@@ -14,7 +14,7 @@ import uvloop
 
 from tentaculo.config.environment import widen_lookups
 from tentaculo.gateway import process
-from tentaculo.gateway.gateway import CannotListen
+from tentaculo.server.listeners import CannotListenError
 from tentaculo.workers.coordination import WorkerCoordination
 from tentaculo.workers.worker_process import WorkerSpec
 
@@ -35,7 +35,7 @@ def work(number: int, descriptor: int, channel: int) -> int:
     widen_lookups()
     try:
         uvloop.run(process.serve(spec.config, hashes=spec.hashes, coordination=coordination, sockets=sockets))
-    except CannotListen as error:
+    except CannotListenError as error:
         click.echo(f"Error: worker {number} cannot listen on {error.address}: {error.strerror}", err=True)
         return 1
     return 0

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from tentaculo.cli.main import cli
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident
+from tentaculo.model.incident import ChannelTotals, DeliveryOutcome, DeliveryRecord, Incident
 from tentaculo.store import incidents as store
 from tentaculo.store import migrate
 from tentaculo.store.database import once
@@ -27,6 +27,7 @@ from tests.support.webhook_receiver import receiving
 
 Run = Callable[..., Result]
 NOW = datetime.now(UTC)
+NOON, ONE = (datetime(2026, 1, 2, hour, tzinfo=UTC) for hour in (12, 13))
 OPEN = Incident(
     1790000000002,
     "hermes",
@@ -37,6 +38,10 @@ OPEN = Incident(
     NOW,
     peak_error_rate=0.5,
     reopened=2,
+    deliveries=(
+        DeliveryRecord("duty", "incident.opened", DeliveryOutcome.FAILED, NOON, NOON, 3, 30, "answered 502"),
+        DeliveryRecord("duty", "incident.opened", DeliveryOutcome.DELIVERED, ONE, ONE),
+    ),
 )
 ENDED = replace(
     OPEN, id=1790000000001, root="mcp", services=("mcp",), ended_at=NOW, ending="It is healthy again: answered 200"
@@ -91,6 +96,8 @@ def test_one_incident_with_its_notes(run: Run, url: str) -> None:
         "came back 2 times",
         "at worst 50%",
         " UTC ana: made room\n    and more\n",
+        "  2026-01-02 12:00 UTC 3 messages, the last failed on duty (incident.opened): answered 502\n",
+        "  2026-01-02 13:00 UTC delivered on duty (incident.opened)\n",
     ):
         assert words in shown
     assert "ended" in run("incidents", "1790000000001").output
@@ -113,9 +120,24 @@ def test_one_incident_with_what_came_before_those_of_its_service(run: Run, url: 
     assert (other["service"], other["incidents"], other["types"]) == ("hermes", 1, [])
 
 
+def test_an_open_incident_is_acknowledged(run: Run, url: str) -> None:
+    words = ("acknowledge", "1790000000002", "Looking at the disk.", "--author")
+    assert run(*words, "ana").output == "Incident 1790000000002 is acknowledged.\n"
+    shown = run("incidents", "1790000000002").output
+    assert " UTC by ana: Looking at the disk.\n" in shown
+    run("acknowledge", "1790000000002", "--author", "jon")
+    (told, _) = json.loads(run("incidents", "--json").output)
+    assert (told["acknowledged"]["author"], told["acknowledged"]["note"]) == ("jon", None)
+
+
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
+        (("acknowledge", "7", "--author", "ana"), "there is no incident 7"),
+        (("acknowledge", "1790000000001", "--author", "ana"), "incident 1790000000001 is over"),
+        (("acknowledge", "1790000000002"), "Missing option '--author'"),
+        (("acknowledge", "1790000000002", "--author", " "), "author must be a line of 1 to 80 printable characters"),
+        (("acknowledge", "1790000000002", "a\x1bb", "--author", "ana"), "note must be 0 to 4000 printable characters"),
         (("incidents", "7"), "there is no incident 7"),
         (("note", "7", "text"), "there is no incident 7"),
         (("note", "1790000000002", "  "), "text must be 1 to 4000 printable characters"),
@@ -186,6 +208,24 @@ async def test_a_test_message_goes_to_every_channel_and_it_is_said_how_it_went(r
     assert sorted(said.output.splitlines()) == [
         "✓ duty                 answered 204",
         "✗ nobody               connection refused",
+    ]
+
+
+def test_what_each_channel_has_done(run: Run, folder: Path, url: str) -> None:
+    assert "there are no alert channels" in run("alerts", "status", code=2).output
+    with (folder / "tentaculo.toml").open("a") as file:
+        for name in ("duty", "archive"):
+            file.write(f'[alerts.webhooks.{name}]\nurl = "http://127.0.0.1:1/x"\nsecrets = ["{SECRET}"]\n')
+    totals = ChannelTotals("duty", 7, 2, NOON, ONE, "answered 502\x1b[2J")
+    once(url, partial(store.add_channels, totals=[totals]))
+    assert run("alerts", "status").output.splitlines() == [
+        "duty                 7 sent (last: 2026-01-02 12:00 UTC), 2 failed; last error 2026-01-02 13:00 UTC: answered 502[2J",
+        "archive              0 sent (last: never), 0 failed",
+    ]
+    told = json.loads(run("alerts", "status", "--json").output)
+    assert [(one["name"], one["kind"], one["sent"], one["last_error"]) for one in told] == [
+        ("duty", "webhook", 7, "answered 502\x1b[2J"),
+        ("archive", "webhook", 0, None),
     ]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -25,11 +26,12 @@ from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.text import utc_now
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
+from tests.conftest import is_fast_path
 from tests.support.server import NativeServer, serving_application
 from tests.support.waits import eventually
 
 
-async def no_precursors(days: int) -> PrecursorReport:
+async def no_precursors(days: int, opened: datetime) -> PrecursorReport:
     """The report of a gateway without incidents."""
     return PrecursorReport(utc_now(), utc_now())
 
@@ -56,8 +58,12 @@ class Ledger:
         self.asked = 0
         self.reads = 0
         self.name = NAME
+        self._tasks = TaskGroup("ledger")
 
-    async def __call__(self, new: Sequence[Event]) -> list[StoredEvent]:
+    def __call__(self, new: Sequence[Event]) -> asyncio.Future[list[StoredEvent]]:
+        return self._tasks.start(self._store(new), "store")
+
+    async def _store(self, new: Sequence[Event]) -> list[StoredEvent]:
         self.asked += 1
         await self.open.wait()
         self._check()
@@ -212,7 +218,9 @@ async def start() -> AsyncIterator[Start]:
 
         app.on_shutdown.append(part)
         stack.push_async_callback(tasks.close)
-        served = await stack.enter_async_context(serving_application(app, cors=config.cors, shutdown=5))
+        served = await stack.enter_async_context(
+            serving_application(app, cors=config.cors, shutdown=5, fast_path=is_fast_path())
+        )
         session = await stack.enter_async_context(ClientSession(cookie_jar=DummyCookieJar()))
         gateway = Gateway(session, hub, tail, ledger, served)
         running.append(gateway)

@@ -11,6 +11,8 @@ import pytest
 from tentaculo.events.cloud_events import decode_header
 from tests.events.conftest import Gateway
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 TIME = "2026-01-02T03:04:05.678901+01:00"

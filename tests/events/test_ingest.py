@@ -13,6 +13,8 @@ from tentaculo.server import request_body
 from tests.events.conftest import Gateway, Start, silent_for
 from tests.support.waits import eventually
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def envelope(type_: str, payload: Any, **more: Any) -> dict[str, Any]:
     return {"source": "madre", "type": type_, "payload": payload, **more}

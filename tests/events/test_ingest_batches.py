@@ -16,6 +16,8 @@ from tentaculo.tasks import TaskGroup
 from tests.events.conftest import Gateway, Start
 from tests.support.waits import eventually
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 NDJSON = "application/x-ndjson"
 
 

@@ -18,6 +18,8 @@ from tests.events.conftest import Gateway, Start
 from tests.support.databases import sqlite
 from tests.support.waits import eventually
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def event(**more: Any) -> dict[str, Any]:
     return {"source": "madre", "type": "spawn_created", "payload": {"n": 1}, "key": "k-1", **more}

@@ -122,13 +122,14 @@ async def test_many_are_read_in_parts(tailing: Tailing) -> None:
 
 async def test_the_sender_gets_none_of_its_own_however_early_the_tail_reads_them(tailing: Tailing) -> None:
     sender, other = tailing.hub.subscribe("sender"), tailing.hub.subscribe("other")
-    with tailing.tail.storing(sender) as note:
-        tailing.log.append(7)
-        tailing.tail.ring()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert tailing.tail.mark == 5, "it waits until the sender is known"
-        note([7])
+    release = tailing.tail.hold()
+    tailing.log.append(7)
+    tailing.tail.ring()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert tailing.tail.mark == 5, "it waits until the sender is known"
+    tailing.tail.note_stored([7], sender)
+    release()
     tailing.log.append(8)
     tailing.tail.ring()
     assert await tailing.ids(other, 2) == [7, 8]

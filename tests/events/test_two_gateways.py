@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
+from tentaculo.events import tail
+from tentaculo.gateway import event_retention
+from tentaculo.store import migrate
 from tests.conftest import TOKEN, Live, living
 from tests.events.test_history import available
 from tests.support.event_clients import event_stream
+from tests.support.postgresql import Server
 
 PRODUCERS, EACH = 3, 700
 SHARES = (1, 40, 3, 200, 90, 400, 11, 600)
@@ -22,6 +26,12 @@ SHARES = (1, 40, 3, 200, 90, 400, 11, 600)
 
 @pytest.fixture
 async def gateways(url: str, tmp_path: Path) -> AsyncIterator[list[Live]]:
+    async with two_gateways(url, tmp_path) as both:
+        yield both
+
+
+@asynccontextmanager
+async def two_gateways(url: str, tmp_path: Path) -> AsyncIterator[list[Live]]:
     async with AsyncExitStack() as stack:
         both = [
             await stack.enter_async_context(
@@ -103,3 +113,49 @@ async def test_a_cursor_of_one_gateway_is_one_of_the_other(gateways: list[Live])
             async with session.get(target) as response:
                 pages.append(await response.json())
         assert [one["event_id"] for page in pages for one in page["events"]] == ids[:0:-1]
+
+
+async def test_the_other_gateway_s_events_come_by_the_bell(
+    postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and not at the next look, which is never. The bench `delivery` measures how soon."""
+    monkeypatch.setattr(tail, "LOOK_EVERY", 3600)
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        async with two_gateways(url, tmp_path) as gateways, caller() as session:
+            for live, other in (gateways, gateways[::-1]):
+                # Its first look was not by the bell either.
+                async with event_stream(session, url_of(other), "?source=producer") as listener:
+                    ids = await produce(session, live, 5, broadcast=False)
+                    assert [frame.event_id for frame in await listener.events(5)] == ids
+
+
+async def test_what_one_gateway_deletes_is_gone_at_the_other_and_old_positions_stay_good(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_retention, "TRIM_EVERY", 0.01)
+    large = [{"source": "producer", "type": "t", "payload": {"filling": "x" * 30_000}} for _ in range(30)]
+    async with two_gateways(url, tmp_path) as (first, second), caller() as session:
+        ids = list[int]()
+        for _ in range(2):
+            async with session.post(f"{url_of(first)}/events/ingest", json=large) as response:
+                assert response.status == 201
+                ids += [result["event_id"] for result in (await response.json())["results"]]
+        assert (await oldest(session, second)) == ids[0]
+        async with living(tmp_path, {}, database={"url": url}, events={"keep_bytes": 2**20}) as third:
+            await available(third)
+            async with asyncio.timeout(20):
+                while (least := await oldest(session, second)) == ids[0] or await oldest(session, third) != least:
+                    await asyncio.sleep(0.02)
+        left = ids[ids.index(await oldest(session, second)) :]
+        assert 2**20 - 2 * 30_200 < 30_200 * len(left) < 2**20
+        # The event of this position is gone: what is left behind it follows, and it is no position of another log.
+        async with event_stream(session, url_of(second), f"?source=producer&since={ids[0]}") as listener:
+            assert listener.first is not None
+            assert listener.first.name == "start"
+            assert [frame.event_id for frame in await listener.events(len(left))] == left
+
+
+async def oldest(session: ClientSession, live: Live) -> int:
+    async with session.get(f"{url_of(live)}/events?source=producer&order=oldest&limit=1") as response:
+        (found,) = (await response.json())["events"]
+        return int(found["event_id"])

@@ -99,6 +99,7 @@ async def test_the_time_of_an_event_is_corrected_by_the_clock_of_its_service(url
         assert event["timestamp"] >= before + HOUR * 1000
         corrected = event["corrected"]
         assert corrected["ms"] - corrected["width_ms"] - 1 <= before <= corrected["ms"] + 1
+        await send(client, "madre", clock.now_ms() + 300)
         assert (await known(client, "madre"))["basis"] == ["date", "stated"]
 
         late = await send(client, "madre", clock.now_ms() - 60_000)

@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import ssl
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import pytest
 from aiohttp import ClientSession, WSMsgType
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.gateway import CannotListen, Gateway
+from tentaculo.gateway.gateway import Gateway
 from tentaculo.security.tokens import hash_token
+from tentaculo.server.listeners import CannotListenError
 from tentaculo.store.database import write_services
 from tentaculo.store.migrate import upgrade
 from tentaculo.tasks import TaskGroup
@@ -301,7 +303,7 @@ async def test_its_url_leads_there_from_this_machine(start: Start, host: str, sh
 async def test_a_taken_port_stops_the_start_and_leaves_nothing(start: Start, tmp_path: Path) -> None:
     live = await start({})
     tasks, threads = asyncio.all_tasks(), own_threads()
-    with pytest.raises(CannotListen) as caught:
+    with pytest.raises(CannotListenError) as caught:
         await entered(services(8001), tmp_path, port=live.port)
     assert caught.value.address == f"127.0.0.1:{live.port}"
     assert asyncio.all_tasks() == tasks
@@ -516,3 +518,80 @@ async def test_as_many_events_wait_for_the_database_as_the_configuration_says(tm
 
         details = await asyncio.gather(*(ingest() for _ in range(5)))
     assert sum("Too many" in detail for detail in details) >= 3
+
+
+EVENT = b'{"source":"s","type":"t","payload":{}}'
+INGEST = (
+    b"POST /events/ingest HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"X-VX11-Token: %b\r\n\r\n%b" % (len(EVENT), TOKEN.encode(), EVENT)
+)
+
+
+@contextmanager
+def write_locked(file: Path) -> Iterator[sqlite3.Connection]:
+    """Another process writes."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+async def test_a_stop_waits_for_the_events_that_are_being_stored(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    upgrade(url)
+    config = Config.of({"server": {"port": 0, "grace": 20}, "database": {"url": url}})
+    gateway = Gateway(config, [hash_token(TOKEN)], probes=False)
+    async with AsyncExitStack() as clients, AsyncExitStack() as stack:
+        await stack.enter_async_context(gateway)
+        wire = await clients.enter_async_context(dial(port_of(gateway)))
+        await wire.send(INGEST)
+        assert (await wire.response()).status == 201
+        tasks = TaskGroup("test")
+        with write_locked(tmp_path / "fleet.db") as lock:
+            await wire.send(INGEST)
+            await eventually(lambda: gateway._dispatcher is not None and gateway._dispatcher.in_flight == 1)
+            leaving = tasks.start(stack.aclose(), "leave")
+            await eventually(lambda: "draining" in repr(gateway))
+            await asyncio.sleep(0.3)  # longer than the quiet time after which a stop closes idle connections
+            assert not leaving.done()
+            lock.rollback()
+            response = await wire.response()
+        await leaving
+    assert (response.status, response.get("connection")) == (201, "close")
+
+
+@pytest.mark.usefixtures("both_ways")
+async def test_an_ingest_is_recorded_once_also_where_its_client_leaves(start: Start, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    upgrade(url)
+    live = await start({}, database={"url": url})
+    async with dial(live.port) as wire:
+        for _ in range(2):
+            await wire.send(INGEST)
+            assert (await wire.response()).status == 201
+        with write_locked(tmp_path / "fleet.db"):
+            await wire.send(INGEST)
+            await eventually(lambda: live.gateway._store_client._queue.has_events)
+            wire.reset()
+            await eventually(lambda: len(live.records) == 3)
+    seen = [(one.method, one.target, one.status, one.received, one.service) for one in live.records]
+    stored = ("POST", "/events/ingest", 201, len(EVENT), None)
+    assert seen == [stored, stored, ("POST", "/events/ingest", 499, len(EVENT), None)]
+    assert len({one.request_id for one in live.records}) == 3
+    assert [one.sent > 0 for one in live.records] == [True, True, False]
+
+
+@pytest.mark.usefixtures("both_ways")
+async def test_no_event_is_taken_while_the_memory_is_used_up(start: Start, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    upgrade(url)
+    live = await start({}, database={"url": url})
+    async with dial(live.port) as wire:
+        for _ in range(2):
+            await wire.send(INGEST)
+            assert (await wire.response()).status == 201
+        live.gateway.memory.held += live.gateway.memory.limit
+        await wire.send(INGEST)
+        assert (await wire.response()).status == 503
+        live.gateway.memory.held -= live.gateway.memory.limit
+        await wire.send(INGEST)
+        assert (await wire.response()).status == 201

@@ -28,7 +28,7 @@ from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.security.tokens import hash_token
 from tentaculo.store import migrate
 from tentaculo.store.database import once
-from tentaculo.store.incidents import add_note, add_window, find, save
+from tentaculo.store.incidents import add_acknowledgement, add_note, add_window, find, save
 from tests.conftest import TOKEN
 from tests.support.waits import eventually
 from tests.support.webhook_receiver import Receiver, receiving
@@ -171,6 +171,71 @@ async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services
     data = json.loads(receiver.posts[0].body)["data"]
     assert data["incidents"][0]["url"].startswith("http://127.0.0.1:")
     assert data["incidents"][0]["url"].endswith(f"/status#incident-{opened['id']}")
+
+
+async def test_what_became_of_each_message_is_told_of_the_incident_and_of_the_channel_over_a_restart(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "FIRST_PAUSE", 0.01)
+    fleet = {"hermes": services.table("hermes")}
+    async with receiving(502, 502, "reset", 204) as receiver:
+        async with gateway(file, fleet, receiver, alerts={"attempts": 2}) as client:
+            assert (await client.get("/tentaculo/alerts"))["channels"] == [
+                {"name": "duty", "kind": "webhook", "sent": 0, "failed": 0}
+                | dict.fromkeys(("last_sent_at", "last_error_at", "last_error"))
+            ]
+            services.down.add("hermes")
+            (opened,) = (await client.open_roots("hermes"))["incidents"]
+            path = f"/vx11/incidents/{opened['id']}"
+            await client.until(path, lambda one: one["alerted_at"])
+        # Another process has it from the database.
+        async with gateway(file, fleet, receiver, alerts={"attempts": 2}) as client:
+            found = await client.until(path, lambda one: one["notified"])
+            services.down.clear()
+            await client.until(path, lambda one: len(one["notified"]) == 3)
+            (duty,) = (await client.get("/tentaculo/alerts"))["channels"]
+    first, second = found["notified"]
+    assert (first["channel"], first["kind"], first["outcome"]) == ("duty", "incident.opened", "failed")
+    assert (first["messages"], first["attempts"], first["error"]) == (1, 2, "answered 502")
+    assert (second["outcome"], second["attempts"], second["error"]) == ("delivered", 2, None)
+    assert opened["started_at"] <= first["first_at"] <= first["at"] <= second["at"]
+    assert (duty["sent"], duty["failed"], duty["last_error"]) == (2, 1, "closed the connection before it answered")
+    assert duty["last_error_at"] < duty["last_sent_at"]
+    assert "a-secret" not in json.dumps([found, duty]), "an address may hold a password"
+
+
+async def test_an_acknowledgement_by_either_way_is_known_everywhere_and_is_an_event(
+    services: Services, file: Path
+) -> None:
+    fleet = {name: services.table(name) for name in ("hermes", "mcp")}
+    quick = {"alerts": {"remind": 0.3}}
+    async with receiving() as receiver:
+        async with gateway(file, fleet, receiver, **quick) as client:
+            services.down |= {"hermes", "mcp"}
+            found = await client.until("/vx11/incidents?open=true", lambda found: len(found["incidents"]) == 2)
+            numbers = {one["root"]: one["id"] for one in found["incidents"]}
+            hermes, mcp = (f"/vx11/incidents/{numbers[name]}" for name in ("hermes", "mcp"))
+            await eventually(lambda: "incident.reminder" in dict(told(receiver)))
+            made = await client.post(f"{hermes}/acknowledgements", {"author": "ana", "note": "on it"})
+            assert (await client.get(hermes))["acknowledged"] == made
+            # As the command does, in a process of its own.
+            once(
+                f"sqlite:///{file}",
+                lambda connection: add_acknowledgement(connection, numbers["mcp"], "jon", "", datetime.now(UTC)),
+            )
+            await client.until(mcp, lambda one: one["acknowledged"])
+            await client.until("/events?type=gateway.incident.acknowledged", lambda found: len(found["events"]) == 2)
+        async with gateway(file, fleet, receiver, **quick) as client:
+            assert (await client.until(hermes, lambda one: one["acknowledged"]))["acknowledged"]["author"] == "ana"
+            services.down.clear()
+            await client.open_roots()
+            events = (await client.get("/events?type=gateway.incident.acknowledged"))["events"]
+            assert sorted((one["payload"]["author"], one["payload"]["note"]) for one in events) == [
+                ("ana", "on it"),
+                ("jon", ""),
+            ], "a restart records none again"
+            over = await client.post(f"{hermes}/acknowledgements", {"author": "ana"}, status=409)
+            assert over["error"] == "incident_over"
 
 
 async def test_a_parent_that_falls_is_one_incident_and_one_alert(services: Services, file: Path) -> None:

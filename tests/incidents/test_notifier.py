@@ -18,7 +18,7 @@ from tentaculo.incidents import channels, notifier
 from tentaculo.incidents.alerts import MessageContext, Notification, NotificationKind
 from tentaculo.incidents.notifier import ChannelQueue, Notifier
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident
+from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident
 from tests.incidents.test_channels import SECRET
 from tests.support.waits import eventually
 from tests.support.webhook_receiver import Receiver, receiving
@@ -37,6 +37,7 @@ class Recorded:
     def __init__(self) -> None:
         self.incidents: dict[str, Incident] = {}
         self.delivered: list[tuple[str, NotificationKind]] = []
+        self.deliveries: list[DeliveryRecord] = []
         self.events: list[tuple[str, str, object]] = []
         """Type, severity and channel of what goes into the log of events."""
 
@@ -54,11 +55,14 @@ class Recorded:
     def over(self, name: str) -> Recorded:
         return self.down(name, ended_at=NOW - timedelta(minutes=1), ending="It is healthy again: answered 200")
 
-    def note(self, notification: Notification, at: datetime) -> None:
+    def note(self, notification: Notification, delivery: DeliveryRecord) -> None:
+        self.deliveries.append(delivery)
+        if delivery.outcome is not DeliveryOutcome.DELIVERED:
+            return
         self.delivered.append((notification.channel, notification.kind))
         for one in notification.incidents:
             known = self.incidents[one.root]
-            record = {notification.channel: notification.record(one, at)}
+            record = {notification.channel: notification.record(one, delivery.at)}
             self.incidents[one.root] = replace(known, notified={**known.notified, **record})
 
 
@@ -72,7 +76,7 @@ async def notifying(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tu
     made = Notifier(
         config,
         lambda: MessageContext("http://127.0.0.1:8000/status", lambda _: []),
-        on_notified=recorded.note,
+        on_delivery=recorded.note,
         now=lambda: NOW,
         record=recorded.record,
     )
@@ -88,6 +92,10 @@ async def ticking(made: Notifier, recorded: Recorded, holds: Callable[[], object
         return holds()
 
     await eventually(tick)
+
+
+def record_of(delivery: DeliveryRecord) -> tuple[str, str, DeliveryOutcome, int, str]:
+    return delivery.channel, delivery.kind, delivery.outcome, delivery.attempts, delivery.error
 
 
 def titles(receiver: Receiver) -> list[str]:
@@ -113,6 +121,11 @@ async def test_a_receiver_that_is_away_for_all_attempts_gets_the_alert_when_it_r
         assert made.counts["duty0"].failed == 3, "messages that were abandoned"
         failed, sent = ("alert.failed", "error", "duty0"), ("alert.sent", "info", "duty0")
         assert recorded.events == [failed, failed, failed, sent]
+        away = ("duty0", "incident.opened", DeliveryOutcome.FAILED, 2, "answered 502")
+        there = ("duty0", "incident.opened", DeliveryOutcome.DELIVERED, 2, "")
+        assert list(map(record_of, recorded.deliveries)) == [away, away, away, there]
+        assert made.counts["duty0"].last_sent_at == made.counts["duty0"].last_error_at == NOW
+        assert made.counts["duty0"].last_error == "answered 502"
         assert titles(receiver) == ["hermes is down"] * 8
         made.send_due(recorded.incidents.values())
         recorded.over("hermes")
@@ -185,6 +198,8 @@ async def test_a_receiver_that_refuses_all_messages_gets_no_more() -> None:
         made.send_due(recorded.down("madre").incidents.values())
     assert len(receiver.posts) == 2
     assert (made.counts["duty0"].sent, made.counts["duty0"].dropped) == (1, 1)
+    refused = ("duty0", "incident.opened", DeliveryOutcome.REFUSED, 1, "answered 410: it wants no more messages")
+    assert record_of(recorded.deliveries[-1]) == refused
     assert recorded.events == [("alert.sent", "info", "duty0"), ("alert.failed", "error", "duty0")]
 
 

@@ -15,7 +15,7 @@ from tentaculo.incidents import tracker as module
 from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import BreakerState, BreakerView, DegradedKind, Endpoint, EndpointView, Health, ServiceView
-from tentaculo.model.incident import Incident, NotificationState, Notified
+from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident, NotificationState, Notified
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 SETTLE = 60.0
@@ -321,15 +321,35 @@ def test_a_service_that_is_gone_from_the_configuration_has_no_open_incident() ->
     assert new.incidents.take_changed() == [new.last]
 
 
+def delivery(at: datetime, channel: str, outcome: DeliveryOutcome) -> DeliveryRecord:
+    return DeliveryRecord(channel, "incident.opened", outcome, at, at)
+
+
+def note_delivered(scenario: Scenario, number: int) -> None:
+    """The channel `duty` has announced the incident."""
+    scenario.incidents.note_delivery(
+        number,
+        delivery(scenario.now, "duty", DeliveryOutcome.DELIVERED),
+        Notified(NotificationState.OPEN, scenario.now, Health.DOWN, 1),
+    )
+
+
 def test_what_was_opened_before_the_database_answered_is_taken_up_by_what_was_stored() -> None:
     old = Scenario().sees("hermes")
-    old.incidents.note_notified(old.only.id, "duty", Notified(NotificationState.OPEN, old.now, Health.DOWN, 1))
+    note_delivered(old, old.only.id)
     new = Scenario().after(600).sees("hermes", reason="no response within 3 s").sees("mcp", root="hermes")
     newer = new.only
+    new.incidents.note_delivery(newer.id, delivery(new.now, "phone", DeliveryOutcome.FAILED), None)
     new.incidents.restore(old.incidents.open, ("hermes", "mcp"), new.now)
     assert new.open == [("hermes", "mcp")]
     assert (new.only.id, new.only.started_at, new.only.notified) == (old.only.id, START, old.only.notified)
     assert new.only.reason == "connection refused", "the reason is that of the opening"
+    assert [(one.channel, one.outcome.value) for one in new.only.deliveries] == [
+        ("duty", "delivered"),
+        ("phone", "failed"),
+    ]
+    new.incidents.note_delivery(newer.id, delivery(new.now, "phone", DeliveryOutcome.DELIVERED), None)
+    assert len(new.only.deliveries) == 3, "a message that was under way is about the stored one"
     assert (new.last.id, new.last.part_of) == (newer.id, old.only.id)
     new.incidents.restore(old.incidents.open, ("hermes", "mcp"), new.now)
     assert len(new.incidents.ended) == 1, "reading it back twice changes nothing"
@@ -405,9 +425,7 @@ def test_the_invariants_hold_for_every_sequence_of_observations(looks: list[Any]
 
 def test_every_moment_is_corrected_after_the_system_clock_was_set() -> None:
     scenario = Scenario().sees("switch").sees("operator", root="switch").sees("hermes").after(30)
-    scenario.incidents.note_notified(
-        scenario.only_of("hermes").id, "duty", Notified(NotificationState.OPEN, scenario.now, Health.DOWN, 1)
-    )
+    note_delivered(scenario, scenario.only_of("hermes").id)
     scenario.recovers("hermes").recovers("switch")
     before = {one.root: one for one in scenario.incidents.ended}
     scenario.incidents.take_changed()
@@ -423,7 +441,8 @@ def test_every_moment_is_corrected_after_the_system_clock_was_set() -> None:
             old.seen_at - hour,
             old.ended_at - hour,
         )
-    assert scenario.incidents.ended[0].notified or scenario.incidents.ended[1].notified
+    (known,) = [one for one in scenario.incidents.ended if one.notified]
+    assert [one.at for one in known.deliveries] == [known.notified["duty"].at] == [START + timedelta(seconds=30) - hour]
     # A wait that had begun continues for the rest of its time.
     scenario.after(SETTLE - 1).sees("operator")
     assert scenario.open == []

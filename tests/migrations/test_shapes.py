@@ -162,6 +162,7 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
         "total_bytes",
         "corrected_ms",
         "corrected_width_ms",
+        "deliveries",
     ]
     assert [column for column in noted if column] == [*added, *later]
     assert noted.count(None) == len(OURS) - 1, "one note for each table but that of the versions"

@@ -20,6 +20,7 @@ from tentaculo.store import events as events_module
 from tentaculo.store import migrate, tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import TRIM_ROWS, EventRetention
+from tests.support.databases import statements
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import opened
 from tests.support.store_samples import NOW, event, store
@@ -214,3 +215,26 @@ async def test_the_servers_default_isolation_makes_no_id_twice(
                 stored |= set(await asyncio.gather(*two))
         assert len(stored) == 100
         assert [entry for entry in logs if entry["event"] == "database unavailable"] == []
+
+
+async def test_a_batch_is_one_statement_of_postgresql(postgresql: Server, store_client_on: StoreClientOn) -> None:
+    """Its driver would exchange three messages for each row, while all other writers wait for the lock."""
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
+        client = store_client_on(url, event_wait=20)
+        await client.start()
+        with statements() as inserts:
+            await client.store_events([event(number) for number in range(1, 101)])
+        assert inserts == [1]
+
+
+ODD = {"text": 'ñ"\\\n\x00\x1f\u2028😀', "null": None, "big": 2**70, "deep": [[{"a": [1.5, True, {}]}]], "": "'; --"}
+
+
+async def test_odd_values_are_kept(kept: StoreClient) -> None:
+    odd = event(
+        1, payload=ODD, metadata=ODD, source="'\"ñ😀\\", key="k\\'", severity="%s $1", stated_ms=2**52, broadcast=True
+    )
+    await kept.store_events([odd, event(2, payload={"half": "\ud800"})])
+    found, half = await kept.read_events(EventFilter(), limit=2)
+    assert found == odd
+    assert half.payload == {"half": "\ud800"}

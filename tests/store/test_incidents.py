@@ -13,7 +13,16 @@ import pytest
 from sqlalchemy import text
 
 from tentaculo.model.health import Health
-from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState, Notified
+from tentaculo.model.incident import (
+    Acknowledgement,
+    ChannelTotals,
+    DeliveryOutcome,
+    DeliveryRecord,
+    Incident,
+    MaintenanceWindow,
+    NotificationState,
+    Notified,
+)
 from tentaculo.store import incidents
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -41,7 +50,11 @@ async def test_an_incident_is_read_as_it_was_saved(url: str, store_client_on: Ca
         "duty": Notified(NotificationState.OPEN, NOW, Health.DOWN, 2),
         "archive": Notified(NotificationState.ENDED, NOW + MINUTE, Health.DEGRADED, 1),
     }
-    first = incident(1, peak_error_rate=0.375, reopened=3, part_of=7, notified=notified, **ENDED)
+    deliveries = (
+        DeliveryRecord("duty", "incident.opened", DeliveryOutcome.FAILED, NOW, NOW + MINUTE, 3, 30, "answered 502"),
+        DeliveryRecord("duty", "incident.opened", DeliveryOutcome.DELIVERED, NOW + MINUTE, NOW + MINUTE),
+    )
+    first = incident(1, peak_error_rate=0.375, reopened=3, part_of=7, notified=notified, deliveries=deliveries, **ENDED)
     await store_client.run(partial(incidents.save, changed=[first]))
     assert await store_client.run(partial(incidents.find, number=first.id)) == first
     assert await store_client.run(partial(incidents.find, number=5)) is None
@@ -123,6 +136,72 @@ async def test_a_row_of_an_earlier_version_was_announced_on_every_channel(
     )
     with pytest.raises(StoreUnavailable, match="cannot be read"):
         await store_client.run(partial(incidents.newest, limit=9))
+
+
+@pytest.mark.parametrize("written", ["NULL", "'[7]'", "'not json'"])
+async def test_deliveries_of_another_version_do_not_hide_the_incident(
+    url: str, store_client_on: Callable[..., StoreClient], written: str
+) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+    delivery = DeliveryRecord("duty", "incident.opened", DeliveryOutcome.DELIVERED, NOW, NOW)
+    await store_client.run(partial(incidents.save, changed=[incident(1, deliveries=(delivery,))]))
+    await store_client.run(
+        lambda connection: connection.execute(text(f"UPDATE tentaculo_incidents SET deliveries = {written}"))
+    )
+    assert await store_client.run(partial(incidents.newest, limit=9)) == [incident(1)]
+
+
+async def test_the_totals_of_channels_grow_and_go_when_they_are_old(
+    url: str, store_client_on: Callable[..., StoreClient]
+) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+
+    async def add(*totals: ChannelTotals) -> None:
+        await store_client.run(partial(incidents.add_channels, totals=totals))
+
+    await add(ChannelTotals("duty", 2, 0, NOW), ChannelTotals("archive", 0, 1, None, NOW, "answered\0 502"))
+    await add(ChannelTotals("duty", 0, 1, None, NOW + MINUTE, "connection refused"))
+    await add(ChannelTotals("duty", 1, 0, NOW + 2 * MINUTE))
+    await add()
+    found = await store_client.run(partial(incidents.read_channels, names=["duty", "archive", "phone"]))
+    assert found == {
+        "duty": ChannelTotals("duty", 3, 1, NOW + 2 * MINUTE, NOW + MINUTE, "connection refused"),
+        "archive": ChannelTotals("archive", 0, 1, None, NOW, "answered\ufffd 502"),
+    }
+    assert set(await store_client.run(partial(incidents.read_channels, names=["archive"]))) == {"archive"}
+    await store_client.run(partial(incidents.forget, before=NOW + MINUTE))
+    assert set(await store_client.run(partial(incidents.read_channels, names=["duty", "archive"]))) == {"duty"}
+
+
+async def test_the_latest_acknowledgement_comes_with_its_incident_and_goes_with_it(
+    url: str, store_client_on: Callable[..., StoreClient]
+) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+    old, new = incident(1, **ENDED), incident(2)
+    await store_client.run(partial(incidents.save, changed=[old, new]))
+
+    async def acknowledge(one: Incident, note: str) -> Acknowledgement:
+        work = partial(incidents.add_acknowledgement, incident=one.id, author="ana ñ", note=note, at=NOW)
+        made: Acknowledgement = await store_client.run(work)
+        return made
+
+    await acknowledge(new, "one")
+    latest = [await acknowledge(new, "two\ntwo"), await acknowledge(old, "")]
+    assert latest[0] == Acknowledgement(2, new.id, NOW, "ana ñ", "two\ntwo")
+    known = [replace(new, acknowledged=latest[0]), replace(old, acknowledged=latest[1])]
+    assert await store_client.run(partial(incidents.newest, limit=9)) == known
+    assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]
+    unfinished = partial(incidents.unfinished, since=NOW, announced_since=NOW, limit=9)
+    assert await store_client.run(unfinished) == known
+    # What is saved of the incident does not touch it.
+    await store_client.run(partial(incidents.save, changed=[new]))
+    assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]
+    await store_client.run(partial(incidents.forget, before=NOW + 2 * MINUTE))
+    left = await store_client.run(partial(incidents.latest_acknowledgements, numbers=[old.id, new.id]))
+    assert left == {new.id: latest[0]}
 
 
 async def test_notes_stand_in_their_order_and_go_with_their_incident(

@@ -16,6 +16,7 @@ GROUPS = {
             *("cli/test_event_commands.py", "cli/test_main.py", "cli/test_serve.py", "cli/truth/test_command.py"),
             *("workers/", "demo/test_process.py", "demo/test_uploads.py"),
             *(
+                "events/test_database_away.py",
                 "events/test_deployments.py",
                 "events/test_two_gateways.py",
                 "gateway/test_shortage.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,12 +18,12 @@ from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.incident import Acknowledgement, ChannelTotals, Incident, MaintenanceWindow, Note
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import history, incidents, monitoring, status_page, vx11
+from tentaculo.web import acknowledgements, alert_status, history, incidents, monitoring, status_page, vx11
 from tests.support.server import serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -125,6 +125,18 @@ class Books:
         self.notes.setdefault(number, []).append(note)
         return note
 
+    async def acknowledge(self, number: int, author: str, note: str) -> Acknowledgement | None:
+        if self.problem is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.problem)
+        for place, one in enumerate(self.incidents):
+            if one.id == number:
+                if not one.is_open:
+                    raise Problem(Failure.INCIDENT_OVER)
+                made = Acknowledgement(1, number, NOW, author, note)
+                self.incidents[place] = replace(one, acknowledged=made)
+                return made
+        return None
+
     async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
         return self.planned, self.problem
 
@@ -135,6 +147,15 @@ class Books:
     async def end_window(self, number: int) -> MaintenanceWindow | None:
         found = [one for one in self.planned if one.id == number]
         return replace(found[0], ends_at=NOW) if found else None
+
+
+class Channels:
+    """The channels of alerts; none has done anything."""
+
+    kinds: Mapping[str, str] = {"duty": "webhook"}
+
+    async def read(self) -> tuple[list[ChannelTotals], str | None]:
+        return [ChannelTotals("duty")], None
 
 
 @dataclass
@@ -188,7 +209,7 @@ class State:
     async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
         return self.route_counts.get(service, {})
 
-    async def precursors(self, days: int) -> PrecursorReport:
+    async def precursors(self, days: int, opened: datetime) -> PrecursorReport:
         if self.lost is not None:
             raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
         return replace(self.report, since=self.report.until - timedelta(days=days))
@@ -259,6 +280,8 @@ def application(state: State) -> web.Application:
             clock=lambda: state.clock,
         )
     )
+    app.add_routes(acknowledgements.routes(state.books))
+    app.add_routes(alert_status.routes(Channels()))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state, state.usual, lambda: state.now, slices))
     app.add_routes(

@@ -128,10 +128,11 @@ async def serving_application(
     auth: AuthSettings | None = None,
     cors: CorsSettings | None = None,
     shutdown: float = 1,
+    fast_path: bool = True,
 ) -> AsyncIterator[NativeServer]:
     """The native application `app` behind the dispatcher of production, and no service.
 
-    With an empty `token` every request is allowed.
+    With an empty `token` every request is allowed. `fast_path` serves without a task what can be.
     """
     loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
     turns = TurnScheduler()
@@ -183,7 +184,7 @@ async def serving_application(
                 responses=responses,
                 requests=requests,
                 admission=admission,
-                serve=dispatcher.try_serve,
+                serve=dispatcher.try_serve if fast_path else None,
             ),
         ),
         "127.0.0.1",

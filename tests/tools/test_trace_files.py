@@ -13,7 +13,7 @@ from tests.support.gateway_process import ROOT, clean_environment
 CEILINGS = {
     "repeated GET, fast path": 15,
     "repeated GET, ordinary path": 22,
-    "ingested event": 34,
+    "ingested event": 26,
     "failed probe": 45,
     "status page": 38,
 }

@@ -64,6 +64,8 @@ async def test_all_of_it_asks_for_the_token(gateway: Gateway) -> None:
         ("GET", "/vx11/incidents"),
         ("GET", "/vx11/incidents/1"),
         ("POST", "/vx11/incidents/1/notes"),
+        ("POST", "/vx11/incidents/1/acknowledgements"),
+        ("GET", "/tentaculo/alerts"),
         ("GET", "/vx11/maintenance"),
         ("POST", "/vx11/maintenance"),
         ("DELETE", "/vx11/maintenance/1"),
@@ -90,7 +92,9 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
         "peak_error_rate": 0.964,
         "reopened": 2,
         "part_of": None,
+        "acknowledged": None,
         "alerted_at": None,
+        "notified": [],
     }
     assert found["incidents"][1]["ending"] == "It is healthy again: answered 200 in 4 ms"
     await get(gateway, "/vx11/incidents?open=true&limit=1&before=1773500966001")
@@ -274,6 +278,39 @@ async def test_an_incident_has_what_came_before_those_of_its_root(gateway: Gatew
         await get(gateway, f"/vx11/incidents/{HERMES.id}?days={days}", 400)
     gateway.state.lost = "The database is away."
     assert (await get(gateway, f"/vx11/incidents/{HERMES.id}"))["before"] is None
+
+
+async def test_an_incident_is_acknowledged_by_a_name(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES, MCP]
+    path = f"/vx11/incidents/{HERMES.id}/acknowledgements"
+    made = await send(gateway, "POST", path, {"author": " ana ", "note": " on it\nnow "})
+    assert made == {"id": 1, "at": "2026-03-14T15:09:26Z", "author": "ana", "note": "on it\nnow"}
+    assert (await get(gateway, f"/vx11/incidents/{HERMES.id}"))["acknowledged"] == made
+    assert (await send(gateway, "POST", path, {"author": "jon"}))["note"] is None
+    assert [
+        one["acknowledged"] and one["acknowledged"]["author"]
+        for one in (await get(gateway, "/vx11/incidents"))["incidents"]
+    ] == ["jon", None]
+    over = await send(gateway, "POST", f"/vx11/incidents/{MCP.id}/acknowledgements", {"author": "ana"}, 409)
+    assert over["error"] == "incident_over"
+    for number in ("7", "one", "9" * 400):
+        await send(gateway, "POST", f"/vx11/incidents/{number}/acknowledgements", {"author": "ana"}, 404)
+    gateway.state.books.problem = "The database file x.db is read-only."
+    assert (await send(gateway, "POST", path, {"author": "ana"}, 503))["error"] == "store_unavailable"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({}, {"author": ""}, {"author": " "}, {"author": "a" * 81}, {"author": "a\nb"}, {"author": "a\u202eb"}),
+        *({"author": "ana", "note": "x" * 4001}, {"author": "ana", "note": "\u0000"}, {"author": 7}, []),
+        {"author": "ana", "token": "x"},
+    ],
+)
+async def test_an_acknowledgement_that_cannot_be(gateway: Gateway, body: Any) -> None:
+    gateway.state.books.incidents = [HERMES]
+    await send(gateway, "POST", f"/vx11/incidents/{HERMES.id}/acknowledgements", body, 400)
+    assert gateway.state.books.incidents == [HERMES]
 
 
 async def test_an_open_incident_has_the_recent_rates_of_its_root_beside_the_worst_minute(gateway: Gateway) -> None:

@@ -1,0 +1,67 @@
+"""What the channels of alerts have done: counted in this process, added to the totals in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from tentaculo.config.schema import Config
+from tentaculo.incidents.channels import channel_kinds
+from tentaculo.incidents.notifier import DeliveryStats
+from tentaculo.model.incident import ChannelTotals
+from tentaculo.store import incidents as store
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+
+
+class AlertChannels:
+    """The totals of each configured channel, over all starts of the gateway and whichever process sent the alerts."""
+
+    def __init__(
+        self, config: Config, store_client: StoreClient, counts: Callable[[], Mapping[str, DeliveryStats]]
+    ) -> None:
+        """`counts` gives what this process has counted since its start, by channel."""
+        self.kinds: Mapping[str, str] = channel_kinds(config)
+        """The kind of each channel, by its name."""
+        self._store_client = store_client
+        self._counts = counts
+        self._saved: dict[str, ChannelTotals] = {}
+
+    def __repr__(self) -> str:
+        return f"<AlertChannels: {', '.join(self.kinds) or 'none'}>"
+
+    async def save(self) -> None:
+        """Add what is new to the totals in the database. Raises `StoreUnavailable`; it is then new the next time too."""
+        counted = self._counted()
+        if new := [one for one in self._new(counted).values() if one]:
+            await self._store_client.run(partial(store.add_channels, totals=new))
+            self._saved = counted
+
+    async def read(self) -> tuple[list[ChannelTotals], str | None]:
+        """The totals in the order of the configuration, and why they may lack those of earlier starts."""
+        problem, stored = None, dict[str, ChannelTotals]()
+        try:
+            if self.kinds:
+                stored = await self._store_client.run(partial(store.read_channels, names=list(self.kinds)))
+        except StoreUnavailable as error:
+            problem = error.detail
+        new = self._new(self._counted())
+        totals = {name: stored.get(name, ChannelTotals(name)) for name in self.kinds}
+        return [one + new[name] if name in new else one for name, one in totals.items()], problem
+
+    def _counted(self) -> dict[str, ChannelTotals]:
+        return {
+            name: ChannelTotals(
+                name,
+                stats.sent,
+                stats.failed + stats.dropped,
+                stats.last_sent_at,
+                stats.last_error_at,
+                stats.last_error,
+            )
+            for name, stats in self._counts().items()
+        }
+
+    def _new(self, counted: Mapping[str, ChannelTotals]) -> dict[str, ChannelTotals]:
+        """What was counted since the last save."""
+        return {name: one.since(self._saved.get(name, ChannelTotals(name))) for name, one in counted.items()}

@@ -1,0 +1,65 @@
+"""`/tentaculo/openapi.json` and `/tentaculo/asyncapi.json`: the native paths, and what their streams carry.
+
+Each is made from the declarations of the packages at its first request, since a gateway that nobody asks needs neither.
+They are open, as the documentation is: they show limits and no names, addresses or tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from tentaculo import __version__
+from tentaculo.config.schema import Config
+from tentaculo.server.native_routes import BodyResponse
+
+
+def openapi(config: Config) -> dict[str, Any]:
+    """The OpenAPI document of a gateway with this configuration."""
+    from tentaculo.events import openapi as events
+    from tentaculo.server.openapi import document
+    from tentaculo.web import openapi as web_paths
+
+    parts = [events.describe(config), web_paths.describe(is_guarded=config.auth.enabled)]
+    return document(__version__, parts)
+
+
+def asyncapi(config: Config) -> dict[str, Any]:
+    """The AsyncAPI document of a gateway with this configuration."""
+    from tentaculo.events.asyncapi import describe
+
+    return describe(config, __version__)
+
+
+def routes(config: Config) -> list[web.RouteDef]:
+    """The two routes."""
+    return [
+        web.get("/tentaculo/openapi.json", _Document(lambda: openapi(config)).handle),
+        web.get("/tentaculo/asyncapi.json", _Document(lambda: asyncapi(config)).handle),
+    ]
+
+
+class _Document:
+    """A document that does not change while the process runs."""
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        self._make = make
+        self._body = b""
+        self._tag = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Respond with the document, or with 304 where the client has it."""
+        if not self._body:
+            # In a thread: the modules take some milliseconds to load.
+            body = await asyncio.to_thread(lambda: msgspec.json.encode(self._make()))
+            self._body, self._tag = body, sha256(body).hexdigest()[:32]
+        headers = {hdrs.ETAG: f'"{self._tag}"', hdrs.CACHE_CONTROL: "no-cache"}
+        known = request.if_none_match or ()
+        if any(tag.value in (self._tag, "*") for tag in known):
+            return web.Response(status=304, headers=headers)
+        return BodyResponse(body=self._body, content_type="application/json", headers=headers)
