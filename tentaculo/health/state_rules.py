@@ -37,6 +37,7 @@ class ConsecutiveThreshold:
     """
 
     __slots__ = (
+        "_assumed_reason",
         "_better",
         "_confirmed",
         "_confirmed_kind",
@@ -57,6 +58,7 @@ class ConsecutiveThreshold:
         self._better = 0
         self._last: ProbeResult | None = None
         self._last_failure = ""
+        self._assumed_reason = "not probed yet"
         self._recent: deque[bool] = deque(maxlen=max(_LATEST, 3 * failures, 3 * successes))
         self._confirmed = Health.UNKNOWN
         self._confirmed_kind: DegradedKind | None = None
@@ -88,6 +90,13 @@ class ConsecutiveThreshold:
             self._confirmed, self._confirmed_kind = health, kind
             self._last_failure = reason if health is Health.DOWN else ""
 
+    def assume(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
+        """Continue with the health that another gateway has found. The next probe here is compared with it."""
+        self._last, self._worse, self._better, self.is_failing = None, 0, 0, False
+        self._recent.clear()
+        self._assumed_reason = reason
+        self.restore(health, kind, reason)
+
     @property
     def last(self) -> ProbeResult | None:
         """The latest probe, None before the first."""
@@ -102,7 +111,7 @@ class ConsecutiveThreshold:
     def reason(self) -> str:
         """The reason of the health, and where the latest probe contradicts it, how many more are needed."""
         if self._last is None:
-            return "not probed yet"
+            return self._assumed_reason
         if self.is_failing:
             failed = self._recent.count(False)
             return f"{failed} of its last {len(self._recent)} probes failed: {self._last_failure}"
