@@ -53,6 +53,19 @@ async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_th
     assert statuses(sqlite(file)) == {"madre": "OK"}
 
 
+async def test_an_event_that_comes_between_two_attempts_does_not_wait_for_the_next_one(
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_thread, "FIRST_RETRY", 3600)
+    aside = file.with_name("aside.db")
+    file.rename(aside)
+    kept = store_client_on(sqlite(file), event_wait=20)
+    await kept.start()
+    assert kept.problem is not None
+    aside.rename(file)
+    assert await store_samples.store(kept, store_samples.event(1)) == 1
+
+
 async def test_a_database_that_is_not_migrated_says_what_to_do(empty_url: str, store_client_on: StoreClientOn) -> None:
     with opened(empty_url) as connection:
         make_foreign(connection, 2)
@@ -296,9 +309,9 @@ async def test_a_database_that_is_lost_again_and_again_is_retried_less_often(
     pauses: list[float] = []
     pause = WorkQueue.pause
 
-    def noted(queue: WorkQueue, seconds: float) -> None:
+    def noted(queue: WorkQueue, seconds: float, with_events: float) -> None:
         pauses.append(seconds)
-        pause(queue, 0)
+        pause(queue, 0, with_events)
 
     monkeypatch.setattr(WorkQueue, "pause", noted)
     monkeypatch.setattr(worker_thread, "FIRST_RETRY", 1.0)
