@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 
 
 def utc_now() -> datetime:
@@ -50,7 +50,10 @@ def fold_case(text: str) -> str:
     A letter becomes one letter, and none outside ASCII becomes one of ASCII: `ß` is not `ss`, and the Kelvin sign is
     not `k`. Accents count.
     """
-    return text.lower() if text.isascii() else "".join(map(_fold, text))
+    folded = text.casefold()
+    if len(folded) == len(text) and not any(letter in text for letter in _LIKE_ASCII):
+        return folded
+    return _RUNS.sub(lambda run: "".join(map(_fold, run[0])), text)
 
 
 def has_case(character: str) -> bool:
@@ -58,7 +61,11 @@ def has_case(character: str) -> bool:
     return any(one != character for one in (character.lower(), character.upper(), character.casefold()))
 
 
-@lru_cache(maxsize=4096)
+_LIKE_ASCII = "\u017f\u212a"
+"""The long s and the Kelvin sign: Unicode's folding takes them for s and k."""
+_RUNS = re.compile(r"[A-Z\x80-\U0010ffff]+")
+
+
 def _fold(character: str) -> str:
     if character.isascii():
         return character.lower()
