@@ -206,7 +206,7 @@ class HealthService:
         """Correct every moment after the system clock was set."""
         self.breakers.correct(moment)
         self.board.correct(moment)
-        if self._leader is None:
+        if self._decides:
             self.states.correct(moment)
 
     def follow(self, leader: Leader) -> None:

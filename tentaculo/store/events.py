@@ -183,23 +183,23 @@ def last_event_id(connection: Connection) -> int:
     return max(last or 0, stored or 0)
 
 
-def recent_events(connection: Connection, limit: int) -> list[Event]:
-    """The newest `limit` events of the services, newest first. Those of the gateway itself would hide them."""
-    query = select(events).where(events.c.source != GATEWAY_NAME).order_by(events.c.id.desc()).limit(limit)
-    return [_event(row) for row in connection.execute(query).mappings()]
-
-
 def read_events(
     connection: Connection,
     wanted: EventFilter,
     *,
     after: int | None = None,
     before: int | None = None,
+    not_from: str | None = None,
     limit: int,
     newest_first: bool = False,
 ) -> list[Event]:
-    """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id."""
+    """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id.
+
+    Those whose source is `not_from` are left out.
+    """
     query = select(events).where(*_conditions(connection, wanted))
+    if not_from is not None:
+        query = query.where(events.c.source != not_from)
     if after is not None:
         query = query.where(events.c.id > after)
     if before is not None:
