@@ -91,8 +91,10 @@ class IncidentRepository:
         self._moved: dict[int, MaintenanceWindow] = {}
         self._recorded: set[int] = set()
         self._is_restored = False
+        self._is_mirror = False
         self._next_forget = 0.0
         self._has_changed = asyncio.Event()
+        self._has_delivered = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<IncidentRepository: {'read' if self._is_restored else 'not read yet'}>"
@@ -117,8 +119,8 @@ class IncidentRepository:
             found = {one.id: one for one in stored}
         except StoreUnavailable as error:
             problem = error.detail
-        # Memory has changes that are not stored yet.
-        known = (*self._incidents.open, *self._incidents.ended)
+        # Memory has changes that are not stored yet, unless it only mirrors what the leader has stored.
+        known = () if self._is_mirror and problem is None else (*self._incidents.open, *self._incidents.ended)
         found |= {one.id: one for one in known if before is None or one.id < before}
         fitting = [one for one in found.values() if is_open is None or one.is_open is is_open]
         return IncidentPage(tuple(sorted(fitting, key=lambda one: one.id, reverse=True)[:limit]), problem)
@@ -127,7 +129,9 @@ class IncidentRepository:
         """One incident with its notes. Raises `StoreUnavailable` if it is only in an unavailable database."""
         known = self._incidents.get(number)
         try:
-            stored = known or await self._store_client.run(partial(store.find, number=number))
+            stored = (None if self._is_mirror else known) or await self._store_client.run(
+                partial(store.find, number=number)
+            )
             if stored is None:
                 return None
             notes: Sequence[Note] = await self._store_client.run(
@@ -200,6 +204,11 @@ class IncidentRepository:
         """Store soon what has changed."""
         self._has_changed.set()
 
+    def note_delivery(self) -> None:
+        """Store at once what has changed: a message was delivered, which the next process must not send again."""
+        self._has_changed.set()
+        self._has_delivered.set()
+
     def correct(self, moment: Correct) -> None:
         """Correct maintenance windows after the system clock was set, where they were planned as so long from now."""
         for number, window in self._from_now.items():
@@ -218,6 +227,22 @@ class IncidentRepository:
         except TimeoutError:
             log.warning("open incidents not read yet", waited=OPEN_WAIT)
 
+    async def mirror(self, *, is_last: bool = False) -> None:
+        """Replace what is in memory by what the leader has stored. Raises `StoreUnavailable`.
+
+        After the last time this gateway leads itself, and continues it.
+        """
+        self._is_restored, self._is_mirror = False, True
+        known = await self._stored()
+        self._incidents.mirror(known, self._services, self._now())
+        await self._read_windows()
+        await self._read_notes()
+        self._is_restored = is_last
+
+    def lead(self) -> None:
+        """From now on this process changes incidents itself."""
+        self._is_mirror = False
+
     async def keep(self) -> None:
         """Read and store every `VISIT_EVERY` seconds, and soon after each change, until cancelled."""
         while True:
@@ -225,7 +250,10 @@ class IncidentRepository:
                 await self._visit()
             except Exception:  # one failed visit must not end the next ones
                 log.exception("incident storage failed")
-            await asyncio.sleep(PAUSE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE):
+                    await self._has_delivered.wait()
+            self._has_delivered.clear()
             try:
                 async with asyncio.timeout(VISIT_EVERY - PAUSE):
                     await self._has_changed.wait()
@@ -242,7 +270,7 @@ class IncidentRepository:
             return
         try:
             while changed:
-                await self._store_client.run(partial(store.save, changed=changed[:_BATCH]))
+                await self._store_client.run_as_holder(partial(store.save, changed=changed[:_BATCH]))
                 del changed[:_BATCH]
         except BaseException as error:
             self._incidents.put_back(changed)
@@ -266,14 +294,18 @@ class IncidentRepository:
         """Read what an earlier process stored: once, as soon as the database responds."""
         if self._is_restored:
             return
+        self._incidents.restore(await self._stored(), self._services, self._now())
+        self._is_restored = True
+
+    async def _stored(self) -> list[Incident]:
+        """The incidents that are continued, and the last ended ones."""
         now = self._now()
         unfinished = await self._store_client.run(
             partial(store.unfinished, since=now - self._settle, announced_since=now - STALE, limit=_MOST_RESTORED)
         )
         ended = await self._store_client.run(partial(store.newest, limit=SHOWN_ENDED, is_open=False))
         known: dict[int, Incident] = {one.id: one for one in (*ended, *unfinished)}
-        self._incidents.restore([known[number] for number in sorted(known)], self._services, now)
-        self._is_restored = True
+        return [known[number] for number in sorted(known)]
 
     async def _move_windows(self) -> None:
         now = self._now()
@@ -327,7 +359,7 @@ class IncidentRepository:
         moment = time.monotonic()
         if moment < self._next_forget or not self._may_delete():
             return
-        gone = await self._store_client.run(partial(store.forget, before=self._now() - self._keep))
+        gone = await self._store_client.run_as_holder(partial(store.forget, before=self._now() - self._keep))
         # The rest is removed with the next visits, a batch each.
         if not gone:
             self._next_forget = moment + FORGET_EVERY

@@ -222,6 +222,37 @@ class Board:
             if change is not None and change.after is entry.health:
                 entry.since = min(change.at, now, entry.since)
 
+    def follow(self, changes: Iterable[StateChange]) -> list[tuple[Endpoint, Health]]:
+        """Take over changes that another gateway has found; returns the endpoints whose health is known now.
+
+        They are in the order in which they were stored. The last one of a service has its present reason.
+        """
+        known, latest, since = list[tuple[Endpoint, Health]](), dict[str, StateChange](), dict[str, StateChange]()
+        for change in changes:
+            entry = self._entries.get(change.service)
+            if entry is None or not entry.service.enabled or change.after not in _PROBED:
+                continue
+            for upstream, endpoint in entry.endpoints.items():
+                if change.endpoint == upstream.authority:
+                    endpoint.threshold.assume(change.after, change.kind, change.reason)
+                    endpoint.finding = Finding(change.after, change.reason, kind=change.kind)
+                    # Incidents wait until a probe of this gateway has confirmed it.
+                    endpoint.is_restored = entry.is_probed
+                    known.append((upstream, change.after))
+            latest[change.service] = change
+            if not change.endpoint:
+                since[change.service] = change
+            if change.after.is_healthy:
+                entry.last_healthy = change.at
+        for name, change in latest.items():
+            entry = self._entries[name]
+            found = aggregate([endpoint.finding for endpoint in entry.endpoints.values()])
+            entry.found = found._replace(reason=change.reason)
+            self._publish(entry, change.at, has_new_health=True)
+            if (began := since.get(name)) is not None and began.after is entry.health:
+                entry.since = began.at
+        return known
+
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment after the system clock was set."""
         for entry in self._entries.values():

@@ -38,6 +38,7 @@ class ConsecutiveThreshold:
     """
 
     __slots__ = (
+        "_assumed_reason",
         "_better",
         "_confirmed",
         "_confirmed_kind",
@@ -58,6 +59,7 @@ class ConsecutiveThreshold:
         self._better = 0
         self._last: ProbeResult | None = None
         self._last_failure = ""
+        self._assumed_reason: str = because("not_probed")
         self._recent: deque[bool] = deque(maxlen=max(_LATEST, 3 * failures, 3 * successes))
         self._confirmed = Health.UNKNOWN
         self._confirmed_kind: DegradedKind | None = None
@@ -89,6 +91,13 @@ class ConsecutiveThreshold:
             self._confirmed, self._confirmed_kind = health, kind
             self._last_failure = reason if health is Health.DOWN else ""
 
+    def assume(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
+        """Continue with the health that another gateway has found. The next probe here is compared with it."""
+        self._last, self._worse, self._better, self.is_failing = None, 0, 0, False
+        self._recent.clear()
+        self._assumed_reason = reason
+        self.restore(health, kind, reason)
+
     @property
     def last(self) -> ProbeResult | None:
         """The latest probe, None before the first."""
@@ -103,7 +112,7 @@ class ConsecutiveThreshold:
     def reason(self) -> str:
         """The reason of the health, and where the latest probe contradicts it, how many more are needed."""
         if self._last is None:
-            return because("not_probed")
+            return self._assumed_reason
         if self.is_failing:
             failed = self._recent.count(False)
             return because("part_failed", failed=failed, probes=len(self._recent), what=self._last_failure)

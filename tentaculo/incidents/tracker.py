@@ -118,6 +118,13 @@ class IncidentTracker:
         """Return these with the next `take_changed` again: they could not be stored."""
         self._changed.update(dict.fromkeys(incident.id for incident in incidents))
 
+    def mirror(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
+        """Replace all that is in memory by what another gateway has stored."""
+        for part in (self._open, self._ended, self._members, self._restored, self._in_maintenance):
+            part.clear()
+        self.restore(stored, configured, now)
+        self._changed.clear()
+
     def restore(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
         """Continue the incidents of an earlier process: open ones, and those that may be reopened.
 

@@ -51,6 +51,8 @@ LOCK_WAIT = 2.0
 """Seconds to wait for another process's lock."""
 SERVER_WAIT = 5.0
 """Seconds a database server may take to connect and to finish a statement."""
+CHECK_EVERY = 5.0
+"""Seconds between two looks at the tables of a server."""
 LOG_LIMIT = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back once no reader needs more of it."""
 LEAST_FREE = 256 * 1024
@@ -107,6 +109,7 @@ class Database:
         self._services: RuntimeTable | None = None
         self._services_due = 0.0
         self._was_full = False
+        self._check_due = 0.0
         self.services_problem: str | None = None
         """Why the rows of services cannot be written, though the database can; one sentence."""
 
@@ -278,6 +281,9 @@ class Database:
         if _file_id(self._file) != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
+        if self._file is None and monotonic() < self._check_due:
+            return  # A server is far away, and the work itself finds out what it lacks.
+        self._check_due = monotonic() + CHECK_EVERY
         with self._transaction() as connection:
             for table in (tables.events, tables.history):
                 connection.execute(select(literal_column("1")).select_from(table).limit(1)).all()

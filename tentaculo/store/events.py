@@ -22,6 +22,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     or_,
     select,
     text,
@@ -66,7 +67,9 @@ _INSERT_JSON = text(
     f"INSERT INTO {events.name} ({_NAMES}) SELECT {_NAMES}"  # noqa: S608 - names of columns
     f" FROM json_populate_recordset(NULL::{events.name}, CAST(:rows AS json))"
 )
-_IS_ONLY_ROW = event_sequence.c.id == _ONLY_ROW
+# A literal: pg8000 exchanges one message with the server for a statement without parameters, and three for another.
+_IS_ONLY_ROW = event_sequence.c.id == literal_column(str(_ONLY_ROW))
+_NOTE_LAST = f"UPDATE {event_sequence.name} SET last_id = {{}}, total_bytes = {{}} WHERE id = {_ONLY_ROW}"  # noqa: S608
 _LAST = select(
     select(event_sequence.c.last_id).where(_IS_ONLY_ROW).scalar_subquery(),
     select(event_sequence.c.total_bytes).where(_IS_ONLY_ROW).scalar_subquery(),
@@ -138,9 +141,9 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
         insert_events(connection, new)
         added = sum(row["size"] for row in new)
         total = (_stored_bytes(connection) if size is None else size + added) if last is not None else added
-        _write_sequence(connection, is_new=last is None, last_id=greatest, total_bytes=total)
-        if connection.dialect.name == "postgresql":
-            connection.execute(text(f"NOTIFY {CHANNEL}"))
+        if last is None:
+            _write_sequence(connection, is_new=True, last_id=greatest, total_bytes=total)
+        _note_last(connection, greatest, total)
     return results
 
 
@@ -180,23 +183,23 @@ def last_event_id(connection: Connection) -> int:
     return max(last or 0, stored or 0)
 
 
-def recent_events(connection: Connection, limit: int) -> list[Event]:
-    """The newest `limit` events of the services, newest first. Those of the gateway itself would hide them."""
-    query = select(events).where(events.c.source != GATEWAY_NAME).order_by(events.c.id.desc()).limit(limit)
-    return [_event(row) for row in connection.execute(query).mappings()]
-
-
 def read_events(
     connection: Connection,
     wanted: EventFilter,
     *,
     after: int | None = None,
     before: int | None = None,
+    not_from: str | None = None,
     limit: int,
     newest_first: bool = False,
 ) -> list[Event]:
-    """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id."""
+    """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id.
+
+    Those whose source is `not_from` are left out.
+    """
     query = select(events).where(*_conditions(connection, wanted))
+    if not_from is not None:
+        query = query.where(events.c.source != not_from)
     if after is not None:
         query = query.where(events.c.id > after)
     if before is not None:
@@ -242,7 +245,7 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
 def _lock_sequence(connection: Connection) -> None:
     """Give ids, and change the size of the log, in one transaction at a time. BEGIN IMMEDIATE does that on SQLite."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
 
 
 def name_log(connection: Connection, home: str, known: tuple[str, int]) -> str:
@@ -268,6 +271,14 @@ def _write_sequence(connection: Connection, *, is_new: bool, **values: int | str
         connection.execute(insert(event_sequence).values(id=_ONLY_ROW, **values))
     else:
         connection.execute(update(event_sequence).where(_IS_ONLY_ROW).values(**values))
+
+
+def _note_last(connection: Connection, last_id: int, total_bytes: int) -> None:
+    """Write the last id that was given, and ring the bell of other machines where there may be some."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"{_NOTE_LAST.format(int(last_id), int(total_bytes))}; NOTIFY {CHANNEL}")
+    else:
+        connection.exec_driver_sql(_NOTE_LAST.format("?", "?"), (last_id, total_bytes))
 
 
 def _known_keys(connection: Connection, rows: Sequence[EventRow]) -> dict[tuple[str, str], tuple[int, str | None]]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
 
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
@@ -62,11 +62,15 @@ def newest(
     connection: Connection, *, limit: int, before: int | None = None, is_open: bool | None = None
 ) -> list[Incident]:
     """At most `limit` incidents, the newest first, older than the id `before`, open or ended ones only."""
-    query = select(incidents).order_by(incidents.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(incidents.c.id < before)
+    conditions = [] if before is None else [incidents.c.id < before]
     if is_open is not None:
-        query = query.where(incidents.c.ended_at.is_(None) if is_open else incidents.c.ended_at.is_not(None))
+        conditions.append(incidents.c.ended_at.is_(None) if is_open else incidents.c.ended_at.is_not(None))
+    return read(connection, *conditions, limit=limit)
+
+
+def read(connection: Connection, *conditions: ColumnElement[bool], limit: int) -> list[Incident]:
+    """The newest `limit` incidents that meet all conditions, the newest first."""
+    query = select(incidents).where(*conditions).order_by(incidents.c.id.desc()).limit(limit)
     return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
@@ -78,19 +82,12 @@ def unfinished(connection: Connection, since: datetime, announced_since: datetim
     """
     c = incidents.c
     is_recent = or_(c.ended_at > naive_utc(announced_since), c.part_of.is_not(None))
-    query = (
-        select(incidents)
-        .where(
-            or_(
-                c.ended_at.is_(None),
-                c.ended_at > naive_utc(since),
-                and_(c.told == NotificationState.OPEN.value, is_recent),
-            )
-        )
-        .order_by(incidents.c.id.desc())
-        .limit(limit)
+    must_continue = or_(
+        c.ended_at.is_(None),
+        c.ended_at > naive_utc(since),
+        and_(c.told == NotificationState.OPEN.value, is_recent),
     )
-    return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
+    return read(connection, must_continue, limit=limit)
 
 
 def forget(connection: Connection, before: datetime, batch: int = 200) -> int:

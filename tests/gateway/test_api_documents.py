@@ -22,7 +22,7 @@ ELSEWHERE = {
     # Not described yet.
     *("/vx11/history/<…>", "/vx11/heartbeat/<…>", "/vx11/maintenance", "/vx11/maintenance/<…>"),
     "/tentaculo/alerts",
-    *("/vx11/incidents", "/vx11/incidents/<…>", "/vx11/incidents/<…>/notes"),
+    *("/vx11/incidents", "/vx11/incidents/<…>", "/vx11/incidents/<…>/notes", "/vx11/incidents/<…>/acknowledgements"),
     # The same as /events.
     "/api/events",
 }

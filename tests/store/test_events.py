@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, make_url, select
+from sqlalchemy import Connection, Engine, func, make_url, select
+from sqlalchemy.event import listen, remove
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
@@ -20,7 +21,7 @@ from tentaculo.store import events as events_module
 from tentaculo.store import migrate, tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import TRIM_ROWS, EventRetention
-from tests.support.databases import statements
+from tests.support import store_samples
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import opened
 from tests.support.store_samples import NOW, event, store
@@ -106,11 +107,6 @@ async def test_what_a_reader_wants(kept: StoreClient) -> None:
     assert newest == [events[2], events[1]]
 
 
-async def test_the_newest_of_the_services_are_not_hidden_by_the_gateway_s_own(kept: StoreClient) -> None:
-    await kept.store_events([event(number, source=GATEWAY_NAME if number > 2 else "madre") for number in range(1, 40)])
-    assert [found.id for found in await kept.recent_events(10)] == [2, 1]
-
-
 def total_bytes(url: str) -> tuple[int, int]:
     """As it is kept, and as the rows have it."""
     with opened(url) as connection:
@@ -191,7 +187,7 @@ async def test_a_database_that_is_lost_while_it_takes_each_row_alone_stores_none
     assert calls > 5, "the database was lost in between"
     assert [outcome is StoreOutcome.STORED for outcome in outcomes] == [True, True, False, True]
     await eventually(lambda: client.problem is None)
-    assert [found.severity for found in await client.recent_events(10)] == ["c", "b", "a"]
+    assert [found.severity for found in await store_samples.newest_events(client, 10)] == ["c", "b", "a"]
 
 
 async def test_the_servers_default_isolation_makes_no_id_twice(
@@ -214,14 +210,25 @@ async def test_the_servers_default_isolation_makes_no_id_twice(
         assert [entry for entry in logs if entry["event"] == "database unavailable"] == []
 
 
-async def test_a_batch_is_one_statement_of_postgresql(postgresql: Server, store_client_on: StoreClientOn) -> None:
-    """Its driver would exchange three messages for each row, while all other writers wait for the lock."""
+async def test_what_a_commit_asks_postgresql(postgresql: Server, store_client_on: StoreClientOn) -> None:
+    """All writers wait for the lock meanwhile. The driver exchanges three messages for a statement with parameters, for
+    each row of several, and one for a statement without."""
+    found: list[tuple[str, int]] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        found.append((statement.partition(" ")[0], len(parameters)))
+        assert not many
+
     with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
         client = store_client_on(url, event_wait=20)
         await client.start()
-        with statements() as inserts:
-            await client.store_events([event(number) for number in range(1, 101)])
-        assert inserts == [1]
+        await store(client, event(1))
+        listen(Engine, "before_cursor_execute", note)
+        try:
+            await client.store_events([event(number) for number in range(2, 101)])
+        finally:
+            remove(Engine, "before_cursor_execute", note)
+    assert found == [("SELECT", 0), ("SELECT", 0), ("INSERT", 1), ("UPDATE", 0)]
 
 
 ODD = {"text": 'ñ"\\\n\x00\x1f\u2028😀', "null": None, "big": 2**70, "deep": [[{"a": [1.5, True, {}]}]], "": "'; --"}
