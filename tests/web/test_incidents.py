@@ -113,12 +113,13 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
     ("query", "detail"),
     [
         ("open=yes", "open must be true or false."),
-        ("limit=0", "limit must be a whole number from 1 to 200."),
-        ("limit=201", "limit must be a whole number from 1 to 200."),
-        ("limit=-1", "limit must be a whole number from 1 to 200."),
-        ("limit=%D9%A3", "limit must be a whole number from 1 to 200."),
+        ("limit=0", "limit must be a number from 1 to 200."),
+        ("limit=201", "limit must be a number from 1 to 200."),
+        ("limit=-1", "limit must be a number from 1 to 200."),
+        ("limit=%D9%A3", "limit must be a number from 1 to 200."),
         ("before=" + "9" * 400, "before must be a whole number from 1 to 9007199254740992."),
-        ("opne=true", "The query has an unknown parameter; it takes before, limit, open, not 1 other."),
+        ("opne=true", '"opne" is no parameter of this path; it takes open, limit, before.'),
+        ("open=true&open=false", "open may be there only once."),
     ],
 )
 async def test_a_query_that_cannot_be(gateway: Gateway, query: str, detail: str) -> None:
