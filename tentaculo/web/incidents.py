@@ -42,6 +42,8 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "services": incident.services,
         "severity": incident.severity.value,
         "reason": incident.reason,
+        "reason_code": None if incident.cause is None else incident.cause.code,
+        "reason_values": None if incident.cause is None else incident.cause.plain_values(),
         "started_at": incident.started_at,
         "seen_at": incident.seen_at,
         "ended_at": incident.ended_at,
