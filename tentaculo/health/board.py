@@ -34,6 +34,7 @@ from tentaculo.model.health import (
     TrafficView,
     Transition,
 )
+from tentaculo.model.reason import Reason, because
 
 _PROBED = (Health.UP, Health.DEGRADED, Health.DOWN)
 """The states that probes find."""
@@ -207,7 +208,9 @@ class Board:
                     and entry.service.enabled
                 ):
                     endpoint.threshold.restore(change.after, change.kind, change.reason)
-                    endpoint.finding = Finding(change.after, f"{change.reason} (before the restart)", kind=change.kind)
+                    endpoint.finding = Finding(
+                        change.after, because("before_restart", what=change.reason), kind=change.kind
+                    )
                     endpoint.is_restored = True
             if any(endpoint.is_restored for endpoint in entry.endpoints.values()):
                 entry.found = aggregate([endpoint.finding for endpoint in entry.endpoints.values()])
@@ -351,7 +354,9 @@ class Board:
                 one.published = now
                 if now[0] is not before[0]:
                     one.since = at
-                changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root, one.kind))
+                changed.append(
+                    Transition(one.service.name, before[0], one.health, str(one.reason), at, one.root, one.kind)
+                )
         return tuple(changed)
 
     def _view(self, entry: _Entry) -> ServiceView:
@@ -362,7 +367,7 @@ class Board:
             name=service.name,
             port=first.port,
             health=entry.health,
-            reason=entry.reason,
+            reason=str(entry.reason),
             since=entry.since,
             upstreams=upstreams,
             aliases=service.aliases,
@@ -378,6 +383,7 @@ class Board:
             maintenance=entry.maintenance,
             kind=entry.kind,
             is_restored=entry.maintenance is None and any(one.is_restored for one in entry.endpoints.values()),
+            cause=entry.reason if isinstance(entry.reason, Reason) else None,
         )
 
     def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:

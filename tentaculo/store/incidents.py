@@ -23,6 +23,7 @@ from tentaculo.model.incident import (
     NotificationState,
     Notified,
 )
+from tentaculo.model.reason import Reason
 from tentaculo.store.lease import notify_fleet
 from tentaculo.store.tables import (
     acknowledgements,
@@ -183,6 +184,8 @@ def _row(incident: Incident) -> dict[str, Any]:
         "told_at": _naive(incident.alerted_at),
         "told_services": max((one.services for one in incident.notified.values()), default=0),
         "notified": _NOTIFIED.encode(incident.notified).decode(),
+        "reason_code": None if incident.cause is None else incident.cause.code,
+        "reason_values": None if incident.cause is None else storable(incident.cause.encode_values()),
         "deliveries": storable(_NOTIFIED.encode(incident.deliveries).decode()),
     }
 
@@ -200,6 +203,8 @@ def _incident(row: RowMapping) -> Incident:
         # An earlier version did not record which channel delivered a message.
         last = told_at and Notified(NotificationState(told), told_at, values["severity"], told_services)
         values["notified"] = {EVERY_CHANNEL: last} if last else {}
+    code, encoded = values.pop("reason_code"), values.pop("reason_values")
+    values["cause"] = Reason.decode(values["reason"], code, encoded)
     values["deliveries"] = () if values["deliveries"] is None else _deliveries(values["deliveries"])
     return Incident(**values)
 

@@ -5,7 +5,7 @@ The endpoints are `/vx11/incidents…` and `/vx11/maintenance…` (docs/api.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, Protocol
@@ -27,6 +27,7 @@ from tentaculo.model.incident import (
 from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.text import format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 from tentaculo.server.request_body import expect_later, read_json_body
 from tentaculo.web.acknowledgements import MOST_ID, acknowledgement_shape, incident_id
 from tentaculo.web.history import ReadsHistory, recent_shape
@@ -41,6 +42,8 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "services": incident.services,
         "severity": incident.severity.value,
         "reason": incident.reason,
+        "reason_code": None if incident.cause is None else incident.cause.code,
+        "reason_values": None if incident.cause is None else incident.cause.plain_values(),
         "started_at": incident.started_at,
         "seen_at": incident.seen_at,
         "ended_at": incident.ended_at,
@@ -149,8 +152,13 @@ def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
     )
 
 
-PAGE, MOST = 50, 200
-"""Incidents in one response: where nothing is asked for, and at most."""
+LIMIT = number_parameter("limit", "Incidents of one page.", default=50, most=200)
+PARAMETERS = (
+    Parameter("open", "Only incidents that are open, or that are over.", {"enum": ["true", "false"]}),
+    LIMIT,
+    Parameter("before", "Only incidents with lower ids: `next` of a page.", {"type": "integer", "maximum": MOST_ID}),
+)
+"""What the list of incidents takes."""
 _MOST_WINDOW_ID = 2**31 - 1
 
 
@@ -237,12 +245,13 @@ def routes(
         return recent_shape(rates[incident.root])
 
     async def find(request: web.Request) -> web.Response:
-        query = _query(request, {"open", "limit", "before"})
+        query = request.query
+        check_names(query, PARAMETERS)
         is_open = {"true": True, "false": False, "": None}.get(query.get("open", ""), ...)
         if is_open is ...:
             _refuse("open", "must be true or false")
-        limit = _number("limit", query.get("limit", str(PAGE)), MOST)
-        before = _number("before", query["before"], MOST_ID) if "before" in query else None
+        limit = read_number(query, LIMIT)
+        before = _number("before", query["before"], MOST_ID) if query.get("before") else None
         found = await books.find(limit=limit, before=before, is_open=is_open)
         more = len(found.incidents) == limit
         return json_response(
@@ -305,12 +314,6 @@ def routes(
 
 def _refuse(name: str, words: str) -> NoReturn:
     raise Problem(Failure.BAD_REQUEST, f"{name} {words}.")
-
-
-def _query(request: web.Request, known: Collection[str]) -> Mapping[str, str]:
-    if unknown := set(request.query) - set(known):
-        _refuse("The query", f"has an unknown parameter; it takes {', '.join(sorted(known))}, not {len(unknown)} other")
-    return request.query
 
 
 def _number(name: str, value: str, most: int) -> int:

@@ -151,6 +151,8 @@ async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services
         (opened,) = (await client.open_roots("hermes"))["incidents"]
         assert opened["reason"].startswith("answered 500 at /hermes")
         assert (opened["services"], opened["severity"], opened["ended_at"]) == (["hermes"], "down", None)
+        assert opened["reason_code"] == "failed_at"
+        assert opened["reason_values"] == {"what": {"code": "answered", "values": {"status": 500}}, "paths": "/hermes"}
         await receiver.has(1)
         path = f"/vx11/incidents/{opened['id']}"
         note = await client.post(f"{path}/notes", {"text": "The disk is full.\nI am on it.", "author": "ana"})

@@ -15,6 +15,7 @@ from tentaculo.model.health import Health
 from tentaculo.model.history import Tally
 from tentaculo.model.incident import LONGEST, Incident, InvalidInputError, Note, check_window
 from tentaculo.model.precursor import Precursor, ServicePrecursors
+from tentaculo.model.reason import because
 from tentaculo.model.service_rates import RecentRates
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 
@@ -30,6 +31,7 @@ HERMES = Incident(
     NOW - MINUTE,
     peak_error_rate=0.964,
     reopened=2,
+    cause=because("connection_refused"),
 )
 MCP = replace(
     HERMES,
@@ -40,6 +42,7 @@ MCP = replace(
     ending="It is healthy again: answered 200 in 4 ms",
     peak_error_rate=None,
     reopened=0,
+    cause=None,
 )
 NOTE = Note(1, HERMES.id, NOW - 2 * MINUTE, "ana", "The disk is full.")
 
@@ -84,6 +87,8 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
         "services": ["hermes", "operator"],
         "severity": "down",
         "reason": "connection refused",
+        "reason_code": "connection_refused",
+        "reason_values": {},
         "started_at": "2026-03-14T14:44:26Z",
         "seen_at": "2026-03-14T15:08:26Z",
         "ended_at": None,
@@ -108,12 +113,13 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
     ("query", "detail"),
     [
         ("open=yes", "open must be true or false."),
-        ("limit=0", "limit must be a whole number from 1 to 200."),
-        ("limit=201", "limit must be a whole number from 1 to 200."),
-        ("limit=-1", "limit must be a whole number from 1 to 200."),
-        ("limit=%D9%A3", "limit must be a whole number from 1 to 200."),
+        ("limit=0", "limit must be a number from 1 to 200."),
+        ("limit=201", "limit must be a number from 1 to 200."),
+        ("limit=-1", "limit must be a number from 1 to 200."),
+        ("limit=%D9%A3", "limit must be a number from 1 to 200."),
         ("before=" + "9" * 400, "before must be a whole number from 1 to 9007199254740992."),
-        ("opne=true", "The query has an unknown parameter; it takes before, limit, open, not 1 other."),
+        ("opne=true", '"opne" is no parameter of this path; it takes open, limit, before.'),
+        ("open=true&open=false", "open may be there only once."),
     ],
 )
 async def test_a_query_that_cannot_be(gateway: Gateway, query: str, detail: str) -> None:
