@@ -6,7 +6,7 @@ probe result → threshold of its endpoint → combined with its requests → ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -28,6 +28,7 @@ from tentaculo.model.health import (
     Endpoint,
     EndpointView,
     Health,
+    ProbeDetails,
     ProbeResult,
     ServiceView,
     StateChange,
@@ -95,6 +96,8 @@ class _Entry:
     explained_by: str | None = None
     healthy_path: str | None = None
     last_healthy: datetime | None = None
+    details: ProbeDetails | None = None
+    """What a probe of another gateway found, for as long as there is none here."""
     published: tuple[Health, str | None, DegradedKind | None] = field(init=False)
     """Health, root and kind in the last transition."""
 
@@ -253,6 +256,11 @@ class Board:
                 entry.since = began.at
         return known
 
+    def note_details(self, details: Mapping[str, ProbeDetails]) -> None:
+        """Show what the last probes of another gateway found, by service."""
+        for name in details.keys() & self._entries.keys():
+            self._entries[name].details = details[name]
+
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment after the system clock was set."""
         for entry in self._entries.values():
@@ -360,7 +368,7 @@ class Board:
         return tuple(changed)
 
     def _view(self, entry: _Entry) -> ServiceView:
-        service, shown = entry.service, entry.shown()
+        service, shown = entry.service, entry.shown() or entry.details
         upstreams = tuple(self._upstream_view(entry, upstream) for upstream in entry.endpoints)
         first = upstreams[0].upstream
         return ServiceView(
@@ -373,7 +381,7 @@ class Board:
             aliases=service.aliases,
             host=first.host,
             health_url=service.addresses[0].rstrip("/") + (entry.healthy_path or service.health[0]),
-            checked_at=max((result.checked_at for result in entry.results), default=None),
+            checked_at=max((one.checked_at for one in entry.results), default=shown and shown.checked_at),
             code=shown.code if shown else None,
             latency_ms=shown.latency_ms if shown else None,
             endpoint=shown.endpoint if shown else None,

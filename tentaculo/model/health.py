@@ -192,6 +192,16 @@ class ProbeResult:
     """What the response says about the clock of the endpoint."""
 
 
+class ProbeDetails(NamedTuple):
+    """What the last probe of a service found, beside its health, as the leader of several machines stored it."""
+
+    checked_at: datetime
+    code: int | None
+    latency_ms: int | None
+    endpoint: str | None
+    snippet: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointView:
     """One endpoint at one moment. Probes and requests are counted separately."""

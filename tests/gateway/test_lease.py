@@ -144,6 +144,11 @@ async def test_one_probes_and_alerts_and_the_next_one_continues_its_incident(
         await fleet.shows("two", "error")
         first, second = await fleet.madre("one"), await fleet.madre("two")
         assert (second["since"], second["error"]) == (first["since"], first["error"])
+        async with asyncio.timeout(20):
+            # On two connections in a row, which may reach two workers.
+            while {(await fleet.madre("two"))["code"] for _ in range(2)} != {503}:
+                await asyncio.sleep(0.02)
+        assert (await fleet.madre("two"))["checked_at"] is not None
         await fleet.receiver.has(1)
         await eventually(lambda: fleet.announced() == ["open"])
         (incident,) = (await fleet.get("two", "/vx11/incidents"))["incidents"]

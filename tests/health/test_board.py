@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from tentaculo.health.board import Board
-from tentaculo.model.health import BreakerState, Counts, Endpoint, Health, Outcome, ProbeResult, StateChange, Transition
+from tentaculo.model.health import (
+    BreakerState,
+    Counts,
+    Endpoint,
+    Health,
+    Outcome,
+    ProbeDetails,
+    ProbeResult,
+    StateChange,
+    Transition,
+)
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tests.support.health import Clock, fleet
 
@@ -365,3 +375,14 @@ def test_a_follower_ignores_services_that_are_off_or_not_configured(board: Board
     changes = [change(clock, name, None, Health.UP, "x") for name in ("shubniggurath", "unheard-of")]
     assert board.follow(changes) == []
     assert board.service("shubniggurath").health is Health.OFF
+
+
+def test_a_follower_shows_the_details_of_the_leader_s_last_probe_until_it_probes(board: Board, clock: Clock) -> None:
+    details = ProbeDetails(clock.now(), 200, 7, "/health", "{}")
+    board.note_details({"madre": details, "unheard-of": details})
+    view = board.service("madre")
+    assert (view.checked_at, view.code, view.latency_ms, view.endpoint) == (clock.now(), 200, 7, "/health")
+    clock.seconds += 5
+    board.accept_result(found(clock, MADRE, Health.DOWN))
+    view = board.service("madre")
+    assert (view.checked_at, view.code, view.latency_ms) == (clock.now(), None, None)
