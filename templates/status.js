@@ -65,7 +65,7 @@
     if (busy || document.hidden || selecting() || document.activeElement.id === "filter") return;
     busy = true;
     try {
-      const response = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(limit) });
+      const response = await fetch(location.href, { cache: "no-cache", signal: AbortSignal.timeout(limit) });
       if (!response.ok) throw new Error(response.status);
       const next = new DOMParser().parseFromString(await response.text(), "text/html");
       const held = document.activeElement, key = held.id ? "#" + held.id : held.getAttribute("href");

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +40,21 @@ def icon(tone: str) -> str:
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One rendered page."""
+
+    text: bytes
+    compressed: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, text: str) -> _Page:
+        encoded = text.encode("utf-8", "replace")
+        # A weak validator: the compressed page and the plain one are the same page.
+        return cls(encoded, gzip.compress(encoded, 6, mtime=0), f'W/"{sha256(encoded).hexdigest()[:24]}"')
+
+
 class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
@@ -46,36 +64,40 @@ class Renderer:
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
         self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
-        self._pages: OrderedDict[Hashable, tuple[float, bytes]] = OrderedDict()
+        self._pages: OrderedDict[Hashable, tuple[float, _Page]] = OrderedDict()
         self._rendering = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Renderer: {len(self._pages)} pages kept>"
 
     async def respond(
-        self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+        self, request: web.Request, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
     ) -> web.Response:
         """The page of `template` with everything that `context` returns. `key` says which page it is."""
         async with self._rendering:
-            rendered_at, page = self._pages.get(key, (float("-inf"), b""))
-            if self._clock() - rendered_at >= _KEPT:
-                loaded = await asyncio.to_thread(templating.template, template)
-                values = await context()
-                text = "".join(
-                    await self._slices.collect(
-                        loaded.generate(style=self._style.text, script=self._script.text, **values)
-                    )
-                )
-                page = text.encode("utf-8", "replace")
+            rendered_at, page = self._pages.get(key, (float("-inf"), None))
+            if page is None or self._clock() - rendered_at >= _KEPT:
+                page = await self._render(template, context)
                 self._pages[key] = self._clock(), page
                 self._pages.move_to_end(key)
                 if len(self._pages) > _MOST_KEPT:
                     self._pages.popitem(last=False)
-        return BodyResponse(
-            body=page,
-            headers={
-                hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
-                hdrs.CACHE_CONTROL: "no-store",
-                "Content-Security-Policy": self._policy,
-            },
-        )
+        headers = {
+            hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+            # May be kept, but must be asked for each time.
+            hdrs.CACHE_CONTROL: "no-cache, private",
+            hdrs.VARY: hdrs.ACCEPT_ENCODING,
+            hdrs.ETAG: page.etag,
+            "Content-Security-Policy": self._policy,
+        }
+        if any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
+            return BodyResponse(body=page.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
+        return BodyResponse(body=page.text, headers=headers)
+
+    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+        loaded = await asyncio.to_thread(templating.template, template)
+        values = await context()
+        parts = await self._slices.collect(loaded.generate(style=self._style.text, script=self._script.text, **values))
+        return await asyncio.to_thread(_Page.of, "".join(parts))

@@ -116,7 +116,9 @@ class ServicePage:
         key = request.query.get("range", "3h")
         if key not in RANGES:
             raise Problem(Failure.BAD_REQUEST, f"range may be {', '.join(RANGES)}.")
-        return await self._renderer.respond((name, key), "service.html", lambda: self._context(name, RANGES[key]))
+        return await self._renderer.respond(
+            request, (name, key), "service.html", lambda: self._context(name, RANGES[key])
+        )
 
     async def _context(self, name: str, chosen: Range) -> dict[str, Any]:
         view, now = self._view(name), self._now()

@@ -128,7 +128,7 @@ class StatusPage:
     async def show(self, request: web.Request) -> web.Response:
         """The handler of `GET /status`."""
         query = PageQuery.read(request.query)
-        return await self._renderer.respond(query, "status.html", lambda: self._context(query))
+        return await self._renderer.respond(request, query, "status.html", lambda: self._context(query))
 
     async def _context(self, query: PageQuery) -> dict[str, Any]:
         """Everything that the template names."""

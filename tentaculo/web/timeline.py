@@ -6,7 +6,8 @@ Shapes are in SVG's terms. Places along the axis are thousandths of it, so that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -108,7 +109,8 @@ _KEYS: Final = {
     Health.OFF: "none",
     Health.UNKNOWN: "none",
 }
-_WORST_FIRST: Final = ("down", "slow", "plan", "up", "none")
+_BEST_FIRST: Final = ("none", "up", "plan", "slow", "down")
+_RUNS: Final = re.compile(rb"(.)\1*", re.DOTALL)
 
 
 def state_key(health: Health) -> str:
@@ -132,26 +134,17 @@ def bars(axis: Axis, changes: Sequence[StateChange], health: Health, since: date
     return [Bar(key, number(start), number(end - start)) for key, start, end in _visible(stretches) if end > start]
 
 
-def _visible(stretches: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+def _visible(stretches: Iterable[tuple[str, float, float]]) -> Iterator[tuple[str, float, float]]:
     """The same stretches in cells of the least width, each with the worst of its states; equal neighbours are one."""
     cells = math.ceil(WIDTH / _SHORTEST)
-    worst = [len(_WORST_FIRST) - 1] * cells
-    for key, start, end in stretches:
-        if end <= start and not start:
-            continue
-        rank = _WORST_FIRST.index(key)
-        for cell in range(
-            int(start / _SHORTEST), min(cells, max(math.ceil(end / _SHORTEST), int(start / _SHORTEST) + 1))
-        ):
-            worst[cell] = min(worst[cell], rank)
-    found: list[tuple[str, float, float]] = []
-    for cell, rank in enumerate(worst):
-        key = _WORST_FIRST[rank]
-        if found and found[-1][0] == key:
-            found[-1] = (key, found[-1][1], (cell + 1) * _SHORTEST)
-        else:
-            found.append((key, cell * _SHORTEST, (cell + 1) * _SHORTEST))
-    return found
+    painted = bytearray(cells)
+    for key, start, end in sorted(stretches, key=lambda one: _BEST_FIRST.index(one[0])):
+        if end > start or start:  # one that ended before the axis begins is not on it
+            first = min(int(start / _SHORTEST), cells - 1)
+            last = min(max(math.ceil(end / _SHORTEST), first + 1), cells)
+            painted[first:last] = bytes((_BEST_FIRST.index(key),)) * (last - first)
+    for run in _RUNS.finditer(painted):
+        yield _BEST_FIRST[run[0][0]], run.start() * _SHORTEST, run.end() * _SHORTEST
 
 
 def curve(axis: Axis, span: int, points: Mapping[int, float], usual: float | None) -> str:

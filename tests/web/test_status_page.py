@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Tally, UptimeShare, bucket
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import MaintenanceWindow, NotificationState, Notified
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
@@ -389,6 +389,42 @@ async def test_several_addresses_are_counted_and_not_shown(gateway: Gateway) -> 
 async def test_no_services_at_all(gateway: Gateway) -> None:
     gateway.state.services = ()
     assert "No services are configured yet." in words(await page(gateway))
+
+
+async def test_a_page_that_did_not_change_is_not_sent_again(gateway: Gateway) -> None:
+    async with gateway.client.get("/status") as response:
+        tag, policy = response.headers["ETag"], response.headers["Content-Security-Policy"]
+        assert response.headers["Cache-Control"] == "no-cache, private"
+        assert set(response.headers["Vary"].split(", ")) == {"Accept-Encoding", "Origin"}
+    for sent in (tag, f'"other", {tag}', tag.removeprefix("W/")):
+        async with gateway.client.get("/status", headers={"If-None-Match": sent}) as response:
+            assert (response.status, await response.read()) == (304, b"")
+            assert (response.headers["ETag"], response.headers["Content-Security-Policy"]) == (tag, policy)
+    gateway.state.services = (view("madre"),)
+    gateway.state.clock += 1
+    async with gateway.client.get("/status", headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
+        assert response.headers["ETag"] != tag
+
+
+@pytest.mark.parametrize(("accepted", "encoding"), [("gzip, br", "gzip"), ("identity", None)])
+async def test_the_page_of_a_hundred_services_is_small(gateway: Gateway, accepted: str, encoding: str | None) -> None:
+    state = gateway.state
+    state.services = tuple(view(f"service-{n}", 8000, (Health.UP, Health.DOWN)[n < 13]) for n in range(100))
+    day = int(NOW.timestamp()) // DAY * DAY
+    state.past = {
+        one.name: HistorySummary(
+            tuple(Period(one.name, DAY, day - ago * DAY, rates(60, 0, 0.01 + ago % 7).requests) for ago in range(90))
+        )
+        for one in state.services
+    }
+    state.changes = [
+        change(one.name, (Health.UP, Health.DOWN)[n % 2], 1440 * (80 - n)) for one in state.services for n in range(6)
+    ]
+    async with gateway.client.get("/status?range=90d", headers={"Accept-Encoding": accepted}) as response:
+        assert response.headers.get("Content-Encoding") == encoding
+        assert int(response.headers["Content-Length"]) <= (15_000 if encoding else 150_000)
+        assert "service-99" in await response.text()
 
 
 async def test_the_root_leads_here(gateway: Gateway) -> None:
