@@ -152,12 +152,18 @@ def latest_acknowledgements(connection: Connection, numbers: Collection[int]) ->
     c = acknowledgements.c
     latest = select(func.max(c.id)).where(c.incident.in_(numbers)).group_by(c.incident)
     query = select(acknowledgements).where(c.id.in_(latest))
-    return {
-        row["incident"]: Acknowledgement(
-            row["id"], row["incident"], aware_utc(row["acknowledged_at"]), row["author"], row["note"]
-        )
-        for row in connection.execute(query).mappings()
-    }
+    return {row["incident"]: _acknowledgement(row) for row in connection.execute(query).mappings()}
+
+
+def acknowledgements_of(connection: Connection, numbers: Collection[int], limit: int) -> list[Acknowledgement]:
+    """The acknowledgements of some incidents, the oldest first, the newest `limit`."""
+    c = acknowledgements.c
+    query = select(acknowledgements).where(c.incident.in_(numbers)).order_by(c.id.desc()).limit(limit)
+    return [_acknowledgement(row) for row in connection.execute(query).mappings()][::-1]
+
+
+def _acknowledgement(row: RowMapping) -> Acknowledgement:
+    return Acknowledgement(row["id"], row["incident"], aware_utc(row["acknowledged_at"]), row["author"], row["note"])
 
 
 def _acknowledged(connection: Connection, found: list[Incident]) -> list[Incident]:

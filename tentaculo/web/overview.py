@@ -209,7 +209,7 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
         usual_p95=wording.latency(expected) if expected is not None else "",
         failed=wording.failed_share(failed),
         is_failing=bool(failed),
-        rate="" if a_minute is None else f"of {wording.rate(a_minute)}/min",
+        rate="" if not a_minute else f"of {wording.rate(a_minute)}/min",
         up=wording.share(past.quarter.share if past is not None else None),
         since=view.since,
         lasted=format_duration((fleet.now - view.since).total_seconds(), units=1),
@@ -241,6 +241,12 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
     known |= {one.id: one for one, _ in fleet.incidents}
     beginning = fleet.now - timedelta(seconds=fleet.range.seconds)
     found = []
+    for window in fleet.windows:
+        if window.starts_at < fleet.now and window.ends_at > beginning:
+            text = f"Maintenance: {wording.listed(window.services) or 'every service'}"
+            end = min(window.ends_at, fleet.now)
+            found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
+    # Incidents come last: they are drawn over the maintenance.
     for incident in sorted(known.values(), key=lambda one: one.started_at):
         end = incident.ended_at or fleet.now
         if end >= beginning and incident.part_of is None:
@@ -253,11 +259,6 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
                     incident.started_at,
                 )
             )
-    for window in fleet.windows:
-        if window.starts_at < fleet.now and window.ends_at > beginning:
-            text = f"Maintenance: {wording.listed(window.services) or 'every service'}"
-            end = min(window.ends_at, fleet.now)
-            found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
     return {"incidents": found, "events": list(_dots(axis, fleet))}
 
 

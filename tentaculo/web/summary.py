@@ -79,7 +79,7 @@ def _calm_lead(fleet: Fleet, state: wording.State) -> Iterator[Piece]:
             f"{wording.failed_share(failed / whole)} of them fail" if failed else "none of them fails", is_strong=True
         )
         yield Piece(". ")
-    elif state.key != "up" and up:
+    elif up:
         yield Piece(f"{wording.count_of(up, 'service')} {'is' if up == 1 else 'are'} up. ")
     ended = next((one for one, _ in fleet.incidents if not one.is_open), None)
     if ended is not None and ended.ended_at is not None:

@@ -218,6 +218,10 @@ async def test_the_latest_acknowledgement_comes_with_its_incident_and_goes_with_
     assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]
     unfinished = partial(incidents.unfinished, since=NOW, announced_since=NOW, limit=9)
     assert await store_client.run(unfinished) == known
+    everything = await store_client.run(partial(incidents.acknowledgements_of, numbers=[new.id, old.id], limit=9))
+    assert [one.note for one in everything] == ["one", "two\ntwo", ""]
+    newest = await store_client.run(partial(incidents.acknowledgements_of, numbers=[new.id], limit=1))
+    assert newest == [latest[0]]
     # What is saved of the incident does not touch it.
     await store_client.run(partial(incidents.save, changed=[new]))
     assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]
