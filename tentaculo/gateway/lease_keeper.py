@@ -87,7 +87,7 @@ class LeaseKeeper:
         self._valid_until = 0.0
         self._responded_at = clock()
         self._alone_since = 0.0
-        self._yields_until = 0.0
+        self._yields_until: float | None = None
         self._is_start = True
         self._bell = asyncio.Event()
 
@@ -140,7 +140,7 @@ class LeaseKeeper:
             holder=self.instance,
             held=self._lease,
             length=LENGTH,
-            may_take=sent >= self._yields_until,
+            may_take=self._may_take(sent),
             is_restart=self._is_start,
         )
         try:
@@ -154,8 +154,7 @@ class LeaseKeeper:
             self.holder = self.instance
             self._become(Role.LEADER, held)
             return RENEW_EVERY
-        if self.role is Role.ALONE and self._lease is None and not self._yields_until:
-            # The machine that held the lease when the database was lost goes first, so that nothing is announced twice.
+        if self._yields_until is None:
             self._yields_until = sent + LENGTH
         self.holder = row.fence.holder
         if self.role is Role.ALONE and row.remaining <= 0:
@@ -163,8 +162,15 @@ class LeaseKeeper:
         self._become(Role.FOLLOWER, None)
         return min(LOOK_EVERY, max(0.0, row.remaining) + _JUST_ENDED)
 
+    def _may_take(self, now: float) -> bool:
+        """After an outage the machine that held the lease before goes first, so that nothing is announced twice."""
+        if self.role is not Role.ALONE or self._lease is not None:
+            return True
+        return self._yields_until is not None and now >= self._yields_until
+
     def _note_failure(self) -> float:
         now = self._clock()
+        self._yields_until = None
         if self.role is Role.LEADER and now < self._valid_until:
             return RETRY
         if self.role is not Role.FOLLOWER or now - self._responded_at >= AWAY_AFTER:
@@ -176,8 +182,6 @@ class LeaseKeeper:
         self._lease, self._store.fence = lease, lease if role is Role.LEADER else None
         if before == (role, lease):
             return
-        if role is not Role.ALONE:
-            self._yields_until = 0.0
         if role is Role.ALONE:
             self._alone_since, self.holder = self._clock(), None
             log.warning("lease unknown", held_before=lease is not None)

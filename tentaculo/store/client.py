@@ -16,6 +16,7 @@ from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period, RouteCount
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import utc_now
+from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.store import event_queries, events, history, rates
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
@@ -25,6 +26,7 @@ from tentaculo.store.lease import Fence, LeaseLost, require_lease
 from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import SEARCH_NICENESS, ReadThread
 from tentaculo.store.route_history import read_routes, route_rows
+from tentaculo.store.timeline import read_timeline
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
 from tentaculo.tasks import TaskGroup
@@ -235,7 +237,8 @@ class StoreClient:
     ) -> FoundEvents:
         """Up to `limit` events that `wanted` selects, by id: those greater than `after` and less than `before`.
 
-        A search that takes longer than `event_queries.SEARCH_SECONDS` ends, and says how far it got. Raises `StoreUnavailable` as `read` does.
+        A search that takes longer than `event_queries.SEARCH_SECONDS` ends, and says how far it got. Raises
+        `StoreUnavailable` as `read` does.
         """
         read = self.search if wanted.text else self.read
         found: FoundEvents = await read(
@@ -244,11 +247,6 @@ class StoreClient:
             )
         )
         return found
-
-    async def recent_events(self, limit: int) -> list[Event]:
-        """The newest `limit` events of the services, newest first. Raises `StoreUnavailable` as `read` does."""
-        newest: list[Event] = await self.read(lambda connection: event_queries.recent_events(connection, limit))
-        return newest
 
     async def next_events(self, after: int, limit: int) -> list[Event]:
         """The next `limit` events after an id, by id. For the tail of the log: no search delays it.
@@ -311,7 +309,7 @@ class StoreClient:
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         """The counts of `service` in periods of `span` seconds that begin from `since` to before `until`.
 
-        Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `recent_events` does.
+        Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `read` does.
         """
         periods: list[Period] = await self.read(
             lambda connection: history.read_history(connection, span, since, until, [service])
@@ -319,7 +317,7 @@ class StoreClient:
         return periods
 
     async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
-        """The summary of each service's history. Raises `StoreUnavailable` as `recent_events` does."""
+        """The summary of each service's history. Raises `StoreUnavailable` as `read` does."""
         past: dict[str, HistorySummary] = await self.read(
             lambda connection: history.read_past(connection, now, services)
         )
@@ -340,6 +338,11 @@ class StoreClient:
         found: dict[str, RouteCount] = await self.read(
             lambda connection: read_routes(connection, service, span, since, until)
         )
+        return found
+
+    async def timeline(self, wanted: TimelineRequest) -> Timeline:
+        """The part of the past that the status page draws. Raises `StoreUnavailable` as `read` does."""
+        found: Timeline = await self.read(lambda connection: read_timeline(connection, wanted))
         return found
 
     def record_services(self, views: Sequence[ServiceView]) -> None:

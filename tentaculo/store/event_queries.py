@@ -23,7 +23,6 @@ from sqlalchemy import (
 
 from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, EventFilter, FoundEvents
-from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.text import fold_case, has_case
 from tentaculo.store.tables import aware_utc, events, naive_utc, storable
 
@@ -32,17 +31,11 @@ SEARCH_SECONDS = 0.2
 LOOK_EVERY = 4093
 """About so many rows are read between two looks at the time. A prime number: ids may be multiples of a thousand."""
 _MOST_LOOKS = 1000
-_AT_ONCE, _AT_ONCE_OF_TEXT = 64, 8
-"""Rows that a server sends at once. It may have to read `LOOK_EVERY` rows for each, and the text of all."""
+_AT_ONCE = 8
+"""Rows that a server sends at once: it may have to read `LOOK_EVERY` rows for each."""
 _LIKE = re.compile(r"[%_!]")
 _ESCAPE = "!"
 _SEARCHED = (events.c.source, events.c.type, events.c.payload, events.c.metadata)
-
-
-def recent_events(connection: Connection, limit: int) -> list[Event]:
-    """The newest `limit` events of the services, newest first. Those of the gateway itself would hide them."""
-    query = select(events).where(events.c.source != GATEWAY_NAME).order_by(events.c.id.desc()).limit(limit)
-    return [event_of(row) for row in connection.execute(query).mappings()]
 
 
 def read_events(
@@ -51,21 +44,26 @@ def read_events(
     *,
     after: int | None = None,
     before: int | None = None,
+    not_from: str | None = None,
     limit: int,
     newest_first: bool = False,
 ) -> FoundEvents:
     """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id.
 
+    Those whose source is `not_from` are left out.
     After `SEARCH_SECONDS` a search ends with what it has found, and says how far it got. It gets on by one row at least.
     """
     indexed, others = _conditions(connection, wanted)
     query = select(events).where(*indexed)
+    if not_from is not None:
+        query = query.where(events.c.source != not_from)
     if after is not None:
         query = query.where(events.c.id > after)
     if before is not None:
         query = query.where(events.c.id < before)
     query = query.order_by(events.c.id.desc() if newest_first else events.c.id)
-    if not others:
+    if not wanted.text:
+        query = query.where(*others)
         return FoundEvents([event_of(row) for row in connection.execute(query.limit(limit)).mappings()])
     is_found = and_(*others)
     # Rows that are looked at now and then bring the search back here, wherever nothing is found.
@@ -75,7 +73,7 @@ def read_events(
 
 def _search(connection: Connection, query: Any, text: str, limit: int) -> FoundEvents:
     end, found = monotonic() + SEARCH_SECONDS, list[Event]()
-    options = {"stream_results": True, "yield_per": _AT_ONCE_OF_TEXT if text else _AT_ONCE}
+    options = {"stream_results": True, "yield_per": _AT_ONCE}
     with connection.execute(query, execution_options=options) as rows:
         for number, row in enumerate(rows.mappings(), 1):
             if row["is_found"] and (text.isascii() or text in fold_case("\0".join(row[one.name] for one in _SEARCHED))):

@@ -70,9 +70,14 @@ def take_lease(connection: Connection, holder: str, length: float, *, is_restart
 def compete(
     connection: Connection, *, holder: str, held: Fence | None, length: float, may_take: bool, is_restart: bool
 ) -> tuple[Fence | None, LeaseRow]:
-    """Renew the lease that `holder` has `held`, or take it; returns it, None where it is another's, and the row."""
+    """Renew the lease that `holder` has `held`, or take it; returns it, None where it is another's, and the row.
+
+    `may_take` is whether it may be taken from another holder.
+    """
     if held is None or not renew_lease(connection, held, length):
-        held = take_lease(connection, holder, length, is_restart=is_restart) if may_take else None
+        row = read_lease(connection)
+        is_own = row is None or (is_restart and row.fence.holder == holder)
+        held = take_lease(connection, holder, length, is_restart=is_restart) if may_take or is_own else None
     return held, read_lease(connection) or LeaseRow(Fence("", 0), 0.0)
 
 

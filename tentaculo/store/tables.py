@@ -157,6 +157,9 @@ incidents = Table(
     Column("notified", Text),
     # JSON: what the channels did with each message about it. NULL in rows of older versions.
     Column("deliveries", Text),
+    # The reason as a code of `tentaculo.model.reason`, and its values as JSON. NULL in rows of older versions.
+    Column("reason_code", String(64)),
+    Column("reason_values", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 

@@ -76,17 +76,17 @@ class Fleet:
             text = await response.text()
             return json.loads(text) if response.content_type == "application/json" else text
 
-    async def madre(self, name: str) -> Any:
-        return (await self.get(name, "/vx11/status"))["modules"]["madre"]
+    async def madre(self, name: str, service: str = "madre") -> Any:
+        return (await self.get(name, "/vx11/status"))["modules"][service]
 
     async def probes(self, name: str) -> int:
         """The probes that the worker which responds has recorded."""
         return sum(map(int, PROBED.findall(await self.get(name, "/metrics"))))
 
-    async def shows(self, name: str, status: str) -> None:
+    async def shows(self, name: str, status: str, service: str = "madre") -> None:
         """Wait until a machine shows this status of its service, on two connections in a row."""
         async with asyncio.timeout(30):
-            while {(await self.madre(name))["status"] for _ in range(2)} != {status}:
+            while {(await self.madre(name, service))["status"] for _ in range(2)} != {status}:
                 await asyncio.sleep(0.02)
 
     def processes(self, name: str) -> list[int]:
@@ -144,6 +144,11 @@ async def test_one_probes_and_alerts_and_the_next_one_continues_its_incident(
         await fleet.shows("two", "error")
         first, second = await fleet.madre("one"), await fleet.madre("two")
         assert (second["since"], second["error"]) == (first["since"], first["error"])
+        async with asyncio.timeout(20):
+            # On two connections in a row, which may reach two workers.
+            while {(await fleet.madre("two"))["code"] for _ in range(2)} != {503}:
+                await asyncio.sleep(0.02)
+        assert (await fleet.madre("two"))["checked_at"] is not None
         await fleet.receiver.has(1)
         await eventually(lambda: fleet.announced() == ["open"])
         (incident,) = (await fleet.get("two", "/vx11/incidents"))["incidents"]
@@ -254,3 +259,20 @@ async def test_without_the_database_both_probe_and_one_of_them_alerts(tmp_path: 
             assert [one["instance"] for one in opened_] == ["one"]
             (incident,) = (await fleet.get("two", "/vx11/incidents"))["incidents"]
             assert incident["ended_at"] is not None
+
+
+async def test_a_heartbeat_and_a_maintenance_window_may_come_to_the_other_machine(url: str, tmp_path: Path) -> None:
+    job = {"url": "http://127.0.0.1:1", "probe": {"kind": "heartbeat", "silence": 3600}}
+    services = {"job": job, "madre": {"url": "http://127.0.0.1:1", "probe": {"kind": "none"}}}
+    async with fleet_on(url, tmp_path, services=services) as fleet:
+        two = fleet.machines["two"].url
+        async with ClientSession(headers={"X-VX11-Token": TOKEN}) as session:
+            async with session.post(f"{two}/vx11/heartbeat/job") as response:
+                assert response.status == 200
+            for name in NAMES:
+                await fleet.shows(name, "ok", "job")
+            window = {"services": ["madre"], "minutes": 5, "reason": "a new disk"}
+            async with session.post(f"{two}/vx11/maintenance", json=window) as response:
+                assert response.status == 201, await response.text()
+        for name in NAMES:
+            await fleet.shows(name, "maintenance")

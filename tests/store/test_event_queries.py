@@ -67,7 +67,7 @@ async def test_a_search_whose_time_is_over_says_how_far_it_got(
         (EventFilter(text="needle", types=("u",)), [100, 200, 300]),
         (EventFilter(text="needle", types=("t", "u"), sources=("s", event(1).source)), [100, 200, 300]),
         (EventFilter(text="nothing"), []),
-        (EventFilter(severities=("L9",)), []),
+        (EventFilter(text="needle", severities=("L9",)), []),
     ):
         results = await steps(kept, wanted, newest_first=newest_first)
         assert ids(results) == (found[::-1] if newest_first else found)

@@ -21,6 +21,7 @@ from tentaculo.store import events as events_module
 from tentaculo.store import migrate, tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import TRIM_ROWS, EventRetention
+from tests.support import store_samples
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import opened
 from tests.support.store_samples import NOW, event, store
@@ -109,11 +110,6 @@ async def test_what_a_reader_wants(kept: StoreClient) -> None:
     assert newest == FoundEvents([events[2], events[1]])
 
 
-async def test_the_newest_of_the_services_are_not_hidden_by_the_gateway_s_own(kept: StoreClient) -> None:
-    await kept.store_events([event(number, source=GATEWAY_NAME if number > 2 else "madre") for number in range(1, 40)])
-    assert [found.id for found in await kept.recent_events(10)] == [2, 1]
-
-
 def total_bytes(url: str) -> tuple[int, int]:
     """As it is kept, and as the rows have it."""
     with opened(url) as connection:
@@ -194,7 +190,7 @@ async def test_a_database_that_is_lost_while_it_takes_each_row_alone_stores_none
     assert calls > 5, "the database was lost in between"
     assert [outcome is StoreOutcome.STORED for outcome in outcomes] == [True, True, False, True]
     await eventually(lambda: client.problem is None)
-    assert [found.severity for found in await client.recent_events(10)] == ["c", "b", "a"]
+    assert [found.severity for found in await store_samples.newest_events(client, 10)] == ["c", "b", "a"]
 
 
 async def test_the_servers_default_isolation_makes_no_id_twice(
