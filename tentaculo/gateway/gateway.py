@@ -24,7 +24,7 @@ from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents
+from tentaculo.gateway import api_documents, pages
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -33,7 +33,6 @@ from tentaculo.gateway.leading import leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.own_row import OwnRow
-from tentaculo.gateway.pages import page_routes
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
@@ -336,7 +335,7 @@ class Gateway:
 
         usual = UsualCache(store_client.usual, tuple(config.services))
         app.add_routes(
-            page_routes(
+            pages.routes(
                 config,
                 board,
                 store_client,

@@ -1,10 +1,11 @@
-"""The routes of the status pages, given what they show."""
+"""The status pages, given what they show. Their code takes a megabyte, and is loaded when somebody opens one."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -15,8 +16,11 @@ from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
-from tentaculo.web import service_page, status_page
-from tentaculo.web.rendering import Renderer
+from tentaculo.web import page_routes
+
+if TYPE_CHECKING:
+    from tentaculo.web.service_page import ServicePage
+    from tentaculo.web.status_page import StatusPage
 
 
 class IncidentsInMemory(Protocol):
@@ -31,7 +35,7 @@ class IncidentsInMemory(Protocol):
         ...
 
 
-def page_routes(
+def routes(
     config: Config,
     board: Board,
     store_client: StoreClient,
@@ -47,31 +51,55 @@ def page_routes(
 
     `not_listed` returns how many incidents are open beside those that `listed` shows.
     """
-    renderer = Renderer(slices)
-    overview = status_page.StatusPage(
-        views=lambda: map(board.service, config.services),
-        store=store_client,
-        usual=usual.usual,
-        incidents=listed.shown,
-        windows=listed.planned,
-        not_listed=not_listed,
-        store_problem=lambda: store_client.shown_problem,
-        started_at=started_at,
-        now=now,
-        slices=slices,
-        renderer=renderer,
-    )
-    services = service_page.ServicePage(
-        view=board.service,
-        dependencies={name: service.depends_on for name, service in config.services.items()},
-        store=store_client,
-        usual=usual.usual,
-        incidents=listed.shown,
-        store_problem=lambda: store_client.shown_problem,
-        now=now,
-        renderer=renderer,
-        shows_addresses=not config.auth.open_status,
-    )
+    loaded: list[tuple[StatusPage, ServicePage]] = []
+    loading = asyncio.Lock()
+
+    def load() -> tuple[StatusPage, ServicePage]:
+        from tentaculo.web.rendering import Renderer
+        from tentaculo.web.service_page import ServicePage
+        from tentaculo.web.status_page import StatusPage
+
+        renderer = Renderer(slices)
+        overview = StatusPage(
+            views=lambda: map(board.service, config.services),
+            store=store_client,
+            usual=usual.usual,
+            incidents=listed.shown,
+            windows=listed.planned,
+            not_listed=not_listed,
+            store_problem=lambda: store_client.shown_problem,
+            started_at=started_at,
+            now=now,
+            slices=slices,
+            renderer=renderer,
+        )
+        services = ServicePage(
+            view=board.service,
+            dependencies={name: service.depends_on for name, service in config.services.items()},
+            store=store_client,
+            usual=usual.usual,
+            incidents=listed.shown,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            shows_addresses=not config.auth.open_status,
+        )
+        return overview, services
+
+    async def pages() -> tuple[StatusPage, ServicePage]:
+        async with loading:
+            if not loaded:
+                loaded.append(await asyncio.to_thread(load))
+        return loaded[0]
+
+    async def show_overview(request: web.Request) -> web.Response:
+        overview, _ = await pages()
+        return await overview.show(request)
+
+    async def show_service(name: str, request: web.Request) -> web.Response:
+        _, services = await pages()
+        return await services.show(name, request)
+
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
-    leads_here = not ProxiedRoutes(config).takes("/", config.server.hosts)
-    return [*status_page.routes(overview, root=leads_here), *service_page.routes(services, config.services)]
+    root = not ProxiedRoutes(config).takes("/", config.server.hosts)
+    return page_routes.routes(show_overview, show_service, config.services, root=root)

@@ -276,15 +276,3 @@ def _probe(view: ServiceView, now: datetime) -> str:
     code = f" answered {view.code}" if view.code is not None else ""
     took = f" in {view.latency_ms} ms" if view.latency_ms is not None else ""
     return f"{path or 'The probe'}{code}{took}, {wording.ago(view.checked_at, now)}"
-
-
-def routes(page: ServicePage, names: Iterable[str]) -> list[web.RouteDef]:
-    """A route for each of the services `names`."""
-
-    def handler(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def show(request: web.Request) -> web.Response:
-            return await page.show(name, request)
-
-        return show
-
-    return [web.get(f"/status/services/{name}", handler(name)) for name in names]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from tentaculo import __version__
 from tentaculo.model.failure import Failure, Problem
@@ -223,14 +223,3 @@ class StatusPage:
     def _began(self, fleet: Fleet, view: ServiceView) -> datetime:
         known = fleet.open_incident(view.name)
         return view.since if known is None else known[0].started_at
-
-
-async def lead_here(request: web.Request) -> web.Response:
-    """The handler of `GET /`, where no route takes it."""
-    return web.Response(status=302, headers={hdrs.LOCATION: "/status"})
-
-
-def routes(page: StatusPage, *, root: bool) -> list[web.RouteDef]:
-    """The route of the page; with `root`, also `/`, which leads there."""
-    shown = [web.get("/status", page.show)]
-    return [web.get("/", lead_here), *shown] if root else shown

@@ -30,6 +30,7 @@ from tentaculo.web import (
     history,
     incidents,
     monitoring,
+    page_routes,
     service_page,
     status_page,
     vx11,
@@ -318,8 +319,7 @@ def application(state: State) -> web.Application:
         await response.write(b"half of ")
         raise Problem(Failure.INTERNAL)
 
-    app.add_routes(status_page.routes(page, root=True))
-    app.add_routes(service_page.routes(services, [one.name for one in state.services]))
+    app.add_routes(page_routes.routes(page.show, services.show, [one.name for one in state.services], root=True))
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
     app.add_routes(
