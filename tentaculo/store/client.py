@@ -152,43 +152,40 @@ class StoreClient:
         full or away they wait. The future gets `StoreUnavailable` if it is so for too long, or if too many events wait.
         They are then not stored, unless the time ends during the commit itself.
         """
+        answer: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
         if len(new) > ROWS_AT_ONCE:
-            return self._tasks.start(self._store_many(new), "many events")
+            self._tasks.start(self._put_many(new, answer), "many events")
+            return answer
         try:
-            return self._put_events([events.event_row(event) for event in new])
+            self._put_events([events.event_row(event) for event in new], answer)
         except (TypeError, ValueError):
-            return self._refused_later(_NO_JSON, len(new))
+            answer.set_exception(self._refused(_NO_JSON, len(new)))
+        return answer
 
-    async def _store_many(self, new: Sequence[Event]) -> list[StoredEvent]:
+    async def _put_many(self, new: Sequence[Event], answer: asyncio.Future[list[StoredEvent]]) -> None:
         made = list[EventRow]()
         try:
             for event in new:
                 made.append(events.event_row(event))
                 if len(made) % ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        except (TypeError, ValueError) as error:
-            raise self._refused(_NO_JSON, len(new)) from error
-        return await self._put_events(made)
+        except (TypeError, ValueError):
+            answer.set_exception(self._refused(_NO_JSON, len(new)))
+        else:
+            self._put_events(made, answer)
 
-    def _put_events(self, rows: Sequence[EventRow]) -> asyncio.Future[list[StoredEvent]]:
-        loop = asyncio.get_running_loop()
+    def _put_events(self, rows: Sequence[EventRow], answer: asyncio.Future[list[StoredEvent]]) -> None:
         if self._fault is not None:
-            return self._refused_later(self._fault, len(rows))
-        answer: asyncio.Future[list[StoredEvent]] = loop.create_future()
-        if not self._queue.put_events(PendingWork(rows, answer)):
-            return self._refused_later(self._no_room, len(rows))
-        limit = loop.call_later(self._event_wait, self._give_up, answer, len(rows))
-        answer.add_done_callback(lambda _: limit.cancel())
-        return answer
+            answer.set_exception(self._refused(self._fault, len(rows)))
+        elif not self._queue.put_events(PendingWork(rows, answer)):
+            answer.set_exception(self._refused(self._no_room, len(rows)))
+        else:
+            limit = asyncio.get_running_loop().call_later(self._event_wait, self._give_up, answer, len(rows))
+            answer.add_done_callback(lambda _: limit.cancel())
 
     def _give_up(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
         if not answer.done():
             answer.set_exception(self._refused(self.problem or _LATE, rows))
-
-    def _refused_later(self, reason: str, rows: int) -> asyncio.Future[list[StoredEvent]]:
-        answer: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
-        answer.set_exception(self._refused(reason, rows))
-        return answer
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""

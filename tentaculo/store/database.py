@@ -55,6 +55,8 @@ LOG_LIMIT = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back once no reader needs more of it."""
 LEAST_FREE = 256 * 1024
 """Bytes that must be free on the disk before a file is used again that could not grow. A small write may fit before."""
+CHECK_EVERY = 1.0
+"""Seconds between two looks at the tables of an open connection. Work that meets a lost database fails by itself."""
 SERVICES_RETRY = 30.0
 """Seconds after which a services' table that could not be written is tried again."""
 
@@ -106,6 +108,7 @@ class Database:
         self._connection: Connection | None = None
         self._services: RuntimeTable | None = None
         self._services_due = 0.0
+        self._check_due = 0.0
         self._was_full = False
         self.services_problem: str | None = None
         """Why the rows of services cannot be written, though the database can; one sentence."""
@@ -278,9 +281,12 @@ class Database:
         if _file_id(self._file) != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
+        if monotonic() < self._check_due:
+            return
         with self._transaction() as connection:
             for table in (tables.events, tables.history):
                 connection.execute(select(literal_column("1")).select_from(table).limit(1)).all()
+        self._check_due = monotonic() + CHECK_EVERY
 
 
 def _append_each(connection: Connection, rows: Sequence[events.EventRow]) -> list[StoredEvent]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Connection,
     LargeBinary,
     RowMapping,
+    bindparam,
     cast,
     delete,
     func,
@@ -67,6 +68,7 @@ _INSERT_JSON = text(
     f" FROM json_populate_recordset(NULL::{events.name}, CAST(:rows AS json))"
 )
 _IS_ONLY_ROW = event_sequence.c.id == _ONLY_ROW
+_SET_LAST = update(event_sequence).where(_IS_ONLY_ROW).values(last_id=bindparam("last"), total_bytes=bindparam("total"))
 _LAST = select(
     select(event_sequence.c.last_id).where(_IS_ONLY_ROW).scalar_subquery(),
     select(event_sequence.c.total_bytes).where(_IS_ONLY_ROW).scalar_subquery(),
@@ -138,7 +140,10 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
         insert_events(connection, new)
         added = sum(row["size"] for row in new)
         total = (_stored_bytes(connection) if size is None else size + added) if last is not None else added
-        _write_sequence(connection, is_new=last is None, last_id=greatest, total_bytes=total)
+        if last is None:
+            _write_sequence(connection, is_new=True, last_id=greatest, total_bytes=total)
+        else:
+            connection.execute(_SET_LAST, {"last": greatest, "total": total})
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"NOTIFY {CHANNEL}"))
     return results
