@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -203,7 +204,13 @@ LATEST_MS = 253_402_300_800_000
 
 def is_name(value: Any) -> bool:
     """Whether `value` can be a source or a type: a string, not blank, printable, at most `NAME_LENGTH` characters."""
-    return isinstance(value, str) and bool(value.strip()) and len(value) <= NAME_LENGTH and value.isprintable()
+    return isinstance(value, str) and len(value) <= NAME_LENGTH and _is_printed(value)
+
+
+@lru_cache(maxsize=512)
+def _is_printed(value: str) -> bool:
+    """Whether a text is printable, and something is seen of it. Most events repeat few names."""
+    return bool(value.strip()) and value.isprintable()
 
 
 def is_source(value: Any) -> bool:
@@ -216,10 +223,9 @@ def is_source(value: Any) -> bool:
 
 def source_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
     """What is wrong with the required source in `field`, or None."""
-    fault = name_fault(field, fields)
-    if fault is None and not is_source(fields[field]):
-        return FieldError(field, "is the gateway's own name")
-    return fault
+    if is_source(fields.get(field)):
+        return None
+    return name_fault(field, fields) or FieldError(field, "is the gateway's own name")
 
 
 def name_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
@@ -282,7 +288,7 @@ def envelope(
     """
     sent: Any = fields.get("payload")
     payload, schema = sent, canonical_type(fields.get("type"))
-    found = [fault for fault in faults if fault is not None]
+    found = list(filter(None, faults))
     if schema is not None and isinstance(payload, dict):
         payload, wrong = validate(schema, payload, now_ms=now_ms if stated is None else stated, whole="payload")
         found.extend(wrong)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import URL, Connection
@@ -47,6 +48,15 @@ _NO_JSON = "The event cannot be written as JSON."
 _LATE = "The database did not respond in time."
 
 
+class _Waiting(NamedTuple):
+    """Events that wait for the database."""
+
+    until: float
+    """When they wait no longer, by the clock of the loop."""
+    answer: asyncio.Future[list[StoredEvent]]
+    rows: int
+
+
 class StoreClient:
     """Stores events, history and the services' rows through one writer thread behind a bounded queue.
 
@@ -78,6 +88,8 @@ class StoreClient:
         self._reader: ReadThread | None = None
         self._fault: str | None = None
         self._tasks = TaskGroup("store")
+        self._waiting: deque[_Waiting] = deque()
+        self._limit: asyncio.TimerHandle | None = None
         try:
             if parse_url(url).database not in (None, "", ":memory:"):
                 self._reader = ReadThread(Database(url, only_reads=True))
@@ -180,12 +192,24 @@ class StoreClient:
         elif not self._queue.put_events(PendingWork(rows, answer)):
             answer.set_exception(self._refused(self._no_room, len(rows)))
         else:
-            limit = asyncio.get_running_loop().call_later(self._event_wait, self._give_up, answer, len(rows))
-            answer.add_done_callback(lambda _: limit.cancel())
+            self._limit_wait(answer, len(rows))
 
-    def _give_up(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
-        if not answer.done():
-            answer.set_exception(self._refused(self.problem or _LATE, rows))
+    def _limit_wait(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
+        """Refuse an event that waits for too long. One timer serves all of them, since all wait equally long."""
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and waiting[0].answer.done():
+            waiting.popleft()
+        waiting.append(_Waiting(loop.time() + self._event_wait, answer, rows))
+        if self._limit is None:
+            self._limit = loop.call_later(self._event_wait, self._end_waits)
+
+    def _end_waits(self) -> None:
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and (waiting[0].answer.done() or waiting[0].until <= loop.time()):
+            one = waiting.popleft()
+            if not one.answer.done():
+                one.answer.set_exception(self._refused(self.problem or _LATE, one.rows))
+        self._limit = loop.call_at(waiting[0].until, self._end_waits) if waiting else None
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""
