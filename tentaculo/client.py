@@ -5,21 +5,26 @@
     for received in events.listen(types=["spawn_success"]):
         print(received.event, received.position)
 
-It may be copied into another project as it is. All calls block; in a program with an event loop use
-`asyncio.to_thread`. One client may be used by several threads: each call has a connection of its own.
+It may be copied into another project as it is. The calls of `EventClient` block; it may be used by several threads, as
+each call has a connection of its own. `AsyncEventClient` is the same for a program with an event loop, where aiohttp is
+installed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from ssl import SSLContext
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
+
+if TYPE_CHECKING:
+    import aiohttp
 
 FIRST_DELAY = 0.25
 """Seconds before the first repeat, at most. Each further delay may be twice as long."""
@@ -32,10 +37,12 @@ STREAM_TIMEOUT = 45.0
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 _MOST_BODY = 4 * 1024 * 1024
 _MOST_LINE = 16 * 1024 * 1024
+_PIECE = 64 * 1024
+_OWN_FRAMES = ("start", "reset", "end")
 
 
 class EventRefusedError(Exception):
-    """The gateway does not accept the request, however often it is repeated."""
+    """The gateway does not accept the request, however often it is repeated: a wrong token, a faulty event."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         super().__init__(f"{status}: {problem.get('detail') or problem.get('title') or 'refused'}")
@@ -47,6 +54,11 @@ class EventRefusedError(Exception):
 class EventNotSentError(Exception):
     """The gateway could not be reached, or could not store the events, for too long. They may be stored all the same."""
 
+    def __init__(self, reason: str, events: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(reason)
+        self.events = events
+        """The events with their keys. To send these again later stores none of them twice."""
+
 
 class Received(NamedTuple):
     """An event from a stream."""
@@ -57,14 +69,121 @@ class Received(NamedTuple):
     """`event_id`, `source`, `type`, `severity`, `payload`, `metadata`, `received_at` and others."""
 
 
-class _Response(NamedTuple):
-    status: int
-    retry_after: float
-    body: dict[str, Any]
+class _TryAgainError(Exception):
+    """An attempt failed that may succeed later."""
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
+        """Seconds that the gateway asks to wait."""
 
 
-class EventClient:
-    """Sends events to one gateway and listens to its log."""
+class _Attempts:
+    """How long to wait between the attempts of one call."""
+
+    def __init__(self, give_up: float, events: Sequence[Mapping[str, Any]] = ()) -> None:
+        """`give_up` are the seconds after which no further attempt is made to send `events`."""
+        self._end = time.monotonic() + give_up
+        self._events = events
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """The next delay is a short one again."""
+        self._failures = 0
+
+    def delay(self, error: Exception) -> float:
+        """Seconds until the next attempt after `error`. Raises `EventNotSentError` where that would be too late."""
+        reason, after = f"{type(error).__name__}: {error}", 0.0
+        if isinstance(error, _TryAgainError):
+            reason, after = str(error), min(error.after, MOST_DELAY)
+        # Random, so that many clients do not come back in the same moment.
+        wait = max(after, random.uniform(0, min(MOST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 10))))  # noqa: S311
+        if time.monotonic() + wait > self._end:
+            raise EventNotSentError(reason, self._events) from error
+        self._failures += 1
+        return wait
+
+
+class _Frames:
+    """The parser of an event stream."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._name, self._id = "", ""
+        self._data: list[str] = []
+
+    def feed(self, piece: bytes) -> Iterator[tuple[str, str, str]]:
+        """Name, last id and data of each frame that ends in `piece`; a frame that is cut off never counts."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        if len(self._rest) > _MOST_LINE:
+            raise _TryAgainError("a line of the stream is too long")
+        for line in lines:
+            field, _, value = line.decode("utf-8", "replace").rstrip("\r").partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                self._name = value
+            elif field == "id":
+                self._id = value
+            elif field == "data":
+                self._data.append(value)
+            elif not field and not line.strip():
+                yield self._name, self._id, "\n".join(self._data)
+                self._name, self._data = "", []
+
+
+class _Listening:
+    """What a listener wants, and where it is."""
+
+    def __init__(
+        self,
+        since: str | int | None,
+        filters: Mapping[str, Sequence[str]],
+        on_reset: Callable[[str], object] | None,
+    ) -> None:
+        query = [(name, value) for name, values in filters.items() for value in values]
+        self.target = f"/events/stream?{urlencode(query)}"
+        self.attempts = _Attempts(float("inf"))
+        self._position = "" if since is None else str(since)
+        self._on_reset = on_reset
+
+    def headers(self) -> dict[str, str]:
+        """Of the request that begins or resumes the stream."""
+        headers = {"Accept": "text/event-stream"}
+        return {**headers, "Last-Event-ID": self._position} if self._position else headers
+
+    def take(self, name: str, id_: str, data: str) -> Received | None:
+        """The event of a frame, if it has one."""
+        self._position = id_ or self._position
+        if name == "reset" and self._on_reset is not None:
+            self._on_reset(str(json.loads(data).get("reason")))
+        if name in _OWN_FRAMES:
+            return None
+        if id_:
+            # Not before: a gateway that ends each stream at its start is asked less and less often.
+            self.attempts.succeeded()
+        return Received(self._position, json.loads(data)) if data else None
+
+
+class _Client:
+    """What both clients have in common: the address and the rules, without input and output."""
+
+    def __init__(self, url: str, token: str | None, give_up: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{url!r} is not an address of http or https")
+        self._is_secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
+        self._path = parts.path.rstrip("/")
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._token = {"X-VX11-Token": token} if token else {}
+        self._give_up = give_up
+
+    def __repr__(self) -> str:
+        port = self._port or ("https" if self._is_secure else "http")
+        return f"<{type(self).__name__}: {self._host}:{port}{self._path}>"
+
+
+class EventClient(_Client):
+    """Sends events to one gateway and listens to its log. All calls block."""
 
     def __init__(
         self,
@@ -77,18 +196,9 @@ class EventClient:
     ) -> None:
         """`url` may have a path, where the gateway is behind another proxy. `give_up` are the seconds for which `send`
         repeats. Raises ValueError for a `url` that is not one of http or https."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not an address of http or https")
-        self._is_secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
-        self._path = parts.path.rstrip("/")
-        self._headers = {"X-VX11-Token": token} if token else {}
-        self._give_up = give_up
+        super().__init__(url, token, give_up)
         self._tls = tls
         self._sleep = sleep
-
-    def __repr__(self) -> str:
-        return f"<EventClient: {self._host}:{self._port or ('https' if self._is_secure else 'http')}{self._path}>"
 
     def send(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Send one event, until it is stored; returns the gateway's response, with `event_id`.
@@ -96,13 +206,20 @@ class EventClient:
         `event` has `source`, `type`, `payload`, and where wanted `broadcast`, `metadata` and `key`. Without a key it
         gets one, so that no repeat is stored twice. Raises `EventRefusedError` or `EventNotSentError`.
         """
-        return self._post(_keyed(event))
+        keyed = _keyed(event)
+        return self._post("/events/ingest", keyed, [keyed])
 
     def send_all(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Send up to 1000 events in one request; returns a result for each: `status` is received, duplicate, conflict
         or rejected. Raises as `send` does, `EventRefusedError` too where all are rejected."""
-        results: list[dict[str, Any]] = self._post([_keyed(event) for event in events])["results"]
+        keyed = [_keyed(event) for event in events]
+        results: list[dict[str, Any]] = self._post("/events/ingest", keyed, keyed)["results"]
         return results
+
+    def ticket(self) -> str:
+        """A ticket with the rights of this client's token, for a page that opens `/ws` or `/events/stream`: it works
+        once, within 60 seconds. Raises as `send` does."""
+        return str(self._post("/auth/ticket", None, [])["ticket"])
 
     def listen(
         self,
@@ -111,66 +228,49 @@ class EventClient:
         types: Sequence[str] = (),
         sources: Sequence[str] = (),
         severities: Sequence[str] = (),
-        on_reset: Callable[[str], None] | None = None,
+        on_reset: Callable[[str], object] | None = None,
     ) -> Generator[Received]:
         """Every event after the position `since`, else from now on, without end; each once, in the order of the log.
 
         It connects again, as often as needed, and resumes where it was. `on_reset` is called with the reason where the
         gateway cannot resume there, because its database was restored: events may be missing. Raises `EventRefusedError`.
         """
-        query = [("type", one) for one in types] + [("source", one) for one in sources]
-        query += [("severity", one) for one in severities]
-        target = f"{self._path}/events/stream?{urlencode(query)}"
-        position, failures = "" if since is None else str(since), 0
+        asked = _Listening(since, {"type": types, "source": sources, "severity": severities}, on_reset)
         while True:
             connection = self._connection(STREAM_TIMEOUT)
+            error: Exception = _TryAgainError("the stream has ended")
             try:
-                for name, id_, data in self._stream(connection, target, position):
-                    position, failures = id_ or position, 0
-                    if name == "reset" and on_reset is not None:
-                        on_reset(str(json.loads(data).get("reason")))
-                    if data and name not in ("start", "reset", "end"):
-                        yield Received(position, json.loads(data))
-            except (OSError, http.client.HTTPException):
-                pass
+                connection.request("GET", self._path + asked.target, headers={**self._token, **asked.headers()})
+                response = connection.getresponse()
+                if not _is_stream(response.status, response.getheader("Content-Type", "")):
+                    _read(response.status, response.getheader("Retry-After", ""), response.read(_MOST_BODY))
+                frames = _Frames()
+                while piece := response.read1(_PIECE):
+                    for frame in frames.feed(piece):
+                        if (received := asked.take(*frame)) is not None:
+                            yield received
+            except (OSError, http.client.HTTPException, _TryAgainError) as failed:
+                error = failed
             finally:
                 connection.close()
-            self._sleep(_delay(failures))
-            failures += 1
+            self._sleep(asked.attempts.delay(error))
 
-    def _post(self, value: Any) -> dict[str, Any]:
-        body = json.dumps(value).encode()
-        end, failures = time.monotonic() + self._give_up, 0
+    def _post(self, target: str, value: Any, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        body, attempts = _body(value), _Attempts(self._give_up, events)
         while True:
-            reason, retry_after = "", 0.0
             try:
-                response = self._exchange(body)
-            except (OSError, http.client.HTTPException) as error:
-                reason = f"{type(error).__name__}: {error}"
-            else:
-                if response.status in (200, 201, 207):
-                    return response.body
-                refused = EventRefusedError(response.status, response.body)
-                if response.status not in RETRY_STATUSES:
-                    raise refused
-                reason, retry_after = str(refused), response.retry_after
-            wait = max(_delay(failures), min(retry_after, MOST_DELAY))
-            if time.monotonic() + wait > end:
-                raise EventNotSentError(reason)
+                return self._exchange(target, body)
+            except (OSError, http.client.HTTPException, _TryAgainError) as error:
+                wait = attempts.delay(error)
             self._sleep(wait)
-            failures += 1
 
-    def _exchange(self, body: bytes) -> _Response:
+    def _exchange(self, target: str, body: bytes) -> dict[str, Any]:
         connection = self._connection(SEND_TIMEOUT)
         try:
-            headers = {**self._headers, "Content-Type": "application/json", "Connection": "close"}
-            connection.request("POST", f"{self._path}/events/ingest", body, headers)
+            headers = {**self._token, "Content-Type": "application/json", "Connection": "close"}
+            connection.request("POST", self._path + target, body, headers)
             response = connection.getresponse()
-            value = _json(response.read(_MOST_BODY))
-            if response.status < 300 and not value:
-                raise http.client.HTTPException("the response is not one of the gateway")
-            after = response.getheader("Retry-After", "")
-            return _Response(response.status, float(after) if after.isascii() and after.isdigit() else 0.0, value)
+            return _read(response.status, response.getheader("Retry-After", ""), response.read(_MOST_BODY))
         finally:
             connection.close()
 
@@ -179,47 +279,135 @@ class EventClient:
             return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
         return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
 
-    def _stream(
-        self, connection: http.client.HTTPConnection, target: str, position: str
-    ) -> Iterator[tuple[str, str, str]]:
-        """Name, last id and data of each event of one connection."""
-        headers = {**self._headers, "Accept": "text/event-stream"}
-        connection.request("GET", target, headers={**headers, "Last-Event-ID": position} if position else headers)
-        response = connection.getresponse()
-        if response.status in RETRY_STATUSES:
-            raise http.client.HTTPException(str(response.status))
-        if response.status != 200:
-            raise EventRefusedError(response.status, _json(response.read(_MOST_BODY)))
-        name, id_, data = "", "", list[str]()
-        while line := response.readline(_MOST_LINE):
-            if not line.endswith(b"\n"):
-                return  # Cut off, or too long: what is whole only counts.
-            field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
-            value = value.removeprefix(" ")
-            if field == "event":
-                name = value
-            elif field == "id":
-                id_ = value
-            elif field == "data":
-                data.append(value)
-            elif not field and line.strip() == b"":
-                yield name, id_, "\n".join(data)
-                name, data = "", []
+
+class AsyncEventClient(_Client):
+    """The same with aiohttp, for a program with an event loop: `async with AsyncEventClient(url, token) as events`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        give_up: float = 60.0,
+        tls: SSLContext | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """As `EventClient`. Raises ImportError where aiohttp is not installed."""
+        super().__init__(url, token, give_up)
+        import aiohttp
+
+        self._aiohttp = aiohttp
+        self._tls = tls
+        self._sleep = sleep
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> AsyncEventClient:
+        self._session = self._aiohttp.ClientSession(cookie_jar=self._aiohttp.DummyCookieJar())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """As `EventClient.send`."""
+        keyed = _keyed(event)
+        return await self._post("/events/ingest", keyed, [keyed])
+
+    async def send_all(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """As `EventClient.send_all`."""
+        keyed = [_keyed(event) for event in events]
+        results: list[dict[str, Any]] = (await self._post("/events/ingest", keyed, keyed))["results"]
+        return results
+
+    async def ticket(self) -> str:
+        """As `EventClient.ticket`."""
+        return str((await self._post("/auth/ticket", None, []))["ticket"])
+
+    async def listen(
+        self,
+        since: str | int | None = None,
+        *,
+        types: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        severities: Sequence[str] = (),
+        on_reset: Callable[[str], object] | None = None,
+    ) -> AsyncGenerator[Received]:
+        """As `EventClient.listen`. Cancelling the task that iterates ends it."""
+        asked = _Listening(since, {"type": types, "source": sources, "severity": severities}, on_reset)
+        while True:
+            error: Exception = _TryAgainError("the stream has ended")
+            try:
+                async with self._request("GET", asked.target, STREAM_TIMEOUT, headers=asked.headers()) as response:
+                    if not _is_stream(response.status, response.headers.get("Content-Type", "")):
+                        _read(response.status, response.headers.get("Retry-After", ""), await response.read())
+                    frames = _Frames()
+                    async for piece in response.content.iter_any():
+                        for frame in frames.feed(piece):
+                            if (received := asked.take(*frame)) is not None:
+                                yield received
+            except (OSError, self._aiohttp.ClientError, _TryAgainError) as failed:
+                error = failed
+            await self._sleep(asked.attempts.delay(error))
+
+    async def _post(self, target: str, value: Any, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        body, attempts = _body(value), _Attempts(self._give_up, events)
+        while True:
+            try:
+                headers = {"Content-Type": "application/json"}
+                async with self._request("POST", target, SEND_TIMEOUT, data=body, headers=headers) as response:
+                    retry_after = response.headers.get("Retry-After", "")
+                    return _read(response.status, retry_after, await response.read())
+            except (OSError, self._aiohttp.ClientError, _TryAgainError) as error:
+                wait = attempts.delay(error)
+            await self._sleep(wait)
+
+    def _request(self, method: str, target: str, timeout: float, *, headers: dict[str, str], **options: Any) -> Any:
+        if self._session is None:
+            raise RuntimeError("use it as `async with AsyncEventClient(…) as events`")
+        return self._session.request(
+            method,
+            f"{self._origin}{self._path}{target}",
+            headers={**self._token, **headers},
+            allow_redirects=False,
+            ssl=True if self._tls is None else self._tls,
+            timeout=self._aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
+            **options,
+        )
 
 
-def _json(content: bytes) -> dict[str, Any]:
-    """The object in the body of a response; empty where there is none."""
+def _body(value: Any) -> bytes:
+    """The body of a request. Raises ValueError for NaN and infinite numbers, which JSON does not have."""
+    return b"" if value is None else json.dumps(value, allow_nan=False).encode()
+
+
+def _read(status: int, retry_after: str, content: bytes) -> dict[str, Any]:
+    """The object in the body of a response. Raises `EventRefusedError` for a refusal, `_TryAgainError` for a passing one."""
     try:
         value = json.loads(content)
     except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        value = {}
+    body = value if isinstance(value, dict) else {}
+    after = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
+    if status in RETRY_STATUSES:
+        raise _TryAgainError(str(EventRefusedError(status, body)), after)
+    if status not in (200, 201, 207):
+        raise EventRefusedError(status, body)
+    if not body:
+        raise _TryAgainError("the response is not one of the gateway")
+    return body
+
+
+def _is_stream(status: int, content_type: str) -> bool:
+    """Whether the response is a stream. Raises `EventRefusedError` for another kind of success."""
+    if status != 200:
+        return False
+    if not content_type:
+        raise _TryAgainError("the head of the response was cut off")
+    if not content_type.startswith("text/event-stream"):
+        raise EventRefusedError(status, {"detail": "the response is no event stream: is this the gateway's address?"})
+    return True
 
 
 def _keyed(event: Mapping[str, Any]) -> dict[str, Any]:
     return {**event, "key": uuid.uuid4().hex} if event.get("key") is None else dict(event)
-
-
-def _delay(failures: int) -> float:
-    # Random, so that many clients do not come back in the same moment.
-    return random.uniform(0, min(MOST_DELAY, FIRST_DELAY * 2 ** min(failures, 10)))  # noqa: S311

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tentaculo.client
-from tentaculo.client import EventClient, EventNotSentError, EventRefusedError, Received
-from tests.conftest import TOKEN, Live, Start
+from tentaculo.client import FIRST_DELAY, AsyncEventClient, EventClient, EventNotSentError, EventRefusedError, Received
+from tests.conftest import TOKEN, Live, Start, living
 from tests.support.databases import sqlite
+from tests.support.waits import free_port
 
 
 def event(number: int, **more: Any) -> dict[str, Any]:
@@ -75,6 +78,10 @@ async def relay(port: int, cuts: list[int]) -> AsyncIterator[tuple[Relay, str]]:
     server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
     async with server:
         yield served, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def client_at(url: str) -> EventClient:
+    return EventClient(url, sleep=no_sleep)
 
 
 def client_of(live: Live, **options: Any) -> EventClient:
@@ -181,7 +188,7 @@ async def test_a_gateway_that_is_away_is_given_up(refusing_port: int) -> None:
         await in_thread(client.send, event(1))
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://gateway", "http://"])
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://gateway", "http://", "http://g/?a", "http://g/#a"])
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
         EventClient(url)
@@ -194,4 +201,174 @@ def test_it_needs_the_standard_library_only() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert {str(name).split(".")[0] for name in imported} <= sys.stdlib_module_names
+    # AsyncEventClient imports it when one is made.
+    assert {str(name).split(".")[0] for name in imported} - {"aiohttp"} <= sys.stdlib_module_names
+    at_once = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    assert "aiohttp" not in at_once
+
+
+ALONE = """
+import sys
+from events_client import EventClient, EventRefusedError
+events = EventClient(sys.argv[1], sys.argv[2])
+sent = events.send({"source": "alone", "type": "t", "payload": {"n": 1}})
+received = next(events.listen(since=sent["event_id"] - 1, sources=["alone"]))
+assert received.event["payload"] == {"n": 1}, received
+assert len(events.ticket()) > 40
+try:
+    from events_client import AsyncEventClient
+    AsyncEventClient(sys.argv[1])
+except ImportError as error:
+    print("no", error.name)
+"""
+
+
+async def test_a_copy_of_the_file_works_without_any_package(live: Live, tmp_path: Path) -> None:
+    shutil.copy(tentaculo.client.__file__, tmp_path / "events_client.py")
+    # -S and -I: no installed packages, no environment, not even this folder.
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}){ALONE}"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-S", "-I", "-W", "error", "-c", code, f"http://127.0.0.1:{live.port}", TOKEN),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"no aiohttp\n")
+
+
+async def test_what_was_given_up_can_be_sent_again_and_is_stored_once(live: Live) -> None:
+    # The response is lost each time, so the client cannot know that the first attempt was stored.
+    async with relay(live.port, [20] * 100) as (_, url):
+        client = EventClient(url, TOKEN, sleep=no_sleep, give_up=0.2)
+        with pytest.raises(EventNotSentError) as given_up:
+            await in_thread(client.send, event(1))
+    (kept,) = given_up.value.events
+    assert kept["key"]
+    assert (await in_thread(client_of(live).send, kept))["duplicate"]
+
+
+@asynccontextmanager
+async def answering_with(head: str, body: str = "") -> AsyncIterator[tuple[list[bytes], str]]:
+    """A server that gives every request this response; also the heads of the requests."""
+    heads = list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield heads, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+class EnoughError(Exception):
+    """Ends a listener that would try again for ever."""
+
+
+def delays_of(url: str, count: int) -> list[float]:
+    """The first delays of a listener."""
+    delays = list[float]()
+
+    def sleep(seconds: float) -> None:
+        delays.append(seconds)
+        if len(delays) == count:
+            raise EnoughError
+
+    with pytest.raises(EnoughError), closing(EventClient(url, TOKEN, sleep=sleep).listen()) as stream:
+        next(stream)
+    return delays
+
+
+async def test_a_listener_waits_as_long_as_the_gateway_asks() -> None:
+    async with answering_with("503 Service Unavailable\r\nRetry-After: 7", '{"title": "full"}') as (heads, url):
+        delays = await in_thread(delays_of, url, 4)
+    assert min(delays) >= 7
+    assert len(heads) == 4
+
+
+async def test_a_stream_that_ends_at_once_is_asked_for_less_and_less_often() -> None:
+    frames = 'retry: 3000\n\nid: 0123456789ab-5\nevent: start\ndata: {"position":"0123456789ab-5"}\n\n'
+    async with answering_with("200 OK\r\nContent-Type: text/event-stream; charset=utf-8", frames) as (heads, url):
+        delays = await in_thread(delays_of, url, 12)
+    assert max(delays) > FIRST_DELAY
+    assert b"\r\nLast-Event-ID: 0123456789ab-5\r\n" in heads[-1]
+
+
+async def test_a_page_in_place_of_the_stream_is_said() -> None:
+    async with answering_with("200 OK\r\nContent-Type: text/html", "<p>Welcome") as (heads, url):
+        with pytest.raises(EventRefusedError, match="no event stream"), closing(client_at(url).listen()) as stream:
+            await in_thread(next, stream)
+        with pytest.raises(EventNotSentError, match="not one of the gateway"):
+            await in_thread(EventClient(url, give_up=0, sleep=no_sleep).send, event(1))
+    assert len(heads) == 2
+
+
+async def test_numbers_that_json_does_not_have_are_not_sent(refusing_port: int) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        await in_thread(client_at(f"http://127.0.0.1:{refusing_port}").send, event(1, metadata={"x": float("nan")}))
+
+
+async def test_a_gateway_that_restarts_is_heard_without_a_gap(tmp_path: Path, file: Path) -> None:
+    port, database = free_port(), {"url": sqlite(file)}
+    server = {"port": port, "grace": 1}
+    stream = EventClient(f"http://127.0.0.1:{port}", TOKEN, sleep=lambda _: time.sleep(0.02)).listen(
+        since=0, sources=["madre"]
+    )
+    for start in (0, 10):
+        async with living(tmp_path, {}, server=server, database=database) as live:
+            await in_thread(client_of(live).send_all, [event(number) for number in range(start, start + 10)])
+            heard = [await in_thread(next, stream) for _ in range(10)]
+        assert [one.event["payload"]["n"] for one in heard] == list(range(start, start + 10))
+    await in_thread(stream.close)
+
+
+async def no_wait(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+async def test_the_asynchronous_client_sends_and_resumes(live: Live) -> None:
+    cuts = [0, 20, 300, 700, 1500, 20]
+    async with (
+        relay(live.port, list(cuts)) as (lossy, url),
+        AsyncEventClient(url, TOKEN, sleep=no_wait) as events,
+    ):
+        first = await events.send(event(0))
+        assert first["duplicate"], "the first response was lost"
+        results = await in_thread(client_of(live).send_all, [event(number) for number in range(1, 30)])
+        assert len(results) == 29
+        heard = list[Received]()
+        async with aclosing(events.listen(since=first["event_id"] - 1, sources=["madre"])) as stream:
+            async for received in stream:
+                heard.append(received)
+                if len(heard) == 30:
+                    break
+        assert [one.event["payload"]["n"] for one in heard] == list(range(30))
+        assert lossy.accepted == len(cuts) + 1
+        assert (await events.send_all([event(1, key="k"), event(1, key="k")]))[1]["status"] == "duplicate"
+        assert len(await events.ticket()) > 40
+
+
+async def test_the_asynchronous_client_raises_as_the_other(live: Live, refusing_port: int) -> None:
+    async with AsyncEventClient(f"http://127.0.0.1:{live.port}", "wrong", sleep=no_wait) as events:
+        with pytest.raises(EventRefusedError, match="403"):
+            await events.send(event(1))
+        with pytest.raises(EventRefusedError, match="403"):
+            await anext(events.listen())
+    async with AsyncEventClient(f"http://127.0.0.1:{refusing_port}", give_up=0.1, sleep=no_wait) as events:
+        with pytest.raises(EventNotSentError) as given_up:
+            await events.send(event(1))
+        assert given_up.value.events[0]["key"]
+    async with answering_with("503 Service Unavailable\r\nRetry-After: 7", "{}") as (_, url):
+        delays = list[float]()
+
+        async def sleep(seconds: float) -> None:
+            delays.append(seconds)
+            raise EnoughError
+
+        async with AsyncEventClient(url, sleep=sleep) as events:
+            with pytest.raises(EnoughError):
+                await anext(events.listen())
+        assert min(delays) >= 7
+    with pytest.raises(RuntimeError, match="async with"):
+        await AsyncEventClient(url).send(event(1))

@@ -34,6 +34,7 @@ from tentaculo.model.incident import (
     InvalidInputError,
     MaintenanceWindow,
     Note,
+    check_acknowledgement,
     check_note,
     check_window,
 )
@@ -89,6 +90,22 @@ def add_note(file: Path | None, number: int, author: str, text: str) -> None:
 
     _existing(number, _query(config, add))
     click.echo(f"The note was added to incident {number}.")
+
+
+def acknowledge(file: Path | None, number: int, author: str, note: str) -> None:
+    """Acknowledge an open incident. Raises ConfigError, FaultError and StartError."""
+    config = load(file).config
+    author, note = _validated(lambda: check_acknowledgement(author, note))
+
+    def add(connection: Connection) -> Incident | None:
+        incident = store.find(connection, number)
+        if incident is not None and incident.is_open:
+            store.add_acknowledgement(connection, number, author, note, utc_now())
+        return incident
+
+    if not _existing(number, _query(config, add)).is_open:
+        raise FaultError(f"incident {number} is over")
+    click.echo(f"Incident {number} is acknowledged.")
 
 
 def add_window(
@@ -237,6 +254,9 @@ def _details(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterat
         yield f"  at worst {incident.peak_error_rate:.0%} of its calls and probes failed"
     if incident.ended_at is not None:
         yield f"  ended {format_time(incident.ended_at)}: {printable(incident.ending)}"
+    if (by := incident.acknowledged) is not None:
+        said = f": {printable(by.note)}" if by.note else ""
+        yield f"  acknowledged {format_time(by.at)} by {printable(by.author)}{said}"
     for delivery in incident.delivery_log:
         yield f"  {_delivery(delivery)}"
     for note in notes:

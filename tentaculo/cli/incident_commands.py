@@ -66,6 +66,24 @@ def note(file: Path | None, number: int, text: str, author: str) -> None:
         incident_actions.add_note(file, number, author, text)
 
 
+@click.command()
+@config_option
+@click.argument("number", metavar="ID", type=click.IntRange(min=0))
+@click.argument("note", default="")
+@click.option("--author", required=True, metavar="NAME", help="Who takes care of it.")
+def acknowledge(file: Path | None, number: int, note: str, author: str) -> None:
+    """Acknowledge the open incident with this ID, with an optional NOTE. No more reminders are sent for it.
+
+    \b
+    Example:
+      tentaculo acknowledge 1790000000000 "Looking at the disk." --author ana
+    """
+    from tentaculo.cli import incident_actions
+
+    with report_config_errors():
+        incident_actions.acknowledge(file, number, author, note)
+
+
 @click.group()
 def maintenance() -> None:
     """Maintenance windows. During a window its services are in maintenance and cause no alerts.
@@ -206,5 +224,5 @@ def new_secret() -> None:
     click.echo(f'For tentaculo.toml, below [alerts.webhooks.<name>], and for the receiver:\n\n  secrets = ["{made}"]')
 
 
-COMMANDS = (incidents, note, maintenance, alerts)
+COMMANDS = (incidents, note, acknowledge, maintenance, alerts)
 """The commands of this module, for `main.cli`."""

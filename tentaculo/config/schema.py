@@ -17,6 +17,7 @@ from tentaculo.config.services import ServiceSettings
 from tentaculo.config.storage import DatabaseSettings, EventSettings, HistorySettings
 from tentaculo.config.types import (
     Bytes,
+    InstanceName,
     Listen,
     ListenHost,
     Origin,
@@ -54,6 +55,14 @@ class ServerSettings(Section, frozen=True):
         tuple[TrustedNetwork, ...],
         Doc("Networks of proxies whose X-Forwarded-* and Forwarded headers are trusted.", example=["10.0.0.0/8"]),
     ] = ()
+    instance: Annotated[
+        InstanceName | None,
+        Doc(
+            "Name of this machine among several on one PostgreSQL. Events and `/metrics` show it.",
+            default="made from the host's name and the addresses, which it does not show",
+            example="gateway-1",
+        ),
+    ] = None
     workers: Annotated[
         int,
         at_least(1),

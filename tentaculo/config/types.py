@@ -36,6 +36,7 @@ _FRAMING_HEADERS = frozenset(
 _APP_ORIGIN = re.compile(r"(?!https?:)[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~-]*(?::[0-9]{1,5})?", re.IGNORECASE)
 """The origin of an app's web view, such as file:// and capacitor://localhost."""
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -245,6 +246,12 @@ def _check_hash(value: str) -> str:
     return value.lower()
 
 
+def _check_instance(value: str) -> str:
+    if not _INSTANCE.fullmatch(value):
+        raise ValueError("is not letters, digits, dots, hyphens and underscores, 64 at most, a letter or digit first")
+    return value
+
+
 def _check_variable(value: str) -> str:
     if not _VARIABLE.fullmatch(value):
         raise ValueError("is not the name of an environment variable")
@@ -322,6 +329,7 @@ TokenHash = Annotated[str, Check(_check_hash, {"pattern": f"^{_HASH.pattern}$"})
 AnySecret = Annotated[Secret, Parse(_as_secret, {"type": "string"})]
 Token = Annotated[AnySecret, Check(_check_token)]
 DatabaseUrl = Annotated[AnySecret, Check(_check_database)]
+InstanceName = Annotated[str, Check(_check_instance, {"pattern": f"^{_INSTANCE.pattern}$"})]
 VariableName = Annotated[str, Check(_check_variable, {"pattern": f"^{_VARIABLE.pattern}$"})]
 
 

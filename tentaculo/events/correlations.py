@@ -197,8 +197,10 @@ class EventCorrelations:
         graph = Graph(self._keys)
         nodes = await self._slices.collect(self._nodes(events, graph))
         stated, found = map(_stated_edge, graph.edges()), list[dict[str, Any]]()
-        if any(event.source == GATEWAY_NAME and event.type == OPENED for event in events):
-            found = statistical_edges(await self._precursors(days), {event.id for event in events})
+        opened = [one.received_at for one in events if one.source == GATEWAY_NAME and one.type == OPENED]
+        if opened:
+            report = await self._precursors(days, max(opened))
+            found = statistical_edges(report, {event.id for event in events})
         edges = await self._slices.collect(map(raw_json, islice(chain(found, stated), MOST_EDGES)))
         shape = {"nodes": nodes, "edges": edges, "total_nodes": len(nodes), "total_edges": len(edges)}
         return json_response({"status": "ok", "timestamp": self._now(), "graph": shape})
@@ -206,13 +208,14 @@ class EventCorrelations:
     async def _newest(self, since: datetime, limit: int) -> list[Event]:
         """The newest events of the log, in the order in which they happened."""
         found: list[Event] = []
+        before: int | None = None
         while len(found) < limit:
             wanted = min(_AT_ONCE, limit - len(found))
-            before = found[-1].id if found else None
             part = await self._reader.read(EventFilter(since=since), before=before, limit=wanted, newest_first=True)
-            found += part
-            if len(part) < wanted:
+            found += part.events
+            if part.reached is None and len(part.events) < wanted:
                 break
+            before = part.reached or found[-1].id
         return sorted(found, key=_time_of)
 
     @staticmethod

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import Event, EventFilter, FoundEvents
 from tentaculo.model.failure import Problem
 
 LOOK_EVERY = 1.0
@@ -43,8 +43,8 @@ class EventLog(Protocol):
         before: int | None = None,
         limit: int,
         newest_first: bool = False,
-    ) -> list[Event]:
-        """Events between two ids, by id."""
+    ) -> FoundEvents:
+        """Events between two ids, by id. A search ends after a bounded time, and says how far it got."""
         ...
 
     async def next_events(self, after: int, limit: int) -> list[Event]:

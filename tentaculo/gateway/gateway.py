@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self, cast
 
@@ -25,18 +24,19 @@ from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents
+from tentaculo.gateway import api_documents, pages
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.leading import leading
+from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
-from tentaculo.gateway.own_row import keep_own_row
+from tentaculo.gateway.own_row import OwnRow
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
-from tentaculo.model.health import Health, ProbeResult, ServiceView
+from tentaculo.model.health import ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
@@ -52,13 +52,13 @@ from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
-from tentaculo.server.route_table import ProxiedRoutes, RouteTable
+from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import alert_status, auth, history, incidents, monitoring, status_page, vx11
+from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, vx11
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
@@ -124,23 +124,43 @@ class Gateway:
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ring_others = coordination.report_events if coordination else lambda: None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
+        instance = instance_name(config)
         self._own_events = OwnEvents(
             self._store_client.store_events,
             self._tail,
             is_available=lambda: self._store_client.shown_problem is None,
             now=clock.now,
-            instance=secrets.token_hex(6),
+            instance=instance,
             worker=coordination.number if coordination else None,
+            store_fleet=self._store_client.store_fleet_events,
+            epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
         self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
         self.incident_service = IncidentService(
-            config, self.health_service, self._store_client, clock, page=self._page, record=self._own_events.record
+            config,
+            self.health_service,
+            self._store_client,
+            clock,
+            page=self._page,
+            record=self._own_events.record,
+            may_alert=lambda: self._role is None or self._role.keeper.may_alert(),
         )
+        self._role: MachineRole | None = None
+        if (coordination is None or coordination.is_leader) and self._store_client.may_be_shared:
+            self._role = MachineRole(
+                self._store_client,
+                self.health_service,
+                self.incident_service,
+                self._own_events,
+                instance=instance,
+                lead=self._leading,
+            )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
-        self.health_service.on_probe += [self._inform_proxy, self.clocks.note_probe]
+        self.health_service.on_probe.append(self.clocks.note_probe)
+        self.health_service.on_endpoint.append(self.proxy.note_health)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
@@ -182,7 +202,7 @@ class Gateway:
             server.request_handler,
             RouteTable(
                 self._config,
-                NativeRoutes(runner.app, open_paths(self._config.auth)).find,
+                NativeRoutes(runner.app, open_paths(self._config.auth, self._config.services)).find,
                 self.proxy.routes,
                 self.proxy.health_routes,
                 self.health_service.board.health_path,
@@ -214,7 +234,8 @@ class Gateway:
             await self._prepare_store()
         self._store_client.launch()
         self._tasks.start(self._tail.run(), "event tail")
-        self._tasks.start(self._store_client.notify(self._tail.ring), "event notifications")
+        on_fleet = self._role.look if self._role else lambda: None
+        self._tasks.start(self._store_client.notify(self._tail.ring, on_fleet), "event notifications")
         self._tasks.start(self._own_events.run(), "own events")
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
@@ -222,26 +243,34 @@ class Gateway:
                 self._coordination.sharing(self.health_service, self.incident_service.incident_repository, drain)
             )
         if self._coordination is None or self._coordination.is_leader:
-            await self._lead(drain)
+            await self._stack.enter_async_context(self.health_service.recording(drain))
+            if self._role is None:
+                await self._stack.enter_async_context(self._leading())
+            else:
+                self._stack.push_async_callback(self._role.close)
+                await self._role.start()
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self._config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
 
-    async def _lead(self, drain: TakeTallies) -> None:
-        """Start what one process does for all workers: record history, probe, and send alerts."""
-        await self._stack.enter_async_context(self.health_service.recording(drain))
-        own_row = keep_own_row(self._store_client, self.running.url, self._port(), self._started_at, self._clock.now)
-        self._tasks.start(own_row, "own row")
-        trimming = trim_events(self._config, self._store_client, self.health_service.history.is_steady, self._clock.now)
-        self._tasks.start(trimming, "event retention")
-        if self._probes:
-            await self._stack.enter_async_context(self.incident_service.running())
-            await self._stack.enter_async_context(self.health_service.probing())
+    def _leading(self) -> AbstractAsyncContextManager[None]:
+        return leading(
+            self._config,
+            self._store_client,
+            self.health_service,
+            self.incident_service,
+            own_row=OwnRow(self.running.url, self._port(), self._started_at),
+            now=self._clock.now,
+            probes=self._probes,
+        )
 
     async def _drain(self) -> None:
         """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
         self._own_events.record("stopping", in_flight=self.proxy.traffic.in_flight)
+        if self._role is not None:
+            # Another machine probes while the requests in flight finish.
+            self._tasks.start(self._role.close(), "handover")
         if self._coordination is not None:
             self._coordination.report_stopping()
         await self._listeners.stop()
@@ -304,17 +333,19 @@ class Gateway:
         def views() -> Iterator[ServiceView]:
             return map(board.service, config.services)
 
-        page = status_page.StatusPage(
-            views=views,
-            recent_events=store_client.recent_events,
-            past=lambda names: store_client.past(int(time.time()), names),
-            incidents=listed.shown,
-            windows=listed.planned,
-            not_listed=follows.not_listed if follows else int,
-            store_problem=lambda: store_client.shown_problem,
-            started_at=lambda: self._started_at,
-            now=now,
-            slices=slices,
+        usual = UsualCache(store_client.usual, tuple(config.services))
+        app.add_routes(
+            pages.routes(
+                config,
+                board,
+                store_client,
+                usual,
+                listed,
+                follows.not_listed if follows else int,
+                started_at=lambda: self._started_at,
+                now=now,
+                slices=slices,
+            )
         )
         app.add_routes([*api_documents.routes(config), *auth.routes(self.tickets.issue, LIFETIME, now)])
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
@@ -332,15 +363,12 @@ class Gateway:
             )
         )
         names = config.names
-        usual = UsualCache(store_client.usual, tuple(config.services)).usual
-        app.add_routes(history.routes(names, store_client, usual, now, slices))
+        app.add_routes(history.routes(names, store_client, usual.usual, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         books = self.incident_service.incident_repository
         app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
-        app.add_routes(alert_status.routes(self.incident_service.alert_channels))
-        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
-        app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
+        app.add_routes([*alert_status.routes(self.incident_service.alert_channels), *acknowledgements.routes(books)])
         app.add_routes(
             monitoring.liveness_routes(
                 phase=lambda: self._phase,
@@ -359,14 +387,11 @@ class Gateway:
                 ),
                 alert_stats=lambda: monitoring.AlertStats(*self.incident_service.numbers()),
                 slices=slices,
+                lease=self._role.view if self._role else None,
                 worker=coordination.number if coordination else None,
             )
         )
         return app
-
-    def _inform_proxy(self, result: ProbeResult) -> None:
-        if result.health is not Health.UNKNOWN:
-            self.proxy.note_probe(result.upstream, is_well=result.health.is_healthy)
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)

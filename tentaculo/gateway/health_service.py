@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Protocol
@@ -17,7 +17,7 @@ from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
-from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -62,6 +62,8 @@ class HealthService:
         self._pauses.on_pause.append(self.heartbeats.note_pause)
         self._scheduler: ProbeScheduler | None = None
         self._leader: Leader | None = None
+        self._is_following = False
+        self._is_in_charge = True
         self._evaluated: dict[Endpoint, float] = {}
         self._reevaluations: dict[Endpoint, asyncio.TimerHandle] = {}
         self._contradicted_since: dict[Endpoint, float] = {}
@@ -85,10 +87,22 @@ class HealthService:
         self.on_transition: list[Listener] = [_log_transition]
         """Called with each transition and the service's current view, in the event loop, so they must not block.
 
-        Not called in a follower: the leader calls its own listeners.
+        Not called in a follower, nor while another machine is the leader: that one calls its own listeners.
         """
         self.on_probe: list[Callable[[ProbeResult], None]] = []
         """Called with each probe result, in the event loop; in a follower too."""
+        self.on_maintenance: list[Callable[[], None]] = []
+        """Called when the maintenance of a service has begun or ended, but not in a follower of this machine."""
+        self.on_changes: list[Callable[[Sequence[StateChange]], None]] = []
+        """Called with the changes of state that another machine has found."""
+        self.on_details: list[Callable[[Mapping[str, ProbeDetails]], None]] = []
+        """Called with what the last probes of another machine found, by service."""
+        self.details: Mapping[str, ProbeDetails] = {}
+        """The last of them."""
+        self.on_endpoint: list[Callable[[Endpoint, Health], None]] = []
+        """Called with the health of an endpoint that a probe, here or at another machine, has found."""
+        self.followed: dict[tuple[str, str], StateChange] = {}
+        """The last change of each service and endpoint, while another machine is the leader."""
 
     def __repr__(self) -> str:
         return f"<HealthService: {self.board!r}>"
@@ -116,34 +130,95 @@ class HealthService:
             self._reevaluations.clear()
             self._scheduler = None
             await tasks.close()
+            if self._is_following:
+                self._unwritten.clear()
             self._write()
 
     @asynccontextmanager
     async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:
-        """Record history and states while the context is open, and begin with the states from before a restart.
-
-        `take_tallies` returns the request counts since its last call.
-        """
-        await self.states.open()
+        """Record history while the context is open. `take_tallies` returns the request counts since its last call."""
         self.history.drain_from(take_tallies)
-        for view in self.board.snapshot():
-            self.history.note_health(view.name, view.health)
         tasks = TaskGroup("history")
         tasks.start(self.history.run(), "minutes")
-        tasks.start(self.states.run(), "states")
         try:
             yield
         finally:
             await tasks.close()
             self.history.flush()
-            with suppress(StoreUnavailable):
-                await self.states.save()
+
+    @asynccontextmanager
+    async def keeping_states(self) -> AsyncIterator[None]:
+        """Record states while the context is open, and begin with those from before a restart."""
+        await self.states.open()
+        if self._is_in_charge:
+            self._note_all_health()
+        tasks = TaskGroup("states")
+        tasks.start(self.states.run(), "states")
+        try:
+            yield
+        finally:
+            await tasks.close()
+            if not self._is_following:
+                with suppress(StoreUnavailable):
+                    await self.states.save()
+
+    def follow_fleet(self) -> None:
+        """Another machine is the leader from now on. Its changes come in through `accept_changes`."""
+        self._is_following = True
+        self.states.reset()
+        self.set_in_charge(False)
+
+    def lead_fleet(self) -> None:
+        """This machine probes from now on."""
+        self._is_following = False
+
+    def set_in_charge(self, is_in_charge: bool) -> None:
+        """Whether this machine records history of health and the services' rows, or only probes for itself."""
+        if is_in_charge and not self._is_in_charge:
+            self._note_all_health()
+        elif self._is_in_charge and not is_in_charge:
+            self.history.forget_health()
+        self._is_in_charge = is_in_charge
+
+    def accept_changes(self, changes: Sequence[StateChange]) -> None:
+        """Take over changes of state that the leader of all machines has found."""
+        if not changes:
+            return
+        self.followed.update({(change.service, change.endpoint): change for change in changes})
+        for upstream, health in self.board.follow(changes):
+            self.breakers.of(upstream).note_probe(is_failing=health is Health.DOWN, is_healthy=health.is_healthy)
+            for note in self.on_endpoint:
+                note(upstream, health)
+        for listener in self.on_changes:
+            listener(changes)
+
+    def accept_details(self, details: Mapping[str, ProbeDetails]) -> None:
+        """Show what the last probes of another machine found, by service."""
+        new = {name: one for name, one in details.items() if self.details.get(name) != one}
+        self.details = details
+        self.board.note_details(new)
+        for listener in self.on_details if new else ():
+            listener(new)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether another machine is the leader."""
+        return self._is_following
+
+    @property
+    def _decides(self) -> bool:
+        """Whether changes that are found here are those that count."""
+        return self._leader is None and not self._is_following
+
+    def _note_all_health(self) -> None:
+        for view in self.board.snapshot():
+            self.history.note_health(view.name, view.health)
 
     def correct(self, moment: Correct) -> None:
         """Correct every moment after the system clock was set."""
         self.breakers.correct(moment)
         self.board.correct(moment)
-        if self._leader is None:
+        if self._decides:
             self.states.correct(moment)
 
     def follow(self, leader: Leader) -> None:
@@ -165,6 +240,9 @@ class HealthService:
         for transition in self.board.set_maintenance(service, reason):
             self._note_transition(transition)
             self._write_now(service)
+        if self._leader is None:
+            for listener in self.on_maintenance:
+                listener()
 
     def probe_now(self, service: str) -> None:
         """Probe all endpoints of a service now, wherever probes run. Raises KeyError for an unknown name."""
@@ -229,14 +307,17 @@ class HealthService:
     def _apply(self, update: ProbeUpdate) -> None:
         result = update.result
         self.breakers.of(result.upstream).note_probe(is_failing=update.is_failing, is_healthy=result.health.is_healthy)
-        if self._leader is None:
+        if self._decides:
             for parent in update.probe_now:
                 self.probe_now(parent)
-            self._write_soon(update.view.name)
             self.states.note(update.view, result.checked_at)
-            self.history.note_probe(result, update.view.health)
+            if self._is_in_charge:
+                self._write_soon(update.view.name)
+                self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
+        for note in self.on_endpoint:
+            note(result.upstream, result.health)
         ago = self._contradicted_for(update)
         for transition in update.transitions:
             is_cause = transition.service == result.upstream.service
@@ -263,7 +344,7 @@ class HealthService:
 
     def _write_now(self, service: str) -> None:
         """Write a change that no probe made at once: the next probe may be far away."""
-        if self._leader is None:
+        if self._decides and self._is_in_charge:
             self._unwritten.add(service)
             self._write()
 
@@ -278,9 +359,10 @@ class HealthService:
 
     def _note_transition(self, transition: Transition, ago: float = 0.0) -> None:
         """Report a transition, which happened `ago` seconds before now."""
-        if self._leader is not None:
+        if not self._decides:
             return
-        self.history.note_health(transition.service, transition.after, ago)
+        if self._is_in_charge:
+            self.history.note_health(transition.service, transition.after, ago)
         view = self.board.service(transition.service)
         self.states.note(view, transition.at)
         for listener in self.on_transition:

@@ -21,7 +21,9 @@ from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.incidents.tracker import IncidentTracker
-from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.event import RecordOwnEvent, ignore_own_event
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.incident import Acknowledgement, Incident, MaintenanceWindow, Note
 from tentaculo.store import incidents as store
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -43,6 +45,7 @@ _BATCH = 100
 _MOST_RESTORED = 1000
 _MOST_WINDOWS = 500
 _MOST_NOTES = 200
+_MOST_ACKNOWLEDGEMENTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,14 @@ class IncidentRepository:
         channels: AlertChannels,
         on_windows: Callable[[], None],
         clock: SteadyClock,
+        record: RecordOwnEvent = ignore_own_event,
     ) -> None:
-        """`channels` are saved with the incidents. `on_windows` is called when the calendar may have changed."""
+        """`channels` are saved with the incidents. `on_windows` is called when the calendar may have changed.
+
+        `record` takes what belongs in the log of events.
+        """
         self._channels = channels
+        self._record = record
         self._store_client = store_client
         self._incidents = incidents
         self._calendar = calendar
@@ -82,9 +90,12 @@ class IncidentRepository:
         self._notes: dict[int, tuple[Note, ...]] = {}
         self._from_now: dict[int, MaintenanceWindow] = {}
         self._moved: dict[int, MaintenanceWindow] = {}
+        self._recorded: set[int] = set()
         self._is_restored = False
+        self._is_mirror = False
         self._next_forget = 0.0
         self._has_changed = asyncio.Event()
+        self._has_delivered = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<IncidentRepository: {'read' if self._is_restored else 'not read yet'}>"
@@ -109,8 +120,8 @@ class IncidentRepository:
             found = {one.id: one for one in stored}
         except StoreUnavailable as error:
             problem = error.detail
-        # Memory has changes that are not stored yet.
-        known = (*self._incidents.open, *self._incidents.ended)
+        # Memory has changes that are not stored yet, unless it only mirrors what the leader has stored.
+        known = () if self._is_mirror and problem is None else (*self._incidents.open, *self._incidents.ended)
         found |= {one.id: one for one in known if before is None or one.id < before}
         fitting = [one for one in found.values() if is_open is None or one.is_open is is_open]
         return IncidentPage(tuple(sorted(fitting, key=lambda one: one.id, reverse=True)[:limit]), problem)
@@ -119,7 +130,9 @@ class IncidentRepository:
         """One incident with its notes. Raises `StoreUnavailable` if it is only in an unavailable database."""
         known = self._incidents.get(number)
         try:
-            stored = known or await self._store_client.run(partial(store.find, number=number))
+            stored = (None if self._is_mirror else known) or await self._store_client.run(
+                partial(store.find, number=number)
+            )
             if stored is None:
                 return None
             notes: Sequence[Note] = await self._store_client.run(
@@ -140,6 +153,22 @@ class IncidentRepository:
         note: Note = await self._store_client.run(work)
         self._has_changed.set()
         return note
+
+    async def acknowledge(self, number: int, author: str, note: str) -> Acknowledgement | None:
+        """Acknowledge an open incident; None if there is no such incident.
+
+        Raises `Problem` if it is over, and `StoreUnavailable`.
+        """
+        known = self._incidents.get(number) or await self._store_client.run(partial(store.find, number=number))
+        if known is None:
+            return None
+        if not known.is_open:
+            raise Problem(Failure.INCIDENT_OVER)
+        work = partial(store.add_acknowledgement, incident=number, author=author, note=note, at=self._now())
+        made: Acknowledgement = await self._store_client.run(work)
+        self._note_acknowledgement(made)
+        self._has_changed.set()
+        return made
 
     async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
         """The open and planned maintenance windows, and why some may be missing: the database could not be read."""
@@ -176,6 +205,11 @@ class IncidentRepository:
         """Store soon what has changed."""
         self._has_changed.set()
 
+    def note_delivery(self) -> None:
+        """Store at once what has changed: a message was delivered, which the next process must not send again."""
+        self._has_changed.set()
+        self._has_delivered.set()
+
     def correct(self, moment: Correct) -> None:
         """Correct maintenance windows after the system clock was set, where they were planned as so long from now."""
         for number, window in self._from_now.items():
@@ -194,6 +228,22 @@ class IncidentRepository:
         except TimeoutError:
             log.warning("open incidents not read yet", waited=OPEN_WAIT)
 
+    async def mirror(self, *, is_last: bool = False) -> None:
+        """Replace what is in memory by what the leader has stored. Raises `StoreUnavailable`.
+
+        After the last time this gateway leads itself, and continues it.
+        """
+        self._is_restored, self._is_mirror = False, True
+        known = await self._stored()
+        self._incidents.mirror(known, self._services, self._now())
+        await self._read_windows()
+        await self._read_notes()
+        self._is_restored = is_last
+
+    def lead(self) -> None:
+        """From now on this process changes incidents itself."""
+        self._is_mirror = False
+
     async def keep(self) -> None:
         """Read and store every `VISIT_EVERY` seconds, and soon after each change, until cancelled."""
         while True:
@@ -201,7 +251,10 @@ class IncidentRepository:
                 await self._visit()
             except Exception:  # one failed visit must not end the next ones
                 log.exception("incident storage failed")
-            await asyncio.sleep(PAUSE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE):
+                    await self._has_delivered.wait()
+            self._has_delivered.clear()
             try:
                 async with asyncio.timeout(VISIT_EVERY - PAUSE):
                     await self._has_changed.wait()
@@ -218,7 +271,7 @@ class IncidentRepository:
             return
         try:
             while changed:
-                await self._store_client.run(partial(store.save, changed=changed[:_BATCH]))
+                await self._store_client.run_as_holder(partial(store.save, changed=changed[:_BATCH]))
                 del changed[:_BATCH]
         except BaseException as error:
             self._incidents.put_back(changed)
@@ -231,6 +284,7 @@ class IncidentRepository:
             await self._move_windows()
             await self._read_windows()
             await self._read_notes()
+            await self._read_acknowledgements()
             await self._forget()
         except StoreUnavailable:
             # The store client logs the reason, and the page shows it.
@@ -241,14 +295,18 @@ class IncidentRepository:
         """Read what an earlier process stored: once, as soon as the database responds."""
         if self._is_restored:
             return
+        self._incidents.restore(await self._stored(), self._services, self._now())
+        self._is_restored = True
+
+    async def _stored(self) -> list[Incident]:
+        """The incidents that are continued, and the last ended ones."""
         now = self._now()
         unfinished = await self._store_client.run(
             partial(store.unfinished, since=now - self._settle, announced_since=now - STALE, limit=_MOST_RESTORED)
         )
         ended = await self._store_client.run(partial(store.newest, limit=SHOWN_ENDED, is_open=False))
         known: dict[int, Incident] = {one.id: one for one in (*ended, *unfinished)}
-        self._incidents.restore([known[number] for number in sorted(known)], self._services, now)
-        self._is_restored = True
+        return [known[number] for number in sorted(known)]
 
     async def _move_windows(self) -> None:
         now = self._now()
@@ -276,11 +334,31 @@ class IncidentRepository:
             found = await self._store_client.run(partial(store.notes, numbers=numbers, limit=_MOST_NOTES))
         self._notes = {number: tuple(one for one in found if one.incident == number) for number in numbers}
 
+    async def _read_acknowledgements(self) -> None:
+        """Note those of open incidents, whichever process took them, and record them in the log of events."""
+        numbers = [one.id for one in self._incidents.open]
+        if not numbers:
+            self._recorded.clear()
+            return
+        found: list[Acknowledgement] = await self._store_client.run(
+            partial(store.acknowledgements_of, numbers=numbers, limit=_MOST_ACKNOWLEDGEMENTS)
+        )
+        for one in found:
+            self._note_acknowledgement(one)
+
+    def _note_acknowledgement(self, one: Acknowledgement) -> None:
+        self._incidents.note_acknowledgement(one)
+        if one.id not in self._recorded:
+            self._recorded.add(one.id)
+            # The key makes it one event, though several processes record it, and this one again after a restart.
+            key = f"incident-{one.incident}-acknowledged-{one.id}"
+            self._record("incident.acknowledged", key=key, incident=one.incident, author=one.author, note=one.note)
+
     async def _forget(self) -> None:
         moment = time.monotonic()
         if moment < self._next_forget or not self._may_delete():
             return
-        gone = await self._store_client.run(partial(store.forget, before=self._now() - self._keep))
+        gone = await self._store_client.run_as_holder(partial(store.forget, before=self._now() - self._keep))
         # The rest is removed with the next visits, a batch each.
         if not gone:
             self._next_forget = moment + FORGET_EVERY

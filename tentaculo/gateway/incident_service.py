@@ -51,8 +51,12 @@ class IncidentService:
         *,
         page: Callable[[], str],
         record: RecordOwnEvent = ignore_own_event,
+        may_alert: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`page` returns the URL of the status page, for links. `record` takes what belongs in the log of events."""
+        """`page` returns the URL of the status page, for links. `record` takes what belongs in the log of events.
+
+        `may_alert` says whether this gateway is the one of several that alerts.
+        """
         self._record = record
         self._names = tuple(config.services)
         self._health_service = health_service
@@ -67,12 +71,18 @@ class IncidentService:
             self._incidents,
             self._calendar,
             channels=self.alert_channels,
-            on_windows=self._apply_calendar,
+            on_windows=self.apply_calendar,
             clock=clock,
+            record=record,
         )
         self._rates = ErrorRates()
         self._notifier = Notifier(
-            config, self._message_context, on_delivery=self._note_delivery, now=now, record=record
+            config,
+            self._message_context,
+            on_delivery=self._note_delivery,
+            now=now,
+            record=record,
+            may_send=may_alert,
         )
         self._in_maintenance: dict[str, str] = {}
         self._logged: dict[int, str] = {}
@@ -85,7 +95,9 @@ class IncidentService:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run while the context is open. On leaving, pending alerts are sent and changes stored, as far as possible."""
-        self._apply_calendar()
+        self._logged = {}
+        self.incident_repository.lead()
+        self.apply_calendar()
         await self.incident_repository.open()
         tasks = TaskGroup("incidents")
         try:
@@ -98,6 +110,13 @@ class IncidentService:
                     await tasks.close()
         finally:
             await self.incident_repository.save()
+
+    async def mirror(self, *, is_last: bool = False) -> None:
+        """Show what the leader of all machines has stored, without alerting. Raises `StoreUnavailable`.
+
+        After the last time this gateway leads itself.
+        """
+        await self.incident_repository.mirror(is_last=is_last)
 
     def correct(self, moment: Correct) -> None:
         """Correct every moment after the system clock was set."""
@@ -130,7 +149,7 @@ class IncidentService:
             await asyncio.sleep(TICK)
 
     def _tick(self) -> None:
-        self._apply_calendar()
+        self.apply_calendar()
         now, board = self._now(), self._health_service.board
         for name in self._next_part():
             view = board.service(name)
@@ -147,7 +166,7 @@ class IncidentService:
             self._rounds = iter(self._names)
         return part
 
-    def _apply_calendar(self) -> None:
+    def apply_calendar(self) -> None:
         """Start and end the maintenance of services as the calendar says."""
         reasons = self._calendar.reasons(self._now())
         before, self._in_maintenance = self._in_maintenance, reasons
@@ -194,4 +213,4 @@ class IncidentService:
             is_delivered = delivery.outcome is DeliveryOutcome.DELIVERED
             known = notification.record(one, delivery.at) if is_delivered else None
             self._incidents.note_delivery(one.id, delivery, known)
-        self.incident_repository.note_change()
+        self.incident_repository.note_delivery()

@@ -6,10 +6,12 @@ The events wait in memory until the database takes them. Their keys make a repea
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
-from itertools import count, islice
+from itertools import count, islice, takewhile
 
 import structlog
 
@@ -17,6 +19,7 @@ from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Problem
 from tentaculo.model.health import GATEWAY_NAME, BreakerState, Endpoint, ServiceView, Transition
+from tentaculo.store.lease import LeaseLost
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +31,13 @@ AT_ONCE = 200
 """Events stored in one transaction at most."""
 RETRY = 5.0
 """Seconds until events that could not be stored are tried again."""
+LEASE_RETRY = 0.5
+"""Seconds until events about the services are tried again while it is not known which machine is their leader."""
 LAST_WAIT = 2.0
 """Seconds that the stop waits for the database to take the last events."""
+
+FLEET_TYPES = tuple(f"{PREFIX}{name}." for name in ("health", "incident", "alert", "lease"))
+"""Types of events about the services, not about one machine: only the holder of the lease stores them."""
 
 Store = Callable[[Sequence[Event]], Awaitable[list[StoredEvent]]]
 
@@ -37,9 +45,10 @@ Store = Callable[[Sequence[Event]], Awaitable[list[StoredEvent]]]
 class OwnEvents:
     """Records events of this process; `run` stores them in order.
 
-    `store` stores events in one transaction, and `tail` learns of them. Each event has `instance`, which names this
-    process and is another one after each start, and the number of the worker where there are several. `is_available`
-    says whether the database takes events now.
+    `store` stores events in one transaction, and `tail` learns of them. Each event has `instance`, the name of this
+    machine, and the number of the worker where there are several. `is_available` says whether the database takes events
+    now. `store_fleet` stores those about the services, with `epoch`, that of the lease: it raises `LeaseLost` while
+    another machine is their leader.
     """
 
     def __init__(
@@ -51,13 +60,18 @@ class OwnEvents:
         now: Callable[[], datetime],
         instance: str,
         worker: int | None = None,
+        store_fleet: Store | None = None,
+        epoch: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._store = store
+        self._store_fleet = store_fleet or store
+        self._epoch = epoch
         self._is_available = is_available
         self._tail = tail
         self._now = now
         self._instance = instance
         self._members = {"instance": instance} if worker is None else {"instance": instance, "worker": worker}
+        self._run_name = secrets.token_hex(6)
         self._numbers = count(1)
         self._waiting: deque[Event] = deque()
         self._has_work = asyncio.Event()
@@ -78,7 +92,7 @@ class OwnEvents:
             PREFIX + type_,
             {**payload, **self._members, "timestamp": milliseconds},
             at,
-            key=key or f"{self._instance}-{next(self._numbers)}",
+            key=key or f"{self._run_name}-{next(self._numbers)}",
             digest="",
             severity=severity,
             stated_ms=milliseconds,
@@ -117,26 +131,54 @@ class OwnEvents:
             while self._waiting:
                 try:
                     await self._store_next()
+                except LeaseLost:
+                    # The lease is renewed or lost soon. Then these events are stored, or dropped.
+                    await asyncio.sleep(LEASE_RETRY)
                 except Problem:
                     await asyncio.sleep(RETRY)
 
+    def drop_fleet_events(self) -> None:
+        """Drop the events about the services that wait: another machine is the leader and records them."""
+        kept = [event for event in self._waiting if not is_about_fleet(event)]
+        self._waiting.clear()
+        self._waiting.extend(kept)
+
     async def close(self) -> None:
         """Store what waits, within a bounded time. `run` has been cancelled."""
+        await self.flush()
+        if self._waiting:
+            log.warning("own events not stored before the stop", events=len(self._waiting))
+
+    async def flush(self) -> None:
+        """Store what waits now, within a bounded time."""
         try:
             async with asyncio.timeout(LAST_WAIT):
                 while self._waiting and self._is_available():
                     await self._store_next()
         except (Problem, TimeoutError):
             pass
-        if self._waiting:
-            log.warning("own events not stored before the stop", events=len(self._waiting))
 
     async def _store_next(self) -> None:
         async with self._is_storing:
-            events = list(islice(self._waiting, AT_ONCE))
-            results = await self._store(events)
+            if not self._waiting:
+                return
+            is_fleet = is_about_fleet(self._waiting[0])
+            alike = takewhile(lambda event: is_about_fleet(event) is is_fleet, self._waiting)
+            events = list(islice(alike, AT_ONCE))
+            results = await (self._store_fleet(self._with_epoch(events)) if is_fleet else self._store(events))
             self._tail.note_stored([result.id for result in results if result.outcome is StoreOutcome.STORED])
-            # Meanwhile the oldest may have been dropped.
+            # Meanwhile some may have been dropped.
             stored = {event.key for event in events}
             while self._waiting and self._waiting[0].key in stored:
                 self._waiting.popleft()
+
+    def _with_epoch(self, events: Sequence[Event]) -> list[Event]:
+        epoch = self._epoch()
+        return [
+            event if epoch is None else replace(event, payload={**event.payload, "epoch": epoch}) for event in events
+        ]
+
+
+def is_about_fleet(event: Event) -> bool:
+    """Whether an own event is about the services, not about one machine."""
+    return event.type.startswith(FLEET_TYPES)

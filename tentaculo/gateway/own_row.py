@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,19 +19,28 @@ EVERY = 15.0
 """Seconds between two writes of the row."""
 
 
+class OwnRow(NamedTuple):
+    """What the row says of a gateway."""
+
+    url: str
+    """Where it listens."""
+    port: int
+    started_at: datetime
+
+
 async def keep_own_row(
-    store_client: StoreClient, url: str, port: int, started_at: datetime, now: Callable[[], datetime]
+    store_client: StoreClient, row: OwnRow, now: Callable[[], datetime], is_replaced: Callable[[], bool]
 ) -> None:
-    """Keep the row of a gateway at `url` current until cancelled. Its status is then unknown."""
+    """Keep the row current until cancelled. Its status is then unknown, unless another machine writes it now."""
     own = ServiceView(
         name=GATEWAY_NAME,
-        port=port,
+        port=row.port,
         health=Health.UP,
         reason="it responds",
-        since=started_at,
+        since=row.started_at,
         upstreams=(),
-        host=urlsplit(url).hostname or "localhost",
-        health_url=f"{url}/health",
+        host=urlsplit(row.url).hostname or "localhost",
+        health_url=f"{row.url}/health",
         code=200,
         latency_ms=0,
         endpoint="/health",
@@ -41,5 +51,8 @@ async def keep_own_row(
             store_client.record_services([replace(own, checked_at=now())])
             await asyncio.sleep(EVERY)
     finally:
-        stopped = replace(own, health=Health.UNKNOWN, code=None, latency_ms=None, snippet="The gateway has stopped.")
-        store_client.record_services([replace(stopped, checked_at=now())])
+        if not is_replaced():
+            stopped = replace(
+                own, health=Health.UNKNOWN, code=None, latency_ms=None, snippet="The gateway has stopped."
+            )
+            store_client.record_services([replace(stopped, checked_at=now())])

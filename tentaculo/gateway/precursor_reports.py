@@ -44,8 +44,10 @@ MOST_ROWS = 2_000_000
 MOST_TESTED = 10_000
 """Tests from which on no further service is looked at."""
 _WINDOWS_AT_ONCE = 100
-MAX_AGE = 600.0
-"""Seconds for which a report is kept."""
+MAX_AGE, LEAST_AGE = 600.0, 30.0
+"""Seconds for which a report is kept, and those for which it is kept although an incident has opened since."""
+_STORED = timedelta(seconds=10)
+"""After which an incident and the event of its opening are stored, while the database is there."""
 _MOST_KEPT = 4
 
 Steps = Generator[Query | None, Any, PrecursorReport]
@@ -87,14 +89,15 @@ def _watched(service: str, since: datetime, until: datetime) -> Generator[Query,
     """The time in which `service` was watched."""
     changes: list[tuple[datetime, bool]] = yield partial(store.maintenance_of, service=service)
     hours: set[int] = yield partial(store.watched_hours, service=service, since=since)
-    maintenance, began = list[Span](), None if changes and changes[0][1] else since.timestamp()
+    # Where the first change that is known is an end, the maintenance began before.
+    maintenance, began = list[Span](), since.timestamp() if changes and not changes[0][1] else None
     for at, is_begin in changes:
         if is_begin:
             began = at.timestamp()
         elif began is not None:
             maintenance.append(Span(began, at.timestamp()))
             began = None
-    if began is not None and changes:
+    if began is not None:
         maintenance.append(Span(began, until.timestamp()))
     return Watched(since.timestamp(), until.timestamp(), maintenance, hours or None)
 
@@ -133,7 +136,7 @@ def compute_report(connection: Connection, config: Config, now: datetime, days: 
 
 
 class PrecursorReports:
-    """Reports, computed by one task at a time in short slices. A report is kept for `MAX_AGE` seconds."""
+    """Reports, computed by one task at a time in short slices, and kept for a while."""
 
     def __init__(
         self,
@@ -155,11 +158,13 @@ class PrecursorReports:
     def __repr__(self) -> str:
         return f"<PrecursorReports: {len(self._kept)} kept, {len(self._computing)} computing>"
 
-    async def report(self, days: int) -> PrecursorReport:
-        """The report of the last `days`. Raises `StoreUnavailable` while the database is away."""
+    async def report(self, days: int, opened: datetime) -> PrecursorReport:
+        """As `ReadPrecursors`. Raises `StoreUnavailable` while the database is away."""
         kept = self._kept.get(days)
-        if kept is not None and self._clock() < kept[0] + MAX_AGE:
-            return kept[1]
+        if kept is not None:
+            has_incident = opened + _STORED <= kept[1].until
+            if self._clock() < kept[0] + (MAX_AGE if has_incident else LEAST_AGE):
+                return kept[1]
         task = self._computing.get(days)
         if task is None:
             # A client that leaves does not end what the next one waits for.

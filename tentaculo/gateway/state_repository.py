@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -62,6 +62,8 @@ class StateRepository:
         self._known: dict[tuple[str, str], Health] = {}
         self._changes: deque[StateChange] = deque(maxlen=_MOST_WAITING)
         self._beats: dict[str, LastHeartbeat] = {}
+        self._seen: dict[str, LastHeartbeat] | None = None
+        """The heartbeats in the database as they were last read or written; None before the first read."""
         self._has_changed = asyncio.Event()
         self._is_restored = False
         self._next_forget = 0.0
@@ -104,6 +106,42 @@ class StateRepository:
             self._beats[service] = LastHeartbeat(service, self._now() - timedelta(seconds=silent), body)
         self._has_changed.set()
 
+    def reset(self) -> None:
+        """Forget what was not stored, and restore again before the next change is: another gateway leads meanwhile."""
+        self._changes.clear()
+        self._known.clear()
+        self._is_restored = False
+
+    async def exchange_heartbeats(self) -> None:
+        """Store the heartbeats that this machine received, and read the others'. Raises `StoreUnavailable`."""
+        beats, self._beats = self._beats, {}
+        if beats:
+            try:
+                await self._store.run(partial(states.save_heartbeats, beats=list(beats.values())))
+            except BaseException:
+                self._beats = beats | self._beats
+                raise
+        await self.read_heartbeats(own=beats)
+
+    async def read_heartbeats(self, own: Mapping[str, LastHeartbeat] | None = None) -> None:
+        """Record the heartbeats that another machine received. Raises `StoreUnavailable`.
+
+        `own` are those that this one has just stored.
+        """
+        if not self._heartbeats.services:
+            return
+        found: dict[str, LastHeartbeat] = await self._store.run(states.read_heartbeats)
+        seen, self._seen = self._seen, found
+        for service in self._heartbeats.services:
+            beat = found.get(service)
+            if beat is None or beat.body is None:
+                continue
+            if seen is None:
+                self._heartbeats.restore(service, max(0.0, (self._now() - beat.at).total_seconds()), beat.body)
+            elif beat not in (seen.get(service), (own or {}).get(service)) and service not in self._beats:
+                # It counts from now on: the clock of the other machine may differ.
+                self._heartbeats.beat(service, beat.body)
+
     async def run(self) -> None:
         """Store what changes until cancelled."""
         while True:
@@ -128,7 +166,7 @@ class StateRepository:
         """Store what has changed, and that the gateway runs. Raises `StoreUnavailable`; what is not stored then waits."""
         while self._changes:
             batch = [self._changes[place] for place in range(min(_BATCH, len(self._changes)))]
-            await self._store.run(partial(states.add_changes, changes=batch))
+            await self._store.run_as_holder(partial(states.add_changes, changes=batch))
             for _ in batch:
                 self._changes.popleft()
         if not self._is_restored:
@@ -137,7 +175,9 @@ class StateRepository:
         beats, self._beats = self._beats, {}
         alive = LastHeartbeat(GATEWAY_NAME, self._now(), None)
         try:
-            await self._store.run(partial(states.save_heartbeats, beats=[*beats.values(), alive]))
+            await self._store.run_as_holder(partial(states.save_heartbeats, beats=[*beats.values(), alive]))
+            if self._seen is not None:
+                self._seen |= beats
         except BaseException:
             self._beats = beats | self._beats
             raise
@@ -188,7 +228,7 @@ class StateRepository:
         moment = time.monotonic()
         if moment < self._next_forget or not self._may_delete():
             return
-        removed = await self._store.run(partial(states.forget_changes, before=self._now() - self._keep))
+        removed = await self._store.run_as_holder(partial(states.forget_changes, before=self._now() - self._keep))
         # The rest is removed with the next writes, a batch each.
         if not removed:
             self._next_forget = moment + FORGET_EVERY

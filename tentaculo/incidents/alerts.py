@@ -3,7 +3,7 @@
     opened     the incident has lasted `wait` seconds, or has become worse; one message names all of that time
     changed    more services are affected than the last message named; at most every five minutes
     ended      it was announced, and has not reopened for a settle time
-    reminder   it is still open, `remind` seconds after its last message
+    reminder   it is still open and nobody has acknowledged it, `remind` seconds after its last message
 
 What a channel has delivered is a field of the incident, is stored with it, and so survives a restart. Only a delivered
 message changes it: while a receiver is unavailable its messages stay due, each with what is true at the next attempt.
@@ -93,8 +93,8 @@ class AlertPolicy:
         found.append(self._notification(NotificationKind.ENDED, (one for one in ended if not one.is_recovery)))
         grown = [one for one, last in announced if _has_grown(one, last, now)]
         found.append(self._notification(NotificationKind.CHANGED, grown))
-        rest = [(one, last) for one, last in announced if one.is_open and one not in grown]
-        # A reminder names every open incident, so that each does not cause a reminder of its own.
+        rest = [(one, last) for one, last in announced if one.is_open and one.acknowledged is None and one not in grown]
+        # A reminder names every open incident that nobody has acknowledged, so that each does not cause a reminder of its own.
         if self._remind and any(now - last.at >= self._remind for _, last in rest):
             rest.sort(key=lambda pair: pair[1].at)
             found.append(self._notification(NotificationKind.REMINDER, [one for one, _ in rest]))
@@ -219,6 +219,8 @@ def _paragraph(kind: NotificationKind, incident: Incident, context: MessageConte
         lines = [f"{incident.root} {_state(incident)} since {since}: {incident.reason}"]
         if depends := list(context.depends_on(incident.root)):
             lines.append(f"It depends on {join_names([f'{name} ({state})' for name, state in depends])}.")
+        if incident.acknowledged is not None:
+            lines.append(f"Acknowledged by {incident.acknowledged.author}.")
     if incident.affected:
         word = "Also affected" if incident.is_open else "It also affected"
         lines.append(f"{word}: {join_names(incident.affected)}.")
@@ -258,6 +260,7 @@ def _shape(incident: Incident, context: MessageContext) -> dict[str, Any]:
         "started_at": incident.started_at,
         "ended_at": incident.ended_at,
         "ending": incident.ending,
+        "acknowledged_by": None if incident.acknowledged is None else incident.acknowledged.author,
         "reopened": incident.reopened,
         "peak_error_rate": incident.peak_error_rate,
         "depends_on": dict(context.depends_on(incident.root)),

@@ -126,6 +126,7 @@ class WebhookChannel:
         """Close its connections."""
         if self._session is not None:
             await self._session.close()
+            self._session = None
 
     def _outcome(self, response: aiohttp.ClientResponse) -> Delivery:
         """The result by the head of the response alone: a body that stalls does not undo a delivery."""

@@ -73,7 +73,8 @@ class ChannelQueue:
     """The messages and the attempts of one channel.
 
     `on_delivery` is called with each notification that was delivered, abandoned or refused, and what became of it.
-    `compose` makes its message. `record` takes what belongs in the log of events.
+    `compose` makes its message. `record` takes what belongs in the log of events. Before each attempt `may_send` says
+    whether this gateway is the one that alerts.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ChannelQueue:
         on_delivery: OnDelivery,
         now: Callable[[], datetime],
         record: RecordOwnEvent = ignore_own_event,
+        may_send: Callable[[], bool] = lambda: True,
         pause: Callable[[int], float] = lambda failures: backoff(failures, random.random()),  # noqa: S311
     ) -> None:
         self.channel = channel
@@ -96,6 +98,7 @@ class ChannelQueue:
         self._on_delivery = on_delivery
         self._now = now
         self._record = record
+        self._may_send = may_send
         self._pause = pause
         self._waiting: deque[Notification] = deque()
         self._has_work = asyncio.Event()
@@ -114,7 +117,7 @@ class ChannelQueue:
 
     def send_due(self, incidents: Iterable[Incident], now: datetime) -> None:
         """Queue what is due now, unless the channel is busy with what was due before. Never waits."""
-        if self._is_closed or not self._is_idle.is_set():
+        if self._is_closed or not self._is_idle.is_set() or not self._may_send():
             return
         self._waiting.extend(self._policy.due(incidents, now))
         if self._waiting:
@@ -132,6 +135,12 @@ class ChannelQueue:
             self._has_work.clear()
             self._is_idle.set()
 
+    def forget(self) -> None:
+        """Forget what waits after `run` was cancelled: at the next run it is due again."""
+        self._waiting.clear()
+        self._has_work.clear()
+        self._is_idle.set()
+
     async def idle(self) -> None:
         """Wait until no message is waiting or in progress."""
         await self._is_idle.wait()
@@ -139,6 +148,9 @@ class ChannelQueue:
     async def _deliver(self, notification: Notification) -> None:
         message = self._compose(notification)
         for attempt in range(1, self._attempts + 1):
+            if not self._may_send():
+                self._waiting.clear()
+                return
             delivery = await self.channel.send(message)
             if delivery.is_done:
                 self._failures = 0
@@ -204,7 +216,8 @@ class ChannelQueue:
 class Notifier:
     """Sends what is due on every channel.
 
-    `on_delivery` is called with each notification that a channel has delivered, abandoned or refused.
+    `on_delivery` is called with each notification that a channel has delivered, abandoned or refused. Nothing is sent
+    while `may_send` is False.
     """
 
     def __init__(
@@ -215,8 +228,10 @@ class Notifier:
         on_delivery: OnDelivery,
         now: Callable[[], datetime],
         record: RecordOwnEvent = ignore_own_event,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self._now = now
+        self._may_send = may_send
 
         def compose(notification: Notification) -> Message:
             return compose_message(f"msg_{secrets.token_hex(12)}", notification, context(), now())
@@ -231,6 +246,7 @@ class Notifier:
                 on_delivery=on_delivery,
                 now=now,
                 record=record,
+                may_send=may_send,
             )
             for channel in channels(config)
         ]
@@ -263,11 +279,13 @@ class Notifier:
             yield
         finally:
             try:
-                async with asyncio.timeout(LAST_WAIT):
+                async with asyncio.timeout(LAST_WAIT if self._may_send() else 0):
                     for queue in self._queues:
                         await queue.idle()
             except TimeoutError:
-                log.warning("alerts not delivered before the stop", messages=self._pending)
+                if self._may_send():
+                    log.warning("alerts not delivered before the stop", messages=self._pending)
             await tasks.close()
             for queue in self._queues:
+                queue.forget()
                 await queue.channel.close()

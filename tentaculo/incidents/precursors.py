@@ -1,7 +1,7 @@
 """What came before the incidents of a service: which windows of time are compared, and the test of what came in them. Pure.
 
     case window     the minutes before an incident, without the last ones before its detection
-    other window    the same minutes of another day, within a week of the incident
+    other window    the same minutes of another day, within two weeks of the incident; a working day for a working day
 
 Both kinds keep the same rules. A window counts while the gateway watched the service, outside of maintenance, and not
 during an incident that affects the service or within an hour after it. So an incident that follows another one does not
@@ -27,8 +27,8 @@ from tentaculo.model.precursor import LEAST_INCIDENTS, LEVEL, WINDOW, Precursor,
 DAY, HOUR = 86400, 3600
 LEAST_MARGIN = 60.0
 """Seconds before the detection that are always left out."""
-NEIGHBOURS = 7
-"""Days before an incident, and after it, whose windows are compared with its own."""
+NEIGHBOURS, MOST_OTHERS = 14, 14
+"""Days before an incident, and after it, whose windows are compared with its own, and how many windows there are."""
 SETTLED = HOUR
 """Seconds after an incident in which a window does not count."""
 MOST_OF_SERVICE = 60
@@ -55,8 +55,8 @@ class Window(NamedTuple):
 
     start: float
     end: float
-    hour: int
-    """The hour of the day of the incident, which makes the stratum."""
+    stratum: int
+    """The hour of the day of the incident, and 24 more on Saturday and Sunday. Only windows of one stratum compare."""
     incident: int | None = None
     """The incident before which it is; None for one of another day."""
     before_id: int | None = None
@@ -140,16 +140,19 @@ def plan_windows(
         span = Span(moment - margin - WINDOW, moment - margin)
         disturbed = [*watched.maintenance, *(other for number, other in spans.items() if number != one.id)]
         if watched.has(span) and not any(_overlap(span, other) for other in disturbed):
-            cases.append(Window(*span, int(moment // HOUR) % 24, one.id, opening and opening.id))
+            stratum = int(moment // HOUR) % 24 + 24 * _is_weekend(span.start)
+            cases.append(Window(*span, stratum, one.id, opening and opening.id))
     before = [Span(span.start - margin - WINDOW, span.end) for span in spans.values()]
     free = _Free([*watched.maintenance, *before])
-    others = list[Window]()
+    others, found = list[Window](), Counter[int]()
     for distance in range(1, NEIGHBOURS + 1):
-        for case in cases:
+        for number, case in enumerate(cases):
             for days in (-distance, distance):
                 span = Span(case.start + days * DAY, case.end + days * DAY)
-                if watched.has(span) and free.take(span):
-                    others.append(Window(*span, case.hour))
+                is_alike = _is_weekend(span.start) == _is_weekend(case.start)
+                if is_alike and found[number] < MOST_OTHERS and watched.has(span) and free.take(span):
+                    others.append(Window(*span, case.stratum))
+                    found[number] += 1
     return cases + others
 
 
@@ -185,6 +188,11 @@ def _span(incident: Incident, opening: Opening | None, until: float) -> Span:
     return Span(start, max(start, end) + SETTLED)
 
 
+def _is_weekend(moment: float) -> bool:
+    """Whether it is a Saturday or a Sunday in UTC. The first day of 1970 was a Thursday."""
+    return (moment // DAY + 3) % 7 >= 5
+
+
 def _overlap(one: Span, other: Span) -> bool:
     return one.start < other.end and other.start < one.end
 
@@ -213,9 +221,9 @@ class WindowCounts:
     def add(self, window: Window, found: Iterable[tuple[str, str, int]]) -> None:
         """Count a window with the source, the type and the greatest id of each type of event that came in it."""
         if window.incident is None:
-            self._others[window.hour] += 1
+            self._others[window.stratum] += 1
         else:
-            self._cases[window.hour] += 1
+            self._cases[window.stratum] += 1
             self._incidents.append(window.incident)
         for source, type_, last_id in found:
             counts = self._types.get((source, type_))
@@ -224,9 +232,9 @@ class WindowCounts:
                     continue
                 counts = self._types[source, type_] = _TypeCounts()
             if window.incident is None:
-                counts.others[window.hour] += 1
+                counts.others[window.stratum] += 1
             else:
-                counts.cases[window.hour] += 1
+                counts.cases[window.stratum] += 1
                 counts.before[window.incident] = last_id
 
     def precursors(self) -> Iterator[Precursor]:
@@ -247,8 +255,8 @@ class WindowCounts:
 
     def _strata(self, counts: _TypeCounts) -> list[Stratum]:
         return [
-            Stratum(cases, counts.cases[hour], self._others[hour], counts.others[hour])
-            for hour, cases in self._cases.items()
+            Stratum(cases, counts.cases[stratum], self._others[stratum], counts.others[stratum])
+            for stratum, cases in self._cases.items()
         ]
 
 

@@ -22,6 +22,7 @@ from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.incident import (
     REMOVED,
     SWITCHED_OFF,
+    Acknowledgement,
     DeliveryRecord,
     Incident,
     NotificationState,
@@ -117,6 +118,13 @@ class IncidentTracker:
         """Return these with the next `take_changed` again: they could not be stored."""
         self._changed.update(dict.fromkeys(incident.id for incident in incidents))
 
+    def mirror(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
+        """Replace all that is in memory by what another gateway has stored."""
+        for part in (self._open, self._ended, self._members, self._restored, self._in_maintenance):
+            part.clear()
+        self.restore(stored, configured, now)
+        self._changed.clear()
+
     def restore(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
         """Continue the incidents of an earlier process: open ones, and those that may be reopened.
 
@@ -181,6 +189,12 @@ class IncidentTracker:
         if notified is not None:
             incident = replace(incident, notified={**incident.notified, delivery.channel: notified})
         self._put(incident)
+
+    def note_acknowledgement(self, acknowledgement: Acknowledgement) -> None:
+        """Record that a person has acknowledged an open incident. It has a row of its own, so nothing is to be stored."""
+        incident = self._open.get(acknowledgement.incident)
+        if incident is not None:
+            self._open[incident.id] = replace(incident, acknowledged=acknowledgement)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment in memory after the system clock was set."""
@@ -272,13 +286,15 @@ class IncidentTracker:
     def _begin(self, view: ServiceView, severity: Health, since: datetime, at: datetime) -> None:
         """Open an incident of `view`, or continue its last one."""
         before = next((one for one in self._ended.values() if self._continues(one, view.name, at)), None)
+        reason, cause = failure_reason(view)
         if before is not None:
             del self._ended[before.id]
             incident = replace(
                 before,
                 ended_at=None,
                 ending="",
-                reason=failure_reason(view),
+                reason=reason,
+                cause=cause,
                 seen_at=at,
                 severity=_worse(severity, before.severity),
                 reopened=before.reopened + (before.part_of is None),
@@ -286,7 +302,7 @@ class IncidentTracker:
             )
         else:
             self._last_id = max(self._last_id + 1, int(at.timestamp() * 1000))
-            incident = Incident(self._last_id, view.name, (view.name,), severity, failure_reason(view), since, at)
+            incident = Incident(self._last_id, view.name, (view.name,), severity, reason, since, at, cause=cause)
         self._open[incident.id] = incident
         self._members[view.name] = _Member(incident.id)
         self._put(incident)
@@ -340,7 +356,8 @@ class IncidentTracker:
         self._restored.discard(incident.id)
         # The reason stays that of the opening or of the worsening: a later one may be that of a recovery.
         if _worse(severity, incident.severity) is not incident.severity:
-            self._put(replace(incident, reason=failure_reason(view), severity=severity, seen_at=at))
+            reason, cause = failure_reason(view)
+            self._put(replace(incident, reason=reason, cause=cause, severity=severity, seen_at=at))
         elif at - incident.seen_at >= SEEN_EVERY:
             self._put(replace(incident, seen_at=at))
 

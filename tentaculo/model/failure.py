@@ -57,6 +57,7 @@ class Failure(Enum):
     EVENT_CONFLICT = _FailureInfo(
         409, "event_conflict", "An event with this key and another content is stored", _C, "http_request_error"
     )
+    INCIDENT_OVER = _FailureInfo(409, "incident_over", "The incident is over", _C, "http_request_error")
     BODY_TOO_LARGE = _FailureInfo(413, "body_too_large", "The request body is too large", _C, "http_request_error")
     TARGET_TOO_LONG = _FailureInfo(414, "target_too_long", "The request target is too long", _C, "http_request_error")
     UNSUPPORTED_MEDIA_TYPE = _FailureInfo(

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from tentaculo.model.health import Health
+from tentaculo.model.reason import Reason
 
 EVERY_CHANNEL: Final = ""
 """Key of a delivery for which no channel was recorded."""
@@ -136,6 +137,18 @@ class ChannelTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person's word that somebody takes care of an incident. It stops the reminders."""
+
+    id: int
+    incident: int
+    at: datetime
+    author: str
+    """A label that the caller gives. It says who, and proves nothing."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """One failure of one service, with all that failed because of it."""
 
@@ -166,6 +179,10 @@ class Incident:
     """By name of the channel. `EVERY_CHANNEL` is a message that an earlier version recorded without its channel."""
     deliveries: tuple[DeliveryRecord, ...] = ()
     """What the channels did with the messages about it, by their last moment. An earlier version recorded none."""
+    cause: Reason | None = field(default=None, compare=False)
+    """`reason` with its code and values, so that it can be translated; None where an earlier version stored its text only."""
+    acknowledged: Acknowledgement | None = None
+    """The latest acknowledgement, which has a row of its own."""
 
     @property
     def delivery_log(self) -> tuple[DeliveryRecord, ...]:
@@ -273,10 +290,13 @@ class InvalidInputError(ValueError):
 
 def check_note(author: str, text: str) -> tuple[str, str]:
     """Author and text without white space around them. Raises InvalidInputError."""
-    text = text.strip()
-    if not text or len(text) > TEXT_LENGTH or not all(c.isprintable() or c in "\n\t" for c in text):
-        raise InvalidInputError("text", f"must be 1 to {TEXT_LENGTH} printable characters; line ends are fine")
+    text = _text("text", text, least=1)
     return _line("author", author, NAME_LENGTH, least=0), text
+
+
+def check_acknowledgement(author: str, note: str) -> tuple[str, str]:
+    """Author and note without white space around them; the note may be empty. Raises InvalidInputError."""
+    return _line("author", author, NAME_LENGTH), _text("note", note, least=0)
 
 
 def check_window(
@@ -333,6 +353,13 @@ def _moment(field: str, value: datetime) -> datetime:
     if not 2000 <= moment.year < 9000:
         raise InvalidInputError(field, "is out of range")
     return moment
+
+
+def _text(field: str, value: str, *, least: int) -> str:
+    text = value.strip()
+    if not least <= len(text) <= TEXT_LENGTH or not all(c.isprintable() or c in "\n\t" for c in text):
+        raise InvalidInputError(field, f"must be {least} to {TEXT_LENGTH} printable characters; line ends are fine")
+    return text
 
 
 def _line(field: str, value: str, most: int, *, least: int = 1) -> str:

@@ -61,8 +61,9 @@ class ServicePrecursors:
     def sentence(self, one: Precursor) -> str:
         """What was counted, in words. Names are as the producers sent them."""
         count = len(self.incidents)
+        verb = "was" if len(one.before) == 1 else "were"
         text = (
-            f"{len(one.before)} of {count} incidents of {self.service} were preceded within"
+            f"{len(one.before)} of {count} incidents of {self.service} {verb} preceded within"
             f" {round(self.within / 60)} minutes by {one.type} of {one.source}; on other days at that hour"
             f" {one.others_with} of {self.others}."
         )
@@ -88,6 +89,9 @@ class PrecursorReport:
 class ReadPrecursors(Protocol):
     """Reads the report of the last days."""
 
-    async def __call__(self, days: int, /) -> PrecursorReport:
-        """Raises a 503 `Problem` while the database is away."""
+    async def __call__(self, days: int, opened: datetime, /) -> PrecursorReport:
+        """The report of the last `days`, which may be some minutes old, but not older than an incident that opened then.
+
+        Raises a 503 `Problem` while the database is away.
+        """
         ...

@@ -25,7 +25,7 @@ from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import UpstreamError
-from tentaculo.model.health import Endpoint
+from tentaculo.model.health import Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
@@ -180,10 +180,10 @@ class Proxy:
     def __repr__(self) -> str:
         return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"
 
-    def note_probe(self, upstream: Endpoint, *, is_well: bool) -> None:
+    def note_health(self, upstream: Endpoint, health: Health) -> None:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
-        if (state := self._endpoints.get(upstream)) is not None:
-            state.outliers.note_probe(is_well=is_well)
+        if health is not Health.UNKNOWN and (state := self._endpoints.get(upstream)) is not None:
+            state.outliers.note_probe(is_well=health.is_healthy)
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection. Tunnels and event streams are closed."""

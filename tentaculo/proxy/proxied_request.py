@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 import structlog
@@ -271,6 +272,7 @@ class ResponseRelay(ProxiedRequest):
             return None
         if not reader.is_whole:
             self.write(block)
+            self.record.head_seconds = perf_counter() - self.record.started
             if fields.is_event_stream:
                 self._begin_stream(connection)
             return self._relay_body(connection)
@@ -286,6 +288,7 @@ class ResponseRelay(ProxiedRequest):
         """Nothing limits an event stream but its client, who ends it by closing even one half of the connection."""
         if self.request.protocol.has_ended:
             raise ConnectionResetError("the client has gone")
+        self.record.is_event_stream = True
         self.shared.streams.add(connection)
         connection.unlimited()
 

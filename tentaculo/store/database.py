@@ -108,8 +108,8 @@ class Database:
         self._connection: Connection | None = None
         self._services: RuntimeTable | None = None
         self._services_due = 0.0
-        self._check_due = 0.0
         self._was_full = False
+        self._check_due = 0.0
         self.services_problem: str | None = None
         """Why the rows of services cannot be written, though the database can; one sentence."""
 
@@ -282,11 +282,11 @@ class Database:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
         if monotonic() < self._check_due:
-            return
+            return  # The work itself finds out what the database lacks.
+        self._check_due = monotonic() + CHECK_EVERY
         with self._transaction() as connection:
             for table in (tables.events, tables.history):
                 connection.execute(select(literal_column("1")).select_from(table).limit(1)).all()
-        self._check_due = monotonic() + CHECK_EVERY
 
 
 def _append_each(connection: Connection, rows: Sequence[events.EventRow]) -> list[StoredEvent]:

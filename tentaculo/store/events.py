@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,21 +17,19 @@ from sqlalchemy import (
     Connection,
     LargeBinary,
     RowMapping,
-    bindparam,
     cast,
     delete,
     func,
     insert,
-    or_,
+    literal_column,
     select,
     text,
     update,
 )
 
-from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, StoredEvent, StoreOutcome
+from tentaculo.model.event import MAX_EVENT_ID, Event, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
-from tentaculo.store.tables import aware_utc, event_sequence, events, naive_utc, storable
+from tentaculo.store.tables import event_sequence, events, naive_utc, storable
 
 EventRow = Mapping[str, Any]
 Query = Callable[[Connection], Any]
@@ -50,8 +47,6 @@ TRIM_ROWS = 200
 _ONLY_ROW = 1
 _LOCK = 0x74656E746169
 """The PostgreSQL advisory lock of the event ids; the number is `tentai` in ASCII."""
-_LIKE = re.compile(r"[%_!]")
-_ESCAPE = "!"
 _KEYS_AT_ONCE = 500
 """Keys in one statement; SQLite takes 999 parameters at least."""
 
@@ -67,8 +62,9 @@ _INSERT_JSON = text(
     f"INSERT INTO {events.name} ({_NAMES}) SELECT {_NAMES}"  # noqa: S608 - names of columns
     f" FROM json_populate_recordset(NULL::{events.name}, CAST(:rows AS json))"
 )
-_IS_ONLY_ROW = event_sequence.c.id == _ONLY_ROW
-_SET_LAST = update(event_sequence).where(_IS_ONLY_ROW).values(last_id=bindparam("last"), total_bytes=bindparam("total"))
+# A literal: pg8000 exchanges one message with the server for a statement without parameters, and three for another.
+_IS_ONLY_ROW = event_sequence.c.id == literal_column(str(_ONLY_ROW))
+_NOTE_LAST = f"UPDATE {event_sequence.name} SET last_id = {{}}, total_bytes = {{}} WHERE id = {_ONLY_ROW}"  # noqa: S608
 _LAST = select(
     select(event_sequence.c.last_id).where(_IS_ONLY_ROW).scalar_subquery(),
     select(event_sequence.c.total_bytes).where(_IS_ONLY_ROW).scalar_subquery(),
@@ -150,10 +146,7 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
         total = (_stored_bytes(connection) if size is None else size + added) if last is not None else added
         if last is None:
             _write_sequence(connection, is_new=True, last_id=greatest, total_bytes=total)
-        else:
-            connection.execute(_SET_LAST, {"last": greatest, "total": total})
-        if connection.dialect.name == "postgresql":
-            connection.execute(text(f"NOTIFY {CHANNEL}"))
+        _note_last(connection, greatest, total)
     return results
 
 
@@ -193,31 +186,6 @@ def last_event_id(connection: Connection) -> int:
     return max(last or 0, stored or 0)
 
 
-def recent_events(connection: Connection, limit: int) -> list[Event]:
-    """The newest `limit` events of the services, newest first. Those of the gateway itself would hide them."""
-    query = select(events).where(events.c.source != GATEWAY_NAME).order_by(events.c.id.desc()).limit(limit)
-    return [_event(row) for row in connection.execute(query).mappings()]
-
-
-def read_events(
-    connection: Connection,
-    wanted: EventFilter,
-    *,
-    after: int | None = None,
-    before: int | None = None,
-    limit: int,
-    newest_first: bool = False,
-) -> list[Event]:
-    """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id."""
-    query = select(events).where(*_conditions(connection, wanted))
-    if after is not None:
-        query = query.where(events.c.id > after)
-    if before is not None:
-        query = query.where(events.c.id < before)
-    query = query.order_by(events.c.id.desc() if newest_first else events.c.id).limit(limit)
-    return [_event(row) for row in connection.execute(query).mappings()]
-
-
 def trim_events(transaction: Transaction, kept: EventRetention) -> Iterator[None]:
     """Delete what `kept` does not keep, the oldest first, in short transactions; between two of them it yields."""
     position: int | None = 0
@@ -255,7 +223,7 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
 def _lock_sequence(connection: Connection) -> None:
     """Give ids, and change the size of the log, in one transaction at a time. BEGIN IMMEDIATE does that on SQLite."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
 
 
 def name_log(connection: Connection, home: str, known: tuple[str, int]) -> str:
@@ -281,6 +249,14 @@ def _write_sequence(connection: Connection, *, is_new: bool, **values: int | str
         connection.execute(insert(event_sequence).values(id=_ONLY_ROW, **values))
     else:
         connection.execute(update(event_sequence).where(_IS_ONLY_ROW).values(**values))
+
+
+def _note_last(connection: Connection, last_id: int, total_bytes: int) -> None:
+    """Write the last id that was given, and ring the bell of other machines where there may be some."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"{_NOTE_LAST.format(int(last_id), int(total_bytes))}; NOTIFY {CHANNEL}")
+    else:
+        connection.exec_driver_sql(_NOTE_LAST.format("?", "?"), (last_id, total_bytes))
 
 
 def _known_keys(connection: Connection, rows: Sequence[EventRow]) -> dict[tuple[str, str], tuple[int, str | None]]:
@@ -313,53 +289,9 @@ def _stored_bytes(connection: Connection) -> int:
     return int(total or 0)
 
 
-def _conditions(connection: Connection, wanted: EventFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    for column, values in (
-        (events.c.type, wanted.types),
-        (events.c.source, wanted.sources),
-        (events.c.severity, wanted.severities),
-    ):
-        if values:
-            found.append(column.in_([storable(value) for value in values]))
-    if wanted.since is not None:
-        found.append(events.c.received_at >= naive_utc(wanted.since))
-    if wanted.until is not None:
-        found.append(events.c.received_at < naive_utc(wanted.until))
-    if wanted.is_broadcast:
-        found.append(events.c.broadcast.is_(True))
-    if wanted.text:
-        columns = (events.c.source, events.c.type, events.c.payload, events.c.metadata)
-        pattern = f"%{_LIKE.sub(lambda special: _ESCAPE + special[0], storable(wanted.text))}%"
-        # SQLite's LIKE ignores the case of ASCII letters; its ILIKE would compare copies of the texts.
-        like = ColumnElement.like if connection.dialect.name == "sqlite" else ColumnElement.ilike
-        found.append(or_(*(like(column, pattern, escape=_ESCAPE) for column in columns)))
-    return found
-
-
 def _to_json(value: Mapping[str, Any]) -> str:
     try:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
         # A lone surrogate: JSON can carry it as an escape, UTF-8 cannot.
         return json.dumps(value)
-
-
-def _event(row: RowMapping) -> Event:
-    return Event(
-        id=row["id"],
-        source=row["source"],
-        type=row["type"],
-        payload=json.loads(row["payload"]),
-        received_at=aware_utc(row["received_at"]),
-        canonical=row["canonical"],
-        broadcast=row["broadcast"],
-        metadata=json.loads(row["metadata"]),
-        key=row["key"],
-        digest=row["digest"],
-        severity=row["severity"],
-        stated_ms=row["stated_ms"],
-        corrected=None
-        if row["corrected_ms"] is None
-        else CorrectedTime(row["corrected_ms"], row["corrected_width_ms"]),
-    )

@@ -67,6 +67,20 @@ def take_lease(connection: Connection, holder: str, length: float, *, is_restart
     return Fence(holder, taken)
 
 
+def compete(
+    connection: Connection, *, holder: str, held: Fence | None, length: float, may_take: bool, is_restart: bool
+) -> tuple[Fence | None, LeaseRow]:
+    """Renew the lease that `holder` has `held`, or take it; returns it, None where it is another's, and the row.
+
+    `may_take` is whether it may be taken from another holder.
+    """
+    if held is None or not renew_lease(connection, held, length):
+        row = read_lease(connection)
+        is_own = row is None or (is_restart and row.fence.holder == holder)
+        held = take_lease(connection, holder, length, is_restart=is_restart) if may_take or is_own else None
+    return held, read_lease(connection) or LeaseRow(Fence("", 0), 0.0)
+
+
 def renew_lease(connection: Connection, fence: Fence, length: float) -> bool:
     """Move the end to `length` seconds from now; False where another holder has taken it. It may have ended meanwhile."""
     change = update(lease).where(*_is(fence)).values(ends_ms=_now_ms() + int(length * 1000))

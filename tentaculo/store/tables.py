@@ -157,6 +157,9 @@ incidents = Table(
     Column("notified", Text),
     # JSON: what the channels did with each message about it. NULL in rows of older versions.
     Column("deliveries", Text),
+    # The reason as a code of `tentaculo.model.reason`, and its values as JSON. NULL in rows of older versions.
+    Column("reason_code", String(64)),
+    Column("reason_values", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -170,6 +173,18 @@ incident_notes = Table(
     Column("author", Text, nullable=False),
     Column("text", Text, nullable=False),
     Index("ix_tentaculo_incident_notes_incident", "incident"),
+)
+
+# No foreign key, as with notes. The author is a label that the caller gave.
+acknowledgements = Table(
+    "tentaculo_acknowledgements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("incident", BigInteger, nullable=False),
+    Column("acknowledged_at", DateTime, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("ix_tentaculo_acknowledgements_incident", "incident", "id"),
 )
 
 # One row for each channel of alerts, over all starts of the gateway.

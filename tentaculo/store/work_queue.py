@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Condition
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from tentaculo.model.health import ServiceView
@@ -199,10 +200,15 @@ class WorkQueue:
         with self._changed:
             return [*self._take_events(self._rows), *self.take_reads()]
 
-    def pause(self, seconds: float) -> None:
-        """Wait `seconds`, or until closed."""
+    def pause(self, seconds: float, with_events: float) -> None:
+        """Wait `seconds`, or until closed; only `with_events` seconds where events wait, or come meanwhile."""
+        began = monotonic()
         with self._changed:
-            self._changed.wait_for(lambda: self._closed, seconds)
+            while not self._closed:
+                left = began + (min(seconds, with_events) if self.has_events else seconds) - monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
 
     def close(self) -> None:
         """Accept no more work, and wake the thread."""

@@ -95,7 +95,7 @@ class StoreThread(Thread):
         if self.problem is None:
             # Between two steps of the upkeep all waiting work comes first.
             return self._queue.take(0 if self._has_upkeep else CHECK_EVERY, BATCH)
-        self._queue.pause(min(self._delay, EVENT_RETRY) if self._queue.has_events else self._delay)
+        self._queue.pause(self._delay, EVENT_RETRY)
         self._delay = min(self._delay * 2, LAST_RETRY)
         return self._queue.take(0, BATCH)
 

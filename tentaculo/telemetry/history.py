@@ -105,6 +105,11 @@ class HistoryCollector:
         self._states[service] = health, max(known[1], now - ago)
         self._add_time(service, known, self._states[service][1])
 
+    def forget_health(self) -> None:
+        """Count the states so far, and no more until the next `note_health`: another gateway counts them."""
+        self.flush()
+        self._states.clear()
+
     def turn(self) -> None:
         """Store the minute if it is over, and call `roll_up` when an hour begins."""
         self._running_time()

@@ -50,11 +50,17 @@ class RequestRecord:
     """Whether the gateway answered in the service's place, without any failure: a preflight, a trace."""
     started: float = 0.0
     """Time of `time.perf_counter` at which the request arrived."""
+    head_seconds: float = 0.0
+    """Seconds until the head of the response was relayed, where its body ended later; 0 where all was relayed at once."""
+    is_event_stream: bool = False
     route: RouteKey | None = None
     """The route that took it; None where no route matched."""
 
 
 LogRecord = Callable[[RequestRecord], None]
+
+STREAM_AFTER = 10.0
+"""Seconds for which a body goes on after its head before the response counts as a stream."""
 
 
 _FAULTS = frozenset(
@@ -82,6 +88,7 @@ class RequestStats:
         self._totals: dict[tuple[RouteKey | None, int], _Total] = {}
         self._latencies: dict[RouteKey, list[int]] = {}
         self._failed: dict[RouteKey, int] = {}
+        self._streams: dict[RouteKey, int] = {}
         self.in_flight = 0
         """Exchanges under way, tunnels and event streams included. Count a request here when it arrives."""
         self._idle: asyncio.Event | None = None
@@ -103,8 +110,11 @@ class RequestStats:
             self._idle = None
         key = (record.route, record.status // 100)
         total = self._totals[key] if key in self._totals else self._begin(*key)
-        seconds = record.seconds
         total.requests += 1
+        if record.head_seconds and self._is_stream(record):
+            self._count_stream(record, total)
+            return
+        seconds = record.seconds
         total.seconds += seconds
         if record.error is not None or total.latencies is None:
             self._count_fault(record)
@@ -112,6 +122,19 @@ class RequestStats:
             # `histogram.bucket` and not a call of it, which would cost as much again.
             number = int(log(seconds) * SCALE + SHIFT) if seconds > SHORTEST else 0
             total.latencies[number if number < BUCKETS else -1] += 1
+
+    @staticmethod
+    def _is_stream(record: RequestRecord) -> bool:
+        """Whether how long the response took says nothing of how fast the service is."""
+        return record.is_event_stream or record.seconds - record.head_seconds > STREAM_AFTER
+
+    def _count_stream(self, record: RequestRecord, total: _Total) -> None:
+        """Count a stream: a request like any other, with the time until its head and no latency."""
+        total.seconds += record.head_seconds
+        if record.error is not None or total.latencies is None:
+            self._count_fault(record)
+        elif record.route is not None:
+            self._streams[record.route] = self._streams.get(record.route, 0) + 1
 
     def _begin(self, route: RouteKey | None, status_class: int) -> _Total:
         latencies = None
@@ -138,7 +161,8 @@ class RequestStats:
     def drain(self) -> dict[RouteKey, Tally]:
         """The counts since the last call, by route. A client's own error counts as ok: the service responded to it.
 
-        Upgraded connections are not in it, nor are clients that left and what the gateway answered by itself.
+        Upgraded connections are not in it, nor are clients that left and what the gateway answered by itself. Streams are
+        in it without a latency.
         """
         failed, self._failed = self._failed, {}
         tallies = {route: Tally(failed=count) for route, count in failed.items()}
@@ -149,6 +173,9 @@ class RequestStats:
             latencies[:] = [0] * BUCKETS
             tally = tallies.setdefault(route, Tally())
             tally.ok, tally.latency = latency.count, latency
+        streams, self._streams = self._streams, {}
+        for route, count in streams.items():
+            tallies.setdefault(route, Tally()).ok += count
         return tallies
 
 

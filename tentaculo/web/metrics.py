@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from tentaculo import __version__
 from tentaculo.model.health import BreakerState, Health, ServiceView
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import AlertStats, Load, Traffic
+from tentaculo.web.monitoring import AlertStats, LeaseView, Load, Traffic
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
@@ -43,6 +43,7 @@ class GatewayMetrics:
         traffic: Traffic,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
+        lease: Callable[[], LeaseView] | None = None,
     ) -> None:
         self._views = views
         self._store_problem = store_problem
@@ -50,6 +51,7 @@ class GatewayMetrics:
         self._traffic = traffic
         self._load = load
         self._alert_stats = alert_stats
+        self._lease = lease
 
     def families(self) -> Iterator[Metric | None]:
         """The metric families, and None after each step of a longer computation."""
@@ -60,6 +62,8 @@ class GatewayMetrics:
         yield CounterMetricFamily(
             "tentaculo_store_dropped", "Rows that were not written to the database.", value=self._dropped()
         )
+        if self._lease is not None:
+            yield from _lease_metrics(self._lease())
         yield from self._services()
         yield from self._load_metrics()
         yield from self._alert_metrics()
@@ -153,6 +157,21 @@ class GatewayMetrics:
             for family, count in zip((sent, failed, dropped), counts, strict=True):
                 family.add_metric((channel,), count)
         yield from (sent, failed, dropped)
+
+
+def _lease_metrics(lease: LeaseView) -> Iterator[Metric]:
+    held = GaugeMetricFamily(
+        "tentaculo_lease_held",
+        "Whether this machine holds the lease, so that it probes and alerts for all.",
+        labels=("instance_name",),
+    )
+    held.add_metric((lease.instance,), float(lease.is_held))
+    yield held
+    yield GaugeMetricFamily(
+        "tentaculo_lease_epoch",
+        "How often the lease was taken; 0 where this machine does not hold it.",
+        value=lease.epoch,
+    )
 
 
 class MetricsCache:

@@ -114,6 +114,17 @@ class AlertStats(NamedTuple):
     """By channel: messages delivered, failed after every attempt, and dropped (queue full, or channel closed by its receiver)."""
 
 
+class LeaseView(NamedTuple):
+    """The lease of several machines, as one of them sees it."""
+
+    instance: str
+    """This machine."""
+    is_held: bool
+    """Whether it holds the lease."""
+    epoch: int
+    """How often the lease has been taken; 0 where this machine does not hold it."""
+
+
 class Traffic(Protocol):
     """The proxied requests so far."""
 
@@ -131,11 +142,13 @@ def metrics_routes(
     alert_stats: Callable[[], AlertStats],
     slices: Slices,
     worker: int | None = None,
+    lease: Callable[[], LeaseView] | None = None,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
     `store_problem` returns None while the database can be written, else the reason why not. `dropped` counts the rows
-    that were not written. `worker` is the number of this process when there are several.
+    that were not written. `worker` is the number of this process when there are several. `lease` gives the lease, where
+    there may be several machines.
     """
 
     def make() -> MetricsCache:
@@ -149,6 +162,7 @@ def metrics_routes(
             traffic=traffic,
             load=load,
             alert_stats=alert_stats,
+            lease=lease,
         )
         return metrics_cache(gateway, slices, worker=worker)
 

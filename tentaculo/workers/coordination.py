@@ -1,6 +1,6 @@
 """The shared state of the workers on one port. Worker 1 is the leader, the others are followers.
 
-leader → followers: probe results, maintenance, incidents, planned windows
+leader → followers: probe results, changes of state of another machine, maintenance, incidents, planned windows
 followers → leader: suspected endpoints, heartbeats, tallies of their requests
 each → all others: that there are more events, and what events state of the clocks of their sources
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -19,7 +19,7 @@ import structlog
 
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
-from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, Transition
+from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.tasks import TaskGroup
@@ -36,6 +36,7 @@ from tentaculo.workers.channel import (
     STOP,
     STOP_NOW,
     STOPPING,
+    FoundDetails,
     Heartbeat,
     MaintenanceReasons,
     PageIncidents,
@@ -43,6 +44,7 @@ from tentaculo.workers.channel import (
     ProbeResults,
     RequestTallies,
     ShownIncident,
+    StateChanges,
     StatedTimes,
     StateRequest,
     WorkerChannel,
@@ -166,7 +168,9 @@ class WorkerCoordination:
         tasks = TaskGroup("coordination")
         if self.is_leader:
             health_service.on_probe.append(lambda result: self._send(ProbeResults([result])))
-            health_service.on_transition.append(self._note_transition)
+            health_service.on_maintenance.append(self._note_maintenance)
+            health_service.on_changes.append(self._send_changes)
+            health_service.on_details.append(self._send_details)
             self._send_maintenance()
             tasks.start(self._list(incident_repository), "list")
         else:
@@ -253,9 +257,9 @@ class WorkerCoordination:
 
     # -- from the leader to the followers ----------------------------------------------------------------------
 
-    def _note_transition(self, transition: Transition, _: ServiceView) -> None:
-        # A window of every service makes a transition for each of them; they are sent together.
-        if Health.MAINTENANCE in (transition.before, transition.after) and not self._will_send_maintenance:
+    def _note_maintenance(self) -> None:
+        # A window of every service is one change for each of them; they are sent together.
+        if not self._will_send_maintenance:
             self._will_send_maintenance = True
             asyncio.get_running_loop().call_soon(self._send_maintenance)
 
@@ -275,10 +279,21 @@ class WorkerCoordination:
 
     def _send_state(self, health_service: HealthService, number: int) -> None:
         """Send the current state to a worker that has just started."""
+        if health_service.is_following:
+            self._send_changes(list(health_service.followed.values()), number)
+            self._send_details(health_service.details, number)
         for some in _batches(list(health_service.board.results()), _RESULTS):
             self._send(ProbeResults(some), number)
         self._send_maintenance(number)
         self._send(self._listed, number)
+
+    def _send_changes(self, changes: Sequence[StateChange], number: int | None = None) -> None:
+        for some in _batches(changes, _RESULTS):
+            self._send(StateChanges(some), number)
+
+    def _send_details(self, details: Mapping[str, ProbeDetails], number: int | None = None) -> None:
+        for some in _batches(list(details.items()), _RESULTS):
+            self._send(FoundDetails(dict(some)), number)
 
     def _take_all_tallies(self, drain: TakeTallies) -> dict[RouteKey, Tally]:
         tallies, self._received_tallies = self._received_tallies, {}
@@ -293,6 +308,10 @@ class WorkerCoordination:
             case ProbeResults(results):
                 for result in results:
                     self._take_result(health_service, result)
+            case StateChanges(changes):
+                health_service.accept_changes(changes)
+            case FoundDetails(details):
+                health_service.board.note_details(details)
             case MaintenanceReasons(reasons):
                 for name, reason in reasons.items():
                     if health_service.board.service(name).maintenance != reason:

@@ -20,10 +20,11 @@ from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, RouteK
 from tentaculo.store import tables, worker_thread
 from tentaculo.store.history import RollUpRequest, add_history, history_row, merged, roll_up_history, rows_of
 from tentaculo.store.migrate import upgrade
+from tentaculo.telemetry import request_log
 from tentaculo.telemetry.history import HistoryCollector
 from tests.conftest import TOKEN, Live, living
 from tests.support.waits import eventually
-from tests.support.wire import Request, answering, ok, upstream
+from tests.support.wire import Request, Upstream, answering, ok, upstream
 
 HEADERS = {"X-VX11-Token": TOKEN}
 STATUSES = {"/madre/bad": b"500 Bad", "/madre/none": b"404 None"}
@@ -101,6 +102,48 @@ async def test_each_route_counts_what_it_took_however_it_is_served(both_ways: No
         ("madre.test/", 1, 0),
     ]
     assert sum(ok + failed for _, ok, failed in routes(found)) == 7
+
+
+async def test_a_stream_counts_and_has_no_latency(
+    both_ways: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = {"url": f"sqlite:///{tmp_path}/fleet.db"}
+    upgrade(database["url"])
+    may_end: dict[str, asyncio.Event] = {path: asyncio.Event() for path in ("/madre/events", "/madre/long")}
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: Upstream) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            path = head.split(b" ")[1].decode()
+            kind = b"text/event-stream" if path == "/madre/events" else b"text/plain"
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: 2\r\n\r\na" % kind)
+            if path in may_end:
+                await may_end[path].wait()
+            writer.write(b"b")
+
+    async with (
+        upstream(script) as up,
+        ClientSession() as client,
+        living(tmp_path, madre(up.port), database=database) as live,
+    ):
+
+        async def stream(path: str) -> None:
+            async with client.get(f"http://127.0.0.1:{live.port}{path}", headers=HEADERS) as response:
+                assert await response.content.readexactly(1) == b"a"
+                may_end[path].set()
+                assert await response.read() == b"b"
+
+        await stream("/madre/events")
+        await until(live, client, (0, 0, 1, 0))
+        monkeypatch.setattr(request_log, "STREAM_AFTER", 0.0)
+        await stream("/madre/long")
+        found = await until(live, client, (0, 0, 2, 0))
+        assert found["requests"]["latency_ms"]["p50"] is None
+        monkeypatch.setattr(request_log, "STREAM_AFTER", 10.0)
+        may_end["/madre/long"].clear()
+        await stream("/madre/long")
+        found = await until(live, client, (0, 0, 3, 0))
+        assert found["requests"]["latency_ms"]["p50"] > 0, "a body of some milliseconds is no stream"
+        assert found["routes"][0]["ok"] == 3
 
 
 async def test_what_probes_and_requests_met_is_told_apart_and_outlives_a_restart(tmp_path: Path) -> None:

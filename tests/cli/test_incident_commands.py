@@ -120,9 +120,24 @@ def test_one_incident_with_what_came_before_those_of_its_service(run: Run, url: 
     assert (other["service"], other["incidents"], other["types"]) == ("hermes", 1, [])
 
 
+def test_an_open_incident_is_acknowledged(run: Run, url: str) -> None:
+    words = ("acknowledge", "1790000000002", "Looking at the disk.", "--author")
+    assert run(*words, "ana").output == "Incident 1790000000002 is acknowledged.\n"
+    shown = run("incidents", "1790000000002").output
+    assert " UTC by ana: Looking at the disk.\n" in shown
+    run("acknowledge", "1790000000002", "--author", "jon")
+    (told, _) = json.loads(run("incidents", "--json").output)
+    assert (told["acknowledged"]["author"], told["acknowledged"]["note"]) == ("jon", None)
+
+
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
+        (("acknowledge", "7", "--author", "ana"), "there is no incident 7"),
+        (("acknowledge", "1790000000001", "--author", "ana"), "incident 1790000000001 is over"),
+        (("acknowledge", "1790000000002"), "Missing option '--author'"),
+        (("acknowledge", "1790000000002", "--author", " "), "author must be a line of 1 to 80 printable characters"),
+        (("acknowledge", "1790000000002", "a\x1bb", "--author", "ana"), "note must be 0 to 4000 printable characters"),
         (("incidents", "7"), "there is no incident 7"),
         (("note", "7", "text"), "there is no incident 7"),
         (("note", "1790000000002", "  "), "text must be 1 to 4000 printable characters"),

@@ -219,6 +219,7 @@ async def test_every_filter_selects_in_the_database(live: Live) -> None:
         assert await numbers(type="x,y", source="a") == [2, 0]
         assert await numbers(text="100%") == [0]
         assert await numbers(text="100_") == [1]
+        assert await numbers(text="GRÖß") == [1, 0]
         assert await numbers(text="RÖSSE") == []
         assert await numbers(text="OTHER") == [2]
         assert await numbers(text="\U0001f419") == [3]
@@ -296,6 +297,25 @@ async def test_no_query_and_no_last_event_id_fails(live: Live, data: st.DataObje
         async with asyncio.timeout(20):
             status = (await wire.head()).status
     assert status == (101 if path == b"/ws" else 200) or 400 <= status < 500
+
+
+TICKETS = st.one_of(
+    st.from_regex(rb"[0-9a-f]{8}\.[A-Za-z0-9_-]{32}", fullmatch=True),
+    st.binary(max_size=60).map(quote_from_bytes).map(str.encode),
+)
+
+
+@given(st.lists(TICKETS, min_size=1, max_size=3), st.sampled_from([b"/events", b"/events/stream", b"/ws"]))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_no_invented_ticket_is_a_credential(live: Live, tickets: list[bytes], path: bytes) -> None:
+    query = b"&".join(b"ticket=" + ticket for ticket in tickets)
+    async with dial(live.port) as wire:
+        rest = UPGRADE if path == b"/ws" else b"Connection: close\r\n"
+        await wire.send(b"GET %b?%b HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % (path, query, rest))
+        async with asyncio.timeout(20):
+            response = await wire.head()
+    assert response.status == 401
+    assert len(live.gateway.hub) == 0
 
 
 async def test_nothing_is_left_of_those_readers(live: Live) -> None:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from aiohttp import web
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tentaculo.config.schema import Config
-from tentaculo.events.endpoints import routes
-from tentaculo.events.hub import Hub
-from tentaculo.events.tail import EventTail
-from tentaculo.tasks import TaskGroup
-from tests.events.conftest import Ledger, no_offsets, no_precursors
-from tests.support.server import NativeServer, serving_application
+from tests.support.event_audience import Audience
+from tests.support.threaded_gateway import ThreadedGateway
 
 EXPECTED = {200, 201, 207, 400, 413, 415, 422}
 MEDIA_TYPES = st.sampled_from(
@@ -43,9 +33,8 @@ VALUES = st.recursive(
 TYPES = st.sampled_from(("t", "system.alert", "switch.tension.updated"))
 MEMBERS = st.fixed_dictionaries(
     {"source": st.just("madre") | VALUES, "type": TYPES | VALUES, "payload": st.just({}) | VALUES},
-    optional=dict.fromkeys(
-        ("broadcast", "metadata", "key", "id", "specversion", "time", "data", "data_base64", "subject", "x"), VALUES
-    ),
+    optional={"broadcast": st.just(True) | VALUES}
+    | dict.fromkeys(("metadata", "key", "id", "specversion", "time", "data", "data_base64", "subject", "x"), VALUES),
 )
 CLOUD_EVENTS = st.fixed_dictionaries(
     {"specversion": st.just("1.0"), "id": st.text(max_size=9), "source": st.just("/a"), "type": TYPES},
@@ -70,70 +59,22 @@ CE_HEADERS = st.dictionaries(
 )
 
 
-class Served:
-    """A gateway on a loop in a thread of its own, since hypothesis calls a plain function many times."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.ledger: Ledger
-        self.server: NativeServer
-        self._stack = AsyncExitStack()
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
-        self.run(self._start())
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
-
-    async def _start(self) -> None:
-        config = Config.of({"limits": {"events_body": 4096, "events_batch": 5}})
-        hub, tasks = Hub(limit=4, queue=4), TaskGroup("events")
-        self.ledger = Ledger()
-        tail = EventTail(hub, self.ledger)
-        tasks.start(tail.run(), "tail")
-        app = web.Application()
-        app.add_routes(
-            routes(
-                config,
-                hub,
-                self.ledger,
-                tail,
-                tasks,
-                log_name=lambda: self.ledger.name,
-                precursors=no_precursors,
-                offsets=no_offsets(),
-            )
-        )
-        self._stack.push_async_callback(tasks.close)
-        self.server = await self._stack.enter_async_context(serving_application(app, cors=config.cors, shutdown=5))
-
-    def stop(self) -> None:
-        self.run(self._stack.aclose())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-    async def send(self, body: bytes, headers: dict[str, str]) -> int:
-        """The status of the response, once the connection has ended."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"POST /events/ingest HTTP/1.1\r\nHost: g\r\nConnection: close\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode("latin-1") + body)
-        response = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
-        head_, _, content = response.partition(b"\r\n\r\n")
-        json.loads(content)
-        return int(head_.split()[1])
-
-
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    one = Served()
+def served() -> Iterator[ThreadedGateway]:
+    one = ThreadedGateway()
     yield one
     one.stop()
 
 
-@settings(max_examples=300)
+@pytest.fixture(scope="module")
+def audience(served: ThreadedGateway) -> Iterator[Audience]:
+    one = Audience(served)
+    yield one
+    served.run(one.close())
+    served.run(served.wait_until(0, 0))
+
+
+@settings(max_examples=120)
 @given(body=BODIES, media_type=MEDIA_TYPES, attributes=CE_HEADERS)
 @example(body=b"[" * 100_000, media_type="application/json", attributes={})
 @example(body=b'{"a":' * 800, media_type="application/json", attributes={"id": "1"})
@@ -144,22 +85,19 @@ def served() -> Iterator[Served]:
 )
 @example(body=b"1" * 4000, media_type="application/x-ndjson", attributes={})
 def test_every_body_has_a_clear_response(
-    served: Served, body: bytes, media_type: str, attributes: dict[str, str]
+    served: ThreadedGateway, audience: Audience, body: bytes, media_type: str, attributes: dict[str, str]
 ) -> None:
     headers = {f"ce-{name}": value for name, value in attributes.items()}
     if media_type:
         headers["Content-Type"] = media_type
     before = len(served.ledger.events)
-    status = served.run(served.send(body, headers))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = b"POST /events/ingest HTTP/1.1\r\nHost: g\r\n" + lines.encode("latin-1")
+    status, _, content = served.run(served.exchange(head, body))
     assert status in EXPECTED
+    json.loads(content)
     stored = served.ledger.events[before:]
     assert bool(stored) <= (status in (201, 207))
     # What was stored can be written and read by every later step.
     assert all(json.loads(json.dumps(event.payload)) == event.payload for event in stored)
-    served.run(_closed(served))
-
-
-async def _closed(served: Served) -> None:
-    async with asyncio.timeout(5):
-        while served.server.server.connections:
-            await asyncio.sleep(0.001)
+    served.run(audience.check())

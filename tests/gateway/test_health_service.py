@@ -159,7 +159,7 @@ async def test_a_service_that_does_not_respond_counts_as_down_since_the_first_pr
         now=lambda: 60.0,
         clock=time.monotonic,
     )
-    async with fleet.recording(dict), fleet.probing():
+    async with fleet.recording(dict), fleet.keeping_states(), fleet.probing():
         await eventually(lambda: fleet.board.service("madre").health is Health.UP)
         hangs = True
         await eventually(lambda: fleet.board.service("madre").health is Health.DOWN)

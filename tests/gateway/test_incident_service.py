@@ -28,7 +28,7 @@ from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.security.tokens import hash_token
 from tentaculo.store import migrate
 from tentaculo.store.database import once
-from tentaculo.store.incidents import add_note, add_window, find, save
+from tentaculo.store.incidents import add_acknowledgement, add_note, add_window, find, save
 from tests.conftest import TOKEN
 from tests.support.waits import eventually
 from tests.support.webhook_receiver import Receiver, receiving
@@ -151,6 +151,8 @@ async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services
         (opened,) = (await client.open_roots("hermes"))["incidents"]
         assert opened["reason"].startswith("answered 500 at /hermes")
         assert (opened["services"], opened["severity"], opened["ended_at"]) == (["hermes"], "down", None)
+        assert opened["reason_code"] == "failed_at"
+        assert opened["reason_values"] == {"what": {"code": "answered", "values": {"status": 500}}, "paths": "/hermes"}
         await receiver.has(1)
         path = f"/vx11/incidents/{opened['id']}"
         note = await client.post(f"{path}/notes", {"text": "The disk is full.\nI am on it.", "author": "ana"})
@@ -202,6 +204,42 @@ async def test_what_became_of_each_message_is_told_of_the_incident_and_of_the_ch
     assert (duty["sent"], duty["failed"], duty["last_error"]) == (2, 1, "closed the connection before it answered")
     assert duty["last_error_at"] < duty["last_sent_at"]
     assert "a-secret" not in json.dumps([found, duty]), "an address may hold a password"
+
+
+async def test_an_acknowledgement_by_either_way_is_known_everywhere_and_is_an_event(
+    services: Services, file: Path
+) -> None:
+    fleet = {name: services.table(name) for name in ("hermes", "mcp")}
+    quick = {"alerts": {"remind": 0.3}}
+    async with receiving() as receiver:
+        async with gateway(file, fleet, receiver, **quick) as client:
+            services.down |= {"hermes", "mcp"}
+            found = await client.until("/vx11/incidents?open=true", lambda found: len(found["incidents"]) == 2)
+            numbers = {one["root"]: one["id"] for one in found["incidents"]}
+            hermes, mcp = (f"/vx11/incidents/{numbers[name]}" for name in ("hermes", "mcp"))
+            await eventually(lambda: "incident.reminder" in dict(told(receiver)))
+            made = await client.post(f"{hermes}/acknowledgements", {"author": "ana", "note": "on it"})
+            assert (await client.get(hermes))["acknowledged"] == made
+            await client.post(f"{hermes}/acknowledgements", {"author": "eva"})
+            # As the command does, in a process of its own.
+            once(
+                f"sqlite:///{file}",
+                lambda connection: add_acknowledgement(connection, numbers["mcp"], "jon", "", datetime.now(UTC)),
+            )
+            await client.until(mcp, lambda one: one["acknowledged"])
+            await client.until("/events?type=gateway.incident.acknowledged", lambda found: len(found["events"]) == 3)
+        async with gateway(file, fleet, receiver, **quick) as client:
+            assert (await client.until(hermes, lambda one: one["acknowledged"]))["acknowledged"]["author"] == "eva"
+            services.down.clear()
+            await client.open_roots()
+            events = (await client.get("/events?type=gateway.incident.acknowledged"))["events"]
+            assert sorted((one["payload"]["author"], one["payload"]["note"]) for one in events) == [
+                ("ana", "on it"),
+                ("eva", ""),
+                ("jon", ""),
+            ], "a restart records none again"
+            over = await client.post(f"{hermes}/acknowledgements", {"author": "ana"}, status=409)
+            assert over["error"] == "incident_over"
 
 
 async def test_a_parent_that_falls_is_one_incident_and_one_alert(services: Services, file: Path) -> None:

@@ -21,7 +21,8 @@ from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.security.tokens import hash_token
-from tentaculo.store.events import read_events
+from tentaculo.store.event_queries import read_events
+from tentaculo.store.lease import LeaseLost
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN
 from tests.events.conftest import Ledger
@@ -38,7 +39,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def own(url: str) -> list[Event]:
     """The gateway's own events, the oldest first."""
     with opened(url) as connection:
-        return read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=100)
+        return read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=100).events
 
 
 def payloads(url: str, type_: str) -> list[dict[str, Any]]:
@@ -170,3 +171,46 @@ async def test_the_stop_does_not_wait_for_a_database_that_is_away() -> None:
     store.is_away = False
     await own_.close()
     assert [event.type for event in store.ledger.events] == ["gateway.x"]
+
+
+class OtherLeader:
+    """A database in which this machine holds no lease until told."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.epoch: int | None = None
+        self.ledger = ledger
+
+    async def __call__(self, new: Sequence[Event]) -> list[StoredEvent]:
+        if self.epoch is None:
+            raise LeaseLost
+        return await self.ledger(new)
+
+
+async def test_events_about_the_services_are_the_leaders_and_have_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_events, "LEASE_RETRY", 0.01)
+    ledger, tasks = Ledger(), TaskGroup("test")
+    fleet = OtherLeader(ledger)
+    own_ = OwnEvents(
+        ledger,
+        EventTail(Hub(limit=1, queue=1), ledger),
+        is_available=lambda: True,
+        now=lambda: NOW,
+        instance="here",
+        store_fleet=fleet,
+        epoch=lambda: fleet.epoch,
+    )
+    tasks.start(own_.run(), "run")
+    own_.record("health.changed", service="dropped")
+    own_.record("started")
+    await asyncio.sleep(0.05)
+    assert ledger.events == []
+    own_.drop_fleet_events()
+    await eventually(lambda: ledger.events)
+    own_.record("incident.opened", service="madre")
+    fleet.epoch = 7
+    await eventually(lambda: len(ledger.events) == 2)
+    await tasks.close()
+    assert [(event.type, event.payload.get("epoch")) for event in ledger.events] == [
+        ("gateway.started", None),
+        ("gateway.incident.opened", 7),
+    ]

@@ -13,7 +13,7 @@ import pytest
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway import precursor_reports
-from tentaculo.gateway.precursor_reports import MAX_AGE, PrecursorReports, compute_report
+from tentaculo.gateway.precursor_reports import LEAST_AGE, MAX_AGE, PrecursorReports, compute_report
 from tentaculo.model.event import Event
 from tentaculo.model.health import GATEWAY_NAME, Health, StateChange
 from tentaculo.model.incident import Incident, opening_key
@@ -24,10 +24,12 @@ from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.events import Query, event_row, insert_events
 from tentaculo.store.states import add_changes
 from tentaculo.tasks import TaskGroup
+from tests.server.test_native_response import Turns
 from tests.support.runtime_tables import opened
 
 NOW = datetime(2026, 3, 30, 18, tzinfo=UTC)
 CONFIG = Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}})
+LONG_AGO = NOW - timedelta(days=1)
 DAYS = (5, 8, 11, 14, 17, 20)
 DETECTED = [NOW - timedelta(days=day, hours=day // 3) for day in DAYS]
 
@@ -90,7 +92,7 @@ async def test_what_came_before_the_incidents_is_found(url: str) -> None:
     known, events = story()
     fill(url, known, events)
     async with reports(url) as made:
-        report = await made.report(28)
+        report = await made.report(28, LONG_AGO)
     found = report.services["madre"]
     assert found.incidents == tuple(sorted(one.id for one in known))
     assert found.others > 60
@@ -134,7 +136,7 @@ def test_maintenance_is_left_out(url: str) -> None:
         add_changes(
             connection, [StateChange("madre", "", Health.UP, Health.MAINTENANCE, "r", NOW - timedelta(days=30))]
         )
-    assert "madre" not in computed(url).services or computed(url).services["madre"].incidents == ()
+    assert computed(url).services["madre"].incidents == ()
 
 
 def test_without_incidents_or_events_there_is_nothing(url: str) -> None:
@@ -166,29 +168,52 @@ def test_the_rows_that_are_read_are_bounded(url: str, monkeypatch: pytest.Monkey
     assert (len(found.incidents), found.others) == (2, 0)
 
 
+async def test_every_window_may_have_a_turn_of_its_own(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(url, *story())
+    monkeypatch.setattr(precursor_reports, "SLICE_SECONDS", 0.0)
+    async with reports(url) as made:
+        with Turns() as turns:
+            found = (await made.report(28, LONG_AGO)).services["madre"]
+        assert turns.count > len(found.incidents) + found.others
+
+
 async def test_a_report_is_kept_for_a_while_and_computed_once_for_all_who_wait(url: str) -> None:
     fill(url, *story())
     moment = 0.0
     async with reports(url, lambda: moment) as made:
-        first, *rest = await asyncio.gather(*(made.report(28) for _ in range(5)))
+        first, *rest = await asyncio.gather(*(made.report(28, LONG_AGO) for _ in range(5)))
         assert all(one is first for one in rest)
         moment = MAX_AGE - 1
-        assert await made.report(28) is first
-        assert await made.report(10) is not first
+        assert await made.report(28, LONG_AGO) is first
+        assert await made.report(10, LONG_AGO) is not first
         moment = MAX_AGE + 1
-        again = await made.report(28)
+        again = await made.report(28, LONG_AGO)
         assert again is not first
         assert again == first
         for days in range(20, 30):
-            await made.report(days)
+            await made.report(days, LONG_AGO)
         assert repr(made) == "<PrecursorReports: 4 kept, 0 computing>"
+
+
+async def test_an_incident_that_opened_since_makes_a_new_report(url: str) -> None:
+    fill(url, *story())
+    moment = 0.0
+    async with reports(url, lambda: moment) as made:
+        # It may not be stored yet.
+        opened = NOW - timedelta(seconds=5)
+        first = await made.report(28, opened)
+        moment = LEAST_AGE - 1
+        assert await made.report(28, opened) is first
+        moment = LEAST_AGE + 1
+        assert await made.report(28, NOW - timedelta(seconds=11)) is first
+        assert await made.report(28, opened) is not first
 
 
 async def test_who_leaves_does_not_end_what_the_next_one_waits_for(url: str) -> None:
     fill(url, *story())
     async with reports(url) as made:
         waiting = TaskGroup("waiting")
-        leaves, stays = (waiting.start(made.report(28), name) for name in ("leaves", "stays"))
+        leaves, stays = (waiting.start(made.report(28, LONG_AGO), name) for name in ("leaves", "stays"))
         await asyncio.sleep(0)
         leaves.cancel()
         assert "madre" in (await stays).services
@@ -208,8 +233,8 @@ async def test_while_the_database_is_away_there_is_no_report_and_later_there_is(
 
     made = PrecursorReports(CONFIG, read, tasks, lambda: NOW)
     with pytest.raises(StoreUnavailable):
-        await made.report(28)
+        await made.report(28, LONG_AGO)
     is_away = False
-    assert "madre" in (await made.report(28)).services
+    assert "madre" in (await made.report(28, LONG_AGO)).services
     await tasks.close()
     await client.close()

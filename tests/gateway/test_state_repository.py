@@ -45,7 +45,7 @@ async def running(url: str, **services: Any) -> AsyncIterator[HealthService]:
     await store.start()
     fleet = HealthService(Config.of({"services": services}), store)
     try:
-        async with fleet.recording(dict), fleet.probing():
+        async with fleet.recording(dict), fleet.keeping_states(), fleet.probing():
             yield fleet
     finally:
         await store.close()

@@ -16,7 +16,14 @@ from tentaculo.incidents import alerts
 from tentaculo.incidents.alerts import AlertPolicy, MessageContext, Notification, NotificationKind, trial_message
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import Health
-from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident, NotificationState, Notified
+from tentaculo.model.incident import (
+    Acknowledgement,
+    DeliveryOutcome,
+    DeliveryRecord,
+    Incident,
+    NotificationState,
+    Notified,
+)
 from tests.incidents.test_tracker import view
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -136,6 +143,32 @@ def test_a_reminder_names_everything_that_is_open() -> None:
     assert scenario.sent() == []
     scenario.recovers("mcp").waits(1)
     assert scenario.sent() == [(NotificationKind.REMINDER, ("hermes",))]
+
+
+def test_an_acknowledged_incident_needs_no_reminder_and_its_end_is_announced() -> None:
+    scenario = Scenario().sees("hermes").sees("mcp").waits(WAIT)
+    scenario.sent()
+    (hermes, mcp) = scenario.incidents.open
+    scenario.incidents.note_acknowledgement(Acknowledgement(1, hermes.id, scenario.now, "ana"))
+    assert scenario.waits(REMIND).sent() == [(NotificationKind.REMINDER, ("mcp",))]
+    scenario.incidents.note_acknowledgement(Acknowledgement(2, mcp.id, scenario.now, "ana"))
+    assert scenario.waits(REMIND * 3).sent() == []
+    # What a person has not heard of yet is still said.
+    scenario.sees("operator", root="hermes").waits(300)
+    assert scenario.sent() == [(NotificationKind.CHANGED, ("hermes",))]
+    scenario.recovers("hermes").waits(SETTLE - 1).sees("hermes").waits(REMIND)
+    assert scenario.sent() == [], "it came back within the settle time: the same incident"
+    scenario.recovers("hermes").waits(SETTLE + 1)
+    assert scenario.sent() == [(NotificationKind.ENDED, ("hermes",))]
+    scenario.sees("hermes").waits(WAIT)
+    scenario.sent()
+    assert (NotificationKind.REMINDER, ("hermes",)) in scenario.waits(REMIND).sent(), "another incident"
+
+
+def test_a_message_names_who_acknowledged() -> None:
+    one = incident(acknowledged=Acknowledgement(1, 7, NOW, "ana"))
+    assert "\nAcknowledged by ana.\n" in composed(NotificationKind.CHANGED, one)[1]
+    assert "Acknowledged" not in composed(NotificationKind.OPENED, incident())[1]
 
 
 def test_reminders_can_be_turned_off() -> None:
@@ -437,6 +470,7 @@ def test_the_body_is_json_in_the_form_of_standard_webhooks() -> None:
         "started_at": "2026-03-14T15:09:26Z",
         "ended_at": None,
         "ending": "",
+        "acknowledged_by": None,
         "reopened": 0,
         "peak_error_rate": None,
         "depends_on": {},

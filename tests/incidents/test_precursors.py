@@ -19,7 +19,6 @@ from tentaculo.incidents.precursors import (
     LEAST_MARGIN,
     MOST_OF_SERVICE,
     MOST_TYPES,
-    NEIGHBOURS,
     Opening,
     Span,
     Watched,
@@ -63,6 +62,10 @@ def cases(windows: list[Window]) -> list[Window]:
     return [one for one in windows if one.incident is not None]
 
 
+def starts(windows: list[Window]) -> set[float]:
+    return {one.start for one in windows}
+
+
 def others(windows: list[Window]) -> list[Window]:
     return [one for one in windows if one.incident is None]
 
@@ -72,8 +75,16 @@ def test_an_incident_is_compared_with_the_same_minutes_of_the_days_around_it() -
     windows = plan(incident(moment), n1=Opening(1, at(0)))
     assert cases(windows) == [Window(moment - 600, moment - 60, 12, int(moment * 1000))]
     days = sorted((one.start - windows[0].start) / DAY for one in others(windows))
-    assert days == [day for day in range(-NEIGHBOURS, NEIGHBOURS + 1) if day]
-    assert all((one.end - one.start, one.hour) == (WINDOW, 12) for one in windows)
+    # Of a Thursday: the nearest working days.
+    assert days == [-10, -9, -8, -7, -6, -3, -2, -1, 1, 4, 5, 6, 7, 8]
+    assert all((one.end - one.start, one.stratum) == (WINDOW, 12) for one in windows)
+
+
+def test_a_weekend_is_compared_with_weekends() -> None:
+    moment = START + 12 * DAY + NOON
+    windows = plan(incident(moment))
+    assert sorted((one.start - windows[0].start) / DAY for one in others(windows)) == [-7, -6, 1, 7, 8, 14]
+    assert all(one.stratum == 24 + 12 for one in windows)
 
 
 def test_a_wider_margin_moves_the_windows_away_from_the_detection() -> None:
@@ -82,9 +93,9 @@ def test_a_wider_margin_moves_the_windows_away_from_the_detection() -> None:
 
 
 def test_days_that_are_not_known_are_not_compared() -> None:
-    first, last = incident(START + DAY + NOON), incident(START + 27 * DAY + NOON)
-    assert len(others(plan(first))) == 8
-    assert len(others(plan(last))) == 7
+    first, last = incident(START + DAY + NOON), incident(START + 25 * DAY + NOON)
+    assert len(others(plan(first))) == 11
+    assert len(others(plan(last))) == 10
     assert plan(incident(START + 300)) == []
     assert plan(incident(START - DAY)) == []
 
@@ -113,18 +124,20 @@ def test_a_merged_incident_is_not_counted_and_an_open_one_disturbs_until_now() -
 def test_no_window_lies_in_maintenance_or_where_nobody_watched() -> None:
     moment = START + 10 * DAY + NOON
     repair = Span(moment - 2 * DAY - HOUR, moment - 2 * DAY - 590)
+    before = moment - 600
+    assert before - 2 * DAY in starts(plan(incident(moment)))
     found = others(plan(incident(moment), watched=replace(ALL, maintenance=[repair])))
-    assert len(found) == 13
+    assert before - 2 * DAY not in starts(found)
     assert all(one.start >= repair.end or one.end <= repair.start for one in found)
     assert cases(plan(incident(moment - 2 * DAY), watched=replace(ALL, maintenance=[repair]))) == []
     hours = {int(START) + hour * HOUR for hour in range(DAYS * 24)}
-    before = int(moment) - HOUR
-    assert len(others(plan(incident(moment), watched=replace(ALL, hours=hours)))) == 14
-    assert len(others(plan(incident(moment), watched=replace(ALL, hours=hours - {before + DAY})))) == 13
-    assert plan(incident(moment), watched=replace(ALL, hours=hours - {before})) == []
+    hour = int(moment) - HOUR
+    assert before + DAY in starts(plan(incident(moment), watched=replace(ALL, hours=hours)))
+    assert before + DAY not in starts(plan(incident(moment), watched=replace(ALL, hours=hours - {hour + DAY})))
+    assert plan(incident(moment), watched=replace(ALL, hours=hours - {hour})) == []
     # A window that touches two hours needs both.
-    assert cases(plan(incident(moment + 300), watched=replace(ALL, hours=hours - {before}))) == []
-    assert len(cases(plan(incident(moment + 660), watched=replace(ALL, hours=hours - {before})))) == 1
+    assert cases(plan(incident(moment + 300), watched=replace(ALL, hours=hours - {hour}))) == []
+    assert len(cases(plan(incident(moment + 660), watched=replace(ALL, hours=hours - {hour})))) == 1
 
 
 def test_no_two_windows_overlap() -> None:
@@ -229,7 +242,7 @@ def some_incidents(
 
 
 def test_without_any_relation_at_most_one_report_in_twenty_claims_one() -> None:
-    reports, claiming, tested = 300, 0, 0
+    reports, claiming, tested = 200, 0, 0
     for seed in range(reports):
         chance = random.Random(seed)
         found = report(some_incidents(chance, chance.choice([5, 8, 15])), unrelated(chance))
@@ -252,7 +265,7 @@ def test_a_job_of_every_day_is_no_cause_of_incidents_at_its_hour() -> None:
 
 def test_a_planted_cause_is_found_among_others_and_its_burst_is_one_occurrence() -> None:
     found = 0
-    for seed in range(100):
+    for seed in range(50):
         chance = random.Random(seed)
         incidents = some_incidents(chance, 8)
         types = unrelated(chance)
@@ -262,12 +275,12 @@ def test_a_planted_cause_is_found_among_others_and_its_burst_is_one_occurrence()
         result = report(incidents, types)
         assert len(result["deploy.started"].before) <= 8
         found += result["deploy.started"].is_claimed
-    assert found >= 95
+    assert found >= 47
 
 
 def test_a_consequence_in_the_last_minute_is_no_cause() -> None:
     claimed = {LEAST_MARGIN: 0, 0.0: 0}
-    for seed in range(100):
+    for seed in range(50):
         chance = random.Random(seed)
         incidents = some_incidents(chance, 8)
         errors = [one.started_at.timestamp() - chance.uniform(0, 59) + more for one in incidents for more in range(30)]
@@ -275,7 +288,7 @@ def test_a_consequence_in_the_last_minute_is_no_cause() -> None:
             found = report(incidents, unrelated(chance) | {"error": errors}, margin)
             claimed[margin] += "error" in found and found["error"].is_claimed
     assert claimed[LEAST_MARGIN] == 0
-    assert claimed[0.0] >= 95, "the margin is what keeps it from being claimed"
+    assert claimed[0.0] >= 48, "the margin is what keeps it from being claimed"
 
 
 def test_four_incidents_are_counted_and_prove_nothing() -> None:
@@ -298,3 +311,15 @@ def test_what_was_counted_is_said_in_one_sentence() -> None:
     assert one.sentence(replace(deploy, q=0.2)).endswith("1 of 80. This may be chance.")
     few = replace(one, incidents=(0, 1, 2))
     assert few.sentence(replace(deploy, p=None, q=None)).endswith("1 of 80. 5 incidents are needed for a claim.")
+
+
+def test_a_job_of_working_days_is_no_cause_of_incidents_on_working_days() -> None:
+    working = [day for day in range(DAYS) if day % 7 < 5]
+    claiming = 0
+    for seed in range(50):
+        chance = random.Random(seed)
+        incidents = [incident(START + day * DAY + NOON + chance.random()) for day in chance.sample(working, 15)]
+        claiming += report(incidents, {"report": [START + day * DAY + NOON - 300 for day in working]})[
+            "report"
+        ].is_claimed
+    assert claiming == 0

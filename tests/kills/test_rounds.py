@@ -11,6 +11,7 @@ from tests.kills.rounds import SCENARIOS, kill_repeatedly
 ROUNDS = 3
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_nothing_acknowledged_is_lost_and_nothing_is_repeated(scenario: str, tmp_path: Path) -> None:
     result = await kill_repeatedly(scenario, ROUNDS, tmp_path)

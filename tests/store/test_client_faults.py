@@ -42,7 +42,7 @@ async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_th
     with pytest.raises(StoreUnavailable, match="does not exist"):
         await store_samples.store(kept, store_samples.event(1))
     with pytest.raises(StoreUnavailable, match="does not exist"):
-        await kept.recent_events(1)
+        await store_samples.newest_events(kept, 1)
     kept.record_services([view("madre", Health.DOWN)])
     kept.record_services([view("madre")])
     assert not file.parent.exists()
@@ -51,6 +51,19 @@ async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_th
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
     assert statuses(sqlite(file)) == {"madre": "OK"}
+
+
+async def test_an_event_that_comes_between_two_attempts_does_not_wait_for_the_next_one(
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_thread, "FIRST_RETRY", 3600)
+    aside = file.with_name("aside.db")
+    file.rename(aside)
+    kept = store_client_on(sqlite(file), event_wait=20)
+    await kept.start()
+    assert kept.problem is not None
+    aside.rename(file)
+    assert await store_samples.store(kept, store_samples.event(1)) == 1
 
 
 async def test_a_database_that_is_not_migrated_says_what_to_do(empty_url: str, store_client_on: StoreClientOn) -> None:
@@ -91,7 +104,7 @@ async def test_a_locked_file_costs_history_and_never_the_loop(file: Path, store_
         assert max(gaps) < 0.2, "the loop stood still while the thread waited for the lock"
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
     assert statuses(sqlite(file)) == {"madre": "OK"}
 
 
@@ -106,7 +119,7 @@ async def test_a_lock_that_comes_later_is_found_out_and_outlived(file: Path, sto
         other.execute("ROLLBACK")
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
 
 
 ODD = {
@@ -215,7 +228,7 @@ async def test_a_dropped_table_is_named_and_taken_up_again(url: str, store_clien
     migrate.upgrade(url)
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
 
 
 async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(
@@ -231,7 +244,7 @@ async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(
     await asyncio.to_thread(migrate.upgrade, sqlite(file))
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(3))
-    assert [one.id for one in await kept.recent_events(5)] == [3]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [3]
 
 
 async def test_a_full_disk_is_named_and_outlived(file: Path, store_client_on: StoreClientOn) -> None:
@@ -296,9 +309,9 @@ async def test_a_database_that_is_lost_again_and_again_is_retried_less_often(
     pauses: list[float] = []
     pause = WorkQueue.pause
 
-    def noted(queue: WorkQueue, seconds: float) -> None:
+    def noted(queue: WorkQueue, seconds: float, with_events: float) -> None:
         pauses.append(seconds)
-        pause(queue, 0)
+        pause(queue, 0, with_events)
 
     monkeypatch.setattr(WorkQueue, "pause", noted)
     monkeypatch.setattr(worker_thread, "FIRST_RETRY", 1.0)
@@ -375,7 +388,7 @@ async def test_a_server_that_ends_the_session_is_taken_up_again(
         await eventually(lambda: kept.problem)
         await eventually(lambda: kept.problem is None)
         await store_samples.store(kept, store_samples.event(2))
-        assert len(await kept.recent_events(5)) == 2
+        assert len(await store_samples.newest_events(kept, 5)) == 2
         await kept.close()
 
 
@@ -399,12 +412,12 @@ async def test_who_waits_too_long_is_told_so_and_the_event_is_not_stored(
         with pytest.raises(StoreUnavailable, match="in time"):
             await store_samples.store(kept, store_samples.event(1))
         with pytest.raises(StoreUnavailable, match="in time"):
-            await kept.recent_events(1)
+            await store_samples.newest_events(kept, 1)
     monkeypatch.setattr(client, "STORE_WAIT", 5)
     monkeypatch.setattr(client, "READ_WAIT", 5)
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
     assert kept.dropped == 1
 
 

@@ -117,7 +117,7 @@ async def test_a_closed_one_gives_out_what_is_left_and_takes_nothing_in() -> Non
     assert inbox.dropped == 1
     assert names(inbox.take(60, 1)) == ["a"]
     assert inbox.take(60, 1) is None
-    inbox.pause(60)
+    inbox.pause(60, 60)
 
 
 async def test_it_says_what_waits() -> None:

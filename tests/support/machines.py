@@ -63,6 +63,17 @@ class Machine:
         """Its origin, None while it is down."""
         return None if self._running is None else self._running.url
 
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        assert self._running is not None
+        return self._running.process.pid
+
+    def output(self) -> str:
+        """What it has printed and logged."""
+        assert self._running is not None
+        return self._running.output.read_text(encoding="utf-8", errors="replace")
+
     async def start(self) -> None:
         """Start it; returns when all its workers take requests."""
         command = (sys.executable, "-m", "tentaculo", "serve", "-c", str(self._folder / "gateway.toml"))

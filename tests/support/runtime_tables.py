@@ -16,6 +16,7 @@ from tentaculo.store.database import parse_url
 
 SERVICES = "copilot_runtime_services"
 OURS = {
+    "tentaculo_acknowledgements",
     "tentaculo_alert_channels",
     "tentaculo_event_sequence",
     "tentaculo_events",

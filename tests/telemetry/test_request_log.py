@@ -140,6 +140,39 @@ def test_what_counts_as_the_services(status: int, error: Failure | None, counts:
     assert (tally.ok, tally.failed) == (int(counts == "ok"), int(counts == "failed"))
 
 
+@pytest.mark.parametrize(
+    ("head", "seconds", "is_event_stream", "latency"),
+    [
+        (0.0, 600.0, False, True),  # the whole response came at once, after ten minutes
+        (0.2, 10.2, False, True),
+        (600.0, 609.0, False, True),  # a long poll is as slow as a slow response
+        (0.2, 10.3, False, False),
+        (0.2, 3600.0, False, False),
+        (0.2, 0.3, True, False),
+    ],
+)
+def test_a_stream_is_a_request_without_a_latency(
+    head: float, seconds: float, is_event_stream: bool, latency: bool
+) -> None:
+    done = record(seconds=seconds)
+    done.head_seconds, done.is_event_stream = head, is_event_stream
+    traffic = RequestStats()
+    for one in (done, record(seconds=0.5)):
+        traffic.end(one)
+    counted = of(seconds, 0.5) if latency else of(0.5)
+    assert traffic.drain() == {A: Tally(2, 0, counted)}
+    assert traffic.drain() == {}
+    ((_, _, requests, total),) = traffic.totals()
+    assert (requests, total) == (2, 0.5 + (seconds if latency else head))
+
+
+def test_a_stream_that_broke_off_is_a_failure_and_one_that_its_client_left_is_none() -> None:
+    for status, error, failed in ((200, Failure.BODY_CUT, 1), (499, Failure.CLIENT_LEFT, 0), (503, None, 1)):
+        done = record(status, seconds=99.0)
+        done.head_seconds, done.is_event_stream, done.error = 0.1, True, error and error.error
+        assert met(done).get(A, Tally()) == Tally(0, failed)
+
+
 def test_what_the_gateway_answers_itself_is_not_the_services() -> None:
     preflight = record(204)
     preflight.is_own = True

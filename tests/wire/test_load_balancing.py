@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tentaculo.model.health import Endpoint, ProbeResult
+from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tests.conftest import Live, Start
 from tests.support.wire import Request, Wire, answering, dial, ok, upstream
 from tests.support.wire import Upstream as Server
@@ -122,6 +122,6 @@ async def test_one_that_works_is_asked_whatever_its_probes_say(start: Start, ser
         async with dial(live.port) as wire:
             for _ in range(3):
                 assert sorted(await bodies(wire, 2)) == [b"one", b"two"]
-                live.gateway.proxy.note_probe(Endpoint("s", "127.0.0.1", first.port), is_well=False)
-            live.gateway.proxy.note_probe(Endpoint("s", "127.0.0.1", first.port), is_well=False)
+                live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
+            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
             assert await bodies(wire, 2) == [b"two"] * 2, "nothing has shown that it works since the last one"

@@ -1,0 +1,66 @@
+"""Acknowledgements of incidents, as JSON, and the endpoint that takes them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.incident import Acknowledgement, InvalidInputError, check_acknowledgement
+from tentaculo.server.native_routes import json_response
+from tentaculo.server.request_body import expect_later, read_json_body
+
+
+def acknowledgement_shape(acknowledgement: Acknowledgement) -> dict[str, Any]:
+    """One acknowledgement."""
+    return {
+        "id": acknowledgement.id,
+        "at": acknowledgement.at,
+        "author": acknowledgement.author,
+        "note": acknowledgement.note or None,
+    }
+
+
+class TakesAcknowledgements(Protocol):
+    """Who keeps the acknowledgements."""
+
+    async def acknowledge(self, number: int, author: str, note: str) -> Acknowledgement | None:
+        """Store one; None where there is no such incident. Raises `Problem`: 409 if it is over, 503 without a database."""
+
+
+class AcknowledgementBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /vx11/incidents/{id}/acknowledgements` takes."""
+
+    author: str
+    note: str = ""
+
+
+def routes(books: TakesAcknowledgements) -> list[web.RouteDef]:
+    """The route `/vx11/incidents/{id}/acknowledgements`."""
+
+    async def acknowledge(request: web.Request) -> web.Response:
+        body = await read_json_body(request, AcknowledgementBody)
+        try:
+            author, note = check_acknowledgement(body.author, body.note)
+        except InvalidInputError as error:
+            raise Problem(Failure.BAD_REQUEST, f"{error}.") from None
+        made = await books.acknowledge(incident_id(request), author, note)
+        if made is None:
+            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+        return json_response(acknowledgement_shape(made), 201)
+
+    return [web.post("/vx11/incidents/{id}/acknowledgements", acknowledge, expect_handler=expect_later)]
+
+
+MOST_ID = 2**53
+"""The greatest id of an incident."""
+
+
+def incident_id(request: web.Request, most: int = MOST_ID) -> int:
+    """The id in the path of a request. Raises `Problem` (404) for anything else than a number up to `most`."""
+    value = request.match_info["id"]
+    if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) > most:
+        raise Problem(Failure.NOT_FOUND)
+    return int(value)
