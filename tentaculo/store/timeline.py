@@ -12,7 +12,8 @@ from tentaculo.model.health import GATEWAY_NAME, StateChange
 from tentaculo.model.history import Period
 from tentaculo.model.incident import Incident
 from tentaculo.model.timeline import JUST_BEFORE, Timeline, TimelineRequest
-from tentaculo.store import events, history, incidents, states, tables
+from tentaculo.store import history, incidents, states, tables
+from tentaculo.store.event_queries import read_events
 
 MOST_CHANGES = 5000
 """Changes of state that are read, the newest ones: a service that flaps each second makes as many in an hour."""
@@ -78,4 +79,4 @@ def _earlier(connection: Connection, root: str, began: datetime) -> list[Inciden
 
 def _events(connection: Connection, since: datetime, until: datetime, limit: int) -> list[Event]:
     selected = EventFilter(since=since, until=until)
-    return events.read_events(connection, selected, not_from=GATEWAY_NAME, limit=limit, newest_first=True)
+    return read_events(connection, selected, not_from=GATEWAY_NAME, limit=limit, newest_first=True).events

@@ -21,7 +21,7 @@ from tentaculo.gateway.lease_keeper import LENGTH
 from tentaculo.model.event import EventFilter
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store import migrate
-from tentaculo.store.events import read_events
+from tentaculo.store.event_queries import read_events
 from tentaculo.store.lease import LeaseRow, read_lease
 from tentaculo.store.tables import incidents
 from tests.incidents.test_channels import SECRET
@@ -59,7 +59,7 @@ class Fleet:
     def events(self) -> list[dict[str, Any]]:
         """The gateways' own events with their types, the oldest first."""
         with opened(self.url) as connection:
-            found = read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=500)
+            found = read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=500).events
         return [{**event.payload, "type": event.type} for event in found]
 
     def announced(self) -> list[str]:

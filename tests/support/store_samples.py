@@ -29,7 +29,7 @@ async def store(client: StoreClient, one: Event) -> int:
 
 async def newest_events(client: StoreClient, limit: int) -> list[Event]:
     """The newest `limit` events of the log, newest first. Raises `StoreUnavailable`."""
-    return await client.read_events(EventFilter(), limit=limit, newest_first=True)
+    return (await client.read_events(EventFilter(), limit=limit, newest_first=True)).events
 
 
 def view(name: str = "madre", health: Health = Health.UP, breaker: str = "closed", **changes: Any) -> ServiceView:
