@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import re
 import shutil
 import signal
@@ -24,7 +25,7 @@ import pytest
 from tentaculo.store.migrate import upgrade
 from tests.conftest import Start
 from tests.regression.conftest import dialled
-from tests.support.gateway_process import running_gateway
+from tests.support.gateway_process import ROOT, running_gateway
 from tests.support.needs import need
 from tests.support.wire import dial
 
@@ -191,7 +192,9 @@ async def test_idle_memory(upstream_port: int) -> None:
         "web": {"url": url, "health": ["/web/k1"], "routes": [{"prefix": "/web"}]},
         "live": {"url": url, "routes": [{"prefix": "/live"}]},
     }
-    async with running_gateway({"services": services}) as gateway:
+    # Without what only the tests install.
+    installed = {"PYTHONPATH": f"{ROOT / 'tests/support/installed'}{os.pathsep}{ROOT}"}
+    async with running_gateway({"services": services}, installed) as gateway:
         port = int(gateway.url.rpartition(":")[2])
         async with dialled(port, f"X-VX11-Token: {gateway.token}\r\n".encode()) as client:
             await client.ask(1)
