@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import URL, Connection
@@ -49,6 +50,15 @@ _NO_JSON = "The event cannot be written as JSON."
 _LATE = "The database did not respond in time."
 
 
+class _Waiting(NamedTuple):
+    """Events that wait for the database."""
+
+    until: float
+    """When they wait no longer, by the clock of the loop."""
+    answer: asyncio.Future[list[StoredEvent]]
+    rows: int
+
+
 class StoreClient:
     """Stores events, history and the services' rows through one writer thread behind a bounded queue.
 
@@ -81,6 +91,8 @@ class StoreClient:
         self._searcher: ReadThread | None = None
         self._fault: str | None = None
         self._tasks = TaskGroup("store")
+        self._waiting: deque[_Waiting] = deque()
+        self._limit: asyncio.TimerHandle | None = None
         try:
             if parse_url(url).database not in (None, "", ":memory:"):
                 self._reader = ReadThread(Database(url, only_reads=True))
@@ -159,43 +171,52 @@ class StoreClient:
         full or away they wait. The future gets `StoreUnavailable` if it is so for too long, or if too many events wait.
         They are then not stored, unless the time ends during the commit itself.
         """
+        answer: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
         if len(new) > ROWS_AT_ONCE:
-            return self._tasks.start(self._store_many(new), "many events")
+            self._tasks.start(self._put_many(new, answer), "many events")
+            return answer
         try:
-            return self._put_events([events.event_row(event) for event in new])
+            self._put_events([events.event_row(event) for event in new], answer)
         except (TypeError, ValueError):
-            return self._refused_later(_NO_JSON, len(new))
+            answer.set_exception(self._refused(_NO_JSON, len(new)))
+        return answer
 
-    async def _store_many(self, new: Sequence[Event]) -> list[StoredEvent]:
+    async def _put_many(self, new: Sequence[Event], answer: asyncio.Future[list[StoredEvent]]) -> None:
         made = list[EventRow]()
         try:
             for event in new:
                 made.append(events.event_row(event))
                 if len(made) % ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        except (TypeError, ValueError) as error:
-            raise self._refused(_NO_JSON, len(new)) from error
-        return await self._put_events(made)
+        except (TypeError, ValueError):
+            answer.set_exception(self._refused(_NO_JSON, len(new)))
+        else:
+            self._put_events(made, answer)
 
-    def _put_events(self, rows: Sequence[EventRow]) -> asyncio.Future[list[StoredEvent]]:
-        loop = asyncio.get_running_loop()
+    def _put_events(self, rows: Sequence[EventRow], answer: asyncio.Future[list[StoredEvent]]) -> None:
         if self._fault is not None:
-            return self._refused_later(self._fault, len(rows))
-        answer: asyncio.Future[list[StoredEvent]] = loop.create_future()
-        if not self._queue.put_events(PendingWork(rows, answer)):
-            return self._refused_later(self._no_room, len(rows))
-        limit = loop.call_later(self._event_wait, self._give_up, answer, len(rows))
-        answer.add_done_callback(lambda _: limit.cancel())
-        return answer
+            answer.set_exception(self._refused(self._fault, len(rows)))
+        elif not self._queue.put_events(PendingWork(rows, answer)):
+            answer.set_exception(self._refused(self._no_room, len(rows)))
+        else:
+            self._limit_wait(answer, len(rows))
 
-    def _give_up(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
-        if not answer.done():
-            answer.set_exception(self._refused(self.problem or _LATE, rows))
+    def _limit_wait(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
+        """Refuse an event that waits for too long. One timer serves all of them, since all wait equally long."""
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and waiting[0].answer.done():
+            waiting.popleft()
+        waiting.append(_Waiting(loop.time() + self._event_wait, answer, rows))
+        if self._limit is None:
+            self._limit = loop.call_later(self._event_wait, self._end_waits)
 
-    def _refused_later(self, reason: str, rows: int) -> asyncio.Future[list[StoredEvent]]:
-        answer: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
-        answer.set_exception(self._refused(reason, rows))
-        return answer
+    def _end_waits(self) -> None:
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and (waiting[0].answer.done() or waiting[0].until <= loop.time()):
+            one = waiting.popleft()
+            if not one.answer.done():
+                one.answer.set_exception(self._refused(self.problem or _LATE, one.rows))
+        self._limit = loop.call_at(waiting[0].until, self._end_waits) if waiting else None
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""

@@ -87,25 +87,33 @@ class EventRetention:
 
 def event_row(event: Event) -> EventRow:
     """The row of an event. Raises TypeError or ValueError where its payload cannot be JSON."""
-    row: dict[str, Any] = {
+    source, type_, digest = storable(event.source), storable(event.type), event.digest
+    payload, metadata = _to_json(event.payload), _to_json(event.metadata)
+    key = None if event.key is None else storable(event.key)
+    severity = None if event.severity is None else storable(event.severity)
+    size = ROW_OVERHEAD + _bytes(source) + _bytes(type_) + _bytes(payload) + _bytes(metadata)
+    return {
         "id": event.id,
-        "source": storable(event.source),
-        "type": storable(event.type),
-        "payload": _to_json(event.payload),
-        "metadata": _to_json(event.metadata),
+        "source": source,
+        "type": type_,
+        "payload": payload,
+        "metadata": metadata,
         "canonical": event.canonical,
         "broadcast": event.broadcast,
         "received_at": naive_utc(event.received_at),
-        "key": None if event.key is None else storable(event.key),
-        "digest": event.digest,
-        "severity": None if event.severity is None else storable(event.severity),
+        "key": key,
+        "digest": digest,
+        "severity": severity,
         "stated_ms": event.stated_ms,
         "corrected_ms": None if event.corrected is None else event.corrected.ms,
         "corrected_width_ms": None if event.corrected is None else event.corrected.width_ms,
+        "size": size + sum([_bytes(text) for text in (key, digest, severity) if text]),
     }
-    texts = ("source", "type", "payload", "metadata", "key", "digest", "severity")
-    row["size"] = ROW_OVERHEAD + sum(len(row[name].encode()) for name in texts if row[name])
-    return row
+
+
+def _bytes(text: str) -> int:
+    """Bytes of `text` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[StoredEvent]:

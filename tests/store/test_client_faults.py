@@ -441,3 +441,16 @@ async def test_the_write_ahead_log_is_cut_back_when_its_reader_has_gone(
         await store_samples.store(kept, store_samples.event(101))
     await eventually(lambda: log.stat().st_size <= LOG_LIMIT)
     assert kept.problem is None
+
+
+async def test_many_events_that_find_no_database_are_refused_and_that_is_no_defect(
+    tmp_path: Path, store_client_on: StoreClientOn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = store_client_on(sqlite(tmp_path / "missing" / "fleet.db"), event_wait=0.05)
+    await kept.start()
+    many = [store_samples.event(number) for number in range(client.ROWS_AT_ONCE + 1)]
+    before = kept.dropped
+    with pytest.raises(StoreUnavailable):
+        await kept.store_events(many)
+    assert kept.dropped == before + len(many)
+    assert "task failed" not in capsys.readouterr().out
