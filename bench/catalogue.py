@@ -172,6 +172,25 @@ CASES = (
         (Target("resident", 400, at_least=False),),
     ),
     Case(
+        "ingest",
+        "Durable events, one in each request, 64 connections",
+        "wrk, one thread; 201 follows the commit, which waits for the disk. The bare group commit is SQLite alone, with "
+        "64 rows in each transaction",
+        (Metric("rps", "events/s", ""), _CPU, _BUSY, Metric("p99", "p99 at a third of the rate", "ms", 1, False)),
+        (
+            Target("rps", 0.5, peers=("sqlite",)),
+            Target("rps", 10_000),
+            Target("p99", 10, at_least=False),
+        ),
+    ),
+    Case(
+        "ingest100",
+        "Durable events, 100 in each request, 8 connections",
+        "wrk, one thread; the bare group commit has 256 rows in each transaction, as many as the gateway's",
+        (Metric("rps", "events/s", ""), _CPU, _BUSY),
+        (Target("rps", 50_000),),
+    ),
+    Case(
         "start",
         "Start to first proxied answer",
         "the process's own processor time; with helpers, that of processes it waited for too",
@@ -186,6 +205,8 @@ CASES = (
 BY_NAME = {case.name: case for case in CASES}
 QUICK = ("get", "post", "latency", "idle", "start")
 """The cases of a quick look."""
+EVENTS = frozenset({"ingest", "ingest100"})
+"""The cases of events, which no proxy takes."""
 CONNECTIONS = (1, 8, 64, 512, 4096)
 STREAMS = 1000
 SOCKETS = 32

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bench import catalogue, machine, traffic
+from bench import catalogue, machine, process, traffic
 from bench.bed import Bed, Proxy
 from bench.peers.peer import Peer
+from bench.peers.registry import SQLITE
 from bench.process import BenchError
 
 Values = dict[str, float]
@@ -140,6 +141,29 @@ def _start(bed: Bed, peer: Peer) -> Values:
         return {"own": proxy.cpu_seconds(), "whole": whole, "wall": proxy.seconds_to_answer}
 
 
+def _events(connections: int, batch: int, rows: int) -> Measure:
+    """Events in batches of `batch`; the bare group commit has `rows` rows in each transaction."""
+
+    def measure(bed: Bed, peer: Peer) -> Values:
+        if peer.name == SQLITE:
+            return bed.load("group_commit", bed.folder, rows, bed.options.seconds)
+        proxy = bed.proxy(peer)
+        values: Values = {}
+        path = f"{traffic.INGEST}?events={batch}"
+        assert proxy.process is not None
+        # The gateway makes its tables behind its first response; a page that reads them waits for that.
+        process.first_answer(proxy.process, proxy.port(path), traffic.head("GET", "/events?limit=1"))
+        _rate(bed, proxy, path, connections=connections, seconds=1)
+        with _cpu(proxy, values):
+            values["rps"] = batch * _rate(bed, proxy, path, connections=connections)
+        if batch == 1:
+            found = bed.load("latency", proxy.port(path), values["rps"] / 3, bed.options.seconds, "ingest")
+            values["p99"] = found["p99"]
+        return values
+
+    return measure
+
+
 def _resident(proxy: Proxy) -> float:
     assert proxy.process is not None
     return machine.resident(proxy.process.pid) / catalogue.MB
@@ -167,5 +191,7 @@ MEASURES: dict[str, Measure] = {
     "routes": _routes,
     "idle": _idle,
     "sockets": _sockets,
+    "ingest": _events(64, 1, 64),
+    "ingest100": _events(8, traffic.BATCH, 256),
     "start": _start,
 }

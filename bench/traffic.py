@@ -19,6 +19,14 @@ LIVE = "/live"
 ECHO = "/live/echo"
 TICKS = "/live/ticks"
 UPLOAD = "/live/upload"
+INGEST = "/events/ingest"
+EVENT = (
+    '{"source":"madre","type":"spawn_success","payload":{"spawn_id":"s1","name":"worker","seconds":12.5},'
+    '"broadcast":true,"metadata":{}}'
+)
+"""The event that is sent, again and again."""
+BATCH = 100
+"""Events in a batch."""
 ROUTE = "/route-{:05d}"
 """Prefix of one of many routes."""
 

@@ -53,6 +53,7 @@ SAME_STEM: dict[str, str] = {
     "process": "of the gateway, and of the demonstration",
     "services": "their configuration, and those of the demonstration",
     "tickets": "their rules, and their queries",
+    "timeline": "its values, its queries, and how it is drawn",
 }
 """File stems that stand in two packages or more, with the reason."""
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}

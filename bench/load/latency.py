@@ -1,6 +1,8 @@
 """Requests at a fixed rate, whatever the answers take: an open loop.
 
-    python -m bench.load.latency PORT RATE SECONDS
+    python -m bench.load.latency PORT RATE SECONDS [ingest]
+
+With `ingest` each request stores an event; else it is a GET.
 
 Each request has a moment at which it is due; its latency counts from that moment, also when it had to wait for a
 connection or this program came late. So a stall of the proxy shows in every request that fell into it (no coordinated
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import select
 import socket
 import sys
@@ -58,10 +61,29 @@ class Connection:
         return time.perf_counter() - self._due
 
 
-def measure(port: int, rate: float, seconds: float) -> dict[str, float]:
+class IngestConnection(Connection):
+    """A connection on which events are stored."""
+
+    def receive(self) -> float | None:
+        """The latency, once the answer is whole. Raises ConnectionError where the event is not stored."""
+        data = self.socket.recv(65536)
+        self._answer += data
+        if not data or not self._answer.startswith(b"HTTP/1.1 201"[: len(self._answer)]):
+            raise ConnectionError(f"answered {self._answer[:100]!r}")
+        head, end, body = self._answer.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if not end or length is None or len(body) < int(length[1]):
+            return None
+        return time.perf_counter() - self._due
+
+
+def measure(port: int, rate: float, seconds: float, *, ingests: bool = False) -> dict[str, float]:
     """Percentiles of the latency in milliseconds, and by how much this program itself came late at the 99th."""
-    request = traffic.head("GET", traffic.SMALL)
-    free = deque(Connection(port) for _ in range(CONNECTIONS))
+    request, kind = traffic.head("GET", traffic.SMALL), Connection
+    if ingests:
+        fields = (("Content-Type", "application/json"), ("Content-Length", str(len(traffic.EVENT))))
+        request, kind = traffic.head("POST", traffic.INGEST, *fields) + traffic.EVENT.encode(), IngestConnection
+    free = deque(kind(port) for _ in range(CONNECTIONS))
     busy: list[Connection] = []
     latencies: list[float] = []
     late: list[float] = []
@@ -93,4 +115,4 @@ def measure(port: int, rate: float, seconds: float) -> dict[str, float]:
 if __name__ == "__main__":
     # By default the kernel may wake a sleeper 50 µs late.
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    print(json.dumps(measure(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))))
+    print(json.dumps(measure(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), ingests="ingest" in sys.argv)))

@@ -25,6 +25,11 @@ function request()
   return wrk.format("GET", "{path}?number=" .. number)
 end
 """
+_EVENTS = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '{body}'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,12 @@ def command(url: str, *, connections: int, seconds: float, folder: Path) -> list
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
     for name, value in traffic.HEADERS:
         argv += ["-H", f"{name}: {value}"]
-    path = urlsplit(url).path
-    if path == traffic.POST:
+    _, _, path, query, _ = urlsplit(url)
+    if path == traffic.INGEST:
+        number = int(query.removeprefix("events="))
+        body = traffic.EVENT if number == 1 else f"[{','.join([traffic.EVENT] * number)}]"
+        argv += _script(folder / f"events{number}.lua", _EVENTS.format(body=body))
+    elif path == traffic.POST:
         argv += _script(folder / "post.lua", _POST.format(size=traffic.POST_SIZE))
     elif path == traffic.VARIED:
         argv += _script(folder / "varied.lua", _VARIED.format(path=path))

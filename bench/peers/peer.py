@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import traffic
+from bench.catalogue import EVENTS
 from bench.process import BenchError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,9 +69,13 @@ class Peer:
     """If not empty, the only cases it is measured in."""
     note: str = ""
     """How it is set up, in words."""
+    has_events: bool = False
+    """Whether it stores events."""
 
     def takes(self, case: str) -> bool:
         """Whether it is measured in `case`."""
+        if case in EVENTS and not self.has_events:
+            return False
         return case not in self.lacks and (not self.only or case in self.only)
 
 

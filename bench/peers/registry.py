@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bench.catalogue import EVENTS
 from bench.peers import nginx, others, ours, written
 from bench.peers.peer import NODE_PACKAGES, Peer
 
 OURS = "ours"
 BASELINE = "baseline"
 REFERENCE = "nginx"
+SQLITE = "sqlite"
 THROUGHPUT = frozenset({"get", "varied", "post", "latency"})
 """Where a variant with or without a log is measured."""
 _NO_ROUTES = frozenset({"routes"})
@@ -25,12 +27,25 @@ def peers() -> list[Peer]:
             note="no proxy at all: what the load and the upstream can do on their core",
         ),
         Peer(
-            "ours", "Tentáculo Link", ours.prepare, (ours.python(), "-m", "tentaculo", "--version"), note="defaults on"
+            "ours",
+            "Tentáculo Link",
+            ours.prepare,
+            (ours.python(), "-m", "tentaculo", "--version"),
+            note="defaults on",
+            has_events=True,
         ),
         *_baseline(),
         Peer("ours-no-log", "Tentáculo Link, access log off", ours.prepare_quiet, only=THROUGHPUT),
         Peer("nginx", "nginx", nginx.prepare, ("nginx", "-v"), note="1 worker, no access log"),
         Peer("nginx-log", "nginx, access log on", nginx.prepare_logging, only=THROUGHPUT),
+        Peer(
+            SQLITE,
+            "bare SQLite group commit",
+            None,
+            only=EVENTS,
+            note="one process, no network: BEGIN IMMEDIATE, executemany, COMMIT with synchronous=FULL",
+            has_events=True,
+        ),
         Peer("haproxy", "HAProxy", others.haproxy, ("haproxy", "-v"), note="1 thread"),
         Peer("envoy", "Envoy", others.envoy, ("envoy", "--version"), note="concurrency 1"),
         Peer("traefik", "Traefik", others.traefik, ("traefik", "version"), note="GOMAXPROCS=1"),
@@ -60,7 +75,8 @@ def _baseline() -> list[Peer]:
     checkout = ours.baseline()
     if checkout is None:
         return []
-    return [Peer(BASELINE, "Tentáculo Link, the other checkout", ours.prepare_baseline, note=f"of {checkout.name}")]
+    title = "Tentáculo Link, the other checkout"
+    return [Peer(BASELINE, title, ours.prepare_baseline, note=f"of {checkout.name}", has_events=True)]
 
 
 def _node(package: str) -> tuple[str, ...]:

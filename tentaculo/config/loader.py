@@ -293,6 +293,7 @@ def _is_loopback(host: str) -> bool:
 def _route_warnings(config: Config) -> list[str]:
     found = []
     own_paths = OWN_PATHS | {f"/vx11/history/{name}" for name in config.names}
+    own_paths |= {f"/status/services/{name}" for name in config.services}
     for service in config.services.values():
         for index, route in enumerate(service.routes):
             place = f"services.{service.name}.routes[{index}]"

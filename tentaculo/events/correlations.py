@@ -208,13 +208,14 @@ class EventCorrelations:
     async def _newest(self, since: datetime, limit: int) -> list[Event]:
         """The newest events of the log, in the order in which they happened."""
         found: list[Event] = []
+        before: int | None = None
         while len(found) < limit:
             wanted = min(_AT_ONCE, limit - len(found))
-            before = found[-1].id if found else None
             part = await self._reader.read(EventFilter(since=since), before=before, limit=wanted, newest_first=True)
-            found += part
-            if len(part) < wanted:
+            found += part.events
+            if part.reached is None and len(part.events) < wanted:
                 break
+            before = part.reached or found[-1].id
         return sorted(found, key=_time_of)
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -31,6 +32,8 @@ PARAMETERS = (
 )
 PAGE_BYTES = 1024 * 1024
 """A page ends before it has more, unless its first event alone has."""
+SEARCH_SECONDS = 0.08
+"""Seconds after which no further rows are read. One read takes 0.2 s at most, so that a page takes less than 0.3 s."""
 _AT_ONCE = 128
 """Rows read at once."""
 NDJSON = "application/x-ndjson"
@@ -85,8 +88,8 @@ class Page:
 
     events: list[tuple[int, bytes]]
     """Ids, and the events as JSON."""
-    has_more: bool
-    """Whether there are more in this direction."""
+    position: int | None
+    """Where the next page in this direction begins; None where there is none."""
 
 
 class EventHistory:
@@ -130,22 +133,24 @@ class EventHistory:
         return BodyResponse(body=body, content_type=content_type, headers=headers)
 
     async def _read(self, asked: PageRequest) -> Page:
-        found, size = list[tuple[int, bytes]](), 0
+        found, size, started = list[tuple[int, bytes]](), 0, monotonic()
         after, before = asked.after, asked.before
         while True:
             limit = min(_AT_ONCE, asked.limit + 1 - len(found))
             part = await self._reader.read(
                 asked.wanted, after=after, before=before, limit=limit, newest_first=asked.reads_down
             )
-            texts = await self._slices.collect(to_json(event_shape(event)) for event in part)
-            for event, text in zip(part, texts, strict=True):
+            texts = await self._slices.collect(to_json(event_shape(event)) for event in part.events)
+            for event, text in zip(part.events, texts, strict=True):
                 size += len(text)
                 if len(found) == asked.limit or (found and size > PAGE_BYTES):
-                    return Page(found, has_more=True)
+                    return Page(found, found[-1][0])
                 found.append((event.id, text))
-            if len(part) < limit:
-                return Page(found, has_more=False)
-            after, before = (after, part[-1].id) if asked.reads_down else (part[-1].id, before)
+            if part.reached is not None or len(part.events) < limit:
+                return Page(found, part.reached)
+            if asked.wanted.text and monotonic() - started > SEARCH_SECONDS:
+                return Page(found, found[-1][0])
+            after, before = (after, found[-1][0]) if asked.reads_down else (found[-1][0], before)
 
 
 def parse_page(request: web.Request, name: str) -> PageRequest:
@@ -187,12 +192,11 @@ def _id_in(position: Position | None, name: str) -> int | None:
 
 def _ends(asked: PageRequest, page: Page) -> tuple[int | None, int | None]:
     """The positions of the page after this one and of the page before it, in the order of reading; None where none is."""
-    following = page.events[-1][0] if page.has_more else None
     given = asked.before if asked.reads_down else asked.after
     if given is None:
-        return following, None
+        return page.position, None
     # An empty page leads back to what stands at the position itself.
-    return following, page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
+    return page.position, page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
 
 
 def _link(request: web.Request, parameter: str, position: str | None, *, drops_range: bool = False) -> URL | None:

@@ -22,6 +22,7 @@ import structlog
 
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.text import fold_case
 
 log = structlog.get_logger(__name__)
 
@@ -229,7 +230,7 @@ class Hub:
         Returns the bytes of its longest form, 0 where no subscriber wants it.
         """
         frames: dict[Encode, bytes] = {}
-        searched: bytes | None = None
+        searched: str | None = None
         for subscriber in list(self._subscribers):
             if not subscriber.is_live:
                 if subscriber is exclude:
@@ -242,7 +243,7 @@ class Hub:
                 continue
             if wanted.text:
                 searched = searched if searched is not None else searched_text(event)
-                if wanted.text.encode("utf-8", "replace").lower() not in searched:
+                if fold_case(wanted.text) not in searched:
                     continue
             frame = frames.get(subscriber.encode)
             if frame is None:
@@ -291,10 +292,10 @@ def _iso(value: object) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
-def searched_text(event: Event) -> bytes:
-    """What the text of a filter is looked for in, with small letters for those of ASCII."""
-    texts = (event.source.encode("utf-8", "replace"), event.type.encode("utf-8", "replace"))
-    return b"\0".join((*texts, to_json(event.payload), to_json(event.metadata))).lower()
+def searched_text(event: Event) -> str:
+    """What the text of a filter is looked for in, with small letters."""
+    texts = (event.source, event.type, to_json(event.payload).decode(), to_json(event.metadata).decode())
+    return fold_case("\0".join(texts))
 
 
 def encode_broadcast(event: Event) -> bytes:

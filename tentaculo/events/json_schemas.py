@@ -11,6 +11,7 @@ from tentaculo.events.cloud_events import INT32, VERSION
 from tentaculo.events.hub import CONTROL, End
 from tentaculo.events.query import POSITION_SCHEMA
 from tentaculo.events.schemas import CANONICAL, DEPTH, KEY_LENGTH, NAME_LENGTH, JsonKind, Schema
+from tentaculo.events.websocket import ERRORS
 from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import MAX_EVENT_ID
 from tentaculo.model.health import GATEWAY_NAME
@@ -194,7 +195,7 @@ STREAM_SCHEMAS: Mapping[str, JsonObject] = {
         {
             "channel": _CONTROL_CHANNEL,
             "type": {"const": "error"},
-            "error": _TEXT,
+            "error": {"enum": list(ERRORS)},
             "detail": _TEXT,
             "errors": {"type": "array", "items": object_of({"field": _TEXT, "message": _TEXT})},
         },

@@ -50,7 +50,7 @@ FILTER = (
     Parameter("to", "Received before this time, in the same forms.", _TIME),
     Parameter(
         "text",
-        "Contained in `source`, `type`, or the JSON of `payload` or `metadata`; letters of ASCII in any case.",
+        "Contained in `source`, `type`, or the JSON of `payload` or `metadata`; letters in any case.",
         _VALUE,
     ),
 )

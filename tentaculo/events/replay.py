@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.query import Position
 from tentaculo.events.tail import EventTail
-from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter
+from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, FoundEvents
 from tentaculo.model.failure import Failure, Problem
 
 RETRY_SECONDS = 0.5
@@ -95,8 +95,8 @@ class LogReader:
         before: int | None = None,
         limit: int,
         newest_first: bool = False,
-    ) -> list[Event]:
-        """One page. Raises `Problem` while the database is away."""
+    ) -> FoundEvents:
+        """One page, or what was found of it in a bounded time. Raises `Problem` while the database is away."""
         if wanted.since is not None:
             after = max(after or 0, _least_id(wanted.since) - 1)
         async with self._free:
@@ -139,15 +139,16 @@ class LogReader:
             except Problem:
                 await self._pause(client)
                 continue
-            is_last = len(page) < limit
-            sent = await self._send(page, subscriber, client)
+            found = page.events
+            sent = await self._send(found, subscriber, client)
             if sent:
-                after = page[sent - 1].id
-            if sent == len(page):
-                after = max(after, mark) if is_last else after
+                after = found[sent - 1].id
+            if sent == len(found):
+                is_last = page.reached is None and len(found) < limit
+                after = max(after, mark if is_last else page.reached or after)
             # What the client did not take is read again: a reader that stalls must not hold a page.
             limit = min(max(2 * sent, LEAST_PAGE), MOST_PAGE)
-            del page
+            del page, found
             await client.wait_writable()
 
     async def _send(self, page: list[Event], subscriber: Subscriber, client: Client) -> int:

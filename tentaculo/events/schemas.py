@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,7 +37,8 @@ def parse_json(data: bytes) -> Any:
         raise JsonError("is not UTF-8") from None
     except msgspec.MsgspecError as error:
         raise JsonError(f"is not acceptable JSON: {error}") from None
-    if _is_deeper_than(DEPTH, value):
+    # Each level takes a bracket: few texts have enough of them.
+    if data.count(b"{") + data.count(b"[") > DEPTH and _is_deeper_than(DEPTH, value):
         raise JsonError(f"is nested more than {DEPTH} levels deep")
     return value
 
@@ -67,11 +69,6 @@ class Nature(StrEnum):
     NARRATION = "narration"
 
 
-class _Rule(NamedTuple):
-    phrase: str
-    accepts: Callable[[Any], bool]
-
-
 def _is_integer(value: Any) -> bool:
     # bool is a subclass of int: isinstance let `true` pass in 7.0.
     return type(value) is int
@@ -84,21 +81,18 @@ def _is_number(value: Any) -> bool:
 class JsonKind(Enum):
     """The JSON kinds a field can be asked to have."""
 
-    STRING = _Rule("a string", lambda value: isinstance(value, str))
-    INTEGER = _Rule("an integer", _is_integer)
-    NUMBER = _Rule("a number", _is_number)
-    LIST = _Rule("a list", lambda value: isinstance(value, list))
-    OBJECT = _Rule("an object", lambda value: isinstance(value, dict))
-    BOOLEAN = _Rule("a boolean", lambda value: isinstance(value, bool))
+    STRING = "a string", lambda value: isinstance(value, str)
+    INTEGER = "an integer", _is_integer
+    NUMBER = "a number", _is_number
+    LIST = "a list", lambda value: isinstance(value, list)
+    OBJECT = "an object", lambda value: isinstance(value, dict)
+    BOOLEAN = "a boolean", lambda value: isinstance(value, bool)
 
-    @property
-    def phrase(self) -> str:
+    def __init__(self, phrase: str, accepts: Callable[[Any], bool]) -> None:
+        self.phrase = phrase
         """With its article, for messages."""
-        return self.value.phrase
-
-    def accepts(self, value: Any) -> bool:
-        """Whether `value` is of this kind; no kind takes another's values, except that integers are numbers."""
-        return self.value.accepts(value)
+        self.accepts = accepts
+        """Whether a value is of this kind; no kind takes another's values, except that integers are numbers."""
 
 
 def kind_phrase(value: Any) -> str:
@@ -123,11 +117,11 @@ class FieldError(NamedTuple):
 
 def kind_fault(name: str, kind: JsonKind, fields: Mapping[str, Any]) -> FieldError | None:
     """What is wrong with the required field `name` of `fields`, or None."""
+    if kind.accepts(fields.get(name)):
+        return None  # no kind accepts null
     if name not in fields:
         return FieldError(name, "is required")
-    if not kind.accepts(fields[name]):
-        return FieldError(name, f"must be {kind.phrase}, not {kind_phrase(fields[name])}")
-    return None
+    return FieldError(name, f"must be {kind.phrase}, not {kind_phrase(fields[name])}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +204,13 @@ LATEST_MS = 253_402_300_800_000
 
 def is_name(value: Any) -> bool:
     """Whether `value` can be a source or a type: a string, not blank, printable, at most `NAME_LENGTH` characters."""
-    return isinstance(value, str) and bool(value.strip()) and len(value) <= NAME_LENGTH and value.isprintable()
+    return isinstance(value, str) and len(value) <= NAME_LENGTH and _is_printed(value)
+
+
+@lru_cache(maxsize=512)
+def _is_printed(value: str) -> bool:
+    """Whether a text is printable, and something is seen of it. Most events repeat few names."""
+    return bool(value.strip()) and value.isprintable()
 
 
 def is_source(value: Any) -> bool:
@@ -223,18 +223,17 @@ def is_source(value: Any) -> bool:
 
 def source_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
     """What is wrong with the required source in `field`, or None."""
-    fault = name_fault(field, fields)
-    if fault is None and not is_source(fields[field]):
-        return FieldError(field, "is the gateway's own name")
-    return fault
+    if is_source(fields.get(field)):
+        return None
+    return name_fault(field, fields) or FieldError(field, "is the gateway's own name")
 
 
 def name_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
     """What is wrong with the required name `field`, or None."""
+    if is_name(fields.get(field)):
+        return None
     fault = kind_fault(field, JsonKind.STRING, fields)
-    if fault is None and not is_name(fields[field]):
-        return FieldError(field, f"must be 1 to {NAME_LENGTH} printable characters, not all blank")
-    return fault
+    return fault or FieldError(field, f"must be 1 to {NAME_LENGTH} printable characters, not all blank")
 
 
 def key_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
@@ -248,7 +247,7 @@ def key_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
 def severity_of(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
     """The severity that an event states: a string of at most `NAME_LENGTH` characters in its payload, else its metadata."""
     for fields in (payload, metadata):
-        if is_name(fields.get("severity")):
+        if "severity" in fields and is_name(fields["severity"]):
             return str(fields["severity"])
     return None
 
@@ -289,7 +288,7 @@ def envelope(
     """
     sent: Any = fields.get("payload")
     payload, schema = sent, canonical_type(fields.get("type"))
-    found = [fault for fault in faults if fault is not None]
+    found = list(filter(None, faults))
     if schema is not None and isinstance(payload, dict):
         payload, wrong = validate(schema, payload, now_ms=now_ms if stated is None else stated, whole="payload")
         found.extend(wrong)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import Event, EventFilter, FoundEvents
 from tentaculo.model.failure import Problem
 
 LOOK_EVERY = 1.0
@@ -43,8 +43,8 @@ class EventLog(Protocol):
         before: int | None = None,
         limit: int,
         newest_first: bool = False,
-    ) -> list[Event]:
-        """Events between two ids, by id."""
+    ) -> FoundEvents:
+        """Events between two ids, by id. A search ends after a bounded time, and says how far it got."""
         ...
 
     async def next_events(self, after: int, limit: int) -> list[Event]:
@@ -111,9 +111,11 @@ class EventTail:
     async def _publish_next(self) -> bool:
         """Publish the next events; returns whether there may be more."""
         if self.mark is None or not len(self._hub):
+            before = self.mark
             last = await self.log.last_event_id()
             if not len(self._hub):
-                self.mark = last
+                # This process may have stored later events meanwhile.
+                self.mark = last if self.mark == before else self.mark
                 self._senders.clear()
                 return False
             self._begin(last)
@@ -151,8 +153,12 @@ class EventTail:
         """This process has stored events; `sender` is not to get them."""
         if not ids:
             return
-        self._begin(ids[0] - 1)
-        if sender is not None:
-            self._senders.update(dict.fromkeys(ids, sender))
-        self._bell.set()
+        if len(self._hub):
+            self._begin(ids[0] - 1)
+            if sender is not None:
+                self._senders.update(dict.fromkeys(ids, sender))
+            self._bell.set()
+        else:
+            # Ids are given in the order of commits, so all events up to these are there, and nobody to publish them to.
+            self.mark = max(ids[-1], self.mark or 0)
         self._ring_others()

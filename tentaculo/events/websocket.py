@@ -66,6 +66,11 @@ PARAMETERS = (
     TICKET,
 )
 """What the handler reads. Other parameters are ignored, as version 7.0 did."""
+ERRORS = (
+    *("not_text", "not_json", "not_an_object", "message_too_large"),
+    *(Failure.INVALID_EVENT.error, Failure.STORE_UNAVAILABLE.error),
+)
+"""What the member `error` of the gateway's own messages may be."""
 
 _CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSCloseCode.GOING_AWAY}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
@@ -25,7 +24,7 @@ from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents
+from tentaculo.gateway import api_documents, pages
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -53,13 +52,13 @@ from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
-from tentaculo.server.route_table import ProxiedRoutes, RouteTable
+from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, status_page, vx11
+from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, vx11
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
@@ -203,7 +202,7 @@ class Gateway:
             server.request_handler,
             RouteTable(
                 self._config,
-                NativeRoutes(runner.app, open_paths(self._config.auth)).find,
+                NativeRoutes(runner.app, open_paths(self._config.auth, self._config.services)).find,
                 self.proxy.routes,
                 self.proxy.health_routes,
                 self.health_service.board.health_path,
@@ -334,17 +333,19 @@ class Gateway:
         def views() -> Iterator[ServiceView]:
             return map(board.service, config.services)
 
-        page = status_page.StatusPage(
-            views=views,
-            recent_events=store_client.recent_events,
-            past=lambda names: store_client.past(int(time.time()), names),
-            incidents=listed.shown,
-            windows=listed.planned,
-            not_listed=follows.not_listed if follows else int,
-            store_problem=lambda: store_client.shown_problem,
-            started_at=lambda: self._started_at,
-            now=now,
-            slices=slices,
+        usual = UsualCache(store_client.usual, tuple(config.services))
+        app.add_routes(
+            pages.routes(
+                config,
+                board,
+                store_client,
+                usual,
+                listed,
+                follows.not_listed if follows else int,
+                started_at=lambda: self._started_at,
+                now=now,
+                slices=slices,
+            )
         )
         app.add_routes([*api_documents.routes(config), *auth.routes(self.tickets.issue, LIFETIME, now)])
         app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
@@ -362,15 +363,12 @@ class Gateway:
             )
         )
         names = config.names
-        usual = UsualCache(store_client.usual, tuple(config.services)).usual
-        app.add_routes(history.routes(names, store_client, usual, now, slices))
+        app.add_routes(history.routes(names, store_client, usual.usual, now, slices))
         callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
         app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
         books = self.incident_service.incident_repository
         app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
         app.add_routes([*alert_status.routes(self.incident_service.alert_channels), *acknowledgements.routes(books)])
-        # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
-        app.add_routes(status_page.routes(page, root=not ProxiedRoutes(config).takes("/", config.server.hosts)))
         app.add_routes(
             monitoring.liveness_routes(
                 phase=lambda: self._phase,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Protocol
@@ -17,7 +17,7 @@ from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
-from tentaculo.model.health import Endpoint, Health, ProbeResult, ServiceView, StateChange, Transition
+from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
 from tentaculo.model.history import DAY, HOUR
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -95,6 +95,10 @@ class HealthService:
         """Called when the maintenance of a service has begun or ended, but not in a follower of this machine."""
         self.on_changes: list[Callable[[Sequence[StateChange]], None]] = []
         """Called with the changes of state that another machine has found."""
+        self.on_details: list[Callable[[Mapping[str, ProbeDetails]], None]] = []
+        """Called with what the last probes of another machine found, by service."""
+        self.details: Mapping[str, ProbeDetails] = {}
+        """The last of them."""
         self.on_endpoint: list[Callable[[Endpoint, Health], None]] = []
         """Called with the health of an endpoint that a probe, here or at another machine, has found."""
         self.followed: dict[tuple[str, str], StateChange] = {}
@@ -187,6 +191,14 @@ class HealthService:
                 note(upstream, health)
         for listener in self.on_changes:
             listener(changes)
+
+    def accept_details(self, details: Mapping[str, ProbeDetails]) -> None:
+        """Show what the last probes of another machine found, by service."""
+        new = {name: one for name, one in details.items() if self.details.get(name) != one}
+        self.details = details
+        self.board.note_details(new)
+        for listener in self.on_details if new else ():
+            listener(new)
 
     @property
     def is_following(self) -> bool:

@@ -45,6 +45,7 @@ _BATCH = 100
 _MOST_RESTORED = 1000
 _MOST_WINDOWS = 500
 _MOST_NOTES = 200
+_MOST_ACKNOWLEDGEMENTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ class IncidentRepository:
             raise Problem(Failure.INCIDENT_OVER)
         work = partial(store.add_acknowledgement, incident=number, author=author, note=note, at=self._now())
         made: Acknowledgement = await self._store_client.run(work)
-        self._incidents.note_acknowledgement(made)
+        self._note_acknowledgement(made)
         self._has_changed.set()
         return made
 
@@ -334,26 +335,24 @@ class IncidentRepository:
         self._notes = {number: tuple(one for one in found if one.incident == number) for number in numbers}
 
     async def _read_acknowledgements(self) -> None:
-        """Note those of open incidents, whichever process took them, and record each in the log of events, once."""
-        known = {one.id: one.acknowledged for one in self._incidents.open}
-        if not known:
+        """Note those of open incidents, whichever process took them, and record them in the log of events."""
+        numbers = [one.id for one in self._incidents.open]
+        if not numbers:
             self._recorded.clear()
             return
-        found: dict[int, Acknowledgement] = await self._store_client.run(
-            partial(store.latest_acknowledgements, numbers=list(known))
+        found: list[Acknowledgement] = await self._store_client.run(
+            partial(store.acknowledgements_of, numbers=numbers, limit=_MOST_ACKNOWLEDGEMENTS)
         )
-        for number, one in found.items():
-            if one != known[number]:
-                self._incidents.note_acknowledgement(one)
-            if one.id not in self._recorded:
-                self._recorded.add(one.id)
-                self._record(
-                    "incident.acknowledged",
-                    key=f"incident-{number}-acknowledged-{one.id}",
-                    incident=number,
-                    author=one.author,
-                    note=one.note,
-                )
+        for one in found:
+            self._note_acknowledgement(one)
+
+    def _note_acknowledgement(self, one: Acknowledgement) -> None:
+        self._incidents.note_acknowledgement(one)
+        if one.id not in self._recorded:
+            self._recorded.add(one.id)
+            # The key makes it one event, though several processes record it, and this one again after a restart.
+            key = f"incident-{one.incident}-acknowledged-{one.id}"
+            self._record("incident.acknowledged", key=key, incident=one.incident, author=one.author, note=one.note)
 
     async def _forget(self) -> None:
         moment = time.monotonic()

@@ -21,6 +21,7 @@ from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.lease import Fence
+from tentaculo.store.runtime_table import read_details
 from tentaculo.store.states import changes_after
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.monitoring import LeaseView
@@ -178,6 +179,9 @@ class MachineRole:
             await self._health_service.states.exchange_heartbeats()
             if self._looks % MIRROR_EVERY == 0:
                 await self._incident_service.mirror()
+                with suppress(StoreUnavailable):
+                    # Another product's table, which may be locked: on the connection that only reads.
+                    self._health_service.accept_details(await self._store.read(read_details))
             self._looks += 1
             self._incident_service.apply_calendar()
         elif role is Role.LEADER:

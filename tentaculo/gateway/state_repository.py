@@ -62,7 +62,8 @@ class StateRepository:
         self._known: dict[tuple[str, str], Health] = {}
         self._changes: deque[StateChange] = deque(maxlen=_MOST_WAITING)
         self._beats: dict[str, LastHeartbeat] = {}
-        self._seen: dict[str, LastHeartbeat] = {}
+        self._seen: dict[str, LastHeartbeat] | None = None
+        """The heartbeats in the database as they were last read or written; None before the first read."""
         self._has_changed = asyncio.Event()
         self._is_restored = False
         self._next_forget = 0.0
@@ -130,15 +131,16 @@ class StateRepository:
         if not self._heartbeats.services:
             return
         found: dict[str, LastHeartbeat] = await self._store.run(states.read_heartbeats)
+        seen, self._seen = self._seen, found
         for service in self._heartbeats.services:
-            beat, seen = found.get(service), self._seen.get(service)
-            if beat is None or beat.body is None or beat == seen:
+            beat = found.get(service)
+            if beat is None or beat.body is None:
                 continue
-            self._seen[service] = beat
-            if seen is not None and (own or {}).get(service) != beat and service not in self._beats:
-                self._heartbeats.beat(service, beat.body)
-            elif seen is None:
+            if seen is None:
                 self._heartbeats.restore(service, max(0.0, (self._now() - beat.at).total_seconds()), beat.body)
+            elif beat not in (seen.get(service), (own or {}).get(service)) and service not in self._beats:
+                # It counts from now on: the clock of the other machine may differ.
+                self._heartbeats.beat(service, beat.body)
 
     async def run(self) -> None:
         """Store what changes until cancelled."""
@@ -174,7 +176,8 @@ class StateRepository:
         alive = LastHeartbeat(GATEWAY_NAME, self._now(), None)
         try:
             await self._store.run_as_holder(partial(states.save_heartbeats, beats=[*beats.values(), alive]))
-            self._seen |= beats
+            if self._seen is not None:
+                self._seen |= beats
         except BaseException:
             self._beats = beats | self._beats
             raise

@@ -6,7 +6,7 @@ probe result → threshold of its endpoint → combined with its requests → ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -28,12 +28,14 @@ from tentaculo.model.health import (
     Endpoint,
     EndpointView,
     Health,
+    ProbeDetails,
     ProbeResult,
     ServiceView,
     StateChange,
     TrafficView,
     Transition,
 )
+from tentaculo.model.reason import Reason, because
 
 _PROBED = (Health.UP, Health.DEGRADED, Health.DOWN)
 """The states that probes find."""
@@ -94,6 +96,8 @@ class _Entry:
     explained_by: str | None = None
     healthy_path: str | None = None
     last_healthy: datetime | None = None
+    details: ProbeDetails | None = None
+    """What a probe of another gateway found, for as long as there is none here."""
     published: tuple[Health, str | None, DegradedKind | None] = field(init=False)
     """Health, root and kind in the last transition."""
 
@@ -207,7 +211,9 @@ class Board:
                     and entry.service.enabled
                 ):
                     endpoint.threshold.restore(change.after, change.kind, change.reason)
-                    endpoint.finding = Finding(change.after, f"{change.reason} (before the restart)", kind=change.kind)
+                    endpoint.finding = Finding(
+                        change.after, because("before_restart", what=change.reason), kind=change.kind
+                    )
                     endpoint.is_restored = True
             if any(endpoint.is_restored for endpoint in entry.endpoints.values()):
                 entry.found = aggregate([endpoint.finding for endpoint in entry.endpoints.values()])
@@ -249,6 +255,11 @@ class Board:
             if (began := since.get(name)) is not None and began.after is entry.health:
                 entry.since = began.at
         return known
+
+    def note_details(self, details: Mapping[str, ProbeDetails]) -> None:
+        """Show what the last probes of another gateway found, by service."""
+        for name in details.keys() & self._entries.keys():
+            self._entries[name].details = details[name]
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment after the system clock was set."""
@@ -351,24 +362,26 @@ class Board:
                 one.published = now
                 if now[0] is not before[0]:
                     one.since = at
-                changed.append(Transition(one.service.name, before[0], one.health, one.reason, at, one.root, one.kind))
+                changed.append(
+                    Transition(one.service.name, before[0], one.health, str(one.reason), at, one.root, one.kind)
+                )
         return tuple(changed)
 
     def _view(self, entry: _Entry) -> ServiceView:
-        service, shown = entry.service, entry.shown()
+        service, shown = entry.service, entry.shown() or entry.details
         upstreams = tuple(self._upstream_view(entry, upstream) for upstream in entry.endpoints)
         first = upstreams[0].upstream
         return ServiceView(
             name=service.name,
             port=first.port,
             health=entry.health,
-            reason=entry.reason,
+            reason=str(entry.reason),
             since=entry.since,
             upstreams=upstreams,
             aliases=service.aliases,
             host=first.host,
             health_url=service.addresses[0].rstrip("/") + (entry.healthy_path or service.health[0]),
-            checked_at=max((result.checked_at for result in entry.results), default=None),
+            checked_at=max((one.checked_at for one in entry.results), default=shown and shown.checked_at),
             code=shown.code if shown else None,
             latency_ms=shown.latency_ms if shown else None,
             endpoint=shown.endpoint if shown else None,
@@ -378,6 +391,7 @@ class Board:
             maintenance=entry.maintenance,
             kind=entry.kind,
             is_restored=entry.maintenance is None and any(one.is_restored for one in entry.endpoints.values()),
+            cause=entry.reason if isinstance(entry.reason, Reason) else None,
         )
 
     def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:

@@ -22,6 +22,7 @@ import msgspec
 from tentaculo.config.probes import Condition, ProbeSettings
 from tentaculo.health.probe_client import MAX_BODY, ProbeAttempt
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
+from tentaculo.model.reason import because
 from tentaculo.model.text import printable
 
 _DAY = 86400.0
@@ -34,7 +35,7 @@ _DOWN_WORDS = frozenset({"error", "down", "fail", "unhealthy", "critical"})
 
 # What a person can do about a status that needs an explanation.
 _HINTS = {401: "check the service's token", 403: "check the service's token"}
-_CUT = "longer than what is read of it"
+_CUT = because("body_cut")
 _PLAIN = ProbeSettings()
 _WORST_FIRST = (Health.DOWN, Health.DEGRADED, Health.UP)
 
@@ -253,18 +254,21 @@ def _answered(
     attempt: ProbeAttempt, body: ProbeBody, probe: ProbeSettings, now: datetime
 ) -> tuple[Health, str, DegradedKind | None]:
     stated, word = stated_health(body)
-    found: list[tuple[Health, str]] = [] if stated is Health.UP else [(stated, f"calls itself {word}")]
+    found: list[tuple[Health, str]] = [] if stated is Health.UP else [(stated, because("calls_itself", word=word))]
     found += complaints(attempt, body, probe, now)
     is_slow = probe.slow is not None and attempt.latency_ms is not None and attempt.latency_ms > probe.slow * 1000
     kind = DegradedKind.SLOW if is_slow and not found else None
     if body.unreadable and not found:
         found.append((Health.UP, body.unreadable))
     if is_slow:
-        found.append((Health.DEGRADED, f"slower than {probe.slow:g} s"))
-    took = "" if attempt.latency_ms is None else f" in {attempt.latency_ms} ms"
+        found.append((Health.DEGRADED, because("slower_than", seconds=probe.slow)))
+    reason = attempt.words
+    if attempt.latency_ms is not None:
+        reason = because("took", what=reason, milliseconds=attempt.latency_ms)
+    if found:
+        reason = because("faulty", what=reason, faults=[words for _, words in found])
     health = min((health for health, _ in found), key=_WORST_FIRST.index, default=Health.UP)
-    words = ", but " + "; ".join(words for _, words in found) if found else ""
-    return health, f"{attempt.words}{took}{words}", kind
+    return health, reason, kind
 
 
 def _failed(attempts: Sequence[ProbeAttempt]) -> str:
@@ -275,9 +279,9 @@ def _failed(attempts: Sequence[ProbeAttempt]) -> str:
     paths: dict[str, list[str]] = {}
     for attempt in attempts:
         paths.setdefault(attempt.words, []).append(attempt.path)
-    parts = [f"{words} at {_listed(where)}" for words, where in paths.items()]
+    parts: list[str] = [because("failed_at", what=words, paths=_listed(where)) for words, where in paths.items()]
     parts += dict.fromkeys(_HINTS[attempt.code] for attempt in attempts if attempt.code in _HINTS)
-    return "; ".join(parts)
+    return parts[0] if len(parts) == 1 else because("several", parts=parts)
 
 
 def _listed(items: Iterable[str]) -> str:
@@ -299,15 +303,15 @@ def complaints(
         yield from _of_json(body, probe.require, Health.DOWN)
         yield from _of_json(body, probe.prefer, Health.DEGRADED)
     if attempt.certificate_ends is not None:
-        whose = "the certificate of its issuer" if attempt.is_issuer_first else "its certificate"
+        whose = "issuer" if attempt.is_issuer_first else "certificate"
         yield from _of_certificate(whose, attempt.certificate_ends, probe.certificate_days, now)
 
 
 def _of_text(text: str, probe: ProbeSettings) -> Iterator[tuple[Health, str]]:
     if probe.contains is not None and probe.contains not in text:
-        yield Health.DOWN, f"without the text {probe.contains}"
+        yield Health.DOWN, because("without_text", text=probe.contains)
     if probe.matches is not None and not probe.matches.is_in(text):
-        yield Health.DOWN, f"without a match of {probe.matches.text}"
+        yield Health.DOWN, because("without_match", pattern=probe.matches.text)
 
 
 def _of_json(body: ProbeBody, conditions: Sequence[Condition], health: Health) -> Iterator[tuple[Health, str]]:
@@ -316,7 +320,7 @@ def _of_json(body: ProbeBody, conditions: Sequence[Condition], health: Health) -
     try:
         value = body.json()
     except ValueError:
-        yield health, _CUT if body.is_cut else "without JSON"
+        yield health, _CUT if body.is_cut else because("without_json")
         return
     for condition in conditions:
         if complaint := condition.complaint(value):
@@ -326,7 +330,7 @@ def _of_json(body: ProbeBody, conditions: Sequence[Condition], health: Health) -
 def _of_certificate(whose: str, ends: datetime, least: int, now: datetime) -> Iterator[tuple[Health, str]]:
     days = (ends - now).total_seconds() / _DAY
     if days <= 0:
-        yield Health.DOWN, f"{whose} expired on {ends:%Y-%m-%d}"
+        yield Health.DOWN, because(f"{whose}_expired", date=f"{ends:%Y-%m-%d}")
     elif days < least:
         left = "less than a day" if days < 1 else "1 day" if days < 2 else f"{int(days)} days"
-        yield Health.DEGRADED, f"{whose} is valid for {left} only"
+        yield Health.DEGRADED, because(f"{whose}_expires", left=left)

@@ -23,6 +23,7 @@ import structlog
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Endpoint
+from tentaculo.model.reason import because
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
 from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import unread
@@ -122,12 +123,12 @@ class ProbeConnection(asyncio.Protocol):
             if exc is not None:
                 self._error = exc
             elif reader.head is None:
-                self._error = ResponseCutError("closed the connection before it responded")
+                self._error = ResponseCutError(because("closed_early"))
             else:
                 try:
                     reader.end()
                 except Exception:  # noqa: BLE001 - the reader's own words are for the proxy
-                    self._error = ResponseCutError("the response ended too soon")
+                    self._error = ResponseCutError(because("ended_early"))
         elif not self._is_asked:
             self._error = exc
         self._changed.set()
@@ -233,7 +234,7 @@ class ProbeAttempt:
     @property
     def words(self) -> str:
         """What happened, in words, without the path."""
-        return self.problem or self.success or f"answered {self.code}"
+        return self.problem or self.success or because("answered", status=self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +276,12 @@ def chain_expiry(tls: ssl.SSLObject) -> tuple[datetime | None, bool]:
 log = structlog.get_logger(__name__)
 
 _OS_WORDS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset",
-    errno.EPIPE: "connection reset",
-    errno.ETIMEDOUT: "could not connect in time",
-    errno.EHOSTUNREACH: "host unreachable",
-    errno.ENETUNREACH: "network unreachable",
+    errno.ECONNREFUSED: because("connection_refused"),
+    errno.ECONNRESET: because("connection_reset"),
+    errno.EPIPE: because("connection_reset"),
+    errno.ETIMEDOUT: because("connect_timed_out"),
+    errno.EHOSTUNREACH: because("host_unreachable"),
+    errno.ENETUNREACH: because("network_unreachable"),
     errno.EMFILE: "not sent: the gateway is out of file descriptors",
     errno.ENFILE: "not sent: the gateway's machine is out of file descriptors",
     errno.ENOBUFS: "not sent: the gateway's machine is out of memory",
@@ -304,11 +305,11 @@ def note_timeout(attempt: ProbeAttempt, seconds: float) -> None:
     """Record in `attempt` how far it got within `seconds`."""
     attempt.is_final = not attempt.connected
     if not attempt.connected:
-        attempt.problem = f"could not connect within {seconds:g} s"
+        attempt.problem = because("no_connection_within", seconds=seconds)
     elif attempt.code is None:
-        attempt.problem = f"no response within {seconds:g} s"
+        attempt.problem = because("no_response_within", seconds=seconds)
     else:
-        attempt.problem = f"answered {attempt.code}, but did not finish within {seconds:g} s"
+        attempt.problem = because("answered_unfinished", status=attempt.code, seconds=seconds)
 
 
 def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) -> None:
@@ -319,31 +320,32 @@ def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) ->
     if words is None:
         words = "the probe failed, see the log"
         log.warning("probe failed", service=upstream.service, exc_info=error)
-    attempt.problem = words if attempt.code is None else f"answered {attempt.code}, but {words}"
+    attempt.problem = words if attempt.code is None else because("answered_but", status=attempt.code, what=words)
 
 
 def _words(error: Exception, *, is_connected: bool) -> str | None:
     match error:
         case socket.gaierror(errno=number):
-            return "name not found" + (": the name server did not answer" if number == socket.EAI_AGAIN else "")
+            return because("name_server_silent" if number == socket.EAI_AGAIN else "name_not_found")
         case ssl.SSLCertVerificationError():
-            return f"its certificate is not accepted: {error.verify_message}"
+            return because("certificate_refused", what=error.verify_message)
         case ssl.SSLError():
             reason = error.reason or ""
             why = next((words for part, words in _TLS_WORDS.items() if part in reason), "")
-            return "the secure connection failed" + (f": {why}" if why else "")
+            return because("tls_failed_because", what=why) if why else because("tls_failed")
         case ResponseCutError():
-            return str(error)
+            words: str = error.args[0]
+            return words
         case HeadTooLargeError():
-            return "the head of its response is too large"
+            return because("head_too_large")
         case Http1Error():
-            return f"its response is not valid HTTP: {error}"
+            return because("invalid_http", what=str(error))
         case UnicodeError():
-            return "its address is not valid"
+            return because("invalid_address")
         case ConnectionError(errno=None):
-            return "connection reset" if is_connected else "the connection ended during the handshake"
+            return because("connection_reset" if is_connected else "tls_ended")
         case OSError(errno=int() as number):
             return _OS_WORDS.get(number) or os.strerror(number).lower()
         case OSError():
-            return "could not connect"
+            return because("cannot_connect")
     return None

@@ -33,6 +33,7 @@ from tentaculo.health.probe_client import (
 from tentaculo.health.steady_clock import PauseDetector, time_since_boot
 from tentaculo.model.clock import DateReading, parse_http_date
 from tentaculo.model.health import Endpoint, ProbeResult
+from tentaculo.model.reason import because
 from tentaculo.model.text import utc_now
 from tentaculo.net.connecting import LookUp, look_up
 from tentaculo.net.http1 import Head
@@ -106,7 +107,7 @@ async def _websocket(target: ProbeTarget, attempt: ProbeAttempt) -> None:
             if is_websocket and _values(head, b"sec-websocket-accept") == [accept]:
                 attempt.success = "opened a WebSocket"
             else:
-                attempt.problem = "answered 101, but not as a WebSocket"
+                attempt.problem = because("no_websocket")
     finally:
         connection.close()
 
@@ -152,7 +153,7 @@ async def _heartbeat(target: ProbeTarget, attempt: ProbeAttempt) -> None:
     if seconds < silence:
         attempt.success = f"its last heartbeat came {seconds:.0f} s ago"
     else:
-        attempt.problem = f"no heartbeat for {seconds:.0f} s"
+        attempt.problem = because("no_heartbeat_for", seconds=round(seconds))
 
 
 async def _exchange(

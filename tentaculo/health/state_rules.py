@@ -16,6 +16,7 @@ from typing import NamedTuple
 from tentaculo.config.schema import Config
 from tentaculo.config.services import BreakerSettings
 from tentaculo.model.health import BreakerState, BreakerView, Counts, DegradedKind, Health, ProbeResult, TrafficView
+from tentaculo.model.reason import because
 
 # From worst to best. UNKNOWN, a probe that the gateway could not send, is below all others.
 _ORDER = (Health.UNKNOWN, Health.DOWN, Health.DEGRADED, Health.UP)
@@ -58,7 +59,7 @@ class ConsecutiveThreshold:
         self._better = 0
         self._last: ProbeResult | None = None
         self._last_failure = ""
-        self._assumed_reason = "not probed yet"
+        self._assumed_reason: str = because("not_probed")
         self._recent: deque[bool] = deque(maxlen=max(_LATEST, 3 * failures, 3 * successes))
         self._confirmed = Health.UNKNOWN
         self._confirmed_kind: DegradedKind | None = None
@@ -114,13 +115,20 @@ class ConsecutiveThreshold:
             return self._assumed_reason
         if self.is_failing:
             failed = self._recent.count(False)
-            return f"{failed} of its last {len(self._recent)} probes failed: {self._last_failure}"
+            return because("part_failed", failed=failed, probes=len(self._recent), what=self._last_failure)
         if self.is_settled:
             return self._last.reason
         count, needed = (self._worse, self._failures) if self._worse else (self._better, self._successes)
         # A service that is down says why, also while its first successes are counted.
-        why = f"{self._last_failure}, then " if self._confirmed is Health.DOWN and self._last_failure else ""
-        return f"{why}{self._last.reason} ({count} of {needed} in a row before it counts as {self._last.health})"
+        before = {"before": self._last_failure} if self._confirmed is Health.DOWN and self._last_failure else {}
+        return because(
+            "unconfirmed_after" if before else "unconfirmed",
+            **before,
+            what=self._last.reason,
+            count=count,
+            needed=needed,
+            health=self._last.health.value,
+        )
 
     def add(self, result: ProbeResult) -> None:
         """Record the next result. A probe that the gateway could not send counts as neither success nor failure."""
@@ -188,23 +196,35 @@ def combine(
     if probed.health.is_healthy:
         if why := _failing(recent, breaker, rules):
             if probed.kind is DegradedKind.FAILING:
-                return Finding(Health.DEGRADED, f"{why}, and {probed.reason}", True, DegradedKind.FAILING)
+                return Finding(
+                    Health.DEGRADED,
+                    because("requests_failed_and", what=why, probes=probed.reason),
+                    True,
+                    DegradedKind.FAILING,
+                )
             kind = _kind_by_traffic(recent, rules)
-            return Finding(Health.DEGRADED, f"{why}, though its probes pass: {probed.reason}", True, kind)
+            though = because("requests_failed_though", what=why, probes=probed.reason)
+            return Finding(Health.DEGRADED, though, True, kind)
     elif probed.health is Health.DOWN and breaker.state is BreakerState.CLOSED:
         enough = 1 if before.by_traffic else _ENOUGH
         if recent.ok >= enough and recent.failed < rules.rate * _total(recent):
-            passed = f"{recent.ok} of {_total(recent)} requests within {rules.window:g} s passed"
-            return Finding(Health.DEGRADED, f"{passed}, though its probes fail: {probed.reason}", True)
+            passed = because(
+                "requests_passed_though",
+                passed=recent.ok,
+                requests=_total(recent),
+                seconds=rules.window,
+                probes=probed.reason,
+            )
+            return Finding(Health.DEGRADED, passed, True)
     return probed
 
 
 def _failing(recent: Counts, breaker: BreakerView, rules: BreakerSettings) -> str:
     """Why requests fail; empty where they do not, or where there are too few."""
     if breaker.state is not BreakerState.CLOSED:
-        return f"requests failed ({breaker.reason})"
+        return because("breaker_open", what=breaker.cause or breaker.reason)
     if recent.failed >= _ENOUGH and recent.failed >= rules.degraded_rate * _total(recent):
-        return f"{recent.failed} of {_total(recent)} requests within {rules.window:g} s failed"
+        return because("requests_failed", failed=recent.failed, requests=_total(recent), seconds=rules.window)
     return ""
 
 
@@ -218,7 +238,7 @@ def _total(recent: Counts) -> int:
     return recent.ok + recent.failed
 
 
-NOT_PROBED = Finding(Health.UNKNOWN, "not probed yet")
+NOT_PROBED = Finding(Health.UNKNOWN, because("not_probed"))
 
 
 def aggregate(findings: Sequence[Finding | None]) -> Finding:
@@ -238,16 +258,20 @@ def aggregate(findings: Sequence[Finding | None]) -> Finding:
         for health in (Health.UP, Health.DEGRADED, Health.DOWN)
     )
     if len(down) == total:
-        return Finding(Health.DOWN, f"all {total} addresses are down: {down[0].reason}")
-    faults = [
-        f"{_addresses(len(found), total)} {word}: {found[0].reason}"
+        return Finding(Health.DOWN, because("all_down", total=total, what=down[0].reason))
+    faults: list[str] = [
+        because(f"{'one' if len(found) == 1 else 'some'}_{word}", count=len(found), total=total, what=found[0].reason)
         for word, found in (("down", down), ("degraded", weak))
         if found
     ]
     if not up and not weak:
-        return Finding(Health.UNKNOWN, "; ".join([*faults, "the others are not known yet"]))
+        return Finding(Health.UNKNOWN, because("several", parts=[*faults, because("others_unknown")]))
     if faults:
-        return Finding(Health.DEGRADED, "; ".join(faults), kind=_kind_of(up, weak, down))
+        return Finding(
+            Health.DEGRADED,
+            faults[0] if len(faults) == 1 else because("several", parts=faults),
+            kind=_kind_of(up, weak, down),
+        )
     if len(up) < total:
         return Finding(Health.UP, f"{_addresses(len(up), total)} up, the others are not known yet")
     return Finding(Health.UP, f"all {total} addresses are up")

@@ -17,6 +17,7 @@ from tentaculo.config.incidents import DAYS, MaintenanceSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.health import BreakerState, Counts, DegradedKind, Health, ServiceView
 from tentaculo.model.incident import EVERY, MaintenanceWindow
+from tentaculo.model.reason import Reason
 
 REASON_LENGTH = 300
 """Characters of a reason that are kept."""
@@ -83,11 +84,12 @@ def _fails_in_part(kind: DegradedKind | None, *, degraded: bool) -> bool:
             assert_never(kind)
 
 
-def failure_reason(view: ServiceView) -> str:
-    """The reason why a service fails."""
+def failure_reason(view: ServiceView) -> tuple[str, Reason | None]:
+    """The reason why a service fails, in words, and with its code where it has one."""
     breaker = view.breaker
     is_cut_off = view.health is not Health.DOWN and breaker.state is not BreakerState.CLOSED
-    return ((breaker.reason if is_cut_off else None) or view.reason)[:REASON_LENGTH]
+    words, cause = (breaker.reason, breaker.cause) if is_cut_off and breaker.reason else (view.reason, view.cause)
+    return words[:REASON_LENGTH], cause if cause is not None and cause.is_short else None
 
 
 SPAN = timedelta(minutes=1)

@@ -286,13 +286,15 @@ class IncidentTracker:
     def _begin(self, view: ServiceView, severity: Health, since: datetime, at: datetime) -> None:
         """Open an incident of `view`, or continue its last one."""
         before = next((one for one in self._ended.values() if self._continues(one, view.name, at)), None)
+        reason, cause = failure_reason(view)
         if before is not None:
             del self._ended[before.id]
             incident = replace(
                 before,
                 ended_at=None,
                 ending="",
-                reason=failure_reason(view),
+                reason=reason,
+                cause=cause,
                 seen_at=at,
                 severity=_worse(severity, before.severity),
                 reopened=before.reopened + (before.part_of is None),
@@ -300,7 +302,7 @@ class IncidentTracker:
             )
         else:
             self._last_id = max(self._last_id + 1, int(at.timestamp() * 1000))
-            incident = Incident(self._last_id, view.name, (view.name,), severity, failure_reason(view), since, at)
+            incident = Incident(self._last_id, view.name, (view.name,), severity, reason, since, at, cause=cause)
         self._open[incident.id] = incident
         self._members[view.name] = _Member(incident.id)
         self._put(incident)
@@ -354,7 +356,8 @@ class IncidentTracker:
         self._restored.discard(incident.id)
         # The reason stays that of the opening or of the worsening: a later one may be that of a recovery.
         if _worse(severity, incident.severity) is not incident.severity:
-            self._put(replace(incident, reason=failure_reason(view), severity=severity, seen_at=at))
+            reason, cause = failure_reason(view)
+            self._put(replace(incident, reason=reason, cause=cause, severity=severity, seen_at=at))
         elif at - incident.seen_at >= SEEN_EVERY:
             self._put(replace(incident, seen_at=at))
 

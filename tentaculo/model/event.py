@@ -68,6 +68,14 @@ class StoredEvent(NamedTuple):
     outcome: StoreOutcome
 
 
+class FoundEvents(NamedTuple):
+    """The result of one look into the log."""
+
+    events: list[Event]
+    reached: int | None = None
+    """The id of the last row that was looked at, where the time was over before all had been; else None."""
+
+
 class RecordOwnEvent(Protocol):
     """Records an event of the gateway's own life in the log. Never waits and never raises."""
 
@@ -95,7 +103,7 @@ class EventFilter:
     until: datetime | None = None
     """Received before this moment."""
     text: str = ""
-    """Contained in source, type, payload or metadata, as they are stored; letters of ASCII in any case."""
+    """Contained in source, type, payload or metadata, as they are stored; letters in any case (`fold_case`)."""
     is_broadcast: bool = False
     """Only events that are broadcast to the clients of `/ws`."""
 

@@ -5,12 +5,13 @@ Times are UTC and timezone-aware.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from tentaculo.model.clock import DateReading
+from tentaculo.model.reason import Reason
 
 GATEWAY_NAME = "tentaculo_link"
 """Name of the gateway among the services, in VX11's own responses and in its database table."""
@@ -59,6 +60,8 @@ class BreakerView:
     """Seconds until a trial is let through; 0 unless open."""
     opened_at: datetime | None = None
     """Since when requests have been refused; None while it is closed."""
+    cause: Reason | None = field(default=None, compare=False)
+    """`reason` with its code and values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,16 @@ class ProbeResult:
     """What the response says about the clock of the endpoint."""
 
 
+class ProbeDetails(NamedTuple):
+    """What the last probe of a service found, beside its health, as the leader of several machines stored it."""
+
+    checked_at: datetime
+    code: int | None
+    latency_ms: int | None
+    endpoint: str | None
+    snippet: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointView:
     """One endpoint at one moment. Probes and requests are counted separately."""
@@ -228,6 +241,8 @@ class ServiceView:
     """Why it is degraded; None where it is not, and for any other reason."""
     is_restored: bool = False
     """Whether this is the state from before a restart, which no probe has confirmed since."""
+    cause: Reason | None = field(default=None, compare=False)
+    """`reason` with its code and values; None where it has none."""
 
     @property
     def probes(self) -> Counts:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from tentaculo.model.health import Health
+from tentaculo.model.reason import Reason
 
 EVERY_CHANNEL: Final = ""
 """Key of a delivery for which no channel was recorded."""
@@ -178,6 +179,8 @@ class Incident:
     """By name of the channel. `EVERY_CHANNEL` is a message that an earlier version recorded without its channel."""
     deliveries: tuple[DeliveryRecord, ...] = ()
     """What the channels did with the messages about it, by their last moment. An earlier version recorded none."""
+    cause: Reason | None = field(default=None, compare=False)
+    """`reason` with its code and values, so that it can be translated; None where an earlier version stored its text only."""
     acknowledged: Acknowledgement | None = None
     """The latest acknowledgement, which has a row of its own."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -41,6 +42,35 @@ def join_names(names: Sequence[str], most: int = 10, longest: int | None = None)
     """
     shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def fold_case(text: str) -> str:
+    """`text` with small letters, one for each: two texts that differ in case only become equal.
+
+    A letter becomes one letter, and none outside ASCII becomes one of ASCII: `ß` is not `ss`, and the Kelvin sign is
+    not `k`. Accents count.
+    """
+    folded = text.casefold()
+    if len(folded) == len(text) and not any(letter in text for letter in _LIKE_ASCII):
+        return folded
+    return _RUNS.sub(lambda run: "".join(map(_fold, run[0])), text)
+
+
+def has_case(character: str) -> bool:
+    """Whether `fold_case` may make it equal to another character."""
+    return any(one != character for one in (character.lower(), character.upper(), character.casefold()))
+
+
+_LIKE_ASCII = "\u017f\u212a"
+"""The long s and the Kelvin sign: Unicode's folding takes them for s and k."""
+_RUNS = re.compile(r"[A-Z\x80-\U0010ffff]+")
+
+
+def _fold(character: str) -> str:
+    if character.isascii():
+        return character.lower()
+    forms = (character.casefold(), character.lower())
+    return next((form for form in forms if len(form) == 1 and not form.isascii()), character)
 
 
 def printable(text: str, most: int | None = None) -> str:

@@ -44,11 +44,10 @@ _BY_STATUS = {
 _PARAMETER = re.compile(r"\{[^{}]+\}")
 
 
-def open_paths(auth: schema.AuthSettings) -> frozenset[str]:
-    """The native paths that need no token, as their routes are written."""
-    return frozenset(
-        (*_ALWAYS_OPEN, *(["/status"] if auth.open_status else []), *(["/ws"] if auth.open_websocket else []))
-    )
+def open_paths(auth: schema.AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
+    """The native paths that need no token, as their routes are written. `services` are names."""
+    pages = ["/status", *(f"/status/services/{name}" for name in services)] if auth.open_status else []
+    return frozenset((*_ALWAYS_OPEN, *pages, *(["/ws"] if auth.open_websocket else [])))
 
 
 class NativeRoute(NamedTuple):

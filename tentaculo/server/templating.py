@@ -70,8 +70,13 @@ def inline(*names: str) -> Inline:
     return Inline(text, f"'sha256-{digest}'")
 
 
-def content_security_policy(*, styles: Iterable[Inline] = (), scripts: Iterable[Inline] = ()) -> str:
-    """The policy of one page: these styles and scripts, our own and inline images, and nothing else."""
+def content_security_policy(
+    *, styles: Iterable[Inline] = (), scripts: Iterable[Inline] = (), has_forms: bool = False
+) -> str:
+    """The policy of one page: these styles and scripts, our own and inline images, and nothing else.
+
+    With `has_forms`, forms may be sent to this gateway.
+    """
     directives = {
         "default-src": "'none'",
         "style-src": " ".join(style.source for style in styles),
@@ -80,6 +85,6 @@ def content_security_policy(*, styles: Iterable[Inline] = (), scripts: Iterable[
         "img-src": "'self' data:",
         "frame-ancestors": "'none'",
         "base-uri": "'none'",
-        "form-action": "'none'",
+        "form-action": "'self'" if has_forms else "'none'",
     }
     return "; ".join(f"{name} {value}" for name, value in directives.items() if value)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import ArgumentError
 
-from tentaculo.model.event import Event, EventFilter, StoredEvent
+from tentaculo.model.event import Event, EventFilter, FoundEvents, StoredEvent
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary, Period, RouteCount
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import utc_now
-from tentaculo.store import events, history, rates
+from tentaculo.model.timeline import Timeline, TimelineRequest
+from tentaculo.store import event_queries, events, history, rates
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
 from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.lease import Fence, LeaseLost, require_lease
 from tentaculo.store.notifications import listen
-from tentaculo.store.read_thread import ReadThread
+from tentaculo.store.read_thread import SEARCH_NICENESS, ReadThread
 from tentaculo.store.route_history import read_routes, route_rows
+from tentaculo.store.timeline import read_timeline
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
 from tentaculo.tasks import TaskGroup
@@ -45,6 +48,15 @@ CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
 _NO_JSON = "The event cannot be written as JSON."
 _LATE = "The database did not respond in time."
+
+
+class _Waiting(NamedTuple):
+    """Events that wait for the database."""
+
+    until: float
+    """When they wait no longer, by the clock of the loop."""
+    answer: asyncio.Future[list[StoredEvent]]
+    rows: int
 
 
 class StoreClient:
@@ -76,11 +88,17 @@ class StoreClient:
         self._queue = WorkQueue(max_events, max_services, max_history)
         self._thread: StoreThread | None = None
         self._reader: ReadThread | None = None
+        self._searcher: ReadThread | None = None
         self._fault: str | None = None
         self._tasks = TaskGroup("store")
+        self._waiting: deque[_Waiting] = deque()
+        self._limit: asyncio.TimerHandle | None = None
         try:
             if parse_url(url).database not in (None, "", ":memory:"):
                 self._reader = ReadThread(Database(url, only_reads=True))
+                self._searcher = ReadThread(
+                    Database(url, only_reads=True), "tentaculo-search", niceness=SEARCH_NICENESS
+                )
             self._thread = StoreThread(Database(url, survives_power_cut=survives_power_cut), self._queue, now)
         except ArgumentError as error:
             self._fault = describe(error, URL.create("sqlite"))
@@ -137,9 +155,10 @@ class StoreClient:
     async def close(self) -> None:
         """Write the waiting work, within a bounded time, and end the thread."""
         self._queue.close()
-        if self._reader is not None:
-            self._reader.close()
-        threads = [thread for thread in (self._thread, self._reader) if thread is not None and thread.is_alive()]
+        readers = [thread for thread in (self._reader, self._searcher) if thread is not None]
+        for reader in readers:
+            reader.close()
+        threads = [thread for thread in (self._thread, *readers) if thread is not None and thread.is_alive()]
         for thread in threads:
             await asyncio.to_thread(thread.join, CLOSE_WAIT)
             if thread.is_alive():
@@ -152,43 +171,52 @@ class StoreClient:
         full or away they wait. The future gets `StoreUnavailable` if it is so for too long, or if too many events wait.
         They are then not stored, unless the time ends during the commit itself.
         """
+        answer: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
         if len(new) > ROWS_AT_ONCE:
-            return self._tasks.start(self._store_many(new), "many events")
+            self._tasks.start(self._put_many(new, answer), "many events")
+            return answer
         try:
-            return self._put_events([events.event_row(event) for event in new])
+            self._put_events([events.event_row(event) for event in new], answer)
         except (TypeError, ValueError):
-            return self._refused_later(_NO_JSON, len(new))
+            answer.set_exception(self._refused(_NO_JSON, len(new)))
+        return answer
 
-    async def _store_many(self, new: Sequence[Event]) -> list[StoredEvent]:
+    async def _put_many(self, new: Sequence[Event], answer: asyncio.Future[list[StoredEvent]]) -> None:
         made = list[EventRow]()
         try:
             for event in new:
                 made.append(events.event_row(event))
                 if len(made) % ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        except (TypeError, ValueError) as error:
-            raise self._refused(_NO_JSON, len(new)) from error
-        return await self._put_events(made)
+        except (TypeError, ValueError):
+            answer.set_exception(self._refused(_NO_JSON, len(new)))
+        else:
+            self._put_events(made, answer)
 
-    def _put_events(self, rows: Sequence[EventRow]) -> asyncio.Future[list[StoredEvent]]:
-        loop = asyncio.get_running_loop()
+    def _put_events(self, rows: Sequence[EventRow], answer: asyncio.Future[list[StoredEvent]]) -> None:
         if self._fault is not None:
-            return self._refused_later(self._fault, len(rows))
-        answer: asyncio.Future[list[StoredEvent]] = loop.create_future()
-        if not self._queue.put_events(PendingWork(rows, answer)):
-            return self._refused_later(self._no_room, len(rows))
-        limit = loop.call_later(self._event_wait, self._give_up, answer, len(rows))
-        answer.add_done_callback(lambda _: limit.cancel())
-        return answer
+            answer.set_exception(self._refused(self._fault, len(rows)))
+        elif not self._queue.put_events(PendingWork(rows, answer)):
+            answer.set_exception(self._refused(self._no_room, len(rows)))
+        else:
+            self._limit_wait(answer, len(rows))
 
-    def _give_up(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
-        if not answer.done():
-            answer.set_exception(self._refused(self.problem or _LATE, rows))
+    def _limit_wait(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
+        """Refuse an event that waits for too long. One timer serves all of them, since all wait equally long."""
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and waiting[0].answer.done():
+            waiting.popleft()
+        waiting.append(_Waiting(loop.time() + self._event_wait, answer, rows))
+        if self._limit is None:
+            self._limit = loop.call_later(self._event_wait, self._end_waits)
 
-    def _refused_later(self, reason: str, rows: int) -> asyncio.Future[list[StoredEvent]]:
-        answer: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
-        answer.set_exception(self._refused(reason, rows))
-        return answer
+    def _end_waits(self) -> None:
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and (waiting[0].answer.done() or waiting[0].until <= loop.time()):
+            one = waiting.popleft()
+            if not one.answer.done():
+                one.answer.set_exception(self._refused(self.problem or _LATE, one.rows))
+        self._limit = loop.call_at(waiting[0].until, self._end_waits) if waiting else None
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""
@@ -227,32 +255,29 @@ class StoreClient:
         before: int | None = None,
         limit: int,
         newest_first: bool = False,
-    ) -> list[Event]:
+    ) -> FoundEvents:
         """Up to `limit` events that `wanted` selects, by id: those greater than `after` and less than `before`.
 
-        Raises `StoreUnavailable` as `read` does.
+        A search that takes longer than `event_queries.SEARCH_SECONDS` ends, and says how far it got. Raises
+        `StoreUnavailable` as `read` does.
         """
-        found: list[Event] = await self.read(
-            lambda connection: events.read_events(
+        read = self.search if wanted.text else self.read
+        found: FoundEvents = await read(
+            lambda connection: event_queries.read_events(
                 connection, wanted, after=after, before=before, limit=limit, newest_first=newest_first
             )
         )
         return found
-
-    async def recent_events(self, limit: int) -> list[Event]:
-        """The newest `limit` events of the services, newest first. Raises `StoreUnavailable` as `read` does."""
-        newest: list[Event] = await self.read(lambda connection: events.recent_events(connection, limit))
-        return newest
 
     async def next_events(self, after: int, limit: int) -> list[Event]:
         """The next `limit` events after an id, by id. For the tail of the log: no search delays it.
 
         Raises `StoreUnavailable` as `run` does.
         """
-        found: list[Event] = await self.run(
-            lambda connection: events.read_events(connection, EventFilter(), after=after, limit=limit)
+        found: FoundEvents = await self.run(
+            lambda connection: event_queries.read_events(connection, EventFilter(), after=after, limit=limit)
         )
-        return found
+        return found.events
 
     async def read(self, query: Query) -> Any:
         """The result of `query`, which may take long and cannot write. No commit waits for it.
@@ -264,6 +289,19 @@ class StoreClient:
         if self.problem is not None:
             raise StoreUnavailable(self.problem)
         return await self._ask(self._reader.put, query, READ_WAIT)
+
+    async def search(self, query: Query) -> Any:
+        """As `read`, for queries that read many rows. No other query waits for it.
+
+        Its thread starts with the first one, since few gateways ever need it.
+        """
+        if self._searcher is None:
+            return await self.run(query)
+        if self.problem is not None:
+            raise StoreUnavailable(self.problem)
+        if self._searcher.ident is None and not self._queue.is_closed:
+            self._searcher.start()
+        return await self._ask(self._searcher.put, query, READ_WAIT)
 
     async def run(self, work: Query) -> Any:
         """The result of `work` in a transaction of its own, on the thread's connection.
@@ -292,7 +330,7 @@ class StoreClient:
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         """The counts of `service` in periods of `span` seconds that begin from `since` to before `until`.
 
-        Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `recent_events` does.
+        Both are seconds since 1970, `since` a multiple of `span`. Raises `StoreUnavailable` as `read` does.
         """
         periods: list[Period] = await self.read(
             lambda connection: history.read_history(connection, span, since, until, [service])
@@ -300,7 +338,7 @@ class StoreClient:
         return periods
 
     async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
-        """The summary of each service's history. Raises `StoreUnavailable` as `recent_events` does."""
+        """The summary of each service's history. Raises `StoreUnavailable` as `read` does."""
         past: dict[str, HistorySummary] = await self.read(
             lambda connection: history.read_past(connection, now, services)
         )
@@ -321,6 +359,11 @@ class StoreClient:
         found: dict[str, RouteCount] = await self.read(
             lambda connection: read_routes(connection, service, span, since, until)
         )
+        return found
+
+    async def timeline(self, wanted: TimelineRequest) -> Timeline:
+        """The part of the past that the status page draws. Raises `StoreUnavailable` as `read` does."""
+        found: Timeline = await self.read(lambda connection: read_timeline(connection, wanted))
         return found
 
     def record_services(self, views: Sequence[ServiceView]) -> None:

@@ -51,12 +51,12 @@ LOCK_WAIT = 2.0
 """Seconds to wait for another process's lock."""
 SERVER_WAIT = 5.0
 """Seconds a database server may take to connect and to finish a statement."""
-CHECK_EVERY = 5.0
-"""Seconds between two looks at the tables of a server."""
 LOG_LIMIT = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back once no reader needs more of it."""
 LEAST_FREE = 256 * 1024
 """Bytes that must be free on the disk before a file is used again that could not grow. A small write may fit before."""
+CHECK_EVERY = 1.0
+"""Seconds between two looks at the tables of an open connection. Work that meets a lost database fails by itself."""
 SERVICES_RETRY = 30.0
 """Seconds after which a services' table that could not be written is tried again."""
 
@@ -281,8 +281,8 @@ class Database:
         if _file_id(self._file) != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
-        if self._file is None and monotonic() < self._check_due:
-            return  # A server is far away, and the work itself finds out what it lacks.
+        if monotonic() < self._check_due:
+            return  # The work itself finds out what the database lacks.
         self._check_due = monotonic() + CHECK_EVERY
         with self._transaction() as connection:
             for table in (tables.events, tables.history):

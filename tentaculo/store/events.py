@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,16 +22,14 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
-    or_,
     select,
     text,
     update,
 )
 
-from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, StoredEvent, StoreOutcome
+from tentaculo.model.event import MAX_EVENT_ID, Event, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
-from tentaculo.store.tables import aware_utc, event_sequence, events, naive_utc, storable
+from tentaculo.store.tables import event_sequence, events, naive_utc, storable
 
 EventRow = Mapping[str, Any]
 Query = Callable[[Connection], Any]
@@ -50,8 +47,6 @@ TRIM_ROWS = 200
 _ONLY_ROW = 1
 _LOCK = 0x74656E746169
 """The PostgreSQL advisory lock of the event ids; the number is `tentai` in ASCII."""
-_LIKE = re.compile(r"[%_!]")
-_ESCAPE = "!"
 _KEYS_AT_ONCE = 500
 """Keys in one statement; SQLite takes 999 parameters at least."""
 
@@ -92,25 +87,33 @@ class EventRetention:
 
 def event_row(event: Event) -> EventRow:
     """The row of an event. Raises TypeError or ValueError where its payload cannot be JSON."""
-    row: dict[str, Any] = {
+    source, type_, digest = storable(event.source), storable(event.type), event.digest
+    payload, metadata = _to_json(event.payload), _to_json(event.metadata)
+    key = None if event.key is None else storable(event.key)
+    severity = None if event.severity is None else storable(event.severity)
+    size = ROW_OVERHEAD + _bytes(source) + _bytes(type_) + _bytes(payload) + _bytes(metadata)
+    return {
         "id": event.id,
-        "source": storable(event.source),
-        "type": storable(event.type),
-        "payload": _to_json(event.payload),
-        "metadata": _to_json(event.metadata),
+        "source": source,
+        "type": type_,
+        "payload": payload,
+        "metadata": metadata,
         "canonical": event.canonical,
         "broadcast": event.broadcast,
         "received_at": naive_utc(event.received_at),
-        "key": None if event.key is None else storable(event.key),
-        "digest": event.digest,
-        "severity": None if event.severity is None else storable(event.severity),
+        "key": key,
+        "digest": digest,
+        "severity": severity,
         "stated_ms": event.stated_ms,
         "corrected_ms": None if event.corrected is None else event.corrected.ms,
         "corrected_width_ms": None if event.corrected is None else event.corrected.width_ms,
+        "size": size + sum([_bytes(text) for text in (key, digest, severity) if text]),
     }
-    texts = ("source", "type", "payload", "metadata", "key", "digest", "severity")
-    row["size"] = ROW_OVERHEAD + sum(len(row[name].encode()) for name in texts if row[name])
-    return row
+
+
+def _bytes(text: str) -> int:
+    """Bytes of `text` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[StoredEvent]:
@@ -181,31 +184,6 @@ def last_event_id(connection: Connection) -> int:
     """The greatest id that an event ever had, 0 where there was none."""
     last, _, stored = connection.execute(_LAST).one()
     return max(last or 0, stored or 0)
-
-
-def recent_events(connection: Connection, limit: int) -> list[Event]:
-    """The newest `limit` events of the services, newest first. Those of the gateway itself would hide them."""
-    query = select(events).where(events.c.source != GATEWAY_NAME).order_by(events.c.id.desc()).limit(limit)
-    return [_event(row) for row in connection.execute(query).mappings()]
-
-
-def read_events(
-    connection: Connection,
-    wanted: EventFilter,
-    *,
-    after: int | None = None,
-    before: int | None = None,
-    limit: int,
-    newest_first: bool = False,
-) -> list[Event]:
-    """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id."""
-    query = select(events).where(*_conditions(connection, wanted))
-    if after is not None:
-        query = query.where(events.c.id > after)
-    if before is not None:
-        query = query.where(events.c.id < before)
-    query = query.order_by(events.c.id.desc() if newest_first else events.c.id).limit(limit)
-    return [_event(row) for row in connection.execute(query).mappings()]
 
 
 def trim_events(transaction: Transaction, kept: EventRetention) -> Iterator[None]:
@@ -311,53 +289,9 @@ def _stored_bytes(connection: Connection) -> int:
     return int(total or 0)
 
 
-def _conditions(connection: Connection, wanted: EventFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    for column, values in (
-        (events.c.type, wanted.types),
-        (events.c.source, wanted.sources),
-        (events.c.severity, wanted.severities),
-    ):
-        if values:
-            found.append(column.in_([storable(value) for value in values]))
-    if wanted.since is not None:
-        found.append(events.c.received_at >= naive_utc(wanted.since))
-    if wanted.until is not None:
-        found.append(events.c.received_at < naive_utc(wanted.until))
-    if wanted.is_broadcast:
-        found.append(events.c.broadcast.is_(True))
-    if wanted.text:
-        columns = (events.c.source, events.c.type, events.c.payload, events.c.metadata)
-        pattern = f"%{_LIKE.sub(lambda special: _ESCAPE + special[0], storable(wanted.text))}%"
-        # SQLite's LIKE ignores the case of ASCII letters; its ILIKE would compare copies of the texts.
-        like = ColumnElement.like if connection.dialect.name == "sqlite" else ColumnElement.ilike
-        found.append(or_(*(like(column, pattern, escape=_ESCAPE) for column in columns)))
-    return found
-
-
 def _to_json(value: Mapping[str, Any]) -> str:
     try:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
         # A lone surrogate: JSON can carry it as an escape, UTF-8 cannot.
         return json.dumps(value)
-
-
-def _event(row: RowMapping) -> Event:
-    return Event(
-        id=row["id"],
-        source=row["source"],
-        type=row["type"],
-        payload=json.loads(row["payload"]),
-        received_at=aware_utc(row["received_at"]),
-        canonical=row["canonical"],
-        broadcast=row["broadcast"],
-        metadata=json.loads(row["metadata"]),
-        key=row["key"],
-        digest=row["digest"],
-        severity=row["severity"],
-        stated_ms=row["stated_ms"],
-        corrected=None
-        if row["corrected_ms"] is None
-        else CorrectedTime(row["corrected_ms"], row["corrected_width_ms"]),
-    )

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
 
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
@@ -23,6 +23,7 @@ from tentaculo.model.incident import (
     NotificationState,
     Notified,
 )
+from tentaculo.model.reason import Reason
 from tentaculo.store.lease import notify_fleet
 from tentaculo.store.tables import (
     acknowledgements,
@@ -61,11 +62,15 @@ def newest(
     connection: Connection, *, limit: int, before: int | None = None, is_open: bool | None = None
 ) -> list[Incident]:
     """At most `limit` incidents, the newest first, older than the id `before`, open or ended ones only."""
-    query = select(incidents).order_by(incidents.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(incidents.c.id < before)
+    conditions = [] if before is None else [incidents.c.id < before]
     if is_open is not None:
-        query = query.where(incidents.c.ended_at.is_(None) if is_open else incidents.c.ended_at.is_not(None))
+        conditions.append(incidents.c.ended_at.is_(None) if is_open else incidents.c.ended_at.is_not(None))
+    return read(connection, *conditions, limit=limit)
+
+
+def read(connection: Connection, *conditions: ColumnElement[bool], limit: int) -> list[Incident]:
+    """The newest `limit` incidents that meet all conditions, the newest first."""
+    query = select(incidents).where(*conditions).order_by(incidents.c.id.desc()).limit(limit)
     return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
@@ -77,19 +82,12 @@ def unfinished(connection: Connection, since: datetime, announced_since: datetim
     """
     c = incidents.c
     is_recent = or_(c.ended_at > naive_utc(announced_since), c.part_of.is_not(None))
-    query = (
-        select(incidents)
-        .where(
-            or_(
-                c.ended_at.is_(None),
-                c.ended_at > naive_utc(since),
-                and_(c.told == NotificationState.OPEN.value, is_recent),
-            )
-        )
-        .order_by(incidents.c.id.desc())
-        .limit(limit)
+    must_continue = or_(
+        c.ended_at.is_(None),
+        c.ended_at > naive_utc(since),
+        and_(c.told == NotificationState.OPEN.value, is_recent),
     )
-    return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
+    return read(connection, must_continue, limit=limit)
 
 
 def forget(connection: Connection, before: datetime, batch: int = 200) -> int:
@@ -154,12 +152,18 @@ def latest_acknowledgements(connection: Connection, numbers: Collection[int]) ->
     c = acknowledgements.c
     latest = select(func.max(c.id)).where(c.incident.in_(numbers)).group_by(c.incident)
     query = select(acknowledgements).where(c.id.in_(latest))
-    return {
-        row["incident"]: Acknowledgement(
-            row["id"], row["incident"], aware_utc(row["acknowledged_at"]), row["author"], row["note"]
-        )
-        for row in connection.execute(query).mappings()
-    }
+    return {row["incident"]: _acknowledgement(row) for row in connection.execute(query).mappings()}
+
+
+def acknowledgements_of(connection: Connection, numbers: Collection[int], limit: int) -> list[Acknowledgement]:
+    """The acknowledgements of some incidents, the oldest first, the newest `limit`."""
+    c = acknowledgements.c
+    query = select(acknowledgements).where(c.incident.in_(numbers)).order_by(c.id.desc()).limit(limit)
+    return [_acknowledgement(row) for row in connection.execute(query).mappings()][::-1]
+
+
+def _acknowledgement(row: RowMapping) -> Acknowledgement:
+    return Acknowledgement(row["id"], row["incident"], aware_utc(row["acknowledged_at"]), row["author"], row["note"])
 
 
 def _acknowledged(connection: Connection, found: list[Incident]) -> list[Incident]:
@@ -186,6 +190,8 @@ def _row(incident: Incident) -> dict[str, Any]:
         "told_at": _naive(incident.alerted_at),
         "told_services": max((one.services for one in incident.notified.values()), default=0),
         "notified": _NOTIFIED.encode(incident.notified).decode(),
+        "reason_code": None if incident.cause is None else incident.cause.code,
+        "reason_values": None if incident.cause is None else storable(incident.cause.encode_values()),
         "deliveries": storable(_NOTIFIED.encode(incident.deliveries).decode()),
     }
 
@@ -203,6 +209,8 @@ def _incident(row: RowMapping) -> Incident:
         # An earlier version did not record which channel delivered a message.
         last = told_at and Notified(NotificationState(told), told_at, values["severity"], told_services)
         values["notified"] = {EVERY_CHANNEL: last} if last else {}
+    code, encoded = values.pop("reason_code"), values.pop("reason_values")
+    values["cause"] = Reason.decode(values["reason"], code, encoded)
     values["deliveries"] = () if values["deliveries"] is None else _deliveries(values["deliveries"])
     return Incident(**values)
 

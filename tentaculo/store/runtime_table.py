@@ -17,10 +17,10 @@ from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.types import TypeEngine
 
-from tentaculo.model.health import BreakerState, Health, ServiceView, words_of
+from tentaculo.model.health import BreakerState, Health, ProbeDetails, ServiceView, words_of
 from tentaculo.store import tables
 from tentaculo.store.errors import NOT_MIGRATED, StoreUnavailable
-from tentaculo.store.tables import dialect_module, naive_utc, storable
+from tentaculo.store.tables import aware_utc, dialect_module, naive_utc, storable
 
 KEY = "service_name"
 # What the configuration knows of a service, and what only a probe can find out.
@@ -176,6 +176,22 @@ class RuntimeTable:
             "created_at": naive_utc(now),
         }
         return {name: self._fit[name](values[name]) for name in self.columns}
+
+
+_DETAILS = ("checked_at", "http_code", "latency_ms", "endpoint_ok", "snippet")
+
+
+def read_details(connection: Connection) -> dict[str, ProbeDetails]:
+    """What the last probe of each service found, by its name. Nothing where the table has not the columns for it."""
+    try:
+        types = {str(one["name"]): one["type"] for one in inspect(connection).get_columns(tables.services.name)}
+    except NoSuchTableError:
+        return {}
+    if not {KEY, *_DETAILS} <= types.keys() or not _is_time(types["checked_at"]):
+        return {}
+    c = tables.services.c
+    query = select(c[KEY], *(c[name] for name in _DETAILS)).where(c[KEY].is_not(None), c.checked_at.is_not(None))
+    return {row[0]: ProbeDetails(aware_utc(row[1]), *row[2:]) for row in connection.execute(query)}
 
 
 def _is_time(type_: TypeEngine[Any]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, or_, select
 
 from tentaculo.model.health import GATEWAY_NAME, DegradedKind, Health, LastHeartbeat, StateChange
 from tentaculo.store.lease import notify_fleet
@@ -44,8 +44,12 @@ def latest_changes(connection: Connection) -> list[StateChange]:
     """The last change of each service and of each endpoint."""
     c = state_changes.c
     last = select(func.max(c.id)).group_by(c.service, c.endpoint)
-    rows = connection.execute(select(state_changes).where(c.id.in_(last)).order_by(c.id)).mappings()
-    return [change for row in rows if (change := _change(row)) is not None]
+    return read_changes(connection, select(state_changes).where(c.id.in_(last)).order_by(c.id))
+
+
+def read_changes(connection: Connection, query: Select[Any]) -> list[StateChange]:
+    """The changes that `query`, a selection of all their columns, finds."""
+    return [change for row in connection.execute(query).mappings() if (change := _change(row)) is not None]
 
 
 def changes_after(connection: Connection, position: int | None, limit: int = 1000) -> tuple[int, list[StateChange]]:

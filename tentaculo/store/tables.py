@@ -157,6 +157,9 @@ incidents = Table(
     Column("notified", Text),
     # JSON: what the channels did with each message about it. NULL in rows of older versions.
     Column("deliveries", Text),
+    # The reason as a code of `tentaculo.model.reason`, and its values as JSON. NULL in rows of older versions.
+    Column("reason_code", String(64)),
+    Column("reason_values", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -275,11 +278,13 @@ schema_notes = Table(
 
 def naive_utc(moment: datetime) -> datetime:
     """`moment` as the database keeps it: UTC without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).replace(tzinfo=None)
 
 
 def storable(value: str) -> str:
     """`value` without what a database refuses: NUL (PostgreSQL) and lone surrogates (both)."""
+    if value.isascii() and "\0" not in value:
+        return value
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 

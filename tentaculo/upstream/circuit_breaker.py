@@ -18,6 +18,7 @@ from datetime import datetime
 from tentaculo.config import services
 from tentaculo.config.schema import Config
 from tentaculo.model.health import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
+from tentaculo.model.reason import Reason, because
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _CLOSED = BreakerState.CLOSED
@@ -178,7 +179,7 @@ class CircuitBreaker:
         """Whether a success changes anything: the breaker is not closed, failures in a row, or failing probes."""
         self._opened_at: datetime | None = None
         self._last_failure: datetime | None = None
-        self._reason: str | None = None
+        self._reason: Reason | None = None
 
     def __repr__(self) -> str:
         view = self.view()
@@ -247,7 +248,9 @@ class CircuitBreaker:
         if state is BreakerState.OPEN:
             retry_after = max(0.0, self._until - self._clock())
             state = BreakerState.OPEN if retry_after > 0 else BreakerState.HALF_OPEN
-        return BreakerView(state, self._count, self._last_failure, self._reason, retry_after, self._opened_at)
+        cause = self._reason
+        words = None if cause is None else str(cause)
+        return BreakerView(state, self._count, self._last_failure, words, retry_after, self._opened_at, cause)
 
     def traffic(self) -> TrafficView:
         """The counts of its requests: all, and those of the window."""
@@ -275,7 +278,7 @@ class CircuitBreaker:
         self._failed += 1
         self._last_failure = self._now()
         if ticket == self._ticket and self._state is not BreakerState.OPEN:
-            self._judge(f": {reason}" if reason else "", is_timeout=is_timeout)
+            self._judge(reason, is_timeout=is_timeout)
         self._watch()
         self._signal(self.upstream, False)
 
@@ -298,7 +301,7 @@ class CircuitBreaker:
         else:
             self._failures.note_failure(moment, self.succeeded)
         if self._state is BreakerState.HALF_OPEN:
-            self._open(moment, f"the trial failed{why}")
+            self._open(moment, _because("trial_failed", why))
             return
         if self._count == 1:
             self._row_began = moment
@@ -306,9 +309,11 @@ class CircuitBreaker:
         total = recent.ok + recent.failed
         failures = self._failures.counts(moment, self.succeeded).failed
         if self._count >= rules.failures and (recent.ok < rules.requests or moment - self._row_began >= _ROW_LASTS):
-            self._open(moment, f"{self._count} {'failure' if self._count == 1 else 'failures in a row'}{why}")
+            self._open(
+                moment, _because("one_failure" if self._count == 1 else "failures_in_a_row", why, count=self._count)
+            )
         elif total >= rules.requests and failures >= max(rules.rate * total, rules.failures):
-            self._open(moment, f"{failures} of {total} requests within {rules.window:g} s failed{why}")
+            self._open(moment, _because("requests_failed", why, failed=failures, requests=total, seconds=rules.window))
 
     def _close(self) -> None:
         if self._state is not _CLOSED:
@@ -319,16 +324,21 @@ class CircuitBreaker:
         self._failures.clear()
         self._count = self._timeouts = 0
 
-    def _open(self, moment: float, reason: str) -> None:
+    def _open(self, moment: float, reason: Reason) -> None:
         if self._opened_at is None:
             self._opened_at = self._now()
-            self._note_change(self.upstream, BreakerState.OPEN, reason)
+            self._note_change(self.upstream, BreakerState.OPEN, str(reason))
         self._state = BreakerState.OPEN
         self._ticket += 1
         self.closed_ticket = 0
         self._until = moment + self._rules.open_for
         self._reason = reason
         self._has_passed_probe = False
+
+
+def _because(code: str, why: str, **values: object) -> Reason:
+    """The reason of a code, and of the failure that was one too many where that has words."""
+    return because(f"{code}_because", what=why, **values) if why else because(code, **values)
 
 
 class CircuitBreakers:

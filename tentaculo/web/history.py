@@ -1,9 +1,8 @@
-"""The history of a service: as JSON at `/vx11/history/<service>`, and as a row and a chart of the status page."""
+"""The history of a service: as JSON at `/vx11/history/<service>`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -11,75 +10,9 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, RouteCount, Tally, uptime_share
+from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Tally, uptime_share
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_time, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
-from tentaculo.web import wording
-
-WIDTH, HEIGHT = 240, 36
-_HOURS = 24
-_STEP, _BAR = WIDTH // _HOURS, WIDTH // _HOURS - 2
-_LEAST = 3
-"""Height of the lowest bar: an hour with counts must not look like one without."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Two paths on a canvas of `WIDTH` by `HEIGHT`, and what they show in words."""
-
-    bars: str
-    """Latency by the hour, growing from below."""
-    faults: str
-    """The part that failed, hanging from above: distinguished by place, not by colour alone."""
-    text: str
-
-
-def day_chart(hours: Mapping[int, Period], last: int, latency: Callable[[Period], Tally]) -> Chart:
-    """The 24 hours up to that which begins at `last`; `hours` are by their start, `latency` chooses whose is drawn.
-
-    Bars show the 95th percentile, the highest of the day at full height.
-    """
-    starts = [last - (_HOURS - 1 - place) * HOUR for place in range(_HOURS)]
-    found = [hours.get(start) for start in starts]
-    slowest = [latency(hour).latency.percentiles(0.95)[0] if hour else None for hour in found]
-    faults = [_fault(hour) if hour else 0.0 for hour in found]
-    most = max((seconds for seconds in slowest if seconds is not None), default=0.0)
-    bars = (
-        _bar(place, HEIGHT, -max(_LEAST, round(HEIGHT * seconds / most)))
-        for place, seconds in enumerate(slowest)
-        if seconds is not None
-    )
-    hanging = (_bar(place, 0, max(_LEAST, round(HEIGHT * share))) for place, share in enumerate(faults) if share)
-    return Chart("".join(bars), "".join(hanging), _text(starts, slowest, most, faults))
-
-
-def _bar(place: int, base: int, height: int) -> str:
-    return f"M{place * _STEP} {base}v{height}h{_BAR}v{-height}z"
-
-
-def _fault(hour: Period) -> float:
-    """The greater part that failed, of probes or of requests."""
-    return max(1 - share for share in (uptime_share([hour]).share, hour.requests.share_ok, 1.0) if share is not None)
-
-
-def _text(starts: list[int], slowest: list[float | None], most: float, faults: list[float]) -> str:
-    said = []
-    if most:
-        said.append(f"Slowest at {_clock(starts[slowest.index(most)])}: 95 % within {wording.latency(most)}.")
-    failing = [start for start, share in zip(starts, faults, strict=True) if share]
-    if len(failing) == 1:
-        said.append(f"Failures in the hour from {_clock(failing[0])}.")
-    elif failing:
-        said.append(f"Failures in {len(failing)} hours, last in that from {_clock(failing[-1])}.")
-    elif most:
-        said.append("No failures.")
-    return " ".join(said)
-
-
-def _clock(start: int) -> str:
-    return f"{datetime.fromtimestamp(start, UTC):%H:%M} UTC"
-
 
 _MOST = {"hours": 31 * 24, "days": 3660}
 _MINUTES_UP_TO = 3
@@ -265,67 +198,5 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else float(f"{seconds * 1000:.3g}")
 
 
-def known_since(past: HistorySummary, now: datetime) -> str:
-    """The date since which history is known, empty where that is the whole quarter."""
-    if past.since is None or now.timestamp() - past.since >= 89 * DAY:
-        return ""
-    return f"since {format_time(_time(past.since), now)}"
-
-
-def total_of(periods: Sequence[Period]) -> Period:
-    """The sum of all periods."""
-    total = Period("", 0, 0)
-    for period in periods:
-        total.merge(period)
-    return total
-
-
-def probe_tally(period: Period) -> Tally:
-    """What probes found in a period."""
-    return period.probes
-
-
-def request_tally(period: Period) -> Tally:
-    """What requests found in a period."""
-    return period.requests
-
-
 def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryRow:
-    """The past of one service, ready to be shown."""
-
-    name: str
-    day: str
-    quarter: str
-    since: str
-    """Where less than the 90 days is known: since when it is."""
-    is_counted: bool
-    """Whether a part of the 90 days is known by counts of probes only."""
-    p50: str
-    p95: str
-    of: str
-    """Whose latencies they are."""
-    chart: Chart
-
-
-def history_row(name: str, past: HistorySummary, now: datetime) -> HistoryRow:
-    """`past` in words: the latencies are those of requests, and of probes where there were none."""
-    total = total_of(past.hours)
-    of, latency = ("requests", request_tally) if total.requests.ok else ("probes", probe_tally)
-    p50, p95 = latency(total).latency.percentiles(0.5, 0.95)
-    last = int(now.timestamp()) // HOUR * HOUR
-    return HistoryRow(
-        name=printable(name, 80),
-        day=wording.share(uptime_share(past.hours).share),
-        quarter=wording.share(past.quarter.share),
-        since=known_since(past, now),
-        is_counted=not past.quarter.by_time,
-        p50=wording.latency(p50),
-        p95=wording.latency(p95),
-        of=of,
-        chart=day_chart({hour.start: hour for hour in past.hours}, last, latency),
-    )

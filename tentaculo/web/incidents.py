@@ -5,7 +5,7 @@ The endpoints are `/vx11/incidents…` and `/vx11/maintenance…` (docs/api.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, Protocol
@@ -14,7 +14,6 @@ import msgspec
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import Health
 from tentaculo.model.incident import (
     EVERY,
     DeliveryRecord,
@@ -26,8 +25,9 @@ from tentaculo.model.incident import (
     check_window,
 )
 from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
-from tentaculo.model.text import format_duration, format_time, join_names, printable
+from tentaculo.model.text import format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 from tentaculo.server.request_body import expect_later, read_json_body
 from tentaculo.web.acknowledgements import MOST_ID, acknowledgement_shape, incident_id
 from tentaculo.web.history import ReadsHistory, recent_shape
@@ -42,6 +42,8 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "services": incident.services,
         "severity": incident.severity.value,
         "reason": incident.reason,
+        "reason_code": None if incident.cause is None else incident.cause.code,
+        "reason_values": None if incident.cause is None else incident.cause.plain_values(),
         "started_at": incident.started_at,
         "seen_at": incident.seen_at,
         "ended_at": incident.ended_at,
@@ -120,39 +122,8 @@ def window_shape(window: MaintenanceWindow, now: datetime) -> dict[str, Any]:
     }
 
 
-MOST_OPEN, MOST_NOTES, MOST_WINDOWS = 20, 5, 10
-"""What the page shows of each: open incidents, the newest notes of one, and windows."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoteRow:
-    """One note, ready to be shown."""
-
-    at: datetime
-    written: str
-    author: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentRow:
-    """One incident, ready to be shown."""
-
-    id: int
-    is_open: bool
-    key: str
-    """Names its symbol and its accent in the template."""
-    state: str
-    root: str
-    started_at: datetime
-    started: str
-    lasted: str
-    reason: str
-    ending: str
-    affected: str
-    more: str
-    """What else is known of it, in a sentence or two; may be empty."""
-    notes: tuple[NoteRow, ...]
+MOST_WINDOWS = 10
+"""What the page shows of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,27 +139,6 @@ class WindowRow:
     ends: str
 
 
-def incident_row(incident: Incident, notes: Sequence[Note], now: datetime) -> IncidentRow:
-    """`incident` in words."""
-    is_down = incident.severity is Health.DOWN
-    ended_at = incident.ended_at
-    return IncidentRow(
-        id=incident.id,
-        is_open=incident.is_open,
-        key=("down" if is_down else "degraded") if incident.is_open else "up",
-        state=("Down" if is_down else "Degraded") if incident.is_open else "Over",
-        root=printable(incident.root, 80),
-        started_at=incident.started_at,
-        started=format_time(incident.started_at, now),
-        lasted=format_duration(((ended_at or now) - incident.started_at).total_seconds(), units=1),
-        reason=printable(incident.reason, 200),
-        ending=printable(incident.ending, 200),
-        affected=join_names(incident.affected, longest=80),
-        more=" ".join(_more(incident)),
-        notes=tuple(_note_row(note, now) for note in notes[-MOST_NOTES:]),
-    )
-
-
 def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
     """`window` in words."""
     return WindowRow(
@@ -202,19 +152,13 @@ def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
     )
 
 
-def _note_row(note: Note, now: datetime) -> NoteRow:
-    return NoteRow(note.at, format_time(note.at, now), printable(note.author, 80), printable(note.text, 400))
-
-
-def _more(incident: Incident) -> Iterable[str]:
-    if incident.peak_error_rate is not None:
-        yield f"At worst {incident.peak_error_rate:.0%} of its calls and probes failed."
-    if incident.reopened:
-        yield f"It came back {'once' if incident.reopened == 1 else f'{incident.reopened} times'}."
-
-
-PAGE, MOST = 50, 200
-"""Incidents in one response: where nothing is asked for, and at most."""
+LIMIT = number_parameter("limit", "Incidents of one page.", default=50, most=200)
+PARAMETERS = (
+    Parameter("open", "Only incidents that are open, or that are over.", {"enum": ["true", "false"]}),
+    LIMIT,
+    Parameter("before", "Only incidents with lower ids: `next` of a page.", {"type": "integer", "maximum": MOST_ID}),
+)
+"""What the list of incidents takes."""
 _MOST_WINDOW_ID = 2**31 - 1
 
 
@@ -301,12 +245,13 @@ def routes(
         return recent_shape(rates[incident.root])
 
     async def find(request: web.Request) -> web.Response:
-        query = _query(request, {"open", "limit", "before"})
+        query = request.query
+        check_names(query, PARAMETERS)
         is_open = {"true": True, "false": False, "": None}.get(query.get("open", ""), ...)
         if is_open is ...:
             _refuse("open", "must be true or false")
-        limit = _number("limit", query.get("limit", str(PAGE)), MOST)
-        before = _number("before", query["before"], MOST_ID) if "before" in query else None
+        limit = read_number(query, LIMIT)
+        before = _number("before", query["before"], MOST_ID) if query.get("before") else None
         found = await books.find(limit=limit, before=before, is_open=is_open)
         more = len(found.incidents) == limit
         return json_response(
@@ -369,12 +314,6 @@ def routes(
 
 def _refuse(name: str, words: str) -> NoReturn:
     raise Problem(Failure.BAD_REQUEST, f"{name} {words}.")
-
-
-def _query(request: web.Request, known: Collection[str]) -> Mapping[str, str]:
-    if unknown := set(request.query) - set(known):
-        _refuse("The query", f"has an unknown parameter; it takes {', '.join(sorted(known))}, not {len(unknown)} other")
-    return request.query
 
 
 def _number(name: str, value: str, most: int) -> int:

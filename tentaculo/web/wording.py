@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from tentaculo.model.health import BreakerState, BreakerView, Counts, Health, ServiceView, words_of
-from tentaculo.model.text import format_duration, format_time, printable
+from tentaculo.model.health import (
+    BreakerState,
+    BreakerView,
+    Counts,
+    DegradedKind,
+    EndpointView,
+    Health,
+    ServiceView,
+    words_of,
+)
+from tentaculo.model.text import format_duration
 
 
 class State(NamedTuple):
-    """How one service's state is shown: never by colour alone."""
+    """How the state of one service is shown: never by colour alone."""
 
     key: str
-    """Names its symbol and its accent in the template."""
+    """Names its symbol."""
     word: str
     phrase: str
     """As part of a sentence: `is …`."""
+    tone: str
+    """Names its colour: `up`, `slow`, `down`, `plan` or `off`."""
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether a person should look at it."""
+        return self.tone in ("down", "slow")
 
 
 NOTHING = "\N{EN DASH}"
 """Shown where there is no number."""
-_RANKS = {Health.DOWN: 0, Health.DEGRADED: 2, Health.MAINTENANCE: 3}
-_CUT_OFF_RANK = 1
-"""Services to look at, the most severe first: an open breaker comes after down and before degraded."""
+_FAILING = State("failing", "Failing", "failing", "slow")
+_SLOW = State("slow", "Slow", "slow", "slow")
+_TONES = {
+    Health.UP: "up",
+    Health.DEGRADED: "slow",
+    Health.DOWN: "down",
+    Health.MAINTENANCE: "plan",
+    Health.OFF: "off",
+    Health.UNKNOWN: "off",
+}
+_WORST_FIRST = ("down", "failing", "degraded", "slow", "maintenance", "unknown", "up", "off")
 
 
 def state(view: ServiceView) -> State:
-    """How the health of a service is shown: the same health that metrics and log events name."""
-    return _state_of(view.health)
+    """How a service is shown. Behind an open breaker its requests fail."""
+    return _FAILING if is_cut_off(view) else state_of(view.health, view.kind)
 
 
-def _state_of(health: Health) -> State:
+def state_of(health: Health, kind: DegradedKind | None = None) -> State:
+    """How a health is shown, a degraded one with its kind."""
+    if health is Health.DEGRADED and kind is not None:
+        return _FAILING if kind is DegradedKind.FAILING else _SLOW
     words = words_of(health)
-    return State(health.value, words.label, words.phrase)
+    return State(health.value, words.label, words.phrase, _TONES[health])
+
+
+def rank(view: ServiceView) -> int:
+    """The place of a service in a list with the worst first: 0 is down."""
+    return _WORST_FIRST.index(state(view).key)
 
 
 def is_cut_off(view: ServiceView) -> bool:
@@ -44,14 +75,16 @@ def is_cut_off(view: ServiceView) -> bool:
     return view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
 
 
-def phrase(view: ServiceView) -> str:
-    """The state of a service as the predicate of `is ...`, with its breaker where that is open."""
-    return state(view).phrase + (" with an open circuit breaker" if is_cut_off(view) else "")
-
-
-def is_usable(view: ServiceView) -> bool:
-    """Whether callers can use the service."""
+def is_usable(view: EndpointView) -> bool:
+    """Whether requests can be sent to an address."""
     return view.health.is_healthy and view.breaker.state is not BreakerState.OPEN
+
+
+def reason(view: ServiceView) -> str:
+    """Why a service is in its state; empty for one that is up."""
+    if is_cut_off(view):
+        return f"its circuit breaker is open: {view.breaker.reason or view.reason}"
+    return "" if view.health is Health.UP else view.reason
 
 
 def ago(then: datetime | None, now: datetime) -> str:
@@ -62,6 +95,26 @@ def ago(then: datetime | None, now: datetime) -> str:
     return "just now" if seconds < 2 else f"{format_duration(seconds, units=1)} ago"
 
 
+def clock(moment: datetime, now: datetime) -> str:
+    """A moment in UTC, with its date unless that is today: `14:02`, `27 Nov, 14:02`."""
+    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%-d %b, %H:%M}"
+
+
+def day(moment: datetime, now: datetime) -> str:
+    """The day of a moment in UTC: `Today`, `Yesterday`, `27 Nov`, `27 Nov 2025`."""
+    days = (now.date() - moment.date()).days
+    if days in (0, 1):
+        return "Yesterday" if days else "Today"
+    return f"{moment:%-d %b}" if moment.year == now.year else f"{moment:%-d %b %Y}"
+
+
+def rate(number: float | None) -> str:
+    """A number a minute, with the digits that mean something: `0.2`, `64`, `1,240`."""
+    if number is None:
+        return NOTHING
+    return f"{number:,.0f}" if number >= 9.95 or number == 0 else f"{number:.1f}"
+
+
 def share(part: float | None) -> str:
     """A part of a whole, cut and never rounded up: `99.98 %`; 100 % is said of nothing less."""
     if part is None:
@@ -69,6 +122,16 @@ def share(part: float | None) -> str:
     # The nearest thousandth first: 0.29 * 100 is a little less than 29.
     hundredths = math.floor(round(part * 10_000, 3))
     return f"{hundredths // 100}.{hundredths % 100:02} %" if hundredths % 100 else f"{hundredths // 100} %"
+
+
+def failed_share(part: float | None) -> str:
+    """A part that failed: `38 %`, `0.03 %`. Of a few in a great number it never says none, and 100 % only of all."""
+    if part is None:
+        return NOTHING
+    percent = part * 100
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    return f"{math.floor(percent + 1e-9)} %" if percent >= 10 or not percent else f"{percent:.2g} %"
 
 
 def latency(seconds: float | None) -> str:
@@ -106,48 +169,53 @@ def counted(counts: Counts, noun: str) -> str:
     return f"{total:,} {noun}{'' if total == 1 else 's'}{failed}"
 
 
-def headline(services: Sequence[ServiceView]) -> str:
-    """The fleet in one sentence."""
+def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
+    """The services of which the headline speaks: the worst of those that explain themselves, and of all if there are none.
+
+    What fails because of another service is not the headline. Services that are off never are.
+    """
     counted = [view for view in services if view.health.is_counted]
+    ranks = {id(view): rank(view) for view in counted}
+    candidates = [view for view in counted if view.root is None] or counted
+    least = min((ranks[id(view)] for view in candidates), default=0)
+    return [view for view in candidates if ranks[id(view)] == least]
+
+
+def headline(services: Sequence[ServiceView]) -> str:
+    """The worst true sentence about the fleet."""
     if not services:
         return "No services are configured yet."
-    if not counted:
-        return "Every service is off on purpose."
-    total = len(counted)
-    healthy = sum(map(is_usable, counted))
-    if healthy == total:
-        return f"{counted[0].name} is healthy." if total == 1 else f"All {total} services are healthy."
-    if all(view.health is Health.UNKNOWN for view in counted):
-        return f"Waiting for the first check of {'1 service' if total == 1 else f'{total} services'}."
-    if healthy == 0:
-        return f"{counted[0].name} is {phrase(counted[0])}." if total == 1 else f"None of {total} services is healthy."
-    return f"{healthy} of {total} services {'is' if healthy == 1 else 'are'} healthy."
+    named = worst(services)
+    if not named:
+        return "Every service is off."
+    counted = sum(view.health.is_counted for view in services)
+    found = state(named[0])
+    if found.key == "up":
+        return "Everything is up." if counted > 1 else f"{named[0].name} is up."
+    if len(named) == counted and counted > 1 and found.key != "unknown":
+        return f"Everything is {found.phrase}."
+    verb = "is" if len(named) == 1 else "are"
+    sentence = f"{_subject([view.name for view in named])} {verb} {found.phrase}"
+    affected = sum(view.root is not None and view.health is Health.DOWN for view in services)
+    if found.key == "down" and affected:
+        return f"{sentence}, and {count_of(affected, 'service')} with {'it' if len(named) == 1 else 'them'}."
+    return f"{sentence}."
 
 
-def mood(services: Iterable[ServiceView]) -> State:
-    """The most severe state among the services that count, for the symbol beside the headline."""
-    counted = [view for view in services if view.health.is_counted]
-    shown = {Health.DEGRADED if is_cut_off(view) else view.health for view in counted}
-    ranked = sorted(shown & _RANKS.keys(), key=_RANKS.__getitem__)
-    return _state_of(ranked[0] if ranked else Health.UP if Health.UP in shown else Health.UNKNOWN)
+_MOST_NAMED = 3
 
 
-def troubled(services: Iterable[ServiceView]) -> list[ServiceView]:
-    """The services that a person should look at: the most severe first, those that another one affects last."""
-    found = [view for view in services if is_cut_off(view) or view.health in _RANKS]
-    return sorted(
-        found, key=lambda view: (view.root is not None, _CUT_OFF_RANK if is_cut_off(view) else _RANKS[view.health])
-    )
+def _subject(names: Sequence[str]) -> str:
+    return listed(names) if len(names) <= _MOST_NAMED else count_of(len(names), "service")
 
 
-def trouble(view: ServiceView, now: datetime) -> str:
-    """What is wrong with a service, as the end of a sentence that starts with its name."""
-    reason = view.breaker.reason if is_cut_off(view) else view.full_reason
-    since = "" if is_cut_off(view) else f" since {format_time(view.since, now)}"
-    return f"is {phrase(view)}{since}{': ' + printable(reason, 160) if reason else ''}"
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: `a, b and c`; of many, the first three and how many more."""
+    if len(names) > _MOST_NAMED + 1:
+        return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def tally(services: Iterable[ServiceView]) -> str:
-    """How many services are in each state: `8 up, 1 down, 1 off`."""
-    counts = Counter(state(view).word.lower() for view in services)
-    return ", ".join(f"{count} {word}" for word, count in counts.most_common())
+def count_of(number: int, noun: str) -> str:
+    """`1 service`, `1,200 services`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from tentaculo.model.clock import StatedReading
-from tentaculo.model.health import Endpoint, ProbeResult, StateChange
+from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
@@ -161,6 +161,13 @@ class StateChanges:
     """Changes of state that another machine has found, in the order in which they were stored."""
 
     changes: Sequence[StateChange]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDetails:
+    """What the last probes of another machine found, by service."""
+
+    details: Mapping[str, ProbeDetails]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -19,7 +19,7 @@ import structlog
 
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
-from tentaculo.model.health import Endpoint, ProbeResult, StateChange
+from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.tasks import TaskGroup
@@ -36,6 +36,7 @@ from tentaculo.workers.channel import (
     STOP,
     STOP_NOW,
     STOPPING,
+    FoundDetails,
     Heartbeat,
     MaintenanceReasons,
     PageIncidents,
@@ -169,6 +170,7 @@ class WorkerCoordination:
             health_service.on_probe.append(lambda result: self._send(ProbeResults([result])))
             health_service.on_maintenance.append(self._note_maintenance)
             health_service.on_changes.append(self._send_changes)
+            health_service.on_details.append(self._send_details)
             self._send_maintenance()
             tasks.start(self._list(incident_repository), "list")
         else:
@@ -279,6 +281,7 @@ class WorkerCoordination:
         """Send the current state to a worker that has just started."""
         if health_service.is_following:
             self._send_changes(list(health_service.followed.values()), number)
+            self._send_details(health_service.details, number)
         for some in _batches(list(health_service.board.results()), _RESULTS):
             self._send(ProbeResults(some), number)
         self._send_maintenance(number)
@@ -287,6 +290,10 @@ class WorkerCoordination:
     def _send_changes(self, changes: Sequence[StateChange], number: int | None = None) -> None:
         for some in _batches(changes, _RESULTS):
             self._send(StateChanges(some), number)
+
+    def _send_details(self, details: Mapping[str, ProbeDetails], number: int | None = None) -> None:
+        for some in _batches(list(details.items()), _RESULTS):
+            self._send(FoundDetails(dict(some)), number)
 
     def _take_all_tallies(self, drain: TakeTallies) -> dict[RouteKey, Tally]:
         tallies, self._received_tallies = self._received_tallies, {}
@@ -303,6 +310,8 @@ class WorkerCoordination:
                     self._take_result(health_service, result)
             case StateChanges(changes):
                 health_service.accept_changes(changes)
+            case FoundDetails(details):
+                health_service.board.note_details(details)
             case MaintenanceReasons(reasons):
                 for name, reason in reasons.items():
                     if health_service.board.service(name).maintenance != reason:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tentaculo.model.health import DegradedKind, Health
 from tentaculo.model.incident import MaintenanceWindow, Note
 from tests.support.native_gateway import NOW, State, event, running, view
 from tests.support.needs import need
@@ -27,7 +28,7 @@ def state() -> State:
     """A fleet in every state, with long words and with markup in what services send."""
     held = State()
     held.services += (view("a-service-with-quite-a-long-name-" + "x" * 60, 9001, snippet="y" * 200),)
-    held.services += (view("hostile", 9002, snippet=MARKUP),)
+    held.services += (view("hostile", 9002, Health.DEGRADED, reason=MARKUP, snippet=MARKUP, kind=DegradedKind.FAILING),)
     held.books.incidents = [
         replace(HERMES, reason=MARKUP + "r" * 200, services=("hermes", "a" * 64, "operator")),
         replace(MCP, root="b" * 64, ending=MARKUP),
@@ -48,6 +49,7 @@ async def opened(
     scheme: Literal["light", "dark"] = "light",
     javascript: bool = True,
     path: str = "/status",
+    timezone: str = "UTC",
 ) -> AsyncIterator[tuple[Page, list[str]]]:
     """The page, and everything that the browser complained of."""
     need(CHROMIUM, "Chromium (Debian: chromium)")
@@ -55,7 +57,10 @@ async def opened(
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         try:
             context = await browser.new_context(
-                viewport={"width": width, "height": 844}, color_scheme=scheme, java_script_enabled=javascript
+                viewport={"width": width, "height": 844},
+                color_scheme=scheme,
+                java_script_enabled=javascript,
+                timezone_id=timezone,
             )
             page = await context.new_page()
             complaints: list[str] = []
@@ -71,39 +76,57 @@ async def overflow(page: Page) -> Any:
     return await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
-@pytest.mark.parametrize("width", [360, 390, 768, 1019, 1021, 1280])
+@pytest.mark.parametrize("width", [320, 390, 639, 641, 959, 961, 1280])
 async def test_nothing_runs_out_of_the_page(state: State, width: int) -> None:
     async with opened(state, width=width) as (page, complaints):
         assert await overflow(page) <= 0
         cut_off = await page.evaluate(
-            """() => [...document.querySelectorAll("tbody th, tbody td, h1, .hero li, .duty li, .duty p")].filter(e =>
+            """() => [...document.querySelectorAll("h1, .lead, .why dd, .who, .nums span, .many li, .story li, .foot span")].filter(e =>
                    e.getBoundingClientRect().right > innerWidth + 0.5 || (e.offsetParent && e.clientWidth === 0)).length"""
         )
         assert cut_off == 0
         assert complaints == []
 
 
-async def test_rows_become_cards_on_a_phone(state: State) -> None:
+async def test_on_a_phone_the_axis_takes_the_whole_width(state: State) -> None:
     async with opened(state, width=390) as (page, _):
-        assert not await page.locator("thead").first.is_visible()
-        row = page.locator("#service-2")
-        box = await row.bounding_box()
-        assert box is not None
-        assert box["width"] > 330
-        text = await row.inner_text()
-        assert "hermes" in text
-        assert "Down" in text
-        assert "connection refused" in text
-        labels = await row.locator("td[data-label]").evaluate_all(
-            "cells => cells.map(cell => getComputedStyle(cell, '::before').content)"
+        row = page.locator("#service-hermes")
+        strip, name = await row.locator(".strip").bounding_box(), await row.locator(".who").bounding_box()
+        assert strip is not None
+        assert name is not None
+        assert strip["width"] > 350
+        assert strip["y"] > name["y"]
+        assert "connection refused" in await row.inner_text()
+        sizes = await page.locator("main *").evaluate_all(
+            "all => all.filter(e => e.innerText && e.checkVisibility()).map(e => parseFloat(getComputedStyle(e).fontSize))"
         )
-        assert labels == ['"Port"', '"Latency"', '"Last check"', '"Endpoint"', '"Breaker"']
-        sizes = await row.locator("th, td").evaluate_all(
-            "cells => cells.map(c => parseFloat(getComputedStyle(c).fontSize))"
-        )
-        assert min(sizes) >= 14
-        roles = await page.locator("table[role=table] [role=row] [role=rowheader]").count()
-        assert roles == len(state.services) + 2 + len(state.events)
+        assert min(sizes) >= 12
+
+
+def fleet_of(down: int, up: int) -> State:
+    """A cascade: one service is down and so many with it, beside so many that are up."""
+    state = State(past={})
+    affected = [view(f"cart-{n}", health=Health.DOWN, reason="answered 502", root="payments") for n in range(down)]
+    root = view("payments", health=Health.DOWN, reason="connection refused")
+    state.services = (root, *affected, *(view(f"service-{n}") for n in range(up)))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "width", "opens", "most"),
+    [
+        (fleet_of(12, 87), 1280, False, 1300),
+        (fleet_of(12, 87), 1280, True, 2000),
+        (fleet_of(12, 87), 390, True, 4000),
+        (fleet_of(1, 7), 390, False, 2400),
+    ],
+)
+async def test_the_page_stays_short(state: State, width: int, opens: bool, most: int) -> None:
+    async with opened(state, width=width) as (page, complaints):
+        if opens:
+            await page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert await page.evaluate("document.documentElement.scrollHeight") <= most
+        assert complaints == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -138,9 +161,17 @@ async def test_every_text_has_contrast_enough(state: State, scheme: Literal["lig
 
 async def test_it_works_without_javascript(state: State) -> None:
     async with opened(state, javascript=False) as (page, complaints):
-        assert await page.locator("h1").inner_text() == "4 of 8 services are healthy."
-        assert await page.locator("tbody tr").count() == len(state.services) + 2 + len(state.events)
+        assert await page.locator("h1").inner_text() == "hermes is down."
+        assert await page.locator(".row").count() == len(state.services)
         assert await page.locator('meta[http-equiv="refresh"]').get_attribute("content") == "10"
+        await page.get_by_role("link", name="7 d", exact=True).click()
+        assert await page.locator("h2").first.inner_text() == "The last 7 days"
+        await page.get_by_role("searchbox").fill("HERM")
+        await page.get_by_role("searchbox").press("Enter")
+        assert await page.locator(".row").count() == 1
+        assert await page.locator("h2").first.inner_text() == "The last 7 days", "the filter keeps the range"
+        await page.get_by_role("link", name="hermes").click()
+        assert await page.locator("h1").inner_text() == "hermes is down."
         assert complaints == []
 
 
@@ -156,32 +187,84 @@ async def test_an_alerts_link_leads_to_its_incident(state: State, javascript: bo
 async def test_it_follows_the_fleet_by_itself(state: State) -> None:
     async with opened(state) as (page, complaints):
         await page.get_by_role("link", name="hermes").focus()
-        state.services = (view("madre"), view("switch"), state.services[2])
+        state.services = (view("madre"), view("hermes", health=Health.DEGRADED, kind=DegradedKind.SLOW))
         state.clock += 10
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        await page.get_by_role("heading", name="2 of 3 services are healthy.").wait_for(timeout=5000)
-        assert await page.title() == "2 of 3 services are healthy · Tentáculo Link"
+        await page.get_by_role("heading", name="hermes is slow.").wait_for(timeout=5000)
+        assert await page.title() == "hermes is slow · Tentáculo Link"
+        assert "%23a86b00" in str(await page.locator("#icon").get_attribute("href"))
         assert await page.evaluate("document.activeElement.textContent") == "hermes"
         assert complaints == []
 
 
-async def test_a_gateway_that_stopped_answering_is_said(state: State) -> None:
+async def test_open_parts_and_what_is_typed_stay() -> None:
+    state = fleet_of(12, 87)
+    async with opened(state) as (page, complaints):
+        await page.get_by_text("87 services without trouble").click()
+        state.clock += 10
+        state.services = (*state.services[:-1], view("new-one"))
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.locator("#service-new-one").wait_for(state="visible", timeout=5000)
+        await page.keyboard.press("/")
+        await page.keyboard.type("NEW")
+        shown = [await one.get_attribute("data-name") for one in await page.locator("[data-name]:visible").all()]
+        assert shown == ["new-one"]
+        state.clock += 10
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert await page.locator("#filter").input_value() == "NEW"
+        await page.keyboard.press("Escape")
+        assert await page.locator(".row:visible").count() == 6
+        assert complaints == []
+
+
+async def test_the_arrow_keys_read_what_happened_at_a_time() -> None:
+    state = fleet_of(1, 2)
+    state.events = [event(1, type="deployed", source="ci", received_at=NOW - timedelta(seconds=10))]
     async with opened(state) as (page, _):
-        assert not await page.locator("#stale").is_visible()
+        await page.locator("#board").focus()
+        await page.keyboard.press("ArrowLeft")
+        said = await page.locator("#read").inner_text()
+        assert "deployed from ci" in said
+        assert "payments down" in said
+
+
+async def test_times_are_the_reader_s(state: State) -> None:
+    async with opened(state, timezone="America/Sao_Paulo") as (page, _):
+        moment = page.locator(".lead time").first
+        assert await moment.inner_text() == "09:09"
+        assert await moment.get_attribute("title") == "2026-03-14 12:09:26 UTC"
+        assert "Times are yours" in await page.locator(".foot").inner_text()
+
+
+async def test_a_gateway_that_stopped_responding_is_said(state: State) -> None:
+    async with opened(state) as (page, _):
+        assert await page.locator("#fresh").text_content() == "As of 15:09 UTC"
         await page.context.set_offline(True)
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        await page.locator("#stale").wait_for(state="visible", timeout=5000)
-        assert "What you see here is from 15:09:26 UTC." in await page.locator("#stale").inner_text()
+        await page.get_by_text("No response since 15:09 UTC").wait_for(timeout=5000)
+        assert await page.title() == "? hermes is down · Tentáculo Link"
+        assert "%235d676d" in str(await page.locator("#icon").get_attribute("href"))
         await page.context.set_offline(False)
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        await page.locator("#stale").wait_for(state="hidden", timeout=5000)
+        await page.get_by_text("As of").wait_for(timeout=5000)
+        assert await page.title() == "hermes is down · Tentáculo Link"
 
 
 async def test_what_services_send_stays_text(state: State) -> None:
     async with opened(state) as (page, complaints):
-        assert await page.title() == "4 of 8 services are healthy · Tentáculo Link"
+        assert await page.title() == "hermes is down · Tentáculo Link"
         assert await page.locator("img").count() == 0
-        assert "<script>document.title" in await page.locator("#service-8").inner_text()
+        assert "<script>document.title" in await page.locator("#service-hostile").inner_text()
+        assert complaints == []
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+async def test_the_page_of_a_service_fits(state: State, width: int) -> None:
+    async with opened(state, width=width, path="/status/services/hostile") as (page, complaints):
+        assert await overflow(page) <= 0
+        assert await page.locator("img").count() == 0
+        assert await page.locator("h1").inner_text() == "hostile is failing."
+        assert MARKUP in await page.locator("pre").inner_text()
         assert complaints == []
 
 

@@ -97,8 +97,9 @@ def test_the_paths_that_check_warns_of_are_the_native_ones() -> None:
     paths = {route.partition(" ")[2] for route in native_routes()}
     # A route may take these two from the gateway.
     assert {path for path in paths if "<" not in path} - {"/", "/api/events"} == OWN_PATHS
-    # The other two end with the name of a service.
-    trees = {path.partition("<")[0] for path in paths if "<" in path} - {"/vx11/history/", "/vx11/heartbeat/"}
+    # The other three end with the name of a service.
+    of_services = {"/vx11/history/", "/vx11/heartbeat/", "/status/services/"}
+    trees = {path.partition("<")[0] for path in paths if "<" in path} - of_services
     assert trees == set(OWN_TREES)
 
 

@@ -20,7 +20,7 @@ from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.events.endpoints import routes
 from tentaculo.events.hub import Hub, Subscriber
 from tentaculo.events.tail import EventTail
-from tentaculo.model.event import Event, EventFilter, StoredEvent, StoreOutcome
+from tentaculo.model.event import Event, EventFilter, FoundEvents, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.text import utc_now
@@ -85,7 +85,7 @@ class Ledger:
         before: int | None = None,
         limit: int,
         newest_first: bool = False,
-    ) -> list[Event]:
+    ) -> FoundEvents:
         self._check()
         self.reads += 1
         found = [
@@ -93,7 +93,7 @@ class Ledger:
             for event in self.events
             if (after is None or event.id > after) and (before is None or event.id < before) and wanted.matches(event)
         ]
-        return (found[::-1] if newest_first else found)[:limit]
+        return FoundEvents((found[::-1] if newest_first else found)[:limit])
 
     def _check(self) -> None:
         if self.is_lost:

@@ -76,13 +76,15 @@ def test_every_canonical_event_has_a_message_in_each_direction() -> None:
 
 
 async def test_the_frames_of_the_websocket_fit(gateway: Gateway) -> None:
-    messages, kinds = Messages("sendMessages"), set[str]()
+    messages, kinds, errors = Messages("sendMessages"), set[str](), set[str]()
     listener = await gateway.session.ws_connect(gateway.ws_url)
     sender = await gateway.session.ws_connect(gateway.ws_url + "?since=000000000000-4&client_id=x")
 
     async def kind_of(client: Any) -> str:
-        (kind,) = messages.kinds(await client.receive_json(timeout=DEADLINE))
+        frame = await client.receive_json(timeout=DEADLINE)
+        (kind,) = messages.kinds(frame)
         kinds.add(kind)
+        errors.add(frame.get("error", ""))
         return str(kind)
 
     assert [await kind_of(client) for client in (listener, sender, sender)] == ["Connected", "Connected", "SocketReset"]
@@ -104,7 +106,12 @@ async def test_the_frames_of_the_websocket_fit(gateway: Gateway) -> None:
     ):
         await gateway.ingest({"source": "s", "type": "t", "payload": payload, "broadcast": True})
         assert await kind_of(listener) == "Broadcast"
-    assert kinds | OWN_MESSAGE >= set(messages.names)
+    gateway.ledger.is_lost = True
+    await listener.send_json({"type": "system.alert", **fields("system.alert")})
+    await listener.receive(timeout=DEADLINE)
+    assert await kind_of(listener) == "SocketError"
+    assert kinds == messages.names - OWN_MESSAGE
+    assert errors - {""} == set(websocket.ERRORS)
 
 
 @pytest.mark.parametrize("since", ["0", "ffffffffffff-1"])

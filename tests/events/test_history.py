@@ -219,6 +219,7 @@ async def test_every_filter_selects_in_the_database(live: Live) -> None:
         assert await numbers(type="x,y", source="a") == [2, 0]
         assert await numbers(text="100%") == [0]
         assert await numbers(text="100_") == [1]
+        assert await numbers(text="GRÖß") == [1, 0]
         assert await numbers(text="RÖSSE") == []
         assert await numbers(text="OTHER") == [2]
         assert await numbers(text="\U0001f419") == [3]

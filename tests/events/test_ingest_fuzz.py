@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.event_audience import Audience
 from tests.support.threaded_gateway import ThreadedGateway
 
 EXPECTED = {200, 201, 207, 400, 413, 415, 422}
@@ -32,9 +33,8 @@ VALUES = st.recursive(
 TYPES = st.sampled_from(("t", "system.alert", "switch.tension.updated"))
 MEMBERS = st.fixed_dictionaries(
     {"source": st.just("madre") | VALUES, "type": TYPES | VALUES, "payload": st.just({}) | VALUES},
-    optional=dict.fromkeys(
-        ("broadcast", "metadata", "key", "id", "specversion", "time", "data", "data_base64", "subject", "x"), VALUES
-    ),
+    optional={"broadcast": st.just(True) | VALUES}
+    | dict.fromkeys(("metadata", "key", "id", "specversion", "time", "data", "data_base64", "subject", "x"), VALUES),
 )
 CLOUD_EVENTS = st.fixed_dictionaries(
     {"specversion": st.just("1.0"), "id": st.text(max_size=9), "source": st.just("/a"), "type": TYPES},
@@ -66,7 +66,15 @@ def served() -> Iterator[ThreadedGateway]:
     one.stop()
 
 
-@settings(max_examples=300)
+@pytest.fixture(scope="module")
+def audience(served: ThreadedGateway) -> Iterator[Audience]:
+    one = Audience(served)
+    yield one
+    served.run(one.close())
+    served.run(served.wait_until(0, 0))
+
+
+@settings(max_examples=120)
 @given(body=BODIES, media_type=MEDIA_TYPES, attributes=CE_HEADERS)
 @example(body=b"[" * 100_000, media_type="application/json", attributes={})
 @example(body=b'{"a":' * 800, media_type="application/json", attributes={"id": "1"})
@@ -77,7 +85,7 @@ def served() -> Iterator[ThreadedGateway]:
 )
 @example(body=b"1" * 4000, media_type="application/x-ndjson", attributes={})
 def test_every_body_has_a_clear_response(
-    served: ThreadedGateway, body: bytes, media_type: str, attributes: dict[str, str]
+    served: ThreadedGateway, audience: Audience, body: bytes, media_type: str, attributes: dict[str, str]
 ) -> None:
     headers = {f"ce-{name}": value for name, value in attributes.items()}
     if media_type:
@@ -92,3 +100,4 @@ def test_every_body_has_a_clear_response(
     assert bool(stored) <= (status in (201, 207))
     # What was stored can be written and read by every later step.
     assert all(json.loads(json.dumps(event.payload)) == event.payload for event in stored)
+    served.run(audience.check())

@@ -40,7 +40,7 @@ def write_locked(file: Path) -> Iterator[None]:
 
 
 async def kept(store: StoreClient) -> list[Event]:
-    return await store.read_events(EventFilter(), limit=100)
+    return (await store.read_events(EventFilter(), limit=100)).events
 
 
 async def test_a_repeat_gets_the_first_id(keeping: Gateway, store: StoreClient, alert: dict[str, Any]) -> None:

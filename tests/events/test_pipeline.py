@@ -34,7 +34,8 @@ class Desk:
         self.tasks = TaskGroup("test")
         self.pending: dict[str, asyncio.Future[StoreOutcome]] = {}
         self.ids = count(1000)
-        self.tail = EventTail(Hub(limit=4, queue=8), Ledger())
+        self.hub = Hub(limit=4, queue=8)
+        self.tail = EventTail(self.hub, Ledger())
         self.pipeline = EventPipeline(self._put, self.tail, self.cardinality, lambda: NOW, self.correct)
 
     @staticmethod
@@ -75,8 +76,18 @@ async def test_only_what_is_stored_counts() -> None:
     with pytest.raises(Problem):
         await lost
     assert desk.cardinality.counts() == {"first": 1}
-    assert desk.tail.mark == 999, "the tail looks from the first event on that this process has stored"
-    assert repr(desk.pipeline) == "<EventPipeline: <EventTail: published up to 999>>"
+    assert desk.tail.mark == 1000, "nobody is there to whom the event could be published"
+    assert repr(desk.pipeline) == "<EventPipeline: <EventTail: published up to 1000>>"
+
+
+async def test_for_a_subscriber_the_tail_looks_from_the_first_event_on_that_this_process_has_stored() -> None:
+    desk = Desk()
+    desk.hub.subscribe("a")
+    first = desk.send("first")
+    await desk.sent("first")
+    desk.pending["first"].set_result(StoreOutcome.STORED)
+    await first
+    assert desk.tail.mark == 999
 
 
 async def test_a_caller_that_is_cancelled_does_not_stop_the_event() -> None:

@@ -10,7 +10,7 @@ from tentaculo.events.hub import Hub
 from tentaculo.events.query import Position
 from tentaculo.events.replay import LEAST_PAGE, LogReader
 from tentaculo.events.tail import EventTail
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import Event, EventFilter, FoundEvents
 from tentaculo.tasks import TaskGroup
 from tests.events.conftest import NAME, Ledger, next_frame
 from tests.support.waits import eventually
@@ -84,7 +84,7 @@ async def test_a_client_that_takes_little_is_given_small_pages() -> None:
     limits = list[int]()
     read = reading.log.read_events
 
-    async def note(wanted: EventFilter, *, limit: int, **bounds: Any) -> list[Event]:
+    async def note(wanted: EventFilter, *, limit: int, **bounds: Any) -> FoundEvents:
         limits.append(limit)
         return await read(wanted, limit=limit, **bounds)
 

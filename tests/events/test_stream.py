@@ -95,7 +95,7 @@ async def test_filters_select_history_and_live_alike(gateway: Gateway) -> None:
         assert ids(await listener.events(1)) == [9]
 
 
-@pytest.mark.parametrize("text", ["NEEDLE", "needle", '"k":"needle', "x%C3%A4%25_"])
+@pytest.mark.parametrize("text", ["NEEDLE", "needle", '"k":"needle', "x%C3%A4%25_", "X%C3%84%25_"])
 async def test_text_is_found_in_live_events(gateway: Gateway, text: str) -> None:
     async with event_stream(gateway.session, gateway.url, f"?text={text}") as listener:
         await ingest(gateway, payload={"k": "hay"})

@@ -23,6 +23,13 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 class Log(Ledger):
     """A log that other processes write too."""
 
+    asked_last = 0
+    """How often it was asked for its last id."""
+
+    async def last_event_id(self) -> int:
+        self.asked_last += 1
+        return await super().last_event_id()
+
     def append(self, *ids: int) -> None:
         self.events += [Event(id_, "s", "t", {}, NOW, broadcast=True) for id_ in ids]
 
@@ -118,6 +125,21 @@ async def test_many_are_read_in_parts(tailing: Tailing) -> None:
     tailing.log.append(*range(10, last + 1))
     tailing.tail.ring()
     assert await tailing.ids(subscriber, 2 * AT_ONCE + 1) == list(range(10, last + 1))
+
+
+async def test_without_a_subscriber_an_event_of_this_process_costs_no_look_at_the_database(tailing: Tailing) -> None:
+    asked = tailing.log.asked_last
+    tailing.log.append(7)
+    tailing.tail.note_stored([7])
+    assert tailing.tail.mark == 7
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert tailing.log.asked_last == asked
+    assert tailing.rung == 1, "other processes may have subscribers"
+    subscriber = tailing.hub.subscribe("a")
+    tailing.log.append(8)
+    tailing.tail.ring()
+    assert await tailing.ids(subscriber, 1) == [8]
 
 
 async def test_the_sender_gets_none_of_its_own_however_early_the_tail_reads_them(tailing: Tailing) -> None:

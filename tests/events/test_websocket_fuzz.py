@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
-from aiohttp import ClientSession, WSMsgType
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.api_messages import Messages
-from tests.support.event_clients import HANDSHAKE, event_stream
+from tests.support.event_audience import Audience
+from tests.support.event_clients import HANDSHAKE
 from tests.support.threaded_gateway import BODY_LIMIT, ThreadedGateway
 
 ALERT = {"type": "system.alert", "alert_id": "a", "severity": "L1", "message": "m"}
@@ -99,50 +98,6 @@ FRAMES = st.lists(
 )
 
 
-class Audience:
-    """A client of `/ws` and one of the stream, which listen during all examples."""
-
-    def __init__(self, gateway: ThreadedGateway) -> None:
-        self.gateway = gateway
-        self.markers = itertools.count()
-        self.checked = 0
-        self._socket_messages, self._stream_messages = Messages("sendMessages"), Messages("sendFrames")
-        gateway.run(self._open())
-
-    async def _open(self) -> None:
-        url = f"http://127.0.0.1:{self.gateway.server.port}"
-        self.session = ClientSession()
-        self.socket = await self.session.ws_connect(f"{url}/ws")
-        self._stream = event_stream(self.session, url)
-        self.stream = await self._stream.__aenter__()
-        assert self._socket_messages.kinds(await self.socket.receive_json(timeout=5)) == {"Connected"}
-
-    async def close(self) -> None:
-        await self._stream.__aexit__(None, None, None)
-        await self.session.close()
-
-    async def check(self) -> None:
-        """Everything up to a marker that is sent now has arrived, and each of it is a message of the document."""
-        marker = next(self.markers)
-        body = json.dumps({"source": "test", "type": "marker", "payload": {"marker": marker}, "broadcast": True})
-        head = b"POST /events/ingest HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\n"
-        status, _, _ = await self.gateway.exchange(head, body.encode())
-        assert status == 201
-        while True:
-            message = await self.socket.receive(timeout=5)
-            assert message.type is WSMsgType.TEXT
-            frame = json.loads(message.data)
-            assert self._socket_messages.kinds(frame) in ({"Broadcast"}, {"SystemAlertBroadcast"})
-            self.checked += 1
-            if frame.get("marker") == marker:
-                break
-        while True:
-            (event,) = await self.stream.events(1)
-            assert self._stream_messages.kinds(event.data) == {"StoredEvent"}
-            if event.data["payload"].get("marker") == marker:
-                break
-
-
 def server_frames(data: bytes) -> list[tuple[int, bytes]]:
     """The opcodes and payloads of the server's frames, the last of which may be cut off; each has the right form."""
     found = list[tuple[int, bytes]]()
@@ -214,7 +169,7 @@ def run_example(gateway: ThreadedGateway, audience: Audience, groups: list[list[
 ENDS = st.sampled_from(("close", "half", "abort"))
 
 
-@settings(max_examples=40)
+@settings(max_examples=150)
 @given(groups=FRAMES, ends=ENDS)
 @example(groups=[[Sent(TEXT, b"{}", claimed=2**64 - 1)]], ends="close")
 @example(groups=[[Sent(TEXT, b"\xc3", is_final=False), Sent(0, b"\xa9")]], ends="close")
@@ -238,7 +193,7 @@ def test_no_frame_breaks_anything_in_thousands(
     run_example(gateway, audience, groups, ends)
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(data=st.binary(max_size=400), ends=ENDS)
 def test_no_bytes_break_anything(gateway: ThreadedGateway, audience: Audience, data: bytes, ends: str) -> None:
     check_responses(gateway.run(converse(gateway, data, ends=ends)))

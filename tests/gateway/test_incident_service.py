@@ -151,6 +151,8 @@ async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services
         (opened,) = (await client.open_roots("hermes"))["incidents"]
         assert opened["reason"].startswith("answered 500 at /hermes")
         assert (opened["services"], opened["severity"], opened["ended_at"]) == (["hermes"], "down", None)
+        assert opened["reason_code"] == "failed_at"
+        assert opened["reason_values"] == {"what": {"code": "answered", "values": {"status": 500}}, "paths": "/hermes"}
         await receiver.has(1)
         path = f"/vx11/incidents/{opened['id']}"
         note = await client.post(f"{path}/notes", {"text": "The disk is full.\nI am on it.", "author": "ana"})
@@ -218,20 +220,22 @@ async def test_an_acknowledgement_by_either_way_is_known_everywhere_and_is_an_ev
             await eventually(lambda: "incident.reminder" in dict(told(receiver)))
             made = await client.post(f"{hermes}/acknowledgements", {"author": "ana", "note": "on it"})
             assert (await client.get(hermes))["acknowledged"] == made
+            await client.post(f"{hermes}/acknowledgements", {"author": "eva"})
             # As the command does, in a process of its own.
             once(
                 f"sqlite:///{file}",
                 lambda connection: add_acknowledgement(connection, numbers["mcp"], "jon", "", datetime.now(UTC)),
             )
             await client.until(mcp, lambda one: one["acknowledged"])
-            await client.until("/events?type=gateway.incident.acknowledged", lambda found: len(found["events"]) == 2)
+            await client.until("/events?type=gateway.incident.acknowledged", lambda found: len(found["events"]) == 3)
         async with gateway(file, fleet, receiver, **quick) as client:
-            assert (await client.until(hermes, lambda one: one["acknowledged"]))["acknowledged"]["author"] == "ana"
+            assert (await client.until(hermes, lambda one: one["acknowledged"]))["acknowledged"]["author"] == "eva"
             services.down.clear()
             await client.open_roots()
             events = (await client.get("/events?type=gateway.incident.acknowledged"))["events"]
             assert sorted((one["payload"]["author"], one["payload"]["note"]) for one in events) == [
                 ("ana", "on it"),
+                ("eva", ""),
                 ("jon", ""),
             ], "a restart records none again"
             over = await client.post(f"{hermes}/acknowledgements", {"author": "ana"}, status=409)

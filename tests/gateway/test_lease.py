@@ -21,7 +21,7 @@ from tentaculo.gateway.lease_keeper import LENGTH
 from tentaculo.model.event import EventFilter
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store import migrate
-from tentaculo.store.events import read_events
+from tentaculo.store.event_queries import read_events
 from tentaculo.store.lease import LeaseRow, read_lease
 from tentaculo.store.tables import incidents
 from tests.incidents.test_channels import SECRET
@@ -59,7 +59,7 @@ class Fleet:
     def events(self) -> list[dict[str, Any]]:
         """The gateways' own events with their types, the oldest first."""
         with opened(self.url) as connection:
-            found = read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=500)
+            found = read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=500).events
         return [{**event.payload, "type": event.type} for event in found]
 
     def announced(self) -> list[str]:
@@ -144,6 +144,11 @@ async def test_one_probes_and_alerts_and_the_next_one_continues_its_incident(
         await fleet.shows("two", "error")
         first, second = await fleet.madre("one"), await fleet.madre("two")
         assert (second["since"], second["error"]) == (first["since"], first["error"])
+        async with asyncio.timeout(20):
+            # On two connections in a row, which may reach two workers.
+            while {(await fleet.madre("two"))["code"] for _ in range(2)} != {503}:
+                await asyncio.sleep(0.02)
+        assert (await fleet.madre("two"))["checked_at"] is not None
         await fleet.receiver.has(1)
         await eventually(lambda: fleet.announced() == ["open"])
         (incident,) = (await fleet.get("two", "/vx11/incidents"))["incidents"]

@@ -21,7 +21,7 @@ from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.security.tokens import hash_token
-from tentaculo.store.events import read_events
+from tentaculo.store.event_queries import read_events
 from tentaculo.store.lease import LeaseLost
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN
@@ -39,7 +39,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def own(url: str) -> list[Event]:
     """The gateway's own events, the oldest first."""
     with opened(url) as connection:
-        return read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=100)
+        return read_events(connection, EventFilter(sources=(GATEWAY_NAME,)), limit=100).events
 
 
 def payloads(url: str, type_: str) -> list[dict[str, Any]]:

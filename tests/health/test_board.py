@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from tentaculo.health.board import Board
-from tentaculo.model.health import BreakerState, Counts, Endpoint, Health, Outcome, ProbeResult, StateChange, Transition
+from tentaculo.model.health import (
+    BreakerState,
+    Counts,
+    Endpoint,
+    Health,
+    Outcome,
+    ProbeDetails,
+    ProbeResult,
+    StateChange,
+    Transition,
+)
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tests.support.health import Clock, fleet
 
@@ -324,3 +334,55 @@ def test_its_moments_are_corrected_after_the_system_clock_was_set(board: Board, 
         assert new == old + timedelta(days=400)
     board.correct(lambda moment: moment)
     assert board.service("madre") == after
+
+
+def change(clock: Clock, service: str, endpoint: Endpoint | None, after: Health, reason: str) -> StateChange:
+    return StateChange(service, endpoint.authority if endpoint else "", Health.UNKNOWN, after, reason, clock.now())
+
+
+def test_a_follower_shows_the_health_reason_and_since_of_the_leader(board: Board, clock: Clock) -> None:
+    began, reason = clock.now(), "1 of 3 addresses is down: connection refused"
+    changes = [
+        change(clock, "switch", A, Health.UP, "answered"),
+        change(clock, "switch", B, Health.DOWN, reason),
+        change(clock, "switch", C, Health.UP, reason),
+        change(clock, "switch", None, Health.DEGRADED, reason),
+    ]
+    clock.seconds += 60
+    assert board.follow(changes) == [(A, Health.UP), (B, Health.DOWN), (C, Health.UP)]
+    view = board.service("switch")
+    assert (view.health, view.reason, view.since) == (Health.DEGRADED, reason, began)
+    assert [one.health for one in view.upstreams] == [Health.UP, Health.DOWN, Health.UP]
+    assert view.is_restored, "no incident opens before a probe here has confirmed it"
+    # The next endpoint fails: the service stays degraded since then, for another reason.
+    board.follow([change(clock, "switch", C, Health.DOWN, "2 of 3 addresses are down")])
+    view = board.service("switch")
+    assert (view.health, view.reason, view.since) == (Health.DEGRADED, "2 of 3 addresses are down", began)
+
+
+def test_what_a_follower_took_over_is_where_its_own_probes_begin(board: Board, clock: Clock) -> None:
+    board.follow(
+        [change(clock, "madre", MADRE, Health.DOWN, "refused"), change(clock, "madre", None, Health.DOWN, "r")]
+    )
+    clock.seconds += 60
+    update = board.accept_result(found(clock, MADRE, Health.UP))
+    assert changed(update.transitions) == [("madre", Health.UP)]
+    view = board.service("madre")
+    assert (view.health, view.since, view.is_restored) == (Health.UP, clock.now(), False)
+
+
+def test_a_follower_ignores_services_that_are_off_or_not_configured(board: Board, clock: Clock) -> None:
+    changes = [change(clock, name, None, Health.UP, "x") for name in ("shubniggurath", "unheard-of")]
+    assert board.follow(changes) == []
+    assert board.service("shubniggurath").health is Health.OFF
+
+
+def test_a_follower_shows_the_details_of_the_leader_s_last_probe_until_it_probes(board: Board, clock: Clock) -> None:
+    details = ProbeDetails(clock.now(), 200, 7, "/health", "{}")
+    board.note_details({"madre": details, "unheard-of": details})
+    view = board.service("madre")
+    assert (view.checked_at, view.code, view.latency_ms, view.endpoint) == (clock.now(), 200, 7, "/health")
+    clock.seconds += 5
+    board.accept_result(found(clock, MADRE, Health.DOWN))
+    view = board.service("madre")
+    assert (view.checked_at, view.code, view.latency_ms) == (clock.now(), None, None)

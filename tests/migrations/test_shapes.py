@@ -163,6 +163,8 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
         "corrected_ms",
         "corrected_width_ms",
         "deliveries",
+        "reason_code",
+        "reason_values",
     ]
     assert [column for column in noted if column] == [*added, *later]
     assert noted.count(None) == len(OURS) - 1, "one note for each table but that of the versions"

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, inspect, text
 
+from tentaculo.model.event import EventFilter
 from tentaculo.model.health import Health
 from tentaculo.model.history import HOUR, Period, Tally
 from tentaculo.store import migrate, tables
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.events import event_row, insert_events, recent_events
+from tentaculo.store.event_queries import read_events
+from tentaculo.store.events import event_row, insert_events
 from tentaculo.store.history import add_history, history_row
 from tentaculo.store.tables import VERSION_TABLE
 from tests.migrations.test_shapes import make, table_names
@@ -71,7 +73,7 @@ def test_who_has_used_it_since_the_first_revision_loses_nothing_on_the_way_to_th
         name: kept for name, kept in before.items() if name not in extended
     }
     with opened(url) as connection:
-        assert recent_events(connection, 5) == [event(2), event(1)]
+        assert read_events(connection, EventFilter(), limit=5, newest_first=True).events == [event(2), event(1)]
     migrate.downgrade(url, first)
     assert everything(url) == before
 

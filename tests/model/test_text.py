@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.text import format_duration, format_time, join_names, printable
+from tentaculo.model.text import fold_case, format_duration, format_time, has_case, join_names, printable
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 
@@ -68,3 +70,21 @@ def test_printable_leaves_what_fits() -> None:
     assert printable("a\x1b[2Jb") == "a[2Jb"
     assert printable("x" * 11, 10) == "x" * 9 + "…"
     assert printable(" " * 100 + "x", 10) == "…"
+
+
+def test_folding_changes_neither_the_length_nor_what_ascii_is() -> None:
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    folded = fold_case(every)
+    assert len(folded) == len(every)
+    assert folded == fold_case(folded)
+    assert all(one.isascii() == other.isascii() for one, other in zip(every, folded, strict=True))
+    assert fold_case("MÉXICO Ñ ΣΑΣ ЖУК") == fold_case("méxico ñ σας жук")
+    assert fold_case("Straße") != fold_case("STRASSE")
+
+
+def test_characters_that_fold_alike_have_a_case() -> None:
+    """The database takes any character for one that has a case, so that it loses none."""
+    alike = defaultdict[str, list[str]](list)
+    for character in map(chr, range(sys.maxunicode + 1)):
+        alike[fold_case(character)].append(character)
+    assert all(has_case(one) for group in alike.values() if len(group) > 1 for one in group)

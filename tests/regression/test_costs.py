@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import re
 import shutil
 import signal
@@ -21,10 +22,12 @@ from typing import Any
 
 import pytest
 
+from tentaculo.store.migrate import upgrade
 from tests.conftest import Start
 from tests.regression.conftest import dialled
-from tests.support.gateway_process import running_gateway
+from tests.support.gateway_process import ROOT, running_gateway
 from tests.support.needs import need
+from tests.support.wire import dial
 
 TIMES = 400
 # Bounds, and what was counted when they were set.
@@ -33,6 +36,10 @@ MOST_TASKS = 0.05  # 0
 MOST_CALLS = 64.0  # 60.6
 MOST_CALLS_ELSEWHERE = 84.0  # 80.2
 """Where each request has another target than the last, and the same fields."""
+MOST_INGEST_CALLS = 185.0  # 174.8
+"""For an event in a request of its own, on the event loop."""
+MOST_BATCH_CALLS = 94.0  # 88.9
+"""For each event of a batch of 100."""
 MOST_PEAK = 5_000  # 3,203 to 3,915
 MOST_KEPT = 0.5
 """Blocks that a request may leave behind: less than one, so that nothing grows for ever."""
@@ -123,6 +130,59 @@ async def test_calls(upstream_port: int, start: Start, targets: int, most: float
     assert any(name.startswith("tentaculo/proxy/") for name in counted), "the profile saw nothing of the proxy"
 
 
+EVENT = (
+    b'{"source":"madre","type":"spawn_success","payload":{"spawn_id":"s1","name":"worker","seconds":12.5},'
+    b'"broadcast":true,"metadata":{}}'
+)
+
+
+@pytest.mark.parametrize(("events", "most"), [(1, MOST_INGEST_CALLS), (100, MOST_BATCH_CALLS)])
+async def test_ingest(start: Start, tmp_path: Path, events: int, most: float) -> None:
+    """Functions called on the event loop for an event, from its bytes to its response, and tasks started for it."""
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    upgrade(url)
+    live = await start({}, database={"url": url})
+    body = EVENT if events == 1 else b"[" + b",".join([EVENT] * events) + b"]"
+    head = b"POST /events/ingest HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n%b" % live.auth
+    request, times = head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body), 4000 // (events + 9)
+    counted: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        if event in ("call", "c_call"):
+            place = frame.f_code.co_filename.rfind("/tentaculo/")
+            if place >= 0:
+                counted[frame.f_code.co_filename[place + 1 :]] += 1
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        tasks[work.__qualname__] += 1
+        return asyncio.Task(work, loop=loop, **options)
+
+    async with dial(live.port) as wire:
+        for _ in range(20):
+            await wire.send(request)
+            assert (await wire.response()).status == 201
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory)
+        sys.setprofile(count)
+        try:
+            for _ in range(times):
+                await wire.send(request)
+                await wire.head()
+                await wire.reader.readuntil(b"}" if events == 1 else b"]}")
+        finally:
+            sys.setprofile(None)
+            loop.set_task_factory(None)
+    total = counted.total() / times / events
+    each = {name: round(calls / times / events, 1) for name, calls in counted.most_common(12)}
+    assert total <= most, f"an event takes {total:.1f} calls, and at most {most:g} are allowed; {each}"
+    assert any(name.startswith("tentaculo/events/ingest") for name in counted), "the profile saw nothing of the ingest"
+    started = sum(count for name, count in tasks.items() if not name.startswith("test_")) / times
+    # A body of more than 8 KB does not arrive in one piece, and its batch is read in slices.
+    most_tasks = MOST_TASKS if events == 1 else 2
+    assert started <= most_tasks, f"{started} tasks for a request: {tasks}"
+
+
 @pytest.mark.command
 async def test_idle_memory(upstream_port: int) -> None:
     """What a gateway holds after its first response, with two services, its probes and its database."""
@@ -132,7 +192,9 @@ async def test_idle_memory(upstream_port: int) -> None:
         "web": {"url": url, "health": ["/web/k1"], "routes": [{"prefix": "/web"}]},
         "live": {"url": url, "routes": [{"prefix": "/live"}]},
     }
-    async with running_gateway({"services": services}) as gateway:
+    # Without what only the tests install.
+    installed = {"PYTHONPATH": f"{ROOT / 'tests/support/installed'}{os.pathsep}{ROOT}"}
+    async with running_gateway({"services": services}, installed) as gateway:
         port = int(gateway.url.rpartition(":")[2])
         async with dialled(port, f"X-VX11-Token: {gateway.token}\r\n".encode()) as client:
             await client.ask(1)

@@ -35,10 +35,10 @@ async def test_events_come_back_newest_first_and_whole(url: str, store_client_on
     )
     for one in stored:
         await store_samples.store(kept, one)
-    found = await kept.recent_events(10)
+    found = await store_samples.newest_events(kept, 10)
     assert found == stored[::-1]
     assert found[0].received_at.tzinfo is UTC
-    assert await kept.recent_events(1) == [stored[2]]
+    assert await store_samples.newest_events(kept, 1) == [stored[2]]
     assert kept.dropped == 0
 
 
@@ -49,7 +49,7 @@ async def test_an_event_outlives_the_store_client(url: str, store_client_on: Sto
     await first.close()
     second = store_client_on(url)
     await second.start()
-    assert await second.recent_events(5) == [store_samples.event(1)]
+    assert await store_samples.newest_events(second, 5) == [store_samples.event(1)]
 
 
 async def test_event_ids_grow_whatever_the_clock_does(url: str, store_client_on: StoreClientOn) -> None:
@@ -88,7 +88,7 @@ async def test_text_that_no_database_holds_is_stored_all_the_same(url: str, stor
     kept = store_client_on(url)
     await kept.start()
     await store_samples.store(kept, store_samples.event(1, source="a\0b\ud800", payload={"x": "\0\ud800"}))
-    (found,) = await kept.recent_events(1)
+    (found,) = await store_samples.newest_events(kept, 1)
     assert found.source == "a\ufffdb?"
     assert found.payload == {"x": "\0\ud800"}
 
@@ -144,8 +144,8 @@ async def test_one_refused_event_does_not_cost_the_others(url: str, store_client
         return_exceptions=True,
     )
     assert isinstance(results.pop(5), StoreUnavailable)
-    assert [one.id for one in await kept.recent_events(20)] == [*reversed(results), 1]
-    assert [one.source for one in await kept.recent_events(20)] == [*"987643210", "5"]
+    assert [one.id for one in await store_samples.newest_events(kept, 20)] == [*reversed(results), 1]
+    assert [one.source for one in await store_samples.newest_events(kept, 20)] == [*"987643210", "5"]
     assert kept.problem is None
     assert kept.dropped == 1
 
@@ -177,9 +177,9 @@ async def test_rows_that_another_hand_spoiled_cost_the_answer_only(url: str, sto
     with opened(url) as connection:
         connection.exec_driver_sql("UPDATE tentaculo_events SET payload = 'spoiled'")
     with pytest.raises(StoreUnavailable, match="cannot be read"):
-        await kept.recent_events(1)
+        await store_samples.newest_events(kept, 1)
     await store_samples.store(kept, store_samples.event(2))
-    assert await kept.recent_events(1) == [store_samples.event(2)]
+    assert await store_samples.newest_events(kept, 1) == [store_samples.event(2)]
 
 
 async def test_a_full_queue_refuses_at_once(file: Path, store_client_on: StoreClientOn) -> None:

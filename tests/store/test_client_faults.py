@@ -42,7 +42,7 @@ async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_th
     with pytest.raises(StoreUnavailable, match="does not exist"):
         await store_samples.store(kept, store_samples.event(1))
     with pytest.raises(StoreUnavailable, match="does not exist"):
-        await kept.recent_events(1)
+        await store_samples.newest_events(kept, 1)
     kept.record_services([view("madre", Health.DOWN)])
     kept.record_services([view("madre")])
     assert not file.parent.exists()
@@ -104,7 +104,7 @@ async def test_a_locked_file_costs_history_and_never_the_loop(file: Path, store_
         assert max(gaps) < 0.2, "the loop stood still while the thread waited for the lock"
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
     assert statuses(sqlite(file)) == {"madre": "OK"}
 
 
@@ -119,7 +119,7 @@ async def test_a_lock_that_comes_later_is_found_out_and_outlived(file: Path, sto
         other.execute("ROLLBACK")
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
 
 
 ODD = {
@@ -228,7 +228,7 @@ async def test_a_dropped_table_is_named_and_taken_up_again(url: str, store_clien
     migrate.upgrade(url)
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
 
 
 async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(
@@ -244,7 +244,7 @@ async def test_a_deleted_file_is_found_out_though_sqlite_would_write_on(
     await asyncio.to_thread(migrate.upgrade, sqlite(file))
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(3))
-    assert [one.id for one in await kept.recent_events(5)] == [3]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [3]
 
 
 async def test_a_full_disk_is_named_and_outlived(file: Path, store_client_on: StoreClientOn) -> None:
@@ -388,7 +388,7 @@ async def test_a_server_that_ends_the_session_is_taken_up_again(
         await eventually(lambda: kept.problem)
         await eventually(lambda: kept.problem is None)
         await store_samples.store(kept, store_samples.event(2))
-        assert len(await kept.recent_events(5)) == 2
+        assert len(await store_samples.newest_events(kept, 5)) == 2
         await kept.close()
 
 
@@ -412,12 +412,12 @@ async def test_who_waits_too_long_is_told_so_and_the_event_is_not_stored(
         with pytest.raises(StoreUnavailable, match="in time"):
             await store_samples.store(kept, store_samples.event(1))
         with pytest.raises(StoreUnavailable, match="in time"):
-            await kept.recent_events(1)
+            await store_samples.newest_events(kept, 1)
     monkeypatch.setattr(client, "STORE_WAIT", 5)
     monkeypatch.setattr(client, "READ_WAIT", 5)
     await eventually(lambda: kept.problem is None)
     await store_samples.store(kept, store_samples.event(2))
-    assert [one.id for one in await kept.recent_events(5)] == [2]
+    assert [one.id for one in await store_samples.newest_events(kept, 5)] == [2]
     assert kept.dropped == 1
 
 
@@ -441,3 +441,16 @@ async def test_the_write_ahead_log_is_cut_back_when_its_reader_has_gone(
         await store_samples.store(kept, store_samples.event(101))
     await eventually(lambda: log.stat().st_size <= LOG_LIMIT)
     assert kept.problem is None
+
+
+async def test_many_events_that_find_no_database_are_refused_and_that_is_no_defect(
+    tmp_path: Path, store_client_on: StoreClientOn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = store_client_on(sqlite(tmp_path / "missing" / "fleet.db"), event_wait=0.05)
+    await kept.start()
+    many = [store_samples.event(number) for number in range(client.ROWS_AT_ONCE + 1)]
+    before = kept.dropped
+    with pytest.raises(StoreUnavailable):
+        await kept.store_events(many)
+    assert kept.dropped == before + len(many)
+    assert "task failed" not in capsys.readouterr().out

@@ -18,7 +18,7 @@ async def main():
     store_client = StoreClient(sys.argv[1])
     await store_client.start()
     assert store_client.problem is None, store_client.problem
-    assert await store_client.recent_events(5) == []
+    assert await store_client.next_events(0, 5) == []
     await store_client.close()
 
 asyncio.run(main())

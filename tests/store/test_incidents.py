@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tentaculo.model.health import Health
 from tentaculo.model.incident import (
@@ -23,6 +23,7 @@ from tentaculo.model.incident import (
     NotificationState,
     Notified,
 )
+from tentaculo.model.reason import because
 from tentaculo.store import incidents
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -59,6 +60,27 @@ async def test_an_incident_is_read_as_it_was_saved(url: str, store_client_on: Ca
     assert await store_client.run(partial(incidents.find, number=first.id)) == first
     assert await store_client.run(partial(incidents.find, number=5)) is None
     assert await store_client.run(partial(incidents.newest, limit=9)) == [second, first]
+
+
+async def test_the_reason_keeps_its_code_and_values(url: str, store_client_on: Callable[..., StoreClient]) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+    cause = because("answered_but", status=200, what=because("invalid_http", what="its words: ñ \0"))
+    known = incident(1, reason=str(cause), cause=cause)
+    await store_client.run(partial(incidents.save, changed=[known, incident(2)]))
+    second, first = await store_client.run(partial(incidents.newest, limit=9))
+    assert first.cause.code == "answered_but"
+    assert first.cause.plain_values() == {
+        "status": 200,
+        "what": {"code": "invalid_http", "values": {"what": "its words: ñ \0"}},
+    }
+    assert second.cause is None
+    # Of an earlier version, or of a later one that writes it in another way.
+    for values in ("NULL", "'[7]'", "'no json'"):
+        damage = text(f"UPDATE tentaculo_incidents SET reason_values = {values}")
+        await store_client.run(partial(Connection.execute, statement=damage))
+        found = await store_client.run(partial(incidents.find, number=known.id))
+        assert (found.cause, found.reason) == (None, known.reason.replace("\0", "\ufffd"))
 
 
 async def test_what_another_hand_wrote_costs_that_answer_only(
@@ -196,6 +218,10 @@ async def test_the_latest_acknowledgement_comes_with_its_incident_and_goes_with_
     assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]
     unfinished = partial(incidents.unfinished, since=NOW, announced_since=NOW, limit=9)
     assert await store_client.run(unfinished) == known
+    everything = await store_client.run(partial(incidents.acknowledgements_of, numbers=[new.id, old.id], limit=9))
+    assert [one.note for one in everything] == ["one", "two\ntwo", ""]
+    newest = await store_client.run(partial(incidents.acknowledgements_of, numbers=[new.id], limit=1))
+    assert newest == [latest[0]]
     # What is saved of the incident does not touch it.
     await store_client.run(partial(incidents.save, changed=[new]))
     assert await store_client.run(partial(incidents.find, number=new.id)) == known[0]

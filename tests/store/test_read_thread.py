@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
+from threading import get_native_id
 
 import pytest
 from sqlalchemy import Connection, delete, text
 
+from tentaculo.model.event import EventFilter, FoundEvents
 from tentaculo.store import client as client_module
 from tentaculo.store import tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.read_thread import MOST_WAITING
+from tentaculo.store.read_thread import MOST_WAITING, SEARCH_NICENESS
 from tests.support import store_samples
 from tests.support.runtime_tables import opened
 
@@ -40,7 +44,46 @@ async def test_a_search_delays_no_commit_and_ends_with_its_time_limit(
     search.cancel()
     with pytest.raises((asyncio.CancelledError, StoreUnavailable)):
         await search
-    assert [event.id for event in await kept.recent_events(1)] == [21]
+    assert [event.id for event in await store_samples.newest_events(kept, 1)] == [21]
+
+
+async def test_a_search_delays_no_other_query(
+    url: str, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "READ_WAIT", 60)
+    monkeypatch.setattr("tentaculo.store.database.SERVER_WAIT", 10.0)
+    kept = store_client_on(url)
+    await kept.start()
+    await store_samples.store(kept, store_samples.event(1))
+    assert ids(await kept.read_events(EventFilter(text="nothing"), limit=5)) == []
+    search = asyncio.create_task(kept.search(count_for_ever))  # noqa: TID251
+    for _ in range(5):
+        assert ids(await kept.read_events(EventFilter(), limit=1)) == [1]
+        assert ids(await kept.read_events(EventFilter(types=("no.such",)), limit=5)) == []
+    assert not search.done()
+    search.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await search
+
+
+def ids(found: FoundEvents) -> list[int]:
+    return [event.id for event in found.events]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+async def test_a_search_takes_what_the_others_leave(url: str, store_client_on: StoreClientOn) -> None:
+    kept = store_client_on(url)
+    await kept.start()
+
+    def niceness(_connection: Connection) -> int:
+        return os.getpriority(os.PRIO_PROCESS, get_native_id())
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert await kept.read(niceness) == own
+    assert await kept.search(niceness) == min(own + SEARCH_NICENESS, 19)
+    await kept.close()
+    with pytest.raises(StoreUnavailable):
+        await kept.search(niceness)
 
 
 async def test_it_cannot_write(url: str, store_client_on: StoreClientOn) -> None:
@@ -49,7 +92,7 @@ async def test_it_cannot_write(url: str, store_client_on: StoreClientOn) -> None
     await store_samples.store(kept, store_samples.event(1))
     with pytest.raises(StoreUnavailable):
         await kept.read(lambda connection: connection.execute(delete(tables.events)))
-    assert [event.id for event in await kept.recent_events(5)] == [1]
+    assert [event.id for event in await store_samples.newest_events(kept, 5)] == [1]
 
 
 async def test_what_it_cannot_read_costs_this_query_only(url: str, store_client_on: StoreClientOn) -> None:
@@ -59,7 +102,7 @@ async def test_what_it_cannot_read_costs_this_query_only(url: str, store_client_
     with opened(url) as connection:
         connection.execute(tables.events.update().values(payload="{"))
     with pytest.raises(StoreUnavailable, match="rows that cannot be read"):
-        await kept.recent_events(5)
+        await store_samples.newest_events(kept, 5)
     assert await kept.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
 
 

@@ -12,7 +12,7 @@ from tentaculo.model.health import Health
 from tentaculo.store import migrate
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.runtime_table import word_of
+from tentaculo.store.runtime_table import read_details, word_of
 from tests.support.runtime_tables import SERVICES, SHAPES, columns_of, make_services, opened, rows_of
 from tests.support.store_samples import NOW, unprobed, view
 
@@ -186,3 +186,14 @@ def test_the_words_of_the_seed(health: Health, breaker: str, word: str) -> None:
 
 def test_a_service_without_addresses_has_a_word_too() -> None:
     assert word_of(view(health=Health.UP, upstreams=())) == "OK"
+
+
+def test_another_machine_reads_the_details_where_the_table_has_them(shape_url: tuple[str, str]) -> None:
+    url, shape = shape_url
+    madre = view("madre")
+    write_services(url, [madre, unprobed("newcomer")], LATER)
+    with opened(url) as connection:
+        found = read_details(connection)
+    assert found.keys() == (set() if shape == "a" else {"madre"})
+    for one in found.values():
+        assert (one.checked_at, one.code, one.latency_ms) == (madre.checked_at, madre.code, madre.latency_ms)

@@ -16,8 +16,8 @@ OWN_MESSAGE = {"Echo", "OtherObject"}
 class Messages:
     """The messages of an operation, each with its validator."""
 
-    def __init__(self, operation: str, document: dict[str, Any] | None = None) -> None:
-        document = document or asyncapi(Config.of({}))
+    def __init__(self, operation: str) -> None:
+        document = asyncapi(Config.of({}))
         names = [one["$ref"].rpartition("/")[2] for one in document["operations"][operation]["messages"]]
         self._validators = {
             # Draft 7, as AsyncAPI 3.0 says; a reference is looked up from the root.

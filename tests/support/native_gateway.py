@@ -16,14 +16,26 @@ from aiohttp import ClientSession, web
 from tentaculo.config import schema
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
+from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView, StateChange
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Acknowledgement, ChannelTotals, Incident, MaintenanceWindow, Note
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
+from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import acknowledgements, alert_status, history, incidents, monitoring, status_page, vx11
+from tentaculo.web import (
+    acknowledgements,
+    alert_status,
+    history,
+    incidents,
+    monitoring,
+    page_routes,
+    service_page,
+    status_page,
+    vx11,
+)
+from tentaculo.web.rendering import Renderer
 from tests.support.server import serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -172,25 +184,25 @@ class State:
     fault: Exception | None = None
     """Raised by the store when it is asked for events."""
     hangs: bool = False
-    asked_for_events: int = 0
+    changes: list[StateChange] = field(default_factory=list)
+    earlier: dict[str, Incident] = field(default_factory=dict)
+    just_before: dict[str, Event] = field(default_factory=dict)
+    dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
+    shows_addresses: bool = False
+    asked_for_past: list[TimelineRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
     bodies: list[bytes] = field(default_factory=list)
     past: dict[str, HistorySummary] = field(default_factory=past)
-    asked_for_past: int = 0
     rates: dict[str, RecentRates] = field(default_factory=dict)
     report: PrecursorReport = field(default_factory=lambda: PrecursorReport(NOW, NOW))
     route_counts: dict[str, dict[str, RouteCount]] = field(default_factory=dict)
     usual_rates: dict[str, UsualRates] = field(default_factory=dict)
     asked_for_history: list[tuple[str, int, int, int]] = field(default_factory=list)
 
-    async def recent_past(self, names: Sequence[str]) -> dict[str, HistorySummary]:
-        self.asked_for_past += 1
-        assert len(names) <= 100
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.fault is not None:
-            raise self.fault
-        return {name: past for name, past in self.past.items() if name in names}
+    @property
+    def page_store(self) -> PageStore:
+        """What the page reads."""
+        return PageStore(self)
 
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         self.asked_for_history.append((service, span, since, until))
@@ -214,19 +226,45 @@ class State:
             raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
         return replace(self.report, since=self.report.until - timedelta(days=days))
 
-    async def recent_events(self, limit: int) -> list[Event]:
-        self.asked_for_events += 1
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.fault is not None:
-            raise self.fault
-        if self.lost is not None:
-            raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
-        return self.events[:limit]
-
     def traffic(self) -> Iterator[tuple[str, str, int, float]]:
         yield "madre", "2xx", 41, 1.5
         yield "madre", "5xx", 2, 0.25
+
+
+@dataclass(frozen=True)
+class PageStore:
+    """The past of `state`, as `tentaculo.store.client` gives it to the status page."""
+
+    state: State
+
+    async def timeline(self, wanted: TimelineRequest) -> Timeline:
+        state = self.state
+        state.asked_for_past.append(wanted)
+        if state.hangs:
+            await asyncio.Event().wait()
+        if state.fault is not None:
+            raise state.fault
+        if state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
+        changes: dict[str, tuple[StateChange, ...]] = {}
+        for change in state.changes:
+            changes[change.service] = (*changes.get(change.service, ()), change)
+        periods = {name: past.hours for name, past in state.past.items() if name in wanted.detailed}
+        incidents = tuple(one for one in state.books.incidents if one.part_of is None)
+        return Timeline(changes, periods, incidents, tuple(state.events), state.earlier, state.just_before)
+
+    async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
+        assert len(services) <= 100
+        return {name: past for name, past in self.state.past.items() if name in services}
+
+    async def recent(self, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
+        return await self.state.recent(now, services)
+
+    async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
+        return await self.state.history(service, span, since, until)
+
+    async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
+        return await self.state.routes(service, span, since, until)
 
 
 @dataclass(frozen=True)
@@ -242,10 +280,11 @@ class Gateway:
 def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
+    renderer = Renderer(slices, lambda: state.clock)
     page = status_page.StatusPage(
         views=lambda: state.services,
-        recent_events=state.recent_events,
-        past=state.recent_past,
+        store=state.page_store,
+        usual=state.usual,
         incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
         windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,
@@ -253,6 +292,18 @@ def application(state: State) -> web.Application:
         now=lambda: state.now,
         clock=lambda: state.clock,
         slices=slices,
+        renderer=renderer,
+    )
+    services = service_page.ServicePage(
+        view=lambda name: next(one for one in state.services if one.name == name),
+        dependencies=state.dependencies,
+        store=state.page_store,
+        usual=state.usual,
+        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        store_problem=lambda: state.lost,
+        now=lambda: state.now,
+        renderer=renderer,
+        shows_addresses=state.shows_addresses,
     )
 
     async def ingest(request: web.Request) -> web.Response:
@@ -268,7 +319,7 @@ def application(state: State) -> web.Application:
         await response.write(b"half of ")
         raise Problem(Failure.INTERNAL)
 
-    app.add_routes(status_page.routes(page, root=True))
+    app.add_routes(page_routes.routes(page.show, services.show, [one.name for one in state.services], root=True))
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
     app.add_routes(
@@ -316,7 +367,9 @@ async def running(state: State, auth: schema.AuthSettings | None = None) -> Asyn
     """Serve it as production does, on a free port of the loopback."""
     cors = schema.CorsSettings(origins=(ORIGIN,))
     async with (
-        serving_application(application(state), token=TOKEN, auth=auth, cors=cors) as served,
+        serving_application(
+            application(state), token=TOKEN, auth=auth, cors=cors, services=[one.name for one in state.services]
+        ) as served,
         ClientSession(f"http://{served.host}:{served.port}") as client,
     ):
         yield Gateway(state, served.host, served.port, client)

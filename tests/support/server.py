@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
@@ -129,10 +129,12 @@ async def serving_application(
     cors: CorsSettings | None = None,
     shutdown: float = 1,
     fast_path: bool = True,
+    services: Iterable[str] = (),
 ) -> AsyncIterator[NativeServer]:
     """The native application `app` behind the dispatcher of production, and no service.
 
-    With an empty `token` every request is allowed. `fast_path` serves without a task what can be.
+    With an empty `token` every request is allowed. `fast_path` serves without a task what can be. `services` are the
+    names of those that have a page.
     """
     loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
     turns = TurnScheduler()
@@ -162,7 +164,7 @@ async def serving_application(
     )
     dispatcher = Dispatcher(
         server.request_handler,
-        RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings())).find, (), {}, str),
+        RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings(), services)).find, (), {}, str),
         proxy,
         access=access,
         responses=responses,

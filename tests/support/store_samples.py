@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tentaculo.model.event import Event, StoreOutcome
+from tentaculo.model.event import Event, EventFilter, StoreOutcome
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -25,6 +25,11 @@ async def store(client: StoreClient, one: Event) -> int:
         raise StoreUnavailable("refused")
     assert stored.outcome is StoreOutcome.STORED
     return stored.id
+
+
+async def newest_events(client: StoreClient, limit: int) -> list[Event]:
+    """The newest `limit` events of the log, newest first. Raises `StoreUnavailable`."""
+    return (await client.read_events(EventFilter(), limit=limit, newest_first=True)).events
 
 
 def view(name: str = "madre", health: Health = Health.UP, breaker: str = "closed", **changes: Any) -> ServiceView:

@@ -5,15 +5,33 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
 
 import pytest
 
-from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
-from tentaculo.model.history import HistorySummary, UptimeShare
-from tentaculo.web.status_page import event_row
-from tests.support.native_gateway import CLOSED, OPEN, TOKEN, Gateway, event, view
+from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
+from tentaculo.model.incident import MaintenanceWindow, NotificationState, Notified
+from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
+from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
+from tests.web.test_incidents import HERMES, MCP, NOTE
+
+
+def rates(ok: int, failed: int, seconds: float = 0.01) -> RecentRates:
+    latency = Histogram({bucket(seconds): ok})
+    return RecentRates(recent_end(int(NOW.timestamp())), 5, Tally(30, 0), Tally(ok, failed, latency))
+
+
+def told(minutes_ago: int) -> Notified:
+    return Notified(NotificationState.OPEN, NOW - timedelta(minutes=minutes_ago), Health.DOWN, 1)
+
+
+def change(service: str, after: Health, minutes_ago: int) -> StateChange:
+    return StateChange(service, "", Health.UP, after, "as found", NOW - timedelta(minutes=minutes_ago))
+
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>"
 
@@ -42,8 +60,8 @@ class Outline(HTMLParser):
             self.text += f" {data}"
 
 
-async def page(gateway: Gateway) -> str:
-    async with gateway.client.get("/status") as answer:
+async def page(gateway: Gateway, query: str = "") -> str:
+    async with gateway.client.get(f"/status{query}") as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         return await answer.text()
@@ -53,24 +71,119 @@ def words(text: str) -> str:
     return " ".join(Outline(text).text.split())
 
 
-async def test_the_page_says_it_in_words(gateway: Gateway) -> None:
-    gateway.state.events = [event(1), event(2, type="system.alert", payload={"severity": "critical"})]
-    said = words(await page(gateway))
-    assert "2 of 6 services are healthy." in said
-    assert "hermes is down since 12:09 UTC: connection refused" in said
-    assert "mcp is up with an open circuit breaker: connection refused 5 times in a row" in said
-    assert "switch is degraded since 12:09 UTC: slow: 1840 ms" in said
-    for state in ("Up", "Degraded", "Down", "Off", "Maintenance", "Unknown"):
-        assert f" {state} for 3 h" in said
-    assert "Open, next try in 6 s" in said
-    assert "madre Up for 3 h 8001 4 ms 3 s ago /health answered 200 Closed" in said
-    assert "system.alert madre critical 20 s ago" in said
-    assert "Version 8.0.0 Running for 2 days Database connected" in said
-
-
-async def test_times_are_there_for_machines_too(gateway: Gateway) -> None:
+async def test_the_page_says_the_worst_first(gateway: Gateway) -> None:
     text = await page(gateway)
-    assert '<time datetime="2026-03-14T15:09:23+00:00" title="2026-03-14 15:09:23 UTC">3 s ago</time>' in text
+    said = words(text)
+    assert "Down for 3 h hermes is down. Since 12:09 . mcp is failing for another reason." in said
+    assert "switch is degraded for another reason. 1 other is up." in said
+    assert "<title>hermes is down · Tentáculo Link</title>" in text
+    assert "%23b3221b" in text, "the icon is that of the headline"
+    rows = re.findall(r'id="service-([a-z]+)"', text)
+    assert rows == ["hermes", "mcp", "switch", "spawner", "madre", "operator", "shubniggurath"]
+    for row in (
+        "Down: hermes connection refused",
+        "Failing: mcp its circuit breaker is open: connection refused 5 times",
+    ):
+        assert row in said
+    for row in ("Degraded: switch slow: 1840 ms", "Maintenance: spawner a new disk", "Up: madre"):
+        assert row in said
+    for row in ("Unknown: operator not checked yet", "Off: shubniggurath off on purpose"):
+        assert row in said
+
+
+async def test_it_answers_what_a_person_asks_first(gateway: Gateway) -> None:
+    state = gateway.state
+    state.books.incidents = [replace(HERMES, notified={"duty": told(24)})]
+    state.books.notes = {HERMES.id: [NOTE]}
+    state.earlier = {"hermes": replace(HERMES, started_at=NOW - timedelta(days=1), ended_at=NOW - timedelta(hours=23))}
+    state.just_before = {
+        "hermes": event(1, type="deploy.finished", source="ci", received_at=NOW - timedelta(minutes=28))
+    }
+    said = words(await page(gateway))
+    assert "Why connection refused" in said
+    assert "Just before deploy.finished from ci , 3 min earlier" in said
+    assert "Notified duty at 14:45 . ana wrote a note at 15:07 ." in said
+    assert "Last time Yesterday , for 1 h: connection refused" in said
+    (wanted,) = state.asked_for_past
+    assert wanted.failing == (("hermes", HERMES.started_at),)
+
+
+async def test_each_question_has_an_answer_where_there_is_nothing(gateway: Gateway) -> None:
+    said = words(await page(gateway))
+    assert "Just before No service sent an event in the 30 minutes before." in said
+    assert "Notified Nobody: there is no incident." in said
+    assert "Last time Never, as far as is known." in said
+    gateway.state.services = (view("madre"), view("switch"))
+    gateway.state.clock += 1
+    assert "Just before" not in words(await page(gateway)), "nobody asks why everything is up"
+
+
+async def test_when_everything_is_up_the_page_is_quiet(gateway: Gateway) -> None:
+    gateway.state.services = (view("madre"), view("switch"), view("shubniggurath", health=Health.OFF, **UNSEEN))
+    gateway.state.rates = {"madre": rates(1200, 3), "switch": rates(100, 0)}
+    gateway.state.books.incidents = [MCP]
+    text = await page(gateway)
+    said = words(text)
+    assert "Up for 3 h Everything is up." in said
+    assert (
+        "2 services serve 261 requests a minute; 0.23 % of them fail . The last incident ended 20 min ago : mcp" in said
+    )
+    assert "The last 24 hours" in said
+    assert 'class="line row t-down' not in text
+
+
+async def test_numbers_stand_beside_what_is_usual(gateway: Gateway) -> None:
+    gateway.state.services = (view("madre", health=Health.DEGRADED, kind=DegradedKind.SLOW, reason="slow: 200 ms"),)
+    gateway.state.rates = {"madre": rates(300, 20)}
+    gateway.state.usual_rates = {"madre": UsualRates(0, 7, 60.0, 0.024, 0.001)}
+    said = words(await page(gateway))
+    assert "Slow: madre slow: 200 ms 10 ms usually 24 ms 6.2 % of 64/min 99.98 %" in said
+
+
+async def test_the_lanes_and_the_states_lie_on_one_axis(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES]
+    gateway.state.events = [event(1, received_at=NOW - timedelta(minutes=90))]
+    gateway.state.changes = [change("hermes", Health.UP, 500), change("hermes", Health.DOWN, 45)]
+    gateway.state.services = (view("hermes", health=Health.DOWN, since=NOW - timedelta(minutes=45)),)
+    text = await page(gateway)
+    assert '<rect class="r-down" x="86.11%" width="13.89%" y="3"' in text
+    assert '<circle class="dot event" cx="50.00%"' in text
+    assert '<rect class="r-up" x="0" width="750" y="31" height="4"/><rect class="r-down" x="750" width="250"' in text
+    assert text.count('<path class="curve"') == 0, "hermes has no history"
+
+
+async def test_what_happened_is_one_list(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES, MCP]
+    gateway.state.books.notes = {HERMES.id: [NOTE]}
+    gateway.state.events = [event(2, type="system.alert", payload={"severity": "critical", "message": "a disk fails"})]
+    gateway.state.changes = [replace(change("switch", Health.DEGRADED, 30), kind=DegradedKind.SLOW)]
+    text = await page(gateway)
+    said = words(text)
+    what = said[said.index("What happened") :]
+    parts = (
+        "15:09 madre sent system.alert (critical) a disk fails",
+        "15:07 ana wrote about hermes: The disk is full.",
+        "14:49 mcp is up again It is healthy again: answered 200 in 4 ms",
+        "14:44 hermes is down: connection refused Affected: operator. At worst 96 % of its requests and probes failed.",
+        "14:39 switch is slow as found",
+    )
+    assert [part for part in parts if part not in what] == []
+    places = [what.index(part) for part in parts]
+    assert places == sorted(places), "the newest is first"
+    assert f'id="incident-{HERMES.id}"' in text, "where an alert's link leads"
+
+
+async def test_maintenance_is_told_beforehand(gateway: Gateway) -> None:
+    hour = timedelta(hours=1)
+    gateway.state.books.planned = [
+        MaintenanceWindow(("spawner",), NOW - hour, NOW + hour, "a new disk"),
+        MaintenanceWindow((), NOW + 24 * hour, NOW + 25 * hour, "moving house"),
+    ]
+    text = await page(gateway)
+    said = words(text)
+    assert "Planned maintenance Now spawner until 16:09 UTC a new disk" in said
+    assert "Later every service from 2026-03-15 15:09 UTC to 2026-03-15 16:09 UTC moving house" in said
+    assert text.count('y="3" height="10" rx="3"') == 1, "what is to come is not on the lane of the past"
 
 
 async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
@@ -88,12 +201,14 @@ async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
 
 
 async def test_unprintable_bytes_and_endless_text_are_cut(gateway: Gateway) -> None:
-    gateway.state.services = (view("madre", snippet="\x1b[31m\x00\u202ered\ud800" + "x" * 10_000),)
+    odd = "\x1b[31m\x00\u202ered\ud800"
+    gateway.state.services = (view("madre", health=Health.DOWN, reason=odd + "x" * 10_000),)
     gateway.state.events = [event(1, payload={"text": "\ud800" + "y" * 60_000})]
     text = await page(gateway)
     assert not set(text) & {"\x1b", "\x00", "\u202e", "\ufffd"}
     assert "x" * 100 in text
-    assert "x" * 121 not in text
+    assert "x" * 201 not in text
+    assert "y" * 100 in text
     assert "y" * 161 not in text
 
 
@@ -106,7 +221,8 @@ async def test_the_policy_allows_this_style_and_script_and_no_other(gateway: Gat
         digest = base64.b64encode(sha256(found[0].encode()).digest()).decode()
         assert len(found) == 1
         assert rules[rule] == f"'sha256-{digest}'"
-    assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == "'none'"
+    assert rules["form-action"] == "'self'"
     assert rules["img-src"] == "'self' data:"
     assert not [name for name, _ in Outline(text).attributes if name == "style"]
 
@@ -124,17 +240,25 @@ async def test_a_lost_database_is_said_in_words_and_the_services_stay(gateway: G
     gateway.state.lost = "The database file tentaculo.db is read-only."
     said = words(await page(gateway))
     assert "The database is lost. The database file tentaculo.db is read-only." in said
-    assert "The events cannot be read now: the database is not available." in said
+    assert "The past cannot be read now: the database is not available." in said
+    assert "Just before Not known: the database cannot be read now." in said
     assert "Database lost" in said
     assert "hermes is down" in said
 
 
 @pytest.mark.parametrize("fault", [OSError("disk"), RuntimeError("a defect"), KeyError("id")])
 async def test_a_store_that_fails_in_any_way_does_not_take_the_page_down(gateway: Gateway, fault: Exception) -> None:
-    gateway.state.fault = fault
+    state = gateway.state
+    state.fault = fault
     said = words(await page(gateway))
-    assert "The events cannot be read now" in said
+    assert "The past cannot be read now" in said
     assert "hermes is down" in said
+    state.clock += 5
+    await page(gateway)
+    assert len(state.asked_for_past) == 1, "it is not asked at every look"
+    state.fault = None
+    state.clock += 16
+    assert "The past cannot be read now" not in words(await page(gateway))
 
 
 async def test_a_store_that_hangs_costs_a_bounded_time(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,24 +266,113 @@ async def test_a_store_that_hangs_costs_a_bounded_time(gateway: Gateway, monkeyp
     gateway.state.hangs = True
     async with asyncio.timeout(5):
         said = words(await page(gateway))
-    assert "The events cannot be read now" in said
-    assert "The last day It cannot be read now" in said
+    assert "The past cannot be read now" in said
     assert "hermes is down" in said
 
 
-async def test_no_events_yet(gateway: Gateway) -> None:
-    assert "None yet. Services send them to /events/ingest" in words(await page(gateway))
-
-
-async def test_a_flood_is_rendered_once_a_second(gateway: Gateway) -> None:
+async def test_a_flood_is_rendered_once_a_second_and_reads_the_past_seldom(gateway: Gateway) -> None:
+    state = gateway.state
     first = await page(gateway)
-    gateway.state.services = (view("madre"),)
+    state.services = (view("madre"), view("hermes"))
     for _ in range(5):
         assert await page(gateway) == first
-    assert gateway.state.asked_for_events == 1
-    gateway.state.clock += 1.0
-    assert "madre is healthy." in words(await page(gateway))
-    assert gateway.state.asked_for_events == 2
+    state.clock += 1.0
+    assert "Everything is up." in words(await page(gateway))
+    assert [wanted.span for wanted in state.asked_for_past] == [MINUTE, HOUR], "of another range"
+    state.clock += 19
+    await page(gateway)
+    assert len(state.asked_for_past) == 2
+    state.clock += 1
+    await page(gateway)
+    assert len(state.asked_for_past) == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "span"),
+    [
+        ("?range=3h", "The last 3 hours", MINUTE),
+        ("?range=24h", "The last 24 hours", HOUR),
+        ("?range=7d&utm_source=chat", "The last 7 days", HOUR),
+        ("?range=90d", "The last 90 days", DAY),
+        ("", "The last 3 hours", MINUTE),
+    ],
+)
+async def test_the_range_is_chosen(gateway: Gateway, query: str, title: str, span: int) -> None:
+    text = await page(gateway, query)
+    assert title in words(text)
+    (wanted,) = gateway.state.asked_for_past
+    assert wanted.span == span
+    assert text.count(' aria-current="true"') == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("range=1h", "range may be 3h, 24h, 7d, 90d."),
+        ("range=", "range may be 3h, 24h, 7d, 90d."),
+        ("sort=port", "sort may be state, name, p95, failed, up."),
+    ],
+)
+async def test_a_query_that_is_none_is_refused(gateway: Gateway, query: str, detail: str) -> None:
+    async with gateway.client.get(f"/status?{query}") as response:
+        assert (response.status, (await response.json(content_type=None))["detail"]) == (400, detail)
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [("name", ["a", "b", "c"]), ("p95", ["c", "a", "b"]), ("failed", ["b", "a", "c"]), ("up", ["b", "c", "a"])],
+)
+async def test_the_order_is_chosen(gateway: Gateway, sort: str, order: list[str]) -> None:
+    state = gateway.state
+    state.services = (view("c"), view("b"), view("a"))
+    state.rates = {"a": rates(90, 10, 0.02), "b": rates(50, 50, 0.01), "c": rates(100, 0, 0.5)}
+    shares = {"a": 1.0, "b": 0.9, "c": 0.99}
+    state.past = {name: HistorySummary((), UptimeShare(share)) for name, share in shares.items()}
+    assert re.findall(r'id="service-([a-z]+)"', await page(gateway, f"?sort={sort}")) == order
+
+
+async def test_a_filter_lists_some(gateway: Gateway) -> None:
+    text = await page(gateway, "?filter=M%C3%84%22%3E")
+    assert 'No service has “MÄ">” in its name.' in words(text)
+    text = await page(gateway, "?filter=MA")
+    assert re.findall(r'id="service-([a-z]+)"', text) == ["madre"]
+    assert 'value="MA"' in text
+    assert "?range=7d&amp;filter=MA" in text, "a link keeps the filter"
+
+
+async def test_children_follow_their_root_and_many_are_folded(gateway: Gateway) -> None:
+    children = [view(f"c-{n}", health=Health.DOWN, reason="answered 502", root="db") for n in range(8)]
+    quiet = [view(f"q-{n}") for n in range(30)]
+    gateway.state.services = (*children, *quiet, view("db", health=Health.DOWN, reason="connection refused"))
+    text = await page(gateway)
+    said = words(text)
+    assert "db is down, and 8 services with it." in said
+    assert re.findall(r'class="line row t-down( child)?" id="service-([a-z0-9-]+)"', text) == [
+        ("", "db"),
+        *((" child", f"c-{n}") for n in range(5)),
+    ]
+    assert "and 3 more with trouble" in said
+    assert "30 services without trouble" in said
+    assert text.count("fails with db") == 5
+    assert '<details class="quiet" id="quiet"><summary>' in text, "they are folded while something fails"
+
+
+async def test_a_thousand_services_are_bounded_and_it_is_said(gateway: Gateway) -> None:
+    gateway.state.services = tuple(view(f"s-{n}", 9000) for n in range(1000))
+    text = await page(gateway)
+    assert "600 more are not listed here." in words(text)
+    assert len(text) < 300_000
+    (wanted,) = gateway.state.asked_for_past
+    assert len(wanted.services) == 400
+
+
+async def test_a_flood_of_incidents_is_bounded_on_the_page(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [replace(HERMES, id=number, reason="x" * 9000) for number in range(1, 500)]
+    gateway.state.books.planned = [MaintenanceWindow(("hermes",), NOW, NOW + timedelta(minutes=1), "x" * 9000)] * 50
+    text = await page(gateway)
+    assert text.count('<li id="incident-') == 20
+    assert "479 more incidents are open: /vx11/incidents?open=true lists them all." in words(text)
+    assert "And 40 more: /vx11/maintenance lists them all." in words(text)
 
 
 async def test_several_addresses_are_counted_and_not_shown(gateway: Gateway) -> None:
@@ -169,22 +382,8 @@ async def test_several_addresses_are_counted_and_not_shown(gateway: Gateway) -> 
     )
     gateway.state.services = (view("madre", upstreams=upstreams),)
     text = await page(gateway)
-    assert "1 of 3 addresses healthy" in words(text)
+    assert "Up: madre 1 of 3 addresses healthy" in words(text)
     assert "10.9.8" not in text
-
-
-async def test_what_probes_and_requests_met_and_what_is_behind_a_failure(gateway: Gateway) -> None:
-    seen = EndpointView(Endpoint("operator", "10.9.8.7", 8011), Health.DOWN, CLOSED, Counts(812, 3), Counts(4000, 31))
-    gateway.state.services = (
-        view("operator", health=Health.DOWN, reason="answered 503", root="switch", upstreams=(seen,)),
-        view("switch", health=Health.DOWN, reason="connection refused"),
-    )
-    said = words(await page(gateway))
-    assert "Down for 3 h because of switch" in said
-    assert "815 probes, 3 failed" in said
-    assert "Closed 4,031 requests, 31 failed" in said
-    assert "operator is down since 12:09 UTC: answered 503; it depends on switch, which is down" in said
-    assert said.index("switch is down") < said.index("operator is down"), "the root is told first"
 
 
 async def test_no_services_at_all(gateway: Gateway) -> None:
@@ -192,13 +391,40 @@ async def test_no_services_at_all(gateway: Gateway) -> None:
     assert "No services are configured yet." in words(await page(gateway))
 
 
-async def test_many_troubles_are_told_in_short(gateway: Gateway) -> None:
-    gateway.state.services = tuple(view(f"s{n}", 9000 + n, Health.DOWN, reason="connection refused") for n in range(9))
-    text = await page(gateway)
-    assert "None of 9 services is healthy." in words(text)
-    assert "and 4 more, marked below" in words(text)
-    for anchor in re.findall(r'href="#(service-\d+)"', text):
-        assert f'id="{anchor}"' in text
+async def test_a_page_that_did_not_change_is_not_sent_again(gateway: Gateway) -> None:
+    async with gateway.client.get("/status") as response:
+        tag, policy = response.headers["ETag"], response.headers["Content-Security-Policy"]
+        assert response.headers["Cache-Control"] == "no-cache, private"
+        assert set(response.headers["Vary"].split(", ")) == {"Accept-Encoding", "Origin"}
+    for sent in (tag, f'"other", {tag}', tag.removeprefix("W/")):
+        async with gateway.client.get("/status", headers={"If-None-Match": sent}) as response:
+            assert (response.status, await response.read()) == (304, b"")
+            assert (response.headers["ETag"], response.headers["Content-Security-Policy"]) == (tag, policy)
+    gateway.state.services = (view("madre"),)
+    gateway.state.clock += 1
+    async with gateway.client.get("/status", headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
+        assert response.headers["ETag"] != tag
+
+
+@pytest.mark.parametrize(("accepted", "encoding"), [("gzip, br", "gzip"), ("identity", None)])
+async def test_the_page_of_a_hundred_services_is_small(gateway: Gateway, accepted: str, encoding: str | None) -> None:
+    state = gateway.state
+    state.services = tuple(view(f"service-{n}", 8000, (Health.UP, Health.DOWN)[n < 13]) for n in range(100))
+    day = int(NOW.timestamp()) // DAY * DAY
+    state.past = {
+        one.name: HistorySummary(
+            tuple(Period(one.name, DAY, day - ago * DAY, rates(60, 0, 0.01 + ago % 7).requests) for ago in range(90))
+        )
+        for one in state.services
+    }
+    state.changes = [
+        change(one.name, (Health.UP, Health.DOWN)[n % 2], 1440 * (80 - n)) for one in state.services for n in range(6)
+    ]
+    async with gateway.client.get("/status?range=90d", headers={"Accept-Encoding": accepted}) as response:
+        assert response.headers.get("Content-Encoding") == encoding
+        assert int(response.headers["Content-Length"]) <= (15_000 if encoding else 150_000)
+        assert "service-99" in await response.text()
 
 
 async def test_the_root_leads_here(gateway: Gateway) -> None:
@@ -212,67 +438,6 @@ async def test_head(gateway: Gateway) -> None:
         assert int(answer.headers["Content-Length"]) > 1000
 
 
-async def test_tables_are_told_to_screen_readers(gateway: Gateway) -> None:
-    gateway.state.events = [event(1)]
+async def test_times_are_there_for_machines_too(gateway: Gateway) -> None:
     text = await page(gateway)
-    assert text.count("<caption>") == text.count("<table ") == 3
-    assert text.count('scope="row"') == len(gateway.state.services) + 2 + 1
-    assert text.count('scope="col"') == 8 + 6 + 5
-    assert text.count('lang="en"') == 1
-
-
-async def test_the_past_is_told_in_words_and_drawn(gateway: Gateway) -> None:
-    text = await page(gateway)
-    said = words(text)
-    assert "madre 98.95 % 99.98 % 142 ms of requests 280 ms of requests" in said
-    # Of switch only the last two hours are known, and nothing is claimed of the rest.
-    assert "switch 100 % 100 % since 14:00 UTC in part by probes 4.0 ms of probes 4.0 ms of probes" in said
-    # The chart's words are there for who cannot see it, and for who points at it.
-    assert said.count("Slowest at 16:00 UTC: 95 % within 291 ms. Failures in the hour from 10:00 UTC.") == 1
-    assert text.count('aria-label="Slowest at 16:00 UTC') == 1
-    assert text.count('<path class="bars" d="M') == 2
-    assert "unheard-of" not in said, "a service that is not configured any more has no row"
-
-
-async def test_of_a_large_fleet_the_past_of_some_is_told(gateway: Gateway) -> None:
-    state = gateway.state
-    state.services = tuple(view(f"s-{number}", 9000 + number) for number in range(120))
-    state.past = {f"s-{number}": HistorySummary((), UptimeShare(100 / (100 + number))) for number in range(120)}
-    text = await page(gateway)
-    assert "the past of 20 more is at /vx11/history/<service>" in words(text)
-    assert text.count('data-label="Well, 90 days"') == 100
-
-
-async def test_the_past_is_asked_for_twice_a_minute_at_most(gateway: Gateway) -> None:
-    state = gateway.state
-    await page(gateway)
-    state.clock += 29
-    state.past = {}
-    assert "98.95 %" in await page(gateway)
-    assert (state.asked_for_events, state.asked_for_past) == (2, 1)
-    state.clock += 1
-    assert "The last day Nothing yet." in words(await page(gateway))
-    assert (state.asked_for_events, state.asked_for_past) == (3, 2)
-
-
-@pytest.mark.parametrize("fault", [OSError("gone"), ValueError("a row of another shape")])
-async def test_a_past_that_cannot_be_read_is_said_and_not_asked_for_at_every_look(
-    gateway: Gateway, fault: Exception
-) -> None:
-    state = gateway.state
-    state.fault = fault
-    said = words(await page(gateway))
-    assert "The last day It cannot be read now: the database is not available." in said
-    assert "2 of 6 services are healthy." in said
-    state.clock += 5
-    await page(gateway)
-    assert state.asked_for_past == 1
-    state.fault = None
-    state.clock += 26
-    assert "98.95 %" in await page(gateway)
-
-
-def test_the_severity_of_an_event_is_the_stored_one() -> None:
-    own = event(1, payload={"service": "madre"}, severity="warning")
-    older = event(2, payload={"severity": "L3"}, severity=None)
-    assert [event_row(one, one.received_at).severity for one in (own, older)] == ["warning", "L3"]
+    assert '<time datetime="2026-03-14T12:09:26Z" title="2026-03-14 12:09:26 UTC">12:09</time>' in text

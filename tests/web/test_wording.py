@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from tentaculo.model.health import BreakerState, BreakerView, Counts, Health, ServiceView
+from tentaculo.model.health import BreakerState, BreakerView, Counts, DegradedKind, Health, ServiceView
 from tentaculo.web import wording
-from tests.support.native_gateway import NOW, OPEN, fleet, view
+from tests.support.native_gateway import NOW, OPEN, view
 
 
 def test_ago() -> None:
@@ -45,51 +46,107 @@ def test_breaker(breaker: BreakerView, said: str) -> None:
     assert wording.breaker(breaker) == said
 
 
+FAILING: dict[str, Any] = {"health": Health.DEGRADED, "kind": DegradedKind.FAILING}
+SLOW: dict[str, Any] = {"health": Health.DEGRADED, "kind": DegradedKind.SLOW}
+DOWN: dict[str, Any] = {"health": Health.DOWN}
+
+
 @pytest.mark.parametrize(
     ("services", "said"),
     [
         ((), "No services are configured yet."),
-        ((view("a", health=Health.OFF),), "Every service is off on purpose."),
-        ((view("a"),), "a is healthy."),
-        ((view("a"), view("b"), view("c", health=Health.OFF)), "All 2 services are healthy."),
-        ((view("a"), view("b", health=Health.DEGRADED)), "All 2 services are healthy."),
-        ((view("a"), view("b", health=Health.DOWN)), "1 of 2 services is healthy."),
-        ((view("a"), view("b"), view("c", breaker=OPEN)), "2 of 3 services are healthy."),
-        ((view("a", health=Health.DOWN),), "a is down."),
-        ((view("a", health=Health.DOWN), view("b", breaker=OPEN)), "None of 2 services is healthy."),
-        ((view("a", health=Health.UNKNOWN),), "Waiting for the first check of 1 service."),
-        (
-            (view("a", health=Health.UNKNOWN), view("b", health=Health.UNKNOWN)),
-            "Waiting for the first check of 2 services.",
-        ),
+        ((view("a", health=Health.OFF),), "Every service is off."),
+        ((view("a"),), "a is up."),
+        ((view("a"), view("b"), view("c", health=Health.OFF)), "Everything is up."),
+        ((view("a"), view("b", **SLOW)), "b is slow."),
+        ((view("a", health=Health.DEGRADED), view("b", **SLOW)), "a is degraded."),
+        ((view("a", **FAILING), view("b", health=Health.DEGRADED)), "a is failing."),
+        ((view("a"), view("b", **DOWN), view("c", **FAILING)), "b is down."),
+        ((view("a"), view("b"), view("c", breaker=OPEN)), "c is failing."),
+        ((view("a", **DOWN),), "a is down."),
+        ((view("a", **DOWN), view("b", breaker=OPEN)), "a is down."),
+        ((view("a"), view("b", **DOWN), view("c", **DOWN)), "b and c are down."),
+        ((view("a"), *(view(name, **DOWN) for name in "bcde")), "4 services are down."),
+        ((view("a", **DOWN), view("b", **DOWN)), "Everything is down."),
+        ((view("a"), view("b", **DOWN), view("c", **FAILING, root="b")), "b is down."),
+        ((view("a"), view("b", **DOWN), view("c", **DOWN, root="b")), "b is down, and 1 service with it."),
+        ((view("a"), view("b", health=Health.MAINTENANCE)), "b is in maintenance."),
+        ((view("a"), view("b", health=Health.UNKNOWN)), "b is not checked yet."),
+        ((view("a", health=Health.UNKNOWN), view("b", health=Health.UNKNOWN)), "a and b are not checked yet."),
     ],
 )
-def test_headline(services: tuple[ServiceView, ...], said: str) -> None:
+def test_the_headline_is_the_worst_true_sentence(services: tuple[ServiceView, ...], said: str) -> None:
     assert wording.headline(services) == said
 
 
-def test_the_gravest_comes_first() -> None:
-    assert [view.name for view in wording.troubled(fleet())] == ["hermes", "mcp", "switch", "spawner"]
-    assert wording.mood(fleet()).key == "down"
-    assert wording.mood([view("a"), view("b", health=Health.DEGRADED)]).key == "degraded"
-    assert wording.mood([view("a"), view("b", health=Health.OFF)]) == wording.state(view("a"))
-    assert wording.mood([]).key == "unknown"
+@pytest.mark.parametrize("health", Health)
+def test_every_health_has_its_word_and_its_colour(health: Health) -> None:
+    state = wording.state(view("a", health=health))
+    assert state.key == health.value
+    assert state.is_trouble is (health in (Health.DOWN, Health.DEGRADED))
 
 
-def test_a_service_that_is_down_is_down_first_of_all() -> None:
-    assert wording.state(view("a", health=Health.DOWN, breaker=OPEN)).key == "down"
-    assert not wording.is_cut_off(view("a", health=Health.DOWN, breaker=OPEN))
-    assert wording.phrase(view("a", health=Health.UP, breaker=OPEN)) == "up with an open circuit breaker"
+def test_the_words_differ() -> None:
+    assert len({wording.state(view("a", health=health)).word for health in Health}) == len(Health)
+
+
+def test_degraded_is_said_with_its_kind() -> None:
+    said = [wording.state(view("a", **one)).word for one in (SLOW, FAILING, {"health": Health.DEGRADED})]
+    assert said == ["Slow", "Failing", "Degraded"]
 
 
 @pytest.mark.parametrize("health", Health)
-def test_an_open_breaker_is_no_state_of_its_own(health: Health) -> None:
-    assert wording.state(view("a", health=health, breaker=OPEN)).key == health.value
+def test_behind_an_open_breaker_requests_fail(health: Health) -> None:
+    one = view("a", health=health, breaker=OPEN)
+    is_cut_off = health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
+    assert (wording.state(one).key == "failing") is is_cut_off
+    assert wording.reason(one).startswith("its circuit breaker is open: connection refused") is is_cut_off
 
 
-def test_every_health_has_its_word() -> None:
-    said = {wording.state(view("a", health=health)).word for health in Health}
-    assert len(said) == len(Health)
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a and b"),
+        (list("abcd"), "a, b, c and d"),
+        (list("abcde"), "a, b, c and 2 more"),
+    ],
+)
+def test_listed(names: list[str], said: str) -> None:
+    assert wording.listed(names) == said
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.0, "0 %"),
+        (0.000001, "< 0.01 %"),
+        (0.000234, "0.023 %"),
+        (0.0625, "6.2 %"),
+        (0.3804, "38 %"),
+        (0.29, "29 %"),
+        (0.99999, "99 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_a_share_of_failures_is_never_none_of_a_few(part: float | None, said: str) -> None:
+    assert wording.failed_share(part) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(None, "\N{EN DASH}"), (0.0, "0"), (0.2, "0.2"), (64.4, "64"), (1240, "1,240")]
+)
+def test_rate(number: float | None, said: str) -> None:
+    assert wording.rate(number) == said
+
+
+def test_moments_are_as_short_as_they_can_be() -> None:
+    assert wording.clock(NOW, NOW) == "15:09"
+    assert wording.clock(NOW - timedelta(days=1), NOW) == "13 Mar, 15:09"
+    days = [wording.day(NOW - timedelta(days=ago), NOW) for ago in (0, 1, 2, 90)]
+    assert days == ["Today", "Yesterday", "12 Mar", "14 Dec 2025"]
 
 
 @pytest.mark.parametrize(

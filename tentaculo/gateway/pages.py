@@ -1,0 +1,105 @@
+"""The status pages, given what they show. Their code takes a megabyte, and is loaded when somebody opens one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from tentaculo.config.schema import Config
+from tentaculo.gateway.usual_cache import UsualCache
+from tentaculo.health.board import Board
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.server.native_routes import Slices
+from tentaculo.server.route_table import ProxiedRoutes
+from tentaculo.store.client import StoreClient
+from tentaculo.web import page_routes
+
+if TYPE_CHECKING:
+    from tentaculo.web.service_page import ServicePage
+    from tentaculo.web.status_page import StatusPage
+
+
+class IncidentsInMemory(Protocol):
+    """Incidents and maintenance of this process, or of its leader."""
+
+    def shown(self) -> Sequence[tuple[Incident, Sequence[Note]]]:
+        """The open incidents, then the last that ended, with their notes."""
+        ...
+
+    def planned(self) -> Sequence[MaintenanceWindow]:
+        """The open and planned maintenance windows."""
+        ...
+
+
+def routes(
+    config: Config,
+    board: Board,
+    store_client: StoreClient,
+    usual: UsualCache,
+    listed: IncidentsInMemory,
+    not_listed: Callable[[], int],
+    *,
+    started_at: Callable[[], datetime],
+    now: Callable[[], datetime],
+    slices: Slices,
+) -> list[web.RouteDef]:
+    """The overview, a page for each service, and `/` where no route takes it.
+
+    `not_listed` returns how many incidents are open beside those that `listed` shows.
+    """
+    loaded: list[tuple[StatusPage, ServicePage]] = []
+    loading = asyncio.Lock()
+
+    def load() -> tuple[StatusPage, ServicePage]:
+        from tentaculo.web.rendering import Renderer
+        from tentaculo.web.service_page import ServicePage
+        from tentaculo.web.status_page import StatusPage
+
+        renderer = Renderer(slices)
+        overview = StatusPage(
+            views=lambda: map(board.service, config.services),
+            store=store_client,
+            usual=usual.usual,
+            incidents=listed.shown,
+            windows=listed.planned,
+            not_listed=not_listed,
+            store_problem=lambda: store_client.shown_problem,
+            started_at=started_at,
+            now=now,
+            slices=slices,
+            renderer=renderer,
+        )
+        services = ServicePage(
+            view=board.service,
+            dependencies={name: service.depends_on for name, service in config.services.items()},
+            store=store_client,
+            usual=usual.usual,
+            incidents=listed.shown,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            shows_addresses=not config.auth.open_status,
+        )
+        return overview, services
+
+    async def pages() -> tuple[StatusPage, ServicePage]:
+        async with loading:
+            if not loaded:
+                loaded.append(await asyncio.to_thread(load))
+        return loaded[0]
+
+    async def show_overview(request: web.Request) -> web.Response:
+        overview, _ = await pages()
+        return await overview.show(request)
+
+    async def show_service(name: str, request: web.Request) -> web.Response:
+        _, services = await pages()
+        return await services.show(name, request)
+
+    # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
+    root = not ProxiedRoutes(config).takes("/", config.server.hosts)
+    return page_routes.routes(show_overview, show_service, config.services, root=root)

@@ -1,0 +1,135 @@
+"""What happened: incidents, changes of state, messages, notes and events as one list, the newest first. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+from tentaculo.model.event import Event
+from tentaculo.model.health import Health, StateChange
+from tentaculo.model.incident import Incident, Note
+from tentaculo.model.text import format_duration, join_names, printable
+from tentaculo.web import wording
+
+MOST: Final = 25
+"""Entries of the list."""
+MOST_INCIDENTS: Final = 20
+"""Of them, beginnings of incidents."""
+_TEXTS: Final = ("message", "summary", "reason", "text", "detail")
+"""Members of a payload that people wrote, the first that is there is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened."""
+
+    at: datetime
+    symbol: str
+    tone: str
+    subject: str
+    """What it is about; may be empty."""
+    text: str
+    detail: str = ""
+    anchor: str = ""
+    """Its id on the page, where messages lead there."""
+
+
+def entries(
+    incidents: Iterable[tuple[Incident, Sequence[Note]]],
+    changes: Mapping[str, Sequence[StateChange]],
+    events: Iterable[Event],
+    since: datetime,
+    now: datetime,
+) -> list[Entry]:
+    """The newest entries since `since`, and of the incidents the newest whenever they began: messages lead to them.
+
+    A change of state that an incident tells is not told twice.
+    """
+    told: set[str] = set()
+    found: list[Entry] = []
+    for incident, notes in incidents:
+        told.add(incident.root)
+        found += _of_incident(incident, notes, now)
+    for service, known in changes.items():
+        if service not in told:
+            found += [_of_change(change) for change in known if change.before is not Health.UNKNOWN]
+    found += [_of_event(event) for event in events]
+    found.sort(key=lambda entry: entry.at, reverse=True)
+    anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
+    others = [entry for entry in found if not entry.anchor and entry.at >= since][: MOST - len(anchored)]
+    return sorted([*anchored, *others], key=lambda entry: entry.at, reverse=True)
+
+
+def by_day(found: Sequence[Entry]) -> list[tuple[date, list[Entry]]]:
+    """The same entries, in order, by their day in UTC."""
+    days: dict[date, list[Entry]] = {}
+    for entry in found:
+        days.setdefault(entry.at.date(), []).append(entry)
+    return list(days.items())
+
+
+def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterator[Entry]:
+    root = printable(incident.root, 80)
+    state = wording.state_of(incident.severity)
+    lasted = format_duration(((incident.ended_at or now) - incident.started_at).total_seconds(), units=1)
+    yield Entry(
+        incident.started_at,
+        state.key,
+        state.tone,
+        root,
+        f"is {state.phrase}: {printable(incident.reason, 160)}"
+        if incident.is_open
+        else f"was {state.phrase} for {lasted}",
+        " ".join(_more(incident)),
+        f"incident-{incident.id}",
+    )
+    if incident.ended_at is not None:
+        text = "is up again" if incident.is_recovery else "is no longer watched"
+        yield Entry(incident.ended_at, "up", "up", root, text, printable(incident.ending, 160))
+    for channel, notified in incident.notified.items():
+        name = printable(channel, 40) or "an alert channel"
+        yield Entry(notified.at, "bell", "off", "", f"{name} was notified: {root} {_announced(notified.state.value)}")
+    for note in notes:
+        author = printable(note.author, 80) or "Somebody"
+        yield Entry(note.at, "note", "off", author, f"wrote about {root}: {printable(note.text, 300)}")
+
+
+def _more(incident: Incident) -> Iterator[str]:
+    if not incident.is_open:
+        yield f"{printable(incident.reason, 160)}."
+    if incident.affected:
+        yield f"Affected: {join_names(incident.affected, 5, 80)}."
+    if incident.peak_error_rate is not None:
+        yield f"At worst {wording.failed_share(incident.peak_error_rate)} of its requests and probes failed."
+    if incident.reopened:
+        yield f"It failed again {'once' if incident.reopened == 1 else f'{incident.reopened} times'}."
+    yield f"Incident {incident.id}."
+
+
+def _announced(state: str) -> str:
+    return "recovered" if state == "ended" else "fails"
+
+
+def _of_change(change: StateChange) -> Entry:
+    state = wording.state_of(change.after, change.kind)
+    return Entry(
+        change.at,
+        state.key,
+        state.tone,
+        printable(change.service, 80),
+        f"is {state.phrase}",
+        printable(change.reason, 160),
+    )
+
+
+def _of_event(event: Event) -> Entry:
+    said = next((value for name in _TEXTS if isinstance(value := event.payload.get(name), str) and value), None)
+    if said is None:
+        said = json.dumps(event.payload, ensure_ascii=False, default=str) if event.payload else ""
+    severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
+    level = f" ({printable(severity, 20)})" if isinstance(severity, str) and severity else ""
+    title = f"sent {printable(event.type, 60)}{level}"
+    return Entry(event.received_at, "event", "accent", printable(event.source, 60), title, printable(said, 160))

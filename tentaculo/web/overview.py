@@ -1,0 +1,278 @@
+"""The overview of the fleet: a row per service, and the lanes above them. Pure.
+
+Text that came from outside is made printable and cut to size here, and escaped by the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from tentaculo.model.event import Event
+from tentaculo.model.health import ServiceView
+from tentaculo.model.history import HistorySummary
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.service_rates import RecentRates, UsualRates
+from tentaculo.model.text import format_duration, printable
+from tentaculo.model.timeline import Timeline
+from tentaculo.web import timeline, wording
+from tentaculo.web.timeline import Axis, Bar, Range
+
+MOST_CHILDREN: Final = 5
+"""Services that fail because of another one and have a row of their own, per cause; the others are listed below."""
+MOST_TROUBLES: Final = 30
+MOST_QUIET: Final = 12
+"""Services without trouble that have a row of their own; if there are more, they are all listed below."""
+MOST_LISTED: Final = 400
+_MOST_DOTS: Final = 100
+"""Thousandths of the axis of which each has one event at most: dots beside each other cannot be told apart."""
+SORTS: Final = {"state": "Worst first", "name": "Name", "p95": "Latency", "failed": "Failures", "up": "Availability"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All that the overview is made of."""
+
+    now: datetime
+    range: Range
+    services: Sequence[ServiceView]
+    incidents: Sequence[tuple[Incident, Sequence[Note]]] = ()
+    """The open ones and the last that ended, from memory."""
+    windows: Sequence[MaintenanceWindow] = ()
+    timeline: Timeline | None = None
+    """None where the database cannot be read now."""
+    past: Mapping[str, HistorySummary] = field(default_factory=dict)
+    rates: Mapping[str, RecentRates] = field(default_factory=dict)
+    usual: Mapping[str, UsualRates] = field(default_factory=dict)
+    sort: str = "state"
+    wanted: str = ""
+    """Part of the names of the services to list; empty lists all."""
+
+    @property
+    def axis(self) -> Axis:
+        """The axis of time, which ends now."""
+        until = int(self.now.timestamp())
+        return Axis(until - self.range.seconds, until)
+
+    def open_incident(self, root: str) -> tuple[Incident, Sequence[Note]] | None:
+        """The open incident that the failure of `root` caused, with its notes."""
+        return next((one for one in self.incidents if one[0].is_open and one[0].root == root), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One service, ready to be shown."""
+
+    anchor: str
+    name: str
+    href: str
+    state: wording.State
+    note: str
+    is_child: bool
+    bars: list[Bar]
+    curve: str
+    p95: str
+    usual_p95: str
+    failed: str
+    is_failing: bool
+    rate: str
+    up: str
+    since: datetime
+    lasted: str
+
+
+def anchor(name: str) -> str:
+    """The id of a service's row."""
+    return f"service-{name}"
+
+
+def service_path(name: str) -> str:
+    """The path of a service's own page. Names are letters, digits and hyphens."""
+    return f"/status/services/{name}"
+
+
+class Listing(NamedTuple):
+    """Which services are shown, and how."""
+
+    rows: list[ServiceView]
+    """Those with a row of their own."""
+    more: list[ServiceView]
+    """Those for which there is no room among the rows."""
+    quiet: list[ServiceView]
+    """Those without trouble, where they are many."""
+    left_out: int
+    """How many are not shown at all."""
+
+
+def list_services(fleet: Fleet) -> Listing:
+    """The services whose name contains what is wanted: trouble first, each followed by what fails because of it."""
+    wanted = fleet.wanted.casefold()
+    found = [view for view in fleet.services if any(wanted in name.casefold() for name in (view.name, *view.aliases))]
+    if fleet.sort == "state":
+        rows, more = _troubles(found)
+        quiet = sorted((view for view in found if not wording.state(view).is_trouble), key=_quiet_order)
+        if len(quiet) <= MOST_QUIET:
+            rows, quiet = [*rows, *quiet], []
+    else:
+        found.sort(key=lambda view: _sort_key(fleet, view))
+        rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
+    room = max(MOST_LISTED - len(more), 0)
+    left_out = len(more[MOST_LISTED:]) + len(quiet[room:])
+    return Listing(rows, more[:MOST_LISTED], quiet[:room], left_out)
+
+
+def _quiet_order(view: ServiceView) -> int:
+    """Maintenance first, then what is up or unknown, as configured; what is off comes last."""
+    return {"plan": 0, "off": 2 if not view.health.is_counted else 1}.get(wording.state(view).tone, 1)
+
+
+def _troubles(services: Iterable[ServiceView]) -> tuple[list[ServiceView], list[ServiceView]]:
+    """Those with trouble, each followed by what fails because of it; and those for which there is no room."""
+    found = sorted((view for view in services if wording.state(view).is_trouble), key=wording.rank)
+    names = {view.name for view in found}
+    children: dict[str, list[ServiceView]] = {}
+    for view in found:
+        if view.root in names:
+            children.setdefault(str(view.root), []).append(view)
+    rows: list[ServiceView] = []
+    below: list[ServiceView] = []
+    for view in found:
+        if view.root in names:
+            continue
+        under = children.get(view.name, [])
+        room = len(rows) < MOST_TROUBLES
+        (rows if room else below).append(view)
+        rows += under[:MOST_CHILDREN] if room else []
+        below += under[MOST_CHILDREN:] if room else under
+    return rows, below
+
+
+def _sort_key(fleet: Fleet, view: ServiceView) -> tuple[float, str]:
+    rates, past = fleet.rates.get(view.name), fleet.past.get(view.name)
+    match fleet.sort:
+        case "p95":
+            value = _p95(rates)
+            return (-value if value is not None else 1.0, view.name)
+        case "failed":
+            share = rates.requests.share_ok if rates is not None else None
+            return (share if share is not None else 2.0, view.name)
+        case "up":
+            quarter = past.quarter.share if past is not None else None
+            return (quarter if quarter is not None else 2.0, view.name)
+        case _:
+            return (0.0, view.name)
+
+
+def _p95(rates: RecentRates | None) -> float | None:
+    """The 95th percentile of the last minutes in seconds: of requests, and of probes where there were none."""
+    if rates is None:
+        return None
+    return (rates.requests if rates.requests.ok else rates.probes).latency.percentiles(0.95)[0]
+
+
+def usual_p95(rates: RecentRates | None, usual: UsualRates | None) -> float | None:
+    """What is usual for the latency that `_p95` returns."""
+    if usual is None:
+        return None
+    return usual.requests_p95 if rates is not None and rates.requests.ok else usual.probes_p95
+
+
+def brief_row(fleet: Fleet, view: ServiceView) -> Row:
+    """`view` as one line of a list: without a curve."""
+    return row(fleet, view, is_detailed=False)
+
+
+def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
+    """`view` in words and shapes."""
+    state = wording.state(view)
+    rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
+    past, found = fleet.past.get(view.name), fleet.timeline
+    periods = found.periods.get(view.name, ()) if found is not None and is_detailed else ()
+    expected = usual_p95(rates, usual)
+    share_ok = rates.requests.share_ok if rates is not None else None
+    failed = None if share_ok is None else 1 - share_ok
+    a_minute = rates.per_minute(rates.requests.ok + rates.requests.failed) if rates is not None else None
+    return Row(
+        anchor=anchor(view.name),
+        name=printable(view.name, 80),
+        href=service_path(view.name),
+        state=state,
+        note=_note(view, state),
+        is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
+        bars=timeline.bars(
+            fleet.axis, found.changes.get(view.name, ()) if found is not None else (), view.health, view.since
+        ),
+        curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
+        p95=wording.latency(_p95(rates)),
+        usual_p95=wording.latency(expected) if expected is not None else "",
+        failed=wording.failed_share(failed),
+        is_failing=bool(failed),
+        rate="" if not a_minute else f"of {wording.rate(a_minute)}/min",
+        up=wording.share(past.quarter.share if past is not None else None),
+        since=view.since,
+        lasted=format_duration((fleet.now - view.since).total_seconds(), units=1),
+    )
+
+
+def _note(view: ServiceView, state: wording.State) -> str:
+    if view.root is not None and state.is_trouble:
+        return f"fails with {printable(view.root, 80)}"
+    total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
+    parts = (wording.reason(view), f"{usable} of {total} addresses healthy" if usable < total > 1 else "")
+    return printable("; ".join(filter(None, parts)), 160)
+
+
+class Mark(NamedTuple):
+    """Something on a lane above the rows."""
+
+    key: str
+    x: str
+    width: str
+    text: str
+    at: datetime
+
+
+def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
+    """What lies on the lanes: `incidents` with the maintenance, and `events`."""
+    axis = fleet.axis
+    known = {one.id: one for one in (fleet.timeline.incidents if fleet.timeline is not None else ())}
+    known |= {one.id: one for one, _ in fleet.incidents}
+    beginning = fleet.now - timedelta(seconds=fleet.range.seconds)
+    found = []
+    for window in fleet.windows:
+        if window.starts_at < fleet.now and window.ends_at > beginning:
+            text = f"Maintenance: {wording.listed(window.services) or 'every service'}"
+            end = min(window.ends_at, fleet.now)
+            found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
+    # Incidents come last: they are drawn over the maintenance.
+    for incident in sorted(known.values(), key=lambda one: one.started_at):
+        end = incident.ended_at or fleet.now
+        if end >= beginning and incident.part_of is None:
+            found.append(
+                Mark(
+                    timeline.state_key(incident.severity),
+                    axis.percent(incident.started_at),
+                    axis.width(incident.started_at, end),
+                    f"Incident: {printable(incident.root, 80)}",
+                    incident.started_at,
+                )
+            )
+    return {"incidents": found, "events": list(_dots(axis, fleet))}
+
+
+def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
+    taken: set[int] = set()
+    for event in fleet.timeline.events if fleet.timeline is not None else ():
+        place = int(axis.place(event.received_at) / timeline.WIDTH * _MOST_DOTS)
+        if place not in taken:
+            taken.add(place)
+            severity = event.severity or ""
+            key = "alarm" if severity.lower() in ("critical", "error", "high") else "event"
+            yield Mark(key, axis.percent(event.received_at), "", event_title(event), event.received_at)
+
+
+def event_title(event: Event) -> str:
+    """An event in a few words: `deploy.finished from ci`."""
+    return f"{printable(event.type, 60)} from {printable(event.source, 40)}"

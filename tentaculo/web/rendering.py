@@ -1,0 +1,103 @@
+"""Renders the pages: each at most once a second however many ask for it, one at a time, and in slices."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from tentaculo.server import templating
+from tentaculo.server.native_routes import BodyResponse, Slices
+
+_KEPT = 1.0
+"""Seconds for which one rendered page is reused. It limits the cost of many requests."""
+_MOST_KEPT = 16
+"""Rendered pages that are kept."""
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
+    'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
+)
+_DASH = '<path d="M7.5 12h9"/>'
+_ICONS = {
+    "up": ("#0a7548", '<path d="m7 12.4 3.4 3.4L17 9"/>'),
+    "slow": ("#a86b00", '<path d="M12 6.5v6.5m0 4v.1"/>'),
+    "down": ("#b3221b", '<path d="m8 8 8 8m0-8-8 8"/>'),
+    "plan": ("#3352c8", '<path d="M10 8v8m4-8v8"/>'),
+}
+
+
+def icon(tone: str) -> str:
+    """The tab's icon, which says the state by colour and by sign."""
+    colour, sign = _ICONS.get(tone, ("#5d676d", _DASH))
+    return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One rendered page."""
+
+    text: bytes
+    compressed: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, text: str) -> _Page:
+        encoded = text.encode("utf-8", "replace")
+        # A weak validator: the compressed page and the plain one are the same page.
+        return cls(encoded, gzip.compress(encoded, 6, mtime=0), f'W/"{sha256(encoded).hexdigest()[:24]}"')
+
+
+class Renderer:
+    """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
+
+    def __init__(self, slices: Slices, clock: Callable[[], float] = time.monotonic) -> None:
+        self._slices = slices
+        self._clock = clock
+        self._style = templating.inline("base.css", "status.css")
+        self._script = templating.inline("status.js")
+        self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
+        self._pages: OrderedDict[Hashable, tuple[float, _Page]] = OrderedDict()
+        self._rendering = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Renderer: {len(self._pages)} pages kept>"
+
+    async def respond(
+        self, request: web.Request, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> web.Response:
+        """The page of `template` with everything that `context` returns. `key` says which page it is."""
+        async with self._rendering:
+            rendered_at, page = self._pages.get(key, (float("-inf"), None))
+            if page is None or self._clock() - rendered_at >= _KEPT:
+                page = await self._render(template, context)
+                self._pages[key] = self._clock(), page
+                self._pages.move_to_end(key)
+                if len(self._pages) > _MOST_KEPT:
+                    self._pages.popitem(last=False)
+        headers = {
+            hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+            # May be kept, but must be asked for each time.
+            hdrs.CACHE_CONTROL: "no-cache, private",
+            hdrs.VARY: hdrs.ACCEPT_ENCODING,
+            hdrs.ETAG: page.etag,
+            "Content-Security-Policy": self._policy,
+        }
+        if any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
+            return BodyResponse(body=page.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
+        return BodyResponse(body=page.text, headers=headers)
+
+    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+        loaded = await asyncio.to_thread(templating.template, template)
+        values = await context()
+        parts = await self._slices.collect(loaded.generate(style=self._style.text, script=self._script.text, **values))
+        return await asyncio.to_thread(_Page.of, "".join(parts))

@@ -1,0 +1,278 @@
+"""The page of one service: its latency, requests and states on one axis, and what is known of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+from aiohttp import web
+
+from tentaculo import __version__
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.health import BreakerState, EndpointView, ServiceView
+from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, uptime_share
+from tentaculo.model.incident import Incident, Note
+from tentaculo.model.service_rates import RecentRates, UsualRates
+from tentaculo.model.text import format_duration, printable
+from tentaculo.model.timeline import Timeline, TimelineRequest
+from tentaculo.web import activity, overview, timeline, wording
+from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
+from tentaculo.web.rendering import Renderer, icon
+from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
+
+log = structlog.get_logger(__name__)
+
+_STORE_WAIT = 1.0
+"""Seconds that the page waits for the database before it is shown without the past."""
+_DAYS = 90
+
+
+class ServiceQueries(Protocol):
+    """What the page reads from the database. Each may fail or hang without harm."""
+
+    async def timeline(self, wanted: TimelineRequest, /) -> Timeline:
+        """States, latencies, incidents and events."""
+        ...
+
+    async def past(self, now: int, services: Sequence[str], /) -> Mapping[str, HistorySummary]:
+        """The summaries of the history of services, by name."""
+        ...
+
+    async def recent(self, now: int, services: Sequence[str], /) -> Mapping[str, RecentRates]:
+        """The rates of services in the last minutes, by name."""
+        ...
+
+    async def history(self, service: str, span: int, since: int, until: int, /) -> Sequence[Period]:
+        """The periods of a service."""
+        ...
+
+    async def routes(self, service: str, span: int, since: int, until: int, /) -> Mapping[str, RouteCount]:
+        """The requests of each route of a service in these periods."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the database said of one service."""
+
+    timeline: Timeline
+    summary: HistorySummary
+    rates: RecentRates | None
+    usual: UsualRates | None
+    days: Sequence[Period]
+    routes: Mapping[str, RouteCount]
+
+
+class Fact(NamedTuple):
+    """A number and what it is compared with."""
+
+    name: str
+    value: str
+    tone: str
+    more: str
+
+
+class Day(NamedTuple):
+    """One day of the strip of 90 days."""
+
+    key: str
+    x: str
+    text: str
+
+
+class ServicePage:
+    """The pages of the services. `view` gives one by name, `dependencies` the names of those that it depends on."""
+
+    def __init__(
+        self,
+        *,
+        view: Callable[[str], ServiceView],
+        dependencies: Mapping[str, Sequence[str]],
+        store: ServiceQueries,
+        usual: Callable[[int], Awaitable[Mapping[str, UsualRates]]],
+        incidents: Callable[[], Sequence[tuple[Incident, Sequence[Note]]]],
+        store_problem: Callable[[], str | None],
+        now: Callable[[], datetime],
+        renderer: Renderer,
+        shows_addresses: bool,
+    ) -> None:
+        """`incidents` and `store_problem` are those of the overview. A page that needs no token shows no address."""
+        self._shows_addresses = shows_addresses
+        self._view = view
+        self._dependencies = dependencies
+        self._store = store
+        self._usual = usual
+        self._incidents = incidents
+        self._store_problem = store_problem
+        self._now = now
+        self._renderer = renderer
+
+    async def show(self, name: str, request: web.Request) -> web.Response:
+        """The page of the service `name`. Raises `Problem` (400) for a range that is none."""
+        key = request.query.get("range", "3h")
+        if key not in RANGES:
+            raise Problem(Failure.BAD_REQUEST, f"range may be {', '.join(RANGES)}.")
+        return await self._renderer.respond(
+            request, (name, key), "service.html", lambda: self._context(name, RANGES[key])
+        )
+
+    async def _context(self, name: str, chosen: Range) -> dict[str, Any]:
+        view, now = self._view(name), self._now()
+        until = int(now.timestamp())
+        axis = Axis(until - chosen.seconds, until)
+        past = await self._read_past(name, chosen, axis)
+        found = past.timeline if past is not None else Timeline()
+        state = wording.state(view)
+        own = [(one, notes) for one, notes in self._incidents() if name in one.services]
+        known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
+        notes = {one.id: noted for one, noted in own}
+        since = now - timedelta(seconds=chosen.seconds)
+        entries = activity.entries(
+            [(one, notes.get(one.id, ())) for one in known.values()],
+            {name: found.changes.get(name, ())},
+            [event for event in found.events if event.source == name],
+            since,
+            now,
+        )
+        return {
+            "name": name,
+            "state": state,
+            "title": f"{name} is {state.phrase} · Tentáculo Link",
+            "icon": icon(state.tone),
+            "since": view.since,
+            "lasted": format_duration((now - view.since).total_seconds(), units=1),
+            "reason": printable(wording.reason(view), 300),
+            "root": view.root,
+            "now": now,
+            "at": f"{now:%H:%M}",
+            "range": chosen,
+            "ranges": list(RANGES.values()),
+            "ticks": axis.ticks(chosen.tick),
+            "bars_of": timeline.bars(axis, found.changes.get(name, ()), view.health, view.since),
+            "chart": latency_chart(axis, chosen.span, found.periods.get(name, ())),
+            "canvas": f"0 0 {WIDTH} {HEIGHT}",
+            "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
+            "bands": [
+                (timeline.state_key(one.severity), axis.percent(one.started_at), axis.width(one.started_at, end))
+                for one in known.values()
+                if (end := one.ended_at or now) >= since
+            ],
+            "facts": list(_facts(past, view)) if past is not None else [],
+            "days": list(_days(past.days, until)) if past is not None else [],
+            "endpoints": [
+                _endpoint(one, one.upstream.authority if self._shows_addresses else f"Address {place}")
+                for place, one in enumerate(view.upstreams, 1)
+            ],
+            "routes": _routes(past) if past is not None else [],
+            "dependencies": self._dependencies.get(name, ()),
+            "dependents": [other for other, needed in self._dependencies.items() if name in needed],
+            "probe": _probe(view, now),
+            "probed_at": view.checked_at,
+            "snippet": printable(view.snippet or "", 200),
+            "activity": activity.by_day(entries),
+            "is_past_known": past is not None,
+            "database": self._store_problem(),
+            "version": __version__,
+        }
+
+    async def _read_past(self, name: str, chosen: Range, axis: Axis) -> Past | None:
+        until = axis.until
+        wanted = TimelineRequest(axis.since, until + 1, chosen.span, (name,), (name,))
+        try:
+            async with asyncio.timeout(_STORE_WAIT):
+                return Past(
+                    await self._store.timeline(wanted),
+                    (await self._store.past(until, [name])).get(name, HistorySummary()),
+                    (await self._store.recent(until, [name])).get(name),
+                    (await self._usual(until)).get(name),
+                    await self._store.history(name, DAY, until - until % DAY - (_DAYS - 1) * DAY, until + 1),
+                    await self._store.routes(name, chosen.span, axis.since - axis.since % chosen.span, until + 1),
+                )
+        except Exception as error:  # noqa: BLE001
+            # Whatever the store does, and however it fails, the page shows the service.
+            log.warning("history not shown", error=type(error).__name__, problem=self._store_problem())
+            return None
+
+
+def _facts(past: Past, view: ServiceView) -> Iterable[Fact]:
+    rates, usual = past.rates, past.usual
+    if rates is not None:
+        asked = rates.requests.ok + rates.requests.failed
+        share_ok = rates.requests.share_ok
+        expected = f"a minute, usually {wording.rate(usual.requests_per_minute)}" if usual is not None else "a minute"
+        yield Fact("Requests, 5 min", wording.rate(rates.per_minute(asked)), "", expected)
+        failed = None if share_ok is None else 1 - share_ok
+        worst = rates.worst
+        at_worst = f"at worst {wording.failed_share(worst.failed_share)} in a minute of the last hour" if worst else ""
+        yield Fact("Failed, 5 min", wording.failed_share(failed), "down" if failed else "", at_worst)
+        is_asked = bool(rates.requests.ok)
+        p50, p95, p99 = (rates.requests if is_asked else rates.probes).latency.percentiles(0.5, 0.95, 0.99)
+        base = overview.usual_p95(rates, usual)
+        more = f"usually {wording.latency(base)}; " if base is not None else ""
+        tone = "slow" if wording.state(view).key == "slow" else ""
+        yield Fact(
+            "95 % within",
+            wording.latency(p95),
+            tone,
+            f"{more}half {wording.latency(p50)}, 99 % {wording.latency(p99)}; of {'requests' if is_asked else 'probes'}",
+        )
+    day = uptime_share(past.summary.hours)
+    yield Fact("Up, 24 h", wording.share(day.share), "", "")
+    quarter = past.summary.quarter
+    since = past.summary.since
+    first = "" if since is None else f"since {datetime.fromtimestamp(since, UTC):%-d %b %Y}"
+    yield Fact(
+        "Up, 90 days",
+        wording.share(quarter.share),
+        "",
+        ", ".join(filter(None, (first, "" if quarter.by_time else "in part by probes"))),
+    )
+
+
+def _days(days: Sequence[Period], until: int) -> Iterable[Day]:
+    """Each of the 90 days, in the colour of the time in which the service was not available."""
+    known = {period.start: uptime_share([period]).share for period in days}
+    first = until - until % DAY - (_DAYS - 1) * DAY
+    for place in range(_DAYS):
+        start = first + place * DAY
+        share = known.get(start)
+        key = "none" if share is None else "up" if share >= 0.9999 else "slow" if share >= 0.99 else "down"
+        said = "not known" if share is None else f"up {wording.share(share)}"
+        yield Day(key, f"{place * 100 / _DAYS:.2f}%", f"{datetime.fromtimestamp(start, UTC):%-d %b}: {said}")
+
+
+def _endpoint(view: EndpointView, address: str) -> dict[str, Any]:
+    state = wording.state_of(view.health)
+    return {
+        "address": address,
+        "state": state,
+        "breaker": wording.breaker(view.breaker),
+        "is_tripped": view.breaker.state is not BreakerState.CLOSED,
+        "counts": ", ".join(
+            filter(None, (wording.counted(view.probes, "probe"), wording.counted(view.traffic, "request")))
+        ),
+    }
+
+
+def _routes(past: Past) -> list[dict[str, str]]:
+    found = sorted(past.routes.items(), key=lambda one: (-one[1].ok - one[1].failed, one[0]))
+    return [
+        {
+            "prefix": printable(prefix, 120),
+            "counts": f"{wording.count_of(count.ok + count.failed, 'request')}, {count.failed:,} failed",
+        }
+        for prefix, count in found
+    ]
+
+
+def _probe(view: ServiceView, now: datetime) -> str:
+    if view.checked_at is None:
+        return "It was not probed yet."
+    path = printable(view.endpoint or "", 80)
+    code = f" answered {view.code}" if view.code is not None else ""
+    took = f" in {view.latency_ms} ms" if view.latency_ms is not None else ""
+    return f"{path or 'The probe'}{code}{took}, {wording.ago(view.checked_at, now)}"

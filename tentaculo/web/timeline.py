@@ -1,0 +1,191 @@
+"""The axis of time of the status page: its range, its marks, and the shapes that are drawn on it. Pure.
+
+Shapes are in SVG's terms. Places along the axis are thousandths of it, so that one drawing fits every width.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from tentaculo.model.health import Health, StateChange
+from tentaculo.model.history import DAY, HOUR, MINUTE, Period
+
+WIDTH: Final = 1000
+HEIGHT: Final = 30
+"""The canvas of one service's curve."""
+_USUAL_AT: Final = 18.0
+_STEP: Final = 7.0
+"""Where on the canvas the usual latency is, and how far up each doubling of it leads."""
+_TOP, _BOTTOM = 1.0, 28.0
+_SHORTEST: Final = 2.0
+"""Thousandths: a shorter state is drawn this long, since a trouble of a second must be seen."""
+
+
+class Range(NamedTuple):
+    """A choice of the length of the axis."""
+
+    key: str
+    """As in the query string."""
+    label: str
+    title: str
+    seconds: int
+    span: int
+    """Seconds of one period of latencies."""
+    tick: int
+    """Seconds between two marks."""
+
+
+RANGES: Final = {
+    one.key: one
+    for one in (
+        Range("3h", "3 h", "The last 3 hours", 3 * HOUR, MINUTE, 30 * MINUTE),
+        Range("24h", "24 h", "The last 24 hours", DAY, HOUR, 3 * HOUR),
+        Range("7d", "7 d", "The last 7 days", 7 * DAY, HOUR, DAY),
+        Range("90d", "90 d", "The last 90 days", 90 * DAY, DAY, 15 * DAY),
+    )
+}
+
+
+class Tick(NamedTuple):
+    """One mark of the axis."""
+
+    place: str
+    at: datetime
+    text: str
+
+
+class Bar(NamedTuple):
+    """A stretch of the axis in one colour."""
+
+    key: str
+    """The class of its colour: `up`, `slow`, `down`, `plan` or `none`."""
+    x: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A stretch of time that is drawn from left to right."""
+
+    since: int
+    """Seconds since 1970."""
+    until: int
+
+    def place(self, moment: datetime) -> float:
+        """Where `moment` is, 0 to `WIDTH`; one outside is at the nearer end."""
+        share = (moment.timestamp() - self.since) / (self.until - self.since)
+        return min(max(share, 0.0), 1.0) * WIDTH
+
+    def percent(self, moment: datetime) -> str:
+        """The same as a percentage."""
+        return f"{self.place(moment) / 10:.2f}%"
+
+    def width(self, since: datetime, until: datetime) -> str:
+        """The stretch between two moments as a percentage, at least so wide that it is seen."""
+        return f"{max(self.place(until) - self.place(since), _SHORTEST) / 10:.2f}%"
+
+    def ticks(self, every: int) -> list[Tick]:
+        """A mark at each multiple of `every` seconds in UTC, except near the end, which has a mark of its own."""
+        first = -(-self.since // every) * every
+        days = every >= DAY
+        found = []
+        for seconds in range(first, self.until, every):
+            at = datetime.fromtimestamp(seconds, UTC)
+            if 0.03 * WIDTH < self.place(at) < 0.94 * WIDTH:
+                found.append(Tick(self.percent(at), at, f"{at:%-d %b}" if days else f"{at:%H:%M}"))
+        return found
+
+
+_KEYS: Final = {
+    Health.UP: "up",
+    Health.DEGRADED: "slow",
+    Health.DOWN: "down",
+    Health.MAINTENANCE: "plan",
+    Health.OFF: "none",
+    Health.UNKNOWN: "none",
+}
+_BEST_FIRST: Final = ("none", "up", "plan", "slow", "down")
+_RUNS: Final = re.compile(rb"(.)\1*", re.DOTALL)
+
+
+def state_key(health: Health) -> str:
+    """The class of the colour of `health`."""
+    return _KEYS[health]
+
+
+def bars(axis: Axis, changes: Sequence[StateChange], health: Health, since: datetime) -> list[Bar]:
+    """The states of one service along the axis; it has had `health` since `since`.
+
+    Before the first known change nothing is known. States that are too short to be seen are drawn with the least width,
+    and of several in one place the worst is drawn.
+    """
+    known = [(change.at, _KEYS[change.after]) for change in changes if change.at < since]
+    # After the clock was set, a change may lie before the one that was noted earlier.
+    known = [*sorted(known, key=lambda one: one[0]), (since, _KEYS[health])]
+    stretches: list[tuple[str, float, float]] = [("none", 0.0, axis.place(known[0][0]))]
+    ends = [*(at for at, _ in known[1:]), datetime.fromtimestamp(axis.until, UTC)]
+    for (at, key), end in zip(known, ends, strict=True):
+        stretches.append((key, axis.place(at), axis.place(end)))
+    return [Bar(key, number(start), number(end - start)) for key, start, end in _visible(stretches) if end > start]
+
+
+def _visible(stretches: Iterable[tuple[str, float, float]]) -> Iterator[tuple[str, float, float]]:
+    """The same stretches in cells of the least width, each with the worst of its states; equal neighbours are one."""
+    cells = math.ceil(WIDTH / _SHORTEST)
+    painted = bytearray(cells)
+    for key, start, end in sorted(stretches, key=lambda one: _BEST_FIRST.index(one[0])):
+        if end > start or start:  # one that ended before the axis begins is not on it
+            first = min(int(start / _SHORTEST), cells - 1)
+            last = min(max(math.ceil(end / _SHORTEST), first + 1), cells)
+            painted[first:last] = bytes((_BEST_FIRST.index(key),)) * (last - first)
+    for run in _RUNS.finditer(painted):
+        yield _BEST_FIRST[run[0][0]], run.start() * _SHORTEST, run.end() * _SHORTEST
+
+
+def curve(axis: Axis, span: int, points: Mapping[int, float], usual: float | None) -> str:
+    """The path of latencies in seconds, by the start of their period, against the usual one.
+
+    Each step up doubles it. Without a usual latency the median of `points` stands for it. Where a period is missing, the
+    line is broken.
+    """
+    if not points:
+        return ""
+    base = usual or sorted(points.values())[len(points) // 2]
+    path: list[str] = []
+    last: int | None = None
+    for start in sorted(points):
+        middle = datetime.fromtimestamp(start + span / 2, UTC)
+        x, y = number(axis.place(middle)), number(_height(points[start] / base))
+        follows = last is not None and start - last == span
+        path.append(f"{'L' if follows else 'M'}{x} {y}" if follows or last is None else f"h0M{x} {y}")
+        last = start
+    return "".join(path) + "h0"
+
+
+def _height(ratio: float) -> float:
+    return min(max(_USUAL_AT - _STEP * math.log2(max(ratio, 1e-9)), _TOP), _BOTTOM)
+
+
+USUAL_Y: Final = f"{_USUAL_AT:g}"
+"""Where on the canvas the usual latency is."""
+
+
+def number(value: float) -> str:
+    """A coordinate in as few characters as are seen."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def p95_points(periods: Iterable[Period]) -> dict[int, float]:
+    """The 95th percentile of each period in seconds, by its start: of requests, and of probes where there were none."""
+    found = {}
+    for period in periods:
+        tally = period.requests if period.requests.ok else period.probes
+        p95 = tally.latency.percentiles(0.95)[0]
+        if p95 is not None:
+            found[period.start] = p95
+    return found

@@ -1,0 +1,167 @@
+"""The page of one service, as it comes over HTTP."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from tentaculo.config import schema
+from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
+from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Uptime
+from tentaculo.model.service_rates import UsualRates
+from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, State, event, running, view
+from tests.web.test_incidents import HERMES, NOTE
+from tests.web.test_status_page import HOSTILE, Outline, change, rates, words
+
+
+async def page(gateway: Gateway, service: str, query: str = "") -> str:
+    async with gateway.client.get(f"/status/services/{service}{query}") as response:
+        assert response.status == 200
+        return await response.text()
+
+
+async def test_it_says_the_state_and_why(gateway: Gateway) -> None:
+    text = await page(gateway, "hermes")
+    said = words(text)
+    assert "Down for 3 h hermes is down. connection refused" in said
+    assert "<title>hermes is down · Tentáculo Link</title>" in text
+    assert "madre is up." in words(await page(gateway, "madre"))
+    assert "its circuit breaker is open: connection refused 5 times in a row" in words(await page(gateway, "mcp"))
+
+
+async def test_numbers_stand_beside_what_is_usual(gateway: Gateway) -> None:
+    state = gateway.state
+    state.rates = {"madre": rates(300, 20)}
+    state.usual_rates = {"madre": UsualRates(0, 7, 60.0, 0.024, 0.001)}
+    state.route_counts = {"madre": {"/a": RouteCount(3, 2), "/b": RouteCount(40, 0)}}
+    said = words(await page(gateway, "madre"))
+    assert "Requests, 5 min 64 a minute, usually 60" in said
+    assert "Failed, 5 min 6.2 %" in said
+    assert "95 % within 10 ms usually 24 ms; half 10 ms, 99 % 10 ms; of requests" in said
+    assert "Up, 90 days 99.98 %" in said
+    assert "Routes The last 3 hours /b 40 requests, 0 failed /a 5 requests, 2 failed" in said
+    assert "1,200 requests, 0 failed." in said, "the chart in words"
+    assert text_of_chart(await page(gateway, "madre")) >= 3
+
+
+def text_of_chart(page: str) -> int:
+    """How many paths the chart has."""
+    return len(re.findall(r'<path class="(?:p50|p95|p99|r-none)" d="M', page))
+
+
+async def test_each_of_90_days_has_its_colour(gateway: Gateway) -> None:
+    today = int(NOW.timestamp()) // DAY * DAY
+    shares = {0: 1.0, 1: 0.995, 2: 0.5}
+    days = tuple(
+        Period("switch", DAY, today - ago * DAY, uptime=Uptime(round(share * 1000), round((1 - share) * 1000)))
+        for ago, share in shares.items()
+    )
+    gateway.state.past["switch"] = replace(gateway.state.past["switch"], hours=days)
+    text = await page(gateway, "switch")
+    assert text.count('width=".9%"') == 90
+    assert re.findall(r'class="r-(\w+)" x="9[678]\.\d+%" width=".9%"', text) == ["down", "slow", "up"]
+    assert "<title>12 Mar: up 50 %</title>" in text
+    assert "<title>11 Mar: not known</title>" in text
+
+
+async def test_addresses_are_numbered_while_everybody_may_look(gateway: Gateway) -> None:
+    upstreams = (
+        EndpointView(Endpoint("madre", "10.9.8.7", 8001), Health.UP, CLOSED, Counts(812, 3), Counts(4000, 31)),
+        EndpointView(Endpoint("madre", "10.9.8.8", 8001), Health.DOWN, OPEN),
+    )
+    gateway.state.services = (view("madre", upstreams=upstreams),)
+    text = await page(gateway, "madre")
+    said = words(text)
+    assert "Address 1 Up Breaker: Closed 815 probes, 3 failed, 4,031 requests, 31 failed" in said
+    assert "Address 2 Down Breaker: Open, next try in 6 s" in said
+    assert "10.9.8" not in text
+    assert TOKEN not in text
+
+
+async def test_who_has_the_token_sees_the_addresses() -> None:
+    state = State(shows_addresses=True)
+    async with running(state, schema.AuthSettings(open_status=False)) as gateway:
+        async with gateway.client.get("/status/services/madre") as response:
+            assert response.status == 401
+        async with gateway.client.get("/status/services/madre", headers={"X-VX11-Token": TOKEN}) as response:
+            assert "10.9.8.7:8001 Up" in words(await response.text())
+
+
+async def test_what_happened_is_its_own(gateway: Gateway) -> None:
+    state = gateway.state
+    state.books.incidents = [HERMES]
+    state.books.notes = {HERMES.id: [NOTE]}
+    state.events = [event(1, source="hermes", type="restarted"), event(2, source="ci", type="deployed")]
+    state.changes = [change("hermes", Health.DOWN, 25), change("operator", Health.DEGRADED, 24)]
+    said = words(await page(gateway, "operator"))
+    assert "operator is degraded" in said
+    assert "hermes is down: connection refused Affected: operator." in said, "the incident that it is a part of"
+    said = words(await page(gateway, "hermes"))
+    assert "hermes sent restarted" in said
+    assert "ci sent" not in said
+    assert "operator is degraded" not in said
+
+
+async def test_its_dependencies_lead_to_each_other(gateway: Gateway) -> None:
+    gateway.state.dependencies.update({"operator": ("switch",), "switch": ("hermes",)})
+    text = await page(gateway, "switch")
+    assert 'Depends on <a href="/status/services/hermes">hermes</a>' in text
+    assert '<a href="/status/services/operator">operator</a> depends on it' in text
+
+
+async def test_the_last_probe_and_what_it_was_sent(gateway: Gateway) -> None:
+    said = words(await page(gateway, "madre"))
+    assert 'Last probe /health answered 200 in 4 ms, 3 s ago {"status":"ok"}' in said
+    assert "Last probe It was not probed yet." in words(await page(gateway, "operator"))
+
+
+async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
+    gateway.state.services = (
+        view(
+            "madre", health=Health.DOWN, reason=HOSTILE, endpoint=f"/{HOSTILE}", snippet=HOSTILE + "\u202e" + "z" * 999
+        ),
+    )
+    gateway.state.events = [event(1, type=HOSTILE, payload={"message": HOSTILE})]
+    gateway.state.route_counts = {"madre": {HOSTILE: RouteCount(1)}}
+    text = await page(gateway, "madre")
+    outline = Outline(text)
+    assert outline.tags.count("script") == 1
+    assert "img" not in outline.tags
+    assert not [name for name, _ in outline.attributes if name.startswith("on") or name == "style"]
+    assert outline.text.count("<script>alert(1)</script>") >= 5
+    assert "\u202e" not in text
+    assert "z" * 200 not in text
+
+
+@pytest.mark.parametrize("lost", ["The database file fleet.db is damaged."])
+async def test_a_lost_database_takes_only_the_past(gateway: Gateway, lost: str) -> None:
+    gateway.state.lost = lost
+    said = words(await page(gateway, "hermes"))
+    assert "hermes is down. connection refused" in said
+    assert f"The database is lost. {lost}" in said
+    assert "The past cannot be read now" in said
+
+
+async def test_a_store_that_hangs_costs_a_bounded_time(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tentaculo.web.service_page._STORE_WAIT", 0.1)
+    gateway.state.hangs = True
+    assert "The past cannot be read now" in words(await page(gateway, "hermes"))
+
+
+@pytest.mark.parametrize(("query", "span"), [("", MINUTE), ("?range=24h", HOUR), ("?range=90d", DAY)])
+async def test_the_range_is_chosen(gateway: Gateway, query: str, span: int) -> None:
+    await page(gateway, "madre", query)
+    (wanted,) = gateway.state.asked_for_past
+    assert (wanted.span, wanted.services, wanted.detailed) == (span, ("madre",), ("madre",))
+
+
+async def test_a_service_or_a_range_that_is_none(gateway: Gateway) -> None:
+    async with gateway.client.get("/status/services/nobody") as response:
+        assert response.status in (401, 404)
+    async with gateway.client.get("/status/services/madre?range=1y") as response:
+        assert (response.status, (await response.json(content_type=None))["detail"]) == (
+            400,
+            "range may be 3h, 24h, 7d, 90d.",
+        )

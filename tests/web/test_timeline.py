@@ -1,0 +1,114 @@
+"""The axis of time and what is drawn on it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tentaculo.model.health import Health, StateChange
+from tentaculo.model.history import DAY, HOUR, MINUTE
+from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Axis, bars, curve
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+UNTIL = int(NOW.timestamp())
+AXIS = Axis(UNTIL - 3 * HOUR, UNTIL)
+
+
+def changes(*found: tuple[float, Health]) -> list[StateChange]:
+    """Changes so many minutes ago."""
+    return [StateChange("madre", "", Health.UNKNOWN, after, "", NOW - timedelta(minutes=ago)) for ago, after in found]
+
+
+def drawn(known: list[StateChange], health: Health, ago: float, axis: Axis = AXIS) -> list[tuple[str, float, float]]:
+    return [
+        (bar.key, float(bar.x), float(bar.width)) for bar in bars(axis, known, health, NOW - timedelta(minutes=ago))
+    ]
+
+
+def test_states_fill_the_axis() -> None:
+    known = changes((900, Health.UP), (90, Health.DOWN), (45, Health.UP))
+    assert drawn(known, Health.DEGRADED, 18) == [
+        ("up", 0, 500),
+        ("down", 500, 250),
+        ("up", 750, 150),
+        ("slow", 900, 100),
+    ]
+
+
+def test_what_lies_before_the_first_known_state_is_not_known() -> None:
+    assert drawn([], Health.UP, 90) == [("none", 0, 500), ("up", 500, 500)]
+    assert drawn([], Health.UP, 9000) == [("up", 0, 1000)], "the view says since when"
+    assert drawn(changes((9000, Health.DOWN), (500, Health.UP)), Health.UP, 500) == [("up", 0, 1000)]
+
+
+def test_a_second_of_trouble_is_seen() -> None:
+    known = changes((900, Health.UP), (90, Health.DOWN), (90 - 1 / 60, Health.UP))
+    assert drawn(known, Health.UP, 90 - 1 / 60) == [("up", 0, 500), ("down", 500, 2), ("up", 502, 498)]
+
+
+def test_a_storm_of_changes_is_a_few_bars() -> None:
+    known = changes((900, Health.UP), *((90 - n / 60, (Health.DOWN, Health.UP)[n % 2]) for n in range(1800)))
+    assert drawn(known, Health.UP, 30) == [("up", 0, 500), ("down", 500, 168), ("up", 668, 332)]
+
+
+def test_a_clock_that_was_set_does_not_mix_up_the_states() -> None:
+    known = changes((900, Health.UP), (45, Health.DOWN), (60, Health.UP), (-30, Health.DOWN))
+    assert [key for key, _, _ in drawn(known, Health.UP, 10)] == ["up", "down", "up"]
+
+
+@given(
+    st.lists(st.tuples(st.floats(-100, 5000), st.sampled_from(Health)), max_size=30),
+    st.sampled_from(Health),
+    st.floats(0, 5000),
+)
+def test_bars_lie_side_by_side_from_end_to_end(found: list[tuple[float, Health]], health: Health, ago: float) -> None:
+    shapes = drawn(changes(*found), health, ago)
+    assert shapes[0][1] == 0
+    for (_, x, width), (_, start, _) in itertools.pairwise(shapes):
+        assert x + width == pytest.approx(start, abs=0.11)
+    assert sum(shapes[-1][1:]) == pytest.approx(WIDTH)
+    assert all(one[0] != other[0] for one, other in itertools.pairwise(shapes))
+
+
+def points(path: str) -> list[tuple[str, float, float]]:
+    return [(kind, float(x), float(y)) for kind, x, y in re.findall(r"([ML])([\d.-]+) ([\d.-]+)", path)]
+
+
+def test_a_curve_rises_by_the_same_step_with_each_doubling() -> None:
+    start = UNTIL // MINUTE * MINUTE
+    usual, doubled, fourfold = (
+        points(curve(AXIS, MINUTE, {start - 600: latency}, 0.01))[0][2] for latency in (0.01, 0.02, 0.04)
+    )
+    assert usual == float(USUAL_Y)
+    assert usual - doubled == doubled - fourfold > 0
+    (_, _, highest), (_, _, lowest) = points(curve(AXIS, MINUTE, {start - 600: 1e6, start - 540: 1e-9}, 0.01))
+    assert 0 <= highest < lowest <= HEIGHT, "nothing leaves the canvas"
+
+
+def test_without_a_usual_latency_its_own_median_stands_for_it() -> None:
+    start = UNTIL // MINUTE * MINUTE
+    found = points(curve(AXIS, MINUTE, {start - 180: 0.5, start - 120: 0.5, start - 60: 1.0}, None))
+    assert [y for _, _, y in found][:2] == [float(USUAL_Y)] * 2
+    assert curve(AXIS, MINUTE, {}, 0.01) == ""
+
+
+def test_a_missing_minute_breaks_the_line() -> None:
+    start = UNTIL // MINUTE * MINUTE
+    found = points(curve(AXIS, MINUTE, {start - ago * MINUTE: 0.01 for ago in (9, 8, 6, 5)}, None))
+    assert [kind for kind, _, _ in found] == ["M", "L", "M", "L"]
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_marks_are_round_moments_and_leave_room_for_now(key: str) -> None:
+    chosen = RANGES[key]
+    ticks = Axis(UNTIL - chosen.seconds, UNTIL).ticks(chosen.tick)
+    assert 4 <= len(ticks) <= 8
+    assert all(int(tick.at.timestamp()) % chosen.tick == 0 for tick in ticks)
+    assert all(3 < float(tick.place.rstrip("%")) < 94 for tick in ticks)
+    expected = r"\d\d:\d\d" if chosen.tick < DAY else r"\d+ [A-Z][a-z]{2}"
+    assert all(re.fullmatch(expected, tick.text) for tick in ticks)
