@@ -106,10 +106,12 @@ class Bed:
         argv = wrk.command(url, connections=connections, seconds=seconds, folder=self.folder)
         return wrk.parse(self._run("wrk", argv, seconds, note=note))
 
-    def load(self, name: str, *arguments: object, seconds: float | None = None) -> dict[str, float]:
-        """Run one of the load's own programs; what it found."""
+    def load(
+        self, name: str, *arguments: object, seconds: float | None = None, python: str = sys.executable
+    ) -> dict[str, float]:
+        """Run one of the load's own programs with the interpreter `python`; what it found."""
         seconds = seconds or self.options.seconds
-        argv = [sys.executable, "-m", f"bench.load.{name}", *map(str, arguments)]
+        argv = [python, "-m", f"bench.load.{name}", *map(str, arguments)]
         return cast(dict[str, float], json.loads(self._run(name, argv, seconds)))
 
     @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from bench import catalogue, machine, process, traffic
 from bench.bed import Bed, Proxy
+from bench.peers import ours
 from bench.peers.peer import Peer
 from bench.peers.registry import SQLITE
 from bench.process import BenchError
@@ -146,7 +147,7 @@ def _events(connections: int, batch: int, rows: int) -> Measure:
 
     def measure(bed: Bed, peer: Peer) -> Values:
         if peer.name == SQLITE:
-            return bed.load("group_commit", bed.folder, rows, bed.options.seconds)
+            return bed.load("group_commit", bed.folder, rows, bed.options.seconds, python=ours.python())
         proxy = bed.proxy(peer)
         values: Values = {}
         path = f"{traffic.INGEST}?events={batch}"
