@@ -60,7 +60,7 @@ class RequestRecord:
 LogRecord = Callable[[RequestRecord], None]
 
 STREAM_AFTER = 10.0
-"""Seconds for which a body goes on after its head before the response counts as a stream."""
+"""Seconds from the head of a response to the end of its body, from which on it counts as a stream."""
 
 
 _FAULTS = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from tentaculo.model.event import Event
@@ -18,6 +18,8 @@ MOST: Final = 25
 """Entries of the list."""
 MOST_INCIDENTS: Final = 20
 """Of them, beginnings of incidents."""
+_MARGIN: Final = timedelta(seconds=5)
+"""Between a change of state and the incident that it opens or ends."""
 _TEXTS: Final = ("message", "summary", "reason", "text", "detail")
 """Members of a payload that people wrote, the first that is there is shown."""
 
@@ -48,14 +50,18 @@ def entries(
 
     A change of state that an incident tells is not told twice.
     """
-    told: set[str] = set()
+    told: list[tuple[str, datetime, datetime]] = []
     found: list[Entry] = []
     for incident, notes in incidents:
-        told.add(incident.root)
+        told.append((incident.root, incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN))
         found += _of_incident(incident, notes, now)
     for service, known in changes.items():
-        if service not in told:
-            found += [_of_change(change) for change in known if change.before is not Health.UNKNOWN]
+        spans = [(start, end) for root, start, end in told if root == service]
+        found += [
+            _of_change(change)
+            for change in known
+            if change.before is not Health.UNKNOWN and not any(start <= change.at <= end for start, end in spans)
+        ]
     found += [_of_event(event) for event in events]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.server import templating
 from tentaculo.server.native_routes import BodyResponse, Slices
 
@@ -21,6 +22,11 @@ _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
 _MOST_KEPT = 16
 """Rendered pages that are kept."""
+_REST, _LONGEST_REST = 2.0, 0.5
+"""How long no page is rendered after one: so many times as long as it took, and seconds at most. Whoever makes up filters
+gets a part of the processor, and no more."""
+_MOST_AWAITED = 20
+"""Different pages that are waited for at once."""
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -55,6 +61,15 @@ class _Page:
         return cls(encoded, gzip.compress(encoded, 6, mtime=0), f'W/"{sha256(encoded).hexdigest()[:24]}"')
 
 
+def takes_gzip(accepted: str) -> bool:
+    """Whether the value of an Accept-Encoding takes gzip; `q=0` is a refusal (RFC 9110, section 12.5.3)."""
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";")
+        if coding in ("gzip", "x-gzip"):
+            return not weight.startswith("q=") or weight[2:].strip("0.") != ""
+    return False
+
+
 class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
@@ -66,6 +81,8 @@ class Renderer:
         self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
         self._pages: OrderedDict[Hashable, tuple[float, _Page]] = OrderedDict()
         self._rendering = asyncio.Lock()
+        self._awaited: Counter[Hashable] = Counter()
+        self._rest_until = 0.0
 
     def __repr__(self) -> str:
         return f"<Renderer: {len(self._pages)} pages kept>"
@@ -73,15 +90,16 @@ class Renderer:
     async def respond(
         self, request: web.Request, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
     ) -> web.Response:
-        """The page of `template` with everything that `context` returns. `key` says which page it is."""
-        async with self._rendering:
-            rendered_at, page = self._pages.get(key, (float("-inf"), None))
-            if page is None or self._clock() - rendered_at >= _KEPT:
-                page = await self._render(template, context)
-                self._pages[key] = self._clock(), page
-                self._pages.move_to_end(key)
-                if len(self._pages) > _MOST_KEPT:
-                    self._pages.popitem(last=False)
+        """The page of `template` with everything that `context` returns. `key` says which page it is.
+
+        While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
+        """
+        rendered_at, page = self._pages.get(key, (float("-inf"), None))
+        if page is None or self._clock() - rendered_at >= _KEPT:
+            if key in self._awaited or len(self._awaited) < _MOST_AWAITED:
+                page = await self._rendered(key, template, context)
+            elif page is None:
+                raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
             hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
             # May be kept, but must be asked for each time.
@@ -92,9 +110,31 @@ class Renderer:
         }
         if any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
+        if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
             return BodyResponse(body=page.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
         return BodyResponse(body=page.text, headers=headers)
+
+    async def _rendered(self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+        """The page as it is after those before it were rendered."""
+        self._awaited[key] += 1
+        try:
+            async with self._rendering:
+                rendered_at, page = self._pages.get(key, (float("-inf"), None))
+                if page is None or self._clock() - rendered_at >= _KEPT:
+                    await asyncio.sleep(max(self._rest_until - time.monotonic(), 0))
+                    began = time.process_time()
+                    page = await self._render(template, context)
+                    rest = min((time.process_time() - began) * _REST, _LONGEST_REST)
+                    self._rest_until = time.monotonic() + rest
+                    self._pages[key] = self._clock(), page
+                    self._pages.move_to_end(key)
+                    if len(self._pages) > _MOST_KEPT:
+                        self._pages.popitem(last=False)
+                return page
+        finally:
+            self._awaited[key] -= 1
+            if not self._awaited[key]:
+                del self._awaited[key]
 
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
         loaded = await asyncio.to_thread(templating.template, template)

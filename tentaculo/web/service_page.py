@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-import structlog
 from aiohttp import web
 
 from tentaculo import __version__
@@ -21,13 +20,10 @@ from tentaculo.model.text import format_duration, printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.web import activity, overview, timeline, wording
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
+from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 
-log = structlog.get_logger(__name__)
-
-_STORE_WAIT = 1.0
-"""Seconds that the page waits for the database before it is shown without the past."""
 _DAYS = 90
 
 
@@ -99,8 +95,10 @@ class ServicePage:
         now: Callable[[], datetime],
         renderer: Renderer,
         shows_addresses: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`incidents` and `store_problem` are those of the overview. A page that needs no token shows no address."""
+        """`incidents`, `store_problem` and `clock` are those of the overview. A page without a token shows no address."""
+        self._past = PastReader[Past](store_problem, clock)
         self._shows_addresses = shows_addresses
         self._view = view
         self._dependencies = dependencies
@@ -124,7 +122,7 @@ class ServicePage:
         view, now = self._view(name), self._now()
         until = int(now.timestamp())
         axis = Axis(until - chosen.seconds, until)
-        past = await self._read_past(name, chosen, axis)
+        past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
@@ -179,23 +177,17 @@ class ServicePage:
             "version": __version__,
         }
 
-    async def _read_past(self, name: str, chosen: Range, axis: Axis) -> Past | None:
+    async def _read_past(self, name: str, chosen: Range, axis: Axis) -> Past:
         until = axis.until
         wanted = TimelineRequest(axis.since, until + 1, chosen.span, (name,), (name,))
-        try:
-            async with asyncio.timeout(_STORE_WAIT):
-                return Past(
-                    await self._store.timeline(wanted),
-                    (await self._store.past(until, [name])).get(name, HistorySummary()),
-                    (await self._store.recent(until, [name])).get(name),
-                    (await self._usual(until)).get(name),
-                    await self._store.history(name, DAY, until - until % DAY - (_DAYS - 1) * DAY, until + 1),
-                    await self._store.routes(name, chosen.span, axis.since - axis.since % chosen.span, until + 1),
-                )
-        except Exception as error:  # noqa: BLE001
-            # Whatever the store does, and however it fails, the page shows the service.
-            log.warning("history not shown", error=type(error).__name__, problem=self._store_problem())
-            return None
+        return Past(
+            await self._store.timeline(wanted),
+            (await self._store.past(until, [name])).get(name, HistorySummary()),
+            (await self._store.recent(until, [name])).get(name),
+            (await self._usual(until)).get(name),
+            await self._store.history(name, DAY, until - until % DAY - (_DAYS - 1) * DAY, until + 1),
+            await self._store.routes(name, chosen.span, axis.since - axis.since % chosen.span, until + 1),
+        )
 
 
 def _facts(past: Past, view: ServiceView) -> Iterable[Fact]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-import structlog
 from aiohttp import web
 
 from tentaculo import __version__
@@ -24,15 +22,12 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, overview, summary, wording
 from tentaculo.web.incidents import MOST_WINDOWS, window_row
 from tentaculo.web.overview import Fleet
+from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Range
 
-log = structlog.get_logger(__name__)
-
-_STORE_WAIT = 1.0
-"""Seconds that the page waits for the database before it is shown without the past."""
-_PAST_KEPT = 20.0
-"""Seconds for which the past is reused: it changes once a minute. A failed query is not repeated earlier."""
+_MOST_DETAILED = overview.MOST_TROUBLES + overview.MOST_QUIET
+"""Services whose latencies are read."""
 _MOST_PASTS = 100
 """Services whose availability over 90 days is read: that of a thousand would keep the database busy for seconds."""
 _LONGEST_FILTER = 80
@@ -58,11 +53,10 @@ class PastQueries(Protocol):
 class Past:
     """What the database said for one range."""
 
-    timeline: Timeline | None = None
-    """None where it cannot be read."""
-    summaries: Mapping[str, HistorySummary] = field(default_factory=dict)
-    rates: Mapping[str, RecentRates] = field(default_factory=dict)
-    usual: Mapping[str, UsualRates] = field(default_factory=dict)
+    timeline: Timeline
+    summaries: Mapping[str, HistorySummary]
+    rates: Mapping[str, RecentRates]
+    usual: Mapping[str, UsualRates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +115,8 @@ class StatusPage:
         self._store_problem = store_problem
         self._started_at = started_at
         self._now = now
-        self._clock = clock
         self._renderer = renderer
-        self._pasts: dict[str, tuple[float, frozenset[str], Past]] = {}
+        self._past = PastReader[Past](store_problem, clock)
 
     async def show(self, request: web.Request) -> web.Response:
         """The handler of `GET /status`."""
@@ -183,42 +176,33 @@ class StatusPage:
         )
 
     async def _with_past(self, fleet: Fleet) -> Fleet:
-        """The same fleet with its past, which is read again when it is old, or when other services get a row."""
-        detailed = tuple(view.name for view in overview.list_services(fleet).rows)
-        asked, known, past = self._pasts.get(fleet.range.key, (float("-inf"), frozenset(), Past()))
-        if self._clock() - asked >= _PAST_KEPT or not known.issuperset(detailed):
-            past = await self._read_past(fleet, detailed)
-            self._pasts[fleet.range.key] = self._clock(), frozenset(detailed), past
+        """The same fleet with its past.
+
+        What is read depends on no filter and no order: each of those that somebody makes up would be one more read.
+        """
+        failing = tuple(
+            (view.name, self._began(fleet, view))
+            for view in wording.worst(fleet.services)[:1]
+            if wording.state(view).is_trouble
+        )
+        past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
+        if past is None:
+            return fleet
         return replace(fleet, timeline=past.timeline, past=past.summaries, rates=past.rates, usual=past.usual)
 
-    async def _read_past(self, fleet: Fleet, detailed: tuple[str, ...]) -> Past:
-        names = tuple(view.name for view in fleet.services[: overview.MOST_LISTED])
-        measured = tuple(dict.fromkeys((*detailed, *names)))[:_MOST_PASTS]
+    async def _read_past(self, fleet: Fleet, failing: tuple[tuple[str, datetime], ...]) -> Past:
+        usual_order = overview.list_services(replace(fleet, sort="state", wanted=""))
+        rows = (*usual_order.rows, *fleet.services)
+        detailed = tuple(dict.fromkeys(view.name for view in rows))[:_MOST_DETAILED]
+        names = tuple(dict.fromkeys((*detailed, *(view.name for view in fleet.services))))[: overview.MOST_LISTED]
         until = int(fleet.now.timestamp())
-        wanted = TimelineRequest(
-            fleet.axis.since,
-            until + 1,
-            fleet.range.span,
-            tuple(dict.fromkeys((*detailed, *names))),
-            detailed,
-            tuple(
-                (view.name, self._began(fleet, view))
-                for view in wording.worst(fleet.services)[:1]
-                if wording.state(view).is_trouble
-            ),
+        wanted = TimelineRequest(fleet.axis.since, until + 1, fleet.range.span, names, detailed, failing)
+        return Past(
+            await self._store.timeline(wanted),
+            await self._store.past(until, names[:_MOST_PASTS]),
+            await self._store.recent(until, names[:_MOST_PASTS]),
+            await self._usual(until),
         )
-        try:
-            async with asyncio.timeout(_STORE_WAIT):
-                return Past(
-                    await self._store.timeline(wanted),
-                    await self._store.past(until, measured),
-                    await self._store.recent(until, measured),
-                    await self._usual(until),
-                )
-        except Exception as error:  # noqa: BLE001
-            # Whatever the store does, and however it fails, the page shows the fleet.
-            log.warning("history not shown", error=type(error).__name__, problem=self._store_problem())
-            return Past()
 
     def _began(self, fleet: Fleet, view: ServiceView) -> datetime:
         known = fleet.open_incident(view.name)

@@ -304,6 +304,7 @@ def application(state: State) -> web.Application:
         now=lambda: state.now,
         renderer=renderer,
         shows_addresses=state.shows_addresses,
+        clock=lambda: state.clock,
     )
 
     async def ingest(request: web.Request) -> web.Response:

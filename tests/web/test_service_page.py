@@ -145,7 +145,7 @@ async def test_a_lost_database_takes_only_the_past(gateway: Gateway, lost: str) 
 
 
 async def test_a_store_that_hangs_costs_a_bounded_time(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tentaculo.web.service_page._STORE_WAIT", 0.1)
+    monkeypatch.setattr("tentaculo.web.past_reader.WAIT", 0.1)
     gateway.state.hangs = True
     assert "The past cannot be read now" in words(await page(gateway, "hermes"))
 
@@ -165,3 +165,14 @@ async def test_a_service_or_a_range_that_is_none(gateway: Gateway) -> None:
             400,
             "range may be 3h, 24h, 7d, 90d.",
         )
+
+
+async def test_the_past_of_a_page_is_read_seldom(gateway: Gateway) -> None:
+    state = gateway.state
+    for _ in range(10):
+        await page(gateway, "madre")
+        state.clock += 1.9
+    assert len(state.asked_for_past) == 1
+    state.clock += 2
+    await page(gateway, "madre")
+    assert len(state.asked_for_past) == 2

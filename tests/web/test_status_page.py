@@ -16,6 +16,8 @@ from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health,
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import MaintenanceWindow, NotificationState, Notified
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
+from tentaculo.tasks import TaskGroup
+from tentaculo.web.rendering import takes_gzip
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
@@ -262,7 +264,7 @@ async def test_a_store_that_fails_in_any_way_does_not_take_the_page_down(gateway
 
 
 async def test_a_store_that_hangs_costs_a_bounded_time(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tentaculo.web.status_page._STORE_WAIT", 0.1)
+    monkeypatch.setattr("tentaculo.web.past_reader.WAIT", 0.1)
     gateway.state.hangs = True
     async with asyncio.timeout(5):
         said = words(await page(gateway))
@@ -285,6 +287,72 @@ async def test_a_flood_is_rendered_once_a_second_and_reads_the_past_seldom(gatew
     state.clock += 1
     await page(gateway)
     assert len(state.asked_for_past) == 3
+
+
+async def test_no_filter_and_no_order_makes_the_database_read_more(gateway: Gateway) -> None:
+    for n in range(20):
+        await page(gateway, f"?filter=x{n}&sort={('name', 'p95', 'up')[n % 3]}")
+    assert len(gateway.state.asked_for_past) == 1
+
+
+async def test_a_flood_of_made_up_filters_is_refused_and_the_page_stays(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await page(gateway)
+    monkeypatch.setattr("tentaculo.web.rendering._LONGEST_REST", 60.0)
+    monkeypatch.setattr("tentaculo.web.rendering._REST", 1e9)
+    await page(gateway, "?filter=one")
+
+    async def ask(query: str) -> int:
+        async with gateway.client.get(f"/status{query}") as response:
+            return response.status
+
+    flood = TaskGroup("flood")
+    asked = [flood.start(ask(f"?filter={n}"), f"filter {n}") for n in range(25)]
+    assert await next(asyncio.as_completed(asked)) == 503, "it is refused at once, while the others wait"
+    gateway.state.clock += 5
+    assert await page(gateway) == first, "an older page is better than none"
+    await flood.close()
+
+
+async def test_a_new_trouble_is_looked_into_at_once(gateway: Gateway) -> None:
+    state = gateway.state
+    state.services = (view("madre"), view("hermes", health=Health.DEGRADED, reason="slow"))
+    await page(gateway)
+    state.services = (view("madre", health=Health.DOWN, since=NOW), view("hermes"))
+    state.clock += 1
+    await page(gateway)
+    assert [[name for name, _ in wanted.failing] for wanted in state.asked_for_past] == [["hermes"], ["madre"]]
+
+
+async def test_a_change_that_no_incident_tells_is_told(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [MCP]
+    gateway.state.changes = [
+        change("mcp", Health.DOWN, 25),
+        change("mcp", Health.UP, 20),
+        replace(change("mcp", Health.DEGRADED, 10), kind=DegradedKind.SLOW),
+    ]
+    said = words(await page(gateway))
+    assert "mcp is slow as found" in said
+    assert "mcp is down as found" not in said
+    assert "mcp is up as found" not in said
+
+
+@pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("x-gzip", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, br", False),
+        ("br", False),
+        ("", False),
+        ("notgzip", False),
+    ],
+)
+def test_gzip_is_sent_to_who_takes_it(accepted: str, taken: bool) -> None:
+    assert takes_gzip(accepted) is taken
 
 
 @pytest.mark.parametrize(
