@@ -63,7 +63,6 @@ TESTED_IN: dict[str, str] = {
     "proxy/handler": "wire/test_forwarding",
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/state": "wire/test_application",
-    "proxy/tunnel": "wire/test_upgrades",
     "proxy/upload": "wire/test_streaming",
     "server/request_receiver": "server/test_connection",
     "server/templating": "server/test_gateway_responses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -12,6 +13,7 @@ from tentaculo.model.incident import ChannelTotals
 from tentaculo.store import incidents as store
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
+from tentaculo.tasks import TaskGroup
 
 
 class AlertChannels:
@@ -26,26 +28,43 @@ class AlertChannels:
         self._store_client = store_client
         self._counts = counts
         self._saved: dict[str, ChannelTotals] = {}
+        self._storing = asyncio.Lock()
+        self._tasks = TaskGroup("alert channels")
 
     def __repr__(self) -> str:
         return f"<AlertChannels: {', '.join(self.kinds) or 'none'}>"
 
     async def save(self) -> None:
-        """Add what is new to the totals in the database. Raises `StoreUnavailable`; it is then new the next time too."""
-        counted = self._counted()
-        if new := [one for one in self._new(counted).values() if one]:
-            await self._store_client.run(partial(store.add_channels, totals=new))
-            self._saved = counted
+        """Add what is new to the totals in the database. Raises `StoreUnavailable`; it is then new the next time too.
+
+        Where the caller is cancelled the save continues, since what is stored without being noted would be added again.
+        """
+        saving = self._tasks.start(self._save(), "save")
+        if (error := await asyncio.shield(saving)) is not None:
+            raise error
+
+    async def _save(self) -> StoreUnavailable | None:
+        async with self._storing:
+            counted = self._counted()
+            if new := [one for one in self._new(counted).values() if one]:
+                try:
+                    await self._store_client.run(partial(store.add_channels, totals=new))
+                except StoreUnavailable as error:
+                    return error
+                self._saved = counted
+        return None
 
     async def read(self) -> tuple[list[ChannelTotals], str | None]:
         """The totals in the order of the configuration, and why they may lack those of earlier starts."""
         problem, stored = None, dict[str, ChannelTotals]()
-        try:
-            if self.kinds:
-                stored = await self._store_client.run(partial(store.read_channels, names=list(self.kinds)))
-        except StoreUnavailable as error:
-            problem = error.detail
-        new = self._new(self._counted())
+        # What is being saved is not both stored and new.
+        async with self._storing:
+            try:
+                if self.kinds:
+                    stored = await self._store_client.run(partial(store.read_channels, names=list(self.kinds)))
+            except StoreUnavailable as error:
+                problem = error.detail
+            new = self._new(self._counted())
         totals = {name: stored.get(name, ChannelTotals(name)) for name in self.kinds}
         return [one + new[name] if name in new else one for name, one in totals.items()], problem
 

@@ -122,9 +122,11 @@ def accepted(transport: asyncio.BaseTransport) -> int | None:
 
 
 def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:
-    """The socket of a transport; None where it is no TCP socket."""
+    """The socket of a transport; None where it is no TCP socket, or the connection has been lost."""
     sock: socket.socket | None = transport.get_extra_info("socket")
-    return sock if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6) else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.fileno() < 0:
+        return None
+    return sock
 
 
 def local_url(host: str, port: int) -> str:
