@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self, cast
@@ -21,10 +21,9 @@ from tentaculo import __version__
 from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
-from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages
+from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -33,17 +32,14 @@ from tentaculo.gateway.leading import leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.own_row import OwnRow
-from tentaculo.gateway.precursor_reports import PrecursorReports
-from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
-from tentaculo.model.health import ServiceView
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.tickets import LIFETIME, Tickets
+from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import Tokens
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
@@ -51,14 +47,14 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
-from tentaculo.server.native_routes import NativeRoutes, Slices, open_paths, set_headers
+from tentaculo.server.native_routes import NativeRoutes, open_paths
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, vx11
+from tentaculo.web.monitoring import Load
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
@@ -319,79 +315,29 @@ class Gateway:
         return ClientSocket(self._turns, connection)
 
     def _application(self) -> web.Application:
-        """The gateway's own paths."""
-        config, board, store_client = self._config, self.health_service.board, self._store_client
-        now = self._clock.now
-        app = web.Application(client_max_size=config.limits.events_body)
-        set_headers(app, self._cors)
-        coordination = self._coordination
-        follows = coordination if coordination and not coordination.is_leader else None
-        listed = follows or self.incident_service.incident_repository
-        slices = Slices()
-        precursors = PrecursorReports(config, store_client.read, self._tasks, now)
-
-        def views() -> Iterator[ServiceView]:
-            return map(board.service, config.services)
-
-        usual = UsualCache(store_client.usual, tuple(config.services))
-        app.add_routes(
-            pages.routes(
-                config,
-                board,
-                store_client,
-                usual,
-                listed,
-                follows.not_listed if follows else int,
-                started_at=lambda: self._started_at,
-                now=now,
-                slices=slices,
-            )
+        coordination, traffic = self._coordination, self.proxy.traffic
+        parts = Parts(
+            config=self._config,
+            clock=self._clock,
+            store_client=self._store_client,
+            health_service=self.health_service,
+            incident_service=self.incident_service,
+            follows=coordination if coordination and not coordination.is_leader else None,
+            hub=self.hub,
+            tail=self._tail,
+            clocks=self.clocks,
+            tickets=self.tickets,
+            turns=self._turns,
+            tasks=self._tasks,
+            worker=coordination.number if coordination else None,
+            lease=self._role.view if self._role else None,
+            phase=lambda: self._phase,
+            started_at=lambda: self._started_at,
+            port=self._port,
+            load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
+            traffic=traffic.totals,
         )
-        app.add_routes([*api_documents.routes(config), *auth.routes(self.tickets.issue, LIFETIME, now)])
-        app.add_routes(vx11.routes(views=views, port=self._port, now=now, slices=slices))
-        app.add_routes(
-            event_routes.routes(
-                config,
-                self.hub,
-                store_client.store_events,
-                self._tail,
-                self._tasks,
-                log_name=store_client.log_name,
-                precursors=precursors.report,
-                offsets=self.clocks.offsets,
-                turn=self._turns.turn,
-            )
-        )
-        names = config.names
-        app.add_routes(history.routes(names, store_client, usual.usual, now, slices))
-        callers = {name: own for name, own in names.items() if self.health_service.heartbeats.expects(own)}
-        app.add_routes(monitoring.heartbeat_routes(callers, self.health_service.beat))
-        books = self.incident_service.incident_repository
-        app.add_routes(incidents.routes(books, names, store_client, precursors.report, now, slices))
-        app.add_routes([*alert_status.routes(self.incident_service.alert_channels), *acknowledgements.routes(books)])
-        app.add_routes(
-            monitoring.liveness_routes(
-                phase=lambda: self._phase,
-                store_problem=lambda: store_client.shown_problem,
-                services_problem=lambda: store_client.services_problem,
-            )
-        )
-        app.add_routes(
-            monitoring.metrics_routes(
-                views=views,
-                store_problem=lambda: store_client.shown_problem,
-                dropped=lambda: store_client.dropped,
-                traffic=self.proxy.traffic.totals,
-                load=lambda: monitoring.Load(
-                    self._admission.open, self.proxy.traffic.in_flight, len(asyncio.all_tasks())
-                ),
-                alert_stats=lambda: monitoring.AlertStats(*self.incident_service.numbers()),
-                slices=slices,
-                lease=self._role.view if self._role else None,
-                worker=coordination.number if coordination else None,
-            )
-        )
-        return app
+        return application(parts, self._cors)
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
@@ -58,8 +59,10 @@ def routes(
         from tentaculo.web.rendering import Renderer
         from tentaculo.web.service_page import ServicePage
         from tentaculo.web.status_page import StatusPage
+        from tentaculo.web.viewer import viewer_of
 
         renderer = Renderer(slices)
+        viewer = partial(viewer_of, is_public=config.auth.open_status)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
             store=store_client,
@@ -72,6 +75,7 @@ def routes(
             now=now,
             slices=slices,
             renderer=renderer,
+            viewer=viewer,
         )
         services = ServicePage(
             view=board.service,
@@ -82,7 +86,7 @@ def routes(
             store_problem=lambda: store_client.shown_problem,
             now=now,
             renderer=renderer,
-            shows_addresses=not config.auth.open_status,
+            viewer=viewer,
         )
         return overview, services
 

@@ -23,6 +23,7 @@ from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
+from tentaculo.web.viewer import Viewer
 
 _DAYS = 90
 
@@ -94,12 +95,12 @@ class ServicePage:
         store_problem: Callable[[], str | None],
         now: Callable[[], datetime],
         renderer: Renderer,
-        shows_addresses: bool,
+        viewer: Callable[[web.Request], Viewer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`incidents`, `store_problem` and `clock` are those of the overview. A page without a token shows no address."""
+        """`incidents`, `store_problem`, `viewer` and `clock` are those of the overview."""
         self._past = PastReader[Past](store_problem, clock)
-        self._shows_addresses = shows_addresses
+        self._viewer = viewer
         self._view = view
         self._dependencies = dependencies
         self._store = store
@@ -114,11 +115,12 @@ class ServicePage:
         key = request.query.get("range", "3h")
         if key not in RANGES:
             raise Problem(Failure.BAD_REQUEST, f"range may be {', '.join(RANGES)}.")
+        viewer = self._viewer(request)
         return await self._renderer.respond(
-            request, (name, key), "service.html", lambda: self._context(name, RANGES[key])
+            request, (viewer, name, key), "service.html", lambda: self._context(viewer, name, RANGES[key])
         )
 
-    async def _context(self, name: str, chosen: Range) -> dict[str, Any]:
+    async def _context(self, viewer: Viewer, name: str, chosen: Range) -> dict[str, Any]:
         view, now = self._view(name), self._now()
         until = int(now.timestamp())
         axis = Axis(until - chosen.seconds, until)
@@ -137,6 +139,7 @@ class ServicePage:
             now,
         )
         return {
+            "viewer": viewer,
             "name": name,
             "state": state,
             "title": f"{name} is {state.phrase} · Tentáculo Link",
@@ -162,7 +165,7 @@ class ServicePage:
             "facts": list(_facts(past, view)) if past is not None else [],
             "days": list(_days(past.days, until)) if past is not None else [],
             "endpoints": [
-                _endpoint(one, one.upstream.authority if self._shows_addresses else f"Address {place}")
+                _endpoint(one, one.upstream.authority if viewer.is_signed_in else f"Address {place}")
                 for place, one in enumerate(view.upstreams, 1)
             ],
             "routes": _routes(past) if past is not None else [],

@@ -25,6 +25,7 @@ from tentaculo.web.overview import Fleet
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Range
+from tentaculo.web.viewer import Viewer
 
 _MOST_DETAILED = overview.MOST_TROUBLES + overview.MOST_QUIET
 """Services whose latencies are read."""
@@ -101,10 +102,11 @@ class StatusPage:
         now: Callable[[], datetime],
         slices: Slices,
         renderer: Renderer,
+        viewer: Callable[[web.Request], Viewer],
         clock: Callable[[], float] = time.monotonic,
         not_listed: Callable[[], int] = int,
     ) -> None:
-        """`not_listed` returns how many incidents are open beside those of `incidents`."""
+        """`viewer` says for whom a page is; `not_listed` returns how many incidents are open beside those of `incidents`."""
         self._views = views
         self._slices = slices
         self._store = store
@@ -116,14 +118,17 @@ class StatusPage:
         self._started_at = started_at
         self._now = now
         self._renderer = renderer
+        self._viewer = viewer
         self._past = PastReader[Past](store_problem, clock)
 
     async def show(self, request: web.Request) -> web.Response:
         """The handler of `GET /status`."""
-        query = PageQuery.read(request.query)
-        return await self._renderer.respond(request, query, "status.html", lambda: self._context(query))
+        query, viewer = PageQuery.read(request.query), self._viewer(request)
+        return await self._renderer.respond(
+            request, (viewer, query), "status.html", lambda: self._context(viewer, query)
+        )
 
-    async def _context(self, query: PageQuery) -> dict[str, Any]:
+    async def _context(self, viewer: Viewer, query: PageQuery) -> dict[str, Any]:
         """Everything that the template names."""
         services = await self._slices.collect(self._views())
         now, incidents = self._now(), self._incidents()
@@ -135,6 +140,7 @@ class StatusPage:
         first = dict(await self._slices.collect(summary.summarise(fleet)))
         return {
             **first,
+            "viewer": viewer,
             "icon": icon(first["state"].tone),
             "title": f"{first['headline'].rstrip('.')} · Tentáculo Link",
             "now": now,

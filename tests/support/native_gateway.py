@@ -36,6 +36,7 @@ from tentaculo.web import (
     vx11,
 )
 from tentaculo.web.rendering import Renderer
+from tentaculo.web.viewer import Viewer
 from tests.support.server import serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -188,7 +189,7 @@ class State:
     earlier: dict[str, Incident] = field(default_factory=dict)
     just_before: dict[str, Event] = field(default_factory=dict)
     dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
-    shows_addresses: bool = False
+    viewer: Viewer = field(default_factory=Viewer)
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
     bodies: list[bytes] = field(default_factory=list)
@@ -293,6 +294,7 @@ def application(state: State) -> web.Application:
         clock=lambda: state.clock,
         slices=slices,
         renderer=renderer,
+        viewer=lambda _: state.viewer,
     )
     services = service_page.ServicePage(
         view=lambda name: next(one for one in state.services if one.name == name),
@@ -303,7 +305,7 @@ def application(state: State) -> web.Application:
         store_problem=lambda: state.lost,
         now=lambda: state.now,
         renderer=renderer,
-        shows_addresses=state.shows_addresses,
+        viewer=lambda _: state.viewer,
         clock=lambda: state.clock,
     )
 

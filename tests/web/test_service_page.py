@@ -11,6 +11,7 @@ from tentaculo.config import schema
 from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Uptime
 from tentaculo.model.service_rates import UsualRates
+from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES, NOTE
 from tests.web.test_status_page import HOSTILE, Outline, change, rates, words
@@ -81,7 +82,7 @@ async def test_addresses_are_numbered_while_everybody_may_look(gateway: Gateway)
 
 
 async def test_who_has_the_token_sees_the_addresses() -> None:
-    state = State(shows_addresses=True)
+    state = State(viewer=Viewer(is_signed_in=True))
     async with running(state, schema.AuthSettings(open_status=False)) as gateway:
         async with gateway.client.get("/status/services/madre") as response:
             assert response.status == 401

@@ -1,0 +1,130 @@
+"""The application of the gateway's own paths: joins each group of native routes with the parts that it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiohttp import web
+
+from tentaculo.config.schema import Config
+from tentaculo.events import endpoints as event_routes
+from tentaculo.events.hub import Hub
+from tentaculo.events.tail import EventTail
+from tentaculo.gateway import api_documents, pages
+from tentaculo.gateway.clock_watch import ClockWatch
+from tentaculo.gateway.coordination import Coordination
+from tentaculo.gateway.health_service import HealthService
+from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.precursor_reports import PrecursorReports
+from tentaculo.gateway.usual_cache import UsualCache
+from tentaculo.health.steady_clock import SteadyClock
+from tentaculo.model.health import ServiceView
+from tentaculo.net.turns import TurnScheduler
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tickets import LIFETIME, Tickets
+from tentaculo.server.listeners import Phase
+from tentaculo.server.native_routes import Slices, set_headers
+from tentaculo.store.client import StoreClient
+from tentaculo.tasks import TaskGroup
+from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, vx11
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a gateway that its own paths use."""
+
+    config: Config
+    clock: SteadyClock
+    store_client: StoreClient
+    health_service: HealthService
+    incident_service: IncidentService
+    follows: Coordination | None
+    """Where the leader's incidents are known, in a worker that is not the leader."""
+    hub: Hub
+    tail: EventTail
+    clocks: ClockWatch
+    tickets: Tickets
+    turns: TurnScheduler
+    tasks: TaskGroup
+    worker: int | None
+    """Number of this process, where there are several."""
+    lease: Callable[[], monitoring.LeaseView] | None
+    """The lease of several machines, where there can be several."""
+    phase: Callable[[], Phase]
+    started_at: Callable[[], datetime]
+    port: Callable[[], int]
+    load: Callable[[], monitoring.Load]
+    traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
+    """Totals of requests, as `Traffic.totals` gives them."""
+
+
+def application(parts: Parts, cors: CorsPolicy) -> web.Application:
+    """The gateway's own paths, with the headers that every response of theirs has."""
+    config, store_client, now = parts.config, parts.store_client, parts.clock.now
+    board, names = parts.health_service.board, parts.config.names
+    books = parts.incident_service.incident_repository
+    slices = Slices()
+    precursors = PrecursorReports(config, store_client.read, parts.tasks, now)
+    usual = UsualCache(store_client.usual, tuple(config.services))
+    expects = parts.health_service.heartbeats.expects
+
+    def views() -> Iterator[ServiceView]:
+        return map(board.service, config.services)
+
+    groups = [
+        pages.routes(
+            config,
+            board,
+            store_client,
+            usual,
+            parts.follows or books,
+            parts.follows.not_listed if parts.follows else int,
+            started_at=parts.started_at,
+            now=now,
+            slices=slices,
+        ),
+        api_documents.routes(config),
+        auth.routes(parts.tickets.issue, LIFETIME, now),
+        vx11.routes(views=views, port=parts.port, now=now, slices=slices),
+        event_routes.routes(
+            config,
+            parts.hub,
+            store_client.store_events,
+            parts.tail,
+            parts.tasks,
+            log_name=store_client.log_name,
+            precursors=precursors.report,
+            offsets=parts.clocks.offsets,
+            turn=parts.turns.turn,
+        ),
+        history.routes(names, store_client, usual.usual, now, slices),
+        monitoring.heartbeat_routes(
+            {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
+        ),
+        incidents.routes(books, names, store_client, precursors.report, now, slices),
+        alert_status.routes(parts.incident_service.alert_channels),
+        acknowledgements.routes(books),
+        monitoring.liveness_routes(
+            phase=parts.phase,
+            store_problem=lambda: store_client.shown_problem,
+            services_problem=lambda: store_client.services_problem,
+        ),
+        monitoring.metrics_routes(
+            views=views,
+            store_problem=lambda: store_client.shown_problem,
+            dropped=lambda: store_client.dropped,
+            traffic=parts.traffic,
+            load=parts.load,
+            alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
+            slices=slices,
+            lease=parts.lease,
+            worker=parts.worker,
+        ),
+    ]
+    app = web.Application(client_max_size=config.limits.events_body)
+    set_headers(app, cors)
+    for group in groups:
+        app.add_routes(group)
+    return app
