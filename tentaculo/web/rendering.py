@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
+from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import BodyResponse, Slices
 from tentaculo.web import wording
 
