@@ -18,6 +18,7 @@ from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
+from tentaculo.tasks import TaskGroup
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
@@ -60,22 +61,28 @@ def routes(
     started_at: Callable[[], datetime],
     now: Callable[[], datetime],
     slices: Slices,
+    tasks: TaskGroup,
+    on_drain: list[Callable[[], None]],
 ) -> list[web.RouteDef]:
     """The overview, a page for each service, and `/` where no route takes it.
 
-    `not_listed` returns how many incidents are open beside those that `listed` shows.
+    `not_listed` returns how many incidents are open beside those that `listed` shows. `on_drain` is called when the
+    gateway stops.
     """
     loaded: list[tuple[StatusPage, ServicePage]] = []
     loading = asyncio.Lock()
 
     def load() -> tuple[StatusPage, ServicePage]:
+        from tentaculo.web.live import LivePages
         from tentaculo.web.rendering import Renderer
         from tentaculo.web.service_page import ServicePage
         from tentaculo.web.status_page import StatusPage
         from tentaculo.web.viewer import viewer_of
 
         info = page_info(config)
-        renderer = Renderer(slices, info=info)
+        live = LivePages(tasks, config.limits.followers)
+        on_drain.append(live.stop)
+        renderer = Renderer(slices, info=info, live=live)
         viewer = partial(viewer_of, is_public=config.auth.open_status)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
@@ -112,11 +119,11 @@ def routes(
                 loaded.append(await asyncio.to_thread(load))
         return loaded[0]
 
-    async def show_overview(request: web.Request) -> web.Response:
+    async def show_overview(request: web.Request) -> web.StreamResponse:
         overview, _ = await pages()
         return await overview.show(request)
 
-    async def show_service(name: str, request: web.Request) -> web.Response:
+    async def show_service(name: str, request: web.Request) -> web.StreamResponse:
         _, services = await pages()
         return await services.show(name, request)
 

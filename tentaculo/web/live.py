@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -23,6 +23,7 @@ from aiohttp import web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.event_stream import StreamConnection, stream_response
 from tentaculo.tasks import TaskGroup
+from tentaculo.web.documents import Document
 
 log = structlog.get_logger(__name__)
 
@@ -43,18 +44,6 @@ _SHARE = 64
 """Viewers that are written to in one turn of the event loop."""
 
 Wait = Callable[[float], Awaitable[None]]
-
-
-class RenderedPage(Protocol):
-    """A page as it is served to browsers."""
-
-    @property
-    def text(self) -> bytes:
-        """Its HTML in UTF-8."""
-
-    @property
-    def etag(self) -> str:
-        """Equal for equal texts."""
 
 
 class Version(NamedTuple):
@@ -90,10 +79,9 @@ def changes(old: Sequence[str], new: Sequence[str]) -> Iterator[str | list[int]]
 
 
 class _Stream:
-    """The stream of one viewer. `may_see` says whether it is still the viewer for whom the page is."""
+    """The stream of one viewer, who has `version` of the page."""
 
-    def __init__(self, connection: StreamConnection, version: Version | None, may_see: Callable[[], bool]) -> None:
-        self.may_see = may_see
+    def __init__(self, connection: StreamConnection, version: Version | None) -> None:
         self._connection = connection
         self._version = version
         self._is_behind = asyncio.Event()
@@ -148,7 +136,7 @@ class _Stream:
 class _LivePage:
     """One page, its versions and its viewers."""
 
-    def __init__(self, render: Callable[[], Awaitable[RenderedPage]]) -> None:
+    def __init__(self, render: Callable[[], Awaitable[Document]]) -> None:
         self.render = render
         self.viewers = 0
         """Those whose stream has not begun included."""
@@ -157,13 +145,13 @@ class _LivePage:
         self.latest: Version | None = None
         self._frames: dict[str, bytes] = {}
 
-    def take(self, page: RenderedPage) -> None:
+    def take(self, page: Document) -> None:
         """The page as it is now."""
         if self.latest is not None and self.latest.etag == page.etag:
             return
         # The versions share the lines that are equal.
         pool = {line: line for line in self.latest.lines} if self.latest is not None else {}
-        lines = [pool.get(line, line) for line in page.text.decode().split("\n")]
+        lines = [pool.get(line, line) for line in page.body.decode().split("\n")]
         self.latest = self.known[page.etag] = Version(page.etag, lines)
         self.known.move_to_end(page.etag)
         self._frames.clear()
@@ -200,11 +188,10 @@ class LivePages:
         self,
         request: web.Request,
         key: Hashable,
-        kept: RenderedPage | None,
-        render: Callable[[], Awaitable[RenderedPage]],
-        may_see: Callable[[], bool],
+        kept: Document | None,
+        render: Callable[[], Awaitable[Document]],
     ) -> web.StreamResponse:
-        """Serve one viewer until it leaves, it may no longer see the page, or the gateway stops.
+        """Serve one viewer until it leaves or the gateway stops.
 
         `key` says which page it is, `kept` is an earlier version, and `render` gives it as it is now. Raises `Problem`
         (OVERLOADED) at the limit, and what `render` raises, before the response.
@@ -215,7 +202,7 @@ class LivePages:
             rendered = None if key in self._pages else await render()
             page = self._join(key, kept, rendered, render)
             try:
-                await self._follow(request, page, may_see, response := stream_response())
+                await self._follow(request, page, response := stream_response())
             finally:
                 page.viewers -= 1
                 if not page.viewers:
@@ -233,9 +220,9 @@ class LivePages:
     def _join(
         self,
         key: Hashable,
-        kept: RenderedPage | None,
-        rendered: RenderedPage | None,
-        render: Callable[[], Awaitable[RenderedPage]],
+        kept: Document | None,
+        rendered: Document | None,
+        render: Callable[[], Awaitable[Document]],
     ) -> _LivePage:
         page = self._pages.get(key)
         if page is None:
@@ -248,11 +235,9 @@ class LivePages:
         page.viewers += 1
         return page
 
-    async def _follow(
-        self, request: web.Request, page: _LivePage, may_see: Callable[[], bool], response: web.StreamResponse
-    ) -> None:
+    async def _follow(self, request: web.Request, page: _LivePage, response: web.StreamResponse) -> None:
         async with StreamConnection.open(request, response) as connection:
-            stream = _Stream(connection, page.known.get(request.headers.get("Last-Event-ID", "")), may_see)
+            stream = _Stream(connection, page.known.get(request.headers.get("Last-Event-ID", "")))
             page.streams[stream] = None
             if self._is_stopping:
                 stream.end()
@@ -292,11 +277,8 @@ class LivePages:
             return
         since = asyncio.get_running_loop().time() - HEARTBEAT
         for number, stream in enumerate(list(page.streams), 1):
-            if stream.may_see():
-                stream.flush(page)
-                stream.beat(since)
-            else:
-                stream.end()
+            stream.flush(page)
+            stream.beat(since)
             if number % _SHARE == 0:
                 await asyncio.sleep(0)
 

@@ -14,8 +14,8 @@ async def lead_here(request: web.Request) -> web.Response:
 
 
 def routes(
-    show_overview: Callable[[web.Request], Awaitable[web.Response]],
-    show_service: Callable[[str, web.Request], Awaitable[web.Response]],
+    show_overview: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    show_service: Callable[[str, web.Request], Awaitable[web.StreamResponse]],
     services: Iterable[str],
     *,
     root: bool,
