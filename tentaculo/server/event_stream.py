@@ -28,7 +28,7 @@ class StreamConnection:
     """What is sent to one client. `written_at` is when that was the last time, in the loop's seconds."""
 
     def __init__(self, response: web.StreamResponse, connection: ClientConnection) -> None:
-        self.written_at = 0.0
+        self.written_at = connection.event_loop.time()
         self._response = response
         self._connection = connection
 

@@ -85,7 +85,7 @@ class Renderer:
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
-        if self._live is not None and takes_events(request):
+        if self._live is not None and request.method == "GET" and takes_events(request):
             return await self._live.serve(request, key, page, lambda: self._rendered(key, template, context))
         if page is None or self._clock() - rendered_at >= _KEPT:
             if key in self._awaited or len(self._awaited) < _MOST_AWAITED:

@@ -286,6 +286,7 @@ class Gateway:
     host: str
     port: int
     client: ClientSession
+    server: web.Server
 
 
 def application(state: State) -> web.Application:
@@ -389,7 +390,7 @@ async def running(state: State, auth: schema.AuthSettings | None = None) -> Asyn
         ClientSession(f"http://{served.host}:{served.port}") as client,
     ):
         try:
-            yield Gateway(state, served.host, served.port, client)
+            yield Gateway(state, served.host, served.port, client, served.server)
         finally:
             state.live.stop()
             await state.tasks.close()
