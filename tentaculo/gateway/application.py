@@ -77,6 +77,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         pages.routes(
             config,
             board,
+            parts.health_service.probe_log,
             store_client,
             usual,
             parts.follows or books,

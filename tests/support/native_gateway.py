@@ -16,7 +16,17 @@ from aiohttp import ClientSession, web
 from tentaculo.config import schema
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView, StateChange
+from tentaculo.model.health import (
+    BreakerState,
+    BreakerView,
+    Endpoint,
+    EndpointView,
+    Health,
+    ProbeResult,
+    SeenCertificate,
+    ServiceView,
+    StateChange,
+)
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Acknowledgement, ChannelTotals, Incident, MaintenanceWindow, Note
 from tentaculo.model.precursor import PrecursorReport
@@ -189,6 +199,8 @@ class State:
     earlier: dict[str, Incident] = field(default_factory=dict)
     just_before: dict[str, Event] = field(default_factory=dict)
     dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
+    results: dict[str, Sequence[ProbeResult]] = field(default_factory=dict)
+    seen_certificates: dict[str, Sequence[SeenCertificate]] = field(default_factory=dict)
     viewer: Viewer = field(default_factory=Viewer)
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
@@ -204,6 +216,12 @@ class State:
     def page_store(self) -> PageStore:
         """What the page reads."""
         return PageStore(self)
+
+    def probes(self, service: str) -> Sequence[ProbeResult]:
+        return self.results.get(service, ())
+
+    def certificates(self, service: str) -> Sequence[SeenCertificate]:
+        return self.seen_certificates.get(service, ())
 
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         self.asked_for_history.append((service, span, since, until))
@@ -299,6 +317,8 @@ def application(state: State) -> web.Application:
     services = service_page.ServicePage(
         view=lambda name: next(one for one in state.services if one.name == name),
         dependencies=state.dependencies,
+        records=state,
+        certificate_days=dict.fromkeys((one.name for one in state.services), 14),
         store=state.page_store,
         usual=state.usual,
         incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
