@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
@@ -270,7 +270,9 @@ def certificate_of(tls: ssl.SSLObject) -> Certificate | None:
     Python 3.11 has the chain only in the object below its `SSLObject`.
     """
     chain = getattr(getattr(tls, "_sslobj", None), "get_verified_chain", None)
-    certificates = [one.get_info() for one in chain() or ()] if chain else [tls.getpeercert() or {}]
+    certificates: list[dict[str, Any]] = (
+        [one.get_info() for one in chain() or ()] if chain else [tls.getpeercert() or {}]
+    )
     ends = [_moment(one["notAfter"]) for one in certificates if "notAfter" in one]
     if not ends:
         return None

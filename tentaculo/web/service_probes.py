@@ -6,7 +6,7 @@ What a service sent, its path and the names in its certificate are shown to thos
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import NamedTuple
 
 from tentaculo.model.certificate import Certificate
@@ -24,6 +24,8 @@ class ProbeRow(NamedTuple):
 
     state: State
     at: datetime
+    clock: str
+    """The time of day, in the zone of the page."""
     text: str
     address: str
     """Empty where the service has one address."""
@@ -52,7 +54,7 @@ def addresses(view: ServiceView, viewer: Viewer) -> dict[Endpoint, str]:
     }
 
 
-def probe_rows(view: ServiceView, probes: Sequence[ProbeResult], viewer: Viewer) -> list[ProbeRow]:
+def probe_rows(view: ServiceView, probes: Sequence[ProbeResult], viewer: Viewer, zone: tzinfo) -> list[ProbeRow]:
     """The last probes, the latest first. Where this process has sent none, the one that another machine stored."""
     names = addresses(view, viewer)
     rows: list[ProbeRow] = []
@@ -63,6 +65,7 @@ def probe_rows(view: ServiceView, probes: Sequence[ProbeResult], viewer: Viewer)
             ProbeRow(
                 wording.state_of(probe.health, probe.kind),
                 probe.checked_at,
+                f"{probe.checked_at.astimezone(zone):%H:%M:%S}",
                 _private_text(probe) if viewer.is_signed_in else public_text(probe),
                 names.get(probe.upstream, "") if len(names) > 1 else "",
                 "" if snippet == last else snippet,
