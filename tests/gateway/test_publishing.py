@@ -23,7 +23,9 @@ async def test_it_is_as_open_as_the_page(start: Start, is_open: bool, status: in
 
 async def test_it_names_the_public_address_of_the_page(start: Start) -> None:
     fleet = {"madre": {"url": "http://127.0.0.1:9", "about": "Spawns.", "group": "Core"}}
-    live = await start(fleet, alerts={"page": "https://status.example.org"}, page={"title": "Casa", "zone": "Asia/Tokyo"})
+    live = await start(
+        fleet, alerts={"page": "https://status.example.org"}, page={"title": "Casa", "zone": "Asia/Tokyo"}
+    )
     async with ClientSession() as session, session.get(f"http://127.0.0.1:{live.port}{SUMMARY}") as answer:
         found = await answer.json()
     assert found["page"]["url"] == "https://status.example.org/status"
