@@ -30,7 +30,10 @@ _ALWAYS_OPEN = (
     *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
     *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
 )
-_PUBLISHED = tuple(path for path in OWN_PATHS if path.startswith("/status/api/"))
+_PUBLISHED = (
+    *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/badge"))),
+    *("/status/badges/{service}.svg", "/status/badges/{service}.json"),
+)
 """What other programs read of the status pages."""
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
