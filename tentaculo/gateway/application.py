@@ -12,7 +12,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages
+from tentaculo.gateway import api_documents, pages, publishing
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -83,6 +83,16 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
             started_at=parts.started_at,
+            now=now,
+            slices=slices,
+        ),
+        publishing.routes(
+            config,
+            board,
+            store_client,
+            parts.follows or books,
+            books,
+            port=parts.port,
             now=now,
             slices=slices,
         ),

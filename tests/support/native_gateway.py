@@ -42,6 +42,7 @@ from tentaculo.web import (
     incidents,
     monitoring,
     page_routes,
+    published,
     service_page,
     status_page,
     vx11,
@@ -203,6 +204,9 @@ class State:
     dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
     results: dict[str, Sequence[ProbeResult]] = field(default_factory=dict)
     seen_certificates: dict[str, Sequence[SeenCertificate]] = field(default_factory=dict)
+    is_public: bool = True
+    asked_for_incidents: int = 0
+    stored_incidents: list[Incident] = field(default_factory=list)
     info: PageInfo = field(default_factory=PageInfo)
     viewer: Viewer = field(default_factory=Viewer)
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
@@ -299,6 +303,31 @@ class Gateway:
     client: ClientSession
 
 
+def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
+    """What other programs read."""
+
+    async def stored(limit: int) -> list[Incident]:
+        state.asked_for_incidents += 1
+        if state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
+        return state.stored_incidents[:limit]
+
+    api = published.StatuspageApi(
+        views=lambda: state.services,
+        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        stored=stored,
+        windows=lambda: state.books.planned,
+        store_problem=lambda: state.lost,
+        info=state.info,
+        url=lambda: "https://status.example.org/status",
+        now=lambda: state.now,
+        slices=slices,
+        is_public=state.is_public,
+        clock=lambda: state.clock,
+    )
+    return page_routes.published_routes(api.show)
+
+
 def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
@@ -347,6 +376,7 @@ def application(state: State) -> web.Application:
         await response.write(b"half of ")
         raise Problem(Failure.INTERNAL)
 
+    app.add_routes(published_routes(state, slices))
     app.add_routes(page_routes.routes(page.show, services.show, [one.name for one in state.services], root=True))
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
