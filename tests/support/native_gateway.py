@@ -48,6 +48,7 @@ from tentaculo.web import (
     status_page,
     vx11,
 )
+from tentaculo.web.languages import language_of
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 from tests.support.server import serving_application
@@ -361,7 +362,7 @@ def application(state: State) -> web.Application:
         slices=slices,
         renderer=renderer,
         info=state.info,
-        viewer=lambda _: state.viewer,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
     )
     services = service_page.ServicePage(
         view=lambda name: next(one for one in state.services if one.name == name),
@@ -375,7 +376,7 @@ def application(state: State) -> web.Application:
         now=lambda: state.now,
         renderer=renderer,
         info=state.info,
-        viewer=lambda _: state.viewer,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
         clock=lambda: state.clock,
     )
 
