@@ -51,6 +51,7 @@ SAME_STEM: dict[str, str] = {
     "openapi": "what all descriptions share, and the one of each package",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
+    "sessions": "their rules, and their queries",
     "services": "their configuration, and those of the demonstration",
     "tickets": "their rules, and their queries",
     "timeline": "its values, its queries, and how it is drawn",
