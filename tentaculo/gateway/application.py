@@ -23,6 +23,8 @@ from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import SignIn
 from tentaculo.security.tickets import LIFETIME, Tickets
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
@@ -46,6 +48,8 @@ class Parts:
     tail: EventTail
     clocks: ClockWatch
     tickets: Tickets
+    sessions: Sessions
+    sign_in: SignIn
     turns: TurnScheduler
     tasks: TaskGroup
     worker: int | None

@@ -1,11 +1,11 @@
-"""How often one address may try a token."""
+"""Signing in, and how often one address may try. tests/gateway/test_sign_in.py has it on sockets."""
 
 from __future__ import annotations
 
 import pytest
 
-from tentaculo.security import attempt_limit
-from tentaculo.security.attempt_limit import MOST_FAILURES, REGAINED, AttemptLimit, network_of
+from tentaculo.security import sign_in
+from tentaculo.security.sign_in import MOST_FAILURES, REGAINED, AttemptLimit, network_of
 
 
 class Clock:
@@ -42,6 +42,8 @@ def test_an_address_has_ten_attempts_and_regains_one_a_minute() -> None:
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
         ("2001:db8:1:2::", "2001:db8:1:2::"),
         ("fe80::1%eth0", "fe80::"),
+        ("10.0.0.1:5000", "10.0.0.1"),
+        ("[2001:db8::1]:5000", "2001:db8::"),
         ("", ""),
         ("x" * 1000, "x" * 64),
     ],
@@ -51,7 +53,7 @@ def test_a_network_of_64_bits_is_one_address(address: str, network: str) -> None
 
 
 def test_its_memory_is_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempt_limit, "MOST_ADDRESSES", 3)
+    monkeypatch.setattr(sign_in, "MOST_ADDRESSES", 3)
     limit = AttemptLimit(Clock())
     for _ in range(MOST_FAILURES):
         for number in range(3):
