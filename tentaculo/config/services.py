@@ -219,7 +219,11 @@ class ServiceSettings(Section, frozen=True):
     ] = None
     owner: Annotated[
         Annotated[Line, at_most_long(100)] | None,
-        Doc("Who takes care of the service. Shown while it has trouble.", default="none", example="The example team"),
+        Doc(
+            "Who takes care of the service. The overview shows it while the service has trouble.",
+            default="none",
+            example="The example team",
+        ),
     ] = None
     group: Annotated[
         Annotated[Line, at_most_long(60)] | None,
@@ -232,7 +236,7 @@ class ServiceSettings(Section, frozen=True):
     runbook: Annotated[
         PageAddress | None,
         Doc(
-            "URL of a page that says what to do, http:// or https://. Linked while the service has trouble.",
+            "URL of a page that says what to do, http:// or https://. Shown where owner is.",
             default="none",
             example="https://wiki.example.org/example",
         ),

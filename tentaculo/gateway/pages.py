@@ -14,6 +14,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.board import Board
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
@@ -34,6 +35,18 @@ class IncidentsInMemory(Protocol):
     def planned(self) -> Sequence[MaintenanceWindow]:
         """The open and planned maintenance windows."""
         ...
+
+
+def page_info(config: Config) -> PageInfo:
+    """What the operator says of the pages and of the services."""
+    return PageInfo(
+        config.page.title or "",
+        config.page.time_zone,
+        {
+            name: ServiceInfo(one.about or "", one.owner or "", one.group or "", one.runbook or "")
+            for name, one in config.services.items()
+        },
+    )
 
 
 def routes(
@@ -61,7 +74,8 @@ def routes(
         from tentaculo.web.status_page import StatusPage
         from tentaculo.web.viewer import viewer_of
 
-        renderer = Renderer(slices)
+        info = page_info(config)
+        renderer = Renderer(slices, info=info)
         viewer = partial(viewer_of, is_public=config.auth.open_status)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
@@ -75,6 +89,7 @@ def routes(
             now=now,
             slices=slices,
             renderer=renderer,
+            info=info,
             viewer=viewer,
         )
         services = ServicePage(
@@ -86,6 +101,7 @@ def routes(
             store_problem=lambda: store_client.shown_problem,
             now=now,
             renderer=renderer,
+            info=info,
             viewer=viewer,
         )
         return overview, services

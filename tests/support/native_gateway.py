@@ -19,6 +19,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView, StateChange
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Acknowledgement, ChannelTotals, Incident, MaintenanceWindow, Note
+from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.model.timeline import Timeline, TimelineRequest
@@ -189,6 +190,7 @@ class State:
     earlier: dict[str, Incident] = field(default_factory=dict)
     just_before: dict[str, Event] = field(default_factory=dict)
     dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
+    info: PageInfo = field(default_factory=PageInfo)
     viewer: Viewer = field(default_factory=Viewer)
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
@@ -281,7 +283,7 @@ class Gateway:
 def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
-    renderer = Renderer(slices, lambda: state.clock)
+    renderer = Renderer(slices, lambda: state.clock, info=state.info)
     page = status_page.StatusPage(
         views=lambda: state.services,
         store=state.page_store,
@@ -294,6 +296,7 @@ def application(state: State) -> web.Application:
         clock=lambda: state.clock,
         slices=slices,
         renderer=renderer,
+        info=state.info,
         viewer=lambda _: state.viewer,
     )
     services = service_page.ServicePage(
@@ -305,6 +308,7 @@ def application(state: State) -> web.Application:
         store_problem=lambda: state.lost,
         now=lambda: state.now,
         renderer=renderer,
+        info=state.info,
         viewer=lambda _: state.viewer,
         clock=lambda: state.clock,
     )
