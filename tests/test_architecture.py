@@ -54,6 +54,7 @@ SAME_STEM: dict[str, str] = {
     "process": "of the gateway, and of the demonstration",
     "sessions": "their rules, and their queries",
     "services": "their configuration, and those of the demonstration",
+    "sign_in": "its rules, and its page",
     "tickets": "their rules, and their queries",
     "timeline": "its values, its queries, and how it is drawn",
 }

@@ -147,6 +147,8 @@ OWN_PATHS = frozenset(
         "/metrics",
         "/readyz",
         "/status",
+        "/status/sign-in",
+        "/status/sign-out",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",

@@ -12,7 +12,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages
+from tentaculo.gateway import api_documents, pages, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -89,6 +89,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             now=now,
             slices=slices,
         ),
+        sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
         api_documents.routes(config),
         auth.routes(parts.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),

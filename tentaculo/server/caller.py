@@ -76,6 +76,12 @@ def session_of(request: web.Request) -> Session | None:
     return caller.session if caller is not None else None
 
 
+def when_signed_out(request: web.Request, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call `callback` when the session of a request that lasts has ended. The result takes that back."""
+    session = session_of(request)
+    return session.when_ended(callback) if session is not None else lambda: None
+
+
 def is_page(path: str) -> bool:
     """Whether a path is one of the status pages."""
     return path == PAGES or path.startswith(f"{PAGES}/")

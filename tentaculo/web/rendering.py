@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import html
+import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -18,6 +20,7 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
+from tentaculo.server.caller import session_of
 from tentaculo.server.native_routes import BodyResponse, Slices
 from tentaculo.web import wording
 
@@ -30,6 +33,9 @@ _REST, _LONGEST_REST = 2.0, 0.5
 gets a part of the processor, and no more."""
 _MOST_AWAITED = 20
 """Different pages that are waited for at once."""
+FORM_TOKEN, NEXT = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next"))
+"""What stands in a rendered page for the form token of a session, and for where a sign-in leads: a page is rendered once
+for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -56,6 +62,13 @@ class _Page:
     text: bytes
     compressed: bytes
     etag: str
+
+    def filled(self, values: Mapping[str, str]) -> _Page:
+        """The page with its placeholders replaced."""
+        text = self.text
+        for placeholder, value in values.items():
+            text = text.replace(placeholder.encode(), html.escape(value).encode("utf-8", "replace"))
+        return _Page(text, gzip.compress(text, 1, mtime=0), "")
 
     @classmethod
     def of(cls, text: str) -> _Page:
@@ -95,10 +108,18 @@ class Renderer:
         return f"<Renderer: {len(self._pages)} pages kept>"
 
     async def respond(
-        self, request: web.Request, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        request: web.Request,
+        key: Hashable,
+        template: str,
+        context: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        status: int = 200,
+        fill: Mapping[str, str] | None = None,
     ) -> web.Response:
         """The page of `template` with everything that `context` returns. `key` says which page it is.
 
+        `fill` are values for placeholders in it. A page of a session is not stored by the browser, which may be others'.
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
@@ -114,12 +135,22 @@ class Renderer:
             hdrs.VARY: hdrs.ACCEPT_ENCODING,
             hdrs.ETAG: page.etag,
             "Content-Security-Policy": self._policy,
+            # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
+            "Referrer-Policy": "same-origin",
         }
-        if any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
+        session = session_of(request)
+        if session is not None or fill:
+            page = await asyncio.to_thread(
+                page.filled, {**(fill or {}), FORM_TOKEN: session.form_token if session is not None else ""}
+            )
+            headers[hdrs.CACHE_CONTROL] = "no-store"
+            del headers[hdrs.ETAG]
+        elif any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
-            return BodyResponse(body=page.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
-        return BodyResponse(body=page.text, headers=headers)
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+            return BodyResponse(status=status, body=page.compressed, headers=headers)
+        return BodyResponse(status=status, body=page.text, headers=headers)
 
     async def _rendered(self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
         """The page as it is after those before it were rendered."""
@@ -154,6 +185,7 @@ class Renderer:
                 site=self._info.title,
                 zone=zone,
                 zone_name=wording.zone_name(datetime.now(zone)),
+                form_token=FORM_TOKEN,
                 **values,
             )
         )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from tentaculo.server.caller import CALLER
+
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
@@ -13,10 +15,15 @@ class Viewer:
 
     is_signed_in: bool = False
     """Whether addresses, what services said, notes and names of callers are shown."""
+    has_session: bool = False
+    """Whether it is a browser that has signed in: it may sign out, and act."""
     language: str = "en"
     """Of the page's text: a code of `<html lang>`."""
 
 
 def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
-    """The viewer who sent `request`. Where the pages are not public only callers with a token reach them."""
-    return Viewer(is_signed_in=not is_public)
+    """The viewer who sent `request`. Where the pages are not public only callers with a token or a session reach them."""
+    caller = request.get(CALLER)
+    is_known = caller is not None and caller.is_authenticated
+    has_session = caller is not None and caller.session is not None
+    return Viewer(is_signed_in=is_known or not is_public, has_session=has_session)
