@@ -12,7 +12,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages, sign_in_page
+from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -81,6 +81,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         pages.routes(
             config,
             board,
+            parts.health_service.probe_log,
             store_client,
             usual,
             parts.follows or books,
@@ -90,6 +91,16 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             slices=slices,
         ),
         sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
+        publishing.routes(
+            config,
+            board,
+            store_client,
+            parts.follows or books,
+            books,
+            port=parts.port,
+            now=now,
+            slices=slices,
+        ),
         api_documents.routes(config),
         auth.routes(parts.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),

@@ -39,3 +39,21 @@ def sign_in_routes(show: Handler, submit: Handler, sign_out: Handler) -> list[we
         web.post("/status/sign-in", submit, expect_handler=expect_later),
         web.post("/status/sign-out", sign_out, expect_handler=expect_later),
     ]
+
+
+def published_routes(show_document: Callable[[str, web.Request], Awaitable[web.Response]]) -> list[web.RouteDef]:
+    """The documents in Statuspage's form. Its clients take `/status` as the address of the page."""
+
+    def document(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        return partial(show_document, name)
+
+    return [
+        web.get("/status/api/v2/summary.json", document("summary")),
+        web.get("/status/api/v2/status.json", document("status")),
+        web.get("/status/api/v2/components.json", document("components")),
+        web.get("/status/api/v2/incidents.json", document("incidents")),
+        web.get("/status/api/v2/incidents/unresolved.json", document("unresolved")),
+        web.get("/status/api/v2/scheduled-maintenances.json", document("maintenances")),
+        web.get("/status/api/v2/scheduled-maintenances/upcoming.json", document("upcoming")),
+        web.get("/status/api/v2/scheduled-maintenances/active.json", document("active")),
+    ]

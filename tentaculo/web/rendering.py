@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import html
 import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
@@ -21,8 +17,9 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
 from tentaculo.server.caller import session_of
-from tentaculo.server.native_routes import BodyResponse, Slices
-from tentaculo.web import wording
+from tentaculo.server.native_routes import Slices
+from tentaculo.web import languages, wording
+from tentaculo.web.documents import Document
 
 _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
@@ -55,51 +52,21 @@ def icon(tone: str) -> str:
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """One rendered page."""
-
-    text: bytes
-    compressed: bytes
-    etag: str
-
-    def filled(self, values: Mapping[str, str]) -> _Page:
-        """The page with its placeholders replaced."""
-        text = self.text
-        for placeholder, value in values.items():
-            text = text.replace(placeholder.encode(), html.escape(value).encode("utf-8", "replace"))
-        return _Page(text, gzip.compress(text, 1, mtime=0), "")
-
-    @classmethod
-    def of(cls, text: str) -> _Page:
-        encoded = text.encode("utf-8", "replace")
-        # A weak validator: the compressed page and the plain one are the same page.
-        return cls(encoded, gzip.compress(encoded, 6, mtime=0), f'W/"{sha256(encoded).hexdigest()[:24]}"')
-
-
-def takes_gzip(accepted: str) -> bool:
-    """Whether the value of an Accept-Encoding takes gzip; `q=0` is a refusal (RFC 9110, section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.replace(" ", "").partition(";")
-        if coding in ("gzip", "x-gzip"):
-            return not weight.startswith("q=") or weight[2:].strip("0.") != ""
-    return False
-
-
 class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
     def __init__(
         self, slices: Slices, clock: Callable[[], float] = time.monotonic, *, info: PageInfo | None = None
     ) -> None:
-        """`info` has the name of the pages, and the zone of their times."""
+        """`info` has the name of the pages, and the zone of their times. It reads files, so call it in a thread."""
+        languages.catalogue()
         self._slices = slices
         self._clock = clock
         self._info = info or PageInfo()
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
         self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
-        self._pages: OrderedDict[Hashable, tuple[float, _Page]] = OrderedDict()
+        self._pages: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
         self._rendering = asyncio.Lock()
         self._awaited: Counter[Hashable] = Counter()
         self._rest_until = 0.0
@@ -117,9 +84,10 @@ class Renderer:
         status: int = 200,
         fill: Mapping[str, str] | None = None,
     ) -> web.Response:
-        """The page of `template` with everything that `context` returns. `key` says which page it is.
+        """The page of `template` with everything that `context` returns, its `viewer` among it.
 
-        `fill` are values for placeholders in it. A page of a session is not stored by the browser, which may be others'.
+        `key` says which page it is, and for whom. `fill` are values for placeholders in it. A browser does not store the page
+        of a session, which whoever uses it next could open.
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
@@ -132,27 +100,22 @@ class Renderer:
             hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
             # May be kept, but must be asked for each time.
             hdrs.CACHE_CONTROL: "no-cache, private",
-            hdrs.VARY: hdrs.ACCEPT_ENCODING,
-            hdrs.ETAG: page.etag,
             "Content-Security-Policy": self._policy,
             # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
             "Referrer-Policy": "same-origin",
         }
         session = session_of(request)
         if session is not None or fill:
-            page = await asyncio.to_thread(
-                page.filled, {**(fill or {}), FORM_TOKEN: session.form_token if session is not None else ""}
-            )
+            values = {**(fill or {}), FORM_TOKEN: session.form_token if session is not None else ""}
+            page = await asyncio.to_thread(page.filled, values)
             headers[hdrs.CACHE_CONTROL] = "no-store"
-            del headers[hdrs.ETAG]
-        elif any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
-            return web.Response(status=304, headers=headers)
-        if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
-            headers[hdrs.CONTENT_ENCODING] = "gzip"
-            return BodyResponse(status=status, body=page.compressed, headers=headers)
-        return BodyResponse(status=status, body=page.text, headers=headers)
+        response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)
+        languages.remember(request, response)
+        return response
 
-    async def _rendered(self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+    async def _rendered(
+        self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> Document:
         """The page as it is after those before it were rendered."""
         self._awaited[key] += 1
         try:
@@ -174,7 +137,7 @@ class Renderer:
             if not self._awaited[key]:
                 del self._awaited[key]
 
-    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
         zone = self._info.zone
@@ -186,7 +149,9 @@ class Renderer:
                 zone=zone,
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
+                t=values["viewer"].texts,
+                languages=languages.NAMES,
                 **values,
             )
         )
-        return await asyncio.to_thread(_Page.of, "".join(parts))
+        return await asyncio.to_thread(Document.of, "".join(parts).encode("utf-8", "replace"))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, async_playwright
+from playwright.async_api import BrowserContext, ConsoleMessage, async_playwright
 
-from tests.browser.test_status_page import ARGUMENTS, CHROMIUM
+from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.conftest import TOKEN, Live, Start
 from tests.support.databases import sqlite
 from tests.support.needs import need
@@ -45,6 +45,11 @@ async def browsing(*, javascript: bool = True) -> AsyncIterator[BrowserContext]:
             await browser.close()
 
 
+def note(message: ConsoleMessage, complaints: list[str]) -> None:
+    if message.type in ("error", "warning"):
+        complaints.append(message.text)
+
+
 async def private(start: Start, file: Path, **sections: Any) -> Live:
     return await start(
         sections.pop("services", {}),
@@ -62,7 +67,7 @@ async def test_signing_in_and_out(start: Start, file: Path, host: str, *, javasc
     async with browsing(javascript=javascript) as context:
         page = await context.new_page()
         complaints: list[str] = []
-        page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
+        page.on("console", lambda message: note(message, complaints))
         await page.goto(f"{gateway}/status?range=7d")
         assert page.url == f"{gateway}/status/sign-in?next=/status%3Frange%3D7d"
         await page.fill("input[name=token]", "wrong")

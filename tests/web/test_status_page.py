@@ -17,7 +17,7 @@ from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary
 from tentaculo.model.incident import MaintenanceWindow, NotificationState, Notified
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
-from tentaculo.web.rendering import takes_gzip
+from tentaculo.web.documents import takes_gzip
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
@@ -463,7 +463,7 @@ async def test_a_page_that_did_not_change_is_not_sent_again(gateway: Gateway) ->
     async with gateway.client.get("/status") as response:
         tag, policy = response.headers["ETag"], response.headers["Content-Security-Policy"]
         assert response.headers["Cache-Control"] == "no-cache, private"
-        assert set(response.headers["Vary"].split(", ")) == {"Accept-Encoding", "Origin"}
+        assert {"Accept-Encoding", "Origin"} <= set(response.headers["Vary"].split(", "))
     for sent in (tag, f'"other", {tag}', tag.removeprefix("W/")):
         async with gateway.client.get("/status", headers={"If-None-Match": sent}) as response:
             assert (response.status, await response.read()) == (304, b"")
