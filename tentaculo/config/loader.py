@@ -147,6 +147,7 @@ OWN_PATHS = frozenset(
         "/metrics",
         "/readyz",
         "/status",
+        "/status/incidents",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",
@@ -160,7 +161,7 @@ OWN_PATHS = frozenset(
     )
 )
 """The gateway's own paths that do not change, without the start page."""
-OWN_TREES = ("/vx11/incidents/", "/vx11/maintenance/")
+OWN_TREES = ("/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/")
 """Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on

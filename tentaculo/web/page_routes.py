@@ -16,13 +16,20 @@ async def lead_here(request: web.Request) -> web.Response:
 def routes(
     show_overview: Callable[[web.Request], Awaitable[web.Response]],
     show_service: Callable[[str, web.Request], Awaitable[web.Response]],
+    show_incidents: Callable[[web.Request], Awaitable[web.Response]],
+    show_incident: Callable[[web.Request], Awaitable[web.Response]],
     services: Iterable[str],
     *,
     root: bool,
 ) -> list[web.RouteDef]:
-    """The overview, a page for each of `services`, and with `root` also `/`, which leads to the overview."""
+    """The overview, the list of incidents, a page for each of them and for each of `services`.
+
+    With `root` also `/`, which leads to the overview.
+    """
     shown = [
         web.get("/status", show_overview),
+        web.get("/status/incidents", show_incidents),
+        web.get("/status/incidents/{id}", show_incident),
         *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
     ]
     return [web.get("/", lead_here), *shown] if root else shown
