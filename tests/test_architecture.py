@@ -49,6 +49,7 @@ SAME_STEM: dict[str, str] = {
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "openapi": "what all descriptions share, and the one of each package",
+    "page": "its configuration, and what is said on it",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
     "services": "their configuration, and those of the demonstration",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from tentaculo.config.section import NOT_EMPTY, Check, Doc, Parse, Section, at_least, at_most, at_most_long
-from tentaculo.config.types import AnySecret, Origin, Pause, Seconds, Secret
+from tentaculo.config.types import AnySecret, Line, Origin, Pause, Seconds, Secret, TimeZoneName, time_zone
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins
 _LEAST_BYTES, _MOST_BYTES = 24, 64
@@ -179,22 +179,6 @@ def _check_times(value: str) -> str:
     return value
 
 
-def _time_zone(name: str) -> tzinfo:
-    """The zone called `name`. Raises ValueError, OSError or LookupError where there is none."""
-    from zoneinfo import ZoneInfo  # 0.3 MB, needed where there are maintenance windows only
-
-    return ZoneInfo(name)
-
-
-def _check_zone(value: str) -> str:
-    try:
-        _time_zone(value)
-    # A key may be no name at all, a directory, or lead outside the data.
-    except (ValueError, OSError, LookupError):
-        raise ValueError('is not a time zone such as "UTC" or "Europe/Madrid"') from None
-    return value
-
-
 def _as_moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
@@ -205,15 +189,9 @@ def _as_moment(value: Any) -> datetime:
         raise ValueError("must be a time such as 2026-12-01T02:00:00Z") from None
 
 
-def _check_reason(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("must be a line of text")
-    return value
-
-
 Moment = Annotated[datetime, Parse(_as_moment, {"type": "string"})]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-Reason = Annotated[str, at_most_long(200), Check(_check_reason)]
+Reason = Annotated[Line, at_most_long(200)]
 
 
 class MaintenanceSettings(Section, frozen=True):
@@ -247,9 +225,7 @@ class MaintenanceSettings(Section, frozen=True):
         NOT_EMPTY,
         Doc("Days of the week on which a window that repeats begins.", default="every day", variant=["sat", "sun"]),
     ] = DAYS
-    zone: Annotated[
-        str, Check(_check_zone), Doc("Time zone of starts, ends, at and days.", variant="Europe/Madrid")
-    ] = "UTC"
+    zone: Annotated[TimeZoneName, Doc("Time zone of starts, ends, at and days.", variant="Europe/Madrid")] = "UTC"
 
     def check(self) -> None:
         """Raises ValueError if it is neither of the two kinds, or if it ends before it starts."""
@@ -264,7 +240,7 @@ class MaintenanceSettings(Section, frozen=True):
     @property
     def time_zone(self) -> tzinfo:
         """Its zone."""
-        return _time_zone(self.zone)
+        return time_zone(self.zone)
 
     @property
     def once(self) -> tuple[datetime, datetime] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
+from tentaculo.config.page import PageSettings
 from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
 from tentaculo.config.services import ServiceSettings
@@ -357,6 +358,9 @@ class Config(Section, frozen=True):
         LimitSettings, Doc("Time and size limits. Keys of a route override them for that route.", active=True)
     ] = LimitSettings()
     log: Annotated[LogSettings, Doc("What is written to standard error.", active=True)] = LogSettings()
+    page: Annotated[PageSettings, Doc("What the status pages are called, and whose time they show.", active=True)] = (
+        PageSettings()
+    )
     incidents: Annotated[
         IncidentSettings,
         Doc("What counts as one incident. An incident opens when a service becomes unusable.", active=True),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from tentaculo.config.probes import ProbeSettings, Statuses
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, more_than
+from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
     Bytes,
@@ -16,6 +16,8 @@ from tentaculo.config.types import (
     HealthPaths,
     HostHeader,
     HttpAddress,
+    Line,
+    PageAddress,
     RouteHost,
     RoutePath,
     Seconds,
@@ -207,6 +209,38 @@ class ServiceSettings(Section, frozen=True):
         tuple[str, ...],
         Doc("Services that this one cannot work without. Their failure explains its own.", example=["workers"]),
     ] = ()
+    about: Annotated[
+        Annotated[Line, at_most_long(300)] | None,
+        Doc(
+            "What the service does. Everybody who may open the status pages sees this, owner, group and runbook.",
+            default="none",
+            example="An example.",
+        ),
+    ] = None
+    owner: Annotated[
+        Annotated[Line, at_most_long(100)] | None,
+        Doc(
+            "Who takes care of the service. The overview shows it while the service has trouble.",
+            default="none",
+            example="The example team",
+        ),
+    ] = None
+    group: Annotated[
+        Annotated[Line, at_most_long(60)] | None,
+        Doc(
+            "Group of the service on the overview, which `/status?group=` shows alone.",
+            default="none",
+            example="Examples",
+        ),
+    ] = None
+    runbook: Annotated[
+        PageAddress | None,
+        Doc(
+            "URL of a page that says what to do, http:// or https://. Shown where owner is.",
+            default="none",
+            example="https://wiki.example.org/example",
+        ),
+    ] = None
     enabled: Annotated[
         bool, Doc("Whether the service is on. A service that is off gets 503 and never counts as a failure.")
     ] = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, tzinfo
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from tentaculo.config.section import (
     Prepare,
     at_least,
     at_most,
+    at_most_long,
     more_than,
 )
 
@@ -298,6 +300,49 @@ def parse_flag(text: str) -> bool:
     raise ValueError("must be true or false (or 1, yes, y, t, on, 0, no, n, f, off)")
 
 
+def time_zone(name: str) -> tzinfo:
+    """The zone called `name`. Raises ValueError, OSError or LookupError where there is none."""
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # 0.3 MB, needed for other zones only
+
+    return ZoneInfo(name)
+
+
+def _check_time_zone(value: str) -> str:
+    try:
+        time_zone(value)
+    # A key may be no name at all, a directory, or lead outside the data.
+    except (ValueError, OSError, LookupError):
+        from zoneinfo import available_timezones
+
+        if not available_timezones():
+            raise ValueError(
+                "cannot be found, as this system has no time zones; the package tzdata brings them (pip install tzdata)"
+            ) from None
+        raise ValueError('is not a time zone such as "UTC" or "Europe/Madrid"') from None
+    return value
+
+
+def _check_line(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a line of text")
+    return value
+
+
+def _check_page_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not value.isprintable() or " " in value:
+        raise ValueError("must be an http:// or https:// address of a page")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or a password: everybody who may open the page sees it")
+    return value
+
+
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -330,6 +375,10 @@ AnySecret = Annotated[Secret, Parse(_as_secret, {"type": "string"})]
 Token = Annotated[AnySecret, Check(_check_token)]
 DatabaseUrl = Annotated[AnySecret, Check(_check_database)]
 InstanceName = Annotated[str, Check(_check_instance, {"pattern": f"^{_INSTANCE.pattern}$"})]
+TimeZoneName = Annotated[str, Check(_check_time_zone)]
+Line = Annotated[str, Check(_check_line)]
+"""One line of printable text, which has no control and no direction characters."""
+PageAddress = Annotated[str, at_most_long(2000), Check(_check_page_address, {"pattern": "^https?://"})]
 VariableName = Annotated[str, Check(_check_variable, {"pattern": f"^{_VARIABLE.pattern}$"})]
 
 

@@ -81,6 +81,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             usual,
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
+            precursors.report,
             started_at=parts.started_at,
             now=now,
             slices=slices,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -14,14 +14,27 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.board import Board
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
+    from tentaculo.web.incident_list import IncidentList
+    from tentaculo.web.incident_page import IncidentPage
     from tentaculo.web.service_page import ServicePage
     from tentaculo.web.status_page import StatusPage
+
+
+class Pages(NamedTuple):
+    """The code of each kind of page."""
+
+    overview: StatusPage
+    services: ServicePage
+    incidents: IncidentList
+    incident: IncidentPage
 
 
 class IncidentsInMemory(Protocol):
@@ -36,6 +49,18 @@ class IncidentsInMemory(Protocol):
         ...
 
 
+def page_info(config: Config) -> PageInfo:
+    """What the operator says of the pages and of the services."""
+    return PageInfo(
+        config.page.title or "",
+        config.page.time_zone,
+        {
+            name: ServiceInfo(one.about or "", one.owner or "", one.group or "", one.runbook or "")
+            for name, one in config.services.items()
+        },
+    )
+
+
 def routes(
     config: Config,
     board: Board,
@@ -43,25 +68,31 @@ def routes(
     usual: UsualCache,
     listed: IncidentsInMemory,
     not_listed: Callable[[], int],
+    precursors: ReadPrecursors,
     *,
     started_at: Callable[[], datetime],
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """The overview, a page for each service, and `/` where no route takes it.
+    """The overview, the incidents, a page for each service, and `/` where no route takes it.
 
     `not_listed` returns how many incidents are open beside those that `listed` shows.
     """
-    loaded: list[tuple[StatusPage, ServicePage]] = []
+    loaded: list[Pages] = []
     loading = asyncio.Lock()
 
-    def load() -> tuple[StatusPage, ServicePage]:
+    def load() -> Pages:
+        from tentaculo.gateway.incident_reads import IncidentReads
+        from tentaculo.web.incident_list import IncidentList
+        from tentaculo.web.incident_page import IncidentPage
         from tentaculo.web.rendering import Renderer
         from tentaculo.web.service_page import ServicePage
         from tentaculo.web.status_page import StatusPage
         from tentaculo.web.viewer import viewer_of
 
-        renderer = Renderer(slices)
+        info = page_info(config)
+        renderer = Renderer(slices, info=info)
+        reads = IncidentReads(store_client)
         viewer = partial(viewer_of, is_public=config.auth.open_status)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
@@ -75,6 +106,7 @@ def routes(
             now=now,
             slices=slices,
             renderer=renderer,
+            info=info,
             viewer=viewer,
         )
         services = ServicePage(
@@ -86,24 +118,50 @@ def routes(
             store_problem=lambda: store_client.shown_problem,
             now=now,
             renderer=renderer,
+            info=info,
             viewer=viewer,
         )
-        return overview, services
+        incidents = IncidentList(
+            names=config.names,
+            store=reads,
+            listed=listed.shown,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        incident = IncidentPage(
+            services=config.services,
+            store=reads,
+            listed=listed.shown,
+            precursors=precursors,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        return Pages(overview, services, incidents, incident)
 
-    async def pages() -> tuple[StatusPage, ServicePage]:
+    async def pages() -> Pages:
         async with loading:
             if not loaded:
                 loaded.append(await asyncio.to_thread(load))
         return loaded[0]
 
     async def show_overview(request: web.Request) -> web.Response:
-        overview, _ = await pages()
-        return await overview.show(request)
+        return await (await pages()).overview.show(request)
 
     async def show_service(name: str, request: web.Request) -> web.Response:
-        _, services = await pages()
-        return await services.show(name, request)
+        return await (await pages()).services.show(name, request)
+
+    async def show_incidents(request: web.Request) -> web.Response:
+        return await (await pages()).incidents.show(request)
+
+    async def show_incident(request: web.Request) -> web.Response:
+        return await (await pages()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
     root = not ProxiedRoutes(config).takes("/", config.server.hosts)
-    return page_routes.routes(show_overview, show_service, config.services, root=root)
+    return page_routes.routes(show_overview, show_service, show_incidents, show_incident, config.services, root=root)

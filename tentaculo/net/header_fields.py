@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from tentaculo.net import session_cookie
 from tentaculo.net.http1 import field_name
 
 
@@ -119,6 +120,11 @@ REQUEST_FIELDS = (
         "one more entry is added: the client's version and the gateway's name; a request that already has this name is a loop (508). With `via = false` of the route the gateway adds none",
     ),
     Field("Max-Forwards", Kind.READ, "reduced by one for TRACE and OPTIONS; at 0 the gateway responds itself"),
+    Field(
+        "Cookie",
+        Kind.READ,
+        "also read here: the cookies of a sign-in to the status page, `tentaculo_session` and `__Host-tentaculo_session`, are removed",
+    ),
     Field("Accept", Kind.READ, "also read here, for the format of the gateway's own errors"),
     Field("Origin", Kind.READ, "also read here, for CORS and for opening a WebSocket"),
     Field("Destination", Kind.ADDRESS, "a reference (WebDAV); one that leads outside the route is refused (400)"),
@@ -165,7 +171,7 @@ RESPONSE_FIELDS = (
     Field(
         "Set-Cookie",
         Kind.ADDRESS,
-        "`Path` and `Domain`; each cookie separately. A cookie whose name begins with `__Host-` stays as it is, since browsers take it only with `Path=/`. A `Domain` that covers a name of the service and not the client's host is removed",
+        "`Path` and `Domain`; each cookie separately. A cookie whose name begins with `__Host-` stays as it is, since browsers take it only with `Path=/`. A `Domain` that covers a name of the service and not the client's host is removed. One with the name of the gateway's own cookie is dropped",
     ),
     Field("Content-Location", Kind.ADDRESS, "a reference"),
     Field("Link", Kind.ADDRESS, "each `<reference>`, and `anchor`; also in a 103"),
@@ -298,6 +304,8 @@ class ResponseHeaders:
         elif lower == b"keep-alive":
             timeout = _TIMEOUT.search(value)
             self.keep_alive_timeout = int(timeout[1]) if timeout is not None else None
+        elif lower == b"set-cookie" and session_cookie.is_set_by(value):
+            return  # a service signs nobody in or out
         elif lower in RESPONSE_ADDRESSES:
             self.addresses = [*(self.addresses or ()), len(self.lines)]
             self.lines.append(line)

@@ -22,6 +22,7 @@ from tentaculo.net.header_fields import (
     split_list,
 )
 from tentaculo.net.http1 import Http1Error, parse_length
+from tentaculo.net.session_cookie import take_out
 
 ForwardedFields = dict[bytes, bytes]
 """The forwarding fields, such as X-Forwarded-For, by name in lower case."""
@@ -52,6 +53,7 @@ class RequestHeaders:
         "origin",
         "provenance",
         "repeats_authorization",
+        "session_cookies",
         "size",
         "te_trailers",
         "token",
@@ -85,6 +87,8 @@ class RequestHeaders:
         self.has_addresses = False
         """Whether a field carries addresses, which are mapped for the service."""
         self.repeats_authorization = False
+        self.session_cookies: dict[bytes, bytes] | None = None
+        """The gateway's own cookies by name; they are not in `lines`."""
         self.te_trailers = False
         self.trailer: bytes | None = None
         """The names of trailer fields that it announces."""
@@ -146,6 +150,14 @@ class RequestHeaders:
                 self.has_addresses = True
             case b"max-forwards":
                 self.max_forwards = value
+            case b"cookie":
+                value, found = take_out(value)
+                for own, text in found.items():
+                    self.session_cookies = self.session_cookies or {}
+                    if self.session_cookies.setdefault(own, text) != text:
+                        self.session_cookies[own] = b""
+                if found and not value:
+                    return
             case _ if lower in FORWARDING:
                 known = self.provenance = self.provenance or {}
                 known[lower] = joined_lists(known.get(lower), value)

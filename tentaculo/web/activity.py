@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Final
 
 from tentaculo.model.event import Event
@@ -69,11 +69,11 @@ def entries(
     return sorted([*anchored, *others], key=lambda entry: entry.at, reverse=True)
 
 
-def by_day(found: Sequence[Entry]) -> list[tuple[date, list[Entry]]]:
-    """The same entries, in order, by their day in UTC."""
+def by_day(found: Sequence[Entry], zone: tzinfo) -> list[tuple[date, list[Entry]]]:
+    """The same entries, in order, by their day in `zone`."""
     days: dict[date, list[Entry]] = {}
     for entry in found:
-        days.setdefault(entry.at.date(), []).append(entry)
+        days.setdefault(entry.at.astimezone(zone).date(), []).append(entry)
     return list(days.items())
 
 

@@ -124,5 +124,5 @@ def _failed_requests(incident: Incident, now: datetime) -> Fact:
         return Fact("Requests lost", wording.NOTHING, "", "not counted yet" if incident.is_open else "not counted")
     first = incident.started_at.replace(second=0)
     minutes = f"{wording.clock(first, now)} to {wording.clock(until, now)}"
-    more = f"failed or refused, of all its services, in the minutes from {minutes} UTC"
+    more = f"failed or refused, of all its services, in the minutes from {minutes}"
     return Fact("Requests lost", f"{count:,}", "down" if count else "", more)

@@ -16,6 +16,7 @@ from tentaculo.model.health import Health
 from tentaculo.model.history import DAY
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.incident_past import FoundIncidents, IncidentDay, IncidentSearch, IncidentSummary, IncidentTotals
+from tentaculo.model.page import PageInfo
 from tentaculo.model.text import format_duration, printable
 from tentaculo.web import incident_words, wording
 from tentaculo.web.acknowledgements import MOST_ID
@@ -105,6 +106,7 @@ class IncidentList:
         store_problem: Callable[[], str | None],
         now: Callable[[], datetime],
         renderer: Renderer,
+        info: PageInfo,
         viewer: Callable[[web.Request], Viewer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -115,6 +117,7 @@ class IncidentList:
         self._store_problem = store_problem
         self._now = now
         self._renderer = renderer
+        self._info = info
         self._viewer = viewer
         self._parts = PastReader[FoundIncidents](store_problem, clock)
         self._summaries = PastReader[IncidentSummary](store_problem, clock)
@@ -127,7 +130,7 @@ class IncidentList:
         )
 
     async def _context(self, viewer: Viewer, query: ListQuery) -> dict[str, Any]:
-        now = self._now()
+        now = self._info.local(self._now())
         seconds = _SPANS[query.range]
         since = None if seconds is None else now - timedelta(seconds=seconds)
         summary, found = await self._read(query, since, now)
@@ -135,7 +138,7 @@ class IncidentList:
         state = incident_words.OVER if worst is None else wording.state_of(worst)
         return {
             "viewer": viewer,
-            "title": "Incidents · Tentáculo Link",
+            "title": self._info.heading("Incidents"),
             "icon": icon(state.tone),
             "now": now,
             "at": f"{now:%H:%M}",
@@ -197,7 +200,7 @@ class IncidentList:
             root,
             incident_words.what_failed(incident).removeprefix(root).strip(),
             " ".join(filter(None, parts)),
-            [incident_words.said(one, _NOTE_LENGTH) for one in noted],
+            [incident_words.said(one, now, _NOTE_LENGTH) for one in noted],
             incident.started_at,
             wording.clock(incident.started_at, now),
             f"{lasted} so far" if incident.is_open else lasted,
@@ -233,10 +236,10 @@ def lead(totals: IncidentTotals, range_key: str) -> Iterator[Piece]:
 
 
 def by_month(rows: Iterable[tuple[Incident, Row]], now: datetime) -> list[tuple[str, list[Row]]]:
-    """The rows, in order, by the month in UTC in which their incidents began."""
+    """The rows, in order, by the month of the zone of `now` in which their incidents began."""
     months: dict[str, list[Row]] = {}
     for incident, row in rows:
-        started = incident.started_at.astimezone(UTC)
+        started = incident.started_at.astimezone(now.tzinfo)
         months.setdefault(f"{started:%B}" if started.year == now.year else f"{started:%B %Y}", []).append(row)
     return list(months.items())
 

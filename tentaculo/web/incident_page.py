@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.model.incident import DeliveryOutcome, Incident, Note
 from tentaculo.model.incident_past import IncidentContext
+from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import DEFAULT_DAYS, ReadPrecursors, ServicePrecursors
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
@@ -88,7 +89,7 @@ def axis_of(incident: Incident, now: datetime) -> tuple[Axis, Range]:
     seconds = until - since
     span = MINUTE if seconds <= 6 * HOUR else HOUR if seconds <= 7 * DAY else DAY
     tick = next((one for one in _TICKS if seconds / one <= _MOST_TICKS), 30 * DAY)
-    return Axis(since, until), Range("", "", "", seconds, span, tick)
+    return Axis(since, until, now.tzinfo or UTC), Range("", "", "", seconds, span, tick)
 
 
 class IncidentPage:
@@ -104,6 +105,7 @@ class IncidentPage:
         store_problem: Callable[[], str | None],
         now: Callable[[], datetime],
         renderer: Renderer,
+        info: PageInfo,
         viewer: Callable[[web.Request], Viewer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -115,6 +117,7 @@ class IncidentPage:
         self._store_problem = store_problem
         self._now = now
         self._renderer = renderer
+        self._info = info
         self._viewer = viewer
         self._past = PastReader[Past](store_problem, clock)
         self._reports = PastReader[ServicePrecursors | None](store_problem, clock)
@@ -127,7 +130,7 @@ class IncidentPage:
         )
 
     async def _context(self, viewer: Viewer, number: int) -> dict[str, Any]:
-        now = self._now()
+        now = self._info.local(self._now())
         incident, notes = await self._find(number)
         axis, chosen = axis_of(incident, now)
         past = await self._past.read(number, lambda: self._read_past(incident, axis, chosen))
@@ -143,7 +146,7 @@ class IncidentPage:
             "viewer": viewer,
             "incident": incident,
             "root": printable(incident.root, 80),
-            "title": f"{incident_words.what_failed(incident)} · Tentáculo Link",
+            "title": self._info.heading(incident_words.what_failed(incident)),
             "icon": icon(state.tone),
             "now": now,
             "at": f"{now:%H:%M}",
@@ -166,15 +169,23 @@ class IncidentPage:
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "deliveries": [
-                (one.at, printable(one.channel, 40) or "An alert channel", incident_words.told(one))
+                (
+                    one.at,
+                    wording.clock(one.at, now),
+                    printable(one.channel, 40) or "An alert channel",
+                    incident_words.told(one),
+                )
                 for one in reversed(incident.delivery_log)
             ],
-            "notes": [incident_words.said(one) for one in notes],
-            "before": [(one.received_at, overview.event_title(one)) for one in context.before],
+            "notes": [incident_words.said(one, now) for one in notes],
+            "before": [
+                (one.received_at, wording.clock(one.received_at, now), overview.event_title(one))
+                for one in context.before
+            ],
             "statistics": await self._statistics(incident) if viewer.is_signed_in else [],
             "earlier": [_earlier(one, now) for one in context.earlier],
             "root_href": overview.service_path(incident.root) if incident.root in self._services else "",
-            "days": activity.by_day(entries),
+            "days": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
             "database": self._store_problem(),
             "version": __version__,

@@ -91,16 +91,17 @@ class SaidNote(NamedTuple):
     """A note, ready to be shown."""
 
     at: datetime
+    when: str
     author: str
     text: str
     """With its line ends, where it is not cut."""
 
 
-def said(note: Note, most: int | None = None) -> SaidNote:
+def said(note: Note, now: datetime, most: int | None = None) -> SaidNote:
     """`note` in printable characters; with `most` as one line of so many."""
     lines = (printable(line) for line in note.text[:TEXT_LENGTH].splitlines())
     text = "\n".join(lines) if most is None else printable(note.text, most)
-    return SaidNote(note.at, printable(note.author, 80) or "Somebody", text)
+    return SaidNote(note.at, wording.clock(note.at, now), printable(note.author, 80) or "Somebody", text)
 
 
 def told(delivery: DeliveryRecord) -> str:

@@ -14,8 +14,9 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_duration, printable
+from tentaculo.model.text import format_duration, join_names, printable
 from tentaculo.model.timeline import Timeline
 from tentaculo.web import timeline, wording
 from tentaculo.web.timeline import Axis, Bar, Range
@@ -26,6 +27,8 @@ MOST_TROUBLES: Final = 30
 MOST_QUIET: Final = 12
 """Services without trouble that have a row of their own; if there are more, they are all listed below."""
 MOST_LISTED: Final = 400
+MOST_WINDOWS: Final = 10
+"""Maintenance windows that are listed."""
 _MOST_DOTS: Final = 100
 """Thousandths of the axis of which each has one event at most: dots beside each other cannot be told apart."""
 SORTS: Final = {"state": "Worst first", "name": "Name", "p95": "Latency", "failed": "Failures", "up": "Availability"}
@@ -49,12 +52,22 @@ class Fleet:
     sort: str = "state"
     wanted: str = ""
     """Part of the names of the services to list; empty lists all."""
+    group: str = ""
+    """Group of the services to list; empty lists all."""
+    info: PageInfo = field(default_factory=PageInfo)
+    named: Sequence[str] = ()
+    """The services with trouble that the headline names."""
 
     @property
     def axis(self) -> Axis:
         """The axis of time, which ends now."""
         until = int(self.now.timestamp())
-        return Axis(until - self.range.seconds, until)
+        return Axis(until - self.range.seconds, until, self.info.zone)
+
+    @property
+    def local_now(self) -> datetime:
+        """The present in the zone of the page, for texts."""
+        return self.info.local(self.now)
 
     def open_incident(self, root: str) -> tuple[Incident, Sequence[Note]] | None:
         """The open incident that the failure of `root` caused, with its notes."""
@@ -81,6 +94,9 @@ class Row:
     up: str
     since: datetime
     lasted: str
+    owner: str
+    """Of a service with trouble of its own that the headline does not name, as is `runbook`; else empty."""
+    runbook: str
 
 
 def anchor(name: str) -> str:
@@ -101,26 +117,75 @@ class Listing(NamedTuple):
     more: list[ServiceView]
     """Those for which there is no room among the rows."""
     quiet: list[ServiceView]
-    """Those without trouble, where they are many."""
+    """Those without trouble, where the list is by state."""
+    is_folded: bool
+    """Whether `quiet` are too many for a row of their own."""
     left_out: int
     """How many are not shown at all."""
 
 
 def list_services(fleet: Fleet) -> Listing:
-    """The services whose name contains what is wanted: trouble first, each followed by what fails because of it."""
+    """The services of the group whose name contains what is wanted: trouble first, then what fails because of it."""
     wanted = fleet.wanted.casefold()
-    found = [view for view in fleet.services if any(wanted in name.casefold() for name in (view.name, *view.aliases))]
+    found = [
+        view
+        for view in fleet.services
+        if any(wanted in name.casefold() for name in (view.name, *view.aliases))
+        and fleet.group in ("", fleet.info.of(view.name).group)
+    ]
     if fleet.sort == "state":
         rows, more = _troubles(found)
         quiet = sorted((view for view in found if not wording.state(view).is_trouble), key=_quiet_order)
-        if len(quiet) <= MOST_QUIET:
-            rows, quiet = [*rows, *quiet], []
     else:
         found.sort(key=lambda view: _sort_key(fleet, view))
         rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
     room = max(MOST_LISTED - len(more), 0)
     left_out = len(more[MOST_LISTED:]) + len(quiet[room:])
-    return Listing(rows, more[:MOST_LISTED], quiet[:room], left_out)
+    return Listing(rows, more[:MOST_LISTED], quiet[:room], len(quiet) > MOST_QUIET, left_out)
+
+
+class Section(NamedTuple):
+    """Services below one heading."""
+
+    heading: str
+    """A group; empty where there is no heading."""
+    rows: list[Row]
+
+
+def sections(fleet: Fleet, views: Sequence[ServiceView], rows: Sequence[Row]) -> list[Section]:
+    """The rows of `views` by group, in the order of the configuration; those of no group come last.
+
+    Of one group alone, and without groups, there is no heading.
+    """
+    found: dict[str, list[Row]] = {group: [] for group in (*fleet.info.groups, "")}
+    for view, made in zip(views, rows, strict=True):
+        found[fleet.info.of(view.name).group].append(made)
+    whole = len(fleet.info.groups) > 0 and not fleet.group
+    return [
+        Section((printable(group, 60) or "Other services") if whole else "", made)
+        for group, made in found.items()
+        if made
+    ]
+
+
+class Group(NamedTuple):
+    """A group of services, which the page can show alone."""
+
+    name: str
+    state: wording.State
+    """That of its worst service."""
+
+
+def groups(fleet: Fleet) -> list[Group]:
+    """The groups, in the order of the configuration."""
+    members: dict[str, list[ServiceView]] = {}
+    for view in fleet.services:
+        members.setdefault(fleet.info.of(view.name).group, []).append(view)
+    return [
+        Group(name, wording.state(min(members[name], key=wording.rank)))
+        for name in fleet.info.groups
+        if name in members
+    ]
 
 
 def _quiet_order(view: ServiceView) -> int:
@@ -194,6 +259,9 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
     share_ok = rates.requests.share_ok if rates is not None else None
     failed = None if share_ok is None else 1 - share_ok
     a_minute = rates.per_minute(rates.requests.ok + rates.requests.failed) if rates is not None else None
+    # What fails because of another service is not for its own owner to mend.
+    is_own = state.is_trouble and view.root is None and view.name not in fleet.named
+    info = fleet.info.of(view.name) if is_own else NO_INFO
     return Row(
         anchor=anchor(view.name),
         name=printable(view.name, 80),
@@ -213,6 +281,8 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
         up=wording.share(past.quarter.share if past is not None else None),
         since=view.since,
         lasted=format_duration((fleet.now - view.since).total_seconds(), units=1),
+        owner=info.owner,
+        runbook=info.runbook,
     )
 
 
@@ -276,3 +346,29 @@ def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
 def event_title(event: Event) -> str:
     """An event in a few words: `deploy.finished from ci`."""
     return f"{printable(event.type, 60)} from {printable(event.source, 40)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One maintenance, ready to be shown."""
+
+    holds: bool
+    services: str
+    reason: str
+    starts_at: datetime
+    starts: str
+    ends_at: datetime
+    ends: str
+
+
+def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
+    """`window` in words, with its times in the zone of `now`."""
+    return WindowRow(
+        holds=window.holds(now),
+        services=join_names(window.services, longest=80) or "every service",
+        reason=printable(window.reason, 200),
+        starts_at=window.starts_at,
+        starts=wording.clock(window.starts_at, now),
+        ends_at=window.ends_at,
+        ends=wording.clock(window.ends_at, now),
+    )

@@ -8,6 +8,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +16,10 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
 from tentaculo.server.native_routes import BodyResponse, Slices
+from tentaculo.web import wording
 
 _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
@@ -73,9 +76,13 @@ def takes_gzip(accepted: str) -> bool:
 class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
-    def __init__(self, slices: Slices, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, slices: Slices, clock: Callable[[], float] = time.monotonic, *, info: PageInfo | None = None
+    ) -> None:
+        """`info` has the name of the pages, and the zone of their times."""
         self._slices = slices
         self._clock = clock
+        self._info = info or PageInfo()
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
         self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
@@ -139,5 +146,15 @@ class Renderer:
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
-        parts = await self._slices.collect(loaded.generate(style=self._style.text, script=self._script.text, **values))
+        zone = self._info.zone
+        parts = await self._slices.collect(
+            loaded.generate(
+                style=self._style.text,
+                script=self._script.text,
+                site=self._info.title,
+                zone=zone,
+                zone_name=wording.zone_name(datetime.now(zone)),
+                **values,
+            )
+        )
         return await asyncio.to_thread(_Page.of, "".join(parts))

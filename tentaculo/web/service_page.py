@@ -15,6 +15,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, EndpointView, ServiceView
 from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, uptime_share
 from tentaculo.model.incident import Incident, Note
+from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import format_duration, printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
@@ -95,11 +96,13 @@ class ServicePage:
         store_problem: Callable[[], str | None],
         now: Callable[[], datetime],
         renderer: Renderer,
+        info: PageInfo,
         viewer: Callable[[web.Request], Viewer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`incidents`, `store_problem`, `viewer` and `clock` are those of the overview."""
         self._past = PastReader[Past](store_problem, clock)
+        self._info = info
         self._viewer = viewer
         self._view = view
         self._dependencies = dependencies
@@ -123,7 +126,7 @@ class ServicePage:
     async def _context(self, viewer: Viewer, name: str, chosen: Range) -> dict[str, Any]:
         view, now = self._view(name), self._now()
         until = int(now.timestamp())
-        axis = Axis(until - chosen.seconds, until)
+        axis = Axis(until - chosen.seconds, until, self._info.zone)
         past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view)
@@ -142,14 +145,15 @@ class ServicePage:
             "viewer": viewer,
             "name": name,
             "state": state,
-            "title": f"{name} is {state.phrase} · Tentáculo Link",
+            "title": self._info.heading(f"{name} is {state.phrase}"),
+            "info": self._info.of(name),
             "icon": icon(state.tone),
             "since": view.since,
             "lasted": format_duration((now - view.since).total_seconds(), units=1),
             "reason": printable(wording.reason(view), 300),
             "root": view.root,
             "now": now,
-            "at": f"{now:%H:%M}",
+            "at": f"{self._info.local(now):%H:%M}",
             "range": chosen,
             "ranges": list(RANGES.values()),
             "ticks": axis.ticks(chosen.tick),
@@ -174,7 +178,7 @@ class ServicePage:
             "probe": _probe(view, now),
             "probed_at": view.checked_at,
             "snippet": printable(view.snippet or "", 200),
-            "activity": activity.by_day(entries),
+            "activity": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
             "database": self._store_problem(),
             "version": __version__,

@@ -34,7 +34,7 @@ def lead(fleet: Fleet) -> Iterator[Piece]:
         return
     since = min(view.since for view in named)
     yield Piece("Since ")
-    yield Piece(wording.clock(since, fleet.now), at=since)
+    yield Piece(wording.clock(since, fleet.local_now), at=since)
     yield Piece(". ")
     troubled = [view for view in fleet.services if wording.state(view).is_trouble]
     affected = [view for view in troubled if view.root is not None]
@@ -106,6 +106,22 @@ def answers(fleet: Fleet) -> list[tuple[str, list[Piece]]]:
     ]
 
 
+class Contact(NamedTuple):
+    """Who takes care of a service with trouble, and what to do about it."""
+
+    service: str
+    owner: str
+    runbook: str
+
+
+def contacts(fleet: Fleet) -> Iterator[Contact]:
+    """Those of the services that the headline names."""
+    for name in fleet.named:
+        info = fleet.info.of(name)
+        if info.owner or info.runbook:
+            yield Contact(printable(name, 80), info.owner, info.runbook)
+
+
 _NOT_READ: Final = "Not known: the database cannot be read now."
 
 
@@ -128,12 +144,12 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
         at = min(one.at for one in incident.notified.values())
         names = [name for name in incident.notified if name] or ["an alert channel"]
         found.append(Piece(f"{wording.listed(names)} at "))
-        found.append(Piece(wording.clock(at, fleet.now), at=at))
+        found.append(Piece(wording.clock(at, fleet.local_now), at=at))
         found.append(Piece("."))
     if notes:
         last = max(notes, key=lambda note: note.at)
         found.append(Piece(f" {printable(last.author, 40) or 'Somebody'} wrote a note at "))
-        found.append(Piece(wording.clock(last.at, fleet.now), at=last.at))
+        found.append(Piece(wording.clock(last.at, fleet.local_now), at=last.at))
         found.append(Piece("."))
     return found
 
@@ -146,7 +162,7 @@ def _last_time(fleet: Fleet, view: ServiceView) -> list[Piece]:
         return [Piece("Never, as far as is known.")]
     lasted = ((last.ended_at or last.seen_at) - last.started_at).total_seconds()
     return [
-        Piece(wording.day(last.started_at, fleet.now), at=last.started_at),
+        Piece(wording.day(last.started_at, fleet.local_now), at=last.started_at),
         Piece(f", for {format_duration(lasted, units=1)}: {printable(last.reason, 120)}"),
     ]
 
@@ -162,5 +178,6 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     yield "lasted", "" if since is None else format_duration((fleet.now - since).total_seconds(), units=1)
     yield "lead", list(lead(fleet))
     yield "answers", answers(fleet)
+    yield "contacts", list(contacts(fleet))
     yield "lanes", overview.lanes(fleet)
     yield "ticks", fleet.axis.ticks(fleet.range.tick)

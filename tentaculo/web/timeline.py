@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 from tentaculo.model.health import Health, StateChange
@@ -22,6 +22,7 @@ _USUAL_AT: Final = 18.0
 _STEP: Final = 7.0
 """Where on the canvas the usual latency is, and how far up each doubling of it leads."""
 _TOP, _BOTTOM = 1.0, 28.0
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - by the clock of any zone
 _SHORTEST: Final = 2.0
 """Thousandths: a shorter state is drawn this long, since a trouble of a second must be seen."""
 
@@ -75,6 +76,8 @@ class Axis:
     since: int
     """Seconds since 1970."""
     until: int
+    zone: tzinfo = UTC
+    """Whose time the marks show."""
 
     def place(self, moment: datetime) -> float:
         """Where `moment` is, 0 to `WIDTH`; one outside is at the nearer end."""
@@ -90,14 +93,18 @@ class Axis:
         return f"{max(self.place(until) - self.place(since), _SHORTEST) / 10:.2f}%"
 
     def ticks(self, every: int) -> list[Tick]:
-        """A mark at each multiple of `every` seconds in UTC, except near the end, which has a mark of its own."""
-        first = -(-self.since // every) * every
+        """A mark at each multiple of `every` seconds of the zone's clock, except near the end, which has its own."""
+        first, last = (datetime.fromtimestamp(end, self.zone).replace(tzinfo=None) for end in (self.since, self.until))
         days = every >= DAY
         found = []
-        for seconds in range(first, self.until, every):
-            at = datetime.fromtimestamp(seconds, UTC)
+        for number in range(
+            (first - _EPOCH) // timedelta(seconds=every), (last - _EPOCH) // timedelta(seconds=every) + 1
+        ):
+            # The zone's own clock, which may be set in between.
+            shown = _EPOCH + number * timedelta(seconds=every)
+            at = shown.replace(tzinfo=self.zone).astimezone(UTC)
             if 0.03 * WIDTH < self.place(at) < 0.94 * WIDTH:
-                found.append(Tick(self.percent(at), at, f"{at:%-d %b}" if days else f"{at:%H:%M}"))
+                found.append(Tick(self.percent(at), at, f"{shown:%-d %b}" if days else f"{shown:%H:%M}"))
         return found
 
 

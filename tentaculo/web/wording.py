@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tentaculo.model.health import (
     BreakerState,
@@ -96,16 +96,24 @@ def ago(then: datetime | None, now: datetime) -> str:
 
 
 def clock(moment: datetime, now: datetime) -> str:
-    """A moment in UTC, with its date unless that is today: `14:02`, `27 Nov, 14:02`."""
+    """A moment in the zone of `now`, with its date unless that is today: `14:02`, `27 Nov, 14:02`."""
+    moment = moment.astimezone(now.tzinfo)
     return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%-d %b, %H:%M}"
 
 
 def day(moment: datetime, now: datetime) -> str:
-    """The day of a moment in UTC: `Today`, `Yesterday`, `27 Nov`, `27 Nov 2025`."""
+    """The day of a moment in the zone of `now`: `Today`, `Yesterday`, `27 Nov`, `27 Nov 2025`."""
+    moment = moment.astimezone(now.tzinfo)
     days = (now.date() - moment.date()).days
     if days in (0, 1):
         return "Yesterday" if days else "Today"
     return f"{moment:%-d %b}" if moment.year == now.year else f"{moment:%-d %b %Y}"
+
+
+def zone_name(moment: datetime) -> str:
+    """The name of the zone of `moment` at that time: `UTC`, `CET`; `UTC-03` where a zone has no letters."""
+    name = moment.tzname() or "UTC"
+    return f"UTC{name}" if name[0] in "+-" else name
 
 
 def rate(number: float | None) -> str:
@@ -202,17 +210,24 @@ def headline(services: Sequence[ServiceView]) -> str:
     return f"{sentence}."
 
 
-_MOST_NAMED = 3
+MOST_NAMED: Final = 3
+"""Services that a sentence names."""
 
 
 def _subject(names: Sequence[str]) -> str:
-    return listed(names) if len(names) <= _MOST_NAMED else count_of(len(names), "service")
+    return listed(names) if len(names) <= MOST_NAMED else count_of(len(names), "service")
+
+
+def named_troubles(services: Iterable[ServiceView]) -> list[str]:
+    """The names of the services with trouble that the headline names."""
+    found = worst(services)
+    return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and state(found[0]).is_trouble else []
 
 
 def listed(names: Sequence[str]) -> str:
     """Names in a sentence: `a, b and c`; of many, the first three and how many more."""
-    if len(names) > _MOST_NAMED + 1:
-        return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
+    if len(names) > MOST_NAMED + 1:
+        return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 

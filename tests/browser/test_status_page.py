@@ -14,6 +14,7 @@ from playwright.async_api import Page, async_playwright
 
 from tentaculo.model.health import DegradedKind, Health
 from tentaculo.model.incident import MaintenanceWindow, Note
+from tentaculo.model.page import PageInfo, ServiceInfo
 from tests.support.native_gateway import NOW, State, event, running, view
 from tests.support.needs import need
 from tests.web.test_incidents import HERMES, MCP
@@ -103,12 +104,15 @@ async def test_on_a_phone_the_axis_takes_the_whole_width(state: State) -> None:
         assert min(sizes) >= 12
 
 
-def fleet_of(down: int, up: int) -> State:
-    """A cascade: one service is down and so many with it, beside so many that are up."""
+def fleet_of(down: int, up: int, groups: int = 0) -> State:
+    """A cascade: one service is down and so many with it, beside so many that are up; in so many groups."""
     state = State(past={})
     affected = [view(f"cart-{n}", health=Health.DOWN, reason="answered 502", root="payments") for n in range(down)]
     root = view("payments", health=Health.DOWN, reason="connection refused")
     state.services = (root, *affected, *(view(f"service-{n}") for n in range(up)))
+    if groups:
+        said = [ServiceInfo("", f"team {n}", f"Group number {n}", "https://wiki.example.org/") for n in range(groups)]
+        state.info = PageInfo("T" * 60, services={one.name: said[n % groups] for n, one in enumerate(state.services)})
     return state
 
 
@@ -119,6 +123,10 @@ def fleet_of(down: int, up: int) -> State:
         (fleet_of(12, 87), 1280, True, 2000),
         (fleet_of(12, 87), 390, True, 4000),
         (fleet_of(1, 7), 390, False, 2400),
+        (fleet_of(12, 87, groups=10), 1280, False, 1300),
+        (fleet_of(12, 87, groups=10), 1280, True, 2000),
+        (fleet_of(12, 87, groups=10), 390, True, 4000),
+        (fleet_of(1, 7, groups=4), 390, False, 2400),
     ],
 )
 async def test_the_page_stays_short(state: State, width: int, opens: bool, most: int) -> None:
@@ -126,7 +134,16 @@ async def test_the_page_stays_short(state: State, width: int, opens: bool, most:
         if opens:
             await page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         assert await page.evaluate("document.documentElement.scrollHeight") <= most
+        assert await overflow(page) <= 0
         assert complaints == []
+
+
+async def test_a_filter_hides_the_headings_of_groups_without_a_match() -> None:
+    async with opened(fleet_of(0, 40, groups=4)) as (page, _):
+        headings = page.locator("#quiet h3")
+        assert await headings.count() == 4
+        await page.fill("#filter", "service-11")
+        assert [await one.is_visible() for one in await headings.all()] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
