@@ -148,6 +148,7 @@ OWN_PATHS = frozenset(
         "/readyz",
         "/status",
         "/status/incidents",
+        "/status/incidents.atom",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",

@@ -334,6 +334,7 @@ class Gateway:
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,
+            page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
         )

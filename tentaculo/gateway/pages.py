@@ -22,6 +22,7 @@ from tentaculo.store.client import StoreClient
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
+    from tentaculo.web.incident_feed import IncidentFeed
     from tentaculo.web.incident_list import IncidentList
     from tentaculo.web.incident_page import IncidentPage
     from tentaculo.web.service_page import ServicePage
@@ -35,6 +36,7 @@ class Pages(NamedTuple):
     services: ServicePage
     incidents: IncidentList
     incident: IncidentPage
+    feed: IncidentFeed
 
 
 class IncidentsInMemory(Protocol):
@@ -70,19 +72,21 @@ def routes(
     not_listed: Callable[[], int],
     precursors: ReadPrecursors,
     *,
+    page: Callable[[], str],
     started_at: Callable[[], datetime],
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
     """The overview, the incidents, a page for each service, and `/` where no route takes it.
 
-    `not_listed` returns how many incidents are open beside those that `listed` shows.
+    `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
     """
     loaded: list[Pages] = []
     loading = asyncio.Lock()
 
     def load() -> Pages:
         from tentaculo.gateway.incident_reads import IncidentReads
+        from tentaculo.web.incident_feed import IncidentFeed
         from tentaculo.web.incident_list import IncidentList
         from tentaculo.web.incident_page import IncidentPage
         from tentaculo.web.rendering import Renderer
@@ -142,7 +146,8 @@ def routes(
             info=info,
             viewer=viewer,
         )
-        return Pages(overview, services, incidents, incident)
+        feed = IncidentFeed(incidents=incidents.newest, page=page, renderer=renderer, info=info)
+        return Pages(overview, services, incidents, incident, feed)
 
     async def pages() -> Pages:
         async with loading:
@@ -159,9 +164,14 @@ def routes(
     async def show_incidents(request: web.Request) -> web.Response:
         return await (await pages()).incidents.show(request)
 
+    async def show_feed(request: web.Request) -> web.Response:
+        return await (await pages()).feed.show(request)
+
     async def show_incident(request: web.Request) -> web.Response:
         return await (await pages()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
     root = not ProxiedRoutes(config).takes("/", config.server.hosts)
-    return page_routes.routes(show_overview, show_service, show_incidents, show_incident, config.services, root=root)
+    return page_routes.routes(
+        show_overview, show_service, show_incidents, show_incident, show_feed, config.services, root=root
+    )

@@ -46,7 +46,7 @@ _PARAMETER = re.compile(r"\{[^{}]+\}")
 
 def open_paths(auth: schema.AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
     """The native paths that need no token, as their routes are written. `services` are names."""
-    pages = ["/status", "/status/incidents", "/status/incidents/{id}"]
+    pages = ["/status", "/status/incidents", "/status/incidents/{id}", "/status/incidents.atom"]
     pages = [*pages, *(f"/status/services/{name}" for name in services)] if auth.open_status else []
     return frozenset((*_ALWAYS_OPEN, *pages, *(["/ws"] if auth.open_websocket else [])))
 

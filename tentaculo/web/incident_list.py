@@ -129,6 +129,13 @@ class IncidentList:
             request, (viewer, query), "incidents.html", lambda: self._context(viewer, query)
         )
 
+    async def newest(self) -> tuple[Incident, ...]:
+        """The open incidents, and the last that ended; those in memory alone while the database cannot be read."""
+        query, wanted = ListQuery("all", None, None), IncidentSearch(None)
+        found = await self._parts.read(query, lambda: self._store.search(wanted))
+        whole = self._with_memory(found or FoundIncidents(), wanted)
+        return (*whole.open, *whole.ended)
+
     async def _context(self, viewer: Viewer, query: ListQuery) -> dict[str, Any]:
         now = self._info.local(self._now())
         seconds = _SPANS[query.range]
@@ -184,9 +191,8 @@ class IncidentList:
         )
 
     def _row(self, incident: Incident, found: FoundIncidents, viewer: Viewer, now: datetime) -> Row:
-        reason = incident_words.reason(incident, is_private=viewer.is_signed_in)
         parts = (
-            reason if not reason or reason.endswith("…") else f"{reason}.",
+            incident_words.sentence(incident_words.reason(incident, is_private=viewer.is_signed_in)),
             incident_words.failed_with(incident),
             incident_words.lost(incident),
             incident_words.reopened(incident),

@@ -20,10 +20,10 @@ MOST_NAMED = 5
 OVER = wording.State("up", "Over", "over", "up")
 """How an incident that ended is shown."""
 _KINDS = {
-    "incident.opened": "that it began",
-    "incident.changed": "that more services fail",
-    "incident.ended": "that it is over",
-    "incident.reminder": "a reminder",
+    "incident.opened": "It began",
+    "incident.changed": "More services fail",
+    "incident.ended": "It is over",
+    "incident.reminder": "Reminder",
 }
 
 
@@ -61,7 +61,11 @@ def reason(incident: Incident, *, is_private: bool) -> str:
 def ending(incident: Incident, *, is_private: bool) -> str:
     """How it ended; empty while it is open. What a service said of its recovery stands behind a colon."""
     text = incident.ending if is_private else incident.ending.partition(": ")[0]
-    text = printable(text, REASON_LENGTH)
+    return sentence(printable(text, REASON_LENGTH))
+
+
+def sentence(text: str) -> str:
+    """`text` with a stop at its end."""
     return text if not text or text.endswith((".", "…")) else f"{text}."
 
 
@@ -105,10 +109,10 @@ def said(note: Note, now: datetime, most: int | None = None) -> SaidNote:
 
 
 def told(delivery: DeliveryRecord) -> str:
-    """What a message of a channel was about, and what became of it: `that it began: delivered at the first attempt`."""
+    """What a message of a channel said, and what became of it: `It began: delivered at the first attempt`."""
     about = _KINDS.get(delivery.kind, printable(delivery.kind, 40))
     if delivery.messages > 1:
-        about = f"{about}, {delivery.messages} messages"
+        about = f"{about} ({delivery.messages} messages)"
     return f"{about}: {_outcome(delivery)}"
 
 

@@ -18,11 +18,12 @@ def routes(
     show_service: Callable[[str, web.Request], Awaitable[web.Response]],
     show_incidents: Callable[[web.Request], Awaitable[web.Response]],
     show_incident: Callable[[web.Request], Awaitable[web.Response]],
+    show_feed: Callable[[web.Request], Awaitable[web.Response]],
     services: Iterable[str],
     *,
     root: bool,
 ) -> list[web.RouteDef]:
-    """The overview, the list of incidents, a page for each of them and for each of `services`.
+    """The overview, the list of incidents and its feed, a page for each of them and for each of `services`.
 
     With `root` also `/`, which leads to the overview.
     """
@@ -30,6 +31,7 @@ def routes(
         web.get("/status", show_overview),
         web.get("/status/incidents", show_incidents),
         web.get("/status/incidents/{id}", show_incident),
+        web.get("/status/incidents.atom", show_feed),
         *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
     ]
     return [web.get("/", lead_here), *shown] if root else shown

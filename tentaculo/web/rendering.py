@@ -21,6 +21,7 @@ from tentaculo.server import templating
 from tentaculo.server.native_routes import BodyResponse, Slices
 from tentaculo.web import wording
 
+HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
 _MOST_KEPT = 16
@@ -95,7 +96,13 @@ class Renderer:
         return f"<Renderer: {len(self._pages)} pages kept>"
 
     async def respond(
-        self, request: web.Request, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        request: web.Request,
+        key: Hashable,
+        template: str,
+        context: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        media_type: str = HTML,
     ) -> web.Response:
         """The page of `template` with everything that `context` returns. `key` says which page it is.
 
@@ -108,7 +115,7 @@ class Renderer:
             elif page is None:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
-            hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+            hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time.
             hdrs.CACHE_CONTROL: "no-cache, private",
             hdrs.VARY: hdrs.ACCEPT_ENCODING,

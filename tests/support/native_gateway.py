@@ -38,6 +38,7 @@ from tentaculo.web import (
     acknowledgements,
     alert_status,
     history,
+    incident_feed,
     incident_list,
     incident_page,
     incidents,
@@ -54,6 +55,7 @@ from tests.support.server import serving_application
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
 ORIGIN = "http://localhost:8020"
+PAGE = "https://status.example.org"
 CLOSED = BreakerView(BreakerState.CLOSED, 0)
 OPEN = BreakerView(BreakerState.OPEN, 5, NOW - timedelta(seconds=4), "connection refused 5 times in a row", 6.0)
 
@@ -388,6 +390,9 @@ def application(state: State) -> web.Application:
     }
     names = {one.name: one.name for one in state.services}
     incident_pages = incident_list.IncidentList(names=names, **shared)
+    feed = incident_feed.IncidentFeed(
+        incidents=incident_pages.newest, page=lambda: f"{PAGE}/status", renderer=renderer, info=state.info
+    )
     incident = incident_page.IncidentPage(services=names, precursors=state.precursors, **shared)
 
     async def ingest(request: web.Request) -> web.Response:
@@ -404,7 +409,9 @@ def application(state: State) -> web.Application:
         raise Problem(Failure.INTERNAL)
 
     app.add_routes(
-        page_routes.routes(page.show, services.show, incident_pages.show, incident.show, list(names), root=True)
+        page_routes.routes(
+            page.show, services.show, incident_pages.show, incident.show, feed.show, list(names), root=True
+        )
     )
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
