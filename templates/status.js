@@ -3,7 +3,7 @@
   const $ = (s, from = document) => from.querySelector(s), $$ = (s, from = document) => [...from.querySelectorAll(s)];
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(new Date()).find(p => p.type === "timeZoneName").value;
-  const time = /\d\d:\d\d$/;
+  const time = /\d\d:\d\d(?=(:\d\d)?$)/;
 
   // Times are UTC as served. Where the text is a time of the day, it becomes the reader's own; the title stays UTC.
   function localise(root) {

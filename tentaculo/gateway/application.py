@@ -12,7 +12,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages
+from tentaculo.gateway import api_documents, pages, publishing
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -79,6 +79,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         pages.routes(
             config,
             board,
+            parts.health_service.probe_log,
             store_client,
             usual,
             parts.follows or books,
@@ -86,6 +87,16 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             precursors.report,
             page=parts.page,
             started_at=parts.started_at,
+            now=now,
+            slices=slices,
+        ),
+        publishing.routes(
+            config,
+            board,
+            store_client,
+            parts.follows or books,
+            books,
+            port=parts.port,
             now=now,
             slices=slices,
         ),

@@ -13,6 +13,7 @@ from aiohttp import web
 from tentaculo.config.schema import Config
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.board import Board
+from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import ReadPrecursors
@@ -66,6 +67,7 @@ def page_info(config: Config) -> PageInfo:
 def routes(
     config: Config,
     board: Board,
+    probe_log: ProbeLog,
     store_client: StoreClient,
     usual: UsualCache,
     listed: IncidentsInMemory,
@@ -116,6 +118,8 @@ def routes(
         services = ServicePage(
             view=board.service,
             dependencies={name: service.depends_on for name, service in config.services.items()},
+            records=probe_log,
+            certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
             store=store_client,
             usual=usual.usual,
             incidents=listed.shown,

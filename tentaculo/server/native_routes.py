@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from tentaculo.config import schema
+from tentaculo.config.loader import OWN_PATHS
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
@@ -29,6 +30,11 @@ _ALWAYS_OPEN = (
     *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
     *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
 )
+_PUBLISHED = (
+    *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/incidents"))),
+    "/status/incidents/{id}",
+)
+"""The pages of the incidents, and what other programs read of the status pages."""
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
     403: Failure.FORBIDDEN,
@@ -46,8 +52,7 @@ _PARAMETER = re.compile(r"\{[^{}]+\}")
 
 def open_paths(auth: schema.AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
     """The native paths that need no token, as their routes are written. `services` are names."""
-    pages = ["/status", "/status/incidents", "/status/incidents/{id}", "/status/incidents.atom"]
-    pages = [*pages, *(f"/status/services/{name}" for name in services)] if auth.open_status else []
+    pages = ["/status", *_PUBLISHED, *(f"/status/services/{name}" for name in services)] if auth.open_status else []
     return frozenset((*_ALWAYS_OPEN, *pages, *(["/ws"] if auth.open_websocket else [])))
 
 

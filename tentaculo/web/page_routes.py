@@ -35,3 +35,21 @@ def routes(
         *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
     ]
     return [web.get("/", lead_here), *shown] if root else shown
+
+
+def published_routes(show_document: Callable[[str, web.Request], Awaitable[web.Response]]) -> list[web.RouteDef]:
+    """The documents in Statuspage's form. Its clients take `/status` as the address of the page."""
+
+    def document(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        return partial(show_document, name)
+
+    return [
+        web.get("/status/api/v2/summary.json", document("summary")),
+        web.get("/status/api/v2/status.json", document("status")),
+        web.get("/status/api/v2/components.json", document("components")),
+        web.get("/status/api/v2/incidents.json", document("incidents")),
+        web.get("/status/api/v2/incidents/unresolved.json", document("unresolved")),
+        web.get("/status/api/v2/scheduled-maintenances.json", document("maintenances")),
+        web.get("/status/api/v2/scheduled-maintenances/upcoming.json", document("upcoming")),
+        web.get("/status/api/v2/scheduled-maintenances/active.json", document("active")),
+    ]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
@@ -18,8 +15,9 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
-from tentaculo.server.native_routes import BodyResponse, Slices
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import wording
+from tentaculo.web.documents import Document
 
 HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
@@ -50,30 +48,6 @@ def icon(tone: str) -> str:
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """One rendered page."""
-
-    text: bytes
-    compressed: bytes
-    etag: str
-
-    @classmethod
-    def of(cls, text: str) -> _Page:
-        encoded = text.encode("utf-8", "replace")
-        # A weak validator: the compressed page and the plain one are the same page.
-        return cls(encoded, gzip.compress(encoded, 6, mtime=0), f'W/"{sha256(encoded).hexdigest()[:24]}"')
-
-
-def takes_gzip(accepted: str) -> bool:
-    """Whether the value of an Accept-Encoding takes gzip; `q=0` is a refusal (RFC 9110, section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.replace(" ", "").partition(";")
-        if coding in ("gzip", "x-gzip"):
-            return not weight.startswith("q=") or weight[2:].strip("0.") != ""
-    return False
-
-
 class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
@@ -87,7 +61,7 @@ class Renderer:
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
         self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
-        self._pages: OrderedDict[Hashable, tuple[float, _Page]] = OrderedDict()
+        self._pages: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
         self._rendering = asyncio.Lock()
         self._awaited: Counter[Hashable] = Counter()
         self._rest_until = 0.0
@@ -118,17 +92,13 @@ class Renderer:
             hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time.
             hdrs.CACHE_CONTROL: "no-cache, private",
-            hdrs.VARY: hdrs.ACCEPT_ENCODING,
-            hdrs.ETAG: page.etag,
             "Content-Security-Policy": self._policy,
         }
-        if any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
-            return web.Response(status=304, headers=headers)
-        if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
-            return BodyResponse(body=page.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
-        return BodyResponse(body=page.text, headers=headers)
+        return page.respond(request, headers)
 
-    async def _rendered(self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+    async def _rendered(
+        self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> Document:
         """The page as it is after those before it were rendered."""
         self._awaited[key] += 1
         try:
@@ -150,7 +120,7 @@ class Renderer:
             if not self._awaited[key]:
                 del self._awaited[key]
 
-    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
         zone = self._info.zone
@@ -164,4 +134,4 @@ class Renderer:
                 **values,
             )
         )
-        return await asyncio.to_thread(_Page.of, "".join(parts))
+        return await asyncio.to_thread(Document.of, "".join(parts).encode("utf-8", "replace"))

@@ -7,13 +7,11 @@ import random
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from playwright.async_api import async_playwright
-
 from tentaculo.model.health import DegradedKind, Health, StateChange
 from tentaculo.model.history import MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState, Notified
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
-from tests.browser.test_status_page import ARGUMENTS, CHROMIUM
+from tests.browser import chromium
 from tests.support.native_gateway import NOW, UNSEEN, State, event, running, view
 from tests.web.test_incidents import NOTE
 
@@ -94,12 +92,10 @@ def fleet() -> State:
 
 
 async def main() -> None:
-    async with running(fleet()) as gateway, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    async with running(fleet()) as gateway, chromium.started() as browser:
         page = await browser.new_page(viewport={"width": 1280, "height": 1130})
         await page.goto(f"http://{gateway.host}:{gateway.port}/status")
         await page.screenshot(path=DOCS / "status.png")
-        await browser.close()
 
 
 if __name__ == "__main__":

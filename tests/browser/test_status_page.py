@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from playwright.async_api import Page, async_playwright
 
 from tentaculo.model.health import DegradedKind, Health
 from tentaculo.model.incident import MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
-from tests.support.native_gateway import NOW, State, event, running, view
-from tests.support.needs import need
+from tentaculo.web.viewer import Viewer
+from tests.browser.chromium import opened, overflow
+from tests.support.native_gateway import NOW, State, event, view
 from tests.web.test_incidents import HERMES, MCP
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 
 
@@ -40,41 +36,6 @@ def state() -> State:
     ]
     held.events = [event(n, payload={"text": MARKUP + "z" * 200}, type="t" * 90) for n in range(3)]
     return held
-
-
-@asynccontextmanager
-async def opened(
-    state: State,
-    *,
-    width: int = 1280,
-    scheme: Literal["light", "dark"] = "light",
-    javascript: bool = True,
-    path: str = "/status",
-    timezone: str = "UTC",
-) -> AsyncIterator[tuple[Page, list[str]]]:
-    """The page, and everything that the browser complained of."""
-    need(CHROMIUM, "Chromium (Debian: chromium)")
-    async with running(state) as gateway, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        try:
-            context = await browser.new_context(
-                viewport={"width": width, "height": 844},
-                color_scheme=scheme,
-                java_script_enabled=javascript,
-                timezone_id=timezone,
-            )
-            page = await context.new_page()
-            complaints: list[str] = []
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            await page.goto(f"http://{gateway.host}:{gateway.port}{path}")
-            yield page, complaints
-        finally:
-            await browser.close()
-
-
-async def overflow(page: Page) -> Any:
-    return await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
 @pytest.mark.parametrize("width", [320, 390, 639, 641, 959, 961, 1280])
@@ -277,11 +238,12 @@ async def test_what_services_send_stays_text(state: State) -> None:
 
 @pytest.mark.parametrize("width", [320, 1280])
 async def test_the_page_of_a_service_fits(state: State, width: int) -> None:
+    state.viewer = Viewer(is_signed_in=True)
     async with opened(state, width=width, path="/status/services/hostile") as (page, complaints):
         assert await overflow(page) <= 0
         assert await page.locator("img").count() == 0
         assert await page.locator("h1").inner_text() == "hostile is failing."
-        assert MARKUP in await page.locator("pre").inner_text()
+        assert MARKUP in await page.locator(".list code[lang='']").inner_text()
         assert complaints == []
 
 

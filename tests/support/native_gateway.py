@@ -16,7 +16,17 @@ from aiohttp import ClientSession, web
 from tentaculo.config import schema
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView, StateChange
+from tentaculo.model.health import (
+    BreakerState,
+    BreakerView,
+    Endpoint,
+    EndpointView,
+    Health,
+    ProbeResult,
+    SeenCertificate,
+    ServiceView,
+    StateChange,
+)
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Acknowledgement, ChannelTotals, Incident, MaintenanceWindow, Note
 from tentaculo.model.incident_past import (
@@ -44,6 +54,7 @@ from tentaculo.web import (
     incidents,
     monitoring,
     page_routes,
+    published,
     service_page,
     status_page,
     vx11,
@@ -203,6 +214,11 @@ class State:
     earlier: dict[str, Incident] = field(default_factory=dict)
     just_before: dict[str, Event] = field(default_factory=dict)
     dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
+    results: dict[str, Sequence[ProbeResult]] = field(default_factory=dict)
+    seen_certificates: dict[str, Sequence[SeenCertificate]] = field(default_factory=dict)
+    is_public: bool = True
+    asked_for_incidents: int = 0
+    stored_incidents: list[Incident] = field(default_factory=list)
     info: PageInfo = field(default_factory=PageInfo)
     viewer: Viewer = field(default_factory=Viewer)
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
@@ -226,6 +242,12 @@ class State:
     def page_store(self) -> PageStore:
         """What the page reads."""
         return PageStore(self)
+
+    def probes(self, service: str) -> Sequence[ProbeResult]:
+        return self.results.get(service, ())
+
+    def certificates(self, service: str) -> Sequence[SeenCertificate]:
+        return self.seen_certificates.get(service, ())
 
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         self.asked_for_history.append((service, span, since, until))
@@ -345,6 +367,31 @@ class Gateway:
     client: ClientSession
 
 
+def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
+    """What other programs read."""
+
+    async def stored(limit: int) -> list[Incident]:
+        state.asked_for_incidents += 1
+        if state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
+        return state.stored_incidents[:limit]
+
+    api = published.StatuspageApi(
+        views=lambda: state.services,
+        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        stored=stored,
+        windows=lambda: state.books.planned,
+        store_problem=lambda: state.lost,
+        info=state.info,
+        url=lambda: "https://status.example.org/status",
+        now=lambda: state.now,
+        slices=slices,
+        is_public=state.is_public,
+        clock=lambda: state.clock,
+    )
+    return page_routes.published_routes(api.show)
+
+
 def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
@@ -367,6 +414,8 @@ def application(state: State) -> web.Application:
     services = service_page.ServicePage(
         view=lambda name: next(one for one in state.services if one.name == name),
         dependencies=state.dependencies,
+        records=state,
+        certificate_days=dict.fromkeys((one.name for one in state.services), 14),
         store=state.page_store,
         usual=state.usual,
         incidents=state.listed,
@@ -408,6 +457,7 @@ def application(state: State) -> web.Application:
         await response.write(b"half of ")
         raise Problem(Failure.INTERNAL)
 
+    app.add_routes(published_routes(state, slices))
     app.add_routes(
         page_routes.routes(
             page.show, services.show, incident_pages.show, incident.show, feed.show, list(names), root=True

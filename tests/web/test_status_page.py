@@ -17,7 +17,7 @@ from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary
 from tentaculo.model.incident import MaintenanceWindow, NotificationState, Notified
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
-from tentaculo.web.rendering import takes_gzip
+from tentaculo.web.documents import takes_gzip
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
 from tests.web.test_incidents import HERMES, MCP, NOTE
 

@@ -1,0 +1,69 @@
+"""What other programs read of the status pages, given what it shows. Its code is loaded when one asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from tentaculo.config.schema import Config
+from tentaculo.gateway.incident_repository import IncidentRepository
+from tentaculo.gateway.pages import IncidentsInMemory, page_info
+from tentaculo.health.board import Board
+from tentaculo.model.incident import Incident
+from tentaculo.net.tcp import local_url
+from tentaculo.server.native_routes import Slices
+from tentaculo.store.client import StoreClient
+from tentaculo.web import page_routes
+
+if TYPE_CHECKING:
+    from tentaculo.web.published import StatuspageApi
+
+
+def routes(
+    config: Config,
+    board: Board,
+    store_client: StoreClient,
+    listed: IncidentsInMemory,
+    books: IncidentRepository,
+    *,
+    port: Callable[[], int],
+    now: Callable[[], datetime],
+    slices: Slices,
+) -> list[web.RouteDef]:
+    """The documents in Statuspage's form."""
+    loaded: list[StatuspageApi] = []
+    loading = asyncio.Lock()
+
+    def url() -> str:
+        return f"{config.alerts.page or local_url(config.server.addresses[0][0], port())}/status"
+
+    async def stored(limit: int) -> Sequence[Incident]:
+        return (await books.find(limit=limit)).incidents
+
+    def load() -> StatuspageApi:
+        from tentaculo.web.published import StatuspageApi
+
+        return StatuspageApi(
+            views=lambda: map(board.service, config.services),
+            incidents=listed.shown,
+            stored=stored,
+            windows=listed.planned,
+            store_problem=lambda: store_client.shown_problem,
+            info=page_info(config),
+            url=url,
+            now=now,
+            slices=slices,
+            is_public=config.auth.open_status,
+        )
+
+    async def show_document(name: str, request: web.Request) -> web.Response:
+        async with loading:
+            if not loaded:
+                loaded.append(await asyncio.to_thread(load))
+        return await loaded[0].show(name, request)
+
+    return page_routes.published_routes(show_document)
