@@ -31,8 +31,8 @@ _ALWAYS_OPEN = (
     *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
 )
 _PUBLISHED = (
-    *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/incidents"))),
-    "/status/incidents/{id}",
+    *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/badge", "/status/incidents"))),
+    *("/status/badges/{service}.svg", "/status/badges/{service}.json", "/status/incidents/{id}"),
 )
 """The pages of the incidents, and what other programs read of the status pages."""
 _BY_STATUS = {

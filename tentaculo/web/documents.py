@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
@@ -27,9 +27,13 @@ class Document:
         # A weak validator: the compressed document and the plain one are the same document.
         return cls(body, gzip.compress(body, 6, mtime=0), f'W/"{sha256(body).hexdigest()[:24]}"')
 
-    def respond(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
-        """The response to `request` with `headers`; 304 where the client has the document."""
-        headers = {**headers, hdrs.VARY: hdrs.ACCEPT_ENCODING, hdrs.ETAG: self.etag}
+    def respond(self, request: web.Request, headers: Mapping[str, str], vary: Iterable[str] = ()) -> web.Response:
+        """The response to `request` with `headers`; 304 where the client has the document.
+
+        `vary` are the fields of the request that it depends on, beside the one that compression depends on.
+        """
+        vary = ", ".join((hdrs.ACCEPT_ENCODING, *vary))
+        headers = {**headers, hdrs.VARY: vary, hdrs.ETAG: self.etag}
         if any(self.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):

@@ -16,6 +16,7 @@ from tentaculo.model.page import PRODUCT, PageInfo
 from tentaculo.model.text import printable
 from tentaculo.web import incident_words
 from tentaculo.web.rendering import Renderer
+from tentaculo.web.viewer import Viewer
 
 MEDIA_TYPE: Final = "application/atom+xml; charset=utf-8"
 _NEVER: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,6 +62,7 @@ class IncidentFeed:
         page = self._page()
         found = sorted(await self._incidents(), key=lambda one: one.changed_at, reverse=True)
         return {
+            "viewer": Viewer(),
             "id": f"{_tag(page)}/incidents",
             "title": printable(self._info.heading("Incidents"), 200),
             "product": PRODUCT,

@@ -37,8 +37,12 @@ def routes(
     return [web.get("/", lead_here), *shown] if root else shown
 
 
-def published_routes(show_document: Callable[[str, web.Request], Awaitable[web.Response]]) -> list[web.RouteDef]:
-    """The documents in Statuspage's form. Its clients take `/status` as the address of the page."""
+def published_routes(
+    show_document: Callable[[str, web.Request], Awaitable[web.Response]],
+    show_badge: Callable[[str, web.Request], Awaitable[web.Response]],
+    show_service_badge: Callable[[str, web.Request], Awaitable[web.Response]],
+) -> list[web.RouteDef]:
+    """The documents in Statuspage's form, whose clients take `/status` as the address of the page; and the badges."""
 
     def document(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         return partial(show_document, name)
@@ -52,4 +56,8 @@ def published_routes(show_document: Callable[[str, web.Request], Awaitable[web.R
         web.get("/status/api/v2/scheduled-maintenances.json", document("maintenances")),
         web.get("/status/api/v2/scheduled-maintenances/upcoming.json", document("upcoming")),
         web.get("/status/api/v2/scheduled-maintenances/active.json", document("active")),
+        web.get("/status/badge.svg", partial(show_badge, "svg")),
+        web.get("/status/badge.json", partial(show_badge, "json")),
+        web.get("/status/badges/{service}.svg", partial(show_service_badge, "svg")),
+        web.get("/status/badges/{service}.json", partial(show_service_badge, "json")),
     ]

@@ -16,7 +16,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import wording
+from tentaculo.web import languages, wording
 from tentaculo.web.documents import Document
 
 HTML = "text/html; charset=utf-8"
@@ -54,7 +54,8 @@ class Renderer:
     def __init__(
         self, slices: Slices, clock: Callable[[], float] = time.monotonic, *, info: PageInfo | None = None
     ) -> None:
-        """`info` has the name of the pages, and the zone of their times."""
+        """`info` has the name of the pages, and the zone of their times. It reads files, so call it in a thread."""
+        languages.catalogue()
         self._slices = slices
         self._clock = clock
         self._info = info or PageInfo()
@@ -78,7 +79,9 @@ class Renderer:
         *,
         media_type: str = HTML,
     ) -> web.Response:
-        """The page of `template` with everything that `context` returns. `key` says which page it is.
+        """The page of `template` with everything that `context` returns, its `viewer` among it.
+
+        `key` says which page it is, and for whom.
 
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
@@ -94,7 +97,9 @@ class Renderer:
             hdrs.CACHE_CONTROL: "no-cache, private",
             "Content-Security-Policy": self._policy,
         }
-        return page.respond(request, headers)
+        response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE))
+        languages.remember(request, response)
+        return response
 
     async def _rendered(
         self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
@@ -131,6 +136,8 @@ class Renderer:
                 site=self._info.title,
                 zone=zone,
                 zone_name=wording.zone_name(datetime.now(zone)),
+                t=values["viewer"].texts,
+                languages=languages.NAMES,
                 **values,
             )
         )

@@ -47,6 +47,7 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import (
     acknowledgements,
     alert_status,
+    badges,
     history,
     incident_feed,
     incident_list,
@@ -59,6 +60,7 @@ from tentaculo.web import (
     status_page,
     vx11,
 )
+from tentaculo.web.languages import language_of
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 from tests.support.server import serving_application
@@ -210,6 +212,8 @@ class State:
     fault: Exception | None = None
     """Raised by the store when it is asked for events."""
     hangs: bool = False
+    hangs_everywhere: bool = False
+    """Whether no query of the pages ends."""
     changes: list[StateChange] = field(default_factory=list)
     earlier: dict[str, Incident] = field(default_factory=dict)
     just_before: dict[str, Event] = field(default_factory=dict)
@@ -300,6 +304,8 @@ class PageStore:
 
     async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
         assert len(services) <= 100
+        if self.state.hangs_everywhere:
+            await asyncio.Event().wait()
         return {name: past for name, past in self.state.past.items() if name in services}
 
     async def recent(self, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
@@ -389,7 +395,19 @@ def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
         is_public=state.is_public,
         clock=lambda: state.clock,
     )
-    return page_routes.published_routes(api.show)
+    shown = badges.Badges(
+        names={**{one.name: one.name for one in state.services}, "herald": "hermes"},
+        views=lambda: state.services,
+        view=lambda name: next(one for one in state.services if one.name == name),
+        store=state.page_store,
+        store_problem=lambda: state.lost,
+        info=state.info,
+        now=lambda: state.now,
+        slices=slices,
+        is_public=state.is_public,
+        clock=lambda: state.clock,
+    )
+    return page_routes.published_routes(api.show, shown.show_overall, shown.show_service)
 
 
 def application(state: State) -> web.Application:
@@ -409,7 +427,7 @@ def application(state: State) -> web.Application:
         slices=slices,
         renderer=renderer,
         info=state.info,
-        viewer=lambda _: state.viewer,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
     )
     services = service_page.ServicePage(
         view=lambda name: next(one for one in state.services if one.name == name),
@@ -423,7 +441,7 @@ def application(state: State) -> web.Application:
         now=lambda: state.now,
         renderer=renderer,
         info=state.info,
-        viewer=lambda _: state.viewer,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
         clock=lambda: state.clock,
     )
 

@@ -463,7 +463,7 @@ async def test_a_page_that_did_not_change_is_not_sent_again(gateway: Gateway) ->
     async with gateway.client.get("/status") as response:
         tag, policy = response.headers["ETag"], response.headers["Content-Security-Policy"]
         assert response.headers["Cache-Control"] == "no-cache, private"
-        assert set(response.headers["Vary"].split(", ")) == {"Accept-Encoding", "Origin"}
+        assert {"Accept-Encoding", "Origin"} <= set(response.headers["Vary"].split(", "))
     for sent in (tag, f'"other", {tag}', tag.removeprefix("W/")):
         async with gateway.client.get("/status", headers={"If-None-Match": sent}) as response:
             assert (response.status, await response.read()) == (304, b"")
