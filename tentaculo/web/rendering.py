@@ -21,6 +21,7 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, wording
 from tentaculo.web.documents import Document
 
+HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
 _MOST_KEPT = 16
@@ -81,6 +82,7 @@ class Renderer:
         template: str,
         context: Callable[[], Awaitable[dict[str, Any]]],
         *,
+        media_type: str = HTML,
         status: int = 200,
         fill: Mapping[str, str] | None = None,
     ) -> web.Response:
@@ -97,7 +99,7 @@ class Renderer:
             elif page is None:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
-            hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+            hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time.
             hdrs.CACHE_CONTROL: "no-cache, private",
             "Content-Security-Policy": self._policy,
