@@ -101,7 +101,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             store_client,
             parts.follows or books,
             books,
-            port=parts.port,
+            page=parts.page,
             now=now,
             slices=slices,
         ),
