@@ -18,7 +18,7 @@ from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import format_duration, join_names, printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import timeline, wording
+from tentaculo.web import incident_words, timeline, wording
 from tentaculo.web.timeline import Axis, Bar, Range
 
 MOST_CHILDREN: Final = 5
@@ -302,6 +302,8 @@ class Mark(NamedTuple):
     width: str
     text: str
     at: datetime
+    href: str = ""
+    """The page about it, where there is one."""
 
 
 def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
@@ -327,6 +329,7 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
                     axis.width(incident.started_at, end),
                     f"Incident: {printable(incident.root, 80)}",
                     incident.started_at,
+                    incident_words.path(incident.id),
                 )
             )
     return {"incidents": found, "events": list(_dots(axis, fleet))}

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.text import format_duration, printable
-from tentaculo.web import overview, wording
+from tentaculo.web import incident_words, overview, wording
 from tentaculo.web.overview import Fleet, event_title
 
 
@@ -97,9 +97,11 @@ def answers(fleet: Fleet) -> list[tuple[str, list[Piece]]]:
     view = named[0]
     known = fleet.open_incident(view.name)
     incident, notes = known if known is not None else (None, ())
-    why = printable(incident.reason if incident is not None else wording.reason(view), 200)
+    why = [Piece(printable(incident.reason if incident is not None else wording.reason(view), 200))]
+    if incident is not None:
+        why += [Piece(" "), Piece("Incident", href=incident_words.path(incident.id))]
     return [
-        ("Why", [Piece(why)]),
+        ("Why", why),
         ("Just before", _just_before(fleet, view, incident)),
         ("Notified", _notified(fleet, incident, notes)),
         ("Last time", _last_time(fleet, view)),
@@ -162,7 +164,7 @@ def _last_time(fleet: Fleet, view: ServiceView) -> list[Piece]:
         return [Piece("Never, as far as is known.")]
     lasted = ((last.ended_at or last.seen_at) - last.started_at).total_seconds()
     return [
-        Piece(wording.day(last.started_at, fleet.local_now), at=last.started_at),
+        Piece(wording.day(last.started_at, fleet.local_now), at=last.started_at, href=incident_words.path(last.id)),
         Piece(f", for {format_duration(lasted, units=1)}: {printable(last.reason, 120)}"),
     ]
 
