@@ -17,10 +17,11 @@ from collections.abc import Callable
 from aiohttp import web
 
 from tentaculo.events.history import event_shape
-from tentaculo.events.hub import WRITE_BYTES, Encode, Hub, Subscriber, to_json
+from tentaculo.events.hub import WRITE_BYTES, Encode, End, Hub, Subscriber, to_json
 from tentaculo.events.query import FILTER, SINCE, Position, cursor, find_position, parse_filter, parse_position
 from tentaculo.events.replay import Beginning, LogReader
 from tentaculo.model.event import Event
+from tentaculo.server.caller import when_signed_out
 from tentaculo.server.event_stream import StreamConnection, stream_response
 from tentaculo.server.query_parameters import TICKET, check_names
 
@@ -56,6 +57,7 @@ class EventStream:
             await response.prepare(request)
             return response
         subscriber = self._hub.subscribe("stream", wanted, is_live=False)
+        forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT))
         try:
             async with StreamConnection.open(request, response) as connection:
                 client = _StreamClient(connection, subscriber)
@@ -65,6 +67,7 @@ class EventStream:
                 finally:
                     client.close()
         finally:
+            forget()
             self._hub.unsubscribe(subscriber)
         return response
 

@@ -12,7 +12,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages
+from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -23,6 +23,8 @@ from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import SignIn
 from tentaculo.security.tickets import LIFETIME, Tickets
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
@@ -46,6 +48,8 @@ class Parts:
     tail: EventTail
     clocks: ClockWatch
     tickets: Tickets
+    sessions: Sessions
+    sign_in: SignIn
     turns: TurnScheduler
     tasks: TaskGroup
     worker: int | None
@@ -57,6 +61,8 @@ class Parts:
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
+    page: Callable[[], str]
+    """The URL of the status page, for links from elsewhere."""
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
     """Totals of requests, as `Traffic.totals` gives them."""
@@ -79,15 +85,29 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         pages.routes(
             config,
             board,
+            parts.health_service.probe_log,
             store_client,
             usual,
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
+            precursors.report,
+            page=parts.page,
             started_at=parts.started_at,
             now=now,
             slices=slices,
             tasks=parts.tasks,
             on_drain=parts.on_drain,
+        ),
+        sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
+        publishing.routes(
+            config,
+            board,
+            store_client,
+            parts.follows or books,
+            books,
+            page=parts.page,
+            now=now,
+            slices=slices,
         ),
         api_documents.routes(config),
         auth.routes(parts.tickets.issue, LIFETIME, now),

@@ -12,7 +12,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.text import format_duration, join_names, printable
-from tentaculo.web import wording
+from tentaculo.web import incident_words, wording
 
 MOST: Final = 25
 """Entries of the list."""
@@ -36,7 +36,9 @@ class Entry:
     text: str
     detail: str = ""
     anchor: str = ""
-    """Its id on the page, where messages lead there."""
+    """Its id on the page: messages of older versions lead there."""
+    href: str = ""
+    """The page about it, where there is one."""
 
 
 def entries(
@@ -86,11 +88,12 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime) -> It
         state.key,
         state.tone,
         root,
-        f"is {state.phrase}: {printable(incident.reason, 160)}"
+        ": ".join(filter(None, (f"is {state.phrase}", printable(incident.reason, 160))))
         if incident.is_open
         else f"was {state.phrase} for {lasted}",
         " ".join(_more(incident)),
         f"incident-{incident.id}",
+        incident_words.path(incident.id),
     )
     if incident.ended_at is not None:
         text = "is up again" if incident.is_recovery else "is no longer watched"
@@ -104,7 +107,7 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime) -> It
 
 
 def _more(incident: Incident) -> Iterator[str]:
-    if not incident.is_open:
+    if not incident.is_open and incident.reason:
         yield f"{printable(incident.reason, 160)}."
     if incident.affected:
         yield f"Affected: {join_names(incident.affected, 5, 80)}."
@@ -112,7 +115,8 @@ def _more(incident: Incident) -> Iterator[str]:
         yield f"At worst {wording.failed_share(incident.peak_error_rate)} of its requests and probes failed."
     if incident.reopened:
         yield f"It failed again {'once' if incident.reopened == 1 else f'{incident.reopened} times'}."
-    yield f"Incident {incident.id}."
+    if incident.failed_requests:
+        yield incident_words.lost(incident)
 
 
 def _announced(state: str) -> str:

@@ -11,9 +11,10 @@ page cost one rendering. A viewer that reads slowly is sent the latest version w
 from __future__ import annotations
 
 import asyncio
+import html
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +22,7 @@ import structlog
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.caller import when_signed_out
 from tentaculo.server.event_stream import StreamConnection, stream_response
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.documents import Document
@@ -81,9 +83,10 @@ def changes(old: Sequence[str], new: Sequence[str]) -> Iterator[str | list[int]]
 class _Stream:
     """The stream of one viewer, who has `version` of the page."""
 
-    def __init__(self, connection: StreamConnection, version: Version | None) -> None:
+    def __init__(self, connection: StreamConnection, version: Version | None, fill: Mapping[str, str]) -> None:
         self._connection = connection
         self._version = version
+        self._fill = [(name.encode(), html.escape(value).encode()) for name, value in fill.items()]
         self._is_behind = asyncio.Event()
         self._is_writing = False
         self._is_ended = False
@@ -104,15 +107,21 @@ class _Stream:
         self._is_writing = True
         await self._connection.wait_writable()
         while self._version is not page.latest:
-            frame, self._version = page.frame(self._version), page.latest
+            frame, self._version = self._frame(page), page.latest
             await self._connection.write_shared(frame)
         self._is_writing = False
+
+    def _frame(self, page: _LivePage) -> bytes:
+        frame = page.frame(self._version)
+        for placeholder, value in self._fill:
+            frame = frame.replace(placeholder, value)
+        return frame
 
     def flush(self, page: _LivePage) -> None:
         """Send the latest version now, or let `run` send it."""
         if self._version is page.latest or self._is_ended:
             return
-        frame = b"" if self._is_writing or self._connection.is_paused else page.frame(self._version)
+        frame = b"" if self._is_writing or self._connection.is_paused else self._frame(page)
         if 0 < len(frame) <= _AT_ONCE:
             self._version = page.latest
             self._connection.send(frame)
@@ -190,11 +199,14 @@ class LivePages:
         key: Hashable,
         kept: Document | None,
         render: Callable[[], Awaitable[Document]],
+        *,
+        fill: Mapping[str, str],
     ) -> web.StreamResponse:
-        """Serve one viewer until it leaves or the gateway stops.
+        """Serve one viewer until it leaves, its session ends or the gateway stops.
 
-        `key` says which page it is, `kept` is an earlier version, and `render` gives it as it is now. Raises `Problem`
-        (OVERLOADED) at the limit, and what `render` raises, before the response.
+        `key` says which page it is, `kept` is an earlier version, and `render` gives it as it is now. `fill` is what this
+        viewer gets in place of placeholders in it. Raises `Problem` (OVERLOADED) at the limit, and what `render` raises,
+        before the response.
         """
         self._check(key)
         self._viewers += 1
@@ -202,7 +214,7 @@ class LivePages:
             rendered = None if key in self._pages else await render()
             page = self._join(key, kept, rendered, render)
             try:
-                await self._follow(request, page, response := stream_response())
+                await self._follow(request, page, fill, response := stream_response())
             finally:
                 page.viewers -= 1
                 if not page.viewers:
@@ -235,10 +247,13 @@ class LivePages:
         page.viewers += 1
         return page
 
-    async def _follow(self, request: web.Request, page: _LivePage, response: web.StreamResponse) -> None:
+    async def _follow(
+        self, request: web.Request, page: _LivePage, fill: Mapping[str, str], response: web.StreamResponse
+    ) -> None:
         async with StreamConnection.open(request, response) as connection:
-            stream = _Stream(connection, page.known.get(request.headers.get("Last-Event-ID", "")))
+            stream = _Stream(connection, page.known.get(request.headers.get("Last-Event-ID", "")), fill)
             page.streams[stream] = None
+            forget = when_signed_out(request, stream.end)
             if self._is_stopping:
                 stream.end()
             if self._updating is None:
@@ -247,6 +262,7 @@ class LivePages:
                 if not connection.has_left:
                     await stream.run(page)
             finally:
+                forget()
                 del page.streams[stream]
 
     def stop(self) -> None:

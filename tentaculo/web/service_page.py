@@ -12,16 +12,17 @@ from aiohttp import web
 
 from tentaculo import __version__
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import BreakerState, EndpointView, ServiceView
+from tentaculo.model.health import BreakerState, EndpointView, ProbeResult, SeenCertificate, ServiceView
 from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, uptime_share
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import format_duration, printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, overview, timeline, wording
+from tentaculo.web import activity, overview, service_probes, timeline, wording
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
+from tentaculo.web.public import public_incidents, public_timeline, public_view
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 from tentaculo.web.viewer import Viewer
@@ -65,6 +66,18 @@ class Past:
     routes: Mapping[str, RouteCount]
 
 
+class ProbeRecords(Protocol):
+    """What the last probes of each service found."""
+
+    def probes(self, service: str, /) -> Sequence[ProbeResult]:
+        """The last probes of a service, the latest first."""
+        ...
+
+    def certificates(self, service: str, /) -> Sequence[SeenCertificate]:
+        """The last certificate of each of its addresses."""
+        ...
+
+
 class Fact(NamedTuple):
     """A number and what it is compared with."""
 
@@ -83,13 +96,19 @@ class Day(NamedTuple):
 
 
 class ServicePage:
-    """The pages of the services. `view` gives one by name, `dependencies` the names of those that it depends on."""
+    """The pages of the services.
+
+    `view` gives one by name, `dependencies` the names of those that it depends on, and `certificate_days` for how many
+    days its certificate should be valid.
+    """
 
     def __init__(
         self,
         *,
         view: Callable[[str], ServiceView],
         dependencies: Mapping[str, Sequence[str]],
+        records: ProbeRecords,
+        certificate_days: Mapping[str, int],
         store: ServiceQueries,
         usual: Callable[[int], Awaitable[Mapping[str, UsualRates]]],
         incidents: Callable[[], Sequence[tuple[Incident, Sequence[Note]]]],
@@ -106,6 +125,8 @@ class ServicePage:
         self._viewer = viewer
         self._view = view
         self._dependencies = dependencies
+        self._records = records
+        self._certificate_days = certificate_days
         self._store = store
         self._usual = usual
         self._incidents = incidents
@@ -125,14 +146,19 @@ class ServicePage:
 
     async def _context(self, viewer: Viewer, name: str, chosen: Range) -> dict[str, Any]:
         view, now = self._view(name), self._now()
+        if not viewer.is_signed_in:
+            view = public_view(view)
         until = int(now.timestamp())
         axis = Axis(until - chosen.seconds, until, self._info.zone)
         past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
+        if not viewer.is_signed_in:
+            found, own = public_timeline(found), public_incidents(own)
         known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
         notes = {one.id: noted for one, noted in own}
+        addresses = service_probes.addresses(view, viewer)
         since = now - timedelta(seconds=chosen.seconds)
         entries = activity.entries(
             [(one, notes.get(one.id, ())) for one in known.values()],
@@ -168,16 +194,14 @@ class ServicePage:
             ],
             "facts": list(_facts(past, view)) if past is not None else [],
             "days": list(_days(past.days, until)) if past is not None else [],
-            "endpoints": [
-                _endpoint(one, one.upstream.authority if viewer.is_signed_in else f"Address {place}")
-                for place, one in enumerate(view.upstreams, 1)
-            ],
+            "endpoints": [_endpoint(one, addresses[one.upstream]) for one in view.upstreams],
             "routes": _routes(past) if past is not None else [],
             "dependencies": self._dependencies.get(name, ()),
             "dependents": [other for other, needed in self._dependencies.items() if name in needed],
-            "probe": _probe(view, now),
-            "probed_at": view.checked_at,
-            "snippet": printable(view.snippet or "", 200),
+            "probes": service_probes.probe_rows(view, self._records.probes(name), viewer, self._info.zone),
+            "certificates": service_probes.certificate_rows(
+                view, self._records.certificates(name), self._certificate_days.get(name, 0), viewer, now
+            ),
             "activity": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
             "database": self._store_problem(),
@@ -266,12 +290,3 @@ def _routes(past: Past) -> list[dict[str, str]]:
         }
         for prefix, count in found
     ]
-
-
-def _probe(view: ServiceView, now: datetime) -> str:
-    if view.checked_at is None:
-        return "It was not probed yet."
-    path = printable(view.endpoint or "", 80)
-    code = f" answered {view.code}" if view.code is not None else ""
-    took = f" in {view.latency_ms} ms" if view.latency_ms is not None else ""
-    return f"{path or 'The probe'}{code}{took}, {wording.ago(view.checked_at, now)}"

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.text import format_duration, printable
-from tentaculo.web import overview, wording
+from tentaculo.web import incident_words, overview, wording
 from tentaculo.web.overview import Fleet, event_title
+from tentaculo.web.public import AFTER_SIGN_IN
 
 
 class Piece(NamedTuple):
@@ -97,9 +98,12 @@ def answers(fleet: Fleet) -> list[tuple[str, list[Piece]]]:
     view = named[0]
     known = fleet.open_incident(view.name)
     incident, notes = known if known is not None else (None, ())
-    why = printable(incident.reason if incident is not None else wording.reason(view), 200)
+    reason = incident.reason if incident is not None else wording.reason(view)
+    why = [Piece(printable(reason, 200) or AFTER_SIGN_IN)]
+    if incident is not None:
+        why += [Piece(" "), Piece("Incident", href=incident_words.path(incident.id))]
     return [
-        ("Why", [Piece(why)]),
+        ("Why", why),
         ("Just before", _just_before(fleet, view, incident)),
         ("Notified", _notified(fleet, incident, notes)),
         ("Last time", _last_time(fleet, view)),
@@ -126,6 +130,8 @@ _NOT_READ: Final = "Not known: the database cannot be read now."
 
 
 def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> list[Piece]:
+    if fleet.is_public:
+        return [Piece(AFTER_SIGN_IN)]
     if fleet.timeline is None:
         return [Piece(_NOT_READ)]
     event = fleet.timeline.just_before.get(view.name)
@@ -137,6 +143,8 @@ def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> 
 
 
 def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) -> list[Piece]:
+    if fleet.is_public:
+        return [Piece(AFTER_SIGN_IN)]
     found = []
     if incident is None or not incident.notified:
         found.append(Piece("Nobody yet." if incident is not None else "Nobody: there is no incident."))
@@ -162,8 +170,8 @@ def _last_time(fleet: Fleet, view: ServiceView) -> list[Piece]:
         return [Piece("Never, as far as is known.")]
     lasted = ((last.ended_at or last.seen_at) - last.started_at).total_seconds()
     return [
-        Piece(wording.day(last.started_at, fleet.local_now), at=last.started_at),
-        Piece(f", for {format_duration(lasted, units=1)}: {printable(last.reason, 120)}"),
+        Piece(wording.day(last.started_at, fleet.local_now), at=last.started_at, href=incident_words.path(last.id)),
+        Piece(f", for {format_duration(lasted, units=1)}{f': {printable(last.reason, 120)}' if last.reason else ''}"),
     ]
 
 

@@ -7,31 +7,32 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tentaculo.model.health import DegradedKind, Health
-from tests.browser.test_status_page import ARGUMENTS, CHROMIUM, fleet_of, opened
+from tests.browser.chromium import opened, shared
+from tests.browser.test_status_page import fleet_of
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.native_gateway import State, view
-from tests.support.needs import need
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 SHOWN = 8000
 """Milliseconds within which a change must be on the page."""
 
 
 @asynccontextmanager
-async def browsing(url: str, *, offset: str = "America/Sao_Paulo") -> AsyncIterator[Page]:
-    need(CHROMIUM, "Chromium (Debian: chromium)")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        try:
-            context = await browser.new_context(timezone_id=offset)
-            page = await context.new_page()
-            await page.goto(url)
-            yield page
-        finally:
-            await browser.close()
+async def browsing(url: str) -> AsyncIterator[Page]:
+    """A page of a gateway that runs as a process of its own."""
+    (browser,) = shared
+    context = await browser.new_context(timezone_id="America/Sao_Paulo")
+    try:
+        page = await context.new_page()
+        await page.goto(url)
+        yield page
+    finally:
+        await context.close()
 
 
 class Service:
@@ -66,7 +67,7 @@ def config(service: Service, port: int = 0) -> dict[str, object]:
     }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def service() -> AsyncIterator[Service]:
     service = Service()
     await service.start()

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from playwright.async_api import Page, async_playwright
 
 from tentaculo.model.health import DegradedKind, Health
 from tentaculo.model.incident import MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
-from tests.support.native_gateway import NOW, State, event, running, view
-from tests.support.needs import need
+from tentaculo.web.viewer import Viewer
+from tests.browser.chromium import faint_texts, opened, overflow
+from tests.support.native_gateway import NOW, State, event, view
 from tests.web.test_incidents import HERMES, MCP
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 
 
 @pytest.fixture
 def state() -> State:
     """A fleet in every state, with long words and with markup in what services send."""
-    held = State()
+    held = State(viewer=Viewer(is_signed_in=True))
     held.services += (view("a-service-with-quite-a-long-name-" + "x" * 60, 9001, snippet="y" * 200),)
     held.services += (view("hostile", 9002, Health.DEGRADED, reason=MARKUP, snippet=MARKUP, kind=DegradedKind.FAILING),)
     held.books.incidents = [
@@ -40,41 +36,6 @@ def state() -> State:
     ]
     held.events = [event(n, payload={"text": MARKUP + "z" * 200}, type="t" * 90) for n in range(3)]
     return held
-
-
-@asynccontextmanager
-async def opened(
-    state: State,
-    *,
-    width: int = 1280,
-    scheme: Literal["light", "dark"] = "light",
-    javascript: bool = True,
-    path: str = "/status",
-    timezone: str = "UTC",
-) -> AsyncIterator[tuple[Page, list[str]]]:
-    """The page, and everything that the browser complained of."""
-    need(CHROMIUM, "Chromium (Debian: chromium)")
-    async with running(state) as gateway, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        try:
-            context = await browser.new_context(
-                viewport={"width": width, "height": 844},
-                color_scheme=scheme,
-                java_script_enabled=javascript,
-                timezone_id=timezone,
-            )
-            page = await context.new_page()
-            complaints: list[str] = []
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            await page.goto(f"http://{gateway.host}:{gateway.port}{path}")
-            yield page, complaints
-        finally:
-            await browser.close()
-
-
-async def overflow(page: Page) -> Any:
-    return await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
 @pytest.mark.parametrize("width", [320, 390, 639, 641, 959, 961, 1280])
@@ -153,27 +114,7 @@ async def test_every_text_has_contrast_enough(state: State, scheme: Literal["lig
         background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
         level = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(","))
         assert level < 120 if scheme == "dark" else level > 700
-        faint = await page.evaluate(
-            """() => {
-                const parts = colour => colour.match(/[\\d.]+/g).map(Number);
-                const light = colour => { const [r, g, b] = parts(colour).map(v => v / 255)
-                    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-                    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-                const behind = node => { for (; node; node = node.parentElement) {
-                    const colour = getComputedStyle(node).backgroundColor;
-                    if ((parts(colour)[3] ?? 1) > 0) return colour; } };
-                const seen = [];
-                for (const node of document.querySelectorAll("body *")) {
-                    if (["STYLE", "SCRIPT"].includes(node.tagName) || !node.getClientRects().length) continue;
-                    if (![...node.childNodes].some(c => c.nodeType === 3 && c.data.trim())) continue;
-                    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
-                    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                    if (ratio < 4.5) seen.push(node.className + " " + node.textContent.trim().slice(0, 30) + " " + ratio);
-                }
-                return seen;
-            }"""
-        )
-        assert faint == []
+        assert await faint_texts(page) == []
 
 
 async def test_it_works_without_javascript(state: State) -> None:
@@ -187,7 +128,7 @@ async def test_it_works_without_javascript(state: State) -> None:
         await page.get_by_role("searchbox").press("Enter")
         assert await page.locator(".row").count() == 1
         assert await page.locator("h2").first.inner_text() == "The last 7 days", "the filter keeps the range"
-        await page.get_by_role("link", name="hermes").click()
+        await page.get_by_role("link", name="hermes", exact=True).click()
         assert await page.locator("h1").inner_text() == "hermes is down."
         assert complaints == []
 
@@ -203,7 +144,7 @@ async def test_an_alerts_link_leads_to_its_incident(state: State, javascript: bo
 
 async def test_it_follows_the_fleet_by_itself(state: State) -> None:
     async with opened(state) as (page, complaints):
-        await page.get_by_role("link", name="hermes").focus()
+        await page.get_by_role("link", name="hermes", exact=True).focus()
         state.services = (view("madre"), view("hermes", health=Health.DEGRADED, kind=DegradedKind.SLOW))
         state.clock += 10
         await page.get_by_role("heading", name="hermes is slow.").wait_for(timeout=5000)
@@ -233,6 +174,7 @@ async def test_open_parts_and_what_is_typed_stay() -> None:
 
 async def test_the_arrow_keys_read_what_happened_at_a_time() -> None:
     state = fleet_of(1, 2)
+    state.viewer = Viewer(is_signed_in=True)
     state.events = [event(1, type="deployed", source="ci", received_at=NOW - timedelta(seconds=10))]
     async with opened(state) as (page, _):
         await page.locator("#board").focus()
@@ -272,11 +214,12 @@ async def test_what_services_send_stays_text(state: State) -> None:
 
 @pytest.mark.parametrize("width", [320, 1280])
 async def test_the_page_of_a_service_fits(state: State, width: int) -> None:
+    state.viewer = Viewer(is_signed_in=True)
     async with opened(state, width=width, path="/status/services/hostile") as (page, complaints):
         assert await overflow(page) <= 0
         assert await page.locator("img").count() == 0
         assert await page.locator("h1").inner_text() == "hostile is failing."
-        assert MARKUP in await page.locator("pre").inner_text()
+        assert MARKUP in await page.locator(".list code[lang='']").inner_text()
         assert complaints == []
 
 

@@ -18,6 +18,7 @@ from aiohttp import ClientResponse
 from tentaculo.model.health import Health
 from tentaculo.web import live
 from tentaculo.web.live import changes
+from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import Gateway, State, running, view
 from tests.support.waits import eventually
 
@@ -86,7 +87,7 @@ def turns() -> Turns:
 
 @pytest.fixture
 async def gateway(turns: Turns) -> AsyncIterator[Gateway]:
-    async with running(State(wait=turns.wait)) as served:
+    async with running(State(wait=turns.wait, viewer=Viewer(is_signed_in=True))) as served:
         yield served
 
 
