@@ -192,18 +192,6 @@ async def test_times_are_the_reader_s(state: State) -> None:
         assert "Times are yours" in await page.locator(".foot").inner_text()
 
 
-async def test_a_gateway_that_stopped_responding_is_said(state: State) -> None:
-    async with opened(state) as (page, _):
-        assert await page.locator("#fresh").text_content() == "As of 15:09 UTC"
-        await page.context.set_offline(True)
-        await page.get_by_text("No response since 15:09 UTC").wait_for(timeout=5000)
-        assert await page.title() == "? hermes is down · Tentáculo Link"
-        assert "%235d676d" in str(await page.locator("#icon").get_attribute("href"))
-        await page.context.set_offline(False)
-        await page.get_by_text("As of").wait_for(timeout=5000)
-        assert await page.title() == "hermes is down · Tentáculo Link"
-
-
 async def test_what_services_send_stays_text(state: State) -> None:
     async with opened(state) as (page, complaints):
         assert await page.title() == "hermes is down · Tentáculo Link"
