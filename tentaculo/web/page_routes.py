@@ -7,6 +7,10 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
+from tentaculo.server.request_body import expect_later
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 async def lead_here(request: web.Request) -> web.Response:
     """The handler of `GET /`, where no route takes it."""
@@ -19,11 +23,12 @@ def routes(
     show_incidents: Callable[[web.Request], Awaitable[web.Response]],
     show_incident: Callable[[web.Request], Awaitable[web.Response]],
     show_feed: Callable[[web.Request], Awaitable[web.Response]],
+    show_events: Callable[[web.Request], Awaitable[web.Response]],
     services: Iterable[str],
     *,
     root: bool,
 ) -> list[web.RouteDef]:
-    """The overview, the list of incidents and its feed, a page for each of them and for each of `services`.
+    """The overview, the page of events, the list of incidents and its feed, a page for each of them and for each of `services`.
 
     With `root` also `/`, which leads to the overview.
     """
@@ -32,9 +37,19 @@ def routes(
         web.get("/status/incidents", show_incidents),
         web.get("/status/incidents/{id}", show_incident),
         web.get("/status/incidents.atom", show_feed),
+        web.get("/status/events", show_events),
         *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
     ]
     return [web.get("/", lead_here), *shown] if root else shown
+
+
+def sign_in_routes(show: Handler, submit: Handler, sign_out: Handler) -> list[web.RouteDef]:
+    """The form that signs in, what becomes of it, and the sign-out."""
+    return [
+        web.get("/status/sign-in", show),
+        web.post("/status/sign-in", submit, expect_handler=expect_later),
+        web.post("/status/sign-out", sign_out, expect_handler=expect_later),
+    ]
 
 
 def published_routes(
