@@ -26,7 +26,7 @@ from tentaculo.store.errors import StoreUnavailable
 
 MOST_FILES: Final = 3000
 _RANGE: Final = re.compile(r"3h|24h|7d|90d")
-_PAGE: Final = re.compile(r"/status/(services/[A-Za-z0-9_-]+|incidents|incidents/\d+)")
+_PAGE: Final = re.compile(r"/status/(services/[A-Za-z0-9_-]+|incidents|events|incidents/\d+)")
 _DOCUMENT: Final = re.compile(r"/status/(api/v2/[a-z-]+(?:/[a-z-]+)?\.json|incidents\.atom)")
 _DOCUMENTS: Final = (
     *("summary", "status", "components", "incidents", "incidents/unresolved"),
@@ -130,10 +130,12 @@ def _read(gateway: Gateway, notice: Notice) -> Iterator[tuple[str, bytes]]:
 
 def _get(gateway: Gateway, address: str) -> bytes:
     parts = urlsplit(address)
+    # A token opens the pages, and must not make more of them than everybody may see.
+    query = [*parse_qsl(parts.query), ("as", "public")]
     for _ in range(_ATTEMPTS - 1):
         try:
-            return gateway.get(parts.path, parse_qsl(parts.query)).read()
+            return gateway.get(parts.path, query).read()
         except HTTPException:
             # It responds 503 while too many ask.
             time.sleep(1)
-    return gateway.get(parts.path, parse_qsl(parts.query)).read()
+    return gateway.get(parts.path, query).read()

@@ -70,7 +70,7 @@ async def serving_stored(config: Config, now: datetime) -> AsyncIterator[StoredP
     Nothing is written to the database. Raises `StoreUnavailable` where it cannot be read.
     """
     config = config.replace(auth=config.auth.replace(open_status=True))
-    store_client = StoreClient(database_url(config))
+    store_client = StoreClient(database_url(config), only_reads=True)
     tasks = TaskGroup("stored pages")
     await store_client.start()
     try:

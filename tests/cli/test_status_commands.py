@@ -23,7 +23,7 @@ SERVICES = {
     "hermes": {"url": "http://127.0.0.1:9", "enabled": False, "owner": "ana"},
 }
 FILES = {
-    *("index.html", "3h.html", "24h.html", "7d.html", "90d.html", "incidents.html", "incidents.atom"),
+    *("index.html", "3h.html", "24h.html", "7d.html", "90d.html", "incidents.html", "incidents.atom", "events.html"),
     *("services/madre.html", "services/hermes.html"),
     *(f"api/v2/{name}.json" for name in ("summary", "status", "components", "incidents", "incidents/unresolved")),
     *(f"api/v2/scheduled-maintenances{name}.json" for name in ("", "/upcoming", "/active")),
@@ -106,7 +106,7 @@ async def test_it_writes_the_pages_of_a_gateway_and_then_of_its_database(file: P
         assert (code, errors) == (0, "")
         folder = tmp_path / "out"
         assert names(folder) == FILES | {".tentaculo-export.json", "incidents/N.html"}
-        assert re.fullmatch(r"out has 18 files as of \d{4}-\d\d-\d\d \d\d:\d\d UTC: 18 changed, 0 removed\.\n", output)
+        assert re.fullmatch(r"out has 19 files as of \d{4}-\d\d-\d\d \d\d:\d\d UTC: 19 changed, 0 removed\.\n", output)
         for page in folder.rglob("*.html"):
             links = Links(page)
             assert links.tags.isdisjoint({"script", "form", "input"})
@@ -138,7 +138,10 @@ async def test_it_writes_the_pages_of_a_gateway_and_then_of_its_database(file: P
 
 async def test_a_gateway_that_needs_a_token_gets_it(file: Path, tmp_path: Path) -> None:
     async with running_gateway(tables(file, auth={"open_status": False})) as gateway:
+        await wait_for_incident(file)
         assert (await export(tmp_path, "out", "--url", gateway.url))[0] == 0
+        for page in (tmp_path / "out").rglob("*.*"):
+            assert "127.0.0.1:9" not in page.read_text(), "it has what everybody may see, whoever makes it"
         code, _, errors = await export(tmp_path, "other", "--url", gateway.url, "--token", "wrong-token-of-a-test")
         assert (code, "responds 40" in errors) == (2, True)
         assert not (tmp_path / "other").exists(), "nothing was written"
