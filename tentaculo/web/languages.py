@@ -77,6 +77,10 @@ class Language:
         whole = whole.replace(",", "." if is_grouped else "")
         return f"{whole},{rest}" if rest else whole
 
+    def decimal(self, digits: str) -> str:
+        """A number that is written in digits and a point, with the decimal sign of the language."""
+        return digits if self.code == "en" else digits.replace(".", ",")
+
     def duration(self, seconds: float, units: int = 1) -> str:
         """A duration in its greatest unit, or in its two greatest: `48 s`, `3 h 5 min`, `2 días 4 h`."""
         return format_duration(seconds, units, self._days)
