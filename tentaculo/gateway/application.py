@@ -55,6 +55,8 @@ class Parts:
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
+    page: Callable[[], str]
+    """The URL of the status page, for links from elsewhere."""
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
     """Totals of requests, as `Traffic.totals` gives them."""
@@ -82,6 +84,8 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             usual,
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
+            precursors.report,
+            page=parts.page,
             started_at=parts.started_at,
             now=now,
             slices=slices,

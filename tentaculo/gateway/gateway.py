@@ -28,10 +28,9 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.leading import leading
+from tentaculo.gateway.leading import OwnRow, leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
-from tentaculo.gateway.own_row import OwnRow
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
@@ -334,6 +333,7 @@ class Gateway:
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,
+            page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
         )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -16,14 +16,28 @@ from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
+    from tentaculo.web.incident_feed import IncidentFeed
+    from tentaculo.web.incident_list import IncidentList
+    from tentaculo.web.incident_page import IncidentPage
     from tentaculo.web.service_page import ServicePage
     from tentaculo.web.status_page import StatusPage
+
+
+class Pages(NamedTuple):
+    """The code of each kind of page."""
+
+    overview: StatusPage
+    services: ServicePage
+    incidents: IncidentList
+    incident: IncidentPage
+    feed: IncidentFeed
 
 
 class IncidentsInMemory(Protocol):
@@ -58,19 +72,25 @@ def routes(
     usual: UsualCache,
     listed: IncidentsInMemory,
     not_listed: Callable[[], int],
+    precursors: ReadPrecursors,
     *,
+    page: Callable[[], str],
     started_at: Callable[[], datetime],
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """The overview, a page for each service, and `/` where no route takes it.
+    """The overview, the incidents, a page for each service, and `/` where no route takes it.
 
-    `not_listed` returns how many incidents are open beside those that `listed` shows.
+    `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
     """
-    loaded: list[tuple[StatusPage, ServicePage]] = []
+    loaded: list[Pages] = []
     loading = asyncio.Lock()
 
-    def load() -> tuple[StatusPage, ServicePage]:
+    def load() -> Pages:
+        from tentaculo.gateway.incident_reads import IncidentReads
+        from tentaculo.web.incident_feed import IncidentFeed
+        from tentaculo.web.incident_list import IncidentList
+        from tentaculo.web.incident_page import IncidentPage
         from tentaculo.web.rendering import Renderer
         from tentaculo.web.service_page import ServicePage
         from tentaculo.web.status_page import StatusPage
@@ -78,6 +98,7 @@ def routes(
 
         info = page_info(config)
         renderer = Renderer(slices, info=info)
+        reads = IncidentReads(store_client)
         viewer = partial(viewer_of, is_public=config.auth.open_status)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
@@ -108,22 +129,53 @@ def routes(
             info=info,
             viewer=viewer,
         )
-        return overview, services
+        incidents = IncidentList(
+            names=config.names,
+            store=reads,
+            listed=listed.shown,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        incident = IncidentPage(
+            services=config.services,
+            store=reads,
+            listed=listed.shown,
+            precursors=precursors,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        feed = IncidentFeed(incidents=incidents.newest, page=page, renderer=renderer, info=info)
+        return Pages(overview, services, incidents, incident, feed)
 
-    async def pages() -> tuple[StatusPage, ServicePage]:
+    async def pages() -> Pages:
         async with loading:
             if not loaded:
                 loaded.append(await asyncio.to_thread(load))
         return loaded[0]
 
     async def show_overview(request: web.Request) -> web.Response:
-        overview, _ = await pages()
-        return await overview.show(request)
+        return await (await pages()).overview.show(request)
 
     async def show_service(name: str, request: web.Request) -> web.Response:
-        _, services = await pages()
-        return await services.show(name, request)
+        return await (await pages()).services.show(name, request)
+
+    async def show_incidents(request: web.Request) -> web.Response:
+        return await (await pages()).incidents.show(request)
+
+    async def show_feed(request: web.Request) -> web.Response:
+        return await (await pages()).feed.show(request)
+
+    async def show_incident(request: web.Request) -> web.Response:
+        return await (await pages()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
     root = not ProxiedRoutes(config).takes("/", config.server.hosts)
-    return page_routes.routes(show_overview, show_service, config.services, root=root)
+    return page_routes.routes(
+        show_overview, show_service, show_incidents, show_incident, show_feed, config.services, root=root
+    )

@@ -20,6 +20,7 @@ from tentaculo.store.client import StoreClient
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
+    from tentaculo.web.badges import Badges
     from tentaculo.web.published import StatuspageApi
 
 
@@ -34,8 +35,8 @@ def routes(
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """The documents in Statuspage's form."""
-    loaded: list[StatuspageApi] = []
+    """The documents in Statuspage's form, and the badges."""
+    loaded: list[tuple[StatuspageApi, Badges]] = []
     loading = asyncio.Lock()
 
     def url() -> str:
@@ -44,26 +45,49 @@ def routes(
     async def stored(limit: int) -> Sequence[Incident]:
         return (await books.find(limit=limit)).incidents
 
-    def load() -> StatuspageApi:
+    def load() -> tuple[StatuspageApi, Badges]:
+        from tentaculo.web.badges import Badges
         from tentaculo.web.published import StatuspageApi
 
-        return StatuspageApi(
+        info, is_public = page_info(config), config.auth.open_status
+        documents = StatuspageApi(
             views=lambda: map(board.service, config.services),
             incidents=listed.shown,
             stored=stored,
             windows=listed.planned,
             store_problem=lambda: store_client.shown_problem,
-            info=page_info(config),
+            info=info,
             url=url,
             now=now,
             slices=slices,
-            is_public=config.auth.open_status,
+            is_public=is_public,
         )
+        badges = Badges(
+            names=config.names,
+            views=lambda: map(board.service, config.services),
+            view=board.service,
+            store=store_client,
+            store_problem=lambda: store_client.shown_problem,
+            info=info,
+            now=now,
+            slices=slices,
+            is_public=is_public,
+        )
+        return documents, badges
 
-    async def show_document(name: str, request: web.Request) -> web.Response:
+    async def published() -> tuple[StatuspageApi, Badges]:
         async with loading:
             if not loaded:
                 loaded.append(await asyncio.to_thread(load))
-        return await loaded[0].show(name, request)
+        return loaded[0]
 
-    return page_routes.published_routes(show_document)
+    async def show_document(name: str, request: web.Request) -> web.Response:
+        return await (await published())[0].show(name, request)
+
+    async def show_badge(form: str, request: web.Request) -> web.Response:
+        return await (await published())[1].show_overall(form, request)
+
+    async def show_service_badge(form: str, request: web.Request) -> web.Response:
+        return await (await published())[1].show_service(form, request)
+
+    return page_routes.published_routes(show_document, show_badge, show_service_badge)

@@ -30,8 +30,11 @@ _ALWAYS_OPEN = (
     *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
     *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
 )
-_PUBLISHED = tuple(path for path in OWN_PATHS if path.startswith("/status/api/"))
-"""What other programs read of the status pages."""
+_PUBLISHED = (
+    *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/badge", "/status/incidents"))),
+    *("/status/badges/{service}.svg", "/status/badges/{service}.json", "/status/incidents/{id}"),
+)
+"""The pages of the incidents, and what other programs read of the status pages."""
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
     403: Failure.FORBIDDEN,

@@ -12,7 +12,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.incident import Incident, NotificationState, Note
 from tentaculo.model.text import printable
-from tentaculo.web import reasons, wording
+from tentaculo.web import incident_words, reasons, wording
 from tentaculo.web.languages import Language
 
 MOST: Final = 25
@@ -37,7 +37,9 @@ class Entry:
     text: str
     detail: str = ""
     anchor: str = ""
-    """Its id on the page, where messages lead there."""
+    """Its id on the page: messages of older versions lead there."""
+    href: str = ""
+    """The page about it, where there is one."""
 
 
 def entries(
@@ -89,11 +91,12 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
         state.key,
         state.tone,
         root,
-        t("activity.is_so", is_so=wording.predicate(state.key, 1, t), reason=reason)
+        ": ".join(filter(None, (wording.predicate(state.key, 1, t), reason)))
         if incident.is_open
         else t(f"state.was_{state.key}", duration=lasted),
         " ".join(_more(incident, reason, t)),
         f"incident-{incident.id}",
+        incident_words.path(incident.id),
     )
     if incident.ended_at is not None:
         text = t("activity.up_again") if incident.is_recovery else t("activity.no_longer_watched")
@@ -110,7 +113,7 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
 
 
 def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
-    if not incident.is_open:
+    if not incident.is_open and reason:
         yield f"{reason}."
     if incident.affected:
         yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t))
@@ -118,7 +121,8 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
         yield t("activity.at_worst", share=wording.failed_share(incident.peak_error_rate, t))
     if incident.reopened:
         yield t("activity.failed_again", count=incident.reopened)
-    yield t("activity.incident", id=str(incident.id))
+    if incident.failed_requests:
+        yield incident_words.lost(incident, t)
 
 
 def _of_change(change: StateChange, t: Language) -> Entry:

@@ -95,6 +95,11 @@ class Language:
         month = self._months[day.month - 1]
         return self._text("common.long_date").format(day=day.day, month=month, year=day.year)
 
+    def month(self, day: date, *, year: bool = False) -> str:
+        """The month of a day: `November`, `November 2025`, `noviembre de 2025`."""
+        name = self._months[day.month - 1]
+        return self("incidents.month", month=name, year=str(day.year)) if year else name
+
     def _form(self, key: str, count: object) -> str:
         text = self._texts[key]
         return text if isinstance(text, str) else text[0] if count == 1 else text[1]

@@ -18,7 +18,7 @@ from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import reasons, timeline, wording
+from tentaculo.web import incident_words, reasons, timeline, wording
 from tentaculo.web.languages import Language, language
 from tentaculo.web.timeline import Axis, Bar, Range
 
@@ -221,7 +221,7 @@ def _sort_key(fleet: Fleet, view: ServiceView) -> tuple[float, str]:
     rates, past = fleet.rates.get(view.name), fleet.past.get(view.name)
     match fleet.sort:
         case "p95":
-            value = _p95(rates)
+            value = recent_p95(rates)
             return (-value if value is not None else 1.0, view.name)
         case "failed":
             share = rates.requests.share_ok if rates is not None else None
@@ -233,7 +233,7 @@ def _sort_key(fleet: Fleet, view: ServiceView) -> tuple[float, str]:
             return (0.0, view.name)
 
 
-def _p95(rates: RecentRates | None) -> float | None:
+def recent_p95(rates: RecentRates | None) -> float | None:
     """The 95th percentile of the last minutes in seconds: of requests, and of probes where there were none."""
     if rates is None:
         return None
@@ -241,7 +241,7 @@ def _p95(rates: RecentRates | None) -> float | None:
 
 
 def usual_p95(rates: RecentRates | None, usual: UsualRates | None) -> float | None:
-    """What is usual for the latency that `_p95` returns."""
+    """What is usual for the latency that `recent_p95` returns."""
     if usual is None:
         return None
     return usual.requests_p95 if rates is not None and rates.requests.ok else usual.probes_p95
@@ -277,7 +277,7 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
             fleet.axis, found.changes.get(view.name, ()) if found is not None else (), view.health, view.since
         ),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
-        p95=wording.latency(_p95(rates), t),
+        p95=wording.latency(recent_p95(rates), t),
         usual_p95=wording.latency(expected, t) if expected is not None else "",
         failed=wording.failed_share(failed, t),
         is_failing=bool(failed),
@@ -306,6 +306,8 @@ class Mark(NamedTuple):
     width: str
     text: str
     at: datetime
+    href: str = ""
+    """The page about it, where there is one."""
 
 
 def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
@@ -332,6 +334,7 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
                     axis.width(incident.started_at, end),
                     fleet.t("overview.incident_of", root=printable(incident.root, 80)),
                     incident.started_at,
+                    incident_words.path(incident.id),
                 )
             )
     return {"incidents": found, "events": list(_dots(axis, fleet))}

@@ -16,20 +16,33 @@ async def lead_here(request: web.Request) -> web.Response:
 def routes(
     show_overview: Callable[[web.Request], Awaitable[web.Response]],
     show_service: Callable[[str, web.Request], Awaitable[web.Response]],
+    show_incidents: Callable[[web.Request], Awaitable[web.Response]],
+    show_incident: Callable[[web.Request], Awaitable[web.Response]],
+    show_feed: Callable[[web.Request], Awaitable[web.Response]],
     services: Iterable[str],
     *,
     root: bool,
 ) -> list[web.RouteDef]:
-    """The overview, a page for each of `services`, and with `root` also `/`, which leads to the overview."""
+    """The overview, the list of incidents and its feed, a page for each of them and for each of `services`.
+
+    With `root` also `/`, which leads to the overview.
+    """
     shown = [
         web.get("/status", show_overview),
+        web.get("/status/incidents", show_incidents),
+        web.get("/status/incidents/{id}", show_incident),
+        web.get("/status/incidents.atom", show_feed),
         *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
     ]
     return [web.get("/", lead_here), *shown] if root else shown
 
 
-def published_routes(show_document: Callable[[str, web.Request], Awaitable[web.Response]]) -> list[web.RouteDef]:
-    """The documents in Statuspage's form. Its clients take `/status` as the address of the page."""
+def published_routes(
+    show_document: Callable[[str, web.Request], Awaitable[web.Response]],
+    show_badge: Callable[[str, web.Request], Awaitable[web.Response]],
+    show_service_badge: Callable[[str, web.Request], Awaitable[web.Response]],
+) -> list[web.RouteDef]:
+    """The documents in Statuspage's form, whose clients take `/status` as the address of the page; and the badges."""
 
     def document(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         return partial(show_document, name)
@@ -43,4 +56,8 @@ def published_routes(show_document: Callable[[str, web.Request], Awaitable[web.R
         web.get("/status/api/v2/scheduled-maintenances.json", document("maintenances")),
         web.get("/status/api/v2/scheduled-maintenances/upcoming.json", document("upcoming")),
         web.get("/status/api/v2/scheduled-maintenances/active.json", document("active")),
+        web.get("/status/badge.svg", partial(show_badge, "svg")),
+        web.get("/status/badge.json", partial(show_badge, "json")),
+        web.get("/status/badges/{service}.svg", partial(show_service_badge, "svg")),
+        web.get("/status/badges/{service}.json", partial(show_service_badge, "json")),
     ]

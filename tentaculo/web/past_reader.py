@@ -16,7 +16,6 @@ WAIT = 1.0
 """Seconds that a page waits for the database before it is shown without the past."""
 KEPT = 20.0
 """Seconds for which what was read is reused: it changes once a minute. A failed read is not repeated earlier."""
-_MOST_KEPT = 64
 
 T = TypeVar("T")
 
@@ -25,9 +24,17 @@ class PastReader(Generic[T]):
     """Keeps what was read, by a key. `problem` is why the database cannot be used, None where it can; `clock` is
     monotonic."""
 
-    def __init__(self, problem: Callable[[], str | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        problem: Callable[[], str | None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        most: int = 64,
+    ) -> None:
+        """`most` is how many are kept."""
         self._problem = problem
         self._clock = clock
+        self._most = most
         self._found: OrderedDict[Hashable, tuple[float, T | None]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -47,6 +54,6 @@ class PastReader(Generic[T]):
             found = None
         self._found[key] = self._clock(), found
         self._found.move_to_end(key)
-        if len(self._found) > _MOST_KEPT:
+        if len(self._found) > self._most:
             self._found.popitem(last=False)
         return found

@@ -19,6 +19,7 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, wording
 from tentaculo.web.documents import Document
 
+HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
 _MOST_KEPT = 16
@@ -70,7 +71,13 @@ class Renderer:
         return f"<Renderer: {len(self._pages)} pages kept>"
 
     async def respond(
-        self, request: web.Request, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        request: web.Request,
+        key: Hashable,
+        template: str,
+        context: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        media_type: str = HTML,
     ) -> web.Response:
         """The page of `template` with everything that `context` returns, its `viewer` among it.
 
@@ -85,7 +92,7 @@ class Renderer:
             elif page is None:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
-            hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+            hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time.
             hdrs.CACHE_CONTROL: "no-cache, private",
             "Content-Security-Policy": self._policy,

@@ -17,7 +17,7 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_duration, join_names
+from tentaculo.model.text import join_names
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, overview, summary, wording
@@ -139,8 +139,8 @@ class StatusPage:
     async def _context(self, viewer: Viewer, query: PageQuery) -> dict[str, Any]:
         """Everything that the template names."""
         services = await self._slices.collect(self._views())
-        now, incidents = self._now(), self._incidents()
-        in_trouble = any(wording.state(view).is_trouble for view in services)
+        now, incidents, t = self._now(), self._incidents(), viewer.texts
+        in_trouble = any(map(wording.is_trouble, services))
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
         fleet = Fleet(
             now,
@@ -153,6 +153,7 @@ class StatusPage:
             group=query.group,
             info=self._info,
             named=wording.named_troubles(services),
+            t=t,
         )
         fleet = await self._with_past(fleet)
         listing = overview.list_services(fleet)
@@ -171,7 +172,6 @@ class StatusPage:
             "range": chosen,
             "ranges": list(RANGES.values()),
             "sort": query.sort,
-            "sorts": overview.SORTS,
             "wanted": query.wanted,
             "groups": overview.groups(fleet),
             "group": query.group,
@@ -186,13 +186,13 @@ class StatusPage:
             "is_past_known": fleet.timeline is not None,
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "usual_y": USUAL_Y,
-            "windows": [window_row(one, fleet.local_now) for one in fleet.windows[:MOST_WINDOWS]],
+            "windows": [window_row(one, fleet.local_now, t) for one in fleet.windows[:MOST_WINDOWS]],
             "more_windows": len(fleet.windows[MOST_WINDOWS:]),
             "more_incidents": max(sum(one.is_open for one, _ in incidents) - activity.MOST_INCIDENTS, 0)
             + self._not_listed(),
             "database": self._store_problem(),
             "version": __version__,
-            "uptime": format_duration((now - self._started_at()).total_seconds(), units=1),
+            "uptime": t.duration((now - self._started_at()).total_seconds()),
         }
 
     def _activity(self, fleet: Fleet) -> list[activity.Entry]:
@@ -205,6 +205,7 @@ class StatusPage:
             found.events,
             fleet.now - timedelta(seconds=fleet.range.seconds),
             fleet.now,
+            fleet.t,
         )
 
     async def _with_past(self, fleet: Fleet) -> Fleet:
@@ -215,7 +216,7 @@ class StatusPage:
         failing = tuple(
             (view.name, self._began(fleet, view))
             for view in wording.worst(fleet.services)[:1]
-            if wording.state(view).is_trouble
+            if wording.is_trouble(view)
         )
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:

@@ -54,13 +54,15 @@ async def test_every_native_path_has_a_curl_line() -> None:
     fixed = {path for path in NATIVE if "<id>" not in path}
     # Parts of the summary, which has a line.
     fixed -= {path for path in fixed if path.startswith("/status/api/v2/")} - {"/status/api/v2/summary.json"}
-    assert len(fixed) == 28
+    assert len(fixed) == 34
     called = {match for line in CURLS for match in re.findall(r"\$URL(/[^\s\"?]*)", line)}
     named = {
         "/": "/status",
         "/<service>/health": "/madre/health",
         "/vx11/history/<service>": "/vx11/history/madre",
         "/status/services/<service>": "/status/services/madre",
+        "/status/badges/<service>.svg": "/status/badges/madre.svg",
+        "/status/badges/<service>.json": "/status/badges/madre.json",
     }
     # The services of the demonstration are probed; none of them sends heartbeats.
     assert {named.get(path, path) for path in fixed} - {"/vx11/heartbeat/<service>"} <= called

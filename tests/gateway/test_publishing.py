@@ -7,7 +7,7 @@ from aiohttp import ClientSession
 
 from tests.conftest import TOKEN, Live, Start
 
-SUMMARY = "/status/api/v2/summary.json"
+SUMMARY, BADGE = "/status/api/v2/summary.json", "/status/badges/madre.svg"
 
 
 @pytest.mark.parametrize(("is_open", "status"), [(True, 200), (False, 401)])
@@ -19,6 +19,18 @@ async def test_it_is_as_open_as_the_page(start: Start, is_open: bool, status: in
         async with session.get(SUMMARY, headers={"X-VX11-Token": TOKEN}) as answer:
             assert answer.status == 200
             assert [one["name"] for one in (await answer.json())["components"]] == ["madre"]
+
+
+@pytest.mark.parametrize(("is_open", "status"), [(True, 200), (False, 401)])
+async def test_badges_are_as_open_as_the_page(start: Start, is_open: bool, status: int) -> None:
+    fleet = {"madre": {"url": "http://127.0.0.1:9", "aliases": ["mother"]}}
+    live = await start(fleet, auth={"open_status": is_open})
+    async with ClientSession(f"http://127.0.0.1:{live.port}") as session:
+        for path in (BADGE, "/status/badge.svg", "/status/badges/mother.json"):
+            async with session.get(path) as answer:
+                assert answer.status == status
+            async with session.get(path, headers={"X-VX11-Token": TOKEN}) as answer:
+                assert answer.status == 200
 
 
 async def test_it_names_the_public_address_of_the_page(start: Start) -> None:

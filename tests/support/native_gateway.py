@@ -29,6 +29,15 @@ from tentaculo.model.health import (
 )
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Acknowledgement, ChannelTotals, Incident, MaintenanceWindow, Note
+from tentaculo.model.incident_past import (
+    FoundIncidents,
+    IncidentContext,
+    IncidentSearch,
+    IncidentSpan,
+    IncidentSummary,
+    IncidentTotals,
+    incident_days,
+)
 from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
@@ -38,7 +47,11 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import (
     acknowledgements,
     alert_status,
+    badges,
     history,
+    incident_feed,
+    incident_list,
+    incident_page,
     incidents,
     monitoring,
     page_routes,
@@ -55,6 +68,7 @@ from tests.support.server import serving_application
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
 ORIGIN = "http://localhost:8020"
+PAGE = "https://status.example.org"
 CLOSED = BreakerView(BreakerState.CLOSED, 0)
 OPEN = BreakerView(BreakerState.OPEN, 5, NOW - timedelta(seconds=4), "connection refused 5 times in a row", 6.0)
 
@@ -198,6 +212,8 @@ class State:
     fault: Exception | None = None
     """Raised by the store when it is asked for events."""
     hangs: bool = False
+    hangs_everywhere: bool = False
+    """Whether no query of the pages ends."""
     changes: list[StateChange] = field(default_factory=list)
     earlier: dict[str, Incident] = field(default_factory=dict)
     just_before: dict[str, Event] = field(default_factory=dict)
@@ -217,7 +233,14 @@ class State:
     report: PrecursorReport = field(default_factory=lambda: PrecursorReport(NOW, NOW))
     route_counts: dict[str, dict[str, RouteCount]] = field(default_factory=dict)
     usual_rates: dict[str, UsualRates] = field(default_factory=dict)
+    searched: list[IncidentSearch] = field(default_factory=list)
+    in_memory: int = 1000
+    """How many of the incidents are in memory too."""
     asked_for_history: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    def listed(self) -> list[tuple[Incident, Sequence[Note]]]:
+        """The incidents in memory, with their notes."""
+        return [(one, self.books.notes.get(one.id, [])) for one in self.books.incidents[: self.in_memory]]
 
     @property
     def page_store(self) -> PageStore:
@@ -281,6 +304,8 @@ class PageStore:
 
     async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
         assert len(services) <= 100
+        if self.state.hangs_everywhere:
+            await asyncio.Event().wait()
         return {name: past for name, past in self.state.past.items() if name in services}
 
     async def recent(self, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
@@ -291,6 +316,51 @@ class PageStore:
 
     async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
         return await self.state.routes(service, span, since, until)
+
+
+@dataclass(frozen=True)
+class IncidentPages:
+    """The incidents of `state`, as `tentaculo.gateway.incident_reads` gives them to their pages."""
+
+    state: State
+
+    async def search(self, wanted: IncidentSearch) -> FoundIncidents:
+        self.state.searched.append(wanted)
+        await self._respond()
+        known = [one for one in self.state.books.incidents if one.part_of is None]
+        newest = sorted(known, key=lambda one: one.id, reverse=True)
+        ended = [one for one in newest if not one.is_open and (wanted.before is None or one.id < wanted.before)]
+        still_open = () if wanted.before is not None else tuple(one for one in newest if one.is_open)
+        notes = {number: tuple(found) for number, found in self.state.books.notes.items()}
+        return FoundIncidents(still_open, tuple(ended[:25]), len(ended) > 25, notes)
+
+    async def summarise(
+        self, since: datetime | None, service: str | None, first_day: int, now: datetime
+    ) -> IncidentSummary:
+        await self._respond()
+        spans = [IncidentSpan(one.started_at, one.ended_at, one.severity) for one in self.state.books.incidents]
+        known = range(first_day + 9, first_day + 90)
+        days = incident_days(spans, self.state.books.planned, known, first_day, now)
+        return IncidentSummary(IncidentTotals.of(spans, since, now), days)
+
+    async def find(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
+        await self._respond()
+        return await self.state.books.get(number)
+
+    async def context(self, incident: Incident) -> IncidentContext:
+        await self._respond()
+        earlier = [one for one in self.state.books.incidents if one.root == incident.root and one.id < incident.id]
+        before = [one for one in self.state.events if one.received_at < incident.started_at]
+        return IncidentContext(tuple(earlier), tuple(before))
+
+    async def timeline(self, wanted: TimelineRequest) -> Timeline:
+        return await self.state.page_store.timeline(wanted)
+
+    async def _respond(self) -> None:
+        if self.state.hangs:
+            await asyncio.Event().wait()
+        if self.state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.state.lost)
 
 
 @dataclass(frozen=True)
@@ -325,7 +395,19 @@ def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
         is_public=state.is_public,
         clock=lambda: state.clock,
     )
-    return page_routes.published_routes(api.show)
+    shown = badges.Badges(
+        names={**{one.name: one.name for one in state.services}, "herald": "hermes"},
+        views=lambda: state.services,
+        view=lambda name: next(one for one in state.services if one.name == name),
+        store=state.page_store,
+        store_problem=lambda: state.lost,
+        info=state.info,
+        now=lambda: state.now,
+        slices=slices,
+        is_public=state.is_public,
+        clock=lambda: state.clock,
+    )
+    return page_routes.published_routes(api.show, shown.show_overall, shown.show_service)
 
 
 def application(state: State) -> web.Application:
@@ -336,7 +418,7 @@ def application(state: State) -> web.Application:
         views=lambda: state.services,
         store=state.page_store,
         usual=state.usual,
-        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        incidents=state.listed,
         windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,
         started_at=lambda: NOW - timedelta(hours=52),
@@ -354,7 +436,7 @@ def application(state: State) -> web.Application:
         certificate_days=dict.fromkeys((one.name for one in state.services), 14),
         store=state.page_store,
         usual=state.usual,
-        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        incidents=state.listed,
         store_problem=lambda: state.lost,
         now=lambda: state.now,
         renderer=renderer,
@@ -362,6 +444,23 @@ def application(state: State) -> web.Application:
         viewer=lambda request: replace(state.viewer, language=language_of(request)),
         clock=lambda: state.clock,
     )
+
+    shared: dict[str, Any] = {
+        "store": IncidentPages(state),
+        "listed": state.listed,
+        "store_problem": lambda: state.lost,
+        "now": lambda: state.now,
+        "renderer": renderer,
+        "info": state.info,
+        "viewer": lambda _: state.viewer,
+        "clock": lambda: state.clock,
+    }
+    names = {one.name: one.name for one in state.services}
+    incident_pages = incident_list.IncidentList(names=names, **shared)
+    feed = incident_feed.IncidentFeed(
+        incidents=incident_pages.newest, page=lambda: f"{PAGE}/status", renderer=renderer, info=state.info
+    )
+    incident = incident_page.IncidentPage(services=names, precursors=state.precursors, **shared)
 
     async def ingest(request: web.Request) -> web.Response:
         state.bodies.append(await request.read())
@@ -377,7 +476,11 @@ def application(state: State) -> web.Application:
         raise Problem(Failure.INTERNAL)
 
     app.add_routes(published_routes(state, slices))
-    app.add_routes(page_routes.routes(page.show, services.show, [one.name for one in state.services], root=True))
+    app.add_routes(
+        page_routes.routes(
+            page.show, services.show, incident_pages.show, incident.show, feed.show, list(names), root=True
+        )
+    )
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
     app.add_routes(
