@@ -129,7 +129,9 @@ def facts(incident: Incident, now: datetime, t: Language) -> Iterator[Fact]:
 def _failed_requests(incident: Incident, now: datetime, t: Language) -> Fact:
     count, until, name = incident.failed_requests, incident.counted_until, t("incident.requests_lost")
     if count is None or until is None:
-        return Fact(name, wording.NOTHING, "", t("incident.not_counted_yet" if incident.is_open else "incident.not_counted"))
+        return Fact(
+            name, wording.NOTHING, "", t("incident.not_counted_yet" if incident.is_open else "incident.not_counted")
+        )
     first = wording.clock(incident.started_at.replace(second=0), now, t)
     more = t("incident.lost_minutes", start=first, end=wording.clock(until, now, t))
     return Fact(name, t.number(count), "down" if count else "", more)

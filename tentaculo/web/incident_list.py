@@ -264,9 +264,6 @@ def strip(days: Sequence[IncidentDay], t: Language) -> Iterator[Day]:
     """Each day in the colour of the worst that it saw."""
     for place, day in enumerate(days):
         key = "none" if day.worst is None and not day.is_known else "up" if day.worst is None else _DAY_KEYS[day.worst]
-        if day.incidents:
-            said = t("incidents.day_count", count=day.incidents)
-        else:
-            said = t(_DAY_TEXTS[key])
+        said = t("incidents.day_count", count=day.incidents) if day.incidents else t(_DAY_TEXTS[key])
         date = t.short_date(datetime.fromtimestamp(day.number * DAY, UTC))
         yield Day(key, f"{place * 100 / len(days):.2f}%", t("incidents.day", date=date, said=said))

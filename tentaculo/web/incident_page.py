@@ -249,7 +249,7 @@ def precursor_text(found: ServicePrecursors, one: Precursor, t: Language) -> str
         type=printable(one.type, 60),
         source=printable(one.source, 60),
         others_with=one.others_with,
-        others=one.others,
+        others=found.others,
     )
     if len(found.incidents) < LEAST_INCIDENTS:
         return f"{text} {t('precursor.too_few', needed=LEAST_INCIDENTS)}"

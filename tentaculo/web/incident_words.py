@@ -11,10 +11,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
-from tentaculo.model.incident import REMOVED, SWITCHED_OFF
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
-from tentaculo.web import reasons, wording
+from tentaculo.web import endings, reasons, wording
 from tentaculo.web.languages import Language
 
 REASON_LENGTH = 300
@@ -76,12 +75,8 @@ def public_cause(incident: Incident) -> Reason | None:
 
 
 def ending(incident: Incident, t: Language, *, is_private: bool) -> str:
-    """How it ended; empty while it is open. What a service said of its recovery stands behind a colon."""
-    for beginning, key in ((SWITCHED_OFF, "incident.ended_off"), (REMOVED, "incident.ended_removed")):
-        if incident.ending.startswith(beginning):
-            return t(key)
-    text = incident.ending if is_private else incident.ending.partition(": ")[0]
-    return reasons.foreign(sentence(printable(text, REASON_LENGTH)), REASON_LENGTH + 1)
+    """How it ended; empty while it is open."""
+    return endings.said(incident.ending, t, REASON_LENGTH, is_private=is_private)
 
 
 def sentence(text: str) -> str:
@@ -123,9 +118,7 @@ def said(note: Note, now: datetime, t: Language, most: int | None = None) -> Sai
     """`note` in printable characters; with `most` as one line of so many."""
     lines = (printable(line) for line in note.text[:TEXT_LENGTH].splitlines())
     text = "\n".join(lines) if most is None else printable(note.text, most)
-    return SaidNote(
-        note.at, wording.clock(note.at, now, t), printable(note.author, 80) or t("summary.somebody"), text
-    )
+    return SaidNote(note.at, wording.clock(note.at, now, t), printable(note.author, 80) or t("summary.somebody"), text)
 
 
 def told(delivery: DeliveryRecord, t: Language) -> str:

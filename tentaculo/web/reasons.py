@@ -45,7 +45,8 @@ def cut(words: str, most: int) -> str:
     """The first `most` characters of `words`, of which the isolates do not count. No isolate stays open."""
     if len(words) <= most:
         return words
-    found, room, is_open = [], most - 1, False
+    found: list[str] = []
+    room, is_open = most - 1, False
     for character in words:
         if character in (ISOLATE, POP):
             is_open = character == ISOLATE
