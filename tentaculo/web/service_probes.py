@@ -121,7 +121,7 @@ def certificate_rows(
 ) -> list[CertificateRow]:
     """The certificates that the addresses of a service have shown, the first to end first.
 
-    One that is valid for less than `least_days` days is said to end soon, as its state says.
+    One that is valid for less than `least_days` days is marked, and degrades its service.
     """
     groups: dict[Certificate, list[SeenCertificate]] = {}
     for one in seen:
@@ -130,15 +130,14 @@ def certificate_rows(
     rows = []
     for certificate, group in sorted(groups.items(), key=lambda item: item[0].chain_ends):
         left = (certificate.chain_ends - now).total_seconds()
-        key, tone = (
-            ("down", "down") if left <= 0 else ("degraded", "slow") if left < least_days * _DAY else ("up", "up")
-        )
+        is_short = left < least_days * _DAY
+        key, tone = ("down", "down") if left <= 0 else ("degraded", "slow") if is_short else ("up", "up")
         seen_at = max(one.seen_at for one in group)
         rows.append(
             CertificateRow(
                 key,
                 tone,
-                certificate_text(certificate, left, t),
+                certificate_text(certificate, left, t, is_short=is_short),
                 _places(group, names, t),
                 _detail(certificate, t) if viewer.is_signed_in else "",
                 seen_at,
@@ -148,16 +147,14 @@ def certificate_rows(
     return rows
 
 
-def certificate_text(certificate: Certificate, left: float, t: Language) -> str:
-    """Until when a certificate is valid, `left` seconds from now."""
-    end = t.short_date(certificate.chain_ends, year=True)
-    if certificate.is_issuer_first:
-        if left <= 0:
-            return t("service.issuer_expired", date=end)
-        return t("service.issuer_ends", date=end, duration=t.duration(left))
+def certificate_text(certificate: Certificate, left: float, t: Language, *, is_short: bool) -> str:
+    """Until when a certificate is valid, `left` seconds from now; `is_short` says that this is not long."""
+    end, duration = t.short_date(certificate.chain_ends, year=True), t.duration(left)
     if left <= 0:
-        return t("service.certificate_expired", date=end)
-    return t("service.certificate_valid", date=end, duration=t.duration(left))
+        return t("service.issuer_expired" if certificate.is_issuer_first else "service.certificate_expired", date=end)
+    if certificate.is_issuer_first:
+        return t("service.issuer_short" if is_short else "service.issuer_valid", date=end, duration=duration)
+    return t("service.certificate_short" if is_short else "service.certificate_valid", date=end, duration=duration)
 
 
 def _places(group: Sequence[SeenCertificate], names: Mapping[Endpoint, str], t: Language) -> str:

@@ -94,7 +94,7 @@ class Axis:
     def ticks(self, every: int, t: Language) -> list[Tick]:
         """A mark at each multiple of `every` seconds of the zone's clock, except near the end, which has its own."""
         first, last = (datetime.fromtimestamp(end, self.zone).replace(tzinfo=None) for end in (self.since, self.until))
-        days = every >= DAY
+        form = "%H:%M" if every >= MINUTE else "%H:%M:%S"
         found = []
         for number in range(
             (first - _EPOCH) // timedelta(seconds=every), (last - _EPOCH) // timedelta(seconds=every) + 1
@@ -103,7 +103,7 @@ class Axis:
             shown = _EPOCH + number * timedelta(seconds=every)
             at = shown.replace(tzinfo=self.zone).astimezone(UTC)
             if 0.03 * WIDTH < self.place(at) < 0.94 * WIDTH:
-                found.append(Tick(self.percent(at), at, t.short_date(shown) if days else f"{shown:%H:%M}"))
+                found.append(Tick(self.percent(at), at, t.short_date(shown) if every >= DAY else f"{shown:{form}}"))
         return found
 
 

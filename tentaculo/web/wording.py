@@ -258,3 +258,8 @@ def joined(names: Sequence[str], most: int = 10, longest: int | None = None, t: 
     """The first `most` names, and how many more there are: `a, b and 3 more`. With `longest` each is cut."""
     shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
     return shown if len(names) <= most else t("common.and_more", names=shown, count=len(names) - most)
+
+
+def count_of(number: int, noun: str) -> str:
+    """`1 service`, `1,200 services`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

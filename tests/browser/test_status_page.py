@@ -12,7 +12,7 @@ from tentaculo.model.health import DegradedKind, Health
 from tentaculo.model.incident import MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.web.viewer import Viewer
-from tests.browser.chromium import opened, overflow
+from tests.browser.chromium import faint_texts, opened, overflow
 from tests.support.native_gateway import NOW, State, event, view
 from tests.web.test_incidents import HERMES, MCP
 
@@ -114,27 +114,7 @@ async def test_every_text_has_contrast_enough(state: State, scheme: Literal["lig
         background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
         level = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(","))
         assert level < 120 if scheme == "dark" else level > 700
-        faint = await page.evaluate(
-            """() => {
-                const parts = colour => colour.match(/[\\d.]+/g).map(Number);
-                const light = colour => { const [r, g, b] = parts(colour).map(v => v / 255)
-                    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-                    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-                const behind = node => { for (; node; node = node.parentElement) {
-                    const colour = getComputedStyle(node).backgroundColor;
-                    if ((parts(colour)[3] ?? 1) > 0) return colour; } };
-                const seen = [];
-                for (const node of document.querySelectorAll("body *")) {
-                    if (["STYLE", "SCRIPT"].includes(node.tagName) || !node.getClientRects().length) continue;
-                    if (![...node.childNodes].some(c => c.nodeType === 3 && c.data.trim())) continue;
-                    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
-                    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                    if (ratio < 4.5) seen.push(node.className + " " + node.textContent.trim().slice(0, 30) + " " + ratio);
-                }
-                return seen;
-            }"""
-        )
-        assert faint == []
+        assert await faint_texts(page) == []
 
 
 async def test_it_works_without_javascript(state: State) -> None:

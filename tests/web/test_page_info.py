@@ -47,7 +47,7 @@ def rows(text: str) -> list[str]:
 def listed(text: str) -> str:
     """The words of the list of services."""
     said = words(text)
-    return said[said.index("Events") : said.index("What happened")]
+    return said[said.index("Incidents, maintenance") : said.index("What happened")]
 
 
 async def test_the_page_has_a_name_beside_the_product() -> None:
