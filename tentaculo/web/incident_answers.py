@@ -12,7 +12,7 @@ from tentaculo.web import incident_words, reasons, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.overview import event_title
 from tentaculo.web.service_page import Fact
-from tentaculo.web.summary import Piece, Sentence, joined, sentence
+from tentaculo.web.summary import Piece, Sentence, joined, lasted_because, sentence
 from tentaculo.web.viewer import Viewer
 
 
@@ -104,10 +104,7 @@ def _last_time(context: IncidentContext, t: Language, *, is_known: bool, now: da
     last = context.earlier[0]
     day = Piece(wording.day(last.started_at, now, t), at=last.started_at, href=incident_words.path(last.id))
     duration = incident_words.lasted(last, now, t, units=1)
-    if not last.reason:
-        return sentence(t, "incident.last_time", day=day, duration=duration)
-    reason = reasons.said(last.reason, last.cause, t, 120)
-    return sentence(t, "summary.last_time_lasted", day=day, duration=duration, reason=reason)
+    return lasted_because(last, day, duration, t)
 
 
 def facts(incident: Incident, now: datetime, t: Language) -> Iterator[Fact]:

@@ -26,6 +26,7 @@ from tentaculo.web.acknowledgements import incident_id
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
+from tentaculo.web.public import public_timeline
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import WIDTH, Axis, Bar, Range
 from tentaculo.web.viewer import Viewer
@@ -138,7 +139,7 @@ class IncidentPage:
         found = past.timeline if past is not None else Timeline()
         context = past.context if past is not None else IncidentContext()
         if not viewer.is_signed_in:
-            incident, notes, found = _public(incident, found)
+            incident, notes, found = incident_words.without_private(incident), (), public_timeline(found)
             context = IncidentContext(tuple(map(incident_words.without_private, context.earlier)))
         state, severity = incident_words.state(incident, t), timeline.state_key(incident.severity)
         end = incident.ended_at or now
@@ -254,14 +255,6 @@ def precursor_text(found: ServicePrecursors, one: Precursor, t: Language) -> str
     if len(found.incidents) < LEAST_INCIDENTS:
         return f"{text} {t('precursor.too_few', needed=LEAST_INCIDENTS)}"
     return text if one.is_claimed else f"{text} {t('precursor.chance')}"
-
-
-def _public(incident: Incident, found: Timeline) -> tuple[Incident, Sequence[Note], Timeline]:
-    """What everybody may see of it: no text of a service, no event, no note, no channel."""
-    changes = {
-        service: tuple(replace(change, reason="") for change in known) for service, known in found.changes.items()
-    }
-    return incident_words.without_private(incident), (), replace(found, changes=changes, events=(), just_before={})
 
 
 def _moment(seconds: int, now: datetime) -> datetime:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
-from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
 from tentaculo.web import endings, reasons, wording
 from tentaculo.web.languages import Language
@@ -62,16 +61,8 @@ def reason(incident: Incident, t: Language, *, is_private: bool) -> str:
     """Why the root failed; empty where everybody may not know. With `is_private` everything may be shown."""
     if is_private:
         return reasons.said(incident.reason, incident.cause, t, REASON_LENGTH)
-    cause = public_cause(incident)
+    cause = reasons.public(incident.cause)
     return "" if cause is None else reasons.said("", cause, t, REASON_LENGTH)
-
-
-def public_cause(incident: Incident) -> Reason | None:
-    """Why the root failed, without any text of a service; None where that cannot be told apart."""
-    try:
-        return None if incident.cause is None else incident.cause.public
-    except (KeyError, ValueError):
-        return None  # a later version wrote a code or values that this one does not know
 
 
 def ending(incident: Incident, t: Language, *, is_private: bool) -> str:
@@ -145,7 +136,7 @@ def _outcome(delivery: DeliveryRecord, t: Language) -> str:
 
 def without_private(incident: Incident) -> Incident:
     """The same as everybody may see it: with the public reason and ending, without channels and names of people."""
-    cause = public_cause(incident)
+    cause = reasons.public(incident.cause)
     return replace(
         incident,
         reason="" if cause is None else str(cause),

@@ -58,6 +58,8 @@ class Fleet:
     info: PageInfo = field(default_factory=PageInfo)
     named: Sequence[str] = ()
     """The services with trouble that the headline names."""
+    is_public: bool = False
+    """Whether it has only what everybody may see."""
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
 

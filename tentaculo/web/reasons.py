@@ -35,10 +35,18 @@ def said(text: str, cause: Reason | None, t: Language, most: int) -> str:
     return cut(words, most) if words is not None else foreign(text, most)
 
 
+def public(cause: Reason | None) -> Reason | None:
+    """A reason without any text of a service; None where that cannot be told apart."""
+    try:
+        return None if cause is None else cause.public
+    except (KeyError, ValueError):
+        return None  # a later version wrote a code or values that this one does not know
+
+
 def foreign(text: str, most: int) -> str:
     """What somebody else wrote, in at most `most` printable characters, apart from the text around it."""
     shown = printable(text, most)
-    return f"{ISOLATE}{shown}{POP}" if shown else ""
+    return f"{ISOLATE}{shown}{POP}" if shown.strip("…") else shown
 
 
 def cut(words: str, most: int) -> str:

@@ -118,10 +118,10 @@ def answers(fleet: Fleet) -> list[tuple[str, Sentence]]:
     view, t = named[0], fleet.t
     known = fleet.open_incident(view.name)
     incident, notes = known if known is not None else (None, ())
-    why = [Piece(wording.reason(view, t, 200))]
+    reason = reasons.said(incident.reason, incident.cause, t, 200) if incident else wording.reason(view, t, 200)
+    why = [Piece(reason or t("incident.after_sign_in"))]
     if incident is not None:
-        why = [
-            Piece(reasons.said(incident.reason, incident.cause, t, 200)),
+        why += [
             Piece(" "),
             Piece(t("summary.incident"), href=incident_words.path(incident.id)),
         ]
@@ -151,6 +151,8 @@ def contacts(fleet: Fleet) -> Iterator[Contact]:
 
 def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> Sentence:
     t = fleet.t
+    if fleet.is_public:
+        return sentence(t, "incident.after_sign_in")
     if fleet.timeline is None:
         return sentence(t, "summary.not_read")
     event = fleet.timeline.just_before.get(view.name)
@@ -168,6 +170,8 @@ def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> 
 
 def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) -> Sentence:
     t = fleet.t
+    if fleet.is_public:
+        return sentence(t, "incident.after_sign_in")
     if incident is None or not incident.notified:
         found = [sentence(t, "summary.nobody_yet" if incident is not None else "summary.nobody")]
     else:
@@ -191,13 +195,16 @@ def _last_time(fleet: Fleet, view: ServiceView) -> Sentence:
     if last is None:
         return sentence(t, "summary.never_known")
     day = wording.day(last.started_at, fleet.local_now, t)
-    return sentence(
-        t,
-        "summary.last_time_lasted",
-        day=Piece(day, at=last.started_at, href=incident_words.path(last.id)),
-        duration=t.duration(((last.ended_at or last.seen_at) - last.started_at).total_seconds()),
-        reason=reasons.said(last.reason, last.cause, t, 120),
-    )
+    duration = t.duration(((last.ended_at or last.seen_at) - last.started_at).total_seconds())
+    return lasted_because(last, Piece(day, at=last.started_at, href=incident_words.path(last.id)), duration, t)
+
+
+def lasted_because(incident: Incident, day: Piece, duration: str, t: Language) -> Sentence:
+    """When an incident was, how long it lasted, and why, where that is shown."""
+    reason = reasons.said(incident.reason, incident.cause, t, 120)
+    if not reason:
+        return sentence(t, "incident.last_time", day=day, duration=duration)
+    return sentence(t, "summary.last_time_lasted", day=day, duration=duration, reason=reason)
 
 
 def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=\"document
 @pytest.fixture
 def state() -> State:
     """A fleet in every state, with long words and with markup in what services send."""
-    held = State()
+    held = State(viewer=Viewer(is_signed_in=True))
     held.services += (view("a-service-with-quite-a-long-name-" + "x" * 60, 9001, snippet="y" * 200),)
     held.services += (view("hostile", 9002, Health.DEGRADED, reason=MARKUP, snippet=MARKUP, kind=DegradedKind.FAILING),)
     held.books.incidents = [
@@ -128,7 +128,7 @@ async def test_it_works_without_javascript(state: State) -> None:
         await page.get_by_role("searchbox").press("Enter")
         assert await page.locator(".row").count() == 1
         assert await page.locator("h2").first.inner_text() == "The last 7 days", "the filter keeps the range"
-        await page.get_by_role("link", name="hermes").click()
+        await page.get_by_role("link", name="hermes", exact=True).click()
         assert await page.locator("h1").inner_text() == "hermes is down."
         assert complaints == []
 
@@ -144,7 +144,7 @@ async def test_an_alerts_link_leads_to_its_incident(state: State, javascript: bo
 
 async def test_it_follows_the_fleet_by_itself(state: State) -> None:
     async with opened(state) as (page, complaints):
-        await page.get_by_role("link", name="hermes").focus()
+        await page.get_by_role("link", name="hermes", exact=True).focus()
         state.services = (view("madre"), view("hermes", health=Health.DEGRADED, kind=DegradedKind.SLOW))
         state.clock += 10
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -177,6 +177,7 @@ async def test_open_parts_and_what_is_typed_stay() -> None:
 
 async def test_the_arrow_keys_read_what_happened_at_a_time() -> None:
     state = fleet_of(1, 2)
+    state.viewer = Viewer(is_signed_in=True)
     state.events = [event(1, type="deployed", source="ci", received_at=NOW - timedelta(seconds=10))]
     async with opened(state) as (page, _):
         await page.locator("#board").focus()

@@ -19,6 +19,8 @@ from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, Stat
 from tests.web.test_incidents import HERMES, NOTE
 from tests.web.test_status_page import HOSTILE, Outline, change, rates, words
 
+SIGNED_IN = Viewer(is_signed_in=True)
+
 
 async def page(gateway: Gateway, service: str, query: str = "") -> str:
     async with gateway.client.get(f"/status/services/{service}{query}") as response:
@@ -27,6 +29,7 @@ async def page(gateway: Gateway, service: str, query: str = "") -> str:
 
 
 async def test_it_says_the_state_and_why(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     text = await page(gateway, "hermes")
     said = words(text)
     assert "Down for 3 h hermes is down. connection refused" in said
@@ -94,6 +97,7 @@ async def test_who_has_the_token_sees_the_addresses() -> None:
 
 
 async def test_what_happened_is_its_own(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     state = gateway.state
     state.books.incidents = [HERMES]
     state.books.notes = {HERMES.id: [NOTE]}
@@ -226,6 +230,7 @@ async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("lost", ["The database file fleet.db is damaged."])
 async def test_a_lost_database_takes_only_the_past(gateway: Gateway, lost: str) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.lost = lost
     said = words(await page(gateway, "hermes"))
     assert "hermes is down. connection refused" in said
