@@ -198,7 +198,7 @@ class ServiceSettings(Section, frozen=True):
             "How much each of urls can take beside the others, in their order: with [3, 1] the first takes three of four"
             " requests.",
             default="1 each",
-            example=[3, 1],
+            variant=[3, 1],
         ),
     ] = ()
     policy: Annotated[
