@@ -53,7 +53,9 @@ SAME_STEM: dict[str, str] = {
     "page": "its configuration, and what is said on it",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
+    "sessions": "their rules, and their queries",
     "services": "their configuration, and those of the demonstration",
+    "sign_in": "its rules, and its page",
     "tickets": "their rules, and their queries",
     "timeline": "its values, its queries, and how it is drawn",
 }

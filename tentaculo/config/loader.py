@@ -159,6 +159,8 @@ OWN_PATHS = frozenset(
         "/status/badge.svg",
         "/status/incidents",
         "/status/incidents.atom",
+        "/status/sign-in",
+        "/status/sign-out",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",

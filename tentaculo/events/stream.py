@@ -18,10 +18,11 @@ from typing import cast
 from aiohttp import HttpVersion11, hdrs, web
 
 from tentaculo.events.history import event_shape
-from tentaculo.events.hub import WRITE_BYTES, Encode, Hub, Subscriber, to_json
+from tentaculo.events.hub import WRITE_BYTES, Encode, End, Hub, Subscriber, to_json
 from tentaculo.events.query import FILTER, SINCE, Position, cursor, find_position, parse_filter, parse_position
 from tentaculo.events.replay import Beginning, LogReader
 from tentaculo.model.event import Event
+from tentaculo.server.caller import when_signed_out
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.query_parameters import TICKET, check_names
 
@@ -71,6 +72,7 @@ class EventStream:
         transport = request.transport
         connection = cast(ClientConnection, request.protocol)
         client = _StreamClient(response, connection, subscriber)
+        forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT))
         try:
             await response.prepare(request)
             # Only its client ends a stream, by closing even one half of the connection.
@@ -78,6 +80,7 @@ class EventStream:
             if not connection.has_ended:
                 await self._serve(client, position)
         finally:
+            forget()
             client.close()
             self._hub.unsubscribe(subscriber)
             if transport is not None:

@@ -12,7 +12,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages, publishing
+from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -23,6 +23,8 @@ from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import SignIn
 from tentaculo.security.tickets import LIFETIME, Tickets
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
@@ -46,6 +48,8 @@ class Parts:
     tail: EventTail
     clocks: ClockWatch
     tickets: Tickets
+    sessions: Sessions
+    sign_in: SignIn
     turns: TurnScheduler
     tasks: TaskGroup
     worker: int | None
@@ -90,13 +94,14 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             now=now,
             slices=slices,
         ),
+        sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
         publishing.routes(
             config,
             board,
             store_client,
             parts.follows or books,
             books,
-            port=parts.port,
+            page=parts.page,
             now=now,
             slices=slices,
         ),

@@ -38,6 +38,8 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import AttemptLimit, SignIn
 from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import Tokens
 from tentaculo.server.access_control import AccessControl
@@ -49,6 +51,7 @@ from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAdd
 from tentaculo.server.native_routes import NativeRoutes, open_paths
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
+from tentaculo.store.sessions import SessionTable
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -112,7 +115,9 @@ class Gateway:
         )
         tokens = Tokens(hashes, enabled=config.auth.enabled)
         self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
-        self._access = AccessControl(tokens, self._cors, self.tickets, config.server.hosts)
+        sessions = self._sessions = Sessions(SessionTable(self._store_client.run), tokens.has_fingerprint)
+        self._sign_in = SignIn(tokens, sessions, AttemptLimit())
+        self._access = AccessControl(tokens, self._cors, self.tickets, sessions, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -187,6 +192,7 @@ class Gateway:
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
         self._tasks.start(self.tickets.run(), "tickets")
+        self._tasks.start(self._sessions.run(), "sessions")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
@@ -326,6 +332,8 @@ class Gateway:
             tail=self._tail,
             clocks=self.clocks,
             tickets=self.tickets,
+            sessions=self._sessions,
+            sign_in=self._sign_in,
             turns=self._turns,
             tasks=self._tasks,
             worker=coordination.number if coordination else None,

@@ -14,7 +14,6 @@ from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.gateway.pages import IncidentsInMemory, page_info
 from tentaculo.health.board import Board
 from tentaculo.model.incident import Incident
-from tentaculo.net.tcp import local_url
 from tentaculo.server.native_routes import Slices
 from tentaculo.store.client import StoreClient
 from tentaculo.web import page_routes
@@ -31,16 +30,13 @@ def routes(
     listed: IncidentsInMemory,
     books: IncidentRepository,
     *,
-    port: Callable[[], int],
+    page: Callable[[], str],
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """The documents in Statuspage's form, and the badges."""
+    """The documents in Statuspage's form, and the badges. `page` returns the URL of the overview."""
     loaded: list[tuple[StatuspageApi, Badges]] = []
     loading = asyncio.Lock()
-
-    def url() -> str:
-        return f"{config.alerts.page or local_url(config.server.addresses[0][0], port())}/status"
 
     async def stored(limit: int) -> Sequence[Incident]:
         return (await books.find(limit=limit)).incidents
@@ -57,7 +53,7 @@ def routes(
             windows=listed.planned,
             store_problem=lambda: store_client.shown_problem,
             info=info,
-            url=url,
+            url=page,
             now=now,
             slices=slices,
             is_public=is_public,

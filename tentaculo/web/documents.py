@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,18 +28,27 @@ class Document:
         # A weak validator: the compressed document and the plain one are the same document.
         return cls(body, gzip.compress(body, 6, mtime=0), f'W/"{sha256(body).hexdigest()[:24]}"')
 
-    def respond(self, request: web.Request, headers: Mapping[str, str], vary: Iterable[str] = ()) -> web.Response:
+    def filled(self, values: Mapping[str, str]) -> Self:
+        """The document for one client: with other text in place of placeholders, and no entity tag."""
+        body = self.body
+        for placeholder, value in values.items():
+            body = body.replace(placeholder.encode(), html.escape(value).encode("utf-8", "replace"))
+        return type(self)(body, gzip.compress(body, 1, mtime=0), "")
+
+    def respond(
+        self, request: web.Request, headers: Mapping[str, str], vary: Iterable[str] = (), *, status: int = 200
+    ) -> web.Response:
         """The response to `request` with `headers`; 304 where the client has the document.
 
         `vary` are the fields of the request that it depends on, beside the one that compression depends on.
         """
         vary = ", ".join((hdrs.ACCEPT_ENCODING, *vary))
-        headers = {**headers, hdrs.VARY: vary, hdrs.ETAG: self.etag}
-        if any(self.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
+        headers = {**headers, hdrs.VARY: vary, **({hdrs.ETAG: self.etag} if self.etag else {})}
+        if self.etag and any(self.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
-            return BodyResponse(body=self.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
-        return BodyResponse(body=self.body, headers=headers)
+            return BodyResponse(status=status, body=self.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
+        return BodyResponse(status=status, body=self.body, headers=headers)
 
 
 def takes_gzip(accepted: str) -> bool:

@@ -7,6 +7,10 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
+from tentaculo.server.request_body import expect_later
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 async def lead_here(request: web.Request) -> web.Response:
     """The handler of `GET /`, where no route takes it."""
@@ -35,6 +39,15 @@ def routes(
         *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
     ]
     return [web.get("/", lead_here), *shown] if root else shown
+
+
+def sign_in_routes(show: Handler, submit: Handler, sign_out: Handler) -> list[web.RouteDef]:
+    """The form that signs in, what becomes of it, and the sign-out."""
+    return [
+        web.get("/status/sign-in", show),
+        web.post("/status/sign-in", submit, expect_handler=expect_later),
+        web.post("/status/sign-out", sign_out, expect_handler=expect_later),
+    ]
 
 
 def published_routes(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
+from tentaculo.server.caller import session_of
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, wording
 from tentaculo.web.documents import Document
@@ -29,6 +31,9 @@ _REST, _LONGEST_REST = 2.0, 0.5
 gets a part of the processor, and no more."""
 _MOST_AWAITED = 20
 """Different pages that are waited for at once."""
+FORM_TOKEN, NEXT = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next"))
+"""What stands in a rendered page for the form token of a session, and for where a sign-in leads: a page is rendered once
+for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -78,11 +83,13 @@ class Renderer:
         context: Callable[[], Awaitable[dict[str, Any]]],
         *,
         media_type: str = HTML,
+        status: int = 200,
+        fill: Mapping[str, str] | None = None,
     ) -> web.Response:
         """The page of `template` with everything that `context` returns, its `viewer` among it.
 
-        `key` says which page it is, and for whom.
-
+        `key` says which page it is, and for whom. `fill` are values for placeholders in it. A browser does not store the page
+        of a session, which whoever uses it next could open.
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
@@ -96,8 +103,15 @@ class Renderer:
             # May be kept, but must be asked for each time.
             hdrs.CACHE_CONTROL: "no-cache, private",
             "Content-Security-Policy": self._policy,
+            # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
+            "Referrer-Policy": "same-origin",
         }
-        response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE))
+        session = session_of(request)
+        if session is not None or fill:
+            values = {**(fill or {}), FORM_TOKEN: session.form_token if session is not None else ""}
+            page = await asyncio.to_thread(page.filled, values)
+            headers[hdrs.CACHE_CONTROL] = "no-store"
+        response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)
         languages.remember(request, response)
         return response
 
@@ -136,6 +150,7 @@ class Renderer:
                 site=self._info.title,
                 zone=zone,
                 zone_name=wording.zone_name(datetime.now(zone)),
+                form_token=FORM_TOKEN,
                 t=values["viewer"].texts,
                 languages=languages.NAMES,
                 **values,

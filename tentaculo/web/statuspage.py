@@ -16,8 +16,8 @@ from typing import Any, Final
 from tentaculo.model.health import DegradedKind, Health, ServiceView
 from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.model.page import PRODUCT, PageInfo
-from tentaculo.model.text import join_names, printable
-from tentaculo.web import wording
+from tentaculo.model.text import printable
+from tentaculo.web import incident_words, wording
 
 MOST_INCIDENTS: Final = 50
 """Incidents of a document, and maintenance windows."""
@@ -156,7 +156,7 @@ def incident(source: Published, one: Incident) -> Shape:
         ),
         "impact": "major" if one.severity is Health.DOWN else "minor",
         "resolved_at": one.ended_at,
-        "shortlink": f"{source.url}/incidents/{one.id}",
+        "shortlink": f"{source.url.removesuffix('/status')}{incident_words.path(one.id)}",
         "incident_updates": list(_updates(one))[::-1],
         "components": _affected(source, one.services),
     }
@@ -199,17 +199,18 @@ def _updates(one: Incident) -> Iterator[Shape]:
     if one.acknowledged is not None:
         yield _update(number, "identified", "Somebody takes care of it.", one.acknowledged.at)
     if one.ended_at is not None:
-        yield _update(number, "resolved", _ending(one), one.ended_at)
+        yield _update(number, "resolved", incident_words.ending(one, is_private=False), one.ended_at)
 
 
 def _opening(one: Incident) -> str:
-    root, affected = printable(one.root, 80), join_names(one.affected, 10, 80)
-    sentence = f"{root} is {wording.state_of(one.severity).phrase}."
-    return f"{sentence} Affected: {affected}." if affected else sentence
+    reason = incident_words.reason(one, is_private=False)
+    said = incident_words.sentence(f"{_name(one)}: {reason}" if reason else _name(one))
+    return f"{said} {incident_words.failed_with(one)}".rstrip()
 
 
-def _ending(one: Incident) -> str:
-    return f"{printable(one.root, 80)} {'is up again' if one.is_recovery else 'is no longer watched'}."
+def _name(one: Incident) -> str:
+    """The same from its beginning to its end."""
+    return f"{printable(one.root, 80)} is {wording.state_of(one.severity).phrase}"
 
 
 def _update(number: str, state: str, body: str, at: datetime) -> Shape:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from tentaculo.server.caller import CALLER
 from tentaculo.web.languages import Language, language, language_of
 
 
@@ -15,6 +16,8 @@ class Viewer:
 
     is_signed_in: bool = False
     """Whether addresses, what services said, notes and names of callers are shown."""
+    has_session: bool = False
+    """Whether it is a browser that has signed in: it may sign out, and act."""
     language: str = "en"
     """Of the page's text: a code of `languages.NAMES`."""
 
@@ -25,5 +28,11 @@ class Viewer:
 
 
 def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
-    """The viewer who sent `request`. Where the pages are not public only callers with a token reach them."""
-    return Viewer(is_signed_in=not is_public, language=language_of(request))
+    """The viewer who sent `request`. Where the pages are not public only callers with a token or a session reach them."""
+    caller = request.get(CALLER)
+    is_known = caller is not None and caller.is_authenticated
+    return Viewer(
+        is_signed_in=is_known or not is_public,
+        has_session=caller is not None and caller.session is not None,
+        language=language_of(request),
+    )

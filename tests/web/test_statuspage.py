@@ -187,9 +187,11 @@ async def test_an_incident_has_its_updates_and_components() -> None:
         assert (opened["status"], opened["impact"], opened["resolved_at"]) == ("identified", "major", None)
         assert opened["shortlink"] == f"https://status.example.org/status/incidents/{HERMES.id}"
         assert [one["status"] for one in opened["incident_updates"]] == ["identified", "investigating"]
+        assert opened["incident_updates"][1]["body"] == "hermes is down: connection refused. operator fails with it."
         assert [one["name"] for one in opened["components"]] == ["hermes", "operator"]
         assert (ended["status"], ended["resolved_at"]) == ("resolved", "2026-03-14T14:49:26Z")
         assert ended["incident_updates"][0]["status"] == "resolved"
+        assert ended["incident_updates"][0]["body"] == "It is healthy again.", "what the service said is left out"
         unresolved = await document(gateway, "incidents/unresolved.json")
         assert unresolved["incidents"] == [opened]
 
