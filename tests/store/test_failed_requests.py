@@ -18,12 +18,14 @@ def row(service: str, minute: int, failed: int, span: int = MINUTE) -> object:
 
 
 @pytest.mark.parametrize("named", [500, 1])
-def test_only_minutes_with_failures_in_the_span_are_read(
-    url: str, monkeypatch: pytest.MonkeyPatch, named: int
-) -> None:
+def test_only_minutes_with_failures_in_the_span_are_read(url: str, monkeypatch: pytest.MonkeyPatch, named: int) -> None:
     monkeypatch.setattr(failed_requests, "MOST_SERVICES", named)
     with opened(url) as connection:
-        rows = [row("mcp", n, n) for n in range(4)] + [row("mcp", 0, 99, HOUR), row("switch", 1, 7), row("hermes", 1, 8)]
+        rows = [row("mcp", n, n) for n in range(4)] + [
+            row("mcp", 0, 99, HOUR),
+            row("switch", 1, 7),
+            row("hermes", 1, 8),
+        ]
         add_history(connection, rows)  # type: ignore[arg-type]
         found = failed_requests.read_failed(connection, START, START + 3 * MINUTE, ["mcp", "switch"])
     expected = {("mcp", 1, 1), ("mcp", 2, 2), ("switch", 1, 7)} | ({("hermes", 1, 8)} if named == 1 else set())
