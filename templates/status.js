@@ -8,7 +8,7 @@
   // Times are UTC as served. Where the text is a time of the day, it becomes the reader's own; the title stays UTC.
   function localise(root) {
     for (const t of $$("time[datetime]", root)) if (time.test(t.textContent)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dateTime)));
-    for (const t of $$("text[data-at]", root)) t.textContent = clock.format(new Date(t.dataset.at));
+    for (const t of $$("text[data-at]", root)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dataset.at)));
     for (const z of $$(".zone", root)) z.textContent = zone;
     for (const z of $$(".zoned", root)) z.textContent = "Times are yours; UTC when you point at one.";
   }
@@ -34,6 +34,13 @@
     if (!cover || !board.contains(e.target)) { if (quiet && board) { $("#read").textContent = quiet; $(".cursor", board).style.opacity = 0; } return; }
     const box = cover.getBoundingClientRect(), share = (e.clientX - box.left) / box.width;
     if (share >= 0 && share <= 1) showAt(share);
+  });
+
+  // What is connected with the event at which one points, or on which the focus is.
+  for (const kind of ["pointerover", "focusin"]) addEventListener(kind, e => {
+    const one = e.target.closest("[data-group]"), main = $("main");
+    main.classList.toggle("lit", !!one);
+    for (const other of $$("[data-group]")) { const is = !!one && other.dataset.group === one.dataset.group; other.classList.toggle("lit", is); other.classList.toggle("dim", !is); }
   });
 
   function filter(value) {

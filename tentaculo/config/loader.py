@@ -161,6 +161,7 @@ OWN_PATHS = frozenset(
         "/status/incidents.atom",
         "/status/sign-in",
         "/status/sign-out",
+        "/status/events",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from tentaculo.config.probes import ProbeSettings, Statuses
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most_long, more_than
+from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
     Bytes,
@@ -192,6 +192,22 @@ class ServiceSettings(Section, frozen=True):
         tuple[HttpAddress, ...],
         Doc("URLs of several endpoints, in place of url.", variant=["http://127.0.0.1:9001", "http://127.0.0.1:9002"]),
     ] = ()
+    weights: Annotated[
+        tuple[Annotated[int, at_least(1), at_most(1000)], ...],
+        Doc(
+            "How much each of urls can take beside the others, in their order: with [3, 1] the first takes three of four"
+            " requests.",
+            default="1 each",
+            example=[3, 1],
+        ),
+    ] = ()
+    policy: Annotated[
+        Literal["least_requests", "round_robin"],
+        Doc(
+            'Which of urls takes a request: "least_requests" is the one with the fewest requests in flight for its weight,'
+            ' and the fastest among those with about equally many; with "round_robin" they take turns.'
+        ),
+    ] = "least_requests"
     host: Annotated[
         HostHeader | None,
         Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
@@ -284,6 +300,13 @@ class ServiceSettings(Section, frozen=True):
         """Raises ValueError if it has neither `url` nor `urls`, or both."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+        if self.weights and len(self.weights) != len(self.urls):
+            raise ValueError("needs as many weights as urls")
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """The weight of each of `upstreams`."""
+        return self.weights or (1,) * len(self.addresses)
 
     @property
     def common_headers(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ from tentaculo.store.client import StoreClient
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
+    from tentaculo.web.events_page import EventsPage
     from tentaculo.web.incident_feed import IncidentFeed
     from tentaculo.web.incident_list import IncidentList
     from tentaculo.web.incident_page import IncidentPage
@@ -38,6 +39,7 @@ class Pages(NamedTuple):
     incidents: IncidentList
     incident: IncidentPage
     feed: IncidentFeed
+    events: EventsPage
 
 
 class IncidentsInMemory(Protocol):
@@ -79,7 +81,7 @@ def routes(
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """The overview, the incidents, a page for each service, and `/` where no route takes it.
+    """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
     """
@@ -87,7 +89,9 @@ def routes(
     loading = asyncio.Lock()
 
     def load() -> Pages:
+        from tentaculo.gateway.event_reads import EventReads
         from tentaculo.gateway.incident_reads import IncidentReads
+        from tentaculo.web.events_page import EventsPage
         from tentaculo.web.incident_feed import IncidentFeed
         from tentaculo.web.incident_list import IncidentList
         from tentaculo.web.incident_page import IncidentPage
@@ -151,7 +155,20 @@ def routes(
             viewer=viewer,
         )
         feed = IncidentFeed(incidents=incidents.newest, page=page, renderer=renderer, info=info)
-        return Pages(overview, services, incidents, incident, feed)
+        events = EventsPage(
+            log=EventReads(store_client, config.events.correlate, Slices()),
+            precursors=precursors,
+            names=config.names,
+            incidents=lambda: [one for one, _ in listed.shown()],
+            windows=listed.planned,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            slices=slices,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        return Pages(overview, services, incidents, incident, feed, events)
 
     async def pages() -> Pages:
         async with loading:
@@ -171,11 +188,14 @@ def routes(
     async def show_feed(request: web.Request) -> web.Response:
         return await (await pages()).feed.show(request)
 
+    async def show_events(request: web.Request) -> web.Response:
+        return await (await pages()).events.show(request)
+
     async def show_incident(request: web.Request) -> web.Response:
         return await (await pages()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
     root = not ProxiedRoutes(config).takes("/", config.server.hosts)
     return page_routes.routes(
-        show_overview, show_service, show_incidents, show_incident, show_feed, config.services, root=root
+        show_overview, show_service, show_incidents, show_incident, show_feed, show_events, config.services, root=root
     )

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from time import perf_counter
 
 from tentaculo.model.failure import Failure, Problem, UpstreamError, outcome_of, outcome_of_error
 from tentaculo.model.health import Outcome
@@ -380,7 +381,13 @@ class Exchange(ResponseRelay, ABC):
             self.shared.tunnels.discard(tunnel)
             self.record.sent, self.record.received = tunnel.sent, tunnel.received
         if lease is not None:
+            if outcome is _SUCCESS and lease.endpoint.others and tunnel is None and not self._tried:
+                self._note_latency(lease.endpoint)
             lease.release(outcome, reason)
+
+    def _note_latency(self, endpoint: EndpointState) -> None:
+        """Report how long the head of the response took, for the choice among several endpoints."""
+        endpoint.note_latency(self.record.head_seconds or perf_counter() - self.record.started)
 
     def _give_back(self, connection: UpstreamConnection, lease: Lease) -> None:
         """Give the connection back to its pool, which closes it if the exchange on it has not ended well."""

@@ -34,10 +34,11 @@ _ALWAYS_OPEN = (
     *(SIGN_IN, SIGN_OUT),
 )
 _PUBLISHED = (
+    "/status/events",
     *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/badge", "/status/incidents"))),
     *("/status/badges/{service}.svg", "/status/badges/{service}.json", "/status/incidents/{id}"),
 )
-"""The pages of the incidents, and what other programs read of the status pages."""
+"""The pages of events and incidents, and what other programs read of the status pages."""
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
     403: Failure.FORBIDDEN,

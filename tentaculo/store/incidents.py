@@ -74,6 +74,13 @@ def read(connection: Connection, *conditions: ColumnElement[bool], limit: int) -
     return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
+def open_between(connection: Connection, since: datetime, until: datetime, limit: int) -> list[Incident]:
+    """The newest `limit` incidents that were open in a time, without those that are part of another one."""
+    c = incidents.c
+    lasted = or_(c.ended_at.is_(None), c.ended_at >= _naive(since))
+    return read(connection, lasted, c.started_at <= _naive(until), c.part_of.is_(None), limit=limit)
+
+
 def unfinished(connection: Connection, since: datetime, announced_since: datetime, limit: int) -> list[Incident]:
     """The newest `limit` incidents that a new process continues.
 

@@ -23,11 +23,12 @@ def routes(
     show_incidents: Callable[[web.Request], Awaitable[web.Response]],
     show_incident: Callable[[web.Request], Awaitable[web.Response]],
     show_feed: Callable[[web.Request], Awaitable[web.Response]],
+    show_events: Callable[[web.Request], Awaitable[web.Response]],
     services: Iterable[str],
     *,
     root: bool,
 ) -> list[web.RouteDef]:
-    """The overview, the list of incidents and its feed, a page for each of them and for each of `services`.
+    """The overview, the page of events, the list of incidents and its feed, a page for each of them and for each of `services`.
 
     With `root` also `/`, which leads to the overview.
     """
@@ -36,6 +37,7 @@ def routes(
         web.get("/status/incidents", show_incidents),
         web.get("/status/incidents/{id}", show_incident),
         web.get("/status/incidents.atom", show_feed),
+        web.get("/status/events", show_events),
         *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
     ]
     return [web.get("/", lead_here), *shown] if root else shown

@@ -29,21 +29,23 @@ class PastReader(Generic[T]):
         problem: Callable[[], str | None],
         clock: Callable[[], float] = time.monotonic,
         *,
+        kept: float = KEPT,
         most: int = 64,
     ) -> None:
-        """`most` is how many are kept."""
+        """At most `most` results are kept, each for `kept` seconds."""
+        self._kept = kept
+        self._most = most
         self._problem = problem
         self._clock = clock
-        self._most = most
         self._found: OrderedDict[Hashable, tuple[float, T | None]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<PastReader: {len(self._found)} kept>"
 
     async def read(self, key: Hashable, query: Callable[[], Awaitable[T]]) -> T | None:
-        """The result of `query` for `key`, at most `KEPT` seconds old; None where it failed or took too long."""
+        """The result of `query` for `key`, at most as old as it is kept; None where it failed or took too long."""
         read_at, found = self._found.get(key, (float("-inf"), None))
-        if self._clock() - read_at < KEPT:
+        if self._clock() - read_at < self._kept:
             return found
         try:
             async with asyncio.timeout(WAIT):

@@ -29,6 +29,8 @@ _MOST_KEPT = 16
 _REST, _LONGEST_REST = 2.0, 0.5
 """How long no page is rendered after one: so many times as long as it took, and seconds at most. Whoever makes up filters
 gets a part of the processor, and no more."""
+_OWN_STYLES = {"events.html": "events.css"}
+"""Templates with a style sheet beside the common one."""
 _MOST_AWAITED = 20
 """Different pages that are waited for at once."""
 FORM_TOKEN, NEXT = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next"))
@@ -66,7 +68,9 @@ class Renderer:
         self._info = info or PageInfo()
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
-        self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
+        self._own_styles = {name: templating.inline(style) for name, style in _OWN_STYLES.items()}
+        self._policies = {name: self._policy(self._style, own) for name, own in self._own_styles.items()}
+        self._common_policy = self._policy(self._style)
         self._pages: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
         self._rendering = asyncio.Lock()
         self._awaited: Counter[Hashable] = Counter()
@@ -74,6 +78,9 @@ class Renderer:
 
     def __repr__(self) -> str:
         return f"<Renderer: {len(self._pages)} pages kept>"
+
+    def _policy(self, *styles: templating.Inline) -> str:
+        return templating.content_security_policy(styles=styles, scripts=[self._script], has_forms=True)
 
     async def respond(
         self,
@@ -102,7 +109,7 @@ class Renderer:
             hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time.
             hdrs.CACHE_CONTROL: "no-cache, private",
-            "Content-Security-Policy": self._policy,
+            "Content-Security-Policy": self._policies.get(template, self._common_policy),
             # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
             "Referrer-Policy": "same-origin",
         }
@@ -147,6 +154,7 @@ class Renderer:
             loaded.generate(
                 style=self._style.text,
                 script=self._script.text,
+                own_style=self._own_styles[template].text if template in self._own_styles else "",
                 site=self._info.title,
                 zone=zone,
                 zone_name=wording.zone_name(datetime.now(zone)),

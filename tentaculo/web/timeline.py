@@ -95,7 +95,7 @@ class Axis:
     def ticks(self, every: int) -> list[Tick]:
         """A mark at each multiple of `every` seconds of the zone's clock, except near the end, which has its own."""
         first, last = (datetime.fromtimestamp(end, self.zone).replace(tzinfo=None) for end in (self.since, self.until))
-        days = every >= DAY
+        form = "%-d %b" if every >= DAY else "%H:%M" if every >= MINUTE else "%H:%M:%S"
         found = []
         for number in range(
             (first - _EPOCH) // timedelta(seconds=every), (last - _EPOCH) // timedelta(seconds=every) + 1
@@ -104,7 +104,7 @@ class Axis:
             shown = _EPOCH + number * timedelta(seconds=every)
             at = shown.replace(tzinfo=self.zone).astimezone(UTC)
             if 0.03 * WIDTH < self.place(at) < 0.94 * WIDTH:
-                found.append(Tick(self.percent(at), at, f"{shown:%-d %b}" if days else f"{shown:%H:%M}"))
+                found.append(Tick(self.percent(at), at, f"{shown:{form}}"))
         return found
 
 

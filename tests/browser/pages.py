@@ -6,9 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from tentaculo.model.certificate import Certificate
+from tentaculo.model.clock import CorrectedTime
+from tentaculo.model.event import Event
 from tentaculo.model.health import (
+    GATEWAY_NAME,
     DegradedKind,
     Endpoint,
     EndpointView,
@@ -19,7 +23,9 @@ from tentaculo.model.health import (
 )
 from tentaculo.model.history import MINUTE, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState, Notified
+from tentaculo.model.log_page import EventLink, LogPage
 from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.web.viewer import Viewer
 from tests.browser.test_status_page import fleet_of
@@ -138,6 +144,54 @@ def signed_in() -> State:
     return state
 
 
+def connected() -> State:
+    """The events of a release and of the incident that came after it, for who is signed in."""
+    state = signed_in()
+    incident = state.books.incidents[0]
+
+    def came(minutes: float, source: str, type_: str, payload: dict[str, Any], width: int = 0, **more: Any) -> Event:
+        at = ago(minutes)
+        corrected = CorrectedTime(int(at.timestamp() * 1000), width) if width else None
+        number = int(at.timestamp() * 1_000_000)
+        return event(number, source=source, type=type_, payload=payload, received_at=at, corrected=corrected, **more)
+
+    changed = "gateway.health.changed"
+    reason = "/health answered 503: database is locked"
+    down = {"service": "hermes", "before": "up", "after": "down", "reason": reason}
+    degraded = {"service": "hormiguero", "before": "up", "after": "degraded", "root": "hermes"}
+    opened = {"incident": incident.id, "service": "hermes", "services": ["hermes"], "reason": reason}
+    release = {"message": "hermes v2.4.0", "correlation_id": "release-240"}
+    alert = {"alert_id": "a1", "severity": "critical", "message": "cannot reach hermes", **release}
+    state.events = [
+        came(170, "spawner", "spawn_created", {"id": "child-7f3", "name": "worker"}, 900),
+        came(160, "madre", "spawn_success", {"spawn_id": "child-7f3", "seconds": 3}, 1100),
+        came(150, "switch", "switch.tension.updated", {"value": 4, "components": {"a": [1, 2]}}),
+        came(120, "madre", "madre.decision.explained", {"summary": "Chose the smaller model"}, 300_000),
+        came(24, "ci", "deploy.started", release),
+        came(22.5, "ci", "deploy.finished", release),
+        came(21, GATEWAY_NAME, changed, down, severity="warning"),
+        came(20.9, GATEWAY_NAME, "gateway.incident.opened", opened, severity="warning"),
+        came(19, "hormiguero", "system.alert", alert, 60_000, severity="critical"),
+        came(18, GATEWAY_NAME, changed, degraded, severity="warning"),
+        came(17, GATEWAY_NAME, "gateway.alert.sent", {"channel": "duty", "kind": "opened"}),
+        came(2, "manifestator", "x" * 100, {"k" * 60: "v" * 300, "deep": {"a": {"b": "c"}}}),
+    ]
+    ids = [one.id for one in state.events]
+    links = ((0, 1, "payload.id = spawn_id"), (4, 5, "correlation_id"), (5, 8, "correlation_id"))
+    state.log_page = LogPage(
+        tuple(reversed(state.events)),
+        tuple(EventLink(ids[one], ids[other], by) for one, other, by in links),
+        {ids[4]: "release-240", ids[5]: "release-240", ids[8]: "release-240"},
+    )
+    others = dict.fromkeys(range(2, 6), 1)
+    claim = Precursor("ci", "deploy.started", {incident.id: ids[4], **others}, 1, 1e-6, 2e-5)
+    chance = Precursor("madre", "tick", {incident.id: ids[3], 2: 1}, 20, 0.4, 0.5)
+    found = ServicePrecursors("hermes", 60, (incident.id, *others, 6), 80, (claim, chance))
+    opening = int(incident.started_at.timestamp() * 1_000_000)
+    state.report = PrecursorReport(ago(28 * 1440), NOW, 37, {incident.id: opening}, {"hermes": found})
+    return state
+
+
 def quiet() -> State:
     """Everything is up."""
     return State(past={}, services=(view("madre"), view("hermes")))
@@ -171,7 +225,7 @@ PAGES = [
     Shown("/status"),
     Shown("/status", signed_in),
     Shown("/status?range=90d"),
-    Shown("/status?q=nothing-of-this-name"),
+    Shown("/status?filter=nothing-of-this-name"),
     Shown("/status", quiet),
     Shown("/status", without_past),
     Shown("/status", many),
@@ -181,6 +235,10 @@ PAGES = [
     Shown("/status/services/hermes?range=90d", signed_in),
     Shown("/status/services/hermes", without_past),
     Shown("/status/services/shubniggurath"),
+    Shown("/status/events"),
+    Shown("/status/events?range=3h", connected),
+    Shown("/status/events?kind=health&service=hermes&text=x&before=5", connected),
+    Shown("/status/events", without_past),
     Shown("/no/such/path", status=404),
 ]
 """Every page joins here, once for each form that it can have."""

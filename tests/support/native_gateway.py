@@ -38,6 +38,7 @@ from tentaculo.model.incident_past import (
     IncidentTotals,
     incident_days,
 )
+from tentaculo.model.log_page import LogPage, LogRequest
 from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
@@ -48,6 +49,7 @@ from tentaculo.web import (
     acknowledgements,
     alert_status,
     badges,
+    events_page,
     history,
     incident_feed,
     incident_list,
@@ -226,6 +228,9 @@ class State:
     info: PageInfo = field(default_factory=PageInfo)
     viewer: Viewer = field(default_factory=Viewer)
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
+    log_page: LogPage | None = None
+    """The page of the log, where it is not simply `events`."""
+    asked_of_log: list[LogRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
     bodies: list[bytes] = field(default_factory=list)
     past: dict[str, HistorySummary] = field(default_factory=past)
@@ -316,6 +321,26 @@ class PageStore:
 
     async def routes(self, service: str, span: int, since: int, until: int) -> dict[str, RouteCount]:
         return await self.state.routes(service, span, since, until)
+
+
+@dataclass(frozen=True)
+class PageLog:
+    """The log of `state`, as `tentaculo.gateway.event_reads` gives it to the page of events."""
+
+    state: State
+
+    async def page(self, wanted: LogRequest) -> LogPage:
+        state = self.state
+        state.asked_of_log.append(wanted)
+        if state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
+        found = [one for one in state.events if wanted.wanted.matches(one) and one.source != wanted.not_from]
+        found.sort(key=lambda one: one.happened_ms, reverse=True)
+        return state.log_page or LogPage(tuple(found))
+
+    async def incidents(self, since: datetime, until: datetime) -> list[Incident]:
+        found = (one for one in self.state.books.incidents if one.part_of is None)
+        return [one for one in found if one.started_at <= until and (one.ended_at or until) >= since]
 
 
 @dataclass(frozen=True)
@@ -445,6 +470,20 @@ def application(state: State) -> web.Application:
         clock=lambda: state.clock,
     )
 
+    events = events_page.EventsPage(
+        log=PageLog(state),
+        precursors=state.precursors,
+        names={name: one.name for one in state.services for name in (one.name, *one.aliases)},
+        incidents=lambda: state.books.incidents,
+        windows=lambda: state.books.planned,
+        store_problem=lambda: state.lost,
+        now=lambda: state.now,
+        slices=slices,
+        renderer=renderer,
+        viewer=lambda _: state.viewer,
+        info=state.info,
+        clock=lambda: state.clock,
+    )
     shared: dict[str, Any] = {
         "store": IncidentPages(state),
         "listed": state.listed,
@@ -478,7 +517,7 @@ def application(state: State) -> web.Application:
     app.add_routes(published_routes(state, slices))
     app.add_routes(
         page_routes.routes(
-            page.show, services.show, incident_pages.show, incident.show, feed.show, list(names), root=True
+            page.show, services.show, incident_pages.show, incident.show, feed.show, events.show, list(names), root=True
         )
     )
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
