@@ -11,11 +11,11 @@ from tentaculo.model.incident_past import IncidentContext
 from tentaculo.model.text import format_duration, join_names, printable
 from tentaculo.web import incident_words, wording
 from tentaculo.web.overview import event_title
+from tentaculo.web.public import AFTER_SIGN_IN
 from tentaculo.web.service_page import Fact
 from tentaculo.web.summary import Piece
 from tentaculo.web.viewer import Viewer
 
-_AFTER_SIGN_IN: Final = "Shown after sign-in."
 _NOT_READ: Final = "Not known: the database cannot be read now."
 
 
@@ -44,7 +44,7 @@ def answers(
 ) -> list[tuple[str, list[Piece]]]:
     """What a person asks first: question and answer."""
     return [
-        ("Why", [Piece(printable(incident.reason, incident_words.REASON_LENGTH) or _AFTER_SIGN_IN)]),
+        ("Why", [Piece(printable(incident.reason, incident_words.REASON_LENGTH) or AFTER_SIGN_IN)]),
         ("How it ended", [Piece(incident_words.ending(incident, is_private=True) or "It is still open.")]),
         ("Just before", _just_before(incident, context, viewer, is_known=is_known)),
         ("Notified", _notified(incident, viewer, now)),
@@ -55,7 +55,7 @@ def answers(
 
 def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *, is_known: bool) -> list[Piece]:
     if not viewer.is_signed_in:
-        return [Piece(_AFTER_SIGN_IN)]
+        return [Piece(AFTER_SIGN_IN)]
     if not is_known:
         return [Piece(_NOT_READ)]
     if not context.before:
@@ -67,7 +67,7 @@ def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *
 
 def _notified(incident: Incident, viewer: Viewer, now: datetime) -> list[Piece]:
     if not viewer.is_signed_in:
-        return [Piece(_AFTER_SIGN_IN)]
+        return [Piece(AFTER_SIGN_IN)]
     if not incident.notified:
         failed = sorted({one.channel for one in incident.delivery_log if one.channel})
         if failed:

@@ -25,6 +25,7 @@ from tentaculo.web import activity, incident_answers, incident_words, overview, 
 from tentaculo.web.acknowledgements import incident_id
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
+from tentaculo.web.public import public_timeline
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import WIDTH, Axis, Bar, Range
 from tentaculo.web.viewer import Viewer
@@ -137,7 +138,7 @@ class IncidentPage:
         found = past.timeline if past is not None else Timeline()
         context = past.context if past is not None else IncidentContext()
         if not viewer.is_signed_in:
-            incident, notes, found = _public(incident, found)
+            incident, notes, found = incident_words.without_private(incident), (), public_timeline(found)
             context = IncidentContext(tuple(map(incident_words.without_private, context.earlier)))
         state, severity = incident_words.state(incident), timeline.state_key(incident.severity)
         end = incident.ended_at or now
@@ -234,14 +235,6 @@ class IncidentPage:
         bars = timeline.bars(axis, changes, last.after, last.at) if last is not None else []
         href = overview.service_path(name) if name in self._services else ""
         return Row(printable(name, 80), href, name == incident.root, bars)
-
-
-def _public(incident: Incident, found: Timeline) -> tuple[Incident, Sequence[Note], Timeline]:
-    """What everybody may see of it: no text of a service, no event, no note, no channel."""
-    changes = {
-        service: tuple(replace(change, reason="") for change in known) for service, known in found.changes.items()
-    }
-    return incident_words.without_private(incident), (), replace(found, changes=changes, events=(), just_before={})
 
 
 def _moment(seconds: int, now: datetime) -> datetime:

@@ -57,6 +57,8 @@ class Fleet:
     info: PageInfo = field(default_factory=PageInfo)
     named: Sequence[str] = ()
     """The services with trouble that the headline names."""
+    is_public: bool = False
+    """Whether it has only what everybody may see."""
 
     @property
     def axis(self) -> Axis:

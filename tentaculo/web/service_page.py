@@ -22,6 +22,7 @@ from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.web import activity, overview, service_probes, timeline, wording
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
+from tentaculo.web.public import public_incidents, public_timeline, public_view
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 from tentaculo.web.viewer import Viewer
@@ -145,12 +146,16 @@ class ServicePage:
 
     async def _context(self, viewer: Viewer, name: str, chosen: Range) -> dict[str, Any]:
         view, now = self._view(name), self._now()
+        if not viewer.is_signed_in:
+            view = public_view(view)
         until = int(now.timestamp())
         axis = Axis(until - chosen.seconds, until, self._info.zone)
         past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
+        if not viewer.is_signed_in:
+            found, own = public_timeline(found), public_incidents(own)
         known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
         notes = {one.id: noted for one, noted in own}
         addresses = service_probes.addresses(view, viewer)

@@ -114,7 +114,7 @@ def certificate_rows(
 ) -> list[CertificateRow]:
     """The certificates that the addresses of a service have shown, the first to end first.
 
-    One that is valid for less than `least_days` days is said to end soon, as its state says.
+    One that is valid for less than `least_days` days is marked, and degrades its service.
     """
     groups: dict[Certificate, list[SeenCertificate]] = {}
     for one in seen:
@@ -123,15 +123,14 @@ def certificate_rows(
     rows = []
     for certificate, group in sorted(groups.items(), key=lambda item: item[0].chain_ends):
         left = (certificate.chain_ends - now).total_seconds()
-        key, tone = (
-            ("down", "down") if left <= 0 else ("degraded", "slow") if left < least_days * _DAY else ("up", "up")
-        )
+        is_short = left < least_days * _DAY
+        key, tone = ("down", "down") if left <= 0 else ("degraded", "slow") if is_short else ("up", "up")
         seen_at = max(one.seen_at for one in group)
         rows.append(
             CertificateRow(
                 key,
                 tone,
-                certificate_text(certificate, left),
+                certificate_text(certificate, left, is_short=is_short),
                 _places(group, names),
                 _detail(certificate) if viewer.is_signed_in else "",
                 seen_at,
@@ -141,16 +140,13 @@ def certificate_rows(
     return rows
 
 
-def certificate_text(certificate: Certificate, left: float) -> str:
-    """Until when a certificate is valid, `left` seconds from now."""
+def certificate_text(certificate: Certificate, left: float, *, is_short: bool) -> str:
+    """Until when a certificate is valid, `left` seconds from now; `is_short` says that this is not long."""
     end = f"{certificate.chain_ends:%-d %b %Y}"
-    if certificate.is_issuer_first:
-        return f"Its issuer's expired on {end}" if left <= 0 else f"Its issuer's ends on {end}, in {_in(left)}"
-    return f"Expired on {end}" if left <= 0 else f"Valid until {end}, for {_in(left)}"
-
-
-def _in(seconds: float) -> str:
-    return format_duration(seconds, units=1)
+    whose = "The certificate of its issuer" if certificate.is_issuer_first else "It"
+    if left <= 0:
+        return f"{whose} expired on {end}"
+    return f"{whose} is valid until {end}, for {format_duration(left, units=1)}{' only' if is_short else ''}"
 
 
 def _places(group: Sequence[SeenCertificate], names: Mapping[Endpoint, str]) -> str:

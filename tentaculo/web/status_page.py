@@ -23,6 +23,7 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, overview, summary, wording
 from tentaculo.web.overview import MOST_WINDOWS, Fleet, Section, window_row
 from tentaculo.web.past_reader import PastReader
+from tentaculo.web.public import public_incidents, public_timeline, public_view
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Range
 from tentaculo.web.viewer import Viewer
@@ -140,6 +141,8 @@ class StatusPage:
         """Everything that the template names."""
         services = await self._slices.collect(self._views())
         now, incidents = self._now(), self._incidents()
+        if not viewer.is_signed_in:
+            services, incidents = await self._slices.collect(map(public_view, services)), public_incidents(incidents)
         in_trouble = any(wording.state(view).is_trouble for view in services)
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
         fleet = Fleet(
@@ -153,8 +156,11 @@ class StatusPage:
             group=query.group,
             info=self._info,
             named=wording.named_troubles(services),
+            is_public=not viewer.is_signed_in,
         )
         fleet = await self._with_past(fleet)
+        if fleet.is_public and fleet.timeline is not None:
+            fleet = replace(fleet, timeline=public_timeline(fleet.timeline))
         listing = overview.list_services(fleet)
         first = dict(await self._slices.collect(summary.summarise(fleet)))
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)

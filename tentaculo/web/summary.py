@@ -11,6 +11,7 @@ from tentaculo.model.incident import Incident, Note
 from tentaculo.model.text import format_duration, printable
 from tentaculo.web import incident_words, overview, wording
 from tentaculo.web.overview import Fleet, event_title
+from tentaculo.web.public import AFTER_SIGN_IN
 
 
 class Piece(NamedTuple):
@@ -97,7 +98,8 @@ def answers(fleet: Fleet) -> list[tuple[str, list[Piece]]]:
     view = named[0]
     known = fleet.open_incident(view.name)
     incident, notes = known if known is not None else (None, ())
-    why = [Piece(printable(incident.reason if incident is not None else wording.reason(view), 200))]
+    reason = incident.reason if incident is not None else wording.reason(view)
+    why = [Piece(printable(reason, 200) or AFTER_SIGN_IN)]
     if incident is not None:
         why += [Piece(" "), Piece("Incident", href=incident_words.path(incident.id))]
     return [
@@ -128,6 +130,8 @@ _NOT_READ: Final = "Not known: the database cannot be read now."
 
 
 def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> list[Piece]:
+    if fleet.is_public:
+        return [Piece(AFTER_SIGN_IN)]
     if fleet.timeline is None:
         return [Piece(_NOT_READ)]
     event = fleet.timeline.just_before.get(view.name)
@@ -139,6 +143,8 @@ def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> 
 
 
 def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) -> list[Piece]:
+    if fleet.is_public:
+        return [Piece(AFTER_SIGN_IN)]
     found = []
     if incident is None or not incident.notified:
         found.append(Piece("Nobody yet." if incident is not None else "Nobody: there is no incident."))
@@ -165,7 +171,7 @@ def _last_time(fleet: Fleet, view: ServiceView) -> list[Piece]:
     lasted = ((last.ended_at or last.seen_at) - last.started_at).total_seconds()
     return [
         Piece(wording.day(last.started_at, fleet.local_now), at=last.started_at, href=incident_words.path(last.id)),
-        Piece(f", for {format_duration(lasted, units=1)}: {printable(last.reason, 120)}"),
+        Piece(f", for {format_duration(lasted, units=1)}{f': {printable(last.reason, 120)}' if last.reason else ''}"),
     ]
 
 

@@ -16,9 +16,12 @@ from tentaculo.model.health import Health
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.web.timeline import RANGES, Axis
+from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import NOW, Gateway, State, running, view
 from tests.web.test_incidents import HERMES, NOTE
 from tests.web.test_status_page import HOSTILE, page, words
+
+SIGNED_IN = Viewer(is_signed_in=True)
 
 RUNBOOK = "https://wiki.example.org/hermes?a=1&b=2"
 INFO = PageInfo(
@@ -61,7 +64,7 @@ async def test_owner_and_runbook_stand_where_there_is_trouble() -> None:
     cart = view("operator", health=Health.DOWN, reason="answered 502", root="hermes")
     down = view("hermes", health=Health.DOWN, reason="connection refused")
     slow = view("switch", health=Health.DEGRADED, reason="slow: 2 s")
-    async with served(services=(view("madre"), cart, down, slow)) as gateway:
+    async with served(services=(view("madre"), cart, down, slow), viewer=SIGNED_IN) as gateway:
         text = await page(gateway)
         said = words(text)
         assert "hermes · Owner: ana · Runbook Why" in said, "below the headline that names it"
@@ -138,7 +141,7 @@ async def test_without_groups_there_is_no_list_of_them(gateway: Gateway) -> None
 
 
 async def test_times_are_in_the_zone_of_the_page() -> None:
-    state = State(info=INFO)
+    state = State(info=INFO, viewer=SIGNED_IN)
     state.books.incidents = [HERMES]
     state.books.notes = {HERMES.id: [NOTE]}
     state.books.planned = [MaintenanceWindow((), NOW + timedelta(hours=24), NOW + timedelta(hours=25), "moving house")]
