@@ -15,6 +15,25 @@ from tests.support.needs import need
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
+_FAINT = """() => {
+    const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = colour => { const [r, g, b] = parts(colour).map(v => v / 255)
+        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const behind = node => { for (; node; node = node.parentElement) {
+        const colour = getComputedStyle(node).backgroundColor;
+        if ((parts(colour)[3] ?? 1) > 0) return colour; } };
+    const seen = [];
+    for (const node of document.querySelectorAll("body *")) {
+        if (["STYLE", "SCRIPT"].includes(node.tagName) || !node.getClientRects().length) continue;
+        if (![...node.childNodes].some(c => c.nodeType === 3 && c.data.trim())) continue;
+        const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) seen.push(node.className + " " + node.textContent.trim().slice(0, 30) + " " + ratio);
+    }
+    return seen;
+}"""
+
 shared: list[Browser] = []
 """The one of this run, which `conftest.py` starts. A start takes two seconds."""
 
@@ -70,3 +89,8 @@ async def opened(
 async def overflow(page: Page) -> Any:
     """By how many pixels the page is wider than its window."""
     return await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+async def faint_texts(page: Page) -> Any:
+    """The texts with a contrast below 4.5 to 1 (WCAG AA), measured on what the browser computed."""
+    return await page.evaluate(_FAINT)

@@ -225,7 +225,7 @@ PAGES = [
     Shown("/status"),
     Shown("/status", signed_in),
     Shown("/status?range=90d"),
-    Shown("/status?q=nothing-of-this-name"),
+    Shown("/status?filter=nothing-of-this-name"),
     Shown("/status", quiet),
     Shown("/status", without_past),
     Shown("/status", many),

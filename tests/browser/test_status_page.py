@@ -12,7 +12,7 @@ from tentaculo.model.health import DegradedKind, Health
 from tentaculo.model.incident import MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.web.viewer import Viewer
-from tests.browser.chromium import opened, overflow
+from tests.browser.chromium import faint_texts, opened, overflow
 from tests.support.native_gateway import NOW, State, event, view
 from tests.web.test_incidents import HERMES, MCP
 
@@ -23,7 +23,7 @@ MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=\"document
 @pytest.fixture
 def state() -> State:
     """A fleet in every state, with long words and with markup in what services send."""
-    held = State()
+    held = State(viewer=Viewer(is_signed_in=True))
     held.services += (view("a-service-with-quite-a-long-name-" + "x" * 60, 9001, snippet="y" * 200),)
     held.services += (view("hostile", 9002, Health.DEGRADED, reason=MARKUP, snippet=MARKUP, kind=DegradedKind.FAILING),)
     held.books.incidents = [
@@ -114,27 +114,7 @@ async def test_every_text_has_contrast_enough(state: State, scheme: Literal["lig
         background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
         level = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(","))
         assert level < 120 if scheme == "dark" else level > 700
-        faint = await page.evaluate(
-            """() => {
-                const parts = colour => colour.match(/[\\d.]+/g).map(Number);
-                const light = colour => { const [r, g, b] = parts(colour).map(v => v / 255)
-                    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-                    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-                const behind = node => { for (; node; node = node.parentElement) {
-                    const colour = getComputedStyle(node).backgroundColor;
-                    if ((parts(colour)[3] ?? 1) > 0) return colour; } };
-                const seen = [];
-                for (const node of document.querySelectorAll("body *")) {
-                    if (["STYLE", "SCRIPT"].includes(node.tagName) || !node.getClientRects().length) continue;
-                    if (![...node.childNodes].some(c => c.nodeType === 3 && c.data.trim())) continue;
-                    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
-                    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                    if (ratio < 4.5) seen.push(node.className + " " + node.textContent.trim().slice(0, 30) + " " + ratio);
-                }
-                return seen;
-            }"""
-        )
-        assert faint == []
+        assert await faint_texts(page) == []
 
 
 async def test_it_works_without_javascript(state: State) -> None:
@@ -148,7 +128,7 @@ async def test_it_works_without_javascript(state: State) -> None:
         await page.get_by_role("searchbox").press("Enter")
         assert await page.locator(".row").count() == 1
         assert await page.locator("h2").first.inner_text() == "The last 7 days", "the filter keeps the range"
-        await page.get_by_role("link", name="hermes").click()
+        await page.get_by_role("link", name="hermes", exact=True).click()
         assert await page.locator("h1").inner_text() == "hermes is down."
         assert complaints == []
 
@@ -164,7 +144,7 @@ async def test_an_alerts_link_leads_to_its_incident(state: State, javascript: bo
 
 async def test_it_follows_the_fleet_by_itself(state: State) -> None:
     async with opened(state) as (page, complaints):
-        await page.get_by_role("link", name="hermes").focus()
+        await page.get_by_role("link", name="hermes", exact=True).focus()
         state.services = (view("madre"), view("hermes", health=Health.DEGRADED, kind=DegradedKind.SLOW))
         state.clock += 10
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -197,6 +177,7 @@ async def test_open_parts_and_what_is_typed_stay() -> None:
 
 async def test_the_arrow_keys_read_what_happened_at_a_time() -> None:
     state = fleet_of(1, 2)
+    state.viewer = Viewer(is_signed_in=True)
     state.events = [event(1, type="deployed", source="ci", received_at=NOW - timedelta(seconds=10))]
     async with opened(state) as (page, _):
         await page.locator("#board").focus()

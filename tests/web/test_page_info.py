@@ -16,9 +16,13 @@ from tentaculo.model.health import Health
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.web.timeline import RANGES, Axis
+from tentaculo.web.viewer import Viewer
+from tentaculo.web.wording import ENGLISH
 from tests.support.native_gateway import NOW, Gateway, State, running, view
 from tests.web.test_incidents import HERMES, NOTE
 from tests.web.test_status_page import HOSTILE, page, words
+
+SIGNED_IN = Viewer(is_signed_in=True)
 
 RUNBOOK = "https://wiki.example.org/hermes?a=1&b=2"
 INFO = PageInfo(
@@ -61,7 +65,7 @@ async def test_owner_and_runbook_stand_where_there_is_trouble() -> None:
     cart = view("operator", health=Health.DOWN, reason="answered 502", root="hermes")
     down = view("hermes", health=Health.DOWN, reason="connection refused")
     slow = view("switch", health=Health.DEGRADED, reason="slow: 2 s")
-    async with served(services=(view("madre"), cart, down, slow)) as gateway:
+    async with served(services=(view("madre"), cart, down, slow), viewer=SIGNED_IN) as gateway:
         text = await page(gateway)
         said = words(text)
         assert "hermes · Owner: ana · Runbook Why" in said, "below the headline that names it"
@@ -138,7 +142,7 @@ async def test_without_groups_there_is_no_list_of_them(gateway: Gateway) -> None
 
 
 async def test_times_are_in_the_zone_of_the_page() -> None:
-    state = State(info=INFO)
+    state = State(info=INFO, viewer=SIGNED_IN)
     state.books.incidents = [HERMES]
     state.books.notes = {HERMES.id: [NOTE]}
     state.books.planned = [MaintenanceWindow((), NOW + timedelta(hours=24), NOW + timedelta(hours=25), "moving house")]
@@ -160,7 +164,7 @@ def test_marks_are_at_the_hours_of_the_zone_also_where_its_clock_is_set() -> Non
     zone = ZoneInfo("Europe/Madrid")
     until = int(datetime(2026, 3, 29, 10, tzinfo=UTC).timestamp())
     day = RANGES["24h"]
-    ticks = Axis(until - day.seconds, until, zone).ticks(day.tick)
+    ticks = Axis(until - day.seconds, until, zone).ticks(day.tick, ENGLISH)
     assert [tick.text for tick in ticks] == ["12:00", "15:00", "18:00", "21:00", "00:00", "03:00", "06:00", "09:00"]
     assert [f"{tick.at:%H:%M}" for tick in ticks] == [
         "11:00",
@@ -173,7 +177,9 @@ def test_marks_are_at_the_hours_of_the_zone_also_where_its_clock_is_set() -> Non
         "07:00",
     ]
     week = RANGES["7d"]
-    assert all(tick.at.astimezone(zone).hour == 0 for tick in Axis(until - week.seconds, until, zone).ticks(week.tick))
+    assert all(
+        tick.at.astimezone(zone).hour == 0 for tick in Axis(until - week.seconds, until, zone).ticks(week.tick, ENGLISH)
+    )
 
 
 async def test_what_the_operator_says_is_text() -> None:

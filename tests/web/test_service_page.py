@@ -19,6 +19,8 @@ from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, Stat
 from tests.web.test_incidents import HERMES, NOTE
 from tests.web.test_status_page import HOSTILE, Outline, change, rates, words
 
+SIGNED_IN = Viewer(is_signed_in=True)
+
 
 async def page(gateway: Gateway, service: str, query: str = "") -> str:
     async with gateway.client.get(f"/status/services/{service}{query}") as response:
@@ -27,6 +29,7 @@ async def page(gateway: Gateway, service: str, query: str = "") -> str:
 
 
 async def test_it_says_the_state_and_why(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     text = await page(gateway, "hermes")
     said = words(text)
     assert "Down for 3 h hermes is down. connection refused" in said
@@ -94,6 +97,7 @@ async def test_who_has_the_token_sees_the_addresses() -> None:
 
 
 async def test_what_happened_is_its_own(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     state = gateway.state
     state.books.incidents = [HERMES]
     state.books.notes = {HERMES.id: [NOTE]}
@@ -132,8 +136,8 @@ async def test_the_last_probes_without_what_is_private(gateway: Gateway) -> None
     )
     text = await page(gateway, "madre")
     assert (
-        "Last probes 15:09:23 answered 200 in 4 ms 15:09:13 failed without a response 15:09:03 not sent "
-        "15:08:53 answered 503 in 4 ms 15:08:43 succeeded in 4 ms" in words(text)
+        "Last probes 15:09:23 Up: answered 200 in 4 ms 15:09:13 Down: failed without a response 15:09:03 Unknown: not sent "
+        "15:08:53 Down: answered 503 in 4 ms 15:08:43 Up: succeeded in 4 ms" in words(text)
     )
     assert "{}" not in text
     assert "key=1" not in text
@@ -147,16 +151,16 @@ async def test_the_last_probes_with_what_they_were_sent(gateway: Gateway) -> Non
     gateway.state.results["madre"] = (probe(3), probe(13, port=8002), probe(23, snippet="hello \u202e" + "z" * 300))
     text = await page(gateway, "madre")
     assert (
-        "15:09:23 /health?key=1 answered 200 in 4 ms 10.9.8.7:8001 {} "
-        "15:09:13 /health?key=1 answered 200 in 4 ms 10.9.8.7:8002 "
-        "15:09:03 /health?key=1 answered 200 in 4 ms 10.9.8.7:8001 hello zzz" in words(text)
+        "15:09:23 Up: /health?key=1 answered 200 in 4 ms 10.9.8.7:8001 {} "
+        "15:09:13 Up: /health?key=1 answered 200 in 4 ms 10.9.8.7:8002 "
+        "15:09:03 Up: /health?key=1 answered 200 in 4 ms 10.9.8.7:8001 hello zzz" in words(text)
     ), "what was sent again is shown once"
     assert "z" * 193 + "…" in text
     assert "\u202e" not in text
 
 
 async def test_the_probe_that_another_machine_stored(gateway: Gateway) -> None:
-    assert "Last probes 15:09:23 answered 200 in 4 ms" in words(await page(gateway, "madre"))
+    assert "Last probes 15:09:23 Up: answered 200 in 4 ms" in words(await page(gateway, "madre"))
 
 
 def certificate(days: float, issuer_days: float = 900, **changes: Any) -> Certificate:
@@ -167,12 +171,12 @@ def certificate(days: float, issuer_days: float = 900, **changes: Any) -> Certif
 @pytest.mark.parametrize(
     ("found", "said", "tone"),
     [
-        (certificate(90.5), "Valid until 13 Jun 2026, for 90 days", "up"),
-        (certificate(13.5), "Valid until 28 Mar 2026, for 13 days", "slow"),
-        (certificate(0.5), "Valid until 15 Mar 2026, for 12 h", "slow"),
-        (certificate(-0.5), "Expired on 14 Mar 2026", "down"),
-        (certificate(300, 13.5), "Its issuer's ends on 28 Mar 2026, in 13 days", "slow"),
-        (certificate(300, -2), "Its issuer's expired on 12 Mar 2026", "down"),
+        (certificate(90.5), "It is valid until 13 Jun 2026, for 90 days", "up"),
+        (certificate(13.5), "It is valid until 28 Mar 2026, for 13 days only", "slow"),
+        (certificate(0.5), "It is valid until 15 Mar 2026, for 12 h only", "slow"),
+        (certificate(-0.5), "It expired on 14 Mar 2026", "down"),
+        (certificate(300, 13.5), "The certificate of its issuer is valid until 28 Mar 2026, for 13 days only", "slow"),
+        (certificate(300, -2), "The certificate of its issuer expired on 12 Mar 2026", "down"),
     ],
 )
 async def test_until_when_a_certificate_is_valid(gateway: Gateway, found: Certificate, said: str, tone: str) -> None:
@@ -196,8 +200,8 @@ async def test_addresses_with_one_certificate_share_a_row(gateway: Gateway) -> N
         SeenCertificate(upstream.upstream, one, NOW) for upstream, one in zip(upstreams, found, strict=True)
     )
     assert (
-        "Certificates Valid until 24 Apr 2026, for 40 days Address 2, seen just now "
-        "Valid until 13 Jun 2026, for 90 days Address 1, Address 3, seen just now"
+        "Certificates It is valid until 24 Apr 2026, for 40 days Address 2, seen just now "
+        "It is valid until 13 Jun 2026, for 90 days Address 1, Address 3, seen just now"
     ) in words(await page(gateway, "madre"))
 
 
@@ -226,6 +230,7 @@ async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("lost", ["The database file fleet.db is damaged."])
 async def test_a_lost_database_takes_only_the_past(gateway: Gateway, lost: str) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.lost = lost
     said = words(await page(gateway, "hermes"))
     assert "hermes is down. connection refused" in said
