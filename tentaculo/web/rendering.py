@@ -19,7 +19,7 @@ from tentaculo.server import templating
 from tentaculo.server.caller import session_of
 from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import languages, wording
+from tentaculo.web import languages, reasons, wording
 from tentaculo.web.documents import Document
 from tentaculo.web.live import LivePages
 
@@ -178,6 +178,7 @@ class Renderer:
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 t=values["viewer"].texts,
+                marked=reasons.marked,
                 languages=languages.NAMES,
                 **values,
             )
