@@ -233,6 +233,8 @@ class EventsPage:
 def _lead(query: EventsQuery, found: Found) -> str:
     """How many events are shown, and of which time."""
     count = len(found.rows)
+    if not count and found.is_cut:
+        return "Nothing was found yet: the search stopped after its time."
     if not count:
         return "Nothing was found." if query.is_filtered else "Nothing happened in this time."
     text = wording.count_of(count, "event")

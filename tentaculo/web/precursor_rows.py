@@ -69,9 +69,11 @@ def statistics(report: PrecursorReport) -> Iterator[Statistics | None]:
 
 
 def _basis(report: PrecursorReport, counted: Sequence[ServicePrecursors]) -> str:
+    days = wording.count_of((report.until - report.since).days, "day")
+    if not counted:
+        return f"No incident in {days}"
     incidents = wording.count_of(sum(len(one.incidents) for one in counted), "incident")
     services = wording.count_of(len(counted), "service")
-    days = wording.count_of((report.until - report.since).days, "day")
     return f"{incidents} of {services} in {days}; {wording.count_of(report.tested, 'test')}"
 
 

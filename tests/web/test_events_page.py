@@ -315,7 +315,7 @@ async def test_a_page_of_many_events_is_as_long_as_they_lasted_and_leads_on(gate
     text = await page(gateway, "?before=51&range=7d")
     assert '<a href="/status/events?range=7d&amp;after=50" rel="prev">Newer</a>' in text
     assert '<a href="/status/events?range=7d">Newest</a>' in text
-    assert "The search took long, and stopped." in text
+    assert "The search stopped after its time. It continues at “Older”." in text
 
 
 async def test_a_database_that_is_away_is_said(gateway: Gateway) -> None:
