@@ -87,7 +87,7 @@ class StatuspageApi:
         source = Published(self._now(), services, newest, self._windows()[:MOST_INCIDENTS], self._info, self._url())
         members: dict[str, Any] = {"page": statuspage.page(source)}
         if name in ("summary", "status"):
-            members["status"] = statuspage.status(source)
+            members["status"] = dict(await self._slices.collect(statuspage.status(source)))
         for member, shapes in DOCUMENTS[name].items():
             members[member] = await self._slices.collect(map(raw_json, shapes(source)))
         # Compressing a large one takes long, and needs nothing else.
