@@ -107,7 +107,7 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
         key = "activity.was_notified_ended" if is_over else "activity.was_notified_fails"
         yield Entry(notified.at, "bell", "off", "", t(key, channel=name, root=root))
     for note in notes:
-        author = printable(note.author, 80) or t("summary.somebody")
+        author = reasons.foreign(note.author, 80) or t("summary.somebody")
         text = t("activity.wrote", root=root, text=reasons.foreign(note.text, 300))
         yield Entry(note.at, "note", "off", author, text)
 
@@ -142,8 +142,10 @@ def _of_event(event: Event, t: Language) -> Entry:
     if said is None:
         said = json.dumps(event.payload, ensure_ascii=False, default=str) if event.payload else ""
     severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
-    kind = printable(event.type, 60)
+    kind = reasons.foreign(event.type, 60)
     title = t("activity.sent", type=kind)
     if isinstance(severity, str) and severity:
-        title = t("activity.sent_level", type=kind, level=printable(severity, 20))
-    return Entry(event.received_at, "event", "accent", printable(event.source, 60), title, reasons.foreign(said, 160))
+        title = t("activity.sent_level", type=kind, level=reasons.foreign(severity, 20))
+    return Entry(
+        event.received_at, "event", "accent", reasons.foreign(event.source, 60), title, reasons.foreign(said, 160)
+    )

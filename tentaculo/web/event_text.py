@@ -13,7 +13,7 @@ import msgspec
 from tentaculo.model.event import Event
 from tentaculo.model.health import GATEWAY_NAME, Health
 from tentaculo.model.text import printable
-from tentaculo.web import wording
+from tentaculo.web import reasons, wording
 from tentaculo.web.languages import Language
 
 MOST_MEMBERS: Final = 12
@@ -90,7 +90,7 @@ def title(event: Event, t: Language) -> str:
                 return t("events.notified", channel=channel)
             case "gateway.alert.failed":
                 return t("events.not_notified", channel=channel)
-    return printable(event.type, 120)
+    return reasons.foreign(event.type, 120)
 
 
 def _of_service(event: Event, service: str, t: Language) -> str:

@@ -90,7 +90,7 @@ def _acknowledged(incident: Incident, viewer: Viewer, now: datetime) -> Sentence
     time = Piece(wording.clock(found.at, now, t), at=found.at)
     if not viewer.is_signed_in:
         return sentence(t, "incident.at", time=time)
-    author = printable(found.author, 80)
+    author = reasons.foreign(found.author, 80)
     if not found.note:
         return sentence(t, "incident.by_at", author=author, time=time)
     return sentence(t, "incident.by_at_note", author=author, time=time, note=reasons.foreign(found.note, 200))

@@ -264,7 +264,7 @@ def _marks(
             channel = printable(delivery.channel, 40) or t("summary.a_channel")
             yield "message", axis.percent(delivery.at), t("incident.was_notified", channel=channel)
     for note in notes:
-        author = printable(note.author, 40) or t("summary.somebody")
+        author = reasons.foreign(note.author, 40) or t("summary.somebody")
         yield "message", axis.percent(note.at), t("incident.wrote_note", author=author)
     taken: set[str] = set()
     for event in events:

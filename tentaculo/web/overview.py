@@ -355,7 +355,7 @@ def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
 
 def event_title(event: Event, t: Language) -> str:
     """An event in a few words: `deploy.finished from ci`."""
-    return t("overview.event_from", type=printable(event.type, 60), source=printable(event.source, 40))
+    return t("overview.event_from", type=reasons.foreign(event.type, 60), source=reasons.foreign(event.source, 40))
 
 
 @dataclass(frozen=True, slots=True)

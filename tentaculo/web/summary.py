@@ -182,7 +182,7 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
     if notes:
         last = max(notes, key=lambda note: note.at)
         time = Piece(wording.clock(last.at, fleet.local_now, t), at=last.at)
-        author = printable(last.author, 40) or t("summary.somebody")
+        author = reasons.foreign(last.author, 40) or t("summary.somebody")
         found.append(sentence(t, "summary.note_at", author=author, time=time))
     return joined(found)
 

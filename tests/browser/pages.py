@@ -239,6 +239,11 @@ PAGES = [
     Shown("/status/events?range=3h", connected),
     Shown("/status/events?kind=health&service=hermes&text=x&before=5", connected),
     Shown("/status/events", without_past),
+    Shown("/status/incidents"),
+    Shown("/status/incidents", signed_in),
+    Shown("/status/incidents?range=24h&service=madre"),
+    Shown("/status/incidents/1773499706000"),
+    Shown("/status/incidents/1773499706000", signed_in),
     Shown("/no/such/path", status=404),
 ]
 """Every page joins here, once for each form that it can have."""

@@ -29,6 +29,7 @@ ATTACKS = (
     "שלום{{7*7}}{%raw%}${7*7}\x00\x1b[31m\x9b\u2028\u2069\u2068\u200f\r\nSet-Cookie: a=b",
     "שלום" + "e" + "\u0301" * 3000,
 )
+ADDRESS = 'https://a/?"><script>window.taken=1</script>'
 FREE = frozenset({
     *("reason", "snippet", "endpoint", "maintenance", "author", "text", "note", "ending", "about", "owner", "group"),
     *("title", "issuer", "names", "source", "type", "message", "error", "last_failure", "correlation_id", "label"),
@@ -42,7 +43,7 @@ FOUND = """() => {
         while (!alone(getComputedStyle(one))) one = one.parentElement;
         return one; };
     const mixed = texts.filter(node => node.data.includes("שלום") && !isolating(node).textContent.trim().startsWith("שלום"))
-        .filter(node => !/^[^\\u05d0-\\u05ea]*\\u2068/.test(node.data));
+        .filter(node => !isolating(node).closest("[lang='']") && !/^[^\\u05d0-\\u05ea]*\\u2068/.test(node.data));
     const tall = [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().height > 9000);
     return {
         taken: window.taken ?? null,
@@ -73,8 +74,8 @@ def spoiled(value: Any, attacks: Iterator[str], own: frozenset[str], name: str =
             one.name: spoiled(getattr(value, one.name), attacks, own, one.name) for one in fields(value) if one.init
         }
         return replace(value, **changed)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return value._replace(**{key: spoiled(one, attacks, own, key) for key, one in value._asdict().items()})
+    if isinstance(value, tuple) and (keys := getattr(value, "_fields", None)):
+        return type(value)(*(spoiled(one, attacks, own, key) for key, one in zip(keys, value, strict=True)))
     if isinstance(value, tuple | list):
         return type(value)(spoiled(one, attacks, own, name) for one in value)
     if isinstance(value, Mapping):
@@ -88,7 +89,17 @@ def hostile(state: State, *, is_signed_in: bool) -> State:
     """The same fleet, of which each text is an attack."""
     attacks = cycle(ATTACKS)
     own = frozenset(view.name for view in state.services)
-    for name in ("services", "results", "seen_certificates", "changes", "earlier", "just_before", "events"):
+    for name in (
+        "services",
+        "results",
+        "seen_certificates",
+        "changes",
+        "earlier",
+        "just_before",
+        "events",
+        "log_page",
+        "report",
+    ):
         setattr(state, name, spoiled(getattr(state, name), attacks, own))
     books = state.books
     for name in ("incidents", "notes", "planned"):
@@ -97,7 +108,7 @@ def hostile(state: State, *, is_signed_in: bool) -> State:
     said = [printable(attack, 60) for attack in ATTACKS]
     state.info = PageInfo(
         said[0],
-        services={name: ServiceInfo(*said[1:4], 'https://a/?"><script>window.taken=1</script>') for name in own},
+        services={name: ServiceInfo(said[1], said[2], said[3], ADDRESS) for name in own},
     )
     state.route_counts = {
         service: {next(attacks) + LONG: count for count in counts.values()}
