@@ -16,13 +16,13 @@ from tentaculo.web import incident_words
 
 AFTER_SIGN_IN = "Shown after sign-in."
 """In the place of what only some may see."""
-_OF_THE_OPERATOR = frozenset((Health.MAINTENANCE, Health.OFF))
+OF_THE_OPERATOR = frozenset((Health.MAINTENANCE, Health.OFF))
 """States whose reason is a text of the operator, for everybody."""
 
 
 def public_view(view: ServiceView) -> ServiceView:
     """A service without what it said."""
-    reason = view.reason if view.health in _OF_THE_OPERATOR else _public(view.cause)
+    reason = view.reason if view.health in OF_THE_OPERATOR else shown_reason(view.cause)
     upstreams = tuple(replace(one, breaker=_public_breaker(one.breaker)) for one in view.upstreams)
     return replace(view, reason=reason, upstreams=upstreams, snippet=None)
 
@@ -46,12 +46,13 @@ def public_timeline(found: Timeline) -> Timeline:
     )
 
 
-def _public(reason: Reason | None) -> str:
+def shown_reason(reason: Reason | None) -> str:
+    """A reason without the texts of a service; empty where there is none, or none that this version knows."""
     try:
         return "" if reason is None else str(reason.public)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         return ""  # a later version wrote a code or values that this one does not know
 
 
 def _public_breaker(breaker: BreakerView) -> BreakerView:
-    return replace(breaker, reason=_public(breaker.cause) or None)
+    return replace(breaker, reason=shown_reason(breaker.cause) or None)

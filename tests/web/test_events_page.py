@@ -23,7 +23,16 @@ from tests.web.test_status_page import HOSTILE, Outline, words
 
 SIGNED_IN = Viewer(is_signed_in=True)
 OPENED = {"service": "hermes", "incident": HERMES.id, "services": ["hermes"], "reason": "the secret reason"}
-CHANGED = {"service": "hermes", "before": "up", "after": "down", "reason": "the secret reason", "instance": "box"}
+CAUSE = {"status": 503, "what": "a secret text"}
+CHANGED = {
+    "service": "hermes",
+    "before": "up",
+    "after": "down",
+    "reason": "the secret reason",
+    "instance": "box",
+    "reason_code": "answered_but",
+    "reason_values": CAUSE,
+}
 
 
 def own(number: int, type_: str, payload: dict[str, Any], minutes: float = 10) -> Event:
@@ -61,12 +70,46 @@ async def test_everybody_sees_incidents_and_changes_of_state_and_nothing_else(ga
     text = await page(gateway)
     assert sorted(shown_ids(text)) == [2, 3, 6]
     said = words(text)
-    for told in ("hermes is down", "An incident of hermes began", "An incident was acknowledged", "need sign-in"):
+    for told in (
+        "hermes is down",
+        "answered 503, but …",
+        "An incident of hermes began",
+        "An incident was acknowledged",
+        "need sign-in",
+    ):
         assert told in said
     for hidden in ("secret", "10.9.8.7", "spawn_success", "What comes before incidents", "<details", "<pre"):
         assert hidden not in text
     (wanted,) = state.asked_of_log
     assert (wanted.wanted.sources, wanted.wanted.types) == ((GATEWAY_NAME,), PUBLIC_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"after": "maintenance", "reason": "a new disk"}, "a new disk"),
+        ({"after": "off", "reason": "on purpose"}, "on purpose"),
+        ({"after": "maintenance", "reason": ["secret"]}, ""),
+        ({"reason_code": "of-later", "reason_values": CAUSE}, ""),
+        ({"reason_code": "answered", "reason_values": {}}, ""),
+        ({"reason_code": "answered_but", "reason_values": {"status": {"x": 1}, "what": [CAUSE]}}, "answered …, but …"),
+        ({"reason_code": "answered", "reason_values": "secret"}, ""),
+        (
+            {"reason_code": "faulty", "reason_values": {"what": {"code": "answered", "values": {}}, "faults": 1}},
+            "…, but 1",
+        ),
+        ({"reason_code": "faulty", "reason_values": {"what": 1, "faults": [1]}}, ""),
+    ],
+)
+async def test_everybody_sees_why_without_what_a_service_said(
+    gateway: Gateway, changes: dict[str, Any], said: str
+) -> None:
+    gateway.state.events = [own(2, "gateway.health.changed", {**CHANGED, **changes})]
+    text = await page(gateway)
+    listed = re.search(r'<li id="event-2".*?</li>', text, re.DOTALL)
+    assert listed is not None
+    assert re.findall(r'<p class="sub">(.*?)</p>', listed[0]) == ([said] if said else [])
+    assert "secret" not in text
 
 
 @pytest.mark.parametrize("query", ["text=secret", "type=spawn_success", "source=madre", "correlation=c-1"])
