@@ -46,6 +46,7 @@ SAME_STEM: dict[str, str] = {
     "connection": "with a client, and with an endpoint",
     "coordination": "the interface that a gateway needs, and the workers' implementation of it",
     "errors": "each package has its own",
+    "failed_requests": "their count for incidents, and its query",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "openapi": "what all descriptions share, and the one of each package",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,7 @@ from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
+from tentaculo.model.incident import Incident
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.sessions import Sessions
@@ -79,6 +80,9 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     def views() -> Iterator[ServiceView]:
         return map(board.service, config.services)
 
+    async def newest(limit: int) -> Sequence[Incident]:
+        return (await books.find(limit=limit)).incidents
+
     groups = [
         pages.routes(
             config,
@@ -100,7 +104,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             board,
             store_client,
             parts.follows or books,
-            books,
+            newest,
             page=parts.page,
             now=now,
             slices=slices,

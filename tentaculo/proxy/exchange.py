@@ -229,6 +229,12 @@ class Exchange(ResponseRelay, ABC):
         if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
+            if (
+                lease is None
+                and plan.sticky is not None
+                and (wanted := plan.sticky.endpoint_in(self.inbound.fields.lines))
+            ):
+                lease = balancer.acquire_sticky(wanted, self._tried)
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
@@ -283,7 +289,8 @@ class Exchange(ResponseRelay, ABC):
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
-        self.write(self.response_writer().upgraded(head, fields))
+        lines = self.admitted.cors_lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
+        self.write(self.response_writer(lines).upgraded(head, fields))
         client.set_parser(tunnel)
         tunnel.open(
             early,

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from tentaculo.model.health import BreakerState, Outcome
+from tentaculo.model.health import BreakerState, Endpoint, Outcome
 from tentaculo.net.inbound_request import ClientConnection
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
 from tentaculo.upstream.connection import UpstreamConnection
@@ -295,6 +295,13 @@ class LoadBalancer:
     def acquire_at(self, endpoint: EndpointState) -> Lease | None:
         """A place at `endpoint` and at no other."""
         return None if endpoint.is_full else self._take(endpoint)
+
+    def acquire_sticky(self, upstream: Endpoint, tried: Sequence[EndpointState]) -> Lease | None:
+        """A place at `upstream`, to which a sticky session leads; None while it is avoided, or was tried."""
+        for endpoint in self.endpoints:
+            if endpoint.pool.upstream == upstream and endpoint not in tried and endpoint.outliers.refresh():
+                return self.acquire_at(endpoint)
+        return None
 
     def _try_each(self, tried: Sequence[EndpointState]) -> Lease | None:
         """By all rules, until a breaker lets the request through."""

@@ -18,6 +18,7 @@ from tentaculo.model.incident import Incident
 from tentaculo.model.text import printable
 from tentaculo.web import event_text, timeline
 from tentaculo.web.timeline import Axis, Tick, number
+from tentaculo.web.wording import ENGLISH
 
 MOST_LANES: Final = 10
 """Lanes of sources; the events of all further ones share one."""
@@ -172,7 +173,7 @@ def draw(
     return Chart(
         axis,
         step,
-        axis.ticks(step),
+        axis.ticks(step, ENGLISH),
         stretches,
         lanes,
         [

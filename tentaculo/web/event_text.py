@@ -77,7 +77,7 @@ def title(event: Event) -> str:
         name = printable(service, 80)
         match event.type:
             case "gateway.health.changed" if (after := _health(event.payload.get("after"))) is not None:
-                return f"{name} is {wording.state_of(after).phrase}"
+                return f"{name} {wording.predicate(wording.key_of(after))}"
             case "gateway.incident.opened":
                 return f"An incident of {name} began"
             case "gateway.incident.ended":

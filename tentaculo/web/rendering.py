@@ -18,7 +18,7 @@ from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
 from tentaculo.server.caller import session_of
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import languages, wording
+from tentaculo.web import languages, reasons, wording
 from tentaculo.web.documents import Document
 
 HTML = "text/html; charset=utf-8"
@@ -160,6 +160,7 @@ class Renderer:
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 t=values["viewer"].texts,
+                marked=reasons.marked,
                 languages=languages.NAMES,
                 **values,
             )
