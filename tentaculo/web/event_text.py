@@ -14,12 +14,14 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import GATEWAY_NAME, Health
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
-from tentaculo.web import public, wording
+from tentaculo.web import reasons, wording
+from tentaculo.web.languages import Language
 from tentaculo.web.public import OF_THE_OPERATOR
 
 MOST_MEMBERS: Final = 12
 """Members of a payload that are shown one by one."""
 LONGEST_VALUE: Final = 160
+LONGEST_TYPE: Final = 120
 MOST_JSON: Final = 3000
 """Characters of the whole event that are shown."""
 PUBLIC_TYPES: Final = (
@@ -40,6 +42,15 @@ _SIGNS: Final = {
     "gateway.alert.failed": ("bell", "down"),
 }
 """By type, the symbol of an event and its tone."""
+_PLAIN: Final = {"gateway.incident.acknowledged": "events.acknowledged"}
+_OF_CHANNEL: Final = {"gateway.alert.sent": "events.notified", "gateway.alert.failed": "events.not_notified"}
+_OF_SERVICE: Final = {
+    "gateway.incident.opened": "events.opened",
+    "gateway.incident.ended": "events.ended",
+    "gateway.clock.wrong": "events.clock_wrong",
+    "gateway.clock.right": "events.clock_right",
+}
+"""The text of the title, by type: with nothing, with a channel of alerts, and with a service."""
 
 
 class Member(NamedTuple):
@@ -64,39 +75,32 @@ def sign(event: Event) -> tuple[str, str]:
     """The symbol of an event, and its tone."""
     if is_own(event) and event.type in _SIGNS:
         return _SIGNS[event.type]
-    if is_own(event) and (after := _health(event.payload.get("after"))) is not None:
+    if is_own(event) and (after := health_of(event.payload.get("after"))) is not None:
         state = wording.state_of(after)
         return state.key, state.tone
     return "event", "down" if is_alarming(event) else "accent"
 
 
-def title(event: Event) -> str:
-    """What happened, in one sentence where it is one of the gateway's own events; else the type."""
-    service = service_of(event)
-    if service:
-        name = printable(service, 80)
-        match event.type:
-            case "gateway.health.changed" if (after := _health(event.payload.get("after"))) is not None:
-                return f"{name} {wording.predicate(wording.key_of(after))}"
-            case "gateway.incident.opened":
-                return f"An incident of {name} began"
-            case "gateway.incident.ended":
-                return f"The incident of {name} ended"
-            case "gateway.breaker.changed":
-                return f"The circuit breaker of {name} is {_word(event.payload.get('state'))}"
-            case "gateway.clock.wrong":
-                return f"The clock of {name} is wrong"
-            case "gateway.clock.right":
-                return f"The clock of {name} is right again"
-    if is_own(event):
-        match event.type:
-            case "gateway.incident.acknowledged":
-                return "An incident was acknowledged"
-            case "gateway.alert.sent":
-                return f"{_word(event.payload.get('channel'))} was notified"
-            case "gateway.alert.failed":
-                return f"{_word(event.payload.get('channel'))} could not be notified"
-    return printable(event.type, 120)
+def title(event: Event, t: Language) -> str:
+    """What happened, in one sentence where it is one of the gateway's own events; else the type, between isolates."""
+    if not is_own(event):
+        return reasons.foreign(event.type, LONGEST_TYPE)
+    if event.type in _PLAIN:
+        return t(_PLAIN[event.type])
+    if event.type in _OF_CHANNEL:
+        channel = event.payload.get("channel")
+        return t(_OF_CHANNEL[event.type], channel=reasons.foreign(channel if isinstance(channel, str) else "…", 60))
+    after, state = health_of(event.payload.get("after")), event.payload.get("state")
+    service = printable(service_of(event), 80)
+    if not service:
+        return printable(event.type, LONGEST_TYPE)
+    if event.type == "gateway.health.changed" and after is not None:
+        return t("events.changed", service=service, state=wording.predicate(wording.key_of(after), t=t))
+    if event.type == "gateway.breaker.changed" and state in ("open", "closed"):
+        return t(f"events.breaker_{state}", service=service)
+    if event.type in _OF_SERVICE:
+        return t(_OF_SERVICE[event.type], service=service)
+    return printable(event.type, LONGEST_TYPE)
 
 
 def service_of(event: Event) -> str:
@@ -105,17 +109,17 @@ def service_of(event: Event) -> str:
     return service if is_own(event) and isinstance(service, str) else ""
 
 
-def public_reason(event: Event) -> str:
+def public_reason(event: Event, t: Language) -> str:
     """Why, in an own event of the gateway, as everybody may see it: without a text of a service, or empty."""
     if not is_own(event):
         return ""
-    if _health(event.payload.get("after")) in OF_THE_OPERATOR:
+    if health_of(event.payload.get("after")) in OF_THE_OPERATOR:
         reason = event.payload.get("reason")
-        return printable(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
+        return reasons.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
     code, values = event.payload.get("reason_code"), event.payload.get("reason_values")
     if not isinstance(code, str) or not isinstance(values, dict):
         return ""
-    return printable(public.shown_reason(Reason("", code, values)), LONGEST_VALUE)
+    return reasons.said("", reasons.public(Reason("", code, values)), t, LONGEST_VALUE)
 
 
 def incident_of(event: Event) -> int | None:
@@ -124,10 +128,10 @@ def incident_of(event: Event) -> int | None:
     return number if is_own(event) and isinstance(number, int) and not isinstance(number, bool) else None
 
 
-def members(event: Event) -> tuple[list[Member], int]:
+def members(event: Event, t: Language) -> tuple[list[Member], int]:
     """The first members of the payload, and how many more there are."""
     shown = [(name, value) for name, value in event.payload.items() if not (is_own(event) and name in _HIDDEN)]
-    found = [Member(printable(name, 40), _value(value)) for name, value in shown[:MOST_MEMBERS]]
+    found = [Member(printable(name, 40), _value(value, t)) for name, value in shown[:MOST_MEMBERS]]
     return found, max(len(shown) - MOST_MEMBERS, 0)
 
 
@@ -144,9 +148,9 @@ def whole_json(event: Event) -> tuple[str, int]:
     return "\n".join(map(_visible, text[:MOST_JSON].split("\n"))), max(len(text) - MOST_JSON, 0)
 
 
-def _value(value: object) -> str:
+def _value(value: object, t: Language) -> str:
     if isinstance(value, str):
-        return printable(value, LONGEST_VALUE) or "(empty)"
+        return printable(value, LONGEST_VALUE) or t("events.empty")
     return printable(_json(value), LONGEST_VALUE)
 
 
@@ -170,9 +174,6 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
-def _word(value: object) -> str:
-    return printable(value, 60).replace("_", " ") if isinstance(value, str) and value else "unknown"
-
-
-def _health(value: object) -> Health | None:
+def health_of(value: object) -> Health | None:
+    """The health that a member of a payload names."""
     return next((one for one in Health if one.value == value), None)

@@ -10,6 +10,7 @@ import pytest
 from markupsafe import Markup
 
 from tentaculo.model.reason import TEXTS as REASONS
+from tentaculo.web.events_query import KINDS
 from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, negotiate
 from tentaculo.web.timeline import RANGES
 from tests.support.gateway_process import ROOT
@@ -54,6 +55,8 @@ FAMILIES = {
     "range.short_": set(RANGES),
     "range.title_": set(RANGES),
     "incidents.in_": {*RANGES, "all"},
+    "events.kind_": set(KINDS),
+    "events.breaker_": {"open", "closed"},
 }
 """The texts whose keys are made of what they are about: how these keys begin, and how they go on."""
 
