@@ -16,7 +16,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.model.incident import Incident
 from tentaculo.model.text import printable
-from tentaculo.web import event_text, reasons, timeline
+from tentaculo.web import event_text, timeline
 from tentaculo.web.languages import Language
 from tentaculo.web.timeline import Axis, Tick, number
 
@@ -24,8 +24,6 @@ MOST_LANES: Final = 10
 """Lanes of sources; the events of all further ones share one."""
 LANE: Final = 32
 """Height of a lane on the canvas of the connections."""
-GATEWAY_LANE: Final = ""
-"""The lane of what the gateway says of itself, before it has a name."""
 _STEPS: Final = (1, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR)
 _LONG_STEPS: Final = (2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 15 * DAY, 30 * DAY)
 _MOST_TICKS: Final = 7
@@ -155,9 +153,9 @@ def draw(
     now: datetime,
     t: Language,
 ) -> Chart:
-    """Everything on `axis`. `names` gives the service of each name and alias."""
+    """Everything on `axis`, in the language of `t`. `names` gives the service of each name and alias."""
     groups = _groups(ties)
-    lane_of = {event.id: _lane(event, names) for event in events}
+    lane_of = {event.id: _lane(event, names, t) for event in events}
     counts = Counter(lane_of.values())
     shown = [name for name, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
     kept, rest = (shown, []) if len(shown) <= MOST_LANES else (shown[: MOST_LANES - 1], shown[MOST_LANES - 1 :])
@@ -187,20 +185,16 @@ def draw(
     )
 
 
-def _lane(event: Event, names: Mapping[str, str]) -> str:
+def _lane(event: Event, names: Mapping[str, str], t: Language) -> str:
     """The service that an event is about, else its source."""
     if event_text.is_own(event):
-        return event_text.service_of(event) or GATEWAY_LANE
+        return event_text.service_of(event) or t("events.the_gateway")
     return names.get(event.source.removeprefix("/"), event.source)
 
 
 def _shown_lane(name: str, names: Mapping[str, str], dots: list[Dot], t: Language) -> Lane:
-    if name == GATEWAY_LANE:
-        return Lane(t("events.the_gateway"), "", len(dots), dots)
-    is_service = names.get(name) == name
-    href = f"/status/services/{name}" if is_service else ""
-    shown = name if is_service else reasons.foreign(name, 40) or t("events.no_name")
-    return Lane(shown, href, len(dots), dots)
+    href = f"/status/services/{name}" if names.get(name) == name else ""
+    return Lane(printable(name, 40) or t("events.no_name"), href, len(dots), dots)
 
 
 def _dot(axis: Axis, event: Event, group: int | None, t: Language) -> Dot:
@@ -218,7 +212,7 @@ def _dot(axis: Axis, event: Event, group: int | None, t: Language) -> Dot:
         bar_x,
         bar_width,
         f"dot{alarm}{'' if is_exact else ' late'}",
-        reasons.plain(f"{event_text.title(event, t)}, {printable(event.source, 40)}"),
+        f"{event_text.title(event, t)}, {printable(event.source, 40)}",
         group,
     )
 

@@ -21,7 +21,6 @@ from tentaculo.web.public import OF_THE_OPERATOR
 MOST_MEMBERS: Final = 12
 """Members of a payload that are shown one by one."""
 LONGEST_VALUE: Final = 160
-LONGEST_TYPE: Final = 120
 MOST_JSON: Final = 3000
 """Characters of the whole event that are shown."""
 PUBLIC_TYPES: Final = (
@@ -42,15 +41,14 @@ _SIGNS: Final = {
     "gateway.alert.failed": ("bell", "down"),
 }
 """By type, the symbol of an event and its tone."""
-_PLAIN: Final = {"gateway.incident.acknowledged": "events.acknowledged"}
-_OF_CHANNEL: Final = {"gateway.alert.sent": "events.notified", "gateway.alert.failed": "events.not_notified"}
-_OF_SERVICE: Final = {
-    "gateway.incident.opened": "events.opened",
-    "gateway.incident.ended": "events.ended",
-    "gateway.clock.wrong": "events.clock_wrong",
-    "gateway.clock.right": "events.clock_right",
+
+
+_BREAKERS: Final = {
+    "closed": "events.breaker_closed",
+    "open": "events.breaker_open",
+    "half_open": "events.breaker_half_open",
 }
-"""The text of the title, by type: with nothing, with a channel of alerts, and with a service."""
+"""By state of a circuit breaker, the key of its text."""
 
 
 class Member(NamedTuple):
@@ -75,32 +73,46 @@ def sign(event: Event) -> tuple[str, str]:
     """The symbol of an event, and its tone."""
     if is_own(event) and event.type in _SIGNS:
         return _SIGNS[event.type]
-    if is_own(event) and (after := health_of(event.payload.get("after"))) is not None:
-        state = wording.state_of(after)
-        return state.key, state.tone
+    if is_own(event) and (after := _health(event.payload.get("after"))) is not None:
+        key = wording.key_of(after)
+        return key, wording.tone_of(key)
     return "event", "down" if is_alarming(event) else "accent"
 
 
 def title(event: Event, t: Language) -> str:
-    """What happened, in one sentence where it is one of the gateway's own events; else the type, between isolates."""
-    if not is_own(event):
-        return reasons.foreign(event.type, LONGEST_TYPE)
-    if event.type in _PLAIN:
-        return t(_PLAIN[event.type])
-    if event.type in _OF_CHANNEL:
-        channel = event.payload.get("channel")
-        return t(_OF_CHANNEL[event.type], channel=reasons.foreign(channel if isinstance(channel, str) else "…", 60))
-    after, state = health_of(event.payload.get("after")), event.payload.get("state")
-    service = printable(service_of(event), 80)
-    if not service:
-        return printable(event.type, LONGEST_TYPE)
-    if event.type == "gateway.health.changed" and after is not None:
-        return t("events.changed", service=service, state=wording.predicate(wording.key_of(after), t=t))
-    if event.type == "gateway.breaker.changed" and state in ("open", "closed"):
-        return t(f"events.breaker_{state}", service=service)
-    if event.type in _OF_SERVICE:
-        return t(_OF_SERVICE[event.type], service=service)
-    return printable(event.type, LONGEST_TYPE)
+    """What happened, in one sentence where it is one of the gateway's own events; else the type."""
+    if is_own(event):
+        if (service := service_of(event)) and (said := _of_service(event, printable(service, 80), t)):
+            return said
+        channel = _word(event.payload.get("channel"), t)
+        match event.type:
+            case "gateway.incident.acknowledged":
+                return t("events.acknowledged")
+            case "gateway.alert.sent":
+                return t("events.notified", channel=channel)
+            case "gateway.alert.failed":
+                return t("events.not_notified", channel=channel)
+    return printable(event.type, 120)
+
+
+def _of_service(event: Event, service: str, t: Language) -> str:
+    """The sentence of an own event that is about a service; empty where there is none."""
+    match event.type:
+        case "gateway.health.changed" if (after := _health(event.payload.get("after"))) is not None:
+            return t("events.is_so", service=service, is_so=wording.predicate(wording.key_of(after), 1, t))
+        case "gateway.incident.opened":
+            return t("events.incident_began", service=service)
+        case "gateway.incident.ended":
+            return t("events.incident_ended", service=service)
+        case "gateway.breaker.changed":
+            state = event.payload.get("state")
+            key = _BREAKERS.get(state) if isinstance(state, str) else None
+            return t("events.breaker_is", service=service, state=_word(state, t) if key is None else t(key))
+        case "gateway.clock.wrong":
+            return t("events.clock_wrong", service=service)
+        case "gateway.clock.right":
+            return t("events.clock_right", service=service)
+    return ""
 
 
 def service_of(event: Event) -> str:
@@ -113,7 +125,7 @@ def public_reason(event: Event, t: Language) -> str:
     """Why, in an own event of the gateway, as everybody may see it: without a text of a service, or empty."""
     if not is_own(event):
         return ""
-    if health_of(event.payload.get("after")) in OF_THE_OPERATOR:
+    if _health(event.payload.get("after")) in OF_THE_OPERATOR:
         reason = event.payload.get("reason")
         return reasons.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
     code, values = event.payload.get("reason_code"), event.payload.get("reason_values")
@@ -174,6 +186,9 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
-def health_of(value: object) -> Health | None:
-    """The health that a member of a payload names."""
+def _word(value: object, t: Language) -> str:
+    return printable(value, 60).replace("_", " ") if isinstance(value, str) and value else t("events.unknown")
+
+
+def _health(value: object) -> Health | None:
     return next((one for one in Health if one.value == value), None)

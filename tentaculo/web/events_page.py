@@ -22,7 +22,7 @@ from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import DEFAULT_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.text import printable
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import event_axis, event_text, incident_words, precursor_rows, reasons, wording
+from tentaculo.web import event_axis, event_text, precursor_rows, wording
 from tentaculo.web.event_axis import Chart, Tie
 from tentaculo.web.events_query import KINDS, EventsQuery
 from tentaculo.web.languages import Language
@@ -188,7 +188,6 @@ class EventsPage:
         return await self._reports.read(opened, lambda: self._precursors(DEFAULT_DAYS, opened))
 
     async def _read(self, query: EventsQuery, viewer: Viewer, report: PrecursorReport | None, now: datetime) -> Found:
-        t = viewer.texts
         wanted = query.request(now, self._names_of, is_signed_in=viewer.is_signed_in)
         page = await self._log.page(wanted)
         events = page.events
@@ -206,8 +205,8 @@ class EventsPage:
             one.id: one for one in self._incidents() if one.id in known or (one.is_open and one.started_at < until)
         }
         incidents = sorted(known.values(), key=lambda one: one.started_at, reverse=True)
-        ties = list(_ties(page, {one.id for one in incidents}, report, t))
-        chart = event_axis.draw(axis, events, incidents, ties, self._names, now, t)
+        ties = list(_ties(page, {one.id for one in incidents}, report, viewer.texts))
+        chart = event_axis.draw(axis, events, incidents, ties, self._names, now, viewer.texts)
         rows = _Rows(page, chart, ties, incidents, self._info, viewer)
         made = await self._slices.collect(rows)
         return Found(
@@ -228,7 +227,8 @@ class EventsPage:
                 "x": axis.percent(one.starts_at),
                 "width": axis.width(one.starts_at, min(one.ends_at, chart.until)),
                 "text": t(
-                    "overview.maintenance_of", services=wording.listed(one.services, t) or t("overview.every_service")
+                    "overview.maintenance_of",
+                    services=wording.listed(one.services, t) or t("overview.every_service"),
                 ),
             }
             for one in self._windows()
@@ -239,20 +239,16 @@ class EventsPage:
 def _lead(query: EventsQuery, found: Found, t: Language) -> str:
     """How many events are shown, and of which time."""
     count = len(found.rows)
+    if not count and found.is_cut:
+        return "Nothing was found yet: the search stopped after its time."
     if not count:
-        nothing = "events.none_found" if query.is_filtered else "events.nothing"
-        return t("events.none_found_yet" if found.is_cut else nothing)
-    some = "events.found_newest" if query.is_at_end else "events.found_some"
+        return t("events.nothing_found" if query.is_filtered else "events.nothing_happened")
+    key = "events.count_in_time"
+    if found.older is not None:
+        key = "events.newest_count" if query.is_at_end else "events.count"
     tied = sum(bool(row.joined) for row in found.rows)
-    return " ".join(
-        filter(
-            None,
-            (
-                t("events.found" if found.older is None else some, count=count),
-                t("events.connected", count=tied) if tied else "",
-            ),
-        )
-    )
+    said = t(key, count=count)
+    return f"{said} {t('events.connected', count=tied)}" if tied > 1 else said
 
 
 def _ties(page: LogPage, incidents: set[int], report: PrecursorReport | None, t: Language) -> Iterator[Tie]:
@@ -262,7 +258,7 @@ def _ties(page: LogPage, incidents: set[int], report: PrecursorReport | None, t:
     ids = {event.id for event in page.events}
     for event in page.events:
         if (number := event_text.incident_of(event)) in incidents and number is not None:
-            yield Tie(event.id, number, "", to_incident=True)
+            yield Tie(event.id, number, "incident", to_incident=True)
     for service in report.services.values() if report is not None else ():
         for one in service.precursors:
             if one.is_claimed:
@@ -289,11 +285,11 @@ class _Rows:
         info: PageInfo,
         viewer: Viewer,
     ) -> None:
+        self._t = viewer.texts
         self._page = page
         self._info = info
         self._chart = chart
         self._is_signed_in = viewer.is_signed_in
-        self._t = viewer.texts
         self._incidents = {one.id: one for one in incidents}
         self._events = {event.id: event for event in page.events}
         self._room = MOST_JSON
@@ -311,14 +307,13 @@ class _Rows:
     def _to_event(self, tie: Tie, other: int) -> Joined:
         event = self._events[other]
         text = f"{event_text.title(event, self._t)}, {self._info.local(event_axis.happened_at(event)):%H:%M:%S}"
-        return Joined(
-            f"#event-{other}", text, self._t("events.same", name=reasons.foreign(tie.by, 80)), tie.is_statistical
-        )
+        return Joined(f"#event-{other}", text, self._t("events.same", what=tie.by), tie.is_statistical)
 
     def _to_incident(self, tie: Tie) -> Joined:
         root = printable(self._incidents[tie.target].root, 80)
+        text = printable(tie.by, 400) if tie.is_statistical else ""
         return Joined(
-            incident_words.path(tie.target), self._t("events.incident", service=root), tie.by, tie.is_statistical
+            f"/status/incidents/{tie.target}", self._t("events.incident_of", root=root), text, tie.is_statistical
         )
 
     def __iter__(self) -> Iterator[Row]:
@@ -328,7 +323,7 @@ class _Rows:
     def _row(self, event: Event) -> Row:
         symbol, tone = event_text.sign(event)
         title = event_text.title(event, self._t)
-        type_ = printable(event.type, event_text.LONGEST_TYPE)
+        type_ = printable(event.type, 120)
         joined = self._joined.get(event.id, [])
         found, more, text, left = list[event_text.Member](), 0, "", 0
         if self._is_signed_in:
@@ -345,8 +340,8 @@ class _Rows:
             symbol,
             tone,
             title,
-            "" if type_ == reasons.plain(title) else type_,
-            reasons.foreign(event.source, 60),
+            "" if type_ == title else type_,
+            printable(event.source, 60),
             "" if severity.lower() in ("", "info") else printable(severity, 20),
             "" if self._is_signed_in else event_text.public_reason(event, self._t),
             found,
@@ -366,8 +361,10 @@ def _clock(event: Event, t: Language) -> str:
     """How exact the time of an event is, in words."""
     if event.corrected is not None:
         width = event.corrected.width_ms
-        exact = f"{t.number(width)} ms" if width < 1000 else f"{t.number(width / 1000, 1)} s"
-        return t("events.corrected", width=exact)
+        exact = f"{width} ms" if width < 1000 else f"{t.number(width / 1000, 1)} s"
+        return t("events.clock_exact", width=exact)
     if event_text.is_own(event):
         return ""
-    return t("events.receipt" if event.stated_ms is None else "events.receipt_unknown")
+    if event.stated_ms is not None:
+        return t("events.clock_unknown")
+    return t("events.clock_receipt")

@@ -232,7 +232,10 @@ class IncidentPage:
             return []
         told = [one for one in found.precursors if one.is_claimed or incident.id in one.before]
         return [
-            (precursor_rows.sentence(found, one, t), "" if one.q is None else f"q = {t.decimal(f'{one.q:.2g}')}")
+            (
+                precursor_rows.sentence(found, one, t),
+                "" if one.q is None else f"q = {precursor_rows.probability(one.q, t)}",
+            )
             for one in told[:_MOST_SAID]
         ]
 

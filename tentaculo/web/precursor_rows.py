@@ -29,11 +29,12 @@ class Number(NamedTuple):
 class Statement:
     """What was counted of one type of events before the incidents of one service."""
 
+    service: str
+    source: str
+    type: str
     sentence: str
     numbers: list[Number]
     q: float
-    """What was not tested has 1."""
-    is_claimed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class Statistics:
     """Those of which nothing is claimed."""
     basis: str
     """What was looked at."""
-    too_few: str
-    """Which services have too few incidents for a claim; empty where none has."""
+    too_few: list[str]
+    """The services with too few incidents for a claim."""
 
 
 def statistics(report: PrecursorReport, t: Language) -> Iterator[Statistics | None]:
@@ -60,12 +61,11 @@ def statistics(report: PrecursorReport, t: Language) -> Iterator[Statistics | No
     claims.sort(key=lambda one: one.q)
     counts.sort(key=lambda one: one.q)
     counted = [one for one in report.services.values() if one.incidents]
-    few = [one.service for one in counted if len(one.incidents) < LEAST_INCIDENTS]
     yield Statistics(
         claims[:MOST_CLAIMS],
         counts[:MOST_COUNTS],
         _basis(report, counted, t),
-        t("events.too_few", services=wording.listed(few, t), count=LEAST_INCIDENTS) if few else "",
+        [one.service for one in counted if len(one.incidents) < LEAST_INCIDENTS],
     )
 
 
@@ -88,37 +88,46 @@ def sentence(service: ServicePrecursors, one: Precursor, t: Language) -> str:
 
 
 def _basis(report: PrecursorReport, counted: Sequence[ServicePrecursors], t: Language) -> str:
-    days = (report.until - report.since).days
-    if not counted:
-        return t("events.basis_none", count=days)
-    incidents = sum(len(one.incidents) for one in counted)
-    return t("events.basis", incidents=incidents, services=len(counted), days=days, tests=report.tested)
+    return t(
+        "precursor.basis",
+        incidents=t("precursor.incidents", count=sum(len(one.incidents) for one in counted)),
+        services=t("common.services", count=len(counted)),
+        days=t("precursor.days", count=(report.until - report.since).days),
+        tests=t("precursor.tests", count=report.tested),
+    )
 
 
 def _statement(report: PrecursorReport, service: ServicePrecursors, one: Precursor, t: Language) -> Statement:
     with_it, incidents = len(one.before), len(service.incidents)
     numbers = [
-        Number(t("events.n_incidents"), t.number(incidents)),
-        Number(t("events.n_before"), _part(with_it, incidents, t)),
-        Number(t("events.n_otherwise"), _part(one.others_with, service.others, t)),
-        Number(t("events.n_lift"), _lift(with_it / incidents, one.others_with, service.others, t)),
+        Number(t("precursor.number_incidents"), t.number(incidents)),
+        Number(t("precursor.number_before"), _share_of(with_it, incidents, t)),
+        Number(t("precursor.number_otherwise"), _share_of(one.others_with, service.others, t)),
+        Number(t("precursor.number_lift"), _lift(with_it / incidents, one.others_with, service.others, t)),
     ]
     if one.p is not None:
-        numbers.append(Number(t("events.n_p"), _probability(one.p, t)))
+        numbers.append(Number("p", probability(one.p, t)))
     if one.q is not None:
-        numbers.append(Number(t("events.n_q", level=t.decimal(f"{LEVEL:g}")), _probability(one.q, t)))
+        name = t("precursor.number_q", level=t.decimal(f"{LEVEL:g}"))
+        numbers.append(Number(name, probability(one.q, t)))
     if lead := _lead(report, service, one, t):
-        numbers.append(Number(t("events.n_lead"), lead))
-    return Statement(sentence(service, one, t), numbers, 1.0 if one.q is None else one.q, one.is_claimed)
+        numbers.append(Number(t("precursor.number_lead"), lead))
+    return Statement(
+        service.service,
+        one.source,
+        printable(one.type, 60),
+        sentence(service, one, t),
+        numbers,
+        1.0 if one.q is None else one.q,
+    )
 
 
-def _part(some: int, whole: int, t: Language) -> str:
-    """A part of a whole: `83 % (5 of 6)`, `1.2 % (1 of 80)`."""
-    if not whole:
+def _share_of(number: int, total: int, t: Language) -> str:
+    if not total:
         return wording.NOTHING
-    percent = 100 * some / whole
-    digits = f"{percent:.0f}" if percent >= 10 or not some else f"{percent:.2g}"
-    return t("events.part", share=f"{t.decimal(digits)} %", some=some, all=whole)
+    percent = number * 100 / total
+    share = f"{percent:.0f} %" if percent >= 10 or not percent else f"{t.decimal(f'{percent:.2g}')} %"
+    return t("precursor.share_of", share=share, number=number, total=total)
 
 
 def _lift(share: float, others_with: int, others: int, t: Language) -> str:
@@ -127,12 +136,13 @@ def _lift(share: float, others_with: int, others: int, t: Language) -> str:
         return wording.NOTHING
     lift = share * others / max(others_with, 1)
     shown = t.number(lift, 0 if lift >= 10 else 1)
-    return shown if others_with else t("events.over", number=shown)
+    return shown if others_with or lift < 10 else t("precursor.over", number=shown)
 
 
-def _probability(p: float, t: Language) -> str:
+def probability(p: float, t: Language) -> str:
+    """A probability with two digits that mean something."""
     if p < _SMALLEST_P:
-        return t("events.under", number=t.decimal(f"{_SMALLEST_P:g}"))
+        return t("precursor.under", number=t.decimal(f"{_SMALLEST_P:g}"))
     return t.decimal(f"{p:.2g}")
 
 
@@ -149,5 +159,7 @@ def _lead(report: PrecursorReport, service: ServicePrecursors, one: Precursor, t
     ]
     if not found:
         return ""
-    middle, least, most = (t.duration(seconds) for seconds in (median(found), min(found), max(found)))
-    return middle if least == most else t("events.lead", median=middle, least=least, most=most)
+    middle, shortest, longest = (t.duration(seconds, 2) for seconds in (median(found), min(found), max(found)))
+    if len(found) == 1:
+        return middle
+    return t("precursor.lead_range", middle=middle, shortest=shortest, longest=longest)

@@ -52,11 +52,10 @@ FAMILIES = {
     "state.is_": STATES,
     "state.was_": {"down", "degraded"},
     "incident.was_": {"down", "degraded", "notified"},
+    "events.kind_": set(KINDS),
     "range.short_": set(RANGES),
     "range.title_": set(RANGES),
     "incidents.in_": {*RANGES, "all"},
-    "events.kind_": set(KINDS),
-    "events.breaker_": {"open", "closed"},
 }
 """The texts whose keys are made of what they are about: how these keys begin, and how they go on."""
 
