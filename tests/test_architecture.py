@@ -69,6 +69,7 @@ TESTED_IN: dict[str, str] = {
     "proxy/state": "wire/test_application",
     "proxy/upload": "wire/test_streaming",
     "server/request_receiver": "server/test_connection",
+    "server/event_stream": "events/test_stream",
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
     "store/migrate": "migrations/test_shapes",

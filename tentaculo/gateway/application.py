@@ -57,6 +57,8 @@ class Parts:
     """Number of this process, where there are several."""
     lease: Callable[[], monitoring.LeaseView] | None
     """The lease of several machines, where there can be several."""
+    on_drain: list[Callable[[], None]]
+    """Called when the gateway stops: what ends streams."""
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
@@ -97,6 +99,8 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             started_at=parts.started_at,
             now=now,
             slices=slices,
+            tasks=parts.tasks,
+            on_drain=parts.on_drain,
         ),
         sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
         publishing.routes(

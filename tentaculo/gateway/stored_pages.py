@@ -145,6 +145,8 @@ def _application(
             started_at=now,
             now=now,
             slices=slices,
+            tasks=tasks,
+            on_drain=[],
         )
     )
     app.add_routes(

@@ -22,9 +22,9 @@ from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilde
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_log import RequestRecord
+from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseReader
-from tentaculo.upstream.sticky_sessions import StickySessions
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,8 @@ from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import field_name
+from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.load_balancer import LoadBalancer
-from tentaculo.upstream.sticky_sessions import StickySessions
 
 
 class HeaderRules:

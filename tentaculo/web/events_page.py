@@ -140,7 +140,7 @@ class EventsPage:
         self._found = PastReader[Found](store_problem, clock, kept=KEPT, most=MOST_KEPT)
         self._reports = PastReader[PrecursorReport](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/events`. Raises `Problem` (400)."""
         viewer = self._viewer(request)
         query = EventsQuery.read(request.query, self._names, is_signed_in=viewer.is_signed_in)

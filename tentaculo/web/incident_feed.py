@@ -55,7 +55,7 @@ class IncidentFeed:
         self._renderer = renderer
         self._info = info
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/incidents.atom`."""
         return await self._renderer.respond(request, "feed", "incidents.atom", self._context, media_type=MEDIA_TYPE)
 

@@ -122,7 +122,7 @@ class IncidentList:
         self._parts = PastReader[FoundIncidents](store_problem, clock)
         self._summaries = PastReader[IncidentSummary](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/incidents`."""
         query, viewer = ListQuery.read(request.query, self._names), self._viewer(request)
         return await self._renderer.respond(

@@ -124,7 +124,7 @@ class IncidentPage:
         self._past = PastReader[Past](store_problem, clock)
         self._reports = PastReader[ServicePrecursors | None](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/incidents/{id}`. Raises `Problem` (404, or 503 without a database)."""
         number, viewer = incident_id(request), self._viewer(request)
         return await self._renderer.respond(

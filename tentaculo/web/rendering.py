@@ -17,9 +17,11 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
 from tentaculo.server.caller import session_of
+from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, reasons, wording
 from tentaculo.web.documents import Document
+from tentaculo.web.live import LivePages
 
 HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
@@ -59,13 +61,22 @@ class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
     def __init__(
-        self, slices: Slices, clock: Callable[[], float] = time.monotonic, *, info: PageInfo | None = None
+        self,
+        slices: Slices,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        info: PageInfo | None = None,
+        live: LivePages | None = None,
     ) -> None:
-        """`info` has the name of the pages, and the zone of their times. It reads files, so call it in a thread."""
+        """`info` has the name of the pages, and the zone of their times. `live` serves those who follow a page.
+
+        It reads files, so call it in a thread.
+        """
         languages.catalogue()
         self._slices = slices
         self._clock = clock
         self._info = info or PageInfo()
+        self._live = live
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
         self._own_styles = {name: templating.inline(style) for name, style in _OWN_STYLES.items()}
@@ -92,14 +103,22 @@ class Renderer:
         media_type: str = HTML,
         status: int = 200,
         fill: Mapping[str, str] | None = None,
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         """The page of `template` with everything that `context` returns, its `viewer` among it.
 
         `key` says which page it is, and for whom. `fill` are values for placeholders in it. A browser does not store the page
-        of a session, which whoever uses it next could open.
+        of a session, which whoever uses it next could open. To a request that takes an event stream it is what changes of
+        the page, until its sender leaves.
+
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
+        session = session_of(request)
+        values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill
+        if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
+            return await self._live.serve(
+                request, key, page, lambda: self._rendered(key, template, context), fill=values or {}
+            )
         if page is None or self._clock() - rendered_at >= _KEPT:
             if key in self._awaited or len(self._awaited) < _MOST_AWAITED:
                 page = await self._rendered(key, template, context)
@@ -107,15 +126,14 @@ class Renderer:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
             hdrs.CONTENT_TYPE: media_type,
-            # May be kept, but must be asked for each time.
+            # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
+            # served here too; named, it would keep the page's script from reading the copy that the browser has.
             hdrs.CACHE_CONTROL: "no-cache, private",
             "Content-Security-Policy": self._policies.get(template, self._common_policy),
             # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
             "Referrer-Policy": "same-origin",
         }
-        session = session_of(request)
-        if session is not None or fill:
-            values = {**(fill or {}), FORM_TOKEN: session.form_token if session is not None else ""}
+        if values:
             page = await asyncio.to_thread(page.filled, values)
             headers[hdrs.CACHE_CONTROL] = "no-store"
         response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)

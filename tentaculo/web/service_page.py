@@ -135,7 +135,7 @@ class ServicePage:
         self._now = now
         self._renderer = renderer
 
-    async def show(self, name: str, request: web.Request) -> web.Response:
+    async def show(self, name: str, request: web.Request) -> web.StreamResponse:
         """The page of the service `name`. Raises `Problem` (400) for a range that is none."""
         key = request.query.get("range", "3h")
         if key not in RANGES:

@@ -59,12 +59,12 @@ class SignInPage:
         self._viewer = viewer
         self._needs_token = needs_token
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/sign-in`."""
         said = request.query.get("said", "")
         return await self._respond(request, request.query.get("next", ""), said if said in ("out", "late") else "")
 
-    async def submit(self, request: web.Request) -> web.Response:
+    async def submit(self, request: web.Request) -> web.StreamResponse:
         """The handler of `POST /status/sign-in`. The dispatcher has checked the Origin."""
         fields, caller = await read_form(request), request[CALLER]
         wanted = fields.get("next", "")
@@ -83,7 +83,7 @@ class SignInPage:
         response.headers[hdrs.SET_COOKIE] = caller.set_cookie(result.session_id)
         raise response
 
-    async def sign_out(self, request: web.Request) -> web.Response:
+    async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """The handler of `POST /status/sign-out`."""
         await read_own_form(request)
         is_gone = await self._sessions.end(session_of(request))
@@ -93,7 +93,7 @@ class SignInPage:
 
     async def _respond(
         self, request: web.Request, wanted: str, said: str, *, status: int = 200, wait: int = 0
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         viewer = self._viewer(request)
 
         async def context() -> dict[str, Any]:

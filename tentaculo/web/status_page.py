@@ -130,7 +130,7 @@ class StatusPage:
         self._viewer = viewer
         self._past = PastReader[Past](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status`."""
         query, viewer = PageQuery.read(request.query, self._info.groups), self._viewer(request)
         return await self._renderer.respond(

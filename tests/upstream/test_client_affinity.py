@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tentaculo.model.health import Endpoint
-from tentaculo.upstream.sticky_sessions import StickySessions
+from tentaculo.upstream.client_affinity import StickySessions
 
 ENDPOINTS = [Endpoint("s", "10.0.0.1", port) for port in range(1, 6)]
 NAME = "tentaculo-endpoint-s"
