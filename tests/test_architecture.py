@@ -26,6 +26,7 @@ ROOMS = {
     "proxy": {"upstream", "config", "model", "net", "security", "telemetry"},
     "health": {"upstream", "config", "model", "net"},
     "incidents": {"config", "model"},
+    "insight": set(),
     "store": {"config", "model"},
     "events": {"server", "config", "model", "security"},
     "web": {"server", "model"},
@@ -56,7 +57,7 @@ SAME_STEM: dict[str, str] = {
     "timeline": "its values, its queries, and how it is drawn",
 }
 """File stems that stand in two packages or more, with the reason."""
-MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "events", "store"}
+MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "insight", "events", "store"}
 TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
     "proxy/exchange": "wire/test_failures",
