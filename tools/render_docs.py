@@ -12,11 +12,15 @@ from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.net.turns import READ_SIZE
+from tentaculo.security.sessions import IDLE as IDLE_SESSION
+from tentaculo.security.sessions import LIFETIME
+from tentaculo.security.sign_in import MOST_ADDRESSES, MOST_FAILURES, REGAINED
 from tentaculo.security.tickets import MOST_HELD
 from tentaculo.server.aiohttp_handler import READ_AHEAD
 from tentaculo.server.connection import LINGER, MAX_FIELDS, MOST_DROPPED
 from tentaculo.server.listeners import MOST_LINGERING
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
+from tentaculo.store.sessions import MOST_SESSIONS
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE
 from tentaculo.upstream.response_reader import INTERIM_COST, MAX_INTERIM
 
@@ -130,6 +134,16 @@ def _fixed_limit_table() -> Iterator[str]:
         ),
         ("nesting levels of the JSON of an event", DEPTH, "400, or an error frame"),
         ("unused tickets of a process", MOST_HELD, "the oldest one is 401 `auth_required`"),
+        (
+            "sessions of the status pages",
+            f"{MOST_SESSIONS}; {IDLE_SESSION // 3600} hours without use, {LIFETIME // 86400} days in all",
+            "the one that was used longest ago ends",
+        ),
+        (
+            "failed attempts to sign in from one address, or network of IPv6 of 64 bits",
+            f"{MOST_FAILURES}, then one every {REGAINED:g} seconds; {MOST_ADDRESSES} addresses are remembered",
+            "429 with Retry-After",
+        ),
         (
             "silence before TCP keepalive probes the peer",
             f"{IDLE} seconds, then {COUNT} probes every {INTERVAL} seconds",

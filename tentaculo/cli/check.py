@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
+from tentaculo.config.schema import Config
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.incident import EVERY
 from tentaculo.server.listeners import connection_limit
@@ -26,6 +27,9 @@ def summarise(loaded: Loaded) -> Iterator[str]:
     if planned:
         yield ""
     yield from planned
+    if shared := list(_same_origin(loaded.config)):
+        yield ""
+    yield from shared
     allowed, shortage = connection_limit(loaded.config.limits.connections)
     yield ""
     yield f"{_count(allowed, 'client connection')} at once for each process, by the limits of this shell"
@@ -66,6 +70,24 @@ def _route(route: RouteSettings) -> str:
     path = f"{route.host or ''}{route.prefix}"
     target = "as it is" if route.replacement == route.base else f"as {route.replacement or '/'}"
     return f"  {path:<32} {target}" + "".join(f", {note}" for note in notes)
+
+
+def _same_origin(config: Config) -> Iterator[str]:
+    """Which services a browser cannot tell apart from the status page, for who signs in there."""
+    if not config.auth.enabled:
+        return
+    shared, opened = [], []
+    for service in config.services.values():
+        routes = [one for one in service.routes if one.host is None or one.host in config.server.hosts]
+        shared += [service.name] if routes else []
+        opened += [service.name] if any(route.auth == "none" for route in routes) else []
+    if shared:
+        yield f"on the host of the status page, and so of its origin for a browser: {', '.join(shared)}"
+    if opened:
+        yield (
+            f"  a page of {', '.join(opened)} opens without a token, and can do there what a person who has signed in"
+            " can: give it a host of its own (docs/threat-model.md)"
+        )
 
 
 def _plan(plan: MaintenanceSettings) -> str:

@@ -53,6 +53,9 @@ def check(data: Table, faults: ConfigFaults) -> None:
         place: KeyPath = ("services", name)
         if ("url" in table) == bool(table.get("urls")):
             faults.add(place, "needs either url or urls")
+        weights, urls = table.get("weights"), table.get("urls", ())
+        if weights and isinstance(weights, list) and isinstance(urls, list) and len(weights) != len(urls):
+            faults.add(place, "needs as many weights as urls")
         if "token" in table and "token_file" in table:
             faults.add(place, "has both token and token_file")
         for index, route in _routes(table):

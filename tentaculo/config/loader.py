@@ -147,6 +147,21 @@ OWN_PATHS = frozenset(
         "/metrics",
         "/readyz",
         "/status",
+        "/status/api/v2/components.json",
+        "/status/api/v2/incidents.json",
+        "/status/api/v2/incidents/unresolved.json",
+        "/status/api/v2/scheduled-maintenances.json",
+        "/status/api/v2/scheduled-maintenances/active.json",
+        "/status/api/v2/scheduled-maintenances/upcoming.json",
+        "/status/api/v2/status.json",
+        "/status/api/v2/summary.json",
+        "/status/badge.json",
+        "/status/badge.svg",
+        "/status/incidents",
+        "/status/incidents.atom",
+        "/status/sign-in",
+        "/status/sign-out",
+        "/status/events",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",
@@ -160,7 +175,7 @@ OWN_PATHS = frozenset(
     )
 )
 """The gateway's own paths that do not change, without the start page."""
-OWN_TREES = ("/vx11/incidents/", "/vx11/maintenance/")
+OWN_TREES = ("/status/badges/", "/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/")
 """Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on

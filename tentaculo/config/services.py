@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from tentaculo.config.probes import ProbeSettings, Statuses
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most_long, more_than
+from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
     Bytes,
@@ -192,6 +192,29 @@ class ServiceSettings(Section, frozen=True):
         tuple[HttpAddress, ...],
         Doc("URLs of several endpoints, in place of url.", variant=["http://127.0.0.1:9001", "http://127.0.0.1:9002"]),
     ] = ()
+    weights: Annotated[
+        tuple[Annotated[int, at_least(1), at_most(1000)], ...],
+        Doc(
+            "How much each of urls can take beside the others, in their order: with [3, 1] the first takes three of four"
+            " requests.",
+            default="1 each",
+            variant=[3, 1],
+        ),
+    ] = ()
+    policy: Annotated[
+        Literal["least_requests", "round_robin"],
+        Doc(
+            'Which of urls takes a request: "least_requests" is the one with the fewest requests in flight for its weight,'
+            ' and the fastest among those with about equally many; with "round_robin" they take turns.'
+        ),
+    ] = "least_requests"
+    sticky: Annotated[
+        bool,
+        Doc(
+            "Whether a client stays with one of urls while that is healthy. The gateway sets a cookie for it,"
+            " tentaculo-endpoint-<service>."
+        ),
+    ] = False
     host: Annotated[
         HostHeader | None,
         Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
@@ -219,7 +242,11 @@ class ServiceSettings(Section, frozen=True):
     ] = None
     owner: Annotated[
         Annotated[Line, at_most_long(100)] | None,
-        Doc("Who takes care of the service. Shown while it has trouble.", default="none", example="The example team"),
+        Doc(
+            "Who takes care of the service. The overview shows it while the service has trouble.",
+            default="none",
+            example="The example team",
+        ),
     ] = None
     group: Annotated[
         Annotated[Line, at_most_long(60)] | None,
@@ -232,7 +259,7 @@ class ServiceSettings(Section, frozen=True):
     runbook: Annotated[
         PageAddress | None,
         Doc(
-            "URL of a page that says what to do, http:// or https://. Linked while the service has trouble.",
+            "URL of a page that says what to do, http:// or https://. Shown where owner is.",
             default="none",
             example="https://wiki.example.org/example",
         ),
@@ -280,6 +307,18 @@ class ServiceSettings(Section, frozen=True):
         """Raises ValueError if it has neither `url` nor `urls`, or both."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+        if self.weights and len(self.weights) != len(self.urls):
+            raise ValueError("needs as many weights as urls")
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether clients stay with one of several endpoints."""
+        return self.sticky and len(self.addresses) > 1
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """The weight of each of `upstreams`."""
+        return self.weights or (1,) * len(self.addresses)
 
     @property
     def common_headers(self) -> dict[str, str]:

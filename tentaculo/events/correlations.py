@@ -100,6 +100,12 @@ def _names_of(event: Event) -> Iterator[str]:
             yield name
 
 
+def has_correlation(event: Event, value: str, keys: Sequence[str]) -> bool:
+    """Whether `value` is one of the facts that an event shares, names it, or names its parent."""
+    facts = (found for _, found, _ in facts_of(event, keys))
+    return value in facts or value in _names_of(event) or identity(_member(event, "parent_id")) == value
+
+
 class Graph:
     """The edges among some events, which are added in the order in which they happened."""
 

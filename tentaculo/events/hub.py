@@ -62,6 +62,7 @@ class End(Enum):
 
     TOO_SLOW = "too slow"
     STOPPING = "the gateway is stopping"
+    SIGNED_OUT = "the sign-in has ended"
 
 
 class Subscriber:

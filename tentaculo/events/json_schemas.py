@@ -17,12 +17,14 @@ from tentaculo.model.event import MAX_EVENT_ID
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.server.openapi import JsonObject, object_of, reference
 
+_END = r"$(?!\n)"
+"""Python's validators let `$` match before a line feed at the end, which ECMAScript's, as the standard asks, do not."""
 _PRINTABLE = r"[^\u0000-\u001f\u007f-\u009f]"
 _TEXT: JsonObject = {"type": "string"}
 _FLAG: JsonObject = {"type": "boolean"}
 _OBJECT: JsonObject = {"type": "object"}
 _NULL: JsonObject = {"type": "null"}
-CURSOR: JsonObject = {"type": "string", "pattern": "^[0-9a-f]{12}-[0-9]{1,16}$"}
+CURSOR: JsonObject = {"type": "string", "pattern": f"^[0-9a-f]{{12}}-[0-9]{{1,16}}{_END}"}
 ANY: JsonObject = {}
 _TYPE_NAMES: Mapping[JsonKind, str] = {
     kind: "array" if kind is JsonKind.LIST else kind.name.lower() for kind in JsonKind
@@ -82,14 +84,14 @@ _NAME: JsonObject = {
     "description": f"1 to {NAME_LENGTH} printable characters, at least one of them not a space.",
     "minLength": 1,
     "maxLength": NAME_LENGTH,
-    "pattern": rf"^ *[^\u0000-\u0020\u007f-\u00a0]{_PRINTABLE}*$",
+    "pattern": rf"^ *[^\u0000-\u0020\u007f-\u00a0]{_PRINTABLE}*{_END}",
 }
 _KEY: JsonObject = {
     "type": "string",
     "description": f"The producer's own name of the event: 1 to {KEY_LENGTH} printable characters.",
     "minLength": 1,
     "maxLength": KEY_LENGTH,
-    "pattern": f"^{_PRINTABLE}+$",
+    "pattern": f"^{_PRINTABLE}+{_END}",
 }
 _STORED: JsonObject = object_of(
     {
@@ -127,11 +129,11 @@ _CLOUD_EVENT: JsonObject = {
         "data_base64": {
             "type": ["string", "null"],
             "contentEncoding": "base64",
-            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+            "pattern": f"^([A-Za-z0-9+/]{{4}})*([A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?{_END}",
         },
     },
     "required": ["specversion", "id", "source", "type"],
-    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+    "propertyNames": {"pattern": f"^([a-z0-9]+|data_base64){_END}"},
     "additionalProperties": {
         "anyOf": [
             {"type": ["string", "boolean", "null"]},

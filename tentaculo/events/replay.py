@@ -98,7 +98,7 @@ class LogReader:
     ) -> FoundEvents:
         """One page, or what was found of it in a bounded time. Raises `Problem` while the database is away."""
         if wanted.since is not None:
-            after = max(after or 0, _least_id(wanted.since) - 1)
+            after = max(after or 0, lowest_id(wanted.since) - 1)
         async with self._free:
             return await self._tail.log.read_events(
                 wanted, after=after, before=before, limit=limit, newest_first=newest_first
@@ -167,7 +167,7 @@ class LogReader:
         await asyncio.sleep(RETRY_SECONDS)
 
 
-def _least_id(since: datetime) -> int:
+def lowest_id(since: datetime) -> int:
     """A number that no id of an event received at `since` or later is below: an id is at least the time.
 
     With it a query that begins late need not look at all earlier rows.

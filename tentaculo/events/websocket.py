@@ -37,6 +37,7 @@ from tentaculo.events.schemas import (
 )
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.caller import when_signed_out
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.query_parameters import TICKET, Parameter
 from tentaculo.tasks import TaskGroup
@@ -72,7 +73,11 @@ ERRORS = (
 )
 """What the member `error` of the gateway's own messages may be."""
 
-_CLOSE_CODES = {End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER, End.STOPPING: WSCloseCode.GOING_AWAY}
+_CLOSE_CODES = {
+    End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER,
+    End.STOPPING: WSCloseCode.GOING_AWAY,
+    End.SIGNED_OUT: WSCloseCode.POLICY_VIOLATION,
+}
 
 
 def clean_client_id(raw: str) -> str:
@@ -126,6 +131,7 @@ class EventSocketHandler:
         subscriber = self._hub.subscribe(client_id, wanted, encode_frame, is_live=position is None)
         client = _SocketClient(socket, cast(ClientConnection, request.protocol))
         transport = request.transport
+        forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT))
         try:
             await socket.prepare(request)
             log.debug("subscriber connected", client_id=subscriber.client_id)
@@ -133,6 +139,7 @@ class EventSocketHandler:
         except ConnectionError:
             log.debug("subscriber disconnected without a close frame", client_id=subscriber.client_id)
         finally:
+            forget()
             self._hub.unsubscribe(subscriber)
             if transport is not None:
                 # A close waits until the peer has read the buffered bytes. A stalled peer never does.

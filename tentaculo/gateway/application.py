@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages
+from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -21,8 +21,11 @@ from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
+from tentaculo.model.incident import Incident
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import SignIn
 from tentaculo.security.tickets import LIFETIME, Tickets
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
@@ -46,15 +49,21 @@ class Parts:
     tail: EventTail
     clocks: ClockWatch
     tickets: Tickets
+    sessions: Sessions
+    sign_in: SignIn
     turns: TurnScheduler
     tasks: TaskGroup
     worker: int | None
     """Number of this process, where there are several."""
     lease: Callable[[], monitoring.LeaseView] | None
     """The lease of several machines, where there can be several."""
+    on_drain: list[Callable[[], None]]
+    """Called when the gateway stops: what ends streams."""
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
+    page: Callable[[], str]
+    """The URL of the status page, for links from elsewhere."""
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
     """Totals of requests, as `Traffic.totals` gives them."""
@@ -73,15 +82,34 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     def views() -> Iterator[ServiceView]:
         return map(board.service, config.services)
 
+    async def newest(limit: int) -> Sequence[Incident]:
+        return (await books.find(limit=limit)).incidents
+
     groups = [
         pages.routes(
             config,
             board,
+            parts.health_service.probe_log,
             store_client,
             usual,
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
+            precursors.report,
+            page=parts.page,
             started_at=parts.started_at,
+            now=now,
+            slices=slices,
+            tasks=parts.tasks,
+            on_drain=parts.on_drain,
+        ),
+        sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
+        publishing.routes(
+            config,
+            board,
+            store_client,
+            parts.follows or books,
+            newest,
+            page=parts.page,
             now=now,
             slices=slices,
         ),

@@ -28,10 +28,9 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.leading import leading
+from tentaculo.gateway.leading import OwnRow, leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
-from tentaculo.gateway.own_row import OwnRow
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
@@ -39,6 +38,8 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import AttemptLimit, SignIn
 from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import Tokens
 from tentaculo.server.access_control import AccessControl
@@ -50,6 +51,7 @@ from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAdd
 from tentaculo.server.native_routes import NativeRoutes, open_paths
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
+from tentaculo.store.sessions import SessionTable
 from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -97,6 +99,7 @@ class Gateway:
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
+        self._on_drain: list[Callable[[], None]] = []
         self._listeners = Listeners()
         self.memory = MemoryBudget(memory_limit(config.limits.memory, config.server.workers if coordination else 1))
         self._turns = TurnScheduler(self.memory)
@@ -113,7 +116,9 @@ class Gateway:
         )
         tokens = Tokens(hashes, enabled=config.auth.enabled)
         self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
-        self._access = AccessControl(tokens, self._cors, self.tickets, config.server.hosts)
+        sessions = self._sessions = Sessions(SessionTable(self._store_client.run), tokens.has_fingerprint)
+        self._sign_in = SignIn(tokens, sessions, AttemptLimit())
+        self._access = AccessControl(tokens, self._cors, self.tickets, sessions, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -188,6 +193,7 @@ class Gateway:
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
         self._tasks.start(self.tickets.run(), "tickets")
+        self._tasks.start(self._sessions.run(), "sessions")
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
@@ -261,7 +267,7 @@ class Gateway:
         )
 
     async def _drain(self) -> None:
-        """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
+        """Accept no new connection, close event streams and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
         self._own_events.record("stopping", in_flight=self.proxy.traffic.in_flight)
         if self._role is not None:
@@ -275,6 +281,8 @@ class Gateway:
         if self._dispatcher is not None:
             self._dispatcher.stop_accepting()
         self.proxy.stop_accepting()
+        for end_streams in self._on_drain:
+            end_streams()
         await self.hub.close()
         waits = TaskGroup("drain")
         waiting = [waits.start(self._finish_requests(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
@@ -327,13 +335,17 @@ class Gateway:
             tail=self._tail,
             clocks=self.clocks,
             tickets=self.tickets,
+            sessions=self._sessions,
+            sign_in=self._sign_in,
             turns=self._turns,
             tasks=self._tasks,
             worker=coordination.number if coordination else None,
             lease=self._role.view if self._role else None,
+            on_drain=self._on_drain,
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,
+            page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
         )

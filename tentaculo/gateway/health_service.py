@@ -14,6 +14,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.state_repository import StateRepository
 from tentaculo.health.board import Board, ProbeUpdate
+from tentaculo.health.probe_log import ProbeLog
 from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
@@ -89,7 +90,8 @@ class HealthService:
 
         Not called in a follower, nor while another machine is the leader: that one calls its own listeners.
         """
-        self.on_probe: list[Callable[[ProbeResult], None]] = []
+        self.probe_log = ProbeLog(config.services)
+        self.on_probe: list[Callable[[ProbeResult], None]] = [self.probe_log.add]
         """Called with each probe result, in the event loop; in a follower too."""
         self.on_maintenance: list[Callable[[], None]] = []
         """Called when the maintenance of a service has begun or ended, but not in a follower of this machine."""
@@ -218,6 +220,7 @@ class HealthService:
         """Correct every moment after the system clock was set."""
         self.breakers.correct(moment)
         self.board.correct(moment)
+        self.probe_log.correct(moment)
         if self._decides:
             self.states.correct(moment)
 

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.event_retention import trim_events
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.own_row import OwnRow, keep_own_row
+from tentaculo.model.health import GATEWAY_NAME, Health, ServiceView
 from tentaculo.store.client import StoreClient
+from tentaculo.store.events import EventRetention
 from tentaculo.tasks import TaskGroup
+from tentaculo.web import vx11
+
+OWN_ROW_EVERY = 15.0
+"""Seconds between two writes of the gateway's own row."""
+TRIM_EVERY = 60.0
+"""Seconds between two deletions of old events."""
+
+
+class OwnRow(NamedTuple):
+    """What the gateway's own row in the table of services says, which VX11's modules read."""
+
+    url: str
+    """Where it listens."""
+    port: int
+    started_at: datetime
 
 
 @asynccontextmanager
@@ -38,3 +59,50 @@ async def leading(
             await stack.enter_async_context(incident_service.running())
             await stack.enter_async_context(health_service.probing())
         yield
+
+
+async def keep_own_row(
+    store_client: StoreClient, row: OwnRow, now: Callable[[], datetime], is_replaced: Callable[[], bool]
+) -> None:
+    """Keep the gateway's own row current until cancelled. Its status is then unknown, unless another machine writes it now."""
+    own = ServiceView(
+        name=GATEWAY_NAME,
+        port=row.port,
+        health=Health.UP,
+        reason="it responds",
+        since=row.started_at,
+        upstreams=(),
+        host=urlsplit(row.url).hostname or "localhost",
+        health_url=f"{row.url}/health",
+        code=200,
+        latency_ms=0,
+        endpoint="/health",
+        snippet=msgspec.json.encode(vx11.health_shape()).decode(),
+    )
+    try:
+        while True:
+            store_client.record_services([replace(own, checked_at=now())])
+            await asyncio.sleep(OWN_ROW_EVERY)
+    finally:
+        if not is_replaced():
+            stopped = replace(
+                own, health=Health.UNKNOWN, code=None, latency_ms=None, snippet="The gateway has stopped."
+            )
+            store_client.record_services([replace(stopped, checked_at=now())])
+
+
+async def trim_events(
+    config: Config, store: StoreClient, is_steady: Callable[[], bool], now: Callable[[], datetime]
+) -> None:
+    """Delete what `[events]` does not keep, every minute until cancelled.
+
+    `is_steady` says whether the clock has not been set lately. On a wrong clock every event would seem too old.
+    """
+    keep, most_bytes = timedelta(days=config.events.keep), config.events.keep_bytes
+    keep_own = max(keep, timedelta(days=config.incidents.keep))
+    while True:
+        await asyncio.sleep(TRIM_EVERY)
+        if is_steady():
+            store.trim_events(EventRetention(now() - keep, most_bytes, now() - keep_own))
+        else:
+            store.trim_events(EventRetention(None, most_bytes))

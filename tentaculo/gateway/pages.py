@@ -6,22 +6,41 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.board import Board
+from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
+from tentaculo.tasks import TaskGroup
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
+    from tentaculo.web.events_page import EventsPage
+    from tentaculo.web.incident_feed import IncidentFeed
+    from tentaculo.web.incident_list import IncidentList
+    from tentaculo.web.incident_page import IncidentPage
     from tentaculo.web.service_page import ServicePage
     from tentaculo.web.status_page import StatusPage
+
+
+class Pages(NamedTuple):
+    """The code of each kind of page."""
+
+    overview: StatusPage
+    services: ServicePage
+    incidents: IncidentList
+    incident: IncidentPage
+    feed: IncidentFeed
+    events: EventsPage
 
 
 class IncidentsInMemory(Protocol):
@@ -36,32 +55,61 @@ class IncidentsInMemory(Protocol):
         ...
 
 
+def page_info(config: Config) -> PageInfo:
+    """What the operator says of the pages and of the services."""
+    return PageInfo(
+        config.page.title or "",
+        config.page.time_zone,
+        {
+            name: ServiceInfo(one.about or "", one.owner or "", one.group or "", one.runbook or "")
+            for name, one in config.services.items()
+        },
+    )
+
+
 def routes(
     config: Config,
     board: Board,
+    probe_log: ProbeLog,
     store_client: StoreClient,
     usual: UsualCache,
     listed: IncidentsInMemory,
     not_listed: Callable[[], int],
+    precursors: ReadPrecursors,
     *,
+    page: Callable[[], str],
     started_at: Callable[[], datetime],
     now: Callable[[], datetime],
     slices: Slices,
+    tasks: TaskGroup,
+    on_drain: list[Callable[[], None]],
 ) -> list[web.RouteDef]:
-    """The overview, a page for each service, and `/` where no route takes it.
+    """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
-    `not_listed` returns how many incidents are open beside those that `listed` shows.
+    `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
+    `on_drain` is called when the gateway stops.
     """
-    loaded: list[tuple[StatusPage, ServicePage]] = []
+    loaded: list[Pages] = []
     loading = asyncio.Lock()
 
-    def load() -> tuple[StatusPage, ServicePage]:
+    def load() -> Pages:
+        from tentaculo.gateway.event_reads import EventReads
+        from tentaculo.gateway.incident_reads import IncidentReads
+        from tentaculo.web.events_page import EventsPage
+        from tentaculo.web.incident_feed import IncidentFeed
+        from tentaculo.web.incident_list import IncidentList
+        from tentaculo.web.incident_page import IncidentPage
+        from tentaculo.web.live import LivePages
         from tentaculo.web.rendering import Renderer
         from tentaculo.web.service_page import ServicePage
         from tentaculo.web.status_page import StatusPage
         from tentaculo.web.viewer import viewer_of
 
-        renderer = Renderer(slices)
+        info = page_info(config)
+        live = LivePages(tasks, config.limits.followers)
+        on_drain.append(live.stop)
+        renderer = Renderer(slices, info=info, live=live)
+        reads = IncidentReads(store_client)
         viewer = partial(viewer_of, is_public=config.auth.open_status)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
@@ -75,35 +123,86 @@ def routes(
             now=now,
             slices=slices,
             renderer=renderer,
+            info=info,
             viewer=viewer,
         )
         services = ServicePage(
             view=board.service,
             dependencies={name: service.depends_on for name, service in config.services.items()},
+            records=probe_log,
+            certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
             store=store_client,
             usual=usual.usual,
             incidents=listed.shown,
             store_problem=lambda: store_client.shown_problem,
             now=now,
             renderer=renderer,
+            info=info,
             viewer=viewer,
         )
-        return overview, services
+        incidents = IncidentList(
+            names=config.names,
+            store=reads,
+            listed=listed.shown,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        incident = IncidentPage(
+            services=config.services,
+            store=reads,
+            listed=listed.shown,
+            precursors=precursors,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        feed = IncidentFeed(incidents=incidents.newest, page=page, renderer=renderer, info=info)
+        events = EventsPage(
+            log=EventReads(store_client, config.events.correlate, Slices()),
+            precursors=precursors,
+            names=config.names,
+            incidents=lambda: [one for one, _ in listed.shown()],
+            windows=listed.planned,
+            store_problem=lambda: store_client.shown_problem,
+            now=now,
+            slices=slices,
+            renderer=renderer,
+            info=info,
+            viewer=viewer,
+        )
+        return Pages(overview, services, incidents, incident, feed, events)
 
-    async def pages() -> tuple[StatusPage, ServicePage]:
+    async def pages() -> Pages:
         async with loading:
             if not loaded:
                 loaded.append(await asyncio.to_thread(load))
         return loaded[0]
 
-    async def show_overview(request: web.Request) -> web.Response:
-        overview, _ = await pages()
-        return await overview.show(request)
+    async def show_overview(request: web.Request) -> web.StreamResponse:
+        return await (await pages()).overview.show(request)
 
-    async def show_service(name: str, request: web.Request) -> web.Response:
-        _, services = await pages()
-        return await services.show(name, request)
+    async def show_service(name: str, request: web.Request) -> web.StreamResponse:
+        return await (await pages()).services.show(name, request)
+
+    async def show_incidents(request: web.Request) -> web.StreamResponse:
+        return await (await pages()).incidents.show(request)
+
+    async def show_feed(request: web.Request) -> web.StreamResponse:
+        return await (await pages()).feed.show(request)
+
+    async def show_events(request: web.Request) -> web.StreamResponse:
+        return await (await pages()).events.show(request)
+
+    async def show_incident(request: web.Request) -> web.StreamResponse:
+        return await (await pages()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
     root = not ProxiedRoutes(config).takes("/", config.server.hosts)
-    return page_routes.routes(show_overview, show_service, config.services, root=root)
+    return page_routes.routes(
+        show_overview, show_service, show_incidents, show_incident, show_feed, show_events, config.services, root=root
+    )

@@ -302,9 +302,9 @@ def complaints(
         yield from _of_text(body.text, probe)
         yield from _of_json(body, probe.require, Health.DOWN)
         yield from _of_json(body, probe.prefer, Health.DEGRADED)
-    if attempt.certificate_ends is not None:
-        whose = "issuer" if attempt.is_issuer_first else "certificate"
-        yield from _of_certificate(whose, attempt.certificate_ends, probe.certificate_days, now)
+    if (certificate := attempt.certificate) is not None:
+        whose = "issuer" if certificate.is_issuer_first else "certificate"
+        yield from _of_certificate(whose, certificate.chain_ends, probe.certificate_days, now)
 
 
 def _of_text(text: str, probe: ProbeSettings) -> Iterator[tuple[Health, str]]:

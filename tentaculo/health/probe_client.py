@@ -16,14 +16,16 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
 from tentaculo.config.services import ServiceSettings
+from tentaculo.model.certificate import Certificate
 from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Endpoint
 from tentaculo.model.reason import because
+from tentaculo.model.text import printable
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
 from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import unread
@@ -31,6 +33,10 @@ from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
 MAX_BODY = 64 * 1024
 """Bytes of a body that are read, before and after it is decompressed."""
+_NAMES, _NAME = 8, 100
+"""Names of a certificate that are kept, and characters of each."""
+_ISSUER = ("commonName", "organizationName")
+"""What is kept of the issuer of a certificate."""
 
 
 class ResponseCutError(Exception):
@@ -214,10 +220,8 @@ class ProbeAttempt:
     """The statuses, first and last of each range, that were expected."""
     is_cut: bool = False
     """Whether the body is longer than what was read."""
-    certificate_ends: datetime | None = None
-    """Until when all certificates of the endpoint's chain are valid."""
-    is_issuer_first: bool = False
-    """Whether an issuer's certificate ends before the endpoint's own."""
+    certificate: Certificate | None = None
+    """The endpoint's certificate, which was verified; None without TLS."""
     clock: DateReading | None = None
     """What the response says about the clock of the endpoint."""
 
@@ -260,17 +264,33 @@ def milliseconds_since(start: float) -> int:
     return max(1, round((time.perf_counter() - start) * 1000))
 
 
-def chain_expiry(tls: ssl.SSLObject) -> tuple[datetime | None, bool]:
-    """The earliest end of all certificates of a verified chain, and whether it is an issuer's.
+def certificate_of(tls: ssl.SSLObject) -> Certificate | None:
+    """The certificate of a verified chain.
 
     Python 3.11 has the chain only in the object below its `SSLObject`.
     """
     chain = getattr(getattr(tls, "_sslobj", None), "get_verified_chain", None)
-    certificates = [certificate.get_info() for certificate in chain() or ()] if chain else [tls.getpeercert() or {}]
-    ends = [ssl.cert_time_to_seconds(str(one["notAfter"])) for one in certificates if "notAfter" in one]
+    certificates: list[dict[str, Any]] = (
+        [one.get_info() for one in chain() or ()] if chain else [tls.getpeercert() or {}]
+    )
+    ends = [_moment(one["notAfter"]) for one in certificates if "notAfter" in one]
     if not ends:
-        return None, False
-    return datetime.fromtimestamp(min(ends), UTC), min(ends) < ends[0]
+        return None
+    own = certificates[0]
+    names = [value for kind, value in own.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    issuer = {key: value for part in own.get("issuer", ()) for key, value in part}
+    return Certificate(
+        names=tuple(printable(str(name), _NAME) for name in names[:_NAMES]),
+        more_names=max(0, len(names) - _NAMES),
+        issuer=printable(", ".join(str(issuer[key]) for key in _ISSUER if key in issuer), _NAME),
+        begins=_moment(own["notBefore"]) if "notBefore" in own else None,
+        ends=ends[0],
+        chain_ends=min(ends),
+    )
+
+
+def _moment(text: object) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(text)), UTC)
 
 
 log = structlog.get_logger(__name__)

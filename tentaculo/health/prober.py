@@ -25,7 +25,7 @@ from tentaculo.health.probe_client import (
     ProbeConnection,
     ProbeFunction,
     ProbeTarget,
-    chain_expiry,
+    certificate_of,
     milliseconds_since,
     note_failure,
     note_timeout,
@@ -50,7 +50,7 @@ _AFTER_HANDSHAKE = 0.1
 
 
 async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> ProbeConnection:
-    """Connect to the endpoint, and record until when its certificates are valid."""
+    """Connect to the endpoint, and record its certificate."""
     upstream = target.upstream
     context = target.tls if tls else None
     connection = await target.connector.connect(
@@ -62,7 +62,7 @@ async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> 
     )
     attempt.connected = True
     if connection.transport is not None and (tls_object := connection.transport.get_extra_info("ssl_object")):
-        attempt.certificate_ends, attempt.is_issuer_first = chain_expiry(tls_object)
+        attempt.certificate = certificate_of(tls_object)
     return connection
 
 
@@ -113,7 +113,7 @@ async def _websocket(target: ProbeTarget, attempt: ProbeAttempt) -> None:
 
 
 async def _tls(target: ProbeTarget, attempt: ProbeAttempt) -> None:
-    """Connect, complete the TLS handshake, record until when the certificates are valid, and close."""
+    """Connect, complete the TLS handshake, record the certificate, and close."""
     attempt.is_final = True
     start = time.perf_counter()
     connection = await _connect(target, attempt, tls=True)
@@ -265,7 +265,8 @@ class Prober:
             upstream, attempts, self._now(), secrets | ({secret: "token"} if secret else {}), service.probe
         )
         clock = next((attempt.clock for attempt in reversed(attempts) if attempt.clock is not None), None)
-        return replace(result, took=time.monotonic() - started, clock=clock)
+        certificate = next((one.certificate for one in reversed(attempts) if one.certificate is not None), None)
+        return replace(result, took=time.monotonic() - started, clock=clock, certificate=certificate)
 
     async def _attempts(self, target: ProbeTarget) -> list[ProbeAttempt]:
         """Probe the health paths until one succeeds, or the endpoint itself."""

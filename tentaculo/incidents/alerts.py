@@ -231,8 +231,8 @@ def _paragraph(kind: NotificationKind, incident: Incident, context: MessageConte
 
 
 def link(page: str, number: int) -> str:
-    """Where the status page shows an incident."""
-    return f"{page}#incident-{number}"
+    """The page of an incident; `page` is the status page's address."""
+    return f"{page}/incidents/{number}"
 
 
 def _state(incident: Incident, still: str = "") -> str:

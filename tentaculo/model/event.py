@@ -106,12 +106,17 @@ class EventFilter:
     """Contained in source, type, payload or metadata, as they are stored; letters in any case (`fold_case`)."""
     is_broadcast: bool = False
     """Only events that are broadcast to the clients of `/ws`."""
+    about: tuple[str, ...] = ()
+    """Sent by one of these, or an own event of the gateway in which the name of one of these is a value."""
+    correlation: str = ""
+    """Contained in a value of payload or metadata."""
 
     def __bool__(self) -> bool:
         return self != _ALL
 
     def matches(self, event: Event) -> bool:
-        """Whether a live event is wanted, as far as its members say. `text` is not looked at."""
+        """Whether a live event is wanted, as far as its members say. `text`, `about` and `correlation` are not looked
+        at: no live reader asks for the last two."""
         return (
             (self.since is None or event.received_at >= self.since)
             and (self.until is None or event.received_at < self.until)

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
+from tentaculo.model.certificate import Certificate
 from tentaculo.model.clock import DateReading
 from tentaculo.model.reason import Reason
 
@@ -190,6 +191,16 @@ class ProbeResult:
     """Seconds from the start of the probe to its result."""
     clock: DateReading | None = None
     """What the response says about the clock of the endpoint."""
+    certificate: Certificate | None = None
+    """The certificate of the endpoint; None where there was no handshake, or it was not accepted."""
+
+
+class SeenCertificate(NamedTuple):
+    """The certificate that the last successful handshake with an endpoint showed."""
+
+    endpoint: Endpoint
+    certificate: Certificate
+    seen_at: datetime
 
 
 class ProbeDetails(NamedTuple):

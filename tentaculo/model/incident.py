@@ -183,6 +183,14 @@ class Incident:
     """`reason` with its code and values, so that it can be translated; None where an earlier version stored its text only."""
     acknowledged: Acknowledgement | None = None
     """The latest acknowledgement, which has a row of its own."""
+    reopened_at: datetime | None = None
+    """When the service last failed again; None where it never did, or an earlier version did not record it."""
+    failed_requests: int | None = None
+    """Requests of `services` that failed or were refused in the minutes of the incident, as far as they are counted.
+
+    None where nothing was counted yet, or an earlier version did not count."""
+    counted_until: datetime | None = None
+    """The end of the last minute that `failed_requests` has."""
 
     @property
     def delivery_log(self) -> tuple[DeliveryRecord, ...]:
@@ -205,6 +213,18 @@ class Incident:
     def is_recovery(self) -> bool:
         """Whether it ended because the service works again."""
         return not self.is_open and not self.ending.startswith((SWITCHED_OFF, REMOVED))
+
+    @property
+    def count_from(self) -> datetime:
+        """The beginning of the first minute that `failed_requests` does not have yet."""
+        return self.counted_until or self.started_at.replace(second=0, microsecond=0)
+
+    @property
+    def changed_at(self) -> datetime:
+        """When it last opened, ended or was acknowledged."""
+        acknowledged_at = None if self.acknowledged is None else self.acknowledged.at
+        moments = (self.started_at, self.reopened_at, self.ended_at, acknowledged_at)
+        return max(moment for moment in moments if moment is not None)
 
     @property
     def alert_state(self) -> NotificationState:

@@ -80,6 +80,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "others_unknown": "the others are not known yet",
 }
 """The English text of each code. In braces stand the values; a list is joined by semicolons."""
+_OWN_TEXTS: Final = frozenset(("date", "health", "left", "paths"))
+"""The values that are texts of the gateway or of its configuration. Each other text may be one of a service."""
 MOST_LENGTH: Final = 4000
 """Characters of encoded values that are kept; of a reason with more, its text only."""
 
@@ -105,6 +107,11 @@ class Reason(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Reason, (str(self), self.code, self.values)
+
+    @property
+    def public(self) -> Reason:
+        """The same, with an ellipsis in place of each text that a service may have said."""
+        return because(self.code, **{name: _public(name, value) for name, value in self.values.items()})
 
     def plain_values(self) -> dict[str, Any]:
         """The values as JSON has them: a reason among them is `{"code", "values"}`."""
@@ -153,3 +160,17 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     # Half of a surrogate pair cannot be encoded.
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _public(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_public(name, one) for one in value]
+    if isinstance(value, Reason) and value.code:
+        return value.public
+    if isinstance(value, Mapping):
+        # A reason as it was stored, maybe by a later version.
+        try:
+            return Reason("", value["code"], value["values"]).public
+        except (KeyError, AttributeError):
+            return "…"
+    return "…" if isinstance(value, str) and name not in _OWN_TEXTS else value

@@ -12,15 +12,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def format_duration(seconds: float, units: int = 2) -> str:
+def format_duration(seconds: float, units: int = 2, day_words: tuple[str, str] = ("day", "days")) -> str:
     """A duration in its `units` greatest units, 1 or 2, rounded down: `48 s`, `12 min`, `3 h 5 min`, `2 days 4 h`.
 
-    A negative duration is `0 s`. Minutes never show seconds.
+    A negative duration is `0 s`. Minutes never show seconds. `day_words` are those for one day and for several: the
+    symbols of the other units are the same in most languages.
     """
     whole = max(0, int(seconds))
     minutes, hours, days = whole // 60, whole // 3600, whole // 86400
     if days:
-        first, second = "1 day" if days == 1 else f"{days} days", f"{hours % 24} h" if hours % 24 else ""
+        first, second = f"{days} {day_words[days > 1]}", f"{hours % 24} h" if hours % 24 else ""
     elif hours:
         first, second = f"{hours} h", f"{minutes % 60} min" if minutes % 60 else ""
     else:

@@ -245,6 +245,13 @@ class InboundRequest:
         return (self.host if host is None else host).decode("latin-1")
 
     @property
+    def public_scheme(self) -> str:
+        """The scheme in the client's address bar: X-Forwarded-Proto of a trusted peer, else that of the connection."""
+        forwarded = self.forwarded_by_trusted
+        stated = forwarded.get(b"x-forwarded-proto") if forwarded is not None else None
+        return self.client.scheme if stated is None else stated.strip().lower().decode("latin-1")
+
+    @property
     def is_last_hop(self) -> bool:
         """Whether Max-Forwards lets a TRACE or OPTIONS go no further than here (RFC 9110 section 7.6.2)."""
         return self.method in ("TRACE", "OPTIONS") and self.fields.max_forwards == b"0"

@@ -148,10 +148,12 @@ class Proxy:
                         ),
                         breakers.of(upstream),
                         config.limits.in_flight,
+                        weight=weight,
                     )
-                    for upstream in service.upstreams
+                    for upstream, weight in zip(service.upstreams, service.shares, strict=True)
                 ],
                 config.limits.queue,
+                in_turn=service.policy == "round_robin",
             )
             for service in config.services.values()
             if service.enabled

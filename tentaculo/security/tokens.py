@@ -41,6 +41,7 @@ class Tokens:
 
     def __init__(self, hashes: Iterable[str], *, enabled: bool = True) -> None:
         self._digests = tuple(bytes.fromhex(item.removeprefix(HASH_PREFIX)) for item in hashes)
+        self._fingerprints = frozenset(map(_fingerprint, self._digests))
         self._enabled = enabled
 
     def __repr__(self) -> str:
@@ -53,6 +54,14 @@ class Tokens:
         for accepted in self._digests:
             found |= hmac.compare_digest(digest, accepted)
         return found
+
+    def fingerprint(self, token: bytes) -> str | None:
+        """What stands for `token` in the table of sessions, None where it is not accepted."""
+        return _fingerprint(sha256(token).digest()) if self.accepts(token) else None
+
+    def has_fingerprint(self, fingerprint: str) -> bool:
+        """Whether the token of a fingerprint is accepted."""
+        return self._enabled and fingerprint in self._fingerprints
 
     def check(self, header: bytes | None, authorization: bytes | None) -> TokenCheck:
         """Judge a request by its `X-VX11-Token` and `Authorization` values (raw bytes, None where absent).
@@ -71,6 +80,11 @@ class Tokens:
     def hides(self, authorization: bytes | None) -> bool:
         """Whether `Authorization` holds an accepted token, which no service may get, whatever authenticated."""
         return self._enabled and bool(token := _bearer(authorization)) and self.accepts(token)
+
+
+def _fingerprint(digest: bytes) -> str:
+    # Not the hash itself: whoever has only the database cannot tell which line of a configuration it is.
+    return sha256(b"session" + digest).hexdigest()[:32]
 
 
 def _bearer(authorization: bytes | None) -> bytes:

@@ -1,4 +1,4 @@
-"""The rules for every request, native or proxied: CORS preflights, tokens, tickets, and the Origin of a page."""
+"""The rules for every request, native or proxied: CORS preflights, tokens, tickets, sessions, and the Origin of a page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import NamedTuple
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.security.cors import CorsPolicy, is_allowed, is_local
+from tentaculo.security.sessions import Session, SessionCheck, Sessions
 from tentaculo.security.tickets import TicketCheck, Tickets, is_ticket, tickets_in
 from tentaculo.security.tokens import TokenCheck, Tokens
+from tentaculo.server.caller import is_from_own_page, is_page, session_id_of
 
 TICKET_PATHS = frozenset(("/ws", "/events/stream"))
 """The native paths that take a ticket."""
@@ -31,10 +33,13 @@ _NOTHING = FoundTicket(None, [])
 class AccessControl:
     """Decides about a request after its route was found and before its body is read."""
 
-    def __init__(self, tokens: Tokens, cors: CorsPolicy, tickets: Tickets, hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self, tokens: Tokens, cors: CorsPolicy, tickets: Tickets, sessions: Sessions, hosts: Collection[str] = ()
+    ) -> None:
         """`hosts` are the names of the gateway, `[server] hosts`."""
         self._tokens = tokens
         self._tickets = tickets
+        self._sessions = sessions
         self._cors = cors
         self._hosts = frozenset(hosts)
 
@@ -97,6 +102,35 @@ class AccessControl:
         if check is TicketCheck.UNAVAILABLE:
             detail = "The ticket cannot be checked now. Try again with a new one."
             raise Problem(Failure.STORE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+
+    def session_id(self, inbound: InboundRequest) -> bytes | None:
+        """The session id in the cookie of a request to a native path, which `find_session` is to look up.
+
+        A token in a header counts more.
+        """
+        if self.authenticate(inbound, needs_token=False) is not TokenCheck.MISSING:
+            return None
+        return session_id_of(inbound)
+
+    async def find_session(self, inbound: InboundRequest, session_id: bytes, *, needs_token: bool) -> Session | None:
+        """The session of an id, None where it has ended and the route is open. Raises `Problem`.
+
+        401 if it has ended and the route `needs_token`, 503 if that cannot be known now.
+        """
+        found = await self._sessions.find(session_id)
+        if isinstance(found, Session):
+            return found
+        if found is SessionCheck.UNAVAILABLE and (needs_token or inbound.method == "POST"):
+            detail = "The database cannot be read, so that this sign-in cannot be checked now. Try again in a moment."
+            raise Problem(Failure.STORE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
+        if needs_token:
+            raise Problem(Failure.AUTH_REQUIRED, "The sign-in has ended.")
+        return None
+
+    def check_form(self, inbound: InboundRequest) -> None:
+        """Raise `Problem` (403) if a form of the pages is sent from anywhere else than a page of the gateway itself."""
+        if inbound.method == "POST" and is_page(inbound.target.path) and not is_from_own_page(inbound):
+            raise Problem(Failure.ORIGIN_DENIED, "Only the status page of this gateway may send this.")
 
     def hides_authorization(self, inbound: InboundRequest) -> bool:
         """Whether `Authorization` is not forwarded: it holds a token of the gateway."""

@@ -5,7 +5,8 @@
 3. Respond to the preflight of a listed origin, whatever its path.
 4. Find its route in the one table.
 5. Check the token, if the route needs one, and the Origin where no token in a header authenticated: of a WebSocket, and
-   of a page that sends a ticket. A ticket is redeemed in a task, since that waits for the database.
+   of a page that sends a ticket, a cookie or a form. Tickets and cookies are checked in a task, which waits for the
+   database.
 6. Call the native handler, or the proxy.
 
     bytes ─▶ connection ─▶ try_serve ──▶ proxy or buffered native handler, in the same call
@@ -28,9 +29,11 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
 from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
+from tentaculo.security.sessions import Session
 from tentaculo.security.tickets import without_tickets
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.buffered_handler import NativeFastPath, NativePlan, defect
+from tentaculo.server.caller import CALLER, Caller, sign_in_address
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
@@ -52,9 +55,12 @@ class JudgedRequest:
         "is_authenticated",
         "is_foreign_preflight",
         "keep_alive",
+        "needs_token",
         "record",
         "response",
         "route",
+        "session",
+        "session_id",
         "target",
         "ticket",
     )
@@ -71,9 +77,15 @@ class JudgedRequest:
         self.hides_authorization = False
         """Whether Authorization carried the gateway's token."""
         self.is_authenticated = False
-        """Whether the caller sent an accepted token or ticket."""
+        """Whether the caller sent an accepted token, ticket or session."""
+        self.needs_token = False
+        """Whether its route is closed to those that did not."""
         self.ticket: str | None = None
         """A ticket that is to authenticate the caller, and has not been redeemed yet."""
+        self.session_id: bytes | None = None
+        """The id of a session that is to authenticate the caller, and has not been looked up yet."""
+        self.session: Session | None = None
+        """The session that authenticated the caller."""
         self.is_foreign_preflight = False
         """Whether this is the preflight of an origin that is not listed: it carries no token and is the service's."""
         self.response: SentResponse | None = None
@@ -197,8 +209,10 @@ class Dispatcher:
                 judged = self._judge(cast(Request, request))
                 if judged.response is not None:
                     return judged.response
-            if judged.ticket is not None and not await self._redeem_ticket(judged, cast(Request, request)):
-                return cast(SentResponse, judged.response)
+            if judged.ticket is not None or judged.session_id is not None:
+                await self._authenticate(judged, cast(Request, request))
+                if judged.response is not None:
+                    return judged.response
             if judged.route.is_native:
                 return await self._serve_native(judged, request)
             return await self._proxy.handle(request, judged)
@@ -243,7 +257,7 @@ class Dispatcher:
         if inbound.method == "OPTIONS" and (headers := access.preflight(inbound)) is not None:  # 3
             return self._send(judged, request, 204, headers)
         route: Route
-        route, judged.target, needs_token = self._routes.find(inbound)  # 4
+        route, judged.target, judged.needs_token = self._routes.find(inbound)  # 4
         judged.route = route
         judged.record.service, judged.record.route = route.service_name, route.key
         if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
@@ -251,19 +265,31 @@ class Dispatcher:
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if "ticket=" in inbound.target.query and not route.is_redirect:  # 5
-            self._find_ticket(judged, needs_token=needs_token)
-        if not judged.is_foreign_preflight and judged.ticket is None:
-            judged.is_authenticated = access.authenticate(inbound, needs_token=needs_token).is_authenticated
+            self._find_ticket(judged)
+        if route.is_native:
+            access.check_form(inbound)
+            if inbound.fields.session_cookies is not None and judged.ticket is None:
+                judged.session_id = access.session_id(inbound)
+        is_decided = judged.ticket is None and judged.session_id is None
+        if is_decided and not judged.is_foreign_preflight:
+            judged.is_authenticated = access.authenticate(inbound, needs_token=judged.needs_token).is_authenticated
         judged.hides_authorization = inbound.fields.authorization is not None and access.hides_authorization(inbound)
-        if inbound.fields.upgrade is not None and route.checks_origin and not judged.is_authenticated:
-            access.check_origin(inbound, route.claimed_host)
+        if is_decided:
+            self._check_origin(judged)
         if route.is_redirect:
             return self._send(judged, request, 308, {"Location": judged.target})
         return None
 
-    def _find_ticket(self, judged: JudgedRequest, *, needs_token: bool) -> None:
+    def _check_origin(self, judged: JudgedRequest) -> None:
         inbound, route = judged.inbound, judged.route
-        judged.ticket, gone = self._access.find_ticket(inbound, is_native=route.is_native, needs_token=needs_token)
+        if inbound.fields.upgrade is not None and route.checks_origin and not judged.is_authenticated:
+            self._access.check_origin(inbound, route.claimed_host)
+
+    def _find_ticket(self, judged: JudgedRequest) -> None:
+        inbound, route = judged.inbound, judged.route
+        judged.ticket, gone = self._access.find_ticket(
+            inbound, is_native=route.is_native, needs_token=judged.needs_token
+        )
         if gone:
             whole = inbound.target.path + inbound.target.query if route.is_native else judged.target
             judged.target = without_tickets(whole, gone)
@@ -271,21 +297,25 @@ class Dispatcher:
             # Before it is used up: a page that has no right to use it cannot spoil it either.
             self._access.check_origin(inbound, route.claimed_host)
 
-    async def _redeem_ticket(self, judged: JudgedRequest, request: Request) -> bool:
-        """The rest of step 5. False where the request was refused."""
-        assert judged.ticket is not None
+    async def _authenticate(self, judged: JudgedRequest, request: Request) -> None:
+        """The rest of step 5, which waits for the database. The request has a response if it was refused."""
+        access, inbound = self._access, judged.inbound
         try:
-            await self._access.redeem_ticket(judged.ticket)
+            if judged.ticket is not None:
+                await access.redeem_ticket(judged.ticket)
+                judged.is_authenticated = True
+            elif judged.session_id is not None:
+                session_id, needed = judged.session_id, judged.needs_token
+                judged.session = await access.find_session(inbound, session_id, needs_token=needed)
+                judged.is_authenticated = judged.session is not None
+                self._check_origin(judged)
         except Problem as problem:
             judged.response = self._refuse(judged, request, problem)
             self._finish(judged)
-            return False
         except asyncio.CancelledError:
             judged.record.status = Failure.CLIENT_LEFT.status
             self._finish(judged)
             raise
-        judged.is_authenticated = True
-        return True
 
     def _send(self, judged: JudgedRequest, request: Request, status: int, headers: Any) -> SentResponse:
         return self._responses.send(
@@ -293,6 +323,10 @@ class Dispatcher:
         )
 
     def _refuse(self, judged: JudgedRequest, request: Request, problem: Problem) -> SentResponse:
+        if problem.failure is Failure.AUTH_REQUIRED and judged.route.is_native:
+            address = sign_in_address(judged.inbound)
+            if address is not None:
+                return self._send(judged, request, 303, {"Location": address, "Cache-Control": "no-store"})
         return self._responses.refuse(problem, request, judged.inbound, judged.record, keep_alive=judged.keep_alive)
 
     async def _serve_native(self, judged: JudgedRequest, request: web.BaseRequest) -> web.StreamResponse:
@@ -306,6 +340,7 @@ class Dispatcher:
             request = request.clone(rel_url=URL(judged.target, encoded=True))
         native = cast(web.Request, request)
         native[REQUEST_ID] = record.request_id
+        native[CALLER] = Caller(judged.inbound, self._is_trusted, judged.is_authenticated, judged.session)
         try:
             response = await self._call_native(judged, native)
             if self._is_draining and not isinstance(response, SentResponse):

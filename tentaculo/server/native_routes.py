@@ -6,16 +6,18 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from tentaculo.config import schema
+from tentaculo.config.loader import OWN_PATHS
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
+from tentaculo.server.caller import SIGN_IN, SIGN_OUT
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.gateway_responses import SERVER, safe_headers
 from tentaculo.server.request_body import read_body
@@ -28,7 +30,15 @@ STARTED = web.RequestKey("started", int)
 _ALWAYS_OPEN = (
     *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
     *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
+    # Their handlers ask for the session themselves.
+    *(SIGN_IN, SIGN_OUT),
 )
+_PUBLISHED = (
+    "/status/events",
+    *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/badge", "/status/incidents"))),
+    *("/status/badges/{service}.svg", "/status/badges/{service}.json", "/status/incidents/{id}"),
+)
+"""The pages of events and incidents, and what other programs read of the status pages."""
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
     403: Failure.FORBIDDEN,
@@ -46,7 +56,7 @@ _PARAMETER = re.compile(r"\{[^{}]+\}")
 
 def open_paths(auth: schema.AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
     """The native paths that need no token, as their routes are written. `services` are names."""
-    pages = ["/status", *(f"/status/services/{name}" for name in services)] if auth.open_status else []
+    pages = ["/status", *_PUBLISHED, *(f"/status/services/{name}" for name in services)] if auth.open_status else []
     return frozenset((*_ALWAYS_OPEN, *pages, *(["/ws"] if auth.open_websocket else [])))
 
 
@@ -194,7 +204,8 @@ class BodyResponse(web.Response):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head."""
         if request.method != "HEAD":
-            self._connection = cast(ClientConnection, request.protocol)
+            # Not so where aiohttp's own server runs the application.
+            self._connection = request.protocol if isinstance(request.protocol, ClientConnection) else None
         return await super().prepare(request)
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,7 @@ from sqlalchemy import (
 
 from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, EventFilter, FoundEvents
+from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.text import fold_case, has_case
 from tentaculo.store.tables import aware_utc, events, naive_utc, storable
 
@@ -47,32 +49,37 @@ def read_events(
     not_from: str | None = None,
     limit: int,
     newest_first: bool = False,
+    is_bounded: bool = False,
+    seconds: float | None = None,
 ) -> FoundEvents:
     """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id.
 
     Those whose source is `not_from` are left out.
-    After `SEARCH_SECONDS` a search ends with what it has found, and says how far it got. It gets on by one row at least.
+    After `seconds`, by default `SEARCH_SECONDS`, a search ends with what it has found, and says how far it got. It gets on by one row at least.
+    With `is_bounded` every query is such a search, unless an index leads to its rows.
     """
-    indexed, others = _conditions(connection, wanted)
-    query = select(events).where(*indexed)
+    is_search = is_bounded or bool(wanted.text or wanted.about or wanted.correlation)
+    indexed, others = _conditions(connection, wanted, is_search=is_search)
     if not_from is not None:
-        query = query.where(events.c.source != not_from)
+        (others if is_search else indexed).append(events.c.source != not_from)
+    query = select(events).where(*indexed)
     if after is not None:
         query = query.where(events.c.id > after)
     if before is not None:
         query = query.where(events.c.id < before)
     query = query.order_by(events.c.id.desc() if newest_first else events.c.id)
-    if not wanted.text:
+    if not is_search or not others:
         query = query.where(*others)
         return FoundEvents([event_of(row) for row in connection.execute(query.limit(limit)).mappings()])
     is_found = and_(*others)
     # Rows that are looked at now and then bring the search back here, wherever nothing is found.
     query = query.add_columns(is_found.label("is_found")).where(or_(events.c.id % LOOK_EVERY == 0, is_found))
-    return _search(connection, query.limit(limit + _MOST_LOOKS), fold_case(storable(wanted.text)), limit)
+    end = monotonic() + (SEARCH_SECONDS if seconds is None else seconds)
+    return _search(connection, query.limit(limit + _MOST_LOOKS), fold_case(storable(wanted.text)), limit, end)
 
 
-def _search(connection: Connection, query: Any, text: str, limit: int) -> FoundEvents:
-    end, found = monotonic() + SEARCH_SECONDS, list[Event]()
+def _search(connection: Connection, query: Any, text: str, limit: int, end: float) -> FoundEvents:
+    found = list[Event]()
     options = {"stream_results": True, "yield_per": _AT_ONCE}
     with connection.execute(query, execution_options=options) as rows:
         for number, row in enumerate(rows.mappings(), 1):
@@ -87,7 +94,7 @@ def _search(connection: Connection, query: Any, text: str, limit: int) -> FoundE
 
 
 def _conditions(
-    connection: Connection, wanted: EventFilter
+    connection: Connection, wanted: EventFilter, *, is_search: bool
 ) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
     """The conditions for which an index finds the rows in the order of ids, and the others."""
     indexed, others = list[ColumnElement[bool]](), list[ColumnElement[bool]]()
@@ -100,26 +107,40 @@ def _conditions(
     if wanted.is_broadcast:
         others.append(events.c.broadcast.is_(True))
     if wanted.text:
-        others.append(_contains(connection, storable(wanted.text)))
+        others.append(_contains(connection, storable(wanted.text), _SEARCHED))
+    if wanted.correlation:
+        escaped = json.dumps(wanted.correlation, ensure_ascii=False)[1:-1]
+        others.append(_contains(connection, storable(escaped), _SEARCHED[2:]))
+    if wanted.about:
+        others.append(_is_about(connection, wanted.about))
     for column, values in ((events.c.type, wanted.types), (events.c.source, wanted.sources)):
         if values:
             # With several values an index finds them in another order, and all would have to be read to sort them.
-            target = indexed if len(values) == 1 or not wanted.text else others
+            # Of two indexes that of the type leads to fewer rows.
+            is_second = column is events.c.source and len(wanted.types) == 1
+            target = indexed if not is_search or (len(values) == 1 and not is_second) else others
             target.append(column.in_([storable(value) for value in values]))
     return indexed, others
 
 
-def _contains(connection: Connection, text: str) -> ColumnElement[bool]:
-    """Whether a row contains `text`, as far as LIKE says that: it knows the case of ASCII letters only.
+def _is_about(connection: Connection, names: Sequence[str]) -> ColumnElement[bool]:
+    """Whether one of `names` sent an event, or is a value of the payload of an own event of the gateway."""
+    stored = [storable(name) for name in names]
+    named = [_contains(connection, f'"{name}"', (events.c.payload,)) for name in stored]
+    return or_(events.c.source.in_(stored), and_(events.c.source == GATEWAY_NAME, or_(*named)))
+
+
+def _contains(connection: Connection, text: str, columns: Sequence[ColumnElement[str]]) -> ColumnElement[bool]:
+    """Whether one of `columns` contains `text`, as far as LIKE says that: it knows the case of ASCII letters only.
 
     So it takes any character for a letter of another alphabet, and `_search` looks at what is found.
     """
     pattern = "".join(_like(character) for character in text)
     if connection.dialect.name == "sqlite":
         # Its LIKE ignores the case of ASCII letters; its ILIKE would compare copies of the texts.
-        return or_(*(column.like(f"%{pattern}%", escape=_ESCAPE) for column in _SEARCHED))
+        return or_(*(column.like(f"%{pattern}%", escape=_ESCAPE) for column in columns))
     # The collation of the database may know other cases of ASCII letters, and takes longer.
-    return or_(*(column.collate("C").ilike(f"%{pattern}%", escape=_ESCAPE) for column in _SEARCHED))
+    return or_(*(column.collate("C").ilike(f"%{pattern}%", escape=_ESCAPE) for column in columns))
 
 
 def _like(character: str) -> str:

@@ -74,6 +74,13 @@ def read(connection: Connection, *conditions: ColumnElement[bool], limit: int) -
     return _acknowledged(connection, [_incident(row) for row in connection.execute(query).mappings()])
 
 
+def open_between(connection: Connection, since: datetime, until: datetime, limit: int) -> list[Incident]:
+    """The newest `limit` incidents that were open in a time, without those that are part of another one."""
+    c = incidents.c
+    lasted = or_(c.ended_at.is_(None), c.ended_at >= _naive(since))
+    return read(connection, lasted, c.started_at <= _naive(until), c.part_of.is_(None), limit=limit)
+
+
 def unfinished(connection: Connection, since: datetime, announced_since: datetime, limit: int) -> list[Incident]:
     """The newest `limit` incidents that a new process continues.
 
@@ -192,13 +199,16 @@ def _row(incident: Incident) -> dict[str, Any]:
         "notified": _NOTIFIED.encode(incident.notified).decode(),
         "reason_code": None if incident.cause is None else incident.cause.code,
         "reason_values": None if incident.cause is None else storable(incident.cause.encode_values()),
+        "reopened_at": _naive(incident.reopened_at),
+        "failed_requests": incident.failed_requests,
+        "counted_until": _naive(incident.counted_until),
         "deliveries": storable(_NOTIFIED.encode(incident.deliveries).decode()),
     }
 
 
 def _incident(row: RowMapping) -> Incident:
     values = dict(row)
-    for name in ("started_at", "seen_at", "ended_at", "told_at"):
+    for name in ("started_at", "seen_at", "ended_at", "told_at", "reopened_at", "counted_until"):
         values[name] = _aware(values[name])
     values["services"] = tuple(json.loads(values["services"]))
     values["severity"] = Health(values["severity"])

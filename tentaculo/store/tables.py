@@ -3,8 +3,8 @@
 The migrations keep the history of the schema; this is its present state. `services` is another product's table where
 one exists already: a migration then only adds the columns that it lacks, and its own types, defaults and further
 columns stay as they were found. All times are naive UTC, since the fleet's own readers expect
-`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, `route_history` and `tickets`, which no other program reads, count the
-seconds since 1970.
+`YYYY-MM-DD HH:MM:SS.ffffff`. Only `history`, `route_history`, `tickets` and `sessions`, which no other program reads, count
+the seconds since 1970.
 """
 
 from __future__ import annotations
@@ -160,6 +160,11 @@ incidents = Table(
     # The reason as a code of `tentaculo.model.reason`, and its values as JSON. NULL in rows of older versions.
     Column("reason_code", String(64)),
     Column("reason_values", Text),
+    # When the service last failed again; the requests of its minutes that failed, and the end of the last one counted.
+    # NULL where there is none, and in rows of older versions.
+    Column("reopened_at", DateTime),
+    Column("failed_requests", BigInteger),
+    Column("counted_until", DateTime),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -250,6 +255,19 @@ tickets = Table(
     # The name of the process that gave it.
     Column("issued_by", Text, nullable=False),
     Index("ix_tentaculo_tickets_expires_at", "expires_at"),
+)
+
+# One row for each session of the status pages. The seconds since 1970 are those of the database's own clock.
+sessions = Table(
+    "tentaculo_sessions",
+    metadata,
+    # SHA-256 of the session's id, in hex.
+    Column("hash", Text, primary_key=True),
+    # The fingerprint of the token that it was made with.
+    Column("token", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # Written at most once a minute.
+    Column("used_at", BigInteger, nullable=False),
 )
 
 # One row at most: which machine probes and alerts for all on this database.

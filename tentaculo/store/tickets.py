@@ -22,13 +22,15 @@ _BATCH = 500
 def add_ticket(connection: Connection, digest: str, issuer: str, lifetime: int) -> None:
     """Store a ticket that expires in `lifetime` seconds, and remove expired ones."""
     forget_expired(connection)
-    connection.execute(insert(tickets).values(hash=digest, expires_at=_now(connection) + lifetime, issued_by=issuer))
+    connection.execute(
+        insert(tickets).values(hash=digest, expires_at=clock_seconds(connection) + lifetime, issued_by=issuer)
+    )
 
 
 def take_ticket(connection: Connection, digest: str) -> bool:
     """Whether there was such a ticket that had not expired. It is gone afterwards."""
     c = tickets.c
-    is_it = (c.hash == digest, c.expires_at > _now(connection))
+    is_it = (c.hash == digest, c.expires_at > clock_seconds(connection))
     # An invented ticket, which costs its sender nothing, is not to hold up those that write.
     if connection.execute(select(c.hash).where(*is_it)).first() is None:
         return False
@@ -45,7 +47,9 @@ def remove_tickets(connection: Connection, digests: Sequence[str]) -> None:
 def forget_expired(connection: Connection) -> None:
     """Remove expired tickets, some hundreds at most; those that another transaction is removing are left to it."""
     c = tickets.c
-    expired = select(c.hash).where(c.expires_at <= _now(connection)).limit(_BATCH).with_for_update(skip_locked=True)
+    expired = (
+        select(c.hash).where(c.expires_at <= clock_seconds(connection)).limit(_BATCH).with_for_update(skip_locked=True)
+    )
     connection.execute(delete(tickets).where(c.hash.in_(expired)))
 
 
@@ -84,7 +88,7 @@ class TicketTable:
         return True
 
 
-def _now(connection: Connection) -> ColumnElement[int]:
+def clock_seconds(connection: Connection) -> ColumnElement[int]:
     """The seconds since 1970 of the database's clock."""
     if connection.dialect.name == "sqlite":
         return cast(func.strftime("%s", "now"), BigInteger)

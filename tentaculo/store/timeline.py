@@ -25,9 +25,9 @@ def read_timeline(connection: Connection, wanted: TimelineRequest) -> Timeline:
     """The part of the past that `wanted` names."""
     since, until = (datetime.fromtimestamp(seconds, UTC) for seconds in (wanted.since, wanted.until))
     return Timeline(
-        changes=_changes(connection, wanted.services, since),
+        changes=_changes(connection, wanted.services, since, until),
         periods=_periods(connection, wanted),
-        incidents=tuple(_incidents(connection, since)),
+        incidents=tuple(_incidents(connection, since, until)),
         events=tuple(_events(connection, since, until, MOST_EVENTS)),
         earlier={root: incident for root, began in wanted.failing for incident in _earlier(connection, root, began)},
         just_before={
@@ -38,11 +38,14 @@ def read_timeline(connection: Connection, wanted: TimelineRequest) -> Timeline:
     )
 
 
-def _changes(connection: Connection, services: Sequence[str], since: datetime) -> dict[str, tuple[StateChange, ...]]:
+def _changes(
+    connection: Connection, services: Sequence[str], since: datetime, until: datetime
+) -> dict[str, tuple[StateChange, ...]]:
     c = tables.state_changes.c
     is_wanted = (c.endpoint == "") & c.service.in_(services)
     moment = tables.naive_utc(since)
-    recent = select(tables.state_changes).where(is_wanted, c.changed_at >= moment).order_by(c.id.desc())
+    inside = (c.changed_at >= moment, c.changed_at < tables.naive_utc(until))
+    recent = select(tables.state_changes).where(is_wanted, *inside).order_by(c.id.desc())
     newest = states.read_changes(connection, recent.limit(MOST_CHANGES))
     before = select(func.max(c.id)).where(is_wanted, c.changed_at < moment).group_by(c.service)
     first = states.read_changes(connection, select(tables.state_changes).where(c.id.in_(before)))
@@ -65,10 +68,11 @@ def _periods(connection: Connection, wanted: TimelineRequest) -> dict[str, tuple
     return {service: tuple(periods) for service, periods in found.items()}
 
 
-def _incidents(connection: Connection, since: datetime) -> list[Incident]:
+def _incidents(connection: Connection, since: datetime, until: datetime) -> list[Incident]:
     c = tables.incidents.c
     lasted = or_(c.ended_at.is_(None), c.ended_at >= tables.naive_utc(since))
-    return incidents.read(connection, lasted, c.part_of.is_(None), limit=MOST_INCIDENTS)
+    began = c.started_at < tables.naive_utc(until)
+    return incidents.read(connection, lasted, began, c.part_of.is_(None), limit=MOST_INCIDENTS)
 
 
 def _earlier(connection: Connection, root: str, began: datetime) -> list[Incident]:

@@ -9,15 +9,15 @@ the opposite. If no endpoint is preferred, all are tried.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from tentaculo.model.health import BreakerState, Outcome
-from tentaculo.net.inbound_request import ClientConnection
+from tentaculo.model.health import BreakerState, Endpoint, Outcome
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
-from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.pool import Pool
+from tentaculo.upstream.retry_budget import RetryBudget
 
 _WEIGHT = 1 / 16
 """Weight of the latest request in the share of failures, which so covers about 16 requests."""
@@ -35,6 +35,12 @@ _SHORTEST, _LONGEST = 1.0, 30.0
 _PART = 1 / 8
 """An ejection lasts for this part of the time since the first of consecutive ones: an endpoint that failed for a minute
 is tried again within eight seconds."""
+
+_DECAY = 10.0
+"""Seconds in which a measured latency loses two thirds of what it says, while it is not measured again."""
+
+_NOTICEABLE = 0.002
+"""Seconds of a latency that matters. Shorter ones count as equal, so that fast endpoints take turns."""
 
 _SUCCESS = Outcome.SUCCESS
 _NEUTRAL = Outcome.NEUTRAL
@@ -102,15 +108,39 @@ class OutlierDetector:
 
 
 class EndpointState:
-    """One endpoint: its connections, circuit breaker, outlier detector, and the number of requests on it."""
+    """One endpoint: its connections, circuit breaker, outlier detector, latency, and the number of requests on it."""
 
-    __slots__ = ("breaker", "in_flight", "last_chosen", "limit", "others", "outliers", "pool")
+    __slots__ = (
+        "_latency",
+        "_measured_at",
+        "breaker",
+        "clock",
+        "in_flight",
+        "last_chosen",
+        "limit",
+        "others",
+        "outliers",
+        "place",
+        "pool",
+        "weight",
+    )
 
     def __init__(
-        self, pool: Pool, breaker: CircuitBreaker, limit: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        pool: Pool,
+        breaker: CircuitBreaker,
+        limit: int,
+        *,
+        weight: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`limit` bounds the requests in flight; `clock` is monotonic, in seconds."""
+        """`limit` bounds the requests in flight; `weight` is its share; `clock` is monotonic, in seconds."""
         self.pool = pool
+        self.weight = weight
+        self.clock = clock
+        self._latency = self._measured_at = 0.0
+        self.place = 0.0
+        """Where its next request stands in the sequence that every endpoint goes through at the pace of its weight."""
         self.breaker = breaker
         self.outliers = OutlierDetector(clock)
         self.others: tuple[OutlierDetector, ...] = ()
@@ -127,6 +157,27 @@ class EndpointState:
     def is_full(self) -> bool:
         """Whether it takes no more requests now."""
         return self.in_flight >= self.limit
+
+    def note_latency(self, seconds: float) -> None:
+        """Take the time to the head of a response into account: a longer one at once, shorter ones little by little.
+
+        This is the peak-sensitive moving average of Finagle's load balancer (`PeakEwma`).
+        """
+        moment, seconds = self.clock(), max(seconds, _NOTICEABLE)
+        if seconds < self._latency:
+            seconds += (self._latency - seconds) * math.exp((self._measured_at - moment) / _DECAY)
+        self._latency, self._measured_at = seconds, moment
+
+    def expected_wait(self, moment: float) -> float:
+        """Seconds times requests: what one more request would wait for, as far as is known at `moment`.
+
+        What was measured is forgotten in time, so that an endpoint which was slow is tried again; but not while a request
+        is in flight there, which may show that it hangs. One that is not measured yet gets one request.
+        """
+        known = self._latency
+        if self.in_flight:
+            return known * (self.in_flight + 1) / self.weight if known else math.inf
+        return known * math.exp((self._measured_at - moment) / _DECAY) / self.weight
 
 
 class Lease:
@@ -181,25 +232,29 @@ class Lease:
 class LoadBalancer:
     """Chooses among the endpoints that have room and whose circuit breaker lets a request through.
 
-    1. The endpoint with the fewest requests in flight; among equals the one that was chosen longest ago. One that hangs
-       or is slow then gets almost no requests, long before a probe or a time limit says why. One whose breaker is due
-       for its trial has none in flight.
-    2. An ejected endpoint (`outlier_detection.py`) is passed over while another is preferred, so no request is the
-       trial of an endpoint that its probes find down while there is a choice.
+    1. The endpoint with the fewest requests in flight for its weight. One that hangs or is slow then gets almost no
+       requests, long before a probe or a time limit says why. Among those with at most one more, the one with the least
+       `expected_wait`; among equals the one that was chosen longest ago. One whose breaker is due for its trial has none
+       in flight. With `in_turn` the endpoints take turns instead, each as often as its weight says.
+    2. An ejected endpoint is passed over while another is preferred, so no request is the trial of an endpoint that its
+       probes find down while there is a choice.
     3. If none is preferred, all are tried by the first rule.
 
     If only room is missing, requests wait in the order of their arrival, at most `queue` of them.
     """
 
-    __slots__ = ("_choices", "_only", "_queue", "endpoints", "waiting")
+    __slots__ = ("_choices", "_in_turn", "_only", "_place", "_queue", "_retries", "endpoints", "waiting")
 
-    def __init__(self, endpoints: Sequence[EndpointState], queue: int) -> None:
+    def __init__(self, endpoints: Sequence[EndpointState], queue: int, *, in_turn: bool = False) -> None:
         self.endpoints = tuple(endpoints)
+        self._in_turn = in_turn
+        self._place = 0.0
         for endpoint in self.endpoints:
             endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
         self._only = self.endpoints[0] if len(self.endpoints) == 1 else None
         self._choices = 0
         self._queue = queue
+        self._retries = RetryBudget(self.endpoints[0].clock)
         self.waiting: deque[asyncio.Future[None]] = deque()
         """Requests that wait for room; new ones queue behind them."""
 
@@ -214,28 +269,48 @@ class LoadBalancer:
                 return None
             ticket = only.breaker.closed_ticket or only.breaker.try_acquire()
             return Lease(self, only, ticket) if ticket else None
-        best = None
-        for endpoint in self.endpoints:
-            if best is not None and (
-                endpoint.in_flight > best.in_flight
-                or (endpoint.in_flight == best.in_flight and endpoint.last_chosen >= best.last_chosen)
-            ):
-                continue
-            outliers = endpoint.outliers
-            if (outliers.is_preferred or outliers.refresh()) and not endpoint.is_full and endpoint not in tried:
-                best = endpoint
+        preferred = [
+            endpoint
+            for endpoint in self.endpoints
+            if (endpoint.outliers.is_preferred or endpoint.outliers.refresh())
+            and endpoint.in_flight < endpoint.limit
+            and endpoint not in tried
+        ]
         # The second look is for when a breaker refuses, or none is preferred.
-        return (best and self._take(best)) or self._try_each(tried)
+        return (preferred and self._take(self._best(preferred))) or self._try_each(tried)
+
+    def _best(self, endpoints: Sequence[EndpointState]) -> EndpointState:
+        """The one that takes the next request by the first rule."""
+        if self._in_turn:
+            return min(endpoints, key=self._turn)
+        most = min((endpoint.in_flight + 1) / endpoint.weight for endpoint in endpoints)
+        near = [endpoint for endpoint in endpoints if endpoint.in_flight <= most * endpoint.weight]
+        moment = near[0].clock()
+        return min(near, key=lambda one: (one.expected_wait(moment), (one.in_flight + 1) / one.weight, one.last_chosen))
+
+    def _turn(self, endpoint: EndpointState) -> tuple[float, int]:
+        # One that took no requests for a time has no turns to catch up with.
+        return max(endpoint.place, self._place), endpoint.last_chosen
 
     def acquire_at(self, endpoint: EndpointState) -> Lease | None:
         """A place at `endpoint` and at no other."""
         return None if endpoint.is_full else self._take(endpoint)
 
+    def acquire_sticky(self, upstream: Endpoint, tried: Sequence[EndpointState]) -> Lease | None:
+        """A place at `upstream`, to which a sticky session leads; None while it is avoided, or was tried."""
+        for endpoint in self.endpoints:
+            if endpoint.pool.upstream == upstream and endpoint not in tried and endpoint.outliers.refresh():
+                return self.acquire_at(endpoint)
+        return None
+
     def _try_each(self, tried: Sequence[EndpointState]) -> Lease | None:
         """By all rules, until a breaker lets the request through."""
-        for endpoint in sorted(self.endpoints, key=_rank):
-            if not endpoint.is_full and endpoint not in tried and (lease := self._take(endpoint)):
+        left = [endpoint for endpoint in self.endpoints if not endpoint.is_full and endpoint not in tried]
+        while left:
+            endpoint = self._best([one for one in left if one.outliers.is_preferred] or left)
+            if lease := self._take(endpoint):
                 return lease
+            left.remove(endpoint)
         return None
 
     def _take(self, endpoint: EndpointState) -> Lease | None:
@@ -244,6 +319,9 @@ class LoadBalancer:
             return None
         self._choices += 1
         endpoint.last_chosen = self._choices
+        if self._in_turn:
+            self._place = max(endpoint.place, self._place)
+            endpoint.place = self._place + 1 / endpoint.weight
         return Lease(self, endpoint, ticket)
 
     def wake_next(self) -> None:
@@ -253,6 +331,10 @@ class LoadBalancer:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+    def may_retry(self) -> bool:
+        """Whether the budget allows to send one more request to a second endpoint."""
+        return self._only is not None or self._retries.take(self._choices)
 
     def is_full(self, tried: Sequence[EndpointState]) -> bool:
         """Whether an endpoint that has not been tried lacks nothing but room."""
@@ -283,53 +365,3 @@ class LoadBalancer:
     def retry_after(self) -> float:
         """Seconds until the first of the endpoints may be tried again."""
         return min(endpoint.breaker.view().retry_after for endpoint in self.endpoints)
-
-
-def _rank(endpoint: EndpointState) -> tuple[bool, int, int]:
-    return not endpoint.outliers.is_preferred, endpoint.in_flight, endpoint.last_chosen
-
-
-class BoundConnections:
-    """Idle upstream connections that belong to one client connection, at most one for each service.
-
-    NTLM and Negotiate authenticate a connection: the service takes each later request on it for the same user's
-    (RFC 4559 section 6). So such a connection is never given to another client, and ends with the client's.
-    """
-
-    __slots__ = ("_kept",)
-
-    def __init__(self) -> None:
-        self._kept: dict[LoadBalancer, tuple[EndpointState, UpstreamConnection]] = {}
-
-    def __repr__(self) -> str:
-        return f"<BoundConnections: {len(self._kept)}>"
-
-    def acquire(self, balancer: LoadBalancer) -> Lease | None:
-        """A place at the endpoint that the kept connection leads to; None where none is kept, or it can take none."""
-        kept = self._kept.get(balancer)
-        return balancer.acquire_at(kept[0]) if kept is not None and kept[1].is_open else None
-
-    def take(self, lease: Lease) -> UpstreamConnection | None:
-        """The kept connection if it leads to the endpoint of `lease` and is open; it is closed if not."""
-        endpoint, connection = self._kept.pop(lease.balancer, (None, None))
-        if connection is None:
-            return None
-        if endpoint is lease.endpoint and connection.is_open and connection.is_quiet():
-            return connection
-        connection.abort()
-        return None
-
-    @classmethod
-    def keep(cls, client: ClientConnection, lease: Lease, connection: UpstreamConnection) -> None:
-        """Keep `connection` for the next request of `client` if it is whole and the client is there, else close it."""
-        if client.transport is None or not connection.rest():
-            connection.abort()
-            return
-        if type(client.bound) is not cls:
-            client.bound = cls()
-        client.bound._kept[lease.balancer] = lease.endpoint, connection
-
-    def close(self) -> None:
-        """Close all of them."""
-        while self._kept:
-            self._kept.popitem()[1][1].abort()

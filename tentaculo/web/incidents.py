@@ -6,7 +6,6 @@ The endpoints are `/vx11/incidents…` and `/vx11/maintenance…` (docs/api.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
@@ -25,7 +24,6 @@ from tentaculo.model.incident import (
     check_window,
 )
 from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
-from tentaculo.model.text import format_time, join_names, printable
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 from tentaculo.server.request_body import expect_later, read_json_body
@@ -50,6 +48,9 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "ending": incident.ending or None,
         "peak_error_rate": incident.peak_error_rate,
         "reopened": incident.reopened,
+        "reopened_at": incident.reopened_at,
+        "failed_requests": incident.failed_requests,
+        "counted_until": incident.counted_until,
         "part_of": incident.part_of,
         "acknowledged": acknowledgement_shape(incident.acknowledged) if incident.acknowledged is not None else None,
         "alerted_at": incident.alerted_at,
@@ -120,36 +121,6 @@ def window_shape(window: MaintenanceWindow, now: datetime) -> dict[str, Any]:
         "author": window.author or None,
         "source": "configuration" if window.id is None else "database",
     }
-
-
-MOST_WINDOWS = 10
-"""What the page shows of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRow:
-    """One maintenance, ready to be shown."""
-
-    holds: bool
-    services: str
-    reason: str
-    starts_at: datetime
-    starts: str
-    ends_at: datetime
-    ends: str
-
-
-def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
-    """`window` in words."""
-    return WindowRow(
-        holds=window.holds(now),
-        services=join_names(window.services, longest=80) or "every service",
-        reason=printable(window.reason, 200),
-        starts_at=window.starts_at,
-        starts=format_time(window.starts_at, now),
-        ends_at=window.ends_at,
-        ends=format_time(window.ends_at, now),
-    )
 
 
 LIMIT = number_parameter("limit", "Incidents of one page.", default=50, most=200)

@@ -14,10 +14,12 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_duration, printable
+from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import timeline, wording
+from tentaculo.web import incident_words, reasons, timeline, wording
+from tentaculo.web.languages import Language, language
 from tentaculo.web.timeline import Axis, Bar, Range
 
 MOST_CHILDREN: Final = 5
@@ -26,9 +28,11 @@ MOST_TROUBLES: Final = 30
 MOST_QUIET: Final = 12
 """Services without trouble that have a row of their own; if there are more, they are all listed below."""
 MOST_LISTED: Final = 400
+MOST_WINDOWS: Final = 10
+"""Maintenance windows that are listed."""
 _MOST_DOTS: Final = 100
 """Thousandths of the axis of which each has one event at most: dots beside each other cannot be told apart."""
-SORTS: Final = {"state": "Worst first", "name": "Name", "p95": "Latency", "failed": "Failures", "up": "Availability"}
+SORTS: Final = ("state", "name", "p95", "failed", "up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,26 @@ class Fleet:
     sort: str = "state"
     wanted: str = ""
     """Part of the names of the services to list; empty lists all."""
+    group: str = ""
+    """Group of the services to list; empty lists all."""
+    info: PageInfo = field(default_factory=PageInfo)
+    named: Sequence[str] = ()
+    """The services with trouble that the headline names."""
+    is_public: bool = False
+    """Whether it has only what everybody may see."""
+    t: Language = field(default_factory=lambda: language("en"))
+    """Of the page's texts."""
 
     @property
     def axis(self) -> Axis:
         """The axis of time, which ends now."""
         until = int(self.now.timestamp())
-        return Axis(until - self.range.seconds, until)
+        return Axis(until - self.range.seconds, until, self.info.zone)
+
+    @property
+    def local_now(self) -> datetime:
+        """The present in the zone of the page, for texts."""
+        return self.info.local(self.now)
 
     def open_incident(self, root: str) -> tuple[Incident, Sequence[Note]] | None:
         """The open incident that the failure of `root` caused, with its notes."""
@@ -81,6 +99,9 @@ class Row:
     up: str
     since: datetime
     lasted: str
+    owner: str
+    """Of a service with trouble of its own that the headline does not name, as is `runbook`; else empty."""
+    runbook: str
 
 
 def anchor(name: str) -> str:
@@ -101,36 +122,85 @@ class Listing(NamedTuple):
     more: list[ServiceView]
     """Those for which there is no room among the rows."""
     quiet: list[ServiceView]
-    """Those without trouble, where they are many."""
+    """Those without trouble, where the list is by state."""
+    is_folded: bool
+    """Whether `quiet` are too many for a row of their own."""
     left_out: int
     """How many are not shown at all."""
 
 
 def list_services(fleet: Fleet) -> Listing:
-    """The services whose name contains what is wanted: trouble first, each followed by what fails because of it."""
+    """The services of the group whose name contains what is wanted: trouble first, then what fails because of it."""
     wanted = fleet.wanted.casefold()
-    found = [view for view in fleet.services if any(wanted in name.casefold() for name in (view.name, *view.aliases))]
+    found = [
+        view
+        for view in fleet.services
+        if any(wanted in name.casefold() for name in (view.name, *view.aliases))
+        and fleet.group in ("", fleet.info.of(view.name).group)
+    ]
     if fleet.sort == "state":
         rows, more = _troubles(found)
-        quiet = sorted((view for view in found if not wording.state(view).is_trouble), key=_quiet_order)
-        if len(quiet) <= MOST_QUIET:
-            rows, quiet = [*rows, *quiet], []
+        quiet = sorted((view for view in found if not wording.is_trouble(view)), key=_quiet_order)
     else:
         found.sort(key=lambda view: _sort_key(fleet, view))
         rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
     room = max(MOST_LISTED - len(more), 0)
     left_out = len(more[MOST_LISTED:]) + len(quiet[room:])
-    return Listing(rows, more[:MOST_LISTED], quiet[:room], left_out)
+    return Listing(rows, more[:MOST_LISTED], quiet[:room], len(quiet) > MOST_QUIET, left_out)
+
+
+class Section(NamedTuple):
+    """Services below one heading."""
+
+    heading: str
+    """A group; empty where there is no heading."""
+    rows: list[Row]
+
+
+def sections(fleet: Fleet, views: Sequence[ServiceView], rows: Sequence[Row]) -> list[Section]:
+    """The rows of `views` by group, in the order of the configuration; those of no group come last.
+
+    Of one group alone, and without groups, there is no heading.
+    """
+    found: dict[str, list[Row]] = {group: [] for group in (*fleet.info.groups, "")}
+    for view, made in zip(views, rows, strict=True):
+        found[fleet.info.of(view.name).group].append(made)
+    whole = len(fleet.info.groups) > 0 and not fleet.group
+    return [
+        Section((printable(group, 60) or fleet.t("overview.other_services")) if whole else "", made)
+        for group, made in found.items()
+        if made
+    ]
+
+
+class Group(NamedTuple):
+    """A group of services, which the page can show alone."""
+
+    name: str
+    state: wording.State
+    """That of its worst service."""
+
+
+def groups(fleet: Fleet) -> list[Group]:
+    """The groups, in the order of the configuration."""
+    members: dict[str, list[ServiceView]] = {}
+    for view in fleet.services:
+        members.setdefault(fleet.info.of(view.name).group, []).append(view)
+    return [
+        Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
+        for name in fleet.info.groups
+        if name in members
+    ]
 
 
 def _quiet_order(view: ServiceView) -> int:
     """Maintenance first, then what is up or unknown, as configured; what is off comes last."""
-    return {"plan": 0, "off": 2 if not view.health.is_counted else 1}.get(wording.state(view).tone, 1)
+    return {"maintenance": 0, "off": 2}.get(wording.state_key(view), 1)
 
 
 def _troubles(services: Iterable[ServiceView]) -> tuple[list[ServiceView], list[ServiceView]]:
     """Those with trouble, each followed by what fails because of it; and those for which there is no room."""
-    found = sorted((view for view in services if wording.state(view).is_trouble), key=wording.rank)
+    found = sorted((view for view in services if wording.is_trouble(view)), key=wording.rank)
     names = {view.name for view in found}
     children: dict[str, list[ServiceView]] = {}
     for view in found:
@@ -153,7 +223,7 @@ def _sort_key(fleet: Fleet, view: ServiceView) -> tuple[float, str]:
     rates, past = fleet.rates.get(view.name), fleet.past.get(view.name)
     match fleet.sort:
         case "p95":
-            value = _p95(rates)
+            value = recent_p95(rates)
             return (-value if value is not None else 1.0, view.name)
         case "failed":
             share = rates.requests.share_ok if rates is not None else None
@@ -165,7 +235,7 @@ def _sort_key(fleet: Fleet, view: ServiceView) -> tuple[float, str]:
             return (0.0, view.name)
 
 
-def _p95(rates: RecentRates | None) -> float | None:
+def recent_p95(rates: RecentRates | None) -> float | None:
     """The 95th percentile of the last minutes in seconds: of requests, and of probes where there were none."""
     if rates is None:
         return None
@@ -173,7 +243,7 @@ def _p95(rates: RecentRates | None) -> float | None:
 
 
 def usual_p95(rates: RecentRates | None, usual: UsualRates | None) -> float | None:
-    """What is usual for the latency that `_p95` returns."""
+    """What is usual for the latency that `recent_p95` returns."""
     if usual is None:
         return None
     return usual.requests_p95 if rates is not None and rates.requests.ok else usual.probes_p95
@@ -186,7 +256,8 @@ def brief_row(fleet: Fleet, view: ServiceView) -> Row:
 
 def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
     """`view` in words and shapes."""
-    state = wording.state(view)
+    t = fleet.t
+    state = wording.state(view, t)
     rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
     past, found = fleet.past.get(view.name), fleet.timeline
     periods = found.periods.get(view.name, ()) if found is not None and is_detailed else ()
@@ -194,34 +265,39 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
     share_ok = rates.requests.share_ok if rates is not None else None
     failed = None if share_ok is None else 1 - share_ok
     a_minute = rates.per_minute(rates.requests.ok + rates.requests.failed) if rates is not None else None
+    # What fails because of another service is not for its own owner to mend.
+    is_own = state.is_trouble and view.root is None and view.name not in fleet.named
+    info = fleet.info.of(view.name) if is_own else NO_INFO
     return Row(
         anchor=anchor(view.name),
         name=printable(view.name, 80),
         href=service_path(view.name),
         state=state,
-        note=_note(view, state),
+        note=_note(view, state, t),
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
         bars=timeline.bars(
             fleet.axis, found.changes.get(view.name, ()) if found is not None else (), view.health, view.since
         ),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
-        p95=wording.latency(_p95(rates)),
-        usual_p95=wording.latency(expected) if expected is not None else "",
-        failed=wording.failed_share(failed),
+        p95=wording.latency(recent_p95(rates), t),
+        usual_p95=wording.latency(expected, t) if expected is not None else "",
+        failed=wording.failed_share(failed, t),
         is_failing=bool(failed),
-        rate="" if not a_minute else f"of {wording.rate(a_minute)}/min",
-        up=wording.share(past.quarter.share if past is not None else None),
+        rate="" if not a_minute else t("overview.per_minute", rate=wording.rate(a_minute, t)),
+        up=wording.share(past.quarter.share if past is not None else None, t),
         since=view.since,
-        lasted=format_duration((fleet.now - view.since).total_seconds(), units=1),
+        lasted=t.duration((fleet.now - view.since).total_seconds()),
+        owner=info.owner,
+        runbook=info.runbook,
     )
 
 
-def _note(view: ServiceView, state: wording.State) -> str:
+def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     if view.root is not None and state.is_trouble:
-        return f"fails with {printable(view.root, 80)}"
+        return t("overview.fails_with", root=printable(view.root, 80))
     total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
-    parts = (wording.reason(view), f"{usable} of {total} addresses healthy" if usable < total > 1 else "")
-    return printable("; ".join(filter(None, parts)), 160)
+    healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 else ""
+    return reasons.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
 
 
 class Mark(NamedTuple):
@@ -232,6 +308,8 @@ class Mark(NamedTuple):
     width: str
     text: str
     at: datetime
+    href: str = ""
+    """The page about it, where there is one."""
 
 
 def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
@@ -243,7 +321,8 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
     found = []
     for window in fleet.windows:
         if window.starts_at < fleet.now and window.ends_at > beginning:
-            text = f"Maintenance: {wording.listed(window.services) or 'every service'}"
+            services = wording.listed(window.services, fleet.t) or fleet.t("overview.every_service")
+            text = fleet.t("overview.maintenance_of", services=services)
             end = min(window.ends_at, fleet.now)
             found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
     # Incidents come last: they are drawn over the maintenance.
@@ -255,8 +334,9 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
                     timeline.state_key(incident.severity),
                     axis.percent(incident.started_at),
                     axis.width(incident.started_at, end),
-                    f"Incident: {printable(incident.root, 80)}",
+                    fleet.t("overview.incident_of", root=printable(incident.root, 80)),
                     incident.started_at,
+                    incident_words.path(incident.id),
                 )
             )
     return {"incidents": found, "events": list(_dots(axis, fleet))}
@@ -270,9 +350,35 @@ def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
             taken.add(place)
             severity = event.severity or ""
             key = "alarm" if severity.lower() in ("critical", "error", "high") else "event"
-            yield Mark(key, axis.percent(event.received_at), "", event_title(event), event.received_at)
+            yield Mark(key, axis.percent(event.received_at), "", event_title(event, fleet.t), event.received_at)
 
 
-def event_title(event: Event) -> str:
+def event_title(event: Event, t: Language) -> str:
     """An event in a few words: `deploy.finished from ci`."""
-    return f"{printable(event.type, 60)} from {printable(event.source, 40)}"
+    return t("overview.event_from", type=printable(event.type, 60), source=printable(event.source, 40))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One maintenance, ready to be shown."""
+
+    holds: bool
+    services: str
+    reason: str
+    starts_at: datetime
+    starts: str
+    ends_at: datetime
+    ends: str
+
+
+def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:
+    """`window` in words, with its times in the zone of `now`."""
+    return WindowRow(
+        holds=window.holds(now),
+        services=wording.joined(window.services, longest=80, t=t) or t("overview.every_service"),
+        reason=reasons.foreign(window.reason, 200),
+        starts_at=window.starts_at,
+        starts=wording.clock(window.starts_at, now, t),
+        ends_at=window.ends_at,
+        ends=wording.clock(window.ends_at, now, t),
+    )

@@ -16,7 +16,6 @@ WAIT = 1.0
 """Seconds that a page waits for the database before it is shown without the past."""
 KEPT = 20.0
 """Seconds for which what was read is reused: it changes once a minute. A failed read is not repeated earlier."""
-_MOST_KEPT = 64
 
 T = TypeVar("T")
 
@@ -25,7 +24,17 @@ class PastReader(Generic[T]):
     """Keeps what was read, by a key. `problem` is why the database cannot be used, None where it can; `clock` is
     monotonic."""
 
-    def __init__(self, problem: Callable[[], str | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        problem: Callable[[], str | None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        kept: float = KEPT,
+        most: int = 64,
+    ) -> None:
+        """At most `most` results are kept, each for `kept` seconds."""
+        self._kept = kept
+        self._most = most
         self._problem = problem
         self._clock = clock
         self._found: OrderedDict[Hashable, tuple[float, T | None]] = OrderedDict()
@@ -34,9 +43,9 @@ class PastReader(Generic[T]):
         return f"<PastReader: {len(self._found)} kept>"
 
     async def read(self, key: Hashable, query: Callable[[], Awaitable[T]]) -> T | None:
-        """The result of `query` for `key`, at most `KEPT` seconds old; None where it failed or took too long."""
+        """The result of `query` for `key`, at most as old as it is kept; None where it failed or took too long."""
         read_at, found = self._found.get(key, (float("-inf"), None))
-        if self._clock() - read_at < KEPT:
+        if self._clock() - read_at < self._kept:
             return found
         try:
             async with asyncio.timeout(WAIT):
@@ -47,6 +56,6 @@ class PastReader(Generic[T]):
             found = None
         self._found[key] = self._clock(), found
         self._found.move_to_end(key)
-        if len(self._found) > _MOST_KEPT:
+        if len(self._found) > self._most:
             self._found.popitem(last=False)
         return found

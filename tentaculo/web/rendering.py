@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
+import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
-from tentaculo.server.native_routes import BodyResponse, Slices
+from tentaculo.server.caller import session_of
+from tentaculo.server.event_stream import takes_events
+from tentaculo.server.native_routes import Slices
+from tentaculo.web import languages, reasons, wording
+from tentaculo.web.documents import Document
+from tentaculo.web.live import LivePages
 
+HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
 _MOST_KEPT = 16
@@ -25,8 +31,13 @@ _MOST_KEPT = 16
 _REST, _LONGEST_REST = 2.0, 0.5
 """How long no page is rendered after one: so many times as long as it took, and seconds at most. Whoever makes up filters
 gets a part of the processor, and no more."""
+_OWN_STYLES = {"events.html": "events.css"}
+"""Templates with a style sheet beside the common one."""
 _MOST_AWAITED = 20
 """Different pages that are waited for at once."""
+FORM_TOKEN, NEXT = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next"))
+"""What stands in a rendered page for the form token of a session, and for where a sign-in leads: a page is rendered once
+for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -46,40 +57,32 @@ def icon(tone: str) -> str:
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """One rendered page."""
-
-    text: bytes
-    compressed: bytes
-    etag: str
-
-    @classmethod
-    def of(cls, text: str) -> _Page:
-        encoded = text.encode("utf-8", "replace")
-        # A weak validator: the compressed page and the plain one are the same page.
-        return cls(encoded, gzip.compress(encoded, 6, mtime=0), f'W/"{sha256(encoded).hexdigest()[:24]}"')
-
-
-def takes_gzip(accepted: str) -> bool:
-    """Whether the value of an Accept-Encoding takes gzip; `q=0` is a refusal (RFC 9110, section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.replace(" ", "").partition(";")
-        if coding in ("gzip", "x-gzip"):
-            return not weight.startswith("q=") or weight[2:].strip("0.") != ""
-    return False
-
-
 class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
-    def __init__(self, slices: Slices, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        slices: Slices,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        info: PageInfo | None = None,
+        live: LivePages | None = None,
+    ) -> None:
+        """`info` has the name of the pages, and the zone of their times. `live` serves those who follow a page.
+
+        It reads files, so call it in a thread.
+        """
+        languages.catalogue()
         self._slices = slices
         self._clock = clock
+        self._info = info or PageInfo()
+        self._live = live
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
-        self._policy = templating.content_security_policy(styles=[self._style], scripts=[self._script], has_forms=True)
-        self._pages: OrderedDict[Hashable, tuple[float, _Page]] = OrderedDict()
+        self._own_styles = {name: templating.inline(style) for name, style in _OWN_STYLES.items()}
+        self._policies = {name: self._policy(self._style, own) for name, own in self._own_styles.items()}
+        self._common_policy = self._policy(self._style)
+        self._pages: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
         self._rendering = asyncio.Lock()
         self._awaited: Counter[Hashable] = Counter()
         self._rest_until = 0.0
@@ -87,34 +90,59 @@ class Renderer:
     def __repr__(self) -> str:
         return f"<Renderer: {len(self._pages)} pages kept>"
 
+    def _policy(self, *styles: templating.Inline) -> str:
+        return templating.content_security_policy(styles=styles, scripts=[self._script], has_forms=True)
+
     async def respond(
-        self, request: web.Request, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
-    ) -> web.Response:
-        """The page of `template` with everything that `context` returns. `key` says which page it is.
+        self,
+        request: web.Request,
+        key: Hashable,
+        template: str,
+        context: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        media_type: str = HTML,
+        status: int = 200,
+        fill: Mapping[str, str] | None = None,
+    ) -> web.StreamResponse:
+        """The page of `template` with everything that `context` returns, its `viewer` among it.
+
+        `key` says which page it is, and for whom. `fill` are values for placeholders in it. A browser does not store the page
+        of a session, which whoever uses it next could open. To a request that takes an event stream it is what changes of
+        the page, until its sender leaves.
 
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
+        session = session_of(request)
+        values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill
+        if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
+            return await self._live.serve(
+                request, key, page, lambda: self._rendered(key, template, context), fill=values or {}
+            )
         if page is None or self._clock() - rendered_at >= _KEPT:
             if key in self._awaited or len(self._awaited) < _MOST_AWAITED:
                 page = await self._rendered(key, template, context)
             elif page is None:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
-            hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
-            # May be kept, but must be asked for each time.
+            hdrs.CONTENT_TYPE: media_type,
+            # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
+            # served here too; named, it would keep the page's script from reading the copy that the browser has.
             hdrs.CACHE_CONTROL: "no-cache, private",
-            hdrs.VARY: hdrs.ACCEPT_ENCODING,
-            hdrs.ETAG: page.etag,
-            "Content-Security-Policy": self._policy,
+            "Content-Security-Policy": self._policies.get(template, self._common_policy),
+            # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
+            "Referrer-Policy": "same-origin",
         }
-        if any(page.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
-            return web.Response(status=304, headers=headers)
-        if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
-            return BodyResponse(body=page.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
-        return BodyResponse(body=page.text, headers=headers)
+        if values:
+            page = await asyncio.to_thread(page.filled, values)
+            headers[hdrs.CACHE_CONTROL] = "no-store"
+        response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)
+        languages.remember(request, response)
+        return response
 
-    async def _rendered(self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+    async def _rendered(
+        self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> Document:
         """The page as it is after those before it were rendered."""
         self._awaited[key] += 1
         try:
@@ -136,8 +164,23 @@ class Renderer:
             if not self._awaited[key]:
                 del self._awaited[key]
 
-    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Page:
+    async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
-        parts = await self._slices.collect(loaded.generate(style=self._style.text, script=self._script.text, **values))
-        return await asyncio.to_thread(_Page.of, "".join(parts))
+        zone = self._info.zone
+        parts = await self._slices.collect(
+            loaded.generate(
+                style=self._style.text,
+                script=self._script.text,
+                own_style=self._own_styles[template].text if template in self._own_styles else "",
+                site=self._info.title,
+                zone=zone,
+                zone_name=wording.zone_name(datetime.now(zone)),
+                form_token=FORM_TOKEN,
+                t=values["viewer"].texts,
+                marked=reasons.marked,
+                languages=languages.NAMES,
+                **values,
+            )
+        )
+        return await asyncio.to_thread(Document.of, "".join(parts).encode("utf-8", "replace"))

@@ -15,14 +15,15 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_duration
+from tentaculo.model.text import join_names
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, overview, summary, wording
-from tentaculo.web.incidents import MOST_WINDOWS, window_row
-from tentaculo.web.overview import Fleet
+from tentaculo.web.overview import MOST_WINDOWS, Fleet, Section, window_row
 from tentaculo.web.past_reader import PastReader
+from tentaculo.web.public import public_incidents, public_timeline, public_view
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Range
 from tentaculo.web.viewer import Viewer
@@ -68,16 +69,22 @@ class PageQuery:
     """None where it is not said: three hours while something fails, else a day."""
     sort: str
     wanted: str
+    group: str
 
     @classmethod
-    def read(cls, query: Mapping[str, str]) -> PageQuery:
+    def read(cls, query: Mapping[str, str], groups: Sequence[str]) -> PageQuery:
         """Raises `Problem` (400) for a value that is none. Other parameters are ignored: links carry such."""
-        key, sort = query.get("range"), query.get("sort", "state")
+        key, sort, group = query.get("range"), query.get("sort", "state"), query.get("group", "")
         if key is not None and key not in RANGES:
             raise Problem(Failure.BAD_REQUEST, f"range may be {', '.join(RANGES)}.")
         if sort not in overview.SORTS:
             raise Problem(Failure.BAD_REQUEST, f"sort may be {', '.join(overview.SORTS)}.")
-        return cls(None if key is None else RANGES[key], sort, query.get("filter", "").strip()[:_LONGEST_FILTER])
+        if group and group not in groups:
+            raise Problem(
+                Failure.BAD_REQUEST, f"group may be {join_names(groups)}." if groups else "There is no group."
+            )
+        wanted = query.get("filter", "").strip()[:_LONGEST_FILTER]
+        return cls(None if key is None else RANGES[key], sort, wanted, group)
 
 
 class StatusPage:
@@ -102,6 +109,7 @@ class StatusPage:
         now: Callable[[], datetime],
         slices: Slices,
         renderer: Renderer,
+        info: PageInfo,
         viewer: Callable[[web.Request], Viewer],
         clock: Callable[[], float] = time.monotonic,
         not_listed: Callable[[], int] = int,
@@ -118,12 +126,13 @@ class StatusPage:
         self._started_at = started_at
         self._now = now
         self._renderer = renderer
+        self._info = info
         self._viewer = viewer
         self._past = PastReader[Past](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status`."""
-        query, viewer = PageQuery.read(request.query), self._viewer(request)
+        query, viewer = PageQuery.read(request.query, self._info.groups), self._viewer(request)
         return await self._renderer.respond(
             request, (viewer, query), "status.html", lambda: self._context(viewer, query)
         )
@@ -131,42 +140,65 @@ class StatusPage:
     async def _context(self, viewer: Viewer, query: PageQuery) -> dict[str, Any]:
         """Everything that the template names."""
         services = await self._slices.collect(self._views())
-        now, incidents = self._now(), self._incidents()
-        in_trouble = any(wording.state(view).is_trouble for view in services)
+        now, incidents, t = self._now(), self._incidents(), viewer.texts
+        if not viewer.is_signed_in:
+            services, incidents = await self._slices.collect(map(public_view, services)), public_incidents(incidents)
+        in_trouble = any(map(wording.is_trouble, services))
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
-        fleet = Fleet(now, chosen, services, incidents, self._windows(), sort=query.sort, wanted=query.wanted)
+        fleet = Fleet(
+            now,
+            chosen,
+            services,
+            incidents,
+            self._windows(),
+            sort=query.sort,
+            wanted=query.wanted,
+            group=query.group,
+            info=self._info,
+            named=wording.named_troubles(services),
+            is_public=not viewer.is_signed_in,
+            t=t,
+        )
         fleet = await self._with_past(fleet)
+        if fleet.is_public and fleet.timeline is not None:
+            fleet = replace(fleet, timeline=public_timeline(fleet.timeline))
         listing = overview.list_services(fleet)
         first = dict(await self._slices.collect(summary.summarise(fleet)))
+        rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
+        make = overview.brief_row if listing.is_folded else overview.row
+        calm = await self._slices.collect(make(fleet, view) for view in listing.quiet)
+        quiet = overview.sections(fleet, listing.quiet, calm)
         return {
             **first,
             "viewer": viewer,
             "icon": icon(first["state"].tone),
-            "title": f"{first['headline'].rstrip('.')} · Tentáculo Link",
+            "title": self._info.heading(first["headline"].rstrip(".")),
             "now": now,
-            "at": f"{now:%H:%M}",
+            "at": f"{fleet.local_now:%H:%M}",
             "range": chosen,
             "ranges": list(RANGES.values()),
             "sort": query.sort,
-            "sorts": overview.SORTS,
             "wanted": query.wanted,
-            "rows": await self._slices.collect(overview.row(fleet, view) for view in listing.rows),
+            "groups": overview.groups(fleet),
+            "group": query.group,
+            "sections": [*([Section("", rows)] if rows else []), *([] if listing.is_folded else quiet)],
             "more": await self._slices.collect(overview.brief_row(fleet, view) for view in listing.more),
-            "quiet": await self._slices.collect(overview.brief_row(fleet, view) for view in listing.quiet),
+            "quiet": quiet if listing.is_folded else [],
+            "quiet_count": len(listing.quiet) + listing.left_out,
             "left_out": listing.left_out,
             "opens": not in_trouble,
             "count": len(services),
-            "days": activity.by_day(self._activity(fleet)),
+            "days": activity.by_day(self._activity(fleet), self._info.zone),
             "is_past_known": fleet.timeline is not None,
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "usual_y": USUAL_Y,
-            "windows": [window_row(one, now) for one in fleet.windows[:MOST_WINDOWS]],
+            "windows": [window_row(one, fleet.local_now, t) for one in fleet.windows[:MOST_WINDOWS]],
             "more_windows": len(fleet.windows[MOST_WINDOWS:]),
             "more_incidents": max(sum(one.is_open for one, _ in incidents) - activity.MOST_INCIDENTS, 0)
             + self._not_listed(),
             "database": self._store_problem(),
             "version": __version__,
-            "uptime": format_duration((now - self._started_at()).total_seconds(), units=1),
+            "uptime": t.duration((now - self._started_at()).total_seconds()),
         }
 
     def _activity(self, fleet: Fleet) -> list[activity.Entry]:
@@ -179,6 +211,7 @@ class StatusPage:
             found.events,
             fleet.now - timedelta(seconds=fleet.range.seconds),
             fleet.now,
+            fleet.t,
         )
 
     async def _with_past(self, fleet: Fleet) -> Fleet:
@@ -189,7 +222,7 @@ class StatusPage:
         failing = tuple(
             (view.name, self._began(fleet, view))
             for view in wording.worst(fleet.services)[:1]
-            if wording.state(view).is_trouble
+            if wording.is_trouble(view)
         )
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:
@@ -197,8 +230,8 @@ class StatusPage:
         return replace(fleet, timeline=past.timeline, past=past.summaries, rates=past.rates, usual=past.usual)
 
     async def _read_past(self, fleet: Fleet, failing: tuple[tuple[str, datetime], ...]) -> Past:
-        usual_order = overview.list_services(replace(fleet, sort="state", wanted=""))
-        rows = (*usual_order.rows, *fleet.services)
+        usual_order = overview.list_services(replace(fleet, sort="state", wanted="", group=""))
+        rows = (*usual_order.rows, *([] if usual_order.is_folded else usual_order.quiet), *fleet.services)
         detailed = tuple(dict.fromkeys(view.name for view in rows))[:_MOST_DETAILED]
         names = tuple(dict.fromkeys((*detailed, *(view.name for view in fleet.services))))[: overview.MOST_LISTED]
         until = int(fleet.now.timestamp())

@@ -9,11 +9,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period
+from tentaculo.web.languages import Language
 
 WIDTH: Final = 1000
 HEIGHT: Final = 30
@@ -22,6 +23,7 @@ _USUAL_AT: Final = 18.0
 _STEP: Final = 7.0
 """Where on the canvas the usual latency is, and how far up each doubling of it leads."""
 _TOP, _BOTTOM = 1.0, 28.0
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - by the clock of any zone
 _SHORTEST: Final = 2.0
 """Thousandths: a shorter state is drawn this long, since a trouble of a second must be seen."""
 
@@ -30,9 +32,7 @@ class Range(NamedTuple):
     """A choice of the length of the axis."""
 
     key: str
-    """As in the query string."""
-    label: str
-    title: str
+    """As in the query string, and in the keys of its texts."""
     seconds: int
     span: int
     """Seconds of one period of latencies."""
@@ -43,10 +43,10 @@ class Range(NamedTuple):
 RANGES: Final = {
     one.key: one
     for one in (
-        Range("3h", "3 h", "The last 3 hours", 3 * HOUR, MINUTE, 30 * MINUTE),
-        Range("24h", "24 h", "The last 24 hours", DAY, HOUR, 3 * HOUR),
-        Range("7d", "7 d", "The last 7 days", 7 * DAY, HOUR, DAY),
-        Range("90d", "90 d", "The last 90 days", 90 * DAY, DAY, 15 * DAY),
+        Range("3h", 3 * HOUR, MINUTE, 30 * MINUTE),
+        Range("24h", DAY, HOUR, 3 * HOUR),
+        Range("7d", 7 * DAY, HOUR, DAY),
+        Range("90d", 90 * DAY, DAY, 15 * DAY),
     )
 }
 
@@ -75,6 +75,8 @@ class Axis:
     since: int
     """Seconds since 1970."""
     until: int
+    zone: tzinfo = UTC
+    """Whose time the marks show."""
 
     def place(self, moment: datetime) -> float:
         """Where `moment` is, 0 to `WIDTH`; one outside is at the nearer end."""
@@ -89,15 +91,19 @@ class Axis:
         """The stretch between two moments as a percentage, at least so wide that it is seen."""
         return f"{max(self.place(until) - self.place(since), _SHORTEST) / 10:.2f}%"
 
-    def ticks(self, every: int) -> list[Tick]:
-        """A mark at each multiple of `every` seconds in UTC, except near the end, which has a mark of its own."""
-        first = -(-self.since // every) * every
-        days = every >= DAY
+    def ticks(self, every: int, t: Language) -> list[Tick]:
+        """A mark at each multiple of `every` seconds of the zone's clock, except near the end, which has its own."""
+        first, last = (datetime.fromtimestamp(end, self.zone).replace(tzinfo=None) for end in (self.since, self.until))
+        form = "%H:%M" if every >= MINUTE else "%H:%M:%S"
         found = []
-        for seconds in range(first, self.until, every):
-            at = datetime.fromtimestamp(seconds, UTC)
+        for number in range(
+            (first - _EPOCH) // timedelta(seconds=every), (last - _EPOCH) // timedelta(seconds=every) + 1
+        ):
+            # The zone's own clock, which may be set in between.
+            shown = _EPOCH + number * timedelta(seconds=every)
+            at = shown.replace(tzinfo=self.zone).astimezone(UTC)
             if 0.03 * WIDTH < self.place(at) < 0.94 * WIDTH:
-                found.append(Tick(self.percent(at), at, f"{at:%-d %b}" if days else f"{at:%H:%M}"))
+                found.append(Tick(self.percent(at), at, t.short_date(shown) if every >= DAY else f"{shown:{form}}"))
         return found
 
 

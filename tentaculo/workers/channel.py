@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from tentaculo.model.clock import StatedReading
-from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
+from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, SeenCertificate, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
@@ -154,6 +154,14 @@ class ProbeResults:
     """Results of the leader's probes."""
 
     results: Sequence[ProbeResult]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedProbes:
+    """Earlier results of the leader's probes, and the last certificates, which are only shown."""
+
+    results: Sequence[ProbeResult]
+    certificates: Sequence[SeenCertificate]
 
 
 @dataclass(frozen=True, slots=True)

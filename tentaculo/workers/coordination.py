@@ -1,6 +1,7 @@
 """The shared state of the workers on one port. Worker 1 is the leader, the others are followers.
 
-leader → followers: probe results, changes of state of another machine, maintenance, incidents, planned windows
+leader → followers: probe results, earlier ones for the page, changes of state of another machine, maintenance, incidents,
+    planned windows
 followers → leader: suspected endpoints, heartbeats, tallies of their requests
 each → all others: that there are more events, and what events state of the clocks of their sources
 """
@@ -38,6 +39,7 @@ from tentaculo.workers.channel import (
     STOPPING,
     FoundDetails,
     Heartbeat,
+    LoggedProbes,
     MaintenanceReasons,
     PageIncidents,
     ProbeRequest,
@@ -284,6 +286,11 @@ class WorkerCoordination:
             self._send_details(health_service.details, number)
         for some in _batches(list(health_service.board.results()), _RESULTS):
             self._send(ProbeResults(some), number)
+        probes, certificates = health_service.probe_log.content()
+        for logged in _batches(probes, _RESULTS):
+            self._send(LoggedProbes(logged, ()), number)
+        for seen in _batches(certificates, _RESULTS):
+            self._send(LoggedProbes((), seen), number)
         self._send_maintenance(number)
         self._send(self._listed, number)
 
@@ -308,6 +315,8 @@ class WorkerCoordination:
             case ProbeResults(results):
                 for result in results:
                     self._take_result(health_service, result)
+            case LoggedProbes(results, certificates):
+                health_service.probe_log.restore(results, certificates)
             case StateChanges(changes):
                 health_service.accept_changes(changes)
             case FoundDetails(details):

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
-from tests.browser.test_status_page import ARGUMENTS, CHROMIUM
+from tests.browser import chromium
 from tests.conftest import TOKEN, living
 from tests.events.test_history import available
 from tests.events.test_two_gateways import produce, url_of
 from tests.support.databases import sqlite
-from tests.support.needs import need
 from tests.support.waits import free_port
 
 # The ten lines of docs/events.md, and a list of what they show.
@@ -45,27 +44,22 @@ async def until(page: Page, expression: str) -> None:
 
 
 async def test_a_page_loses_its_connection_and_resumes_without_a_gap(file: Path, tmp_path: Path) -> None:
-    need(CHROMIUM, "Chromium (Debian: chromium)")
     sections: dict[str, Any] = {"database": {"url": sqlite(file)}, "server": {"port": free_port(), "grace": 1}}
-    async with async_playwright() as playwright, ClientSession(headers={"X-VX11-Token": TOKEN}) as session:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        try:
-            async with living(tmp_path, {}, **sections) as live:
-                await available(live)
-                page = await browser.new_page()
-                await page.goto(f"{url_of(live)}/status")
-                await page.evaluate(LISTEN, TOKEN)
-                await until(page, "window.opened === 1")
-                ids = await produce(session, live, 30, broadcast=False)
-                await until(page, "window.seen.length === 30")
-            # The page is away while these are stored by another gateway on the same database.
-            async with living(tmp_path, {}, database=sections["database"]) as other:
-                await available(other)
-                ids += await produce(session, other, 300, broadcast=False)
-            async with living(tmp_path, {}, **sections) as live:
-                await until(page, "window.opened === 2")
-                ids += await produce(session, live, 30, broadcast=False)
-                await until(page, "window.seen.length >= 360")
-                assert await page.evaluate("window.seen") == ids
-        finally:
-            await browser.close()
+    async with chromium.started() as browser, ClientSession(headers={"X-VX11-Token": TOKEN}) as session:
+        async with living(tmp_path, {}, **sections) as live:
+            await available(live)
+            page = await browser.new_page()
+            await page.goto(f"{url_of(live)}/status")
+            await page.evaluate(LISTEN, TOKEN)
+            await until(page, "window.opened === 1")
+            ids = await produce(session, live, 30, broadcast=False)
+            await until(page, "window.seen.length === 30")
+        # The page is away while these are stored by another gateway on the same database.
+        async with living(tmp_path, {}, database=sections["database"]) as other:
+            await available(other)
+            ids += await produce(session, other, 300, broadcast=False)
+        async with living(tmp_path, {}, **sections) as live:
+            await until(page, "window.opened === 2")
+            ids += await produce(session, live, 30, broadcast=False)
+            await until(page, "window.seen.length >= 360")
+            assert await page.evaluate("window.seen") == ids

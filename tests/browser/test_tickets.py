@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
 
-from tests.browser.test_status_page import ARGUMENTS, CHROMIUM
+from tests.browser import chromium
 from tests.conftest import TOKEN, Start
-from tests.support.needs import need
 from tests.support.wire import Reader, Request, Upstream, Writer, ok, read_request, upstream
 
 PAGE = ok(b"<!doctype html><title>page</title>", b"Content-Type: text/html; charset=utf-8")
@@ -52,15 +50,10 @@ async def application(reader: Reader, writer: Writer, state: Upstream) -> None:
 
 async def visit(page_at: str, script: str, argument: Any) -> Any:
     """What `script` gives on the page."""
-    need(CHROMIUM, "Chromium (Debian: chromium)")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        try:
-            page = await browser.new_page()
-            await page.goto(page_at)
-            return await page.evaluate(script, argument)
-        finally:
-            await browser.close()
+    async with chromium.started() as browser:
+        page = await browser.new_page()
+        await page.goto(page_at)
+        return await page.evaluate(script, argument)
 
 
 @pytest.mark.parametrize("kind", ["own", "listed", "foreign"])

@@ -53,6 +53,33 @@ def test_a_summary_shows_services_routes_and_warnings_and_no_secret(load_text: L
     assert SECRET not in text
 
 
+def test_a_summary_names_the_services_that_share_the_origin_of_the_status_page(load_text: LoadText) -> None:
+    text = """
+        [server]
+        hosts = ["gate.example"]
+        [services.api]
+        url = "http://h:1"
+        routes = [{ prefix = "/api" }]
+        [services.web]
+        url = "http://h:2"
+        routes = [{ prefix = "/web", auth = "none" }, { prefix = "/", host = "web.example", auth = "none" }]
+        [services.named]
+        url = "http://h:3"
+        routes = [{ prefix = "/n", host = "gate.example", auth = "none" }]
+        [services.apart]
+        url = "http://h:4"
+        routes = [{ prefix = "/", host = "apart.example", auth = "none" }]
+        [services.inner]
+        url = "http://h:5"
+    """
+    lines = [*summarise(load_text(text))]
+    assert "on the host of the status page, and so of its origin for a browser: api, web, named" in lines
+    (warned,) = [line for line in lines if "opens without a token" in line]
+    assert warned.startswith("  a page of web, named opens without a token, and can do there")
+    without_tokens = [*summarise(load_text(text + "\n[auth]\nenabled = false"))]
+    assert not [line for line in without_tokens if "status page" in line]
+
+
 def test_a_summary_shows_how_many_clients_the_descriptors_allow(load_text: LoadText) -> None:
     lines = [*summarise(load_text("[limits]\nconnections = 7"))]
     assert "7 client connections at once for each process, by the limits of this shell" in lines

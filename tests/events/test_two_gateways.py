@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 
 from tentaculo.events import tail
-from tentaculo.gateway import event_retention
+from tentaculo.gateway import leading
 from tentaculo.store import migrate
 from tests.conftest import TOKEN, Live, living
 from tests.events.test_history import available
@@ -132,7 +132,7 @@ async def test_the_other_gateway_s_events_come_by_the_bell(
 async def test_what_one_gateway_deletes_is_gone_at_the_other_and_old_positions_stay_good(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_retention, "TRIM_EVERY", 0.1)
+    monkeypatch.setattr(leading, "TRIM_EVERY", 0.1)
     large = [{"source": "producer", "type": "t", "payload": {"filling": "x" * 30_000}} for _ in range(30)]
     async with two_gateways(url, tmp_path, events={"keep_bytes": 2**20}) as both, caller() as session:
         ids = list[int]()

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway import event_retention
-from tentaculo.gateway.event_retention import trim_events
+from tentaculo.gateway import leading
+from tentaculo.gateway.leading import trim_events
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store import tables
 from tentaculo.store.client import StoreClient
@@ -26,7 +26,7 @@ def remaining(url: str) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_retention, "TRIM_EVERY", 0.01)
+    monkeypatch.setattr(leading, "TRIM_EVERY", 0.01)
 
 
 async def test_the_age_counts_only_while_the_clock_is_steady(url: str) -> None:

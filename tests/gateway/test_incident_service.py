@@ -172,7 +172,7 @@ async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services
     assert last_title.startswith("hermes: over after ")
     data = json.loads(receiver.posts[0].body)["data"]
     assert data["incidents"][0]["url"].startswith("http://127.0.0.1:")
-    assert data["incidents"][0]["url"].endswith(f"/status#incident-{opened['id']}")
+    assert data["incidents"][0]["url"].endswith(f"/status/incidents/{opened['id']}")
 
 
 async def test_what_became_of_each_message_is_told_of_the_incident_and_of_the_channel_over_a_restart(

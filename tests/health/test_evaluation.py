@@ -23,6 +23,7 @@ from tentaculo.health.evaluation import (
     stated_health,
 )
 from tentaculo.health.probe_client import MAX_BODY, ProbeAttempt
+from tentaculo.model.certificate import Certificate
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 
 MADRE = Endpoint("madre", "127.0.0.1", 8001)
@@ -163,6 +164,10 @@ def missing(probe: dict[str, Any], **answer: Any) -> list[tuple[Health, str]]:
     return list(complaints(attempt, read_body(attempt.body, is_cut=attempt.is_cut), read(ProbeSettings, probe), NOW))
 
 
+def until(end: datetime) -> Certificate:
+    return Certificate(("madre.example",), 0, "An Authority", None, end, end)
+
+
 def test_nothing_is_missing_where_nothing_is_expected() -> None:
     assert missing({}, body=b"\xff\xfe", is_cut=True) == []
 
@@ -179,11 +184,11 @@ def test_nothing_is_missing_where_nothing_is_expected() -> None:
     ],
 )
 def test_certificates(left: timedelta, told: list[tuple[Health, str]]) -> None:
-    assert missing({}, certificate_ends=NOW + left) == told
+    assert missing({}, certificate=until(NOW + left)) == told
 
 
 def test_no_days_at_all_are_asked_for() -> None:
-    assert missing({"certificate_days": 0}, certificate_ends=NOW + timedelta(minutes=3)) == []
+    assert missing({"certificate_days": 0}, certificate=until(NOW + timedelta(minutes=3))) == []
 
 
 def test_every_complaint_is_listed_and_the_worst_counts() -> None:

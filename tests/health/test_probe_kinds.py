@@ -371,6 +371,9 @@ class TestCertificates:
 
         result = await ask(await serve(talk, ssl=context), "https", probe={"kind": kind, "timeout": 10})
         assert (result.health, result.reason) == (health, f"{did} in {result.latency_ms} ms{reason}")
+        assert result.certificate is not None
+        assert result.certificate.names == ("localhost",)
+        assert round((result.certificate.ends - result.checked_at) / timedelta(days=1)) == days
 
     @pytest.mark.parametrize("kind", ["tls", "http"])
     async def test_one_that_has_expired(
@@ -383,6 +386,25 @@ class TestCertificates:
             Health.DOWN,
             "its certificate is not accepted: certificate has expired",
         )
+
+    async def test_a_certificate_is_cut_and_printable(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = ",".join(["DNS:localhost", *(f"DNS:{'a' * 60}.{'b' * 60}.host-{n}" for n in range(40))])
+        issuer = "/O=<script>\u202e" + "o" * 40 + "/CN=localhost"
+        key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        command = (
+            f"req -x509 {key} -days 90 -utf8 -subj {issuer} -addext subjectAltName={names} -keyout key.pem -out c.pem"
+        )
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "c.pem", tmp_path / "key.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.pem"))
+        found = (await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})).certificate
+        assert found is not None
+        assert (len(found.names), found.more_names) == (8, 33)
+        assert max(map(len, found.names)) == 100
+        assert found.issuer == "localhost, <script>" + "o" * 40
 
     async def test_a_self_signed_certificate(self, serve: Serve, issue: Any) -> None:
         context, _ = issue(90)
@@ -441,6 +463,9 @@ class TestCertificates:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
         result = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
         whose = "its certificate" if leaf < root else "the certificate of its issuer"
+        assert result.certificate is not None
+        assert (result.certificate.names, result.certificate.issuer) == (("localhost",), "root")
+        assert result.certificate.is_issuer_first is (root < leaf)
         assert result.health is Health.DEGRADED
         assert result.reason.endswith(f", but {whose} is valid for 9 days only")
 

@@ -428,7 +428,7 @@ def test_a_message_has_the_state_the_time_the_reason_the_dependencies_and_a_link
         "It depends on switch (down).\n"
         "Also affected: front.\n"
         "At worst 96% of its calls and probes failed.\n"
-        "See https://status.example.org/status#incident-1773500966000"
+        "See https://status.example.org/status/incidents/1773500966000"
     )
 
 
@@ -438,7 +438,7 @@ def test_the_end_says_how_long_it_was_and_how_it_ended() -> None:
         "hermes was down from 15:09 UTC for 12 min.\n"
         "It is healthy again: answered 200 in 4 ms\n"
         "It failed because: connection refused\n"
-        "See https://status.example.org/status#incident-1773500966000"
+        "See https://status.example.org/status/incidents/1773500966000"
     )
 
 
@@ -474,7 +474,7 @@ def test_the_body_is_json_in_the_form_of_standard_webhooks() -> None:
         "reopened": 0,
         "peak_error_rate": None,
         "depends_on": {},
-        "url": "https://status.example.org/status#incident-1773500966000",
+        "url": "https://status.example.org/status/incidents/1773500966000",
     }
 
 

@@ -12,26 +12,32 @@ from tentaculo.config.schema import CorsSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientConnection, ClientInfo, InboundRequest, Request
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
 from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import TokenCheck, Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
-from tests.support.server import NoTicketStore
+from tests.support.server import NoSessionStore, NoTicketStore
 
 TOKENS, CORS = Tokens([hash_token("right")]), CorsPolicy(CorsSettings(origins=("http://mine.example",)))
 TICKETS = Tickets(NoTicketStore())
-ACCESS = AccessControl(TOKENS, CORS, TICKETS)
+SESSIONS = Sessions(NoSessionStore(), TOKENS.has_fingerprint)
+ACCESS = AccessControl(TOKENS, CORS, TICKETS, SESSIONS)
 ASKED = ("Access-Control-Request-Method", "PUT")
 
 
 def inbound(
-    *fields: tuple[str, str], method: str = "GET", is_trusted: bool = False, host: str = "gate"
+    *fields: tuple[str, str],
+    method: str = "GET",
+    is_trusted: bool = False,
+    host: str = "gate",
+    target: str = "/",
 ) -> InboundRequest:
     connection = SimpleNamespace(
         peername=("10.0.0.1", 1), sockname=("10.0.0.2", 80), ssl_context=None, client_info=None
     )
     headers = [(name.encode(), value.encode()) for name, value in (("Host", host), *fields)]
     request = SimpleNamespace(
-        method=method, raw_path="/", version=(1, 1), keep_alive=True, raw_headers=headers, protocol=connection
+        method=method, raw_path=target, version=(1, 1), keep_alive=True, raw_headers=headers, protocol=connection
     )
     client = ClientInfo(cast(ClientConnection, connection), lambda peer: is_trusted)
     made = InboundRequest(cast(Request, request), client)
@@ -70,7 +76,7 @@ def test_a_preflight_is_answered_for_listed_origins_only() -> None:
 
 def test_the_forwarded_host_counts_only_from_a_trusted_peer() -> None:
     fields = (("Origin", "https://public.example"), ("X-Forwarded-Host", "public.example"))
-    access = AccessControl(TOKENS, CORS, TICKETS, ["public.example"])
+    access = AccessControl(TOKENS, CORS, TICKETS, SESSIONS, ["public.example"])
     access.check_origin(inbound(*fields, is_trusted=True), None)
     with pytest.raises(Problem) as caught:
         access.check_origin(inbound(*fields), None)
@@ -92,7 +98,7 @@ def test_the_forwarded_host_counts_only_from_a_trusted_peer() -> None:
     ],
 )
 def test_an_origin_equal_to_host_is_own_only_for_names_that_no_attacker_has(host: str, *, is_own: bool) -> None:
-    access = AccessControl(TOKENS, CORS, TICKETS, ["listed.example"])
+    access = AccessControl(TOKENS, CORS, TICKETS, SESSIONS, ["listed.example"])
     request = inbound(("Origin", f"http://{host}"), host=host)
     if is_own:
         access.check_origin(request, "claimed.example")

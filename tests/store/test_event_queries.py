@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from tentaculo.model.event import EventFilter, FoundEvents
+from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store import event_queries, tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.event_queries import read_events
@@ -159,3 +161,67 @@ async def test_no_search_sorts_the_log(store_client_on: StoreClientOn, file: Pat
     await kept.read(explain)
     assert len(plans) == 3
     assert not any("TEMP B-TREE" in plan for plan in plans), plans
+
+
+async def test_events_about_a_service_are_its_own_and_those_of_the_gateway_that_name_it(kept: StoreClient) -> None:
+    await kept.store_events(
+        [
+            event(1, source="madre", payload={}),
+            event(2, source="m", payload={}),
+            event(3, source="ci", payload={"service": "madre"}),
+            event(4, source=GATEWAY_NAME, payload={"service": "madre"}),
+            event(5, source=GATEWAY_NAME, payload={"services": ["switch", "madre"]}),
+            event(6, source=GATEWAY_NAME, payload={"service": "madre-two"}),
+            event(7, source=GATEWAY_NAME, payload={"service": "x_y"}),
+            event(8, source=GATEWAY_NAME, payload={"service": "xzy"}),
+        ]
+    )
+    assert ids(await steps(kept, EventFilter(about=("madre", "m")), newest_first=False)) == [1, 2, 4, 5]
+    assert ids(await steps(kept, EventFilter(about=("x_y",)), newest_first=False)) == [7]
+
+
+async def test_a_correlation_is_looked_for_in_payload_and_metadata(kept: StoreClient) -> None:
+    await kept.store_events(
+        [
+            event(1, payload={"correlation_id": 'a "b" \\ ñ'}),
+            event(2, payload={}, metadata={"x": 'a "b" \\ ñ'}),
+            event(3, type='a "b" \\ ñ', payload={}),
+            event(4, payload={"correlation_id": "a b"}),
+        ]
+    )
+    assert ids(await steps(kept, EventFilter(correlation='a "b" \\ ñ'), newest_first=False)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "not_from", "found"),
+    [
+        (EventFilter(severities=("L9",)), None, []),
+        (EventFilter(types=("u", "v"), sources=(event(1).source,)), None, list(range(300, 0, -10))),
+        (EventFilter(until=event(1).received_at), None, []),
+        (EventFilter(), event(1).source, []),
+    ],
+)
+async def test_a_bounded_query_ends_in_its_time_whatever_the_filter(
+    kept: StoreClient,
+    wanted: EventFilter,
+    not_from: str | None,
+    found: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await store_rows(kept)
+    monkeypatch.setattr(event_queries, "LOOK_EVERY", 7)
+    monkeypatch.setattr(event_queries, "SEARCH_SECONDS", 0)
+    results, before = list[FoundEvents](), None
+    while not results or before is not None:
+        query = partial(
+            read_events, wanted=wanted, before=before, not_from=not_from, limit=ROWS, newest_first=True, is_bounded=True
+        )
+        results.append(await kept.read(query))
+        before = results[-1].reached
+    assert ids(results) == found
+    assert len(results) == ROWS // 7 + 1
+    # Where an index leads to the rows, there is nothing to search.
+    one = await kept.read(
+        partial(read_events, wanted=EventFilter(types=("u",)), limit=ROWS, newest_first=True, is_bounded=True)
+    )
+    assert (len(one.events), one.reached) == (30, None)

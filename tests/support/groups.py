@@ -1,6 +1,7 @@
 """Groups of slow tests: each has a marker. `--fast` leaves all of them out, `--slow` runs nothing else.
 
-A folder or a file joins a group here. One test joins by its own decorator, such as `@pytest.mark.soak`.
+A folder or a file joins a group here. One test joins by its own decorator, such as `@pytest.mark.soak`, or because it
+needs PostgreSQL.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ GROUPS = {
             ),
         ),
     ),
+    "database": ("what the fast tests show of SQLite, on PostgreSQL", ()),
     "browser": ("pages in Chromium", ("browser/",)),
     "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),
     "desync": (
@@ -60,7 +62,14 @@ def group_of(item: pytest.Item) -> str | None:
     file = item.nodeid.partition("::")[0].removeprefix(ROOT)
     marked = (name for name in GROUPS if item.get_closest_marker(name))
     by_file = (name for name, (_, places) in GROUPS.items() if file.startswith(places))
-    return next(marked, None) or next(by_file, None)
+    return next(marked, None) or next(by_file, None) or ("database" if _is_on_postgresql(item) else None)
+
+
+def _is_on_postgresql(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return "postgresql" in item.fixturenames or any(value == "postgresql" for value in values)
 
 
 @pytest.hookimpl(tryfirst=True)

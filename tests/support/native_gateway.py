@@ -16,25 +16,55 @@ from aiohttp import ClientSession, web
 from tentaculo.config import schema
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView, StateChange
+from tentaculo.model.health import (
+    BreakerState,
+    BreakerView,
+    Endpoint,
+    EndpointView,
+    Health,
+    ProbeResult,
+    SeenCertificate,
+    ServiceView,
+    StateChange,
+)
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Acknowledgement, ChannelTotals, Incident, MaintenanceWindow, Note
+from tentaculo.model.incident_past import (
+    FoundIncidents,
+    IncidentContext,
+    IncidentSearch,
+    IncidentSpan,
+    IncidentSummary,
+    IncidentTotals,
+    incident_days,
+)
+from tentaculo.model.log_page import LogPage, LogRequest
+from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
+from tentaculo.tasks import TaskGroup
 from tentaculo.web import (
     acknowledgements,
     alert_status,
+    badges,
+    events_page,
     history,
+    incident_feed,
+    incident_list,
+    incident_page,
     incidents,
     monitoring,
     page_routes,
+    published,
     service_page,
     status_page,
     vx11,
 )
+from tentaculo.web.languages import language_of
+from tentaculo.web.live import LivePages, Wait
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 from tests.support.server import serving_application
@@ -42,6 +72,7 @@ from tests.support.server import serving_application
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
 ORIGIN = "http://localhost:8020"
+PAGE = "https://status.example.org"
 CLOSED = BreakerView(BreakerState.CLOSED, 0)
 OPEN = BreakerView(BreakerState.OPEN, 5, NOW - timedelta(seconds=4), "connection refused 5 times in a row", 6.0)
 
@@ -185,25 +216,55 @@ class State:
     fault: Exception | None = None
     """Raised by the store when it is asked for events."""
     hangs: bool = False
+    hangs_everywhere: bool = False
+    """Whether no query of the pages ends."""
     changes: list[StateChange] = field(default_factory=list)
     earlier: dict[str, Incident] = field(default_factory=dict)
     just_before: dict[str, Event] = field(default_factory=dict)
     dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
+    results: dict[str, Sequence[ProbeResult]] = field(default_factory=dict)
+    seen_certificates: dict[str, Sequence[SeenCertificate]] = field(default_factory=dict)
+    is_public: bool = True
+    asked_for_incidents: int = 0
+    stored_incidents: list[Incident] = field(default_factory=list)
+    info: PageInfo = field(default_factory=PageInfo)
     viewer: Viewer = field(default_factory=Viewer)
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
+    log_page: LogPage | None = None
+    """The page of the log, where it is not simply `events`."""
+    asked_of_log: list[LogRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
+    tasks: TaskGroup = field(default_factory=lambda: TaskGroup("test"))
+    live: LivePages = field(init=False)
+    followers: int = 1024
+    """Viewers that follow a page at once, at most."""
+    wait: Wait = asyncio.sleep
+    """Between two updates of the pages that are followed."""
     bodies: list[bytes] = field(default_factory=list)
     past: dict[str, HistorySummary] = field(default_factory=past)
     rates: dict[str, RecentRates] = field(default_factory=dict)
     report: PrecursorReport = field(default_factory=lambda: PrecursorReport(NOW, NOW))
     route_counts: dict[str, dict[str, RouteCount]] = field(default_factory=dict)
     usual_rates: dict[str, UsualRates] = field(default_factory=dict)
+    searched: list[IncidentSearch] = field(default_factory=list)
+    in_memory: int = 1000
+    """How many of the incidents are in memory too."""
     asked_for_history: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    def listed(self) -> list[tuple[Incident, Sequence[Note]]]:
+        """The incidents in memory, with their notes."""
+        return [(one, self.books.notes.get(one.id, [])) for one in self.books.incidents[: self.in_memory]]
 
     @property
     def page_store(self) -> PageStore:
         """What the page reads."""
         return PageStore(self)
+
+    def probes(self, service: str) -> Sequence[ProbeResult]:
+        return self.results.get(service, ())
+
+    def certificates(self, service: str) -> Sequence[SeenCertificate]:
+        return self.seen_certificates.get(service, ())
 
     async def history(self, service: str, span: int, since: int, until: int) -> list[Period]:
         self.asked_for_history.append((service, span, since, until))
@@ -256,6 +317,8 @@ class PageStore:
 
     async def past(self, now: int, services: Sequence[str]) -> dict[str, HistorySummary]:
         assert len(services) <= 100
+        if self.state.hangs_everywhere:
+            await asyncio.Event().wait()
         return {name: past for name, past in self.state.past.items() if name in services}
 
     async def recent(self, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
@@ -269,6 +332,71 @@ class PageStore:
 
 
 @dataclass(frozen=True)
+class PageLog:
+    """The log of `state`, as `tentaculo.gateway.event_reads` gives it to the page of events."""
+
+    state: State
+
+    async def page(self, wanted: LogRequest) -> LogPage:
+        state = self.state
+        state.asked_of_log.append(wanted)
+        if state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
+        found = [one for one in state.events if wanted.wanted.matches(one) and one.source != wanted.not_from]
+        found.sort(key=lambda one: one.happened_ms, reverse=True)
+        return state.log_page or LogPage(tuple(found))
+
+    async def incidents(self, since: datetime, until: datetime) -> list[Incident]:
+        found = (one for one in self.state.books.incidents if one.part_of is None)
+        return [one for one in found if one.started_at <= until and (one.ended_at or until) >= since]
+
+
+@dataclass(frozen=True)
+class IncidentPages:
+    """The incidents of `state`, as `tentaculo.gateway.incident_reads` gives them to their pages."""
+
+    state: State
+
+    async def search(self, wanted: IncidentSearch) -> FoundIncidents:
+        self.state.searched.append(wanted)
+        await self._respond()
+        known = [one for one in self.state.books.incidents if one.part_of is None]
+        newest = sorted(known, key=lambda one: one.id, reverse=True)
+        ended = [one for one in newest if not one.is_open and (wanted.before is None or one.id < wanted.before)]
+        still_open = () if wanted.before is not None else tuple(one for one in newest if one.is_open)
+        notes = {number: tuple(found) for number, found in self.state.books.notes.items()}
+        return FoundIncidents(still_open, tuple(ended[:25]), len(ended) > 25, notes)
+
+    async def summarise(
+        self, since: datetime | None, service: str | None, first_day: int, now: datetime
+    ) -> IncidentSummary:
+        await self._respond()
+        spans = [IncidentSpan(one.started_at, one.ended_at, one.severity) for one in self.state.books.incidents]
+        known = range(first_day + 9, first_day + 90)
+        days = incident_days(spans, self.state.books.planned, known, first_day, now)
+        return IncidentSummary(IncidentTotals.of(spans, since, now), days)
+
+    async def find(self, number: int) -> tuple[Incident, tuple[Note, ...]] | None:
+        await self._respond()
+        return await self.state.books.get(number)
+
+    async def context(self, incident: Incident) -> IncidentContext:
+        await self._respond()
+        earlier = [one for one in self.state.books.incidents if one.root == incident.root and one.id < incident.id]
+        before = [one for one in self.state.events if one.received_at < incident.started_at]
+        return IncidentContext(tuple(earlier), tuple(before))
+
+    async def timeline(self, wanted: TimelineRequest) -> Timeline:
+        return await self.state.page_store.timeline(wanted)
+
+    async def _respond(self) -> None:
+        if self.state.hangs:
+            await asyncio.Event().wait()
+        if self.state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, self.state.lost)
+
+
+@dataclass(frozen=True)
 class Gateway:
     """The running application: what it answers from, where it is, and a client for it."""
 
@@ -276,17 +404,56 @@ class Gateway:
     host: str
     port: int
     client: ClientSession
+    server: web.Server
+
+
+def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
+    """What other programs read."""
+
+    async def stored(limit: int) -> list[Incident]:
+        state.asked_for_incidents += 1
+        if state.lost is not None:
+            raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
+        return state.stored_incidents[:limit]
+
+    api = published.StatuspageApi(
+        views=lambda: state.services,
+        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        stored=stored,
+        windows=lambda: state.books.planned,
+        store_problem=lambda: state.lost,
+        info=state.info,
+        url=lambda: "https://status.example.org/status",
+        now=lambda: state.now,
+        slices=slices,
+        is_public=state.is_public,
+        clock=lambda: state.clock,
+    )
+    shown = badges.Badges(
+        names={**{one.name: one.name for one in state.services}, "herald": "hermes"},
+        views=lambda: state.services,
+        view=lambda name: next(one for one in state.services if one.name == name),
+        store=state.page_store,
+        store_problem=lambda: state.lost,
+        info=state.info,
+        now=lambda: state.now,
+        slices=slices,
+        is_public=state.is_public,
+        clock=lambda: state.clock,
+    )
+    return page_routes.published_routes(api.show, shown.show_overall, shown.show_service)
 
 
 def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
-    renderer = Renderer(slices, lambda: state.clock)
+    live = state.live = LivePages(state.tasks, state.followers, lambda seconds: state.wait(seconds))
+    renderer = Renderer(slices, lambda: state.clock, live=live, info=state.info)
     page = status_page.StatusPage(
         views=lambda: state.services,
         store=state.page_store,
         usual=state.usual,
-        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        incidents=state.listed,
         windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,
         started_at=lambda: NOW - timedelta(hours=52),
@@ -294,20 +461,55 @@ def application(state: State) -> web.Application:
         clock=lambda: state.clock,
         slices=slices,
         renderer=renderer,
-        viewer=lambda _: state.viewer,
+        info=state.info,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
     )
     services = service_page.ServicePage(
         view=lambda name: next(one for one in state.services if one.name == name),
         dependencies=state.dependencies,
+        records=state,
+        certificate_days=dict.fromkeys((one.name for one in state.services), 14),
         store=state.page_store,
         usual=state.usual,
-        incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
+        incidents=state.listed,
         store_problem=lambda: state.lost,
         now=lambda: state.now,
         renderer=renderer,
-        viewer=lambda _: state.viewer,
+        info=state.info,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
         clock=lambda: state.clock,
     )
+
+    events = events_page.EventsPage(
+        log=PageLog(state),
+        precursors=state.precursors,
+        names={name: one.name for one in state.services for name in (one.name, *one.aliases)},
+        incidents=lambda: state.books.incidents,
+        windows=lambda: state.books.planned,
+        store_problem=lambda: state.lost,
+        now=lambda: state.now,
+        slices=slices,
+        renderer=renderer,
+        viewer=lambda _: state.viewer,
+        info=state.info,
+        clock=lambda: state.clock,
+    )
+    shared: dict[str, Any] = {
+        "store": IncidentPages(state),
+        "listed": state.listed,
+        "store_problem": lambda: state.lost,
+        "now": lambda: state.now,
+        "renderer": renderer,
+        "info": state.info,
+        "viewer": lambda _: state.viewer,
+        "clock": lambda: state.clock,
+    }
+    names = {one.name: one.name for one in state.services}
+    incident_pages = incident_list.IncidentList(names=names, **shared)
+    feed = incident_feed.IncidentFeed(
+        incidents=incident_pages.newest, page=lambda: f"{PAGE}/status", renderer=renderer, info=state.info
+    )
+    incident = incident_page.IncidentPage(services=names, precursors=state.precursors, **shared)
 
     async def ingest(request: web.Request) -> web.Response:
         state.bodies.append(await request.read())
@@ -322,7 +524,12 @@ def application(state: State) -> web.Application:
         await response.write(b"half of ")
         raise Problem(Failure.INTERNAL)
 
-    app.add_routes(page_routes.routes(page.show, services.show, [one.name for one in state.services], root=True))
+    app.add_routes(published_routes(state, slices))
+    app.add_routes(
+        page_routes.routes(
+            page.show, services.show, incident_pages.show, incident.show, feed.show, events.show, list(names), root=True
+        )
+    )
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
     app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
     app.add_routes(
@@ -375,7 +582,11 @@ async def running(state: State, auth: schema.AuthSettings | None = None) -> Asyn
         ) as served,
         ClientSession(f"http://{served.host}:{served.port}") as client,
     ):
-        yield Gateway(state, served.host, served.port, client)
+        try:
+            yield Gateway(state, served.host, served.port, client, served.server)
+        finally:
+            state.live.stop()
+            await state.tasks.close()
 
 
 @pytest.fixture

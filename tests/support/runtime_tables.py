@@ -29,6 +29,7 @@ OURS = {
     "tentaculo_route_history",
     "tentaculo_schema_notes",
     "tentaculo_schema_version",
+    "tentaculo_sessions",
     "tentaculo_state_changes",
     "tentaculo_tickets",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
@@ -16,6 +16,7 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.sessions import Sessions
 from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
@@ -110,6 +111,22 @@ class NoTicketStore:
         return False
 
 
+class NoSessionStore:
+    """A store of sessions that is away."""
+
+    async def add(self, digest: str, token: str, lifetime: int) -> bool:
+        return False
+
+    async def read(self, digests: Sequence[str]) -> Mapping[str, tuple[str, int, int]] | None:
+        return None
+
+    async def mark(self, digests: Sequence[str]) -> bool:
+        return False
+
+    async def remove(self, digests: Sequence[str]) -> bool:
+        return False
+
+
 class NativeServer(NamedTuple):
     """A native application that is being served."""
 
@@ -138,9 +155,9 @@ async def serving_application(
     """
     loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
     turns = TurnScheduler()
-    access = AccessControl(
-        Tokens([hash_token(token)], enabled=bool(token)), policy, Tickets(NoTicketStore(), enabled=bool(token))
-    )
+    tokens = Tokens([hash_token(token)], enabled=bool(token))
+    sessions = Sessions(NoSessionStore(), tokens.has_fingerprint)
+    access = AccessControl(tokens, policy, Tickets(NoTicketStore(), enabled=bool(token)), sessions)
     requests, responses = RequestLog(None), GatewayResponses("front", policy)
     set_headers(app, policy)
     runner = web.AppRunner(

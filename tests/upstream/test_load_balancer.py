@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -50,12 +52,19 @@ class Clock:
         return self.moment
 
 
-def balancer(*fuses: Fuse, limit: int = 100, queue: int = 10, clock: Clock | None = None) -> LoadBalancer:
+def balancer(
+    *fuses: Fuse,
+    limit: int = 100,
+    queue: int = 10,
+    clock: Clock | None = None,
+    weights: Sequence[int] = (),
+    in_turn: bool = False,
+) -> LoadBalancer:
     pools = [Pool(Endpoint("s", "127.0.0.1", port), LimitSettings()) for port in range(1, len(fuses) + 1)]
     clock = clock or Clock()
-    return LoadBalancer(
-        [EndpointState(pool, fuse, limit, clock=clock) for pool, fuse in zip(pools, fuses, strict=True)], queue
-    )
+    parts = zip(pools, fuses, weights or [1] * len(fuses), strict=True)
+    endpoints = [EndpointState(pool, fuse, limit, weight=weight, clock=clock) for pool, fuse, weight in parts]
+    return LoadBalancer(endpoints, queue, in_turn=in_turn)
 
 
 def ports(of: LoadBalancer, count: int) -> list[int | None]:
@@ -202,6 +211,82 @@ class TestPreferring:
         assert of.endpoints[0].outliers.failing == 0
         of.endpoints[0].outliers.note_probe(is_well=False)
         assert ports(of, 2) == [1, 1]
+
+
+class TestLatency:
+    def test_the_faster_one_takes_one_more_and_not_two(self) -> None:
+        of = balancer(Fuse(), Fuse())
+        of.endpoints[0].note_latency(0.1)
+        of.endpoints[1].note_latency(0.01)
+        assert ports(of, 3) == [2, 2, 2]
+        busy(of, 1)
+        assert ports(of, 3) == [2, 2, 2]
+        busy(of, 1)
+        assert ports(of, 3) == [1, 1, 1]
+
+    def test_a_longer_one_counts_at_once_and_shorter_ones_little_by_little(self) -> None:
+        clock = Clock()
+        of = balancer(Fuse(), Fuse(), clock=clock)
+        slow, fast = of.endpoints
+        fast.note_latency(0.05)
+        slow.note_latency(0.01)
+        assert ports(of, 1) == [1]
+        slow.note_latency(0.2)
+        assert ports(of, 1) == [2]
+        slow.note_latency(0.01)
+        assert ports(of, 1) == [2]
+        for _ in range(40):
+            clock.moment += 0.5
+            slow.note_latency(0.01)
+            fast.note_latency(0.05)
+        assert ports(of, 1) == [1]
+
+    def test_what_was_slow_is_tried_again_unless_a_request_hangs_there(self) -> None:
+        clock = Clock()
+        of = balancer(Fuse(), Fuse(), clock=clock)
+        slow, fast = of.endpoints
+        slow.note_latency(1.0)
+        fast.note_latency(0.1)
+        assert ports(of, 1) == [2]
+        clock.moment += 30
+        fast.note_latency(0.1)
+        assert ports(of, 1) == [1]
+        slow.note_latency(1.0)
+        busy(of, 0)
+        busy(of, 1)
+        clock.moment += 1000
+        assert ports(of, 1) == [2]
+
+    def test_one_that_is_not_measured_gets_one_request(self) -> None:
+        of = balancer(Fuse(), Fuse())
+        of.endpoints[0].note_latency(0.01)
+        assert ports(of, 1) == [2]
+        busy(of, 1)
+        busy(of, 0)
+        assert ports(of, 1) == [1]
+
+
+class TestWeights:
+    def test_each_has_as_many_in_flight_as_its_weight_says(self) -> None:
+        of = balancer(Fuse(), Fuse(), weights=(3, 1))
+        for _ in range(40):
+            assert of.acquire() is not None
+        assert [one.in_flight for one in of.endpoints] == [30, 10]
+
+    def test_in_turn_by_weight(self) -> None:
+        of = balancer(Fuse(), Fuse(), weights=(3, 1), in_turn=True)
+        assert Counter(ports(of, 40)) == {1: 30, 2: 10}
+        even = balancer(Fuse(), Fuse(), Fuse(), in_turn=True)
+        assert ports(even, 6) == [1, 2, 3, 1, 2, 3]
+        busy(even, 0)
+        assert ports(even, 3) == [1, 2, 3], "whatever is in flight"
+
+    def test_one_that_was_away_has_no_turns_to_catch_up_with(self) -> None:
+        fuses = Fuse(), Fuse(is_open=True)
+        of = balancer(*fuses, in_turn=True)
+        assert set(ports(of, 50)) == {1}
+        fuses[1].is_open = False
+        assert Counter(ports(of, 10)) == {1: 5, 2: 5}
 
 
 class TestRoom:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tentaculo.config import schema
-from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
+from tentaculo.model.certificate import Certificate
+from tentaculo.model.health import Counts, Endpoint, EndpointView, Health, ProbeResult, SeenCertificate
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Uptime
 from tentaculo.model.service_rates import UsualRates
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES, NOTE
 from tests.web.test_status_page import HOSTILE, Outline, change, rates, words
+
+SIGNED_IN = Viewer(is_signed_in=True)
 
 
 async def page(gateway: Gateway, service: str, query: str = "") -> str:
@@ -24,6 +29,7 @@ async def page(gateway: Gateway, service: str, query: str = "") -> str:
 
 
 async def test_it_says_the_state_and_why(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     text = await page(gateway, "hermes")
     said = words(text)
     assert "Down for 3 h hermes is down. connection refused" in said
@@ -91,6 +97,7 @@ async def test_who_has_the_token_sees_the_addresses() -> None:
 
 
 async def test_what_happened_is_its_own(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     state = gateway.state
     state.books.incidents = [HERMES]
     state.books.notes = {HERMES.id: [NOTE]}
@@ -112,13 +119,98 @@ async def test_its_dependencies_lead_to_each_other(gateway: Gateway) -> None:
     assert '<a href="/status/services/operator">operator</a> depends on it' in text
 
 
-async def test_the_last_probe_and_what_it_was_sent(gateway: Gateway) -> None:
-    said = words(await page(gateway, "madre"))
-    assert 'Last probe /health answered 200 in 4 ms, 3 s ago {"status":"ok"}' in said
-    assert "Last probe It was not probed yet." in words(await page(gateway, "operator"))
+def probe(ago: float, health: Health = Health.UP, port: int = 8001, **changes: Any) -> ProbeResult:
+    values: dict[str, Any] = {"endpoint": "/health?key=1", "code": 200, "latency_ms": 4, "snippet": "{}", **changes}
+    return ProbeResult(
+        Endpoint("madre", "10.9.8.7", port), health, "answered 200 in 4 ms", NOW - timedelta(seconds=ago), **values
+    )
+
+
+async def test_the_last_probes_without_what_is_private(gateway: Gateway) -> None:
+    gateway.state.results["madre"] = (
+        probe(3),
+        probe(13, Health.DOWN, code=None, latency_ms=None),
+        probe(23, Health.UNKNOWN, code=None),
+        probe(33, Health.DOWN, code=503),
+        probe(43, code=None),
+    )
+    text = await page(gateway, "madre")
+    assert (
+        "Last probes 15:09:23 Up: answered 200 in 4 ms 15:09:13 Down: failed without a response 15:09:03 Unknown: not sent "
+        "15:08:53 Down: answered 503 in 4 ms 15:08:43 Up: succeeded in 4 ms" in words(text)
+    )
+    assert "{}" not in text
+    assert "key=1" not in text
+    assert "Last probes It was not probed yet." in words(await page(gateway, "operator"))
+
+
+async def test_the_last_probes_with_what_they_were_sent(gateway: Gateway) -> None:
+    gateway.state.viewer = Viewer(is_signed_in=True)
+    upstreams = tuple(EndpointView(Endpoint("madre", "10.9.8.7", port), Health.UP, CLOSED) for port in (8001, 8002))
+    gateway.state.services = (view("madre", upstreams=upstreams),)
+    gateway.state.results["madre"] = (probe(3), probe(13, port=8002), probe(23, snippet="hello \u202e" + "z" * 300))
+    text = await page(gateway, "madre")
+    assert (
+        "15:09:23 Up: /health?key=1 answered 200 in 4 ms 10.9.8.7:8001 {} "
+        "15:09:13 Up: /health?key=1 answered 200 in 4 ms 10.9.8.7:8002 "
+        "15:09:03 Up: /health?key=1 answered 200 in 4 ms 10.9.8.7:8001 hello zzz" in words(text)
+    ), "what was sent again is shown once"
+    assert "z" * 193 + "…" in text
+    assert "\u202e" not in text
+
+
+async def test_the_probe_that_another_machine_stored(gateway: Gateway) -> None:
+    assert "Last probes 15:09:23 Up: answered 200 in 4 ms" in words(await page(gateway, "madre"))
+
+
+def certificate(days: float, issuer_days: float = 900, **changes: Any) -> Certificate:
+    end, issuer_end = (NOW + timedelta(days=left) for left in (days, issuer_days))
+    return replace(Certificate(("a.example", "b.example"), 0, "R11", None, end, min(end, issuer_end)), **changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "tone"),
+    [
+        (certificate(90.5), "It is valid until 13 Jun 2026, for 90 days", "up"),
+        (certificate(13.5), "It is valid until 28 Mar 2026, for 13 days only", "slow"),
+        (certificate(0.5), "It is valid until 15 Mar 2026, for 12 h only", "slow"),
+        (certificate(-0.5), "It expired on 14 Mar 2026", "down"),
+        (certificate(300, 13.5), "The certificate of its issuer is valid until 28 Mar 2026, for 13 days only", "slow"),
+        (certificate(300, -2), "The certificate of its issuer expired on 12 Mar 2026", "down"),
+    ],
+)
+async def test_until_when_a_certificate_is_valid(gateway: Gateway, found: Certificate, said: str, tone: str) -> None:
+    seen = SeenCertificate(Endpoint("madre", "10.9.8.7", 8001), found, NOW - timedelta(seconds=70))
+    gateway.state.seen_certificates["madre"] = (seen,)
+    text = await page(gateway, "madre")
+    assert f"Certificate {said} seen 1 min ago" in words(text)
+    assert (f'<span class="{tone}">' in text) is (tone != "up")
+    assert "example" not in text, "names are addresses"
+    assert "R11" not in text
+    gateway.state.viewer = Viewer(is_signed_in=True)
+    assert "for a.example, b.example, issued by R11" in words(await page(gateway, "madre"))
+
+
+async def test_addresses_with_one_certificate_share_a_row(gateway: Gateway) -> None:
+    ports = (8001, 8002, 8003)
+    upstreams = tuple(EndpointView(Endpoint("madre", "10.9.8.7", port), Health.UP, CLOSED) for port in ports)
+    gateway.state.services = (view("madre", upstreams=upstreams),)
+    found = (certificate(90.5), certificate(40.5), certificate(90.5))
+    gateway.state.seen_certificates["madre"] = tuple(
+        SeenCertificate(upstream.upstream, one, NOW) for upstream, one in zip(upstreams, found, strict=True)
+    )
+    assert (
+        "Certificates It is valid until 24 Apr 2026, for 40 days Address 2, seen just now "
+        "It is valid until 13 Jun 2026, for 90 days Address 1, Address 3, seen just now"
+    ) in words(await page(gateway, "madre"))
+
+
+async def test_a_service_without_tls_has_no_certificates(gateway: Gateway) -> None:
+    assert "Certificate" not in await page(gateway, "madre")
 
 
 async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
+    gateway.state.viewer = Viewer(is_signed_in=True)
     gateway.state.services = (
         view(
             "madre", health=Health.DOWN, reason=HOSTILE, endpoint=f"/{HOSTILE}", snippet=HOSTILE + "\u202e" + "z" * 999
@@ -138,6 +230,7 @@ async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("lost", ["The database file fleet.db is damaged."])
 async def test_a_lost_database_takes_only_the_past(gateway: Gateway, lost: str) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.lost = lost
     said = words(await page(gateway, "hermes"))
     assert "hermes is down. connection refused" in said

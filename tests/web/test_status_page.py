@@ -17,9 +17,12 @@ from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary
 from tentaculo.model.incident import MaintenanceWindow, NotificationState, Notified
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
-from tentaculo.web.rendering import takes_gzip
+from tentaculo.web.documents import takes_gzip
+from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
 from tests.web.test_incidents import HERMES, MCP, NOTE
+
+SIGNED_IN = Viewer(is_signed_in=True)
 
 
 def rates(ok: int, failed: int, seconds: float = 0.01) -> RecentRates:
@@ -47,19 +50,23 @@ class Outline(HTMLParser):
         self.attributes: list[tuple[str, str | None]] = []
         self.text = ""
         self._hidden = False
+        self._begins = True
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes.extend(attrs)
         self._hidden = tag in ("style", "script")
+        self._begins = self._begins or tag != "bdi"
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden = False
+        self._begins = self._begins or tag != "bdi"
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
-            self.text += f" {data}"
+            self.text += f" {data}" if self._begins else data
+            self._begins = False
 
 
 async def page(gateway: Gateway, query: str = "") -> str:
@@ -74,6 +81,7 @@ def words(text: str) -> str:
 
 
 async def test_the_page_says_the_worst_first(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     text = await page(gateway)
     said = words(text)
     assert "Down for 3 h hermes is down. Since 12:09 . mcp is failing for another reason." in said
@@ -94,6 +102,7 @@ async def test_the_page_says_the_worst_first(gateway: Gateway) -> None:
 
 
 async def test_it_answers_what_a_person_asks_first(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     state = gateway.state
     state.books.incidents = [replace(HERMES, notified={"duty": told(24)})]
     state.books.notes = {HERMES.id: [NOTE]}
@@ -111,6 +120,7 @@ async def test_it_answers_what_a_person_asks_first(gateway: Gateway) -> None:
 
 
 async def test_each_question_has_an_answer_where_there_is_nothing(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     said = words(await page(gateway))
     assert "Just before No service sent an event in the 30 minutes before." in said
     assert "Notified Nobody: there is no incident." in said
@@ -135,6 +145,7 @@ async def test_when_everything_is_up_the_page_is_quiet(gateway: Gateway) -> None
 
 
 async def test_numbers_stand_beside_what_is_usual(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.services = (view("madre", health=Health.DEGRADED, kind=DegradedKind.SLOW, reason="slow: 200 ms"),)
     gateway.state.rates = {"madre": rates(300, 20)}
     gateway.state.usual_rates = {"madre": UsualRates(0, 7, 60.0, 0.024, 0.001)}
@@ -143,6 +154,7 @@ async def test_numbers_stand_beside_what_is_usual(gateway: Gateway) -> None:
 
 
 async def test_the_lanes_and_the_states_lie_on_one_axis(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.books.incidents = [HERMES]
     gateway.state.events = [event(1, received_at=NOW - timedelta(minutes=90))]
     gateway.state.changes = [change("hermes", Health.UP, 500), change("hermes", Health.DOWN, 45)]
@@ -155,6 +167,7 @@ async def test_the_lanes_and_the_states_lie_on_one_axis(gateway: Gateway) -> Non
 
 
 async def test_what_happened_is_one_list(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.books.incidents = [HERMES, MCP]
     gateway.state.books.notes = {HERMES.id: [NOTE]}
     gateway.state.events = [event(2, type="system.alert", payload={"severity": "critical", "message": "a disk fails"})]
@@ -172,7 +185,7 @@ async def test_what_happened_is_one_list(gateway: Gateway) -> None:
     assert [part for part in parts if part not in what] == []
     places = [what.index(part) for part in parts]
     assert places == sorted(places), "the newest is first"
-    assert f'id="incident-{HERMES.id}"' in text, "where an alert's link leads"
+    assert f'id="incident-{HERMES.id}"' in text, "where an alert of an older version leads"
 
 
 async def test_maintenance_is_told_beforehand(gateway: Gateway) -> None:
@@ -183,8 +196,8 @@ async def test_maintenance_is_told_beforehand(gateway: Gateway) -> None:
     ]
     text = await page(gateway)
     said = words(text)
-    assert "Planned maintenance Now spawner until 16:09 UTC a new disk" in said
-    assert "Later every service from 2026-03-15 15:09 UTC to 2026-03-15 16:09 UTC moving house" in said
+    assert "Planned maintenance Now spawner until 16:09 a new disk" in said
+    assert "Later every service from 15 Mar, 15:09 to 15 Mar, 16:09 moving house" in said
     assert text.count('y="3" height="10" rx="3"') == 1, "what is to come is not on the lane of the past"
 
 
@@ -203,6 +216,7 @@ async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
 
 
 async def test_unprintable_bytes_and_endless_text_are_cut(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     odd = "\x1b[31m\x00\u202ered\ud800"
     gateway.state.services = (view("madre", health=Health.DOWN, reason=odd + "x" * 10_000),)
     gateway.state.events = [event(1, payload={"text": "\ud800" + "y" * 60_000})]
@@ -239,6 +253,7 @@ async def test_the_page_is_small_and_holds_no_secret(gateway: Gateway) -> None:
 
 
 async def test_a_lost_database_is_said_in_words_and_the_services_stay(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.lost = "The database file tentaculo.db is read-only."
     said = words(await page(gateway))
     assert "The database is lost. The database file tentaculo.db is read-only." in said
@@ -326,6 +341,7 @@ async def test_a_new_trouble_is_looked_into_at_once(gateway: Gateway) -> None:
 
 
 async def test_a_change_that_no_incident_tells_is_told(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
     gateway.state.books.incidents = [MCP]
     gateway.state.changes = [
         change("mcp", Health.DOWN, 25),
@@ -439,7 +455,7 @@ async def test_a_flood_of_incidents_is_bounded_on_the_page(gateway: Gateway) -> 
     gateway.state.books.planned = [MaintenanceWindow(("hermes",), NOW, NOW + timedelta(minutes=1), "x" * 9000)] * 50
     text = await page(gateway)
     assert text.count('<li id="incident-') == 20
-    assert "479 more incidents are open: /vx11/incidents?open=true lists them all." in words(text)
+    assert "479 more incidents are open: All incidents ." in words(text)
     assert "And 40 more: /vx11/maintenance lists them all." in words(text)
 
 
@@ -463,7 +479,7 @@ async def test_a_page_that_did_not_change_is_not_sent_again(gateway: Gateway) ->
     async with gateway.client.get("/status") as response:
         tag, policy = response.headers["ETag"], response.headers["Content-Security-Policy"]
         assert response.headers["Cache-Control"] == "no-cache, private"
-        assert set(response.headers["Vary"].split(", ")) == {"Accept-Encoding", "Origin"}
+        assert {"Accept-Encoding", "Origin"} <= set(response.headers["Vary"].split(", "))
     for sent in (tag, f'"other", {tag}', tag.removeprefix("W/")):
         async with gateway.client.get("/status", headers={"If-None-Match": sent}) as response:
             assert (response.status, await response.read()) == (304, b"")

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from tentaculo.net.inbound_request import InboundRequest
+from tentaculo.security.sessions import Session
+from tentaculo.server.caller import CALLER, Caller
 from tentaculo.web.viewer import Viewer, viewer_of
 
+SESSION = Session(b"id", "digest")
 
-@pytest.mark.parametrize("is_public", [True, False])
-def test_who_reaches_a_page_that_is_not_public_has_a_token(is_public: bool) -> None:
-    assert viewer_of(make_mocked_request("GET", "/status"), is_public=is_public) == Viewer(is_signed_in=not is_public)
+
+@pytest.mark.parametrize(
+    ("is_public", "is_authenticated", "session", "viewer"),
+    [
+        (True, False, None, Viewer()),
+        (True, True, None, Viewer(is_signed_in=True)),
+        (True, True, SESSION, Viewer(is_signed_in=True, has_session=True)),
+        # Only callers with a token reach a page that is not public, and everybody where no tokens are checked.
+        (False, False, None, Viewer(is_signed_in=True)),
+    ],
+)
+def test_who_sees_what(*, is_public: bool, is_authenticated: bool, session: Session | None, viewer: Viewer) -> None:
+    request: Any = make_mocked_request("GET", "/status")
+    inbound = cast(InboundRequest, None)
+    request[CALLER] = Caller(inbound, lambda _: False, is_authenticated=is_authenticated, session=session)
+    assert viewer_of(request, is_public=is_public) == viewer
+    asked: Any = make_mocked_request("GET", "/status?as=public")
+    asked[CALLER] = request[CALLER]
+    assert viewer_of(asked, is_public=is_public) == Viewer(), "what everybody may see"

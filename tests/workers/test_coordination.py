@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,21 @@ async def test_one_probes_and_all_know(tmp_path: Path) -> None:
             assert madre(gateway).checked_at == madre(leader).checked_at
         assert probes(up) == 1
         assert [entry["event"] for entry in logs].count("health changed") == 1, "one of them tells of it"
+
+
+async def test_the_page_of_a_service_has_the_same_probes_at_every_worker(tmp_path: Path) -> None:
+    async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
+        early, leader = await here.start(2), await here.start(1)
+        await eventually(lambda: madre(early).health is Health.UP)
+        (last,) = leader.health_service.board.results()
+        for number in range(1, 4):
+            leader.health_service.accept_result(replace(last, checked_at=last.checked_at + timedelta(seconds=number)))
+        shown = leader.health_service.probe_log.probes("madre")
+        assert len(shown) == 4
+        late = await here.start(3)
+        for log in (early.health_service.probe_log, late.health_service.probe_log):
+            await eventually(partial(lambda log: log.probes("madre") == shown, log))
+        assert madre(late).probes == Counts(ok=1, failed=0), "what is shown is not counted"
 
 
 async def test_a_follower_takes_results_of_a_leader_whose_clock_was_set_back(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""What the operator says of the status pages and of the services on them. Frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceInfo:
+    """What is said of one service. Each text is one line, empty where nothing is said."""
+
+    about: str = ""
+    owner: str = ""
+    group: str = ""
+    runbook: str = ""
+    """An http:// or https:// URL."""
+
+
+PRODUCT: Final = "Tentáculo Link"
+NO_INFO: Final = ServiceInfo()
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfo:
+    """What is said of the pages, and of each service by its name."""
+
+    title: str = ""
+    zone: tzinfo = UTC
+    """Whose time the pages show."""
+    services: Mapping[str, ServiceInfo] = field(default_factory=dict)
+
+    def of(self, service: str) -> ServiceInfo:
+        """What is said of `service`."""
+        return self.services.get(service, NO_INFO)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of the services, each in the place of its first service."""
+        return tuple(dict.fromkeys(one.group for one in self.services.values() if one.group))
+
+    def heading(self, text: str) -> str:
+        """The title of a window or tab: `text` and what the pages are called."""
+        return f"{text} · {self.title or PRODUCT}"
+
+    def local(self, moment: datetime) -> datetime:
+        """`moment` in the zone of the pages, to be shown and not to be reckoned with."""
+        return moment.astimezone(self.zone)

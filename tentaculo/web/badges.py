@@ -1,0 +1,175 @@
+"""The badges of the fleet and of each service, for pages elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+import msgspec
+from aiohttp import hdrs, web
+
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.health import ServiceView
+from tentaculo.model.history import DAY, HOUR, HistorySummary, Period, uptime_share
+from tentaculo.model.page import PageInfo
+from tentaculo.model.service_rates import RecentRates
+from tentaculo.server.native_routes import Slices
+from tentaculo.web import badge, overview, wording
+from tentaculo.web.badge import Badge
+from tentaculo.web.documents import Document
+from tentaculo.web.past_reader import PastReader
+
+MAX_AGE: Final = 30
+"""Seconds for which a badge may be kept by others. GitHub and other caches show it that much later."""
+SHOWS: Final = ("state", "uptime", "p95")
+RANGES: Final = ("24h", "7d", "90d")
+_MOST_WAITING: Final = 20
+"""Requests that wait for the database at once."""
+
+
+_NOT_FOUND: Final = badge.made("service", "not found", "off", is_error=True)
+_INVALID: Final = badge.made("badge", "invalid show or range", "off", is_error=True)
+
+
+class BadgeQueries(Protocol):
+    """What the badges read from the database. Each may fail or hang without harm."""
+
+    async def past(self, now: int, services: Sequence[str], /) -> Mapping[str, HistorySummary]:
+        """The summaries of the history of services, by name."""
+        ...
+
+    async def recent(self, now: int, services: Sequence[str], /) -> Mapping[str, RecentRates]:
+        """The rates of services in the last minutes, by name."""
+        ...
+
+    async def history(self, service: str, span: int, since: int, until: int, /) -> Sequence[Period]:
+        """The periods of a service."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What the database said of one service."""
+
+    uptime: Mapping[str, float | None]
+    """The share of the time in which it was available, by range."""
+    p95: float | None
+    """Seconds."""
+
+
+class Badges:
+    """The badges. `names` are the services by name and alias; `views`, `view`, `store`, `now` and `clock` are those of the
+    pages."""
+
+    def __init__(
+        self,
+        *,
+        names: Mapping[str, str],
+        views: Callable[[], Iterable[ServiceView]],
+        view: Callable[[str], ServiceView],
+        store: BadgeQueries,
+        store_problem: Callable[[], str | None],
+        info: PageInfo,
+        now: Callable[[], datetime],
+        slices: Slices,
+        is_public: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._names = names
+        self._views = views
+        self._view = view
+        self._store = store
+        self._info = info
+        self._now = now
+        self._slices = slices
+        self._clock = clock
+        self._past = PastReader[_Past](store_problem, clock, most=1000)
+        self._reading = asyncio.Lock()
+        self._waiting = 0
+        self._overall: tuple[float, Badge] | None = None
+        self._headers: dict[str, str] = {
+            hdrs.CACHE_CONTROL: f"{'public' if is_public else 'private'}, max-age={MAX_AGE}"
+        }
+        if is_public:
+            self._headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
+
+    def __repr__(self) -> str:
+        return f"<Badges: {len(self._names)} names>"
+
+    async def show_overall(self, form: str, request: web.Request) -> web.Response:
+        """The badge of the whole fleet: its headline. `form` is `svg` or `json`."""
+        if request.query.get("show", "state") != "state":
+            return self._respond(request, _INVALID, form, status=400)
+        if self._overall is None or self._clock() - self._overall[0] >= 1:
+            services = await self._slices.collect(self._views())
+            named = wording.worst(services)
+            tone = wording.state(named[0]).tone if named else "off"
+            message = wording.headline(services).rstrip(".")
+            self._overall = self._clock(), badge.made(self._info.title or "status", message, tone)
+        return self._respond(request, self._overall[1], form)
+
+    async def show_service(self, form: str, request: web.Request) -> web.Response:
+        """The badge of one service. An unknown one is a 404, and a parameter that is none a 400, with a badge that says so."""
+        name = self._names.get(request.match_info["service"])
+        shows, span = request.query.get("show", "state"), request.query.get("range", "90d")
+        if name is None:
+            return self._respond(request, _NOT_FOUND, form, status=404)
+        if shows not in SHOWS or span not in RANGES:
+            return self._respond(request, _INVALID, form, status=400)
+        view = self._view(name)
+        state = wording.state(view)
+        if shows == "state":
+            return self._respond(request, badge.made(name, state.word.lower(), state.tone), form)
+        past = await self._read(name)
+        if past is None:
+            return self._respond(request, badge.made(name, "not known now", "off"), form)
+        found = _uptime(name, span, past.uptime[span]) if shows == "uptime" else _latency(name, state, past.p95)
+        return self._respond(request, found, form)
+
+    def _respond(self, request: web.Request, found: Badge, form: str, *, status: int = 200) -> web.Response:
+        body = msgspec.json.encode(badge.shields(found)) if form == "json" else badge.svg(found).encode()
+        kind = "application/json" if form == "json" else "image/svg+xml"
+        headers = {**self._headers, hdrs.CONTENT_TYPE: f"{kind}; charset=utf-8"}
+        if status != 200:
+            return web.Response(status=status, body=body, headers=headers)
+        return Document.of(body).respond(request, headers)
+
+    async def _read(self, name: str) -> _Past | None:
+        """The past of a service; None where it cannot be read. Services are read one after the other."""
+        if self._waiting >= _MOST_WAITING:
+            raise Problem(Failure.OVERLOADED, "Too many badges are asked for.", headers={hdrs.RETRY_AFTER: "1"})
+        self._waiting += 1
+        try:
+            async with self._reading:
+                return await self._past.read(name, lambda: self._query(name))
+        finally:
+            self._waiting -= 1
+
+    async def _query(self, name: str) -> _Past:
+        until = int(self._now().timestamp())
+        summary = (await self._store.past(until, [name])).get(name, HistorySummary())
+        week = await self._store.history(name, HOUR, until - until % HOUR - 7 * DAY + HOUR, until + 1)
+        uptime = {
+            "24h": uptime_share(summary.hours).share,
+            "7d": uptime_share(week).share,
+            "90d": summary.quarter.share,
+        }
+        return _Past(uptime, overview.recent_p95((await self._store.recent(until, [name])).get(name)))
+
+
+def _uptime(name: str, span: str, share: float | None) -> Badge:
+    if share is None:
+        return badge.made(f"{name} up, {span}", "not known", "off")
+    return badge.made(
+        f"{name} up, {span}", wording.share(share), "up" if share >= 0.999 else "slow" if share >= 0.99 else "down"
+    )
+
+
+def _latency(name: str, state: wording.State, seconds: float | None) -> Badge:
+    if seconds is None:
+        return badge.made(f"{name} 95 % within", "not known", "off")
+    return badge.made(f"{name} 95 % within", wording.latency(seconds), "slow" if state.key == "slow" else "up")

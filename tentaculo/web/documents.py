@@ -1,0 +1,60 @@
+"""A document that many ask for: encoded once, compressed for those who take that, and sent only to those without it."""
+
+from __future__ import annotations
+
+import gzip
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Self
+
+from aiohttp import hdrs, web
+
+from tentaculo.server.native_routes import BodyResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The body of a response to GET, with its entity tag."""
+
+    body: bytes
+    compressed: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Compress `body`, which takes milliseconds for a large one."""
+        # A weak validator: the compressed document and the plain one are the same document.
+        return cls(body, gzip.compress(body, 6, mtime=0), f'W/"{sha256(body).hexdigest()[:24]}"')
+
+    def filled(self, values: Mapping[str, str]) -> Self:
+        """The document for one client: with other text in place of placeholders, and no entity tag."""
+        body = self.body
+        for placeholder, value in values.items():
+            body = body.replace(placeholder.encode(), html.escape(value).encode("utf-8", "replace"))
+        return type(self)(body, gzip.compress(body, 1, mtime=0), "")
+
+    def respond(
+        self, request: web.Request, headers: Mapping[str, str], vary: Iterable[str] = (), *, status: int = 200
+    ) -> web.Response:
+        """The response to `request` with `headers`; 304 where the client has the document.
+
+        `vary` are the fields of the request that it depends on, beside the one that compression depends on.
+        """
+        vary = ", ".join((hdrs.ACCEPT_ENCODING, *vary))
+        headers = {**headers, hdrs.VARY: vary, **({hdrs.ETAG: self.etag} if self.etag else {})}
+        if self.etag and any(self.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+            return BodyResponse(status=status, body=self.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
+        return BodyResponse(status=status, body=self.body, headers=headers)
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether the value of an Accept-Encoding takes gzip; `q=0` is a refusal (RFC 9110, section 12.5.3)."""
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";")
+        if coding in ("gzip", "x-gzip"):
+            return not weight.startswith("q=") or weight[2:].strip("0.") != ""
+    return False

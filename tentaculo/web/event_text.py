@@ -1,0 +1,163 @@
+"""One event of the log in words: a title, its members in a readable form, and its JSON. Pure.
+
+Everything that came from outside is made printable and cut to size here, and escaped by the template.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from tentaculo.model.event import Event
+from tentaculo.model.health import GATEWAY_NAME, Health
+from tentaculo.model.text import printable
+from tentaculo.web import wording
+
+MOST_MEMBERS: Final = 12
+"""Members of a payload that are shown one by one."""
+LONGEST_VALUE: Final = 160
+MOST_JSON: Final = 3000
+"""Characters of the whole event that are shown."""
+PUBLIC_TYPES: Final = (
+    "gateway.health.changed",
+    "gateway.incident.opened",
+    "gateway.incident.ended",
+    "gateway.incident.acknowledged",
+)
+"""Own events of the gateway that everybody may see, without what a service said and who did something."""
+_HIDDEN: Final = frozenset(("timestamp", "instance", "worker", "epoch"))
+"""Members of own events that say nothing new beside their time."""
+_ALARMING: Final = frozenset(("critical", "error", "high", "fatal", "alert", "emergency"))
+_SIGNS: Final = {
+    "gateway.incident.ended": ("up", "up"),
+    "gateway.incident.opened": ("down", "down"),
+    "gateway.incident.acknowledged": ("note", "off"),
+    "gateway.alert.sent": ("bell", "off"),
+    "gateway.alert.failed": ("bell", "down"),
+}
+"""By type, the symbol of an event and its tone."""
+
+
+class Member(NamedTuple):
+    """One member of a payload."""
+
+    name: str
+    value: str
+
+
+def is_own(event: Event) -> bool:
+    """Whether the gateway itself recorded it."""
+    return event.source == GATEWAY_NAME
+
+
+def is_alarming(event: Event) -> bool:
+    """Whether its severity says that something failed."""
+    severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
+    return isinstance(severity, str) and severity.lower() in _ALARMING
+
+
+def sign(event: Event) -> tuple[str, str]:
+    """The symbol of an event, and its tone."""
+    if is_own(event) and event.type in _SIGNS:
+        return _SIGNS[event.type]
+    if is_own(event) and (after := _health(event.payload.get("after"))) is not None:
+        state = wording.state_of(after)
+        return state.key, state.tone
+    return "event", "down" if is_alarming(event) else "accent"
+
+
+def title(event: Event) -> str:
+    """What happened, in one sentence where it is one of the gateway's own events; else the type."""
+    service = service_of(event)
+    if service:
+        name = printable(service, 80)
+        match event.type:
+            case "gateway.health.changed" if (after := _health(event.payload.get("after"))) is not None:
+                return f"{name} {wording.predicate(wording.key_of(after))}"
+            case "gateway.incident.opened":
+                return f"An incident of {name} began"
+            case "gateway.incident.ended":
+                return f"The incident of {name} ended"
+            case "gateway.breaker.changed":
+                return f"The circuit breaker of {name} is {_word(event.payload.get('state'))}"
+            case "gateway.clock.wrong":
+                return f"The clock of {name} is wrong"
+            case "gateway.clock.right":
+                return f"The clock of {name} is right again"
+    if is_own(event):
+        match event.type:
+            case "gateway.incident.acknowledged":
+                return "An incident was acknowledged"
+            case "gateway.alert.sent":
+                return f"{_word(event.payload.get('channel'))} was notified"
+            case "gateway.alert.failed":
+                return f"{_word(event.payload.get('channel'))} could not be notified"
+    return printable(event.type, 120)
+
+
+def service_of(event: Event) -> str:
+    """The service that an own event of the gateway is about; empty where it names none."""
+    service = event.payload.get("service")
+    return service if is_own(event) and isinstance(service, str) else ""
+
+
+def incident_of(event: Event) -> int | None:
+    """The incident that an own event of the gateway is about."""
+    number = event.payload.get("incident")
+    return number if is_own(event) and isinstance(number, int) and not isinstance(number, bool) else None
+
+
+def members(event: Event) -> tuple[list[Member], int]:
+    """The first members of the payload, and how many more there are."""
+    shown = [(name, value) for name, value in event.payload.items() if not (is_own(event) and name in _HIDDEN)]
+    found = [Member(printable(name, 40), _value(value)) for name, value in shown[:MOST_MEMBERS]]
+    return found, max(len(shown) - MOST_MEMBERS, 0)
+
+
+def whole_json(event: Event) -> tuple[str, int]:
+    """The beginning of an event as indented JSON, and how many characters are left out."""
+    shape: dict[str, Any] = {
+        "event_id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "payload": event.payload,
+        **({"metadata": event.metadata} if event.metadata else {}),
+    }
+    text = _json(shape, indent=2)
+    return "\n".join(map(_visible, text[:MOST_JSON].split("\n"))), max(len(text) - MOST_JSON, 0)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return printable(value, LONGEST_VALUE) or "(empty)"
+    return printable(_json(value), LONGEST_VALUE)
+
+
+def _json(value: object, indent: int = 0) -> str:
+    try:
+        encoded = msgspec.json.encode(value)
+        return (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
+    except (UnicodeEncodeError, OverflowError):
+        # A lone surrogate, or an integer of more than 64 bits, which rows of older versions have.
+        return json.dumps(value, indent=indent or None)
+
+
+def _visible(line: str) -> str:
+    """A line with its unprintable characters as JSON escapes: they could change the order of what is read."""
+    if line.isprintable():
+        return line
+    return "".join(map(_escaped, line))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def _word(value: object) -> str:
+    return printable(value, 60).replace("_", " ") if isinstance(value, str) and value else "unknown"
+
+
+def _health(value: object) -> Health | None:
+    return next((one for one in Health if one.value == value), None)

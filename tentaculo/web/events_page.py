@@ -1,0 +1,355 @@
+"""The page of events: the log on an axis of time and as a list, with filters, and what comes before incidents.
+
+Everybody may see incidents and changes of state, without what a service said. All other events need sign-in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any, Final, NamedTuple, Protocol
+
+from aiohttp import web
+
+from tentaculo import __version__
+from tentaculo.model.event import Event
+from tentaculo.model.incident import Incident, MaintenanceWindow
+from tentaculo.model.log_page import LogPage, LogRequest
+from tentaculo.model.page import PageInfo
+from tentaculo.model.precursor import DEFAULT_DAYS, PrecursorReport, ReadPrecursors
+from tentaculo.model.text import printable
+from tentaculo.server.native_routes import Slices
+from tentaculo.web import event_axis, event_text, wording
+from tentaculo.web.event_axis import Chart, Tie
+from tentaculo.web.events_query import KINDS, EventsQuery
+from tentaculo.web.past_reader import PastReader
+from tentaculo.web.precursor_rows import Statistics, statistics
+from tentaculo.web.rendering import Renderer, icon
+from tentaculo.web.timeline import RANGES
+from tentaculo.web.viewer import Viewer
+
+KEPT: Final = 2.0
+"""Seconds for which a page of the log is reused."""
+MOST_KEPT: Final = 8
+"""Pages of the log that are kept: one takes some 200 KB at most."""
+MOST_TIED: Final = 4
+"""Connections that one event of the list names."""
+MOST_JSON: Final = 60_000
+"""Characters of JSON on one page."""
+
+
+class EventQueries(Protocol):
+    """What the page reads from the database. Each may fail or hang without harm."""
+
+    async def page(self, wanted: LogRequest, /) -> LogPage:
+        """A part of the log."""
+        ...
+
+    async def incidents(self, since: datetime, until: datetime, /) -> Sequence[Incident]:
+        """The incidents of a time, the newest first."""
+        ...
+
+
+class Joined(NamedTuple):
+    """What an event of the list is connected with."""
+
+    href: str
+    text: str
+    by: str
+    is_statistical: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event of the list."""
+
+    id: int
+    at: datetime
+    clock: str
+    """Which clock its time is of, in words; empty where that need not be said."""
+    symbol: str
+    tone: str
+    title: str
+    type: str
+    """Empty where the title says it."""
+    source: str
+    severity: str
+    members: list[event_text.Member]
+    more_members: int
+    json: str
+    json_left: int
+    joined: list[Joined]
+    more_joined: int
+    correlation: str
+    """A value that others may share with it, as it came."""
+    correlation_text: str
+    incident: int | None
+    group: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the database said, ready to be shown."""
+
+    chart: Chart
+    rows: list[Row]
+    older: int | None
+    newer: int | None
+    is_cut: bool
+    types: list[str]
+    sources: list[str]
+
+
+class EventsPage:
+    """The page. `names` gives the service of each name and alias; `incidents` and `windows` are in memory."""
+
+    def __init__(
+        self,
+        *,
+        log: EventQueries,
+        precursors: ReadPrecursors,
+        names: Mapping[str, str],
+        incidents: Callable[[], Sequence[Incident]],
+        windows: Callable[[], Sequence[MaintenanceWindow]],
+        store_problem: Callable[[], str | None],
+        now: Callable[[], datetime],
+        slices: Slices,
+        renderer: Renderer,
+        viewer: Callable[[web.Request], Viewer],
+        info: PageInfo,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`now` is the time in UTC, `clock` is monotonic, `viewer` says for whom a page is."""
+        self._log = log
+        self._precursors = precursors
+        self._names = names
+        self._names_of: dict[str, list[str]] = {}
+        for name, service in names.items():
+            self._names_of.setdefault(service, []).append(name)
+        self._incidents = incidents
+        self._windows = windows
+        self._store_problem = store_problem
+        self._now = now
+        self._slices = slices
+        self._renderer = renderer
+        self._viewer = viewer
+        self._info = info
+        self._found = PastReader[Found](store_problem, clock, kept=KEPT, most=MOST_KEPT)
+        self._reports = PastReader[PrecursorReport](store_problem, clock)
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """The handler of `GET /status/events`. Raises `Problem` (400)."""
+        viewer = self._viewer(request)
+        query = EventsQuery.read(request.query, self._names, is_signed_in=viewer.is_signed_in)
+        return await self._renderer.respond(
+            request, (viewer, "events", query), "events.html", lambda: self._context(viewer, query)
+        )
+
+    async def _context(self, viewer: Viewer, query: EventsQuery) -> dict[str, Any]:
+        """Everything that the template names."""
+        now = self._now()
+        report = await self._report() if viewer.is_signed_in else None
+        key = (query, viewer.is_signed_in, None if report is None else report.until)
+        found = await self._found.read(key, lambda: self._read(query, viewer, report, now))
+        shown = await self._slices.collect(statistics(report)) if report is not None else []
+        said: Statistics | None = shown[-1] if shown else None
+        rows = found.rows if found is not None else []
+        return {
+            "viewer": viewer,
+            "title": self._info.heading("Events"),
+            "icon": icon("off"),
+            "now": now,
+            "at": f"{self._info.local(now):%H:%M}",
+            "query": query,
+            "kinds": {key: one.label for key, one in KINDS.items() if viewer.is_signed_in or one.is_public},
+            "ranges": list(RANGES.values()),
+            "services": sorted(self._names_of),
+            "found": found,
+            "chart": found.chart if found is not None else None,
+            "days": [(day, list(own)) for day, own in groupby(rows, lambda row: self._info.local(row.at).date())],
+            "lead": _lead(query, found) if found is not None else "",
+            "statistics": said,
+            "windows": self._marks(found.chart) if found is not None else [],
+            "database": self._store_problem(),
+            "version": __version__,
+        }
+
+    async def _report(self) -> PrecursorReport | None:
+        """What comes before incidents; None while it is being computed, or cannot be."""
+        opened = max(
+            (one.started_at for one in self._incidents()), default=datetime.min.replace(tzinfo=self._now().tzinfo)
+        )
+        return await self._reports.read(opened, lambda: self._precursors(DEFAULT_DAYS, opened))
+
+    async def _read(self, query: EventsQuery, viewer: Viewer, report: PrecursorReport | None, now: datetime) -> Found:
+        wanted = query.request(now, self._names_of, is_signed_in=viewer.is_signed_in)
+        page = await self._log.page(wanted)
+        events = page.events
+        axis = event_axis.axis_of(
+            events,
+            query.since(now),
+            query.until(now),
+            is_begin=page.older is None,
+            is_end=page.newer is None and query.before is None,
+            zone=self._info.zone,
+        )
+        since, until = (datetime.fromtimestamp(seconds, now.tzinfo) for seconds in (axis.since, axis.until))
+        known = {one.id: one for one in await self._log.incidents(since, until)}
+        known |= {
+            one.id: one for one in self._incidents() if one.id in known or (one.is_open and one.started_at < until)
+        }
+        incidents = sorted(known.values(), key=lambda one: one.started_at, reverse=True)
+        ties = list(_ties(page, {one.id for one in incidents}, report))
+        chart = event_axis.draw(axis, events, incidents, ties, self._names, now)
+        rows = _Rows(page, chart, ties, incidents, self._info, is_signed_in=viewer.is_signed_in)
+        made = await self._slices.collect(rows)
+        return Found(
+            chart,
+            made,
+            page.older,
+            page.newer,
+            page.is_cut,
+            sorted({event.type for event in events if len(event.type) <= 128})[:30],
+            sorted({event.source for event in events if len(event.source) <= 128})[:30],
+        )
+
+    def _marks(self, chart: Chart) -> list[dict[str, str]]:
+        """The maintenance on the axis."""
+        axis = chart.axis
+        return [
+            {
+                "x": axis.percent(one.starts_at),
+                "width": axis.width(one.starts_at, min(one.ends_at, chart.until)),
+                "text": f"Maintenance: {wording.listed(one.services) or 'every service'}",
+            }
+            for one in self._windows()
+            if one.starts_at < chart.until and one.ends_at > chart.since
+        ]
+
+
+def _lead(query: EventsQuery, found: Found) -> str:
+    """How many events are shown, and of which time."""
+    count = len(found.rows)
+    if not count and found.is_cut:
+        return "Nothing was found yet: the search stopped after its time."
+    if not count:
+        return "Nothing was found." if query.is_filtered else "Nothing happened in this time."
+    text = wording.count_of(count, "event")
+    tied = sum(bool(row.joined) for row in found.rows)
+    joined = f" {tied} of them are connected with others." if tied > 1 else ""
+    if found.older is not None:
+        return f"The newest {text} of this time.{joined}" if query.is_at_end else f"{text}.{joined}"
+    return f"{text} in this time.{joined}"
+
+
+def _ties(page: LogPage, incidents: set[int], report: PrecursorReport | None) -> Iterator[Tie]:
+    """What connects the events of the page with each other and with `incidents`."""
+    for link in page.links:
+        yield Tie(link.source, link.target, printable(link.by, 80))
+    ids = {event.id for event in page.events}
+    for event in page.events:
+        if (number := event_text.incident_of(event)) in incidents and number is not None:
+            yield Tie(event.id, number, "incident", to_incident=True)
+    for service in report.services.values() if report is not None else ():
+        for one in service.precursors:
+            if one.is_claimed:
+                for number, last in one.before.items():
+                    if last in ids and number in incidents:
+                        yield Tie(last, number, service.sentence(one), is_statistical=True, to_incident=True)
+
+
+class _Rows:
+    """The rows of the list, each made when it is asked for."""
+
+    def __init__(
+        self,
+        page: LogPage,
+        chart: Chart,
+        ties: Sequence[Tie],
+        incidents: Sequence[Incident],
+        info: PageInfo,
+        *,
+        is_signed_in: bool,
+    ) -> None:
+        self._page = page
+        self._info = info
+        self._chart = chart
+        self._is_signed_in = is_signed_in
+        self._incidents = {one.id: one for one in incidents}
+        self._events = {event.id: event for event in page.events}
+        self._room = MOST_JSON
+        self._joined: dict[int, list[Joined]] = {}
+        for tie in ties:
+            if tie.to_incident:
+                self._join(tie.source, self._to_incident(tie))
+            else:
+                self._join(tie.source, self._to_event(tie, tie.target))
+                self._join(tie.target, self._to_event(tie, tie.source))
+
+    def _join(self, event: int, joined: Joined) -> None:
+        self._joined.setdefault(event, []).append(joined)
+
+    def _to_event(self, tie: Tie, other: int) -> Joined:
+        event = self._events[other]
+        text = f"{event_text.title(event)}, {self._info.local(event_axis.happened_at(event)):%H:%M:%S}"
+        return Joined(f"#event-{other}", text, f"same {tie.by}", tie.is_statistical)
+
+    def _to_incident(self, tie: Tie) -> Joined:
+        root = printable(self._incidents[tie.target].root, 80)
+        text = printable(tie.by, 400) if tie.is_statistical else ""
+        return Joined(f"/status/incidents/{tie.target}", f"Incident of {root}", text, tie.is_statistical)
+
+    def __iter__(self) -> Iterator[Row]:
+        for event in self._page.events:
+            yield self._row(event)
+
+    def _row(self, event: Event) -> Row:
+        symbol, tone = event_text.sign(event)
+        title = event_text.title(event)
+        type_ = printable(event.type, 120)
+        joined = self._joined.get(event.id, [])
+        found, more, text, left = list[event_text.Member](), 0, "", 0
+        if self._is_signed_in:
+            found, more = event_text.members(event)
+            if self._room > 0:
+                text, left = event_text.whole_json(event)
+                self._room -= len(text)
+        correlation = self._page.correlations.get(event.id, "") if self._is_signed_in else ""
+        severity = event.severity if isinstance(event.severity, str) else ""
+        return Row(
+            event.id,
+            event_axis.happened_at(event),
+            _clock(event),
+            symbol,
+            tone,
+            title,
+            "" if type_ == title else type_,
+            printable(event.source, 60),
+            "" if severity.lower() in ("", "info") else printable(severity, 20),
+            found,
+            more,
+            text,
+            left,
+            joined[:MOST_TIED],
+            len(joined[MOST_TIED:]),
+            correlation,
+            printable(correlation, 60),
+            event_text.incident_of(event),
+            self._chart.groups.get(event.id),
+        )
+
+
+def _clock(event: Event) -> str:
+    """How exact the time of an event is, in words."""
+    if event.corrected is not None:
+        width = event.corrected.width_ms
+        exact = f"{width} ms" if width < 1000 else f"{width / 1000:.1f} s"
+        return f"up to {exact} earlier, by the corrected clock of its source"
+    if event_text.is_own(event):
+        return ""
+    if event.stated_ms is not None:
+        return "time of receipt: how its source's clock differs was not known"
+    return "time of receipt"

@@ -1,0 +1,59 @@
+"""What every form of the status pages goes through: its body, and the form token that shows which page it came from."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from urllib.parse import parse_qsl, urlencode
+
+from aiohttp import hdrs, web
+
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.caller import PAGES, SIGN_IN, session_of
+from tentaculo.server.request_body import check_coding, read_body
+
+MAX_BYTES = 16 * 1024
+"""Largest body of a form."""
+_MOST_FIELDS = 64
+_MEDIA_TYPE = "application/x-www-form-urlencoded"
+# A page of this gateway and its query. The characters leave no way to another host, and none out of the pages.
+_OWN_PAGE = re.compile(r"/status(?:/(?!sign-)[A-Za-z0-9_-]+){0,4}(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
+_LONGEST_PAGE = 512
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """The fields of a form; of several with one name the last. Raises `Problem`: 415, and as `read_body` does."""
+    if request.content_type != _MEDIA_TYPE:
+        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, f"Send {_MEDIA_TYPE}.", headers={"Accept": _MEDIA_TYPE})
+    check_coding(request.headers.get(hdrs.CONTENT_ENCODING))
+    body = await read_body(request, MAX_BYTES)
+    try:
+        text = body.decode("utf-8")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"))
+    except ValueError:  # UnicodeDecodeError is one
+        raise Problem(Failure.BAD_REQUEST, "The form cannot be read.") from None
+
+
+async def read_own_form(request: web.Request) -> dict[str, str]:
+    """The fields of a form of a signed-in viewer.
+
+    Raises `HTTPSeeOther` to the sign-in without a session, `Problem` (403) where the form token is not that of the session,
+    and as `read_form` does.
+    """
+    fields = await read_form(request)
+    session = session_of(request)
+    if session is None:
+        raise see_other(SIGN_IN, next=own_page(fields.get("next", "")))
+    if not hmac.compare_digest(fields.get("form", "").encode(), session.form_token.encode()):
+        raise Problem(Failure.FORBIDDEN, "The form is of another sign-in. Open the page again, and send it from there.")
+    return fields
+
+
+def own_page(address: str) -> str:
+    """`address` if it is a page of this gateway, as a path with its query; else the overview."""
+    return address if len(address) <= _LONGEST_PAGE and _OWN_PAGE.fullmatch(address) is not None else PAGES
+
+
+def see_other(path: str, **query: str) -> web.HTTPSeeOther:
+    """The response that leads a browser on after a form: reloading the page does not send it again."""
+    return web.HTTPSeeOther(f"{path}?{urlencode(query, safe='/')}" if query else path)

@@ -1,0 +1,148 @@
+"""Incidents in words: for whom may see everything, and for everybody. Pure.
+
+Everybody may see when which service failed, and the reason's code and numbers, but no text of a service, no address and
+no name of a person or a channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
+from tentaculo.model.text import printable
+from tentaculo.web import endings, reasons, wording
+from tentaculo.web.languages import Language
+
+REASON_LENGTH = 300
+MOST_NAMED = 5
+"""Services that a sentence names."""
+_KINDS = {
+    "incident.opened": "incident.kind_opened",
+    "incident.changed": "incident.kind_changed",
+    "incident.ended": "incident.kind_ended",
+    "incident.reminder": "incident.kind_reminder",
+}
+
+
+def path(number: int) -> str:
+    """The path of the page of an incident."""
+    return f"/status/incidents/{number}"
+
+
+def over(t: Language) -> wording.State:
+    """How an incident that ended is shown."""
+    return wording.State("up", t("incident.over"), "up")
+
+
+def state(incident: Incident, t: Language) -> wording.State:
+    """How an incident is shown."""
+    return wording.state_of(incident.severity, t=t) if incident.is_open else over(t)
+
+
+def predicate(incident: Incident, t: Language) -> str:
+    """What is said of the root: `is down`, `was degraded`."""
+    key = wording.key_of(incident.severity)
+    return wording.predicate(key, 1, t) if incident.is_open else t(f"incident.was_{key}")
+
+
+def what_failed(incident: Incident, t: Language) -> str:
+    """`hermes is down`, `hermes was degraded`."""
+    return t("incident.is_so", root=printable(incident.root, 80), is_so=predicate(incident, t))
+
+
+def lasted(incident: Incident, now: datetime, t: Language, units: int = 2) -> str:
+    """How long it lasts, or lasted."""
+    return t.duration(((incident.ended_at or now) - incident.started_at).total_seconds(), units)
+
+
+def reason(incident: Incident, t: Language, *, is_private: bool) -> str:
+    """Why the root failed; empty where everybody may not know. With `is_private` everything may be shown."""
+    if is_private:
+        return reasons.said(incident.reason, incident.cause, t, REASON_LENGTH)
+    cause = reasons.public(incident.cause)
+    return "" if cause is None else reasons.said("", cause, t, REASON_LENGTH)
+
+
+def ending(incident: Incident, t: Language, *, is_private: bool) -> str:
+    """How it ended; empty while it is open."""
+    return endings.said(incident.ending, t, REASON_LENGTH, is_private=is_private)
+
+
+def sentence(text: str) -> str:
+    """`text` with a stop at its end."""
+    return text if not text or reasons.plain(text).endswith((".", "…")) else f"{text}."
+
+
+def failed_with(incident: Incident, t: Language) -> str:
+    """`operator failed with it.`; empty where nothing else failed."""
+    if not incident.affected:
+        return ""
+    names = wording.joined(incident.affected, MOST_NAMED, 80, t)
+    if incident.is_open:
+        return t("incident.fails_with_it", names=names, count=len(incident.affected))
+    return t("incident.failed_with_it", names=names)
+
+
+def lost(incident: Incident, t: Language) -> str:
+    """`1,310 requests failed.`; empty where none is known."""
+    return t("incident.requests_failed", count=incident.failed_requests) if incident.failed_requests else ""
+
+
+def reopened(incident: Incident, t: Language) -> str:
+    """How often it failed again; empty where it did not."""
+    return t("activity.failed_again", count=incident.reopened) if incident.reopened else ""
+
+
+class SaidNote(NamedTuple):
+    """A note, ready to be shown."""
+
+    at: datetime
+    when: str
+    author: str
+    text: str
+    """With its line ends, where it is not cut."""
+
+
+def said(note: Note, now: datetime, t: Language, most: int | None = None) -> SaidNote:
+    """`note` in printable characters; with `most` as one line of so many."""
+    lines = (printable(line) for line in note.text[:TEXT_LENGTH].splitlines())
+    text = "\n".join(lines) if most is None else printable(note.text, most)
+    return SaidNote(note.at, wording.clock(note.at, now, t), printable(note.author, 80) or t("summary.somebody"), text)
+
+
+def told(delivery: DeliveryRecord, t: Language) -> str:
+    """What a message of a channel said, and what became of it: `It began: delivered at the first attempt`."""
+    key = _KINDS.get(delivery.kind)
+    about = printable(delivery.kind, 40) if key is None else t(key)
+    if delivery.messages > 1:
+        about = t("incident.messages", about=about, count=delivery.messages)
+    return t("incident.told", about=about, outcome=_outcome(delivery, t))
+
+
+def _outcome(delivery: DeliveryRecord, t: Language) -> str:
+    error = reasons.foreign(delivery.error, 120)
+    match delivery.outcome:
+        case DeliveryOutcome.DELIVERED if delivery.attempts == delivery.messages:
+            return t("incident.delivered_first")
+        case DeliveryOutcome.DELIVERED:
+            return t("incident.delivered_after", count=delivery.attempts)
+        case DeliveryOutcome.REFUSED:
+            return t("incident.refused", error=error)
+        case DeliveryOutcome.FAILED:
+            return t("incident.given_up_after", count=delivery.attempts, error=error)
+
+
+def without_private(incident: Incident) -> Incident:
+    """The same as everybody may see it: with the public reason and ending, without channels and names of people."""
+    cause = reasons.public(incident.cause)
+    return replace(
+        incident,
+        reason="" if cause is None else str(cause),
+        cause=cause,
+        ending=incident.ending.partition(": ")[0],
+        notified={},
+        deliveries=(),
+        acknowledged=incident.acknowledged and replace(incident.acknowledged, author="", note=""),
+    )

@@ -1,0 +1,53 @@
+"""What axe-core, the usual checker of accessibility, finds on the pages: nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import pytest
+from playwright.async_api import Page
+
+from tests.browser.chromium import opened
+from tests.browser.pages import PAGES, Shown
+from tests.support.needs import need
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@cache
+def axe() -> str:
+    """Its script, which comes in a package of PyPI, so that no Node is needed."""
+    try:
+        return (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+    except ModuleNotFoundError:
+        need(False, "axe-playwright-python (requirements-dev.txt)")
+        raise
+
+
+async def findings(page: Page) -> list[str]:
+    """Each rule that is broken, best practices too, and where."""
+    await page.evaluate(axe())
+    found = await page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{rule['id']}: {node['html'][:300]} {node['any']}" for rule in found["violations"] for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("shown", PAGES, ids=str)
+async def test_axe_finds_nothing(shown: Shown) -> None:
+    async with opened(shown.state(), path=shown.path) as (page, _):
+        status = await page.evaluate("performance.getEntriesByType('navigation')[0].responseStatus")
+        assert status == shown.status
+        await page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        for width in (1280, 390):
+            for scheme in ("light", "dark"):
+                await page.set_viewport_size({"width": width, "height": 844})
+                await page.emulate_media(color_scheme=scheme)
+                assert await findings(page) == [], f"{width} px, {scheme}"
+
+
+async def test_it_would_find_something() -> None:
+    async with opened(PAGES[0].state()) as (page, _):
+        await page.evaluate("document.querySelector('h1').innerHTML = '<img src=data:,>'")
+        assert [found.partition(":")[0] for found in await findings(page)] == ["empty-heading", "image-alt"]

@@ -1,0 +1,125 @@
+"""Signing in and out in a real browser, also where nothing is encrypted and it tells less about its requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import BrowserContext, ConsoleMessage, async_playwright
+
+from tests.browser.chromium import ARGUMENTS, CHROMIUM
+from tests.conftest import TOKEN, Live, Start
+from tests.support.databases import sqlite
+from tests.support.needs import need
+from tests.support.wire import Reader, Request, Upstream, Writer, ok, read_request, upstream
+
+STREAMS = """async () => {
+    const socket = new WebSocket(`ws://${location.host}/ws`), events = new EventSource("/events/stream");
+    const first = await Promise.all([
+        new Promise(done => { socket.onmessage = message => done(JSON.parse(message.data).type);
+                              socket.onerror = () => done("refused"); }),
+        new Promise(done => { events.addEventListener("start", () => done("start"));
+                              events.onerror = () => done("refused"); }),
+        fetch("/events").then(response => response.status),
+    ]);
+    socket.close();
+    events.close();
+    return first;
+}"""
+PAGE = ok(b"<!doctype html><title>page</title>", b"Content-Type: text/html; charset=utf-8")
+
+
+@asynccontextmanager
+async def browsing(*, javascript: bool = True) -> AsyncIterator[BrowserContext]:
+    need(CHROMIUM, "Chromium (Debian: chromium)")
+    # The names lead here. To a name that is not `localhost` a browser without TLS sends no Sec-Fetch-Site.
+    rules = ["--host-resolver-rules=MAP gate.example 127.0.0.1"]
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *rules])
+        try:
+            yield await browser.new_context(java_script_enabled=javascript)
+        finally:
+            await browser.close()
+
+
+def note(message: ConsoleMessage, complaints: list[str]) -> None:
+    if message.type in ("error", "warning"):
+        complaints.append(message.text)
+
+
+async def private(start: Start, file: Path, **sections: Any) -> Live:
+    return await start(
+        sections.pop("services", {}),
+        auth={"open_status": False},
+        database={"url": sqlite(file), "auto_upgrade": False},
+        **sections,
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "gate.example"])
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no script"])
+async def test_signing_in_and_out(start: Start, file: Path, host: str, *, javascript: bool) -> None:
+    live = await private(start, file)
+    gateway = f"http://{host}:{live.port}"
+    async with browsing(javascript=javascript) as context:
+        page = await context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: note(message, complaints))
+        await page.goto(f"{gateway}/status?range=7d")
+        assert page.url == f"{gateway}/status/sign-in?next=/status%3Frange%3D7d"
+        await page.fill("input[name=token]", "wrong")
+        await page.click("button")
+        assert "does not accept the token" in await page.inner_text("main")
+        complaints.clear()  # the browser notes each 403
+        await page.fill("input[name=token]", TOKEN)
+        await page.click("button")
+        assert page.url == f"{gateway}/status?range=7d"
+        (cookie,) = await context.cookies()
+        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("tentaculo_session", True, "Lax")
+        if javascript:
+            assert await page.evaluate(STREAMS) == ["connected", "start", 200]
+            assert await page.evaluate("document.cookie") == ""
+        await page.click("header button")
+        assert "You are signed out." in await page.inner_text("main")
+        assert await context.cookies() == []
+        await page.go_back()
+        assert page.url.startswith(f"{gateway}/status/sign-in"), "nothing of the page is shown again"
+        assert complaints == []
+
+
+async def test_a_page_of_another_port_has_no_use_for_the_sign_in_of_its_visitor(start: Start, file: Path) -> None:
+    """It is the same site, so that the browser sends the cookie; but another origin, even one that is listed for CORS."""
+
+    async def application(reader: Reader, writer: Writer, state: Upstream) -> None:
+        while True:
+            request: Request = await read_request(reader)
+            state.requests.append(request)
+            writer.write(PAGE)
+            await writer.drain()
+
+    script = """async gateway => Promise.all([
+        fetch(`${gateway}/events`, {credentials: "include"}).then(response => response.status, () => "refused"),
+        new Promise(done => { const socket = new WebSocket(`${gateway.replace("http", "ws")}/ws`);
+                              socket.onopen = () => done("open"); socket.onerror = () => done("refused"); }),
+        new Promise(done => { const events = new EventSource(`${gateway}/events/stream`, {withCredentials: true});
+                              events.onopen = () => done("open"); events.onerror = () => done("refused"); }),
+        fetch(`${gateway}/status/sign-out`, {method: "POST", credentials: "include", mode: "no-cors",
+                                             body: new URLSearchParams({form: "x"})}).then(() => "sent"),
+    ])"""
+    async with upstream(application) as other, browsing() as context:
+        foreign = f"http://gate.example:{other.port}"
+        live = await private(start, file, cors={"origins": [foreign]})
+        gateway = f"http://gate.example:{live.port}"
+        page = await context.new_page()
+        await page.goto(f"{gateway}/status/sign-in")
+        await page.fill("input[name=token]", TOKEN)
+        await page.click("button")
+        await page.goto(foreign)
+        assert await page.evaluate(script, gateway) == [401, "refused", "refused", "sent"]
+        assert [record.status for record in live.records if record.target == "/status/sign-out"] == [403]
+        assert "tentaculo_session" in str(other.requests[0].headers), "what docs/threat-model.md says of other ports"
+        await page.goto(f"{gateway}/status")
+        assert page.url == f"{gateway}/status"

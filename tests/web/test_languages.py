@@ -1,0 +1,168 @@
+"""The catalogue, and in which language a page is shown."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from string import Formatter
+
+import pytest
+from markupsafe import Markup
+
+from tentaculo.model.reason import TEXTS as REASONS
+from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, negotiate
+from tentaculo.web.timeline import RANGES
+from tests.support.gateway_process import ROOT
+from tests.support.native_gateway import Gateway
+
+STATES = {"up", "down", "degraded", "failing", "slow", "maintenance", "off", "unknown"}
+SOURCES = [*(ROOT / "tentaculo" / "web").glob("*.py"), *(ROOT / "templates").glob("*.html")]
+
+
+def forms(text: str | list[str]) -> list[str]:
+    return [text] if isinstance(text, str) else text
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+
+
+def test_every_text_is_in_every_language() -> None:
+    for key, texts in catalogue().items():
+        assert tuple(texts) == tuple(NAMES), key
+        for text in texts.values():
+            assert all(form.strip() for form in forms(text)), key
+
+
+def test_every_translation_has_the_same_values() -> None:
+    for key, texts in catalogue().items():
+        wanted = set().union(*map(placeholders, forms(texts["en"])))
+        for code, text in texts.items():
+            assert set().union(*map(placeholders, forms(text))) == wanted, (key, code)
+            assert isinstance(text, str) == isinstance(texts["en"], str), (key, code)
+            assert isinstance(text, str) or len(text) == 2, (key, code)
+            # One service may be said without its number; of several each form says how many.
+            others = wanted - {"count"}
+            assert all(others <= placeholders(form) for form in forms(text)), (key, code)
+
+
+FAMILIES = {
+    "reason.": {*REASONS, "less_than_a_day"},
+    "state.is_": STATES,
+    "state.was_": {"down", "degraded"},
+    "incident.was_": {"down", "degraded", "notified"},
+    "range.short_": set(RANGES),
+    "range.title_": set(RANGES),
+    "incidents.in_": {*RANGES, "all"},
+}
+"""The texts whose keys are made of what they are about: how these keys begin, and how they go on."""
+
+
+OTHER_NAMES = {"incident.opened", "incident.changed", "incident.ended", "incident.reminder"}
+"""What looks like a key and is none: kinds of messages."""
+
+
+def test_every_text_is_used_and_every_used_one_is_there() -> None:
+    sources = "".join(source.read_text("utf-8") for source in SOURCES)
+    made = {f"{beginning}{rest}" for beginning, found in FAMILIES.items() for rest in found}
+    made |= {f"state.{key}" for key in STATES}
+    named = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
+    files = {key.partition(".")[0] for key in catalogue()}
+    named = {
+        key for key in named if key.partition(".")[0] in files and not key.endswith(("_", ".html", ".css", ".atom"))
+    }
+    assert set(catalogue()) - named - made == set(), "not used"
+    assert (named | made) - set(catalogue()) == OTHER_NAMES, "not there"
+
+
+def test_reasons_say_in_english_what_the_gateway_says_everywhere() -> None:
+    assert {key: catalogue()[f"reason.{key}"]["en"] for key in REASONS} == dict(REASONS)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "code"),
+    [
+        ("", "en"),
+        ("es", "es"),
+        ("pt-BR,pt;q=0.9,en-US;q=0.8,en;q=0.7", "pt"),
+        ("es-419, en;q=0.5", "es"),
+        ("ES-mx", "es"),
+        ("en;q=0.5, es", "es"),
+        ("en;q=0.5, es;q=0.4, pt;q=0.45", "en"),
+        ("fr", "en"),
+        ("fr, pt;q=0.1", "pt"),
+        ("fr, *;q=0.1", "en"),
+        ("en;q=0, *", "es"),
+        ("es;q=0, pt;q=0", "en"),
+        ("en;q=0", "en"),
+        ("pt;q=0.2, pt-BR;q=0.9, es;q=0.5", "pt"),
+        ("es;q=high, pt;q=0.1", "pt"),
+        ("es;q=nan, pt;q=0.1", "pt"),
+        ("es;q=2, pt;q=0.1", "pt"),
+        (";;,,=;q", "en"),
+        (",".join(["xx"] * 20) + ",es", "en"),
+    ],
+)
+def test_the_language_is_the_one_that_the_browser_wants_most(accepted: str, code: str) -> None:
+    assert negotiate(accepted) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "thousand", "million", "part"),
+    [("en", "1,240", "1,234,567", "0.3"), ("es", "1240", "1.234.567", "0,3"), ("pt", "1.240", "1.234.567", "0,3")],
+)
+def test_numbers_are_written_as_the_language_writes_them(code: str, thousand: str, million: str, part: str) -> None:
+    texts = language(code)
+    assert (texts.number(1240), texts.number(1234567), texts.number(0.3, 1)) == (thousand, million, part)
+
+
+@pytest.mark.parametrize(
+    ("code", "days", "short", "long"),
+    [
+        ("en", "1 day 4 h", "27 Nov 2025", "27 November 2025"),
+        ("es", "1 día 4 h", "27 nov 2025", "27 de noviembre de 2025"),
+        ("pt", "1 dia 4 h", "27 nov 2025", "27 de novembro de 2025"),
+    ],
+)
+def test_durations_and_dates_are_said_in_the_language(code: str, days: str, short: str, long: str) -> None:
+    texts, day = language(code), date(2025, 11, 27)
+    assert texts.duration(100_800, 2) == days
+    assert texts.short_date(day, year=True) == short
+    assert texts.short_date(day) == short.removesuffix(" 2025")
+    assert texts.long_date(day) == long
+
+
+def test_values_are_escaped_in_markup() -> None:
+    texts = language("es")
+    said = texts.html("common.long_date", day=Markup("<b>1</b>"), month="<i>", year=2026)
+    assert said == "<b>1</b> de &lt;i&gt; de 2026"
+
+
+async def test_a_page_is_in_the_language_of_its_reader(gateway: Gateway) -> None:
+    for code in NAMES:
+        async with gateway.client.get("/status", headers={"Accept-Language": f"{code}-XX, fr;q=0.5"}) as response:
+            assert f'<html lang="{code}">' in await response.text()
+            assert {"Accept-Language", "Cookie"} <= set(response.headers["Vary"].split(", "))
+            assert COOKIE not in response.cookies
+
+
+async def test_a_chosen_language_is_remembered(gateway: Gateway) -> None:
+    wanted = {"Accept-Language": "pt"}
+    async with gateway.client.get("/status?range=7d&lang=es", headers=wanted) as response:
+        assert '<html lang="es">' in await response.text()
+        cookie = response.cookies[COOKIE]
+        assert (cookie.value, cookie["path"], cookie["samesite"]) == ("es", "/status", "Lax")
+    remembered = wanted | {"Cookie": f"{COOKIE}=es"}
+    async with gateway.client.get("/status/services/hermes", headers=remembered) as response:
+        text = await response.text()
+        assert '<html lang="es">' in text
+        assert 'href="?range=3h&amp;lang=en"' in text, "the other languages are one step away"
+
+
+@pytest.mark.parametrize("made_up", ["fr", "<b>", "", "e" * 4000])
+async def test_a_language_that_is_none_is_ignored(gateway: Gateway, made_up: str) -> None:
+    parameters = {"lang": made_up}
+    cookie = {"Cookie": f"{COOKIE}={made_up[:1000]}"}
+    async with gateway.client.get("/status", params=parameters, headers=cookie) as response:
+        assert '<html lang="en">' in await response.text()
+        assert COOKIE not in response.cookies
