@@ -40,6 +40,7 @@ _HOW = """## How it was measured
 - The other methods get the same values every five minutes: *mean + 3σ* of the last day, *CUSUM* (k = 0.5, h = 5, on logarithms, standardised by seven days), Prometheus's `predict_linear` of one hour towards four hours, and warnings *at random* of four hours at the rate of the false ones of the gateway. Their warnings end half an hour after their condition.
 
 """
+_NAB = """The server series of the Numenta Anomaly Benchmark, whose labels are not used. They have no limit, so that each got one from its first 15 %: the median plus twice the way from the median to the maximum."""
 _THRESHOLDS = """## Thresholds
 
 {thresholds}, p95 from {enough} requests in five minutes on.
@@ -151,8 +152,7 @@ def _nab(nab: Sequence[SeriesResult]) -> str:
         )
     rows = [
         title,
-        "The server series of the Numenta Anomaly Benchmark, whose labels are not used. They have no limit, so that each got"
-        + " one from its first 15 %: the median plus twice the way from the median to the maximum.\n\n",
+        f"{_NAB}\n\n",
         "| series | weeks | limit reached | of that warned ≥ 10 min ahead | warnings followed by the limit | withdrawn |\n",
         "|---|---|---|---|---|---|\n",
         *(
