@@ -212,7 +212,7 @@ async def test_an_event_stands_at_its_corrected_time_and_a_bar_says_how_exact_it
     assert '<circle class="dot" cx="66.67%"' in text
     assert '<circle class="dot late" cx="50.00%"' in text, "a time of receipt"
     assert "14:09:26" in text
-    assert "up to 1080.0 s earlier, by the corrected clock of its source" in text
+    assert "up to 1,080.0 s earlier, by the corrected clock of its source" in text
 
 
 def connected(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ import pytest
 from markupsafe import Markup
 
 from tentaculo.model.reason import TEXTS as REASONS
+from tentaculo.web.events_query import KINDS
 from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, negotiate
 from tentaculo.web.timeline import RANGES
 from tests.support.gateway_process import ROOT
@@ -51,6 +52,7 @@ FAMILIES = {
     "state.is_": STATES,
     "state.was_": {"down", "degraded"},
     "incident.was_": {"down", "degraded", "notified"},
+    "events.kind_": set(KINDS),
     "range.short_": set(RANGES),
     "range.title_": set(RANGES),
     "incidents.in_": {*RANGES, "all"},
