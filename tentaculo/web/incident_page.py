@@ -18,10 +18,19 @@ from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.model.incident import DeliveryOutcome, Incident, Note
 from tentaculo.model.incident_past import IncidentContext
 from tentaculo.model.page import PageInfo
-from tentaculo.model.precursor import DEFAULT_DAYS, LEAST_INCIDENTS, Precursor, ReadPrecursors, ServicePrecursors
+from tentaculo.model.precursor import DEFAULT_DAYS, ReadPrecursors, ServicePrecursors
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, incident_answers, incident_words, overview, reasons, timeline, wording
+from tentaculo.web import (
+    activity,
+    incident_answers,
+    incident_words,
+    overview,
+    precursor_rows,
+    reasons,
+    timeline,
+    wording,
+)
 from tentaculo.web.acknowledgements import incident_id
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
@@ -223,7 +232,10 @@ class IncidentPage:
             return []
         told = [one for one in found.precursors if one.is_claimed or incident.id in one.before]
         return [
-            (precursor_text(found, one, t), "" if one.q is None else f"q = {t.decimal(f'{one.q:.2g}')}")
+            (
+                precursor_rows.sentence(found, one, t),
+                "" if one.q is None else f"q = {precursor_rows.probability(one.q, t)}",
+            )
             for one in told[:_MOST_SAID]
         ]
 
@@ -237,24 +249,6 @@ class IncidentPage:
         bars = timeline.bars(axis, changes, last.after, last.at) if last is not None else []
         href = overview.service_path(name) if name in self._services else ""
         return Row(printable(name, 80), href, name == incident.root, bars)
-
-
-def precursor_text(found: ServicePrecursors, one: Precursor, t: Language) -> str:
-    """What was counted, in words: the text of `ServicePrecursors.sentence`."""
-    text = t(
-        "precursor.sentence",
-        count=len(one.before),
-        incidents=len(found.incidents),
-        service=printable(found.service, 80),
-        minutes=round(found.within / 60),
-        type=printable(one.type, 60),
-        source=printable(one.source, 60),
-        others_with=one.others_with,
-        others=found.others,
-    )
-    if len(found.incidents) < LEAST_INCIDENTS:
-        return f"{text} {t('precursor.too_few', needed=LEAST_INCIDENTS)}"
-    return text if one.is_claimed else f"{text} {t('precursor.chance')}"
 
 
 def _moment(seconds: int, now: datetime) -> datetime:

@@ -28,6 +28,8 @@ MOST_TROUBLES: Final = 30
 MOST_QUIET: Final = 12
 """Services without trouble that have a row of their own; if there are more, they are all listed below."""
 MOST_LISTED: Final = 400
+MOST_GROUPS: Final = 50
+"""Groups that can be chosen on the page; `?group=` shows each of the others too."""
 MOST_WINDOWS: Final = 10
 """Maintenance windows that are listed."""
 _MOST_DOTS: Final = 100
@@ -181,16 +183,14 @@ class Group(NamedTuple):
     """That of its worst service."""
 
 
-def groups(fleet: Fleet) -> list[Group]:
-    """The groups, in the order of the configuration."""
+def groups(fleet: Fleet) -> Iterator[Group]:
+    """The first `MOST_GROUPS` groups, in the order of the configuration."""
     members: dict[str, list[ServiceView]] = {}
     for view in fleet.services:
         members.setdefault(fleet.info.of(view.name).group, []).append(view)
-    return [
-        Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
-        for name in fleet.info.groups
-        if name in members
-    ]
+    for name in fleet.info.groups[:MOST_GROUPS]:
+        if name in members:
+            yield Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
 
 
 def _quiet_order(view: ServiceView) -> int:
