@@ -18,17 +18,26 @@ from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.model.incident import DeliveryOutcome, Incident, Note
 from tentaculo.model.incident_past import IncidentContext
 from tentaculo.model.page import PageInfo
-from tentaculo.model.precursor import DEFAULT_DAYS, LEAST_INCIDENTS, Precursor, ReadPrecursors, ServicePrecursors
+from tentaculo.model.precursor import DEFAULT_DAYS, ReadPrecursors, ServicePrecursors
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, incident_answers, incident_words, overview, reasons, timeline, wording
+from tentaculo.web import (
+    activity,
+    incident_answers,
+    incident_words,
+    overview,
+    precursor_rows,
+    reasons,
+    timeline,
+    wording,
+)
 from tentaculo.web.acknowledgements import incident_id
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
 from tentaculo.web.public import public_timeline
 from tentaculo.web.rendering import Renderer, icon
-from tentaculo.web.timeline import WIDTH, Axis, Bar, Range
+from tentaculo.web.timeline import RANGES, WIDTH, Axis, Bar, Range
 from tentaculo.web.viewer import Viewer
 
 MOST_ROWS: Final = 20
@@ -187,6 +196,7 @@ class IncidentPage:
             ],
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
             "earlier": [_earlier(one, now, t) for one in context.earlier],
+            "events_href": _events_path(axis),
             "root_href": overview.service_path(incident.root) if incident.root in self._services else "",
             "days": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
@@ -204,10 +214,12 @@ class IncidentPage:
             if known is None:
                 raise Problem(Failure.STORE_UNAVAILABLE, self._store_problem()) from None
             return known
-        if found is None and known is None:
-            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        if known is None or found is None:
-            return known or found  # type: ignore[return-value]
+        if found is None:
+            if known is None:
+                raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+            return known
+        if known is None:
+            return found
         # An acknowledgement has a row of its own, which memory learns of later.
         return replace(known[0], acknowledged=found[0].acknowledged), found[1]
 
@@ -223,7 +235,10 @@ class IncidentPage:
             return []
         told = [one for one in found.precursors if one.is_claimed or incident.id in one.before]
         return [
-            (precursor_text(found, one, t), "" if one.q is None else f"q = {t.decimal(f'{one.q:.2g}')}")
+            (
+                precursor_rows.sentence(found, one, t),
+                "" if one.q is None else f"q = {precursor_rows.probability(one.q, t)}",
+            )
             for one in told[:_MOST_SAID]
         ]
 
@@ -239,26 +254,15 @@ class IncidentPage:
         return Row(printable(name, 80), href, name == incident.root, bars)
 
 
-def precursor_text(found: ServicePrecursors, one: Precursor, t: Language) -> str:
-    """What was counted, in words: the text of `ServicePrecursors.sentence`."""
-    text = t(
-        "precursor.sentence",
-        count=len(one.before),
-        incidents=len(found.incidents),
-        service=printable(found.service, 80),
-        minutes=round(found.within / 60),
-        type=printable(one.type, 60),
-        source=printable(one.source, 60),
-        others_with=one.others_with,
-        others=found.others,
-    )
-    if len(found.incidents) < LEAST_INCIDENTS:
-        return f"{text} {t('precursor.too_few', needed=LEAST_INCIDENTS)}"
-    return text if one.is_claimed else f"{text} {t('precursor.chance')}"
-
-
 def _moment(seconds: int, now: datetime) -> datetime:
     return datetime.fromtimestamp(seconds, now.tzinfo)
+
+
+def _events_path(axis: Axis) -> str:
+    """Where the log of events has the time of the axis."""
+    seconds = axis.until - axis.since
+    key = next((one.key for one in RANGES.values() if one.seconds >= seconds), "90d")
+    return f"/status/events?range={key}&to={datetime.fromtimestamp(axis.until, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _marks(

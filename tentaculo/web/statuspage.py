@@ -90,10 +90,10 @@ def page(source: Published) -> Shape:
     }
 
 
-def status(source: Published) -> Shape:
+def status(source: Published) -> Iterator[tuple[str, str]]:
     """The member `status`: the indicator, and the headline of the overview."""
-    description = printable(wording.headline(source.services), 160).rstrip(".")
-    return {"indicator": indicator(source.services), "description": description}
+    yield "indicator", indicator(source.services)
+    yield "description", printable(wording.headline(source.services), 160).rstrip(".")
 
 
 def components(source: Published) -> Iterator[Shape]:

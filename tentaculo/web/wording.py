@@ -63,6 +63,11 @@ def key_of(health: Health, kind: DegradedKind | None = None) -> str:
     return kind.value if health is Health.DEGRADED and kind is not None else health.value
 
 
+def tone_of(key: str) -> str:
+    """The tone of the state of a key."""
+    return _TONES[key]
+
+
 def is_trouble(view: ServiceView) -> bool:
     """Whether a person should look at a service."""
     return _TONES[state_key(view)] in ("down", "slow")

@@ -490,7 +490,7 @@ def application(state: State) -> web.Application:
         now=lambda: state.now,
         slices=slices,
         renderer=renderer,
-        viewer=lambda _: state.viewer,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
         info=state.info,
         clock=lambda: state.clock,
     )

@@ -10,6 +10,7 @@ import pytest
 from markupsafe import Markup
 
 from tentaculo.model.reason import TEXTS as REASONS
+from tentaculo.web.events_query import KINDS
 from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, negotiate
 from tentaculo.web.timeline import RANGES
 from tests.support.gateway_process import ROOT
@@ -46,11 +47,13 @@ def test_every_translation_has_the_same_values() -> None:
             assert all(others <= placeholders(form) for form in forms(text)), (key, code)
 
 
+SCRIPT = ROOT / "templates" / "status.js"
 FAMILIES = {
     "reason.": {*REASONS, "less_than_a_day"},
     "state.is_": STATES,
     "state.was_": {"down", "degraded"},
     "incident.was_": {"down", "degraded", "notified"},
+    "events.kind_": set(KINDS),
     "range.short_": set(RANGES),
     "range.title_": set(RANGES),
     "incidents.in_": {*RANGES, "all"},
@@ -66,6 +69,7 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
     sources = "".join(source.read_text("utf-8") for source in SOURCES)
     made = {f"{beginning}{rest}" for beginning, found in FAMILIES.items() for rest in found}
     made |= {f"state.{key}" for key in STATES}
+    made |= {f"script.{name}" for name in re.findall(r"\bwords\.(\w+)", SCRIPT.read_text("utf-8"))}
     named = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
     files = {key.partition(".")[0] for key in catalogue()}
     named = {
