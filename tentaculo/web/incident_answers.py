@@ -68,6 +68,11 @@ def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *
 def _notified(incident: Incident, viewer: Viewer, now: datetime) -> list[Piece]:
     if not viewer.is_signed_in:
         return [Piece(AFTER_SIGN_IN)]
+    muted = [Piece(f" {incident_words.muted(incident, now)}")] if incident.is_muted(now) else []
+    return [*_told(incident, now), *muted]
+
+
+def _told(incident: Incident, now: datetime) -> list[Piece]:
     if not incident.notified:
         failed = sorted({one.channel for one in incident.delivery_log if one.channel})
         if failed:

@@ -146,6 +146,7 @@ class IncidentPage:
         return {
             "viewer": viewer,
             "incident": incident,
+            "is_muted": incident.is_muted(now),
             "root": printable(incident.root, 80),
             "title": self._info.heading(incident_words.what_failed(incident)),
             "icon": icon(state.tone),

@@ -84,6 +84,14 @@ def lost(incident: Incident) -> str:
     return f"{wording.count_of(incident.failed_requests, 'request')} failed." if incident.failed_requests else ""
 
 
+def muted(incident: Incident, now: datetime) -> str:
+    """Until when its alerts are muted: `Alerts are muted until 14:30.`"""
+    until = incident.muted.until if incident.muted is not None else None
+    return (
+        "Alerts are muted until it ends." if until is None else f"Alerts are muted until {wording.clock(until, now)}."
+    )
+
+
 def reopened(incident: Incident) -> str:
     """How often it failed again; empty where it did not."""
     if not incident.reopened:
@@ -137,5 +145,6 @@ def without_private(incident: Incident) -> Incident:
         ending=ending(incident, is_private=False),
         notified={},
         deliveries=(),
+        muted=None,
         acknowledged=incident.acknowledged and replace(incident.acknowledged, author="", note=""),
     )

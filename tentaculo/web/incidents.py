@@ -49,6 +49,7 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "peak_error_rate": incident.peak_error_rate,
         "reopened": incident.reopened,
         "part_of": incident.part_of,
+        "muted": None if incident.muted is None else {"at": incident.muted.at, "until": incident.muted.until},
         "acknowledged": acknowledgement_shape(incident.acknowledged) if incident.acknowledged is not None else None,
         "alerted_at": incident.alerted_at,
         "notified": [delivery_shape(one) for one in incident.delivery_log],

@@ -158,6 +158,7 @@ class ServicePage:
             found, own = public_timeline(found), public_incidents(own)
         known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
         notes = {one.id: noted for one, noted in own}
+        incident = next((one for one, _ in own if one.is_open and one.root == name), None)
         addresses = service_probes.addresses(view, viewer)
         since = now - timedelta(seconds=chosen.seconds)
         entries = activity.entries(
@@ -169,6 +170,8 @@ class ServicePage:
         )
         return {
             "viewer": viewer,
+            "incident": incident,
+            "is_muted": incident is not None and incident.is_muted(now),
             "name": name,
             "state": state,
             "title": self._info.heading(f"{name} is {state.phrase}"),

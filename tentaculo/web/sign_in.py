@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from tentaculo import __version__
 from tentaculo.server.caller import CALLER, SIGN_IN, session_of
 from tentaculo.web.forms import own_page, read_form, read_own_form, see_other
+from tentaculo.web.languages import Language
 from tentaculo.web.rendering import NEXT, Renderer
 from tentaculo.web.viewer import Viewer
 
+_SAID = {
+    "wrong": "sign_in.wrong",
+    "unavailable": "sign_in.unavailable",
+    "out": "sign_in.out",
+    "late": "sign_in.late",
+}
+"""What became of a form, by its outcome, as a text of the catalogue."""
 _STATUS = {"wrong": 403, "limited": 429, "unavailable": 503}
 
 
@@ -62,7 +71,8 @@ class SignInPage:
     async def show(self, request: web.Request) -> web.Response:
         """The handler of `GET /status/sign-in`."""
         said = request.query.get("said", "")
-        return await self._respond(request, request.query.get("next", ""), said if said in ("out", "late") else "")
+        wanted = request.query.get("next") or _path(request.headers.get(hdrs.REFERER, ""))
+        return await self._respond(request, wanted, said if said in ("out", "late") else "")
 
     async def submit(self, request: web.Request) -> web.Response:
         """The handler of `POST /status/sign-in`. The dispatcher has checked the Origin."""
@@ -100,7 +110,7 @@ class SignInPage:
             return {
                 "viewer": viewer,
                 "said": said,
-                "wait": wait,
+                "text": _said(viewer.texts, said, wait),
                 "next": NEXT,
                 "needs_token": self._needs_token,
                 "version": __version__,
@@ -110,3 +120,18 @@ class SignInPage:
         return await self._renderer.respond(
             request, key, "sign_in.html", context, status=status, fill={NEXT: own_page(wanted)}
         )
+
+
+def _said(texts: Language, said: str, wait: int) -> str:
+    if said == "limited":
+        return texts("sign_in.limited", count=wait)
+    return texts(_SAID[said]) if said else ""
+
+
+def _path(referer: str) -> str:
+    """Path and query of the page whose link was followed."""
+    try:
+        parts = urlsplit(referer)
+    except ValueError:
+        return ""
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path

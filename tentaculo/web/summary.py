@@ -154,6 +154,8 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
         found.append(Piece(f"{wording.listed(names)} at "))
         found.append(Piece(wording.clock(at, fleet.local_now), at=at))
         found.append(Piece("."))
+    if incident is not None and incident.is_muted(fleet.now):
+        found.append(Piece(f" {incident_words.muted(incident, fleet.local_now)}"))
     if notes:
         last = max(notes, key=lambda note: note.at)
         found.append(Piece(f" {printable(last.author, 40) or 'Somebody'} wrote a note at "))

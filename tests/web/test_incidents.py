@@ -96,6 +96,7 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
         "peak_error_rate": 0.964,
         "reopened": 2,
         "part_of": None,
+        "muted": None,
         "acknowledged": None,
         "alerted_at": None,
         "notified": [],
