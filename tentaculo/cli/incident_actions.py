@@ -250,6 +250,8 @@ def _details(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterat
         yield f"  also affected: {', '.join(incident.affected)}"
     if incident.reopened:
         yield f"  came back {incident.reopened} times"
+    if incident.failed_requests is not None:
+        yield f"  {incident.failed_requests:,} requests failed or were refused"
     if incident.peak_error_rate is not None:
         yield f"  at worst {incident.peak_error_rate:.0%} of its calls and probes failed"
     if incident.ended_at is not None:

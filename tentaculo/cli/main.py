@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from tentaculo import __version__
-from tentaculo.cli import event_commands, incident_commands
+from tentaculo.cli import event_commands, incident_commands, status_commands
 from tentaculo.cli.output import (
     EXIT_FINDING,
     FaultError,
@@ -60,7 +60,7 @@ _port_option = click.option(
 
 @click.group(
     help=HELP,
-    commands=[*incident_commands.COMMANDS, event_commands.events],
+    commands=[*incident_commands.COMMANDS, event_commands.events, status_commands.status],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="tentaculo")

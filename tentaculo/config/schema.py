@@ -286,6 +286,15 @@ class LimitSettings(Section, frozen=True):
         at_least(1),
         Doc("Subscribers of `/ws` and `/events/stream` at once.", unit="subscribers", beyond="503 `overloaded`"),
     ] = 1024
+    followers: Annotated[
+        int,
+        at_least(0),
+        Doc(
+            "Open status pages that are sent what changes, at once.",
+            unit="pages",
+            beyond="503 `overloaded`; the page reads itself anew, less and less often",
+        ),
+    ] = 1024
     subscriber_queue: Annotated[
         int,
         at_least(1),

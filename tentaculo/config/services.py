@@ -198,7 +198,7 @@ class ServiceSettings(Section, frozen=True):
             "How much each of urls can take beside the others, in their order: with [3, 1] the first takes three of four"
             " requests.",
             default="1 each",
-            example=[3, 1],
+            variant=[3, 1],
         ),
     ] = ()
     policy: Annotated[
@@ -208,6 +208,13 @@ class ServiceSettings(Section, frozen=True):
             ' and the fastest among those with about equally many; with "round_robin" they take turns.'
         ),
     ] = "least_requests"
+    sticky: Annotated[
+        bool,
+        Doc(
+            "Whether a client stays with one of urls while that is healthy. The gateway sets a cookie for it,"
+            " tentaculo-endpoint-<service>."
+        ),
+    ] = False
     host: Annotated[
         HostHeader | None,
         Doc("Host header of forwarded requests.", default="the client's", example="example.internal"),
@@ -302,6 +309,11 @@ class ServiceSettings(Section, frozen=True):
             raise ValueError("needs either url or urls")
         if self.weights and len(self.weights) != len(self.urls):
             raise ValueError("needs as many weights as urls")
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether clients stay with one of several endpoints."""
+        return self.sticky and len(self.addresses) > 1
 
     @property
     def shares(self) -> tuple[int, ...]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import web
 
 from tentaculo.events.history import event_shape
 from tentaculo.events.hub import WRITE_BYTES, Encode, End, Hub, Subscriber, to_json
@@ -23,22 +22,14 @@ from tentaculo.events.query import FILTER, SINCE, Position, cursor, find_positio
 from tentaculo.events.replay import Beginning, LogReader
 from tentaculo.model.event import Event
 from tentaculo.server.caller import when_signed_out
-from tentaculo.server.connection import ClientConnection
+from tentaculo.server.event_stream import StreamConnection, stream_response
 from tentaculo.server.query_parameters import TICKET, check_names
 
 HEARTBEAT_SECONDS = 15.0
 """A comment is sent after this time without an event."""
-CLOSE_SECONDS = 1.0
-"""Seconds that a client has to take the end of its stream."""
 RETRY = b"retry: 3000\n\n"
 RESERVED = frozenset(("end", "error", "message", "open", "reset", "start"))
 """Names that EventSource or this stream uses itself. An event of such a type has no name and arrives as `message`."""
-_HEADERS = {
-    hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
-    hdrs.CACHE_CONTROL: "no-store",
-    # nginx would hold the stream back in its buffer.
-    "X-Accel-Buffering": "no",
-}
 _MOST_NAME = 256
 PARAMETERS = (
     *FILTER,
@@ -61,31 +52,23 @@ class EventStream:
         """Serve one client until the connection ends. Raises `Problem` before the response: 400, 503."""
         check_names(request.query, PARAMETERS)
         wanted, position = parse_filter(request.query), _position(request)
-        response = web.StreamResponse(headers=_HEADERS)
+        response = stream_response()
         if request.method == "HEAD":
             await response.prepare(request)
             return response
-        response.force_close()
-        if request.version >= HttpVersion11:
-            response.enable_chunked_encoding()
         subscriber = self._hub.subscribe("stream", wanted, is_live=False)
-        transport = request.transport
-        connection = cast(ClientConnection, request.protocol)
-        client = _StreamClient(response, connection, subscriber)
         forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT))
         try:
-            await response.prepare(request)
-            # Only its client ends a stream, by closing even one half of the connection.
-            connection.has_response = True
-            if not connection.has_ended:
-                await self._serve(client, position)
+            async with StreamConnection.open(request, response) as connection:
+                client = _StreamClient(connection, subscriber)
+                try:
+                    if not connection.has_left:
+                        await self._serve(client, position)
+                finally:
+                    client.close()
         finally:
             forget()
-            client.close()
             self._hub.unsubscribe(subscriber)
-            if transport is not None:
-                # A close waits until the peer has read the buffered bytes. A stalled peer never does.
-                asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)
         return response
 
     async def _serve(self, client: _StreamClient, position: Position | None) -> None:
@@ -99,12 +82,7 @@ class EventStream:
         finally:
             subscriber.when_ended(None)
         assert subscriber.end is not None
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await client.write(_control("end", {"reason": subscriber.end.value}))
-                await client.response.write_eof()
-        except (TimeoutError, ConnectionError):
-            pass  # The caller aborts the connection.
+        await client.connection.end(_control("end", {"reason": subscriber.end.value}))
 
     async def _send(self, client: _StreamClient, position: Position | None) -> None:
         subscriber = client.subscriber
@@ -129,38 +107,20 @@ class EventStream:
 
 
 class _StreamClient:
-    """The connection of one client."""
+    """One client, its subscription and its heartbeat."""
 
-    def __init__(self, response: web.StreamResponse, connection: ClientConnection, subscriber: Subscriber) -> None:
-        self.response = response
+    def __init__(self, connection: StreamConnection, subscriber: Subscriber) -> None:
+        self.connection = connection
         self.subscriber = subscriber
         self.position: Callable[[], str] | None = None
         """The position that the client has reached when its queue is empty; None before the beginning is known."""
-        self._connection = connection
-        self._written_at = 0.0
+        self.write, self.send, self.wait_writable = connection.write, connection.send, connection.wait_writable
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_paused(self) -> bool:
         """Whether the send buffer is full."""
-        return self._connection.is_writing_paused
-
-    async def write(self, frame: bytes) -> None:
-        """Send whole frames."""
-        self._written_at = asyncio.get_running_loop().time()
-        await self.response.write(frame)
-
-    def send(self, frames: bytes) -> None:
-        """Send whole frames now: as `write`, without a coroutine."""
-        transport = self._connection.transport
-        if transport is None or transport.is_closing():
-            return
-        self._written_at = self._connection.event_loop.time()
-        transport.write(b"%x\r\n%b\r\n" % (len(frames), frames) if self.response.chunked else frames)
-
-    async def wait_writable(self) -> None:
-        """Wait until the send buffer has room."""
-        await self._connection.wait_writable()
+        return self.connection.is_paused
 
     async def idle(self) -> None:
         """Send the heartbeat, if it is due: without history the queue has nothing else."""
@@ -170,10 +130,11 @@ class _StreamClient:
     def start_heartbeat(self) -> None:
         """Look again when the next heartbeat may be due."""
         loop = asyncio.get_running_loop()
-        due = self._written_at + HEARTBEAT_SECONDS
+        connection = self.connection
+        due = connection.written_at + HEARTBEAT_SECONDS
         if loop.time() >= due:
-            self._written_at = loop.time()
-            due = self._written_at + HEARTBEAT_SECONDS
+            connection.written_at = loop.time()
+            due = connection.written_at + HEARTBEAT_SECONDS
             if not self.subscriber.waiting and not self.is_paused and self.subscriber.end is None:
                 self.subscriber.offer(self._heartbeat())
                 self.subscriber.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,7 @@ from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
+from tentaculo.model.incident import Incident
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.sessions import Sessions
@@ -56,6 +57,8 @@ class Parts:
     """Number of this process, where there are several."""
     lease: Callable[[], monitoring.LeaseView] | None
     """The lease of several machines, where there can be several."""
+    on_drain: list[Callable[[], None]]
+    """Called when the gateway stops: what ends streams."""
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
@@ -79,6 +82,9 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     def views() -> Iterator[ServiceView]:
         return map(board.service, config.services)
 
+    async def newest(limit: int) -> Sequence[Incident]:
+        return (await books.find(limit=limit)).incidents
+
     groups = [
         pages.routes(
             config,
@@ -93,6 +99,8 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             started_at=parts.started_at,
             now=now,
             slices=slices,
+            tasks=parts.tasks,
+            on_drain=parts.on_drain,
         ),
         sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
         publishing.routes(
@@ -100,7 +108,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             board,
             store_client,
             parts.follows or books,
-            books,
+            newest,
             page=parts.page,
             now=now,
             slices=slices,

@@ -14,7 +14,7 @@ from tentaculo.model.log_page import PAGE_EVENTS, EventLink, LogPage, LogRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.store import incidents as stored_incidents
 from tentaculo.store.client import StoreClient
-from tentaculo.store.event_queries import read_events
+from tentaculo.store.event_pages import read_page
 
 MOST_INCIDENTS = 100
 MOST_LINKS = 200
@@ -39,14 +39,13 @@ class EventReads:
         if wanted.wanted.since is not None:
             after = max(after or 0, lowest_id(wanted.wanted.since) - 1)
         query = partial(
-            read_events,
+            read_page,
             wanted=wanted.wanted,
             after=after,
             before=wanted.before,
             not_from=wanted.not_from,
             limit=PAGE_EVENTS + 1,
             newest_first=is_down,
-            is_bounded=True,
         )
         # A search of texts reads each row whole, so it runs beside all other queries.
         is_slow = bool(wanted.wanted.text or wanted.wanted.correlation or wanted.wanted.about)

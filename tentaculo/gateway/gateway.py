@@ -99,6 +99,7 @@ class Gateway:
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
         self._tasks = TaskGroup("gateway")
+        self._on_drain: list[Callable[[], None]] = []
         self._listeners = Listeners()
         self.memory = MemoryBudget(memory_limit(config.limits.memory, config.server.workers if coordination else 1))
         self._turns = TurnScheduler(self.memory)
@@ -266,7 +267,7 @@ class Gateway:
         )
 
     async def _drain(self) -> None:
-        """Accept no new connection, close event subscribers and tunnels, and wait for the requests in flight."""
+        """Accept no new connection, close event streams and tunnels, and wait for the requests in flight."""
         self._phase = Phase.DRAINING
         self._own_events.record("stopping", in_flight=self.proxy.traffic.in_flight)
         if self._role is not None:
@@ -280,6 +281,8 @@ class Gateway:
         if self._dispatcher is not None:
             self._dispatcher.stop_accepting()
         self.proxy.stop_accepting()
+        for end_streams in self._on_drain:
+            end_streams()
         await self.hub.close()
         waits = TaskGroup("drain")
         waiting = [waits.start(self._finish_requests(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
@@ -338,6 +341,7 @@ class Gateway:
             tasks=self._tasks,
             worker=coordination.number if coordination else None,
             lease=self._role.view if self._role else None,
+            on_drain=self._on_drain,
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,

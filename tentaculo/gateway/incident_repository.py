@@ -17,6 +17,7 @@ import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.alert_channels import AlertChannels
+from tentaculo.gateway.failed_requests import FailedRequests
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.availability import MaintenanceCalendar
@@ -93,6 +94,9 @@ class IncidentRepository:
         self._from_now: dict[int, MaintenanceWindow] = {}
         self._moved: dict[int, MaintenanceWindow] = {}
         self._recorded: set[int] = set()
+        self._failed_requests = FailedRequests(
+            store_client.run, incidents, clock.now, timedelta(hours=config.history.hours_of_minutes - 1)
+        )
         self._is_restored = False
         self._is_mirror = False
         self._next_forget = 0.0
@@ -309,6 +313,7 @@ class IncidentRepository:
             await self._read_notes()
             await self._read_acknowledgements()
             await self._read_mutes()
+            await self._failed_requests.count()
             await self._forget()
         except StoreUnavailable:
             # The store client logs the reason, and the page shows it.

@@ -20,6 +20,7 @@ from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
+from tentaculo.tasks import TaskGroup
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
@@ -80,10 +81,13 @@ def routes(
     started_at: Callable[[], datetime],
     now: Callable[[], datetime],
     slices: Slices,
+    tasks: TaskGroup,
+    on_drain: list[Callable[[], None]],
 ) -> list[web.RouteDef]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
+    `on_drain` is called when the gateway stops.
     """
     loaded: list[Pages] = []
     loading = asyncio.Lock()
@@ -95,13 +99,16 @@ def routes(
         from tentaculo.web.incident_feed import IncidentFeed
         from tentaculo.web.incident_list import IncidentList
         from tentaculo.web.incident_page import IncidentPage
+        from tentaculo.web.live import LivePages
         from tentaculo.web.rendering import Renderer
         from tentaculo.web.service_page import ServicePage
         from tentaculo.web.status_page import StatusPage
         from tentaculo.web.viewer import viewer_of
 
         info = page_info(config)
-        renderer = Renderer(slices, info=info)
+        live = LivePages(tasks, config.limits.followers)
+        on_drain.append(live.stop)
+        renderer = Renderer(slices, info=info, live=live)
         reads = IncidentReads(store_client)
         viewer = partial(viewer_of, is_public=config.auth.open_status)
         overview = StatusPage(
@@ -176,22 +183,22 @@ def routes(
                 loaded.append(await asyncio.to_thread(load))
         return loaded[0]
 
-    async def show_overview(request: web.Request) -> web.Response:
+    async def show_overview(request: web.Request) -> web.StreamResponse:
         return await (await pages()).overview.show(request)
 
-    async def show_service(name: str, request: web.Request) -> web.Response:
+    async def show_service(name: str, request: web.Request) -> web.StreamResponse:
         return await (await pages()).services.show(name, request)
 
-    async def show_incidents(request: web.Request) -> web.Response:
+    async def show_incidents(request: web.Request) -> web.StreamResponse:
         return await (await pages()).incidents.show(request)
 
-    async def show_feed(request: web.Request) -> web.Response:
+    async def show_feed(request: web.Request) -> web.StreamResponse:
         return await (await pages()).feed.show(request)
 
-    async def show_events(request: web.Request) -> web.Response:
+    async def show_events(request: web.Request) -> web.StreamResponse:
         return await (await pages()).events.show(request)
 
-    async def show_incident(request: web.Request) -> web.Response:
+    async def show_incident(request: web.Request) -> web.StreamResponse:
         return await (await pages()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.

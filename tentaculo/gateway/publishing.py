@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.gateway.pages import IncidentsInMemory, page_info
 from tentaculo.health.board import Board
 from tentaculo.model.incident import Incident
@@ -28,18 +27,18 @@ def routes(
     board: Board,
     store_client: StoreClient,
     listed: IncidentsInMemory,
-    books: IncidentRepository,
+    newest: Callable[[int], Awaitable[Sequence[Incident]]],
     *,
     page: Callable[[], str],
     now: Callable[[], datetime],
     slices: Slices,
 ) -> list[web.RouteDef]:
-    """The documents in Statuspage's form, and the badges. `page` returns the URL of the overview."""
+    """The documents in Statuspage's form, and the badges. `newest` reads so many of the last incidents.
+
+    `page` returns the URL of the overview.
+    """
     loaded: list[tuple[StatuspageApi, Badges]] = []
     loading = asyncio.Lock()
-
-    async def stored(limit: int) -> Sequence[Incident]:
-        return (await books.find(limit=limit)).incidents
 
     def load() -> tuple[StatuspageApi, Badges]:
         from tentaculo.web.badges import Badges
@@ -49,7 +48,7 @@ def routes(
         documents = StatuspageApi(
             views=lambda: map(board.service, config.services),
             incidents=listed.shown,
-            stored=stored,
+            stored=newest,
             windows=listed.planned,
             store_problem=lambda: store_client.shown_problem,
             info=info,

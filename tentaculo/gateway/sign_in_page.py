@@ -43,13 +43,13 @@ def routes(config: Config, sign_in: SignIn, sessions: Sessions, slices: Slices) 
                 loaded.append(await asyncio.to_thread(load))
         return loaded[0]
 
-    async def show(request: web.Request) -> web.Response:
+    async def show(request: web.Request) -> web.StreamResponse:
         return await (await page()).show(request)
 
-    async def submit(request: web.Request) -> web.Response:
+    async def submit(request: web.Request) -> web.StreamResponse:
         return await (await page()).submit(request)
 
-    async def sign_out(request: web.Request) -> web.Response:
+    async def sign_out(request: web.Request) -> web.StreamResponse:
         return await (await page()).sign_out(request)
 
     return page_routes.sign_in_routes(show, submit, sign_out)

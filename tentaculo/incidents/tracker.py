@@ -29,6 +29,7 @@ from tentaculo.model.incident import (
     Notified,
     add_delivery,
 )
+from tentaculo.model.incident_past import FailedMinute, count_failed, is_uncounted
 from tentaculo.model.mute import Mute
 
 SEEN_EVERY = timedelta(minutes=1)
@@ -177,6 +178,18 @@ class IncidentTracker:
         if incident is not None and service not in self._in_maintenance and rate > (incident.peak_error_rate or 0.0):
             self._put(replace(incident, peak_error_rate=rate))
 
+    def uncounted(self, since: datetime, until: datetime) -> list[Incident]:
+        """The incidents that have minutes from `since` to `until`, whose failed requests are not counted yet."""
+        return [one for one in (*self._open.values(), *self._ended.values()) if is_uncounted(one, since, until)]
+
+    def count_failed(self, minutes: Iterable[FailedMinute], since: datetime, until: datetime) -> None:
+        """Count `minutes`, all with failures between `since` and `until`, for the incidents that were open in them."""
+        failed: dict[str, list[FailedMinute]] = {}
+        for minute in minutes:
+            failed.setdefault(minute.service, []).append(minute)
+        for incident in self.uncounted(since, until):
+            self._put(count_failed(incident, failed, until))
+
     def note_delivery(self, number: int, delivery: DeliveryRecord, notified: Notified | None) -> None:
         """Record what a channel did with a message about an incident; `notified` is what it knows if it was delivered."""
         incident = self.get(number)
@@ -214,6 +227,9 @@ class IncidentTracker:
                 deliveries=tuple(
                     replace(one, first_at=moment(one.first_at), at=moment(one.at)) for one in incident.deliveries
                 ),
+                reopened_at=incident.reopened_at and moment(incident.reopened_at),
+                counted_until=incident.counted_until
+                and moment(incident.counted_until).replace(second=0, microsecond=0),
             )
             if corrected != incident:
                 self._put(corrected)
@@ -304,6 +320,7 @@ class IncidentTracker:
                 seen_at=at,
                 severity=_worse(severity, before.severity),
                 reopened=before.reopened + (before.part_of is None),
+                reopened_at=at if before.part_of is None else before.reopened_at,
                 part_of=None,
             )
         else:
@@ -346,7 +363,9 @@ class IncidentTracker:
             self._put(replace(incident, services=(*incident.services, name)))
 
     def _fold(self, child: Incident, parent: Incident, at: datetime) -> None:
-        """`child` turns out to be a part of `parent`."""
+        """`child` turns out to be a part of `parent`, with the requests that it cost."""
+        if child.failed_requests:
+            parent = replace(parent, failed_requests=child.failed_requests + (parent.failed_requests or 0))
         self._absorb(child, parent, at, f"Explained by the failure of {parent.root}: incident {parent.id}.")
 
     def _absorb(self, lesser: Incident, greater: Incident, at: datetime, ending: str) -> None:

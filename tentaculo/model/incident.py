@@ -222,6 +222,11 @@ class Incident:
         return not self.is_open and not self.ending.startswith((SWITCHED_OFF, REMOVED))
 
     @property
+    def count_from(self) -> datetime:
+        """The beginning of the first minute that `failed_requests` does not have yet."""
+        return self.counted_until or self.started_at.replace(second=0, microsecond=0)
+
+    @property
     def changed_at(self) -> datetime:
         """When it last opened, ended or was acknowledged."""
         acknowledged_at = None if self.acknowledged is None else self.acknowledged.at

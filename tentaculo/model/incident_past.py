@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import NamedTuple
 
 from tentaculo.model.event import Event
 from tentaculo.model.health import Health
-from tentaculo.model.history import DAY
+from tentaculo.model.history import DAY, MINUTE
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+
+
+class FailedMinute(NamedTuple):
+    """How many requests of a service failed in a minute."""
+
+    service: str
+    start: int
+    """Its first second since 1970."""
+    failed: int
+
+
+def is_uncounted(incident: Incident, since: datetime, until: datetime) -> bool:
+    """Whether `incident` has minutes before `until` whose failed requests are not counted yet, the first from `since` on.
+
+    What lies before `since` is no longer known, and half of a count says nothing.
+    """
+    end = until if incident.ended_at is None else min(until, incident.ended_at)
+    return since <= incident.count_from < end
+
+
+def count_failed(incident: Incident, failed: Mapping[str, Sequence[FailedMinute]], until: datetime) -> Incident:
+    """`incident` with the failed requests of its services in its minutes up to `until`; `failed` is by service."""
+    first, last = int(incident.count_from.timestamp()), int(until.timestamp())
+    if incident.ended_at is not None:
+        # The minute in which it ended counts, as does the one in which it began.
+        last = min(last, ceil(incident.ended_at.timestamp() / MINUTE) * MINUTE)
+    count = sum(
+        minute.failed for name in incident.services for minute in failed.get(name, ()) if first <= minute.start < last
+    )
+    return replace(
+        incident,
+        failed_requests=(incident.failed_requests or 0) + count,
+        counted_until=datetime.fromtimestamp(last, UTC),
+    )
 
 
 @dataclass(frozen=True, slots=True)

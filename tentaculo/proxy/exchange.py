@@ -32,8 +32,9 @@ from tentaculo.proxy.state import ProxyState
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
+from tentaculo.upstream.client_affinity import BoundConnections
 from tentaculo.upstream.connection import UpstreamConnection
-from tentaculo.upstream.load_balancer import BoundConnections, EndpointState, Lease
+from tentaculo.upstream.load_balancer import EndpointState, Lease
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """Methods of requests that may be sent twice (RFC 9110 section 9.2.2)."""
@@ -60,10 +61,11 @@ def circuit_open(service: str, retry_after: float, why: Mapping[str, object]) ->
     return Problem(Failure.CIRCUIT_OPEN, None, extra, {"Retry-After": str(seconds)})
 
 
-def attempt_failed(service: str, error: UpstreamError) -> Problem:
-    """The last attempt failed."""
+def attempt_failed(service: str, error: UpstreamError, *, may_retry: bool = True) -> Problem:
+    """The last attempt failed. `may_retry` is False where another one was possible and not allowed."""
     headers = {"Retry-After": "1"} if error.failure in (Failure.STOPPING, Failure.EXHAUSTED) else {}
-    return Problem(error.failure, f"{service}: {error.detail}", {"service": service}, headers)
+    why = "" if may_retry else "; it was not repeated, since about a tenth of the requests may be"
+    return Problem(error.failure, f"{service}: {error.detail}{why}", {"service": service}, headers)
 
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
@@ -229,6 +231,12 @@ class Exchange(ResponseRelay, ABC):
         if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
+            if (
+                lease is None
+                and plan.sticky is not None
+                and (wanted := plan.sticky.endpoint_in(self.inbound.fields.lines))
+            ):
+                lease = balancer.acquire_sticky(wanted, self._tried)
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
@@ -283,7 +291,8 @@ class Exchange(ResponseRelay, ABC):
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
-        self.write(self.response_writer().upgraded(head, fields))
+        lines = self.admitted.cors_lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
+        self.write(self.response_writer(lines).upgraded(head, fields))
         client.set_parser(tunnel)
         tunnel.open(
             early,
@@ -317,11 +326,12 @@ class Exchange(ResponseRelay, ABC):
             return True
         self._failed = error
         self._release(outcome_of_error(error.failure), error.detail)
-        if may:
+        is_allowed = not may or lease.balancer.may_retry()
+        if may and is_allowed:
             self._tried += (lease.endpoint,)
             return True
         if not self.is_started:
-            raise attempt_failed(self.admitted.plan.service.name, error)
+            raise attempt_failed(self.admitted.plan.service.name, error, may_retry=is_allowed)
         self.record.error, self.record.detail = error.failure.error, error.detail
         self.abort()
         return False

@@ -22,6 +22,7 @@ from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilde
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_log import RequestRecord
+from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseReader
 
@@ -153,6 +154,12 @@ class ProxiedRequest:
         if plan.balancer is None:
             name = plan.service.name
             raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
+
+    def session_line(self, sticky: StickySessions) -> bytes:
+        """The `Set-Cookie` line for a client whose cookie does not lead to the endpoint that served it."""
+        if sticky.endpoint_in(self.inbound.fields.lines) == self.upstream:
+            return b""
+        return sticky.line(self.upstream, is_encrypted=client_view(self.inbound).scheme == "https")
 
     def response_writer(self, lines: bytes | None = None) -> ResponseHeadBuilder:
         """Builds the client's head for a response. `lines` are added to it; by default those of CORS."""
@@ -330,6 +337,8 @@ class ResponseRelay(ProxiedRequest):
         lines = admitted.cors_lines if fields.has_date else admitted.cors_lines + date_line()
         if fields.trailer is not None and inbound.fields.te_trailers and inbound.minor == 1 and fields.codings:
             lines += b"Trailer: %b\r\n" % fields.trailer
+        if plan.sticky is not None:
+            lines += self.session_line(plan.sticky)
         known = fields.relayed
         if (
             type(known) is CachedResponseHead

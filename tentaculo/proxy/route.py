@@ -8,6 +8,7 @@ from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import field_name
+from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.load_balancer import LoadBalancer
 
 
@@ -68,6 +69,7 @@ class CompiledRoute:
         "sends_token",
         "service",
         "service_name",
+        "sticky",
         "token_line",
         "upgrade_methods",
         "upgrades",
@@ -84,6 +86,7 @@ class CompiledRoute:
         self.is_native = self.is_redirect = False
         self.route = route
         self.balancer = balancer
+        self.sticky = StickySessions(service.name, service.upstreams) if service.is_sticky else None
         self.limits = limits
         self.is_static = True
         """Whether the same path leads to the same target as long as the gateway runs."""

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
@@ -204,7 +204,8 @@ class BodyResponse(web.Response):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head."""
         if request.method != "HEAD":
-            self._connection = cast(ClientConnection, request.protocol)
+            # Not so where aiohttp's own server runs the application.
+            self._connection = request.protocol if isinstance(request.protocol, ClientConnection) else None
         return await super().prepare(request)
 
     async def write_eof(self, data: bytes = b"") -> None:

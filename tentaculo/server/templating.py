@@ -64,8 +64,12 @@ class Inline:
 
 
 def inline(*names: str) -> Inline:
-    """The files `names` of the template folder, joined, for one `<style>` or `<script>` element."""
-    text = "".join(map(read, names))
+    """The files `names` of the template folder, joined, for one `<style>` or `<script>` element.
+
+    Indentation and lines that are only a comment are left out: browsers need neither, and each page carries the rest.
+    """
+    lines = (line.strip() for name in names for line in read(name).splitlines())
+    text = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
     digest = base64.b64encode(sha256(text.encode()).digest()).decode()
     return Inline(text, f"'sha256-{digest}'")
 

@@ -73,6 +73,7 @@ class StoreClient:
         now: Callable[[], datetime] = utc_now,
         event_wait: float = STORE_WAIT,
         survives_power_cut: bool = True,
+        only_reads: bool = False,
         max_events: int = 1024,
         max_services: int = 4096,
         max_history: int = 4096,
@@ -80,7 +81,8 @@ class StoreClient:
         """`url` is a SQLAlchemy address; `problem` describes a faulty one. `max_*` limit the work that waits.
 
         `event_wait` is how many seconds an event waits for a database that is locked, full or away.
-        `survives_power_cut` says whether a commit to a file of SQLite waits for the disk.
+        `survives_power_cut` says whether a commit to a file of SQLite waits for the disk. With `only_reads` no work can
+        write, and opening the database changes nothing in it.
         """
         self.fence: Fence | None = None
         """The lease of this machine; None while it holds none."""
@@ -99,7 +101,9 @@ class StoreClient:
                 self._searcher = ReadThread(
                     Database(url, only_reads=True), "tentaculo-search", niceness=SEARCH_NICENESS
                 )
-            self._thread = StoreThread(Database(url, survives_power_cut=survives_power_cut), self._queue, now)
+            self._thread = StoreThread(
+                Database(url, survives_power_cut=survives_power_cut, only_reads=only_reads), self._queue, now
+            )
         except ArgumentError as error:
             self._fault = describe(error, URL.create("sqlite"))
             self._queue.close()

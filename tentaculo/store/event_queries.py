@@ -50,11 +50,12 @@ def read_events(
     limit: int,
     newest_first: bool = False,
     is_bounded: bool = False,
+    seconds: float | None = None,
 ) -> FoundEvents:
     """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id.
 
     Those whose source is `not_from` are left out.
-    After `SEARCH_SECONDS` a search ends with what it has found, and says how far it got. It gets on by one row at least.
+    After `seconds`, by default `SEARCH_SECONDS`, a search ends with what it has found, and says how far it got. It gets on by one row at least.
     With `is_bounded` every query is such a search, unless an index leads to its rows.
     """
     is_search = is_bounded or bool(wanted.text or wanted.about or wanted.correlation)
@@ -73,11 +74,12 @@ def read_events(
     is_found = and_(*others)
     # Rows that are looked at now and then bring the search back here, wherever nothing is found.
     query = query.add_columns(is_found.label("is_found")).where(or_(events.c.id % LOOK_EVERY == 0, is_found))
-    return _search(connection, query.limit(limit + _MOST_LOOKS), fold_case(storable(wanted.text)), limit)
+    end = monotonic() + (SEARCH_SECONDS if seconds is None else seconds)
+    return _search(connection, query.limit(limit + _MOST_LOOKS), fold_case(storable(wanted.text)), limit, end)
 
 
-def _search(connection: Connection, query: Any, text: str, limit: int) -> FoundEvents:
-    end, found = monotonic() + SEARCH_SECONDS, list[Event]()
+def _search(connection: Connection, query: Any, text: str, limit: int, end: float) -> FoundEvents:
+    found = list[Event]()
     options = {"stream_results": True, "yield_per": _AT_ONCE}
     with connection.execute(query, execution_options=options) as rows:
         for number, row in enumerate(rows.mappings(), 1):
@@ -114,7 +116,9 @@ def _conditions(
     for column, values in ((events.c.type, wanted.types), (events.c.source, wanted.sources)):
         if values:
             # With several values an index finds them in another order, and all would have to be read to sort them.
-            target = indexed if len(values) == 1 or not is_search else others
+            # Of two indexes that of the type leads to fewer rows.
+            is_second = column is events.c.source and len(wanted.types) == 1
+            target = indexed if not is_search or (len(values) == 1 and not is_second) else others
             target.append(column.in_([storable(value) for value in values]))
     return indexed, others
 

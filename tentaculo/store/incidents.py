@@ -203,13 +203,16 @@ def _row(incident: Incident) -> dict[str, Any]:
         "notified": _NOTIFIED.encode(incident.notified).decode(),
         "reason_code": None if incident.cause is None else incident.cause.code,
         "reason_values": None if incident.cause is None else storable(incident.cause.encode_values()),
+        "reopened_at": _naive(incident.reopened_at),
+        "failed_requests": incident.failed_requests,
+        "counted_until": _naive(incident.counted_until),
         "deliveries": storable(_NOTIFIED.encode(incident.deliveries).decode()),
     }
 
 
 def _incident(row: RowMapping) -> Incident:
     values = dict(row)
-    for name in ("started_at", "seen_at", "ended_at", "told_at"):
+    for name in ("started_at", "seen_at", "ended_at", "told_at", "reopened_at", "counted_until"):
         values[name] = _aware(values[name])
     values["services"] = tuple(json.loads(values["services"]))
     values["severity"] = Health(values["severity"])

@@ -160,6 +160,11 @@ incidents = Table(
     # The reason as a code of `tentaculo.model.reason`, and its values as JSON. NULL in rows of older versions.
     Column("reason_code", String(64)),
     Column("reason_values", Text),
+    # When the service last failed again; the requests of its minutes that failed, and the end of the last one counted.
+    # NULL where there is none, and in rows of older versions.
+    Column("reopened_at", DateTime),
+    Column("failed_requests", BigInteger),
+    Column("counted_until", DateTime),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 

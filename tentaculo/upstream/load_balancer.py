@@ -14,11 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from tentaculo.model.health import BreakerState, Outcome
-from tentaculo.net.inbound_request import ClientConnection
+from tentaculo.model.health import BreakerState, Endpoint, Outcome
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
-from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.pool import Pool
+from tentaculo.upstream.retry_budget import RetryBudget
 
 _WEIGHT = 1 / 16
 """Weight of the latest request in the share of failures, which so covers about 16 requests."""
@@ -244,7 +243,7 @@ class LoadBalancer:
     If only room is missing, requests wait in the order of their arrival, at most `queue` of them.
     """
 
-    __slots__ = ("_choices", "_in_turn", "_only", "_place", "_queue", "endpoints", "waiting")
+    __slots__ = ("_choices", "_in_turn", "_only", "_place", "_queue", "_retries", "endpoints", "waiting")
 
     def __init__(self, endpoints: Sequence[EndpointState], queue: int, *, in_turn: bool = False) -> None:
         self.endpoints = tuple(endpoints)
@@ -255,6 +254,7 @@ class LoadBalancer:
         self._only = self.endpoints[0] if len(self.endpoints) == 1 else None
         self._choices = 0
         self._queue = queue
+        self._retries = RetryBudget(self.endpoints[0].clock)
         self.waiting: deque[asyncio.Future[None]] = deque()
         """Requests that wait for room; new ones queue behind them."""
 
@@ -296,6 +296,13 @@ class LoadBalancer:
         """A place at `endpoint` and at no other."""
         return None if endpoint.is_full else self._take(endpoint)
 
+    def acquire_sticky(self, upstream: Endpoint, tried: Sequence[EndpointState]) -> Lease | None:
+        """A place at `upstream`, to which a sticky session leads; None while it is avoided, or was tried."""
+        for endpoint in self.endpoints:
+            if endpoint.pool.upstream == upstream and endpoint not in tried and endpoint.outliers.refresh():
+                return self.acquire_at(endpoint)
+        return None
+
     def _try_each(self, tried: Sequence[EndpointState]) -> Lease | None:
         """By all rules, until a breaker lets the request through."""
         left = [endpoint for endpoint in self.endpoints if not endpoint.is_full and endpoint not in tried]
@@ -324,6 +331,10 @@ class LoadBalancer:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+    def may_retry(self) -> bool:
+        """Whether the budget allows to send one more request to a second endpoint."""
+        return self._only is not None or self._retries.take(self._choices)
 
     def is_full(self, tried: Sequence[EndpointState]) -> bool:
         """Whether an endpoint that has not been tried lacks nothing but room."""
@@ -354,49 +365,3 @@ class LoadBalancer:
     def retry_after(self) -> float:
         """Seconds until the first of the endpoints may be tried again."""
         return min(endpoint.breaker.view().retry_after for endpoint in self.endpoints)
-
-
-class BoundConnections:
-    """Idle upstream connections that belong to one client connection, at most one for each service.
-
-    NTLM and Negotiate authenticate a connection: the service takes each later request on it for the same user's
-    (RFC 4559 section 6). So such a connection is never given to another client, and ends with the client's.
-    """
-
-    __slots__ = ("_kept",)
-
-    def __init__(self) -> None:
-        self._kept: dict[LoadBalancer, tuple[EndpointState, UpstreamConnection]] = {}
-
-    def __repr__(self) -> str:
-        return f"<BoundConnections: {len(self._kept)}>"
-
-    def acquire(self, balancer: LoadBalancer) -> Lease | None:
-        """A place at the endpoint that the kept connection leads to; None where none is kept, or it can take none."""
-        kept = self._kept.get(balancer)
-        return balancer.acquire_at(kept[0]) if kept is not None and kept[1].is_open else None
-
-    def take(self, lease: Lease) -> UpstreamConnection | None:
-        """The kept connection if it leads to the endpoint of `lease` and is open; it is closed if not."""
-        endpoint, connection = self._kept.pop(lease.balancer, (None, None))
-        if connection is None:
-            return None
-        if endpoint is lease.endpoint and connection.is_open and connection.is_quiet():
-            return connection
-        connection.abort()
-        return None
-
-    @classmethod
-    def keep(cls, client: ClientConnection, lease: Lease, connection: UpstreamConnection) -> None:
-        """Keep `connection` for the next request of `client` if it is whole and the client is there, else close it."""
-        if client.transport is None or not connection.rest():
-            connection.abort()
-            return
-        if type(client.bound) is not cls:
-            client.bound = cls()
-        client.bound._kept[lease.balancer] = lease.endpoint, connection
-
-    def close(self) -> None:
-        """Close all of them."""
-        while self._kept:
-            self._kept.popitem()[1][1].abort()

@@ -10,9 +10,10 @@ from typing import Final
 
 from tentaculo.model.event import Event
 from tentaculo.model.health import Health, StateChange
-from tentaculo.model.incident import Incident, Note
-from tentaculo.model.text import format_duration, join_names, printable
-from tentaculo.web import incident_words, wording
+from tentaculo.model.incident import Incident, Note, NotificationState
+from tentaculo.model.text import printable
+from tentaculo.web import endings, incident_words, reasons, wording
+from tentaculo.web.languages import Language
 
 MOST: Final = 25
 """Entries of the list."""
@@ -47,6 +48,7 @@ def entries(
     events: Iterable[Event],
     since: datetime,
     now: datetime,
+    t: Language,
 ) -> list[Entry]:
     """The newest entries since `since`, and of the incidents the newest whenever they began: messages lead to them.
 
@@ -56,15 +58,15 @@ def entries(
     found: list[Entry] = []
     for incident, notes in incidents:
         told.append((incident.root, incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN))
-        found += _of_incident(incident, notes, now)
+        found += _of_incident(incident, notes, now, t)
     for service, known in changes.items():
         spans = [(start, end) for root, start, end in told if root == service]
         found += [
-            _of_change(change)
+            _of_change(change, t)
             for change in known
             if change.before is not Health.UNKNOWN and not any(start <= change.at <= end for start, end in spans)
         ]
-    found += [_of_event(event) for event in events]
+    found += [_of_event(event, t) for event in events]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
     others = [entry for entry in found if not entry.anchor and entry.at >= since][: MOST - len(anchored)]
@@ -79,67 +81,69 @@ def by_day(found: Sequence[Entry], zone: tzinfo) -> list[tuple[date, list[Entry]
     return list(days.items())
 
 
-def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime) -> Iterator[Entry]:
+def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: Language) -> Iterator[Entry]:
     root = printable(incident.root, 80)
-    state = wording.state_of(incident.severity)
-    lasted = format_duration(((incident.ended_at or now) - incident.started_at).total_seconds(), units=1)
+    state = wording.state_of(incident.severity, t=t)
+    reason = reasons.said(incident.reason, incident.cause, t, 160)
+    lasted = t.duration(((incident.ended_at or now) - incident.started_at).total_seconds())
     yield Entry(
         incident.started_at,
         state.key,
         state.tone,
         root,
-        ": ".join(filter(None, (f"is {state.phrase}", printable(incident.reason, 160))))
+        ": ".join(filter(None, (wording.predicate(state.key, 1, t), reason)))
         if incident.is_open
-        else f"was {state.phrase} for {lasted}",
-        " ".join(_more(incident)),
+        else t(f"state.was_{state.key}", duration=lasted),
+        " ".join(_more(incident, reason, t)),
         f"incident-{incident.id}",
         incident_words.path(incident.id),
     )
     if incident.ended_at is not None:
-        text = "is up again" if incident.is_recovery else "is no longer watched"
-        yield Entry(incident.ended_at, "up", "up", root, text, printable(incident.ending, 160))
+        text = t("activity.up_again") if incident.is_recovery else t("activity.no_longer_watched")
+        yield Entry(incident.ended_at, "up", "up", root, text, endings.said(incident.ending, t, 160))
     for channel, notified in incident.notified.items():
-        name = printable(channel, 40) or "an alert channel"
-        yield Entry(notified.at, "bell", "off", "", f"{name} was notified: {root} {_announced(notified.state.value)}")
+        name = printable(channel, 40) or t("summary.a_channel")
+        is_over = notified.state is NotificationState.ENDED
+        key = "activity.was_notified_ended" if is_over else "activity.was_notified_fails"
+        yield Entry(notified.at, "bell", "off", "", t(key, channel=name, root=root))
     for note in notes:
-        author = printable(note.author, 80) or "Somebody"
-        yield Entry(note.at, "note", "off", author, f"wrote about {root}: {printable(note.text, 300)}")
+        author = printable(note.author, 80) or t("summary.somebody")
+        text = t("activity.wrote", root=root, text=reasons.foreign(note.text, 300))
+        yield Entry(note.at, "note", "off", author, text)
 
 
-def _more(incident: Incident) -> Iterator[str]:
-    if not incident.is_open and incident.reason:
-        yield f"{printable(incident.reason, 160)}."
+def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
+    if not incident.is_open and reason:
+        yield f"{reason}."
     if incident.affected:
-        yield f"Affected: {join_names(incident.affected, 5, 80)}."
+        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t))
     if incident.peak_error_rate is not None:
-        yield f"At worst {wording.failed_share(incident.peak_error_rate)} of its requests and probes failed."
+        yield t("activity.at_worst", share=wording.failed_share(incident.peak_error_rate, t))
     if incident.reopened:
-        yield f"It failed again {'once' if incident.reopened == 1 else f'{incident.reopened} times'}."
+        yield t("activity.failed_again", count=incident.reopened)
     if incident.failed_requests:
-        yield incident_words.lost(incident)
+        yield incident_words.lost(incident, t)
 
 
-def _announced(state: str) -> str:
-    return "recovered" if state == "ended" else "fails"
-
-
-def _of_change(change: StateChange) -> Entry:
-    state = wording.state_of(change.after, change.kind)
+def _of_change(change: StateChange, t: Language) -> Entry:
+    state = wording.state_of(change.after, change.kind, t)
     return Entry(
         change.at,
         state.key,
         state.tone,
         printable(change.service, 80),
-        f"is {state.phrase}",
-        printable(change.reason, 160),
+        wording.predicate(state.key, 1, t),
+        reasons.foreign(change.reason, 160),
     )
 
 
-def _of_event(event: Event) -> Entry:
+def _of_event(event: Event, t: Language) -> Entry:
     said = next((value for name in _TEXTS if isinstance(value := event.payload.get(name), str) and value), None)
     if said is None:
         said = json.dumps(event.payload, ensure_ascii=False, default=str) if event.payload else ""
     severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
-    level = f" ({printable(severity, 20)})" if isinstance(severity, str) and severity else ""
-    title = f"sent {printable(event.type, 60)}{level}"
-    return Entry(event.received_at, "event", "accent", printable(event.source, 60), title, printable(said, 160))
+    kind = printable(event.type, 60)
+    title = t("activity.sent", type=kind)
+    if isinstance(severity, str) and severity:
+        title = t("activity.sent_level", type=kind, level=printable(severity, 20))
+    return Entry(event.received_at, "event", "accent", printable(event.source, 60), title, reasons.foreign(said, 160))

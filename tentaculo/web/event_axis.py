@@ -17,13 +17,13 @@ from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.model.incident import Incident
 from tentaculo.model.text import printable
 from tentaculo.web import event_text, timeline
+from tentaculo.web.languages import Language
 from tentaculo.web.timeline import Axis, Tick, number
 
 MOST_LANES: Final = 10
 """Lanes of sources; the events of all further ones share one."""
 LANE: Final = 32
 """Height of a lane on the canvas of the connections."""
-GATEWAY_LANE: Final = "the gateway"
 _STEPS: Final = (1, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR)
 _LONG_STEPS: Final = (2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 15 * DAY, 30 * DAY)
 _MOST_TICKS: Final = 7
@@ -151,28 +151,29 @@ def draw(
     ties: Sequence[Tie],
     names: Mapping[str, str],
     now: datetime,
+    t: Language,
 ) -> Chart:
-    """Everything on `axis`. `names` gives the service of each name and alias."""
+    """Everything on `axis`, in the language of `t`. `names` gives the service of each name and alias."""
     groups = _groups(ties)
-    lane_of = {event.id: _lane(event, names) for event in events}
+    lane_of = {event.id: _lane(event, names, t) for event in events}
     counts = Counter(lane_of.values())
     shown = [name for name, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
     kept, rest = (shown, []) if len(shown) <= MOST_LANES else (shown[: MOST_LANES - 1], shown[MOST_LANES - 1 :])
     place = {name: number for number, name in enumerate(kept)} | dict.fromkeys(rest, len(kept))
     dots: list[list[Dot]] = [[] for _ in range(len(kept) + bool(rest))]
     for event in reversed(events):  # the newest is drawn last, over the others
-        dots[place[lane_of[event.id]]].append(_dot(axis, event, groups.get(event.id)))
-    lanes = [_shown_lane(name, names, own) for name, own in zip(kept, dots, strict=False)]
+        dots[place[lane_of[event.id]]].append(_dot(axis, event, groups.get(event.id), t))
+    lanes = [_shown_lane(name, names, own, t) for name, own in zip(kept, dots, strict=False)]
     if rest:
-        lanes.append(Lane(f"{len(rest)} others", "", len(dots[-1]), dots[-1]))
-    stretches = [_stretch(axis, one, groups.get(-one.id), now) for one in reversed(incidents)]
+        lanes.append(Lane(t("events.others", count=len(rest)), "", len(dots[-1]), dots[-1]))
+    stretches = [_stretch(axis, one, groups.get(-one.id), now, t) for one in reversed(incidents)]
     spots = {event.id: (axis.place(happened_at(event)), place[lane_of[event.id]] + 1) for event in events}
     spots |= {-one.id: (axis.place(one.started_at), 0) for one in incidents}
     step = _step(axis.until - axis.since)
     return Chart(
         axis,
         step,
-        axis.ticks(step),
+        axis.ticks(step, t),
         stretches,
         lanes,
         [
@@ -184,19 +185,19 @@ def draw(
     )
 
 
-def _lane(event: Event, names: Mapping[str, str]) -> str:
+def _lane(event: Event, names: Mapping[str, str], t: Language) -> str:
     """The service that an event is about, else its source."""
     if event_text.is_own(event):
-        return event_text.service_of(event) or GATEWAY_LANE
+        return event_text.service_of(event) or t("events.the_gateway")
     return names.get(event.source.removeprefix("/"), event.source)
 
 
-def _shown_lane(name: str, names: Mapping[str, str], dots: list[Dot]) -> Lane:
+def _shown_lane(name: str, names: Mapping[str, str], dots: list[Dot], t: Language) -> Lane:
     href = f"/status/services/{name}" if names.get(name) == name else ""
-    return Lane(printable(name, 40) or "(no name)", href, len(dots), dots)
+    return Lane(printable(name, 40) or t("events.no_name"), href, len(dots), dots)
 
 
-def _dot(axis: Axis, event: Event, group: int | None) -> Dot:
+def _dot(axis: Axis, event: Event, group: int | None, t: Language) -> Dot:
     at = happened_at(event)
     bar_x = bar_width = ""
     if event.corrected is not None:
@@ -211,18 +212,18 @@ def _dot(axis: Axis, event: Event, group: int | None) -> Dot:
         bar_x,
         bar_width,
         f"dot{alarm}{'' if is_exact else ' late'}",
-        f"{event_text.title(event)}, {printable(event.source, 40)}",
+        f"{event_text.title(event, t)}, {printable(event.source, 40)}",
         group,
     )
 
 
-def _stretch(axis: Axis, incident: Incident, group: int | None, now: datetime) -> Stretch:
+def _stretch(axis: Axis, incident: Incident, group: int | None, now: datetime, t: Language) -> Stretch:
     return Stretch(
         incident.id,
         timeline.state_key(incident.severity),
         axis.percent(incident.started_at),
         axis.width(incident.started_at, incident.ended_at or now),
-        f"Incident: {printable(incident.root, 80)}",
+        t("overview.incident_of", root=printable(incident.root, 80)),
         incident.started_at,
         group,
     )

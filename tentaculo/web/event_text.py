@@ -14,6 +14,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import GATEWAY_NAME, Health
 from tentaculo.model.text import printable
 from tentaculo.web import wording
+from tentaculo.web.languages import Language
 
 MOST_MEMBERS: Final = 12
 """Members of a payload that are shown one by one."""
@@ -40,6 +41,14 @@ _SIGNS: Final = {
 """By type, the symbol of an event and its tone."""
 
 
+_BREAKERS: Final = {
+    "closed": "events.breaker_closed",
+    "open": "events.breaker_open",
+    "half_open": "events.breaker_half_open",
+}
+"""By state of a circuit breaker, the key of its text."""
+
+
 class Member(NamedTuple):
     """One member of a payload."""
 
@@ -63,38 +72,45 @@ def sign(event: Event) -> tuple[str, str]:
     if is_own(event) and event.type in _SIGNS:
         return _SIGNS[event.type]
     if is_own(event) and (after := _health(event.payload.get("after"))) is not None:
-        state = wording.state_of(after)
-        return state.key, state.tone
+        key = wording.key_of(after)
+        return key, wording.tone_of(key)
     return "event", "down" if is_alarming(event) else "accent"
 
 
-def title(event: Event) -> str:
+def title(event: Event, t: Language) -> str:
     """What happened, in one sentence where it is one of the gateway's own events; else the type."""
-    service = service_of(event)
-    if service:
-        name = printable(service, 80)
-        match event.type:
-            case "gateway.health.changed" if (after := _health(event.payload.get("after"))) is not None:
-                return f"{name} is {wording.state_of(after).phrase}"
-            case "gateway.incident.opened":
-                return f"An incident of {name} began"
-            case "gateway.incident.ended":
-                return f"The incident of {name} ended"
-            case "gateway.breaker.changed":
-                return f"The circuit breaker of {name} is {_word(event.payload.get('state'))}"
-            case "gateway.clock.wrong":
-                return f"The clock of {name} is wrong"
-            case "gateway.clock.right":
-                return f"The clock of {name} is right again"
     if is_own(event):
+        if (service := service_of(event)) and (said := _of_service(event, printable(service, 80), t)):
+            return said
+        channel = _word(event.payload.get("channel"), t)
         match event.type:
             case "gateway.incident.acknowledged":
-                return "An incident was acknowledged"
+                return t("events.acknowledged")
             case "gateway.alert.sent":
-                return f"{_word(event.payload.get('channel'))} was notified"
+                return t("events.notified", channel=channel)
             case "gateway.alert.failed":
-                return f"{_word(event.payload.get('channel'))} could not be notified"
+                return t("events.not_notified", channel=channel)
     return printable(event.type, 120)
+
+
+def _of_service(event: Event, service: str, t: Language) -> str:
+    """The sentence of an own event that is about a service; empty where there is none."""
+    match event.type:
+        case "gateway.health.changed" if (after := _health(event.payload.get("after"))) is not None:
+            return t("events.is_so", service=service, is_so=wording.predicate(wording.key_of(after), 1, t))
+        case "gateway.incident.opened":
+            return t("events.incident_began", service=service)
+        case "gateway.incident.ended":
+            return t("events.incident_ended", service=service)
+        case "gateway.breaker.changed":
+            state = event.payload.get("state")
+            key = _BREAKERS.get(state) if isinstance(state, str) else None
+            return t("events.breaker_is", service=service, state=_word(state, t) if key is None else t(key))
+        case "gateway.clock.wrong":
+            return t("events.clock_wrong", service=service)
+        case "gateway.clock.right":
+            return t("events.clock_right", service=service)
+    return ""
 
 
 def service_of(event: Event) -> str:
@@ -109,10 +125,10 @@ def incident_of(event: Event) -> int | None:
     return number if is_own(event) and isinstance(number, int) and not isinstance(number, bool) else None
 
 
-def members(event: Event) -> tuple[list[Member], int]:
+def members(event: Event, t: Language) -> tuple[list[Member], int]:
     """The first members of the payload, and how many more there are."""
     shown = [(name, value) for name, value in event.payload.items() if not (is_own(event) and name in _HIDDEN)]
-    found = [Member(printable(name, 40), _value(value)) for name, value in shown[:MOST_MEMBERS]]
+    found = [Member(printable(name, 40), _value(value, t)) for name, value in shown[:MOST_MEMBERS]]
     return found, max(len(shown) - MOST_MEMBERS, 0)
 
 
@@ -129,9 +145,9 @@ def whole_json(event: Event) -> tuple[str, int]:
     return "\n".join(map(_visible, text[:MOST_JSON].split("\n"))), max(len(text) - MOST_JSON, 0)
 
 
-def _value(value: object) -> str:
+def _value(value: object, t: Language) -> str:
     if isinstance(value, str):
-        return printable(value, LONGEST_VALUE) or "(empty)"
+        return printable(value, LONGEST_VALUE) or t("events.empty")
     return printable(_json(value), LONGEST_VALUE)
 
 
@@ -155,8 +171,8 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
-def _word(value: object) -> str:
-    return printable(value, 60).replace("_", " ") if isinstance(value, str) and value else "unknown"
+def _word(value: object, t: Language) -> str:
+    return printable(value, 60).replace("_", " ") if isinstance(value, str) and value else t("events.unknown")
 
 
 def _health(value: object) -> Health | None:

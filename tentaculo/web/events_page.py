@@ -22,9 +22,10 @@ from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import DEFAULT_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.text import printable
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import event_axis, event_text, wording
+from tentaculo.web import event_axis, event_text, precursor_rows, wording
 from tentaculo.web.event_axis import Chart, Tie
 from tentaculo.web.events_query import KINDS, EventsQuery
+from tentaculo.web.languages import Language
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.precursor_rows import Statistics, statistics
 from tentaculo.web.rendering import Renderer, icon
@@ -140,7 +141,7 @@ class EventsPage:
         self._found = PastReader[Found](store_problem, clock, kept=KEPT, most=MOST_KEPT)
         self._reports = PastReader[PrecursorReport](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/events`. Raises `Problem` (400)."""
         viewer = self._viewer(request)
         query = EventsQuery.read(request.query, self._names, is_signed_in=viewer.is_signed_in)
@@ -150,29 +151,29 @@ class EventsPage:
 
     async def _context(self, viewer: Viewer, query: EventsQuery) -> dict[str, Any]:
         """Everything that the template names."""
-        now = self._now()
+        now, t = self._now(), viewer.texts
         report = await self._report() if viewer.is_signed_in else None
-        key = (query, viewer.is_signed_in, None if report is None else report.until)
+        key = (query, viewer, None if report is None else report.until)
         found = await self._found.read(key, lambda: self._read(query, viewer, report, now))
-        shown = await self._slices.collect(statistics(report)) if report is not None else []
+        shown = await self._slices.collect(statistics(report, t)) if report is not None else []
         said: Statistics | None = shown[-1] if shown else None
         rows = found.rows if found is not None else []
         return {
             "viewer": viewer,
-            "title": self._info.heading("Events"),
+            "title": self._info.heading(t("events.title")),
             "icon": icon("off"),
             "now": now,
             "at": f"{self._info.local(now):%H:%M}",
             "query": query,
-            "kinds": {key: one.label for key, one in KINDS.items() if viewer.is_signed_in or one.is_public},
+            "kinds": [key for key, one in KINDS.items() if viewer.is_signed_in or one.is_public],
             "ranges": list(RANGES.values()),
             "services": sorted(self._names_of),
             "found": found,
             "chart": found.chart if found is not None else None,
             "days": [(day, list(own)) for day, own in groupby(rows, lambda row: self._info.local(row.at).date())],
-            "lead": _lead(query, found) if found is not None else "",
+            "lead": _lead(query, found, t) if found is not None else "",
             "statistics": said,
-            "windows": self._marks(found.chart) if found is not None else [],
+            "windows": self._marks(found.chart, t) if found is not None else [],
             "database": self._store_problem(),
             "version": __version__,
         }
@@ -202,9 +203,9 @@ class EventsPage:
             one.id: one for one in self._incidents() if one.id in known or (one.is_open and one.started_at < until)
         }
         incidents = sorted(known.values(), key=lambda one: one.started_at, reverse=True)
-        ties = list(_ties(page, {one.id for one in incidents}, report))
-        chart = event_axis.draw(axis, events, incidents, ties, self._names, now)
-        rows = _Rows(page, chart, ties, incidents, self._info, is_signed_in=viewer.is_signed_in)
+        ties = list(_ties(page, {one.id for one in incidents}, report, viewer.texts))
+        chart = event_axis.draw(axis, events, incidents, ties, self._names, now, viewer.texts)
+        rows = _Rows(page, chart, ties, incidents, self._info, viewer)
         made = await self._slices.collect(rows)
         return Found(
             chart,
@@ -216,34 +217,39 @@ class EventsPage:
             sorted({event.source for event in events if len(event.source) <= 128})[:30],
         )
 
-    def _marks(self, chart: Chart) -> list[dict[str, str]]:
+    def _marks(self, chart: Chart, t: Language) -> list[dict[str, str]]:
         """The maintenance on the axis."""
         axis = chart.axis
         return [
             {
                 "x": axis.percent(one.starts_at),
                 "width": axis.width(one.starts_at, min(one.ends_at, chart.until)),
-                "text": f"Maintenance: {wording.listed(one.services) or 'every service'}",
+                "text": t(
+                    "overview.maintenance_of",
+                    services=wording.listed(one.services, t) or t("overview.every_service"),
+                ),
             }
             for one in self._windows()
             if one.starts_at < chart.until and one.ends_at > chart.since
         ]
 
 
-def _lead(query: EventsQuery, found: Found) -> str:
+def _lead(query: EventsQuery, found: Found, t: Language) -> str:
     """How many events are shown, and of which time."""
     count = len(found.rows)
+    if not count and found.is_cut:
+        return "Nothing was found yet: the search stopped after its time."
     if not count:
-        return "Nothing was found." if query.is_filtered else "Nothing happened in this time."
-    text = wording.count_of(count, "event")
-    tied = sum(bool(row.joined) for row in found.rows)
-    joined = f" {tied} of them are connected with others." if tied > 1 else ""
+        return t("events.nothing_found" if query.is_filtered else "events.nothing_happened")
+    key = "events.count_in_time"
     if found.older is not None:
-        return f"The newest {text} of this time.{joined}" if query.is_at_end else f"{text}.{joined}"
-    return f"{text} in this time.{joined}"
+        key = "events.newest_count" if query.is_at_end else "events.count"
+    tied = sum(bool(row.joined) for row in found.rows)
+    said = t(key, count=count)
+    return f"{said} {t('events.connected', count=tied)}" if tied > 1 else said
 
 
-def _ties(page: LogPage, incidents: set[int], report: PrecursorReport | None) -> Iterator[Tie]:
+def _ties(page: LogPage, incidents: set[int], report: PrecursorReport | None, t: Language) -> Iterator[Tie]:
     """What connects the events of the page with each other and with `incidents`."""
     for link in page.links:
         yield Tie(link.source, link.target, printable(link.by, 80))
@@ -256,7 +262,13 @@ def _ties(page: LogPage, incidents: set[int], report: PrecursorReport | None) ->
             if one.is_claimed:
                 for number, last in one.before.items():
                     if last in ids and number in incidents:
-                        yield Tie(last, number, service.sentence(one), is_statistical=True, to_incident=True)
+                        yield Tie(
+                            last,
+                            number,
+                            precursor_rows.sentence(service, one, t),
+                            is_statistical=True,
+                            to_incident=True,
+                        )
 
 
 class _Rows:
@@ -269,13 +281,13 @@ class _Rows:
         ties: Sequence[Tie],
         incidents: Sequence[Incident],
         info: PageInfo,
-        *,
-        is_signed_in: bool,
+        viewer: Viewer,
     ) -> None:
+        self._t = viewer.texts
         self._page = page
         self._info = info
         self._chart = chart
-        self._is_signed_in = is_signed_in
+        self._is_signed_in = viewer.is_signed_in
         self._incidents = {one.id: one for one in incidents}
         self._events = {event.id: event for event in page.events}
         self._room = MOST_JSON
@@ -292,13 +304,15 @@ class _Rows:
 
     def _to_event(self, tie: Tie, other: int) -> Joined:
         event = self._events[other]
-        text = f"{event_text.title(event)}, {self._info.local(event_axis.happened_at(event)):%H:%M:%S}"
-        return Joined(f"#event-{other}", text, f"same {tie.by}", tie.is_statistical)
+        text = f"{event_text.title(event, self._t)}, {self._info.local(event_axis.happened_at(event)):%H:%M:%S}"
+        return Joined(f"#event-{other}", text, self._t("events.same", what=tie.by), tie.is_statistical)
 
     def _to_incident(self, tie: Tie) -> Joined:
         root = printable(self._incidents[tie.target].root, 80)
         text = printable(tie.by, 400) if tie.is_statistical else ""
-        return Joined(f"/status/incidents/{tie.target}", f"Incident of {root}", text, tie.is_statistical)
+        return Joined(
+            f"/status/incidents/{tie.target}", self._t("events.incident_of", root=root), text, tie.is_statistical
+        )
 
     def __iter__(self) -> Iterator[Row]:
         for event in self._page.events:
@@ -306,12 +320,12 @@ class _Rows:
 
     def _row(self, event: Event) -> Row:
         symbol, tone = event_text.sign(event)
-        title = event_text.title(event)
+        title = event_text.title(event, self._t)
         type_ = printable(event.type, 120)
         joined = self._joined.get(event.id, [])
         found, more, text, left = list[event_text.Member](), 0, "", 0
         if self._is_signed_in:
-            found, more = event_text.members(event)
+            found, more = event_text.members(event, self._t)
             if self._room > 0:
                 text, left = event_text.whole_json(event)
                 self._room -= len(text)
@@ -320,7 +334,7 @@ class _Rows:
         return Row(
             event.id,
             event_axis.happened_at(event),
-            _clock(event),
+            _clock(event, self._t),
             symbol,
             tone,
             title,
@@ -340,14 +354,14 @@ class _Rows:
         )
 
 
-def _clock(event: Event) -> str:
+def _clock(event: Event, t: Language) -> str:
     """How exact the time of an event is, in words."""
     if event.corrected is not None:
         width = event.corrected.width_ms
-        exact = f"{width} ms" if width < 1000 else f"{width / 1000:.1f} s"
-        return f"up to {exact} earlier, by the corrected clock of its source"
+        exact = f"{width} ms" if width < 1000 else f"{t.number(width / 1000, 1)} s"
+        return t("events.clock_exact", width=exact)
     if event_text.is_own(event):
         return ""
     if event.stated_ms is not None:
-        return "time of receipt: how its source's clock differs was not known"
-    return "time of receipt"
+        return t("events.clock_unknown")
+    return t("events.clock_receipt")

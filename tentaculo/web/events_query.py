@@ -27,7 +27,6 @@ PRIVATE: Final = ("type", "source", "correlation", "text")
 class Kind(NamedTuple):
     """A choice of what kind of events is listed."""
 
-    label: str
     types: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     not_from: str | None = None
@@ -35,11 +34,11 @@ class Kind(NamedTuple):
 
 
 KINDS: Final = {
-    "all": Kind("All events"),
-    "services": Kind("Sent by services", not_from=GATEWAY_NAME, is_public=False),
-    "incidents": Kind("Incidents", PUBLIC_TYPES[1:], (GATEWAY_NAME,)),
-    "health": Kind("Changes of state", PUBLIC_TYPES[:1], (GATEWAY_NAME,)),
-    "gateway": Kind("Of the gateway itself", (), (GATEWAY_NAME,), is_public=False),
+    "all": Kind(),
+    "services": Kind(not_from=GATEWAY_NAME, is_public=False),
+    "incidents": Kind(PUBLIC_TYPES[1:], (GATEWAY_NAME,)),
+    "health": Kind(PUBLIC_TYPES[:1], (GATEWAY_NAME,)),
+    "gateway": Kind((), (GATEWAY_NAME,), is_public=False),
 }
 
 

@@ -4,130 +4,136 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final
 
 from tentaculo.model.incident import DeliveryOutcome, Incident
 from tentaculo.model.incident_past import IncidentContext
-from tentaculo.model.text import format_duration, join_names, printable
-from tentaculo.web import incident_words, wording
+from tentaculo.model.text import printable
+from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web.languages import Language
 from tentaculo.web.overview import event_title
-from tentaculo.web.public import AFTER_SIGN_IN
 from tentaculo.web.service_page import Fact
-from tentaculo.web.summary import Piece
+from tentaculo.web.summary import Piece, Sentence, joined, lasted_because, sentence
 from tentaculo.web.viewer import Viewer
 
-_NOT_READ: Final = "Not known: the database cannot be read now."
 
-
-def lead(incident: Incident, now: datetime) -> Iterator[Piece]:
+def lead(incident: Incident, now: datetime, t: Language) -> Sentence:
     """The sentences below the headline."""
-    started = Piece(wording.clock(incident.started_at, now), at=incident.started_at)
+    start = Piece(wording.clock(incident.started_at, now, t), at=incident.started_at)
     if incident.ended_at is None:
-        yield Piece("Since ")
-        yield started
+        found = [sentence(t, "summary.since", since=start)]
     else:
-        yield Piece("From ")
-        yield started
-        yield Piece(" to ")
-        yield Piece(wording.clock(incident.ended_at, now), at=incident.ended_at)
-    yield Piece(". ")
+        end = Piece(wording.clock(incident.ended_at, now, t), at=incident.ended_at)
+        found = [sentence(t, "incident.from_to", start=start, end=end)]
     if incident.affected:
-        yield Piece(f"{incident_words.failed_with(incident)} ", is_strong=True)
+        found.append([Piece(incident_words.failed_with(incident, t), is_strong=True)])
     if incident.part_of is not None:
-        yield Piece("It is a part of ")
-        yield Piece(f"incident {incident.part_of}", href=incident_words.path(incident.part_of))
-        yield Piece(".")
+        whole = Piece(t("incident.numbered", id=str(incident.part_of)), href=incident_words.path(incident.part_of))
+        found.append(sentence(t, "incident.part_of", incident=whole))
+    return joined(found)
 
 
 def answers(
     incident: Incident, context: IncidentContext, viewer: Viewer, *, is_known: bool, now: datetime
-) -> list[tuple[str, list[Piece]]]:
+) -> list[tuple[str, Sentence]]:
     """What a person asks first: question and answer."""
+    t = viewer.texts
+    why = reasons.said(incident.reason, incident.cause, t, incident_words.REASON_LENGTH)
+    ending = incident_words.ending(incident, t, is_private=True)
     return [
-        ("Why", [Piece(printable(incident.reason, incident_words.REASON_LENGTH) or AFTER_SIGN_IN)]),
-        ("How it ended", [Piece(incident_words.ending(incident, is_private=True) or "It is still open.")]),
-        ("Just before", _just_before(incident, context, viewer, is_known=is_known)),
-        ("Notified", _notified(incident, viewer, now)),
-        ("Acknowledged", _acknowledged(incident, viewer, now)),
-        ("Last time", _last_time(context, is_known=is_known, now=now)),
+        (t("summary.why"), [Piece(why or t("incident.after_sign_in"))]),
+        (t("incident.how_it_ended"), [Piece(ending or t("incident.still_open"))]),
+        (t("summary.just_before"), _just_before(incident, context, viewer, is_known=is_known)),
+        (t("summary.notified"), _notified(incident, viewer, now)),
+        (t("incident.acknowledged"), _acknowledged(incident, viewer, now)),
+        (t("summary.last_time"), _last_time(context, t, is_known=is_known, now=now)),
     ]
 
 
-def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *, is_known: bool) -> list[Piece]:
+def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *, is_known: bool) -> Sentence:
+    t = viewer.texts
     if not viewer.is_signed_in:
-        return [Piece(AFTER_SIGN_IN)]
+        return sentence(t, "incident.after_sign_in")
     if not is_known:
-        return [Piece(_NOT_READ)]
+        return sentence(t, "summary.not_read")
     if not context.before:
-        return [Piece("No service sent an event in the 30 minutes before.")]
+        return sentence(t, "summary.no_event_before")
     event = context.before[0]
-    gap = format_duration((incident.started_at - event.received_at).total_seconds(), units=1)
-    return [Piece(event_title(event), is_strong=True), Piece(f", {gap} earlier", at=event.received_at)]
+    gap = t.duration((incident.started_at - event.received_at).total_seconds())
+    return sentence(
+        t,
+        "summary.event_before",
+        event=Piece(event_title(event, t), is_strong=True),
+        earlier=Piece(t("summary.earlier", duration=gap), at=event.received_at),
+    )
 
 
-def _notified(incident: Incident, viewer: Viewer, now: datetime) -> list[Piece]:
+def _notified(incident: Incident, viewer: Viewer, now: datetime) -> Sentence:
+    t = viewer.texts
     if not viewer.is_signed_in:
-        return [Piece(AFTER_SIGN_IN)]
-    muted = [Piece(f" {incident_words.muted(incident, now)}")] if incident.is_muted(now) else []
-    return [*_told(incident, now), *muted]
+        return sentence(t, "incident.after_sign_in")
+    told = _told(incident, t, now)
+    return joined([told, [Piece(incident_words.muted(incident, now, t))]]) if incident.is_muted(now) else told
 
 
-def _told(incident: Incident, now: datetime) -> list[Piece]:
+def _told(incident: Incident, t: Language, now: datetime) -> Sentence:
     if not incident.notified:
         failed = sorted({one.channel for one in incident.delivery_log if one.channel})
         if failed:
-            return [Piece(f"Nobody: no message reached {join_names(failed, 3, 40)}.")]
-        return [Piece("Nobody yet." if incident.is_open else "Nobody.")]
+            return sentence(t, "incident.no_message_reached", names=wording.joined(failed, 3, 40, t))
+        return sentence(t, "summary.nobody_yet" if incident.is_open else "incident.nobody")
     delivered = [one.first_at for one in incident.delivery_log if one.outcome is DeliveryOutcome.DELIVERED]
     first = min(delivered or [one.at for one in incident.notified.values()])
-    names = [printable(name, 40) for name in incident.notified if name] or ["an alert channel"]
-    return [Piece(f"{wording.listed(names)}, first at "), Piece(wording.clock(first, now), at=first), Piece(".")]
+    names = [printable(name, 40) for name in incident.notified if name] or [t("summary.a_channel")]
+    time = Piece(wording.clock(first, now, t), at=first)
+    return sentence(t, "incident.notified_first", names=wording.listed(names, t), time=time)
 
 
-def _acknowledged(incident: Incident, viewer: Viewer, now: datetime) -> list[Piece]:
-    found = incident.acknowledged
+def _acknowledged(incident: Incident, viewer: Viewer, now: datetime) -> Sentence:
+    found, t = incident.acknowledged, viewer.texts
     if found is None:
-        return [Piece("Not yet." if incident.is_open else "No.")]
-    at = Piece(wording.clock(found.at, now), at=found.at)
+        return sentence(t, "incident.not_yet" if incident.is_open else "incident.no")
+    time = Piece(wording.clock(found.at, now, t), at=found.at)
     if not viewer.is_signed_in:
-        return [Piece("At "), at, Piece(".")]
-    note = f": {printable(found.note, 200)}" if found.note else "."
-    return [Piece(f"By {printable(found.author, 80)} at "), at, Piece(note)]
+        return sentence(t, "incident.at", time=time)
+    author = printable(found.author, 80)
+    if not found.note:
+        return sentence(t, "incident.by_at", author=author, time=time)
+    return sentence(t, "incident.by_at_note", author=author, time=time, note=reasons.foreign(found.note, 200))
 
 
-def _last_time(context: IncidentContext, *, is_known: bool, now: datetime) -> list[Piece]:
+def _last_time(context: IncidentContext, t: Language, *, is_known: bool, now: datetime) -> Sentence:
     if not is_known:
-        return [Piece(_NOT_READ)]
+        return sentence(t, "summary.not_read")
     if not context.earlier:
-        return [Piece("Never, as far as is known.")]
+        return sentence(t, "summary.never_known")
     last = context.earlier[0]
-    lasted = incident_words.lasted(last, now, units=1)
-    return [
-        Piece(wording.day(last.started_at, now), at=last.started_at, href=incident_words.path(last.id)),
-        Piece(f", for {lasted}: {printable(last.reason, 120)}" if last.reason else f", for {lasted}"),
-    ]
+    day = Piece(wording.day(last.started_at, now, t), at=last.started_at, href=incident_words.path(last.id))
+    duration = incident_words.lasted(last, now, t, units=1)
+    return lasted_because(last, day, duration, t)
 
 
-def facts(incident: Incident, now: datetime) -> Iterator[Fact]:
+def facts(incident: Incident, now: datetime, t: Language) -> Iterator[Fact]:
     """The numbers, each with what it counts."""
     last = incident.reopened_at
-    again = f"failed again last at {wording.clock(last, now)}" if last is not None else ""
-    yield Fact("Lasts" if incident.is_open else "Lasted", incident_words.lasted(incident, now), "", again)
-    yield _failed_requests(incident, now)
+    again = t("incident.again_at", time=wording.clock(last, now, t)) if last is not None else ""
+    lasts = t("incident.lasts" if incident.is_open else "incident.lasted")
+    yield Fact(lasts, incident_words.lasted(incident, now, t), "", again)
+    yield _failed_requests(incident, now, t)
     peak = incident.peak_error_rate
-    share = "of its requests and probes failed in the worst minute" if peak is not None else "no share is known"
-    yield Fact("At worst", wording.failed_share(peak), "down" if peak else "", share)
-    names = join_names(incident.services, incident_words.MOST_NAMED, 80)
-    yield Fact("Services", f"{len(incident.services):,}", "", names)
-    times = "It did not fail again" if not incident.reopened else "after a recovery of less than the settle time"
-    yield Fact("Failed again", f"{incident.reopened:,}", "", times)
+    share = t("incident.worst_minute" if peak is not None else "incident.no_share")
+    yield Fact(t("incident.at_worst"), wording.failed_share(peak, t), "down" if peak else "", share)
+    names = wording.joined(incident.services, incident_words.MOST_NAMED, 80, t)
+    yield Fact(t("incident.services"), t.number(len(incident.services)), "", names)
+    times = t("incident.settle_time" if incident.reopened else "incident.not_again")
+    yield Fact(t("incident.failed_again"), t.number(incident.reopened), "", times)
 
 
-def _failed_requests(incident: Incident, now: datetime) -> Fact:
-    count, until = incident.failed_requests, incident.counted_until
+def _failed_requests(incident: Incident, now: datetime, t: Language) -> Fact:
+    count, until, name = incident.failed_requests, incident.counted_until, t("incident.requests_lost")
     if count is None or until is None:
-        return Fact("Requests lost", wording.NOTHING, "", "not counted yet" if incident.is_open else "not counted")
-    first = incident.started_at.replace(second=0)
-    minutes = f"{wording.clock(first, now)} to {wording.clock(until, now)}"
-    more = f"failed or refused, of all its services, in the minutes from {minutes}"
-    return Fact("Requests lost", f"{count:,}", "down" if count else "", more)
+        return Fact(
+            name, wording.NOTHING, "", t("incident.not_counted_yet" if incident.is_open else "incident.not_counted")
+        )
+    first = wording.clock(incident.started_at.replace(second=0), now, t)
+    more = t("incident.lost_minutes", start=first, end=wording.clock(until, now, t))
+    return Fact(name, t.number(count), "down" if count else "", more)

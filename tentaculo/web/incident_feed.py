@@ -14,7 +14,8 @@ from tentaculo import __version__
 from tentaculo.model.incident import Incident
 from tentaculo.model.page import PRODUCT, PageInfo
 from tentaculo.model.text import printable
-from tentaculo.web import incident_words
+from tentaculo.web import incident_words, reasons
+from tentaculo.web.languages import language
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 
@@ -54,7 +55,7 @@ class IncidentFeed:
         self._renderer = renderer
         self._info = info
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/incidents.atom`."""
         return await self._renderer.respond(request, "feed", "incidents.atom", self._context, media_type=MEDIA_TYPE)
 
@@ -76,15 +77,16 @@ class IncidentFeed:
 
 def entry(incident: Incident, page: str) -> Entry:
     """`incident` without anything that not everybody may see. Its id never changes, and `updated` never goes back."""
+    t = language("en")
     parts = (
-        incident_words.sentence(incident_words.reason(incident, is_private=False)),
-        incident_words.failed_with(incident),
-        "" if incident.is_open else f"It lasted {incident_words.lasted(incident, incident.started_at)}.",
-        incident_words.ending(incident, is_private=False),
-        incident_words.reopened(incident),
+        incident_words.sentence(incident_words.reason(incident, t, is_private=False)),
+        incident_words.failed_with(incident, t),
+        "" if incident.is_open else f"It lasted {incident_words.lasted(incident, incident.started_at, t)}.",
+        incident_words.ending(incident, t, is_private=False),
+        incident_words.reopened(incident, t),
         "It is acknowledged." if incident.acknowledged is not None and incident.is_open else "",
     )
-    what = incident_words.what_failed(incident)
+    what = incident_words.what_failed(incident, t)
     return Entry(
         id=f"{_tag(page)}/incidents/{incident.id}",
         title=what if incident.is_open else f"Over: {what}",
@@ -92,7 +94,7 @@ def entry(incident: Incident, page: str) -> Entry:
         published=_moment(incident.started_at),
         updated=_moment(incident.changed_at),
         category="open" if incident.is_open else "over",
-        summary=" ".join(filter(None, parts)) or f"{what}.",
+        summary=reasons.plain(" ".join(filter(None, parts))) or f"{what}.",
     )
 
 

@@ -17,13 +17,14 @@ from tentaculo.model.history import DAY
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.incident_past import FoundIncidents, IncidentDay, IncidentSearch, IncidentSummary, IncidentTotals
 from tentaculo.model.page import PageInfo
-from tentaculo.model.text import format_duration, printable
+from tentaculo.model.text import printable
 from tentaculo.web import incident_words, wording
 from tentaculo.web.acknowledgements import MOST_ID
 from tentaculo.web.incident_words import SaidNote
+from tentaculo.web.languages import Language
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
-from tentaculo.web.summary import Piece
+from tentaculo.web.summary import Piece, Sentence, joined, sentence
 from tentaculo.web.timeline import RANGES
 from tentaculo.web.viewer import Viewer
 
@@ -31,7 +32,6 @@ DAYS: Final = 90
 """Days of the strip."""
 _DEFAULT = "90d"
 _SPANS: Final[Mapping[str, int | None]] = {**{key: one.seconds for key, one in RANGES.items()}, "all": None}
-_LABELS: Final = {**{key: one.label for key, one in RANGES.items()}, "all": "All"}
 _MOST_NOTES, _NOTE_LENGTH = 3, 300
 """Notes that are shown with an incident of the list, the newest ones, and their characters."""
 
@@ -122,7 +122,7 @@ class IncidentList:
         self._parts = PastReader[FoundIncidents](store_problem, clock)
         self._summaries = PastReader[IncidentSummary](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/incidents`."""
         query, viewer = ListQuery.read(request.query, self._names), self._viewer(request)
         return await self._renderer.respond(
@@ -137,27 +137,27 @@ class IncidentList:
         return (*whole.open, *whole.ended)
 
     async def _context(self, viewer: Viewer, query: ListQuery) -> dict[str, Any]:
-        now = self._info.local(self._now())
+        now, t = self._info.local(self._now()), viewer.texts
         seconds = _SPANS[query.range]
         since = None if seconds is None else now - timedelta(seconds=seconds)
         summary, found = await self._read(query, since, now)
         worst = min((one.severity for one in found.open), key=_SEVERITIES.index, default=None)
-        state = incident_words.OVER if worst is None else wording.state_of(worst)
+        state = incident_words.over(t) if worst is None else wording.state_of(worst, t=t)
         return {
             "viewer": viewer,
-            "title": self._info.heading("Incidents"),
+            "title": self._info.heading(t("incidents.title")),
             "icon": icon(state.tone),
             "now": now,
             "at": f"{now:%H:%M}",
-            "lead": list(lead(summary.totals, query.range)) if summary is not None else [],
-            "ranges": _LABELS,
+            "lead": lead(summary.totals, query.range, t) if summary is not None else [],
+            "ranges": tuple(_SPANS),
             "range": query.range,
             "service": query.service,
             "services": sorted(set(self._names.values())),
             "before": query.before,
-            "strip": list(strip(summary.days)) if summary is not None else [],
+            "strip": list(strip(summary.days, t)) if summary is not None else [],
             "open": [self._row(one, found, viewer, now) for one in found.open],
-            "months": by_month([(one, self._row(one, found, viewer, now)) for one in found.ended], now),
+            "months": by_month([(one, self._row(one, found, viewer, now)) for one in found.ended], now, t),
             "next": found.ended[-1].id if found.has_more else None,
             "is_known": summary is not None,
             "database": self._store_problem(),
@@ -191,25 +191,25 @@ class IncidentList:
         )
 
     def _row(self, incident: Incident, found: FoundIncidents, viewer: Viewer, now: datetime) -> Row:
+        t = viewer.texts
         parts = (
-            incident_words.sentence(incident_words.reason(incident, is_private=viewer.is_signed_in)),
-            incident_words.failed_with(incident),
-            incident_words.lost(incident),
-            incident_words.reopened(incident),
+            incident_words.sentence(incident_words.reason(incident, t, is_private=viewer.is_signed_in)),
+            incident_words.failed_with(incident, t),
+            incident_words.lost(incident, t),
+            incident_words.reopened(incident, t),
         )
-        lasted = incident_words.lasted(incident, now)
+        lasted = incident_words.lasted(incident, now, t)
         noted = found.notes.get(incident.id, ())[-_MOST_NOTES:] if viewer.is_signed_in else ()
-        root = printable(incident.root, 80)
         return Row(
             incident_words.path(incident.id),
-            incident_words.state(incident),
-            root,
-            incident_words.what_failed(incident).removeprefix(root).strip(),
+            incident_words.state(incident, t),
+            printable(incident.root, 80),
+            incident_words.predicate(incident, t),
             " ".join(filter(None, parts)),
-            [incident_words.said(one, now, _NOTE_LENGTH) for one in noted],
+            [incident_words.said(one, now, t, _NOTE_LENGTH) for one in noted],
             incident.started_at,
-            wording.clock(incident.started_at, now),
-            f"{lasted} so far" if incident.is_open else lasted,
+            wording.clock(incident.started_at, now, t),
+            t("incidents.so_far", duration=lasted) if incident.is_open else lasted,
         )
 
 
@@ -223,43 +223,47 @@ def _fits(incident: Incident, wanted: IncidentSearch) -> bool:
     return incident.part_of is None and is_recent and of_service
 
 
-def lead(totals: IncidentTotals, range_key: str) -> Iterator[Piece]:
-    """`4 in 90 days, 1 h 24 min in all. One is open. The longest took 41 min.`"""
-    during = {**{key: one.title.replace("The last", "in the last") for key, one in RANGES.items()}, "all": ""}[
-        range_key
-    ]
+def lead(totals: IncidentTotals, range_key: str, t: Language) -> Sentence:
+    """`4 in the last 90 days, 1 h 24 min in all. 1 is open. The longest took 41 min.`"""
+    during = t(f"incidents.in_{range_key}") if range_key in RANGES else ""
     if not totals.count:
-        yield Piece(f"None {during}.".replace(" .", " is known."))
-        return
-    yield Piece(f"{totals.count:,} {during}".rstrip())
-    yield Piece(", ")
-    yield Piece(f"{format_duration(totals.seconds)} in all", is_strong=True)
-    yield Piece(". ")
+        return sentence(t, "incidents.none_during", during=during) if during else sentence(t, "incidents.none_known")
+    number = t.number(totals.count)
+    total = Piece(t("incidents.in_all", duration=t.duration(totals.seconds, 2)), is_strong=True)
+    if during:
+        found = [sentence(t, "incidents.count_during", number=number, during=during, total=total)]
+    else:
+        found = [sentence(t, "incidents.count", number=number, total=total)]
     if totals.open:
-        yield Piece(f"{totals.open:,} {'is' if totals.open == 1 else 'are'} open. ")
+        found.append(sentence(t, "incidents.are_open", totals.open))
     if totals.count > 1:
-        yield Piece(f"The longest took {format_duration(totals.longest)}.")
+        found.append(sentence(t, "incidents.longest", duration=t.duration(totals.longest, 2)))
+    return joined(found)
 
 
-def by_month(rows: Iterable[tuple[Incident, Row]], now: datetime) -> list[tuple[str, list[Row]]]:
+def by_month(rows: Iterable[tuple[Incident, Row]], now: datetime, t: Language) -> list[tuple[str, list[Row]]]:
     """The rows, in order, by the month of the zone of `now` in which their incidents began."""
     months: dict[str, list[Row]] = {}
     for incident, row in rows:
         started = incident.started_at.astimezone(now.tzinfo)
-        months.setdefault(f"{started:%B}" if started.year == now.year else f"{started:%B %Y}", []).append(row)
+        months.setdefault(t.month(started, year=started.year != now.year), []).append(row)
     return list(months.items())
 
 
+_DAY_TEXTS: Final = {
+    "plan": "incidents.day_maintenance",
+    "up": "incidents.day_up",
+    "none": "incidents.day_unknown",
+    "down": "state.down",
+    "slow": "state.degraded",
+}
 _DAY_KEYS: Final = {Health.DOWN: "down", Health.DEGRADED: "slow", Health.MAINTENANCE: "plan"}
 
 
-def strip(days: Sequence[IncidentDay]) -> Iterator[Day]:
+def strip(days: Sequence[IncidentDay], t: Language) -> Iterator[Day]:
     """Each day in the colour of the worst that it saw."""
     for place, day in enumerate(days):
         key = "none" if day.worst is None and not day.is_known else "up" if day.worst is None else _DAY_KEYS[day.worst]
-        if day.incidents:
-            said = wording.count_of(day.incidents, "incident")
-        else:
-            said = {"plan": "maintenance", "up": "no incident", "none": "not known"}[key]
-        date = datetime.fromtimestamp(day.number * DAY, UTC)
-        yield Day(key, f"{place * 100 / len(days):.2f}%", f"{date:%-d %b}: {said}")
+        said = t("incidents.day_count", count=day.incidents) if day.incidents else t(_DAY_TEXTS[key])
+        date = t.short_date(datetime.fromtimestamp(day.number * DAY, UTC))
+        yield Day(key, f"{place * 100 / len(days):.2f}%", t("incidents.day", date=date, said=said))

@@ -21,8 +21,18 @@ from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import DEFAULT_DAYS, ReadPrecursors, ServicePrecursors
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, incident_answers, incident_words, overview, timeline, wording
+from tentaculo.web import (
+    activity,
+    incident_answers,
+    incident_words,
+    overview,
+    precursor_rows,
+    reasons,
+    timeline,
+    wording,
+)
 from tentaculo.web.acknowledgements import incident_id
+from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
 from tentaculo.web.public import public_timeline
@@ -90,7 +100,7 @@ def axis_of(incident: Incident, now: datetime) -> tuple[Axis, Range]:
     seconds = until - since
     span = MINUTE if seconds <= 6 * HOUR else HOUR if seconds <= 7 * DAY else DAY
     tick = next((one for one in _TICKS if seconds / one <= _MOST_TICKS), 30 * DAY)
-    return Axis(since, until, now.tzinfo or UTC), Range("", "", "", seconds, span, tick)
+    return Axis(since, until, now.tzinfo or UTC), Range("", seconds, span, tick)
 
 
 class IncidentPage:
@@ -123,7 +133,7 @@ class IncidentPage:
         self._past = PastReader[Past](store_problem, clock)
         self._reports = PastReader[ServicePrecursors | None](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/incidents/{id}`. Raises `Problem` (404, or 503 without a database)."""
         number, viewer = incident_id(request), self._viewer(request)
         return await self._renderer.respond(
@@ -131,7 +141,7 @@ class IncidentPage:
         )
 
     async def _context(self, viewer: Viewer, number: int) -> dict[str, Any]:
-        now = self._info.local(self._now())
+        now, t = self._info.local(self._now()), viewer.texts
         incident, notes = await self._find(number)
         axis, chosen = axis_of(incident, now)
         past = await self._past.read(number, lambda: self._read_past(incident, axis, chosen))
@@ -140,52 +150,53 @@ class IncidentPage:
         if not viewer.is_signed_in:
             incident, notes, found = incident_words.without_private(incident), (), public_timeline(found)
             context = IncidentContext(tuple(map(incident_words.without_private, context.earlier)))
-        state, severity = incident_words.state(incident), timeline.state_key(incident.severity)
+        state, severity = incident_words.state(incident, t), timeline.state_key(incident.severity)
         end = incident.ended_at or now
-        entries = activity.entries([(incident, notes)], found.changes, (), _moment(axis.since, now), now)
+        entries = activity.entries([(incident, notes)], found.changes, (), _moment(axis.since, now), now, t)
+        what = incident_words.what_failed(incident, t)
         return {
             "viewer": viewer,
             "incident": incident,
             "is_muted": incident.is_muted(now),
             "root": printable(incident.root, 80),
-            "title": self._info.heading(incident_words.what_failed(incident)),
+            "title": self._info.heading(what),
             "icon": icon(state.tone),
             "now": now,
             "at": f"{now:%H:%M}",
             "state": state,
-            "headline": f"{incident_words.what_failed(incident)}.",
-            "lasted": incident_words.lasted(incident, now),
-            "lead": list(incident_answers.lead(incident, now)),
+            "headline": f"{what}.",
+            "lasted": incident_words.lasted(incident, now, t),
+            "lead": incident_answers.lead(incident, now, t),
             "answers": incident_answers.answers(incident, context, viewer, is_known=past is not None, now=now),
-            "facts": list(incident_answers.facts(incident, now)),
+            "facts": list(incident_answers.facts(incident, now, t)),
             "range": chosen,
             "until": _moment(axis.until, now),
             "is_now": incident.is_open,
-            "ticks": axis.ticks(chosen.tick),
+            "ticks": axis.ticks(chosen.tick, t),
             "band": (severity, axis.percent(incident.started_at), axis.width(incident.started_at, end)),
-            "marks": list(_marks(axis, incident, notes, found.events)),
+            "marks": list(_marks(axis, incident, notes, found.events, t)),
             "rows": [self._row(axis, name, incident, found) for name in incident.services[:MOST_ROWS]],
             "more_rows": len(incident.services[MOST_ROWS:]),
-            "chart": latency_chart(axis, chosen.span, found.periods.get(incident.root, ())),
+            "chart": latency_chart(axis, chosen.span, found.periods.get(incident.root, ()), t),
             "has_chart": bool(found.periods.get(incident.root)),
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "deliveries": [
                 (
                     one.at,
-                    wording.clock(one.at, now),
-                    printable(one.channel, 40) or "An alert channel",
-                    incident_words.told(one),
+                    wording.clock(one.at, now, t),
+                    printable(one.channel, 40) or t("summary.a_channel"),
+                    incident_words.told(one, t),
                 )
                 for one in reversed(incident.delivery_log)
             ],
-            "notes": [incident_words.said(one, now) for one in notes],
+            "notes": [incident_words.said(one, now, t) for one in notes],
             "before": [
-                (one.received_at, wording.clock(one.received_at, now), overview.event_title(one))
+                (one.received_at, wording.clock(one.received_at, now, t), overview.event_title(one, t))
                 for one in context.before
             ],
-            "statistics": await self._statistics(incident) if viewer.is_signed_in else [],
-            "earlier": [_earlier(one, now) for one in context.earlier],
+            "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
+            "earlier": [_earlier(one, now, t) for one in context.earlier],
             "root_href": overview.service_path(incident.root) if incident.root in self._services else "",
             "days": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
@@ -215,14 +226,17 @@ class IncidentPage:
         wanted = TimelineRequest(axis.since, axis.until + 1, chosen.span, services, (incident.root,))
         return Past(await self._store.timeline(wanted), await self._store.context(incident))
 
-    async def _statistics(self, incident: Incident) -> list[tuple[str, str]]:
+    async def _statistics(self, incident: Incident, t: Language) -> list[tuple[str, str]]:
         """What came before the incidents of the root more often than else: sentences, each with its q in words."""
         found = await self._reports.read(incident.id, lambda: self._report(incident))
         if found is None:
             return []
         told = [one for one in found.precursors if one.is_claimed or incident.id in one.before]
         return [
-            (printable(found.sentence(one), 400), "" if one.q is None else f"q = {one.q:.2g}")
+            (
+                precursor_rows.sentence(found, one, t),
+                "" if one.q is None else f"q = {precursor_rows.probability(one.q, t)}",
+            )
             for one in told[:_MOST_SAID]
         ]
 
@@ -243,29 +257,33 @@ def _moment(seconds: int, now: datetime) -> datetime:
 
 
 def _marks(
-    axis: Axis, incident: Incident, notes: Sequence[Note], events: Sequence[Event]
+    axis: Axis, incident: Incident, notes: Sequence[Note], events: Sequence[Event], t: Language
 ) -> Iterator[tuple[str, str, str]]:
     """What lies on the lanes: the kind, the place and the text of each message, note and event."""
     for delivery in incident.delivery_log:
         if delivery.outcome is DeliveryOutcome.DELIVERED:
-            channel = printable(delivery.channel, 40) or "an alert channel"
-            yield "message", axis.percent(delivery.at), f"{channel} was notified"
+            channel = printable(delivery.channel, 40) or t("summary.a_channel")
+            yield "message", axis.percent(delivery.at), t("incident.was_notified", channel=channel)
     for note in notes:
-        yield "message", axis.percent(note.at), f"{printable(note.author, 40) or 'Somebody'} wrote a note"
+        author = printable(note.author, 40) or t("summary.somebody")
+        yield "message", axis.percent(note.at), t("incident.wrote_note", author=author)
     taken: set[str] = set()
     for event in events:
         place = axis.percent(event.received_at)
         if place[:-3] not in taken:
             taken.add(place[:-3])
-            yield "event", place, overview.event_title(event)
+            yield "event", place, overview.event_title(event, t)
 
 
-def _earlier(incident: Incident, now: datetime) -> Earlier:
-    lasted = incident_words.lasted(incident, now, units=1)
-    text = f"for {lasted}: {incident.reason}" if incident.reason else f"for {lasted}"
+def _earlier(incident: Incident, now: datetime, t: Language) -> Earlier:
+    lasted = incident_words.lasted(incident, now, t, units=1)
+    text = t("incident.for", duration=lasted)
+    if incident.reason:
+        reason = reasons.said(incident.reason, incident.cause, t, 160)
+        text = t("incident.for_because", duration=lasted, reason=reason)
     return Earlier(
         incident_words.path(incident.id),
         incident.started_at,
-        wording.clock(incident.started_at, now),
-        printable(text, 200),
+        wording.clock(incident.started_at, now, t),
+        text,
     )

@@ -11,19 +11,18 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
-from tentaculo.model.text import format_duration, join_names, printable
-from tentaculo.web import wording
+from tentaculo.model.text import printable
+from tentaculo.web import endings, reasons, wording
+from tentaculo.web.languages import Language
 
 REASON_LENGTH = 300
 MOST_NAMED = 5
 """Services that a sentence names."""
-OVER = wording.State("up", "Over", "over", "up")
-"""How an incident that ended is shown."""
 _KINDS = {
-    "incident.opened": "It began",
-    "incident.changed": "More services fail",
-    "incident.ended": "It is over",
-    "incident.reminder": "Reminder",
+    "incident.opened": "incident.kind_opened",
+    "incident.changed": "incident.kind_changed",
+    "incident.ended": "incident.kind_ended",
+    "incident.reminder": "incident.kind_reminder",
 }
 
 
@@ -32,71 +31,74 @@ def path(number: int) -> str:
     return f"/status/incidents/{number}"
 
 
-def state(incident: Incident) -> wording.State:
+def over(t: Language) -> wording.State:
+    """How an incident that ended is shown."""
+    return wording.State("up", t("incident.over"), "up")
+
+
+def state(incident: Incident, t: Language) -> wording.State:
     """How an incident is shown."""
-    return wording.state_of(incident.severity) if incident.is_open else OVER
+    return wording.state_of(incident.severity, t=t) if incident.is_open else over(t)
 
 
-def what_failed(incident: Incident) -> str:
+def predicate(incident: Incident, t: Language) -> str:
+    """What is said of the root: `is down`, `was degraded`."""
+    key = wording.key_of(incident.severity)
+    return wording.predicate(key, 1, t) if incident.is_open else t(f"incident.was_{key}")
+
+
+def what_failed(incident: Incident, t: Language) -> str:
     """`hermes is down`, `hermes was degraded`."""
-    verb = "is" if incident.is_open else "was"
-    return f"{printable(incident.root, 80)} {verb} {wording.state_of(incident.severity).phrase}"
+    return t("incident.is_so", root=printable(incident.root, 80), is_so=predicate(incident, t))
 
 
-def lasted(incident: Incident, now: datetime, units: int = 2) -> str:
+def lasted(incident: Incident, now: datetime, t: Language, units: int = 2) -> str:
     """How long it lasts, or lasted."""
-    return format_duration(((incident.ended_at or now) - incident.started_at).total_seconds(), units=units)
+    return t.duration(((incident.ended_at or now) - incident.started_at).total_seconds(), units)
 
 
-def reason(incident: Incident, *, is_private: bool) -> str:
+def reason(incident: Incident, t: Language, *, is_private: bool) -> str:
     """Why the root failed; empty where everybody may not know. With `is_private` everything may be shown."""
     if is_private:
-        return printable(incident.reason, REASON_LENGTH)
-    try:
-        return "" if incident.cause is None else printable(incident.cause.public, REASON_LENGTH)
-    except (KeyError, ValueError):
-        return ""  # a later version wrote a code or values that this one does not know
+        return reasons.said(incident.reason, incident.cause, t, REASON_LENGTH)
+    cause = reasons.public(incident.cause)
+    return "" if cause is None else reasons.said("", cause, t, REASON_LENGTH)
 
 
-def ending(incident: Incident, *, is_private: bool) -> str:
-    """How it ended; empty while it is open. What a service said of its recovery stands behind a colon."""
-    text = incident.ending if is_private else incident.ending.partition(": ")[0]
-    return sentence(printable(text, REASON_LENGTH))
+def ending(incident: Incident, t: Language, *, is_private: bool) -> str:
+    """How it ended; empty while it is open."""
+    return endings.said(incident.ending, t, REASON_LENGTH, is_private=is_private)
 
 
 def sentence(text: str) -> str:
     """`text` with a stop at its end."""
-    return text if not text or text.endswith((".", "…")) else f"{text}."
+    return text if not text or reasons.plain(text).endswith((".", "…")) else f"{text}."
 
 
-def failed_with(incident: Incident) -> str:
+def failed_with(incident: Incident, t: Language) -> str:
     """`operator failed with it.`; empty where nothing else failed."""
     if not incident.affected:
         return ""
-    names = join_names(incident.affected, MOST_NAMED, 80)
+    names = wording.joined(incident.affected, MOST_NAMED, 80, t)
     if incident.is_open:
-        return f"{names} {'fails' if len(incident.affected) == 1 else 'fail'} with it."
-    return f"{names} failed with it."
+        return t("incident.fails_with_it", names=names, count=len(incident.affected))
+    return t("incident.failed_with_it", names=names)
 
 
-def lost(incident: Incident) -> str:
+def lost(incident: Incident, t: Language) -> str:
     """`1,310 requests failed.`; empty where none is known."""
-    return f"{wording.count_of(incident.failed_requests, 'request')} failed." if incident.failed_requests else ""
+    return t("incident.requests_failed", count=incident.failed_requests) if incident.failed_requests else ""
 
 
-def muted(incident: Incident, now: datetime) -> str:
+def muted(incident: Incident, now: datetime, t: Language) -> str:
     """Until when its alerts are muted: `Alerts are muted until 14:30.`"""
     until = incident.muted.until if incident.muted is not None else None
-    return (
-        "Alerts are muted until it ends." if until is None else f"Alerts are muted until {wording.clock(until, now)}."
-    )
+    return t("actions.muted") if until is None else t("actions.muted_until", time=wording.clock(until, now, t))
 
 
-def reopened(incident: Incident) -> str:
+def reopened(incident: Incident, t: Language) -> str:
     """How often it failed again; empty where it did not."""
-    if not incident.reopened:
-        return ""
-    return "It failed again once." if incident.reopened == 1 else f"It failed again {incident.reopened} times."
+    return t("activity.failed_again", count=incident.reopened) if incident.reopened else ""
 
 
 class SaidNote(NamedTuple):
@@ -109,40 +111,43 @@ class SaidNote(NamedTuple):
     """With its line ends, where it is not cut."""
 
 
-def said(note: Note, now: datetime, most: int | None = None) -> SaidNote:
+def said(note: Note, now: datetime, t: Language, most: int | None = None) -> SaidNote:
     """`note` in printable characters; with `most` as one line of so many."""
     lines = (printable(line) for line in note.text[:TEXT_LENGTH].splitlines())
     text = "\n".join(lines) if most is None else printable(note.text, most)
-    return SaidNote(note.at, wording.clock(note.at, now), printable(note.author, 80) or "Somebody", text)
+    return SaidNote(note.at, wording.clock(note.at, now, t), printable(note.author, 80) or t("summary.somebody"), text)
 
 
-def told(delivery: DeliveryRecord) -> str:
+def told(delivery: DeliveryRecord, t: Language) -> str:
     """What a message of a channel said, and what became of it: `It began: delivered at the first attempt`."""
-    about = _KINDS.get(delivery.kind, printable(delivery.kind, 40))
+    key = _KINDS.get(delivery.kind)
+    about = printable(delivery.kind, 40) if key is None else t(key)
     if delivery.messages > 1:
-        about = f"{about} ({delivery.messages} messages)"
-    return f"{about}: {_outcome(delivery)}"
+        about = t("incident.messages", about=about, count=delivery.messages)
+    return t("incident.told", about=about, outcome=_outcome(delivery, t))
 
 
-def _outcome(delivery: DeliveryRecord) -> str:
-    attempts = wording.count_of(delivery.attempts, "attempt")
+def _outcome(delivery: DeliveryRecord, t: Language) -> str:
+    error = reasons.foreign(delivery.error, 120)
     match delivery.outcome:
         case DeliveryOutcome.DELIVERED if delivery.attempts == delivery.messages:
-            return "delivered at the first attempt"
+            return t("incident.delivered_first")
         case DeliveryOutcome.DELIVERED:
-            return f"delivered after {attempts}"
+            return t("incident.delivered_after", count=delivery.attempts)
         case DeliveryOutcome.REFUSED:
-            return f"the receiver wants no more messages: {printable(delivery.error, 120)}"
+            return t("incident.refused", error=error)
         case DeliveryOutcome.FAILED:
-            return f"given up after {attempts}: {printable(delivery.error, 120)}"
+            return t("incident.given_up_after", count=delivery.attempts, error=error)
 
 
 def without_private(incident: Incident) -> Incident:
     """The same as everybody may see it: with the public reason and ending, without channels and names of people."""
+    cause = reasons.public(incident.cause)
     return replace(
         incident,
-        reason=reason(incident, is_private=False),
-        ending=ending(incident, is_private=False),
+        reason="" if cause is None else str(cause),
+        cause=cause,
+        ending=incident.ending.partition(": ")[0],
         notified={},
         deliveries=(),
         muted=None,

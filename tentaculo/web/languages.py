@@ -77,6 +77,10 @@ class Language:
         whole = whole.replace(",", "." if is_grouped else "")
         return f"{whole},{rest}" if rest else whole
 
+    def decimal(self, digits: str) -> str:
+        """A number that is written in digits and a point, with the decimal sign of the language."""
+        return digits if self.code == "en" else digits.replace(".", ",")
+
     def duration(self, seconds: float, units: int = 1) -> str:
         """A duration in its greatest unit, or in its two greatest: `48 s`, `3 h 5 min`, `2 días 4 h`."""
         return format_duration(seconds, units, self._days)
@@ -90,6 +94,11 @@ class Language:
         """A day as a heading: `27 November 2025`, `27 de noviembre de 2025`."""
         month = self._months[day.month - 1]
         return self._text("common.long_date").format(day=day.day, month=month, year=day.year)
+
+    def month(self, day: date, *, year: bool = False) -> str:
+        """The month of a day: `November`, `November 2025`, `noviembre de 2025`."""
+        name = self._months[day.month - 1]
+        return self("incidents.month", month=name, year=str(day.year)) if year else name
 
     def _form(self, key: str, count: object) -> str:
         text = self._texts[key]

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from tentaculo.model.history import Period
 from tentaculo.web import wording
+from tentaculo.web.languages import Language
 from tentaculo.web.timeline import Axis, number
 
 HEIGHT: Final = 160
@@ -39,7 +40,7 @@ class LatencyChart:
     text: str
 
 
-def latency_chart(axis: Axis, span: int, periods: Sequence[Period]) -> LatencyChart:
+def latency_chart(axis: Axis, span: int, periods: Sequence[Period], t: Language) -> LatencyChart:
     """The chart of `periods`: of requests, and of probes in periods that had none."""
     tallies = {one.start: one.requests if one.requests.ok else one.probes for one in periods}
     found = {start: tally.latency.percentiles(*_PARTS.values()) for start, tally in tallies.items()}
@@ -53,12 +54,12 @@ def latency_chart(axis: Axis, span: int, periods: Sequence[Period]) -> LatencyCh
     most = max((one.requests.ok + one.requests.failed for one in periods), default=0)
     return LatencyChart(
         lines,
-        [GridLine(number(_height(value, low, high)), wording.latency(value)) for value in _marks(low, high)]
+        [GridLine(number(_height(value, low, high)), wording.latency(value, t)) for value in _marks(low, high)]
         if known
         else [],
         _columns(axis, span, [(one.start, one.requests.ok + one.requests.failed) for one in periods], most),
         _columns(axis, span, [(one.start, one.requests.failed) for one in periods], most),
-        _words(max((values[-1] for values in measured.values() if values), default=None), periods),
+        _words(max((values[-1] for values in measured.values() if values), default=None), periods, t),
     )
 
 
@@ -108,8 +109,9 @@ def _columns(axis: Axis, span: int, counts: Sequence[tuple[int, int]], most: int
     return "".join(path)
 
 
-def _words(slowest: float | None, periods: Sequence[Period]) -> str:
+def _words(slowest: float | None, periods: Sequence[Period], t: Language) -> str:
     total = sum(one.requests.ok + one.requests.failed for one in periods)
     failed = sum(one.requests.failed for one in periods)
-    latencies = "No latency is known." if slowest is None else f"95 % within {wording.latency(slowest)} at worst."
-    return f"{latencies} {wording.count_of(total, 'request')}, {failed:,} failed."
+    known = t("chart.no_latency") if slowest is None else t("chart.slowest", latency=wording.latency(slowest, t))
+    counted = t("common.of_them_failed", counted=t("common.requests", count=total), count=failed)
+    return t("chart.counts", latencies=known, counted=counted)

@@ -16,9 +16,10 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_duration, join_names, printable
+from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import incident_words, timeline, wording
+from tentaculo.web import incident_words, reasons, timeline, wording
+from tentaculo.web.languages import Language, language
 from tentaculo.web.timeline import Axis, Bar, Range
 
 MOST_CHILDREN: Final = 5
@@ -31,7 +32,7 @@ MOST_WINDOWS: Final = 10
 """Maintenance windows that are listed."""
 _MOST_DOTS: Final = 100
 """Thousandths of the axis of which each has one event at most: dots beside each other cannot be told apart."""
-SORTS: Final = {"state": "Worst first", "name": "Name", "p95": "Latency", "failed": "Failures", "up": "Availability"}
+SORTS: Final = ("state", "name", "p95", "failed", "up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Fleet:
     """The services with trouble that the headline names."""
     is_public: bool = False
     """Whether it has only what everybody may see."""
+    t: Language = field(default_factory=lambda: language("en"))
+    """Of the page's texts."""
 
     @property
     def axis(self) -> Axis:
@@ -143,7 +146,7 @@ def list_services(fleet: Fleet) -> Listing:
     ]
     if fleet.sort == "state":
         rows, more = _troubles(found)
-        quiet = sorted((view for view in found if not wording.state(view).is_trouble), key=_quiet_order)
+        quiet = sorted((view for view in found if not wording.is_trouble(view)), key=_quiet_order)
     else:
         found.sort(key=lambda view: _sort_key(fleet, view))
         rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
@@ -170,7 +173,7 @@ def sections(fleet: Fleet, views: Sequence[ServiceView], rows: Sequence[Row]) ->
         found[fleet.info.of(view.name).group].append(made)
     whole = len(fleet.info.groups) > 0 and not fleet.group
     return [
-        Section((printable(group, 60) or "Other services") if whole else "", made)
+        Section((printable(group, 60) or fleet.t("overview.other_services")) if whole else "", made)
         for group, made in found.items()
         if made
     ]
@@ -190,7 +193,7 @@ def groups(fleet: Fleet) -> list[Group]:
     for view in fleet.services:
         members.setdefault(fleet.info.of(view.name).group, []).append(view)
     return [
-        Group(name, wording.state(min(members[name], key=wording.rank)))
+        Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
         for name in fleet.info.groups
         if name in members
     ]
@@ -198,12 +201,12 @@ def groups(fleet: Fleet) -> list[Group]:
 
 def _quiet_order(view: ServiceView) -> int:
     """Maintenance first, then what is up or unknown, as configured; what is off comes last."""
-    return {"plan": 0, "off": 2 if not view.health.is_counted else 1}.get(wording.state(view).tone, 1)
+    return {"maintenance": 0, "off": 2}.get(wording.state_key(view), 1)
 
 
 def _troubles(services: Iterable[ServiceView]) -> tuple[list[ServiceView], list[ServiceView]]:
     """Those with trouble, each followed by what fails because of it; and those for which there is no room."""
-    found = sorted((view for view in services if wording.state(view).is_trouble), key=wording.rank)
+    found = sorted((view for view in services if wording.is_trouble(view)), key=wording.rank)
     names = {view.name for view in found}
     children: dict[str, list[ServiceView]] = {}
     for view in found:
@@ -259,7 +262,8 @@ def brief_row(fleet: Fleet, view: ServiceView) -> Row:
 
 def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
     """`view` in words and shapes."""
-    state = wording.state(view)
+    t = fleet.t
+    state = wording.state(view, t)
     rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
     past, found = fleet.past.get(view.name), fleet.timeline
     periods = found.periods.get(view.name, ()) if found is not None and is_detailed else ()
@@ -275,31 +279,31 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
         name=printable(view.name, 80),
         href=service_path(view.name),
         state=state,
-        note=_note(view, state),
+        note=_note(view, state, t),
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
         bars=timeline.bars(
             fleet.axis, found.changes.get(view.name, ()) if found is not None else (), view.health, view.since
         ),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
-        p95=wording.latency(recent_p95(rates)),
-        usual_p95=wording.latency(expected) if expected is not None else "",
-        failed=wording.failed_share(failed),
+        p95=wording.latency(recent_p95(rates), t),
+        usual_p95=wording.latency(expected, t) if expected is not None else "",
+        failed=wording.failed_share(failed, t),
         is_failing=bool(failed),
-        rate="" if not a_minute else f"of {wording.rate(a_minute)}/min",
-        up=wording.share(past.quarter.share if past is not None else None),
+        rate="" if not a_minute else t("overview.per_minute", rate=wording.rate(a_minute, t)),
+        up=wording.share(past.quarter.share if past is not None else None, t),
         since=view.since,
-        lasted=format_duration((fleet.now - view.since).total_seconds(), units=1),
+        lasted=t.duration((fleet.now - view.since).total_seconds()),
         owner=info.owner,
         runbook=info.runbook,
     )
 
 
-def _note(view: ServiceView, state: wording.State) -> str:
+def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     if view.root is not None and state.is_trouble:
-        return f"fails with {printable(view.root, 80)}"
+        return t("overview.fails_with", root=printable(view.root, 80))
     total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
-    parts = (wording.reason(view), f"{usable} of {total} addresses healthy" if usable < total > 1 else "")
-    return printable("; ".join(filter(None, parts)), 160)
+    healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 else ""
+    return reasons.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
 
 
 class Mark(NamedTuple):
@@ -323,7 +327,8 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
     found = []
     for window in fleet.windows:
         if window.starts_at < fleet.now and window.ends_at > beginning:
-            text = f"Maintenance: {wording.listed(window.services) or 'every service'}"
+            services = wording.listed(window.services, fleet.t) or fleet.t("overview.every_service")
+            text = fleet.t("overview.maintenance_of", services=services)
             end = min(window.ends_at, fleet.now)
             found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
     # Incidents come last: they are drawn over the maintenance.
@@ -335,7 +340,7 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
                     timeline.state_key(incident.severity),
                     axis.percent(incident.started_at),
                     axis.width(incident.started_at, end),
-                    f"Incident: {printable(incident.root, 80)}",
+                    fleet.t("overview.incident_of", root=printable(incident.root, 80)),
                     incident.started_at,
                     incident_words.path(incident.id),
                 )
@@ -351,12 +356,12 @@ def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
             taken.add(place)
             severity = event.severity or ""
             key = "alarm" if severity.lower() in ("critical", "error", "high") else "event"
-            yield Mark(key, axis.percent(event.received_at), "", event_title(event), event.received_at)
+            yield Mark(key, axis.percent(event.received_at), "", event_title(event, fleet.t), event.received_at)
 
 
-def event_title(event: Event) -> str:
+def event_title(event: Event, t: Language) -> str:
     """An event in a few words: `deploy.finished from ci`."""
-    return f"{printable(event.type, 60)} from {printable(event.source, 40)}"
+    return t("overview.event_from", type=printable(event.type, 60), source=printable(event.source, 40))
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,14 +377,14 @@ class WindowRow:
     ends: str
 
 
-def window_row(window: MaintenanceWindow, now: datetime) -> WindowRow:
+def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:
     """`window` in words, with its times in the zone of `now`."""
     return WindowRow(
         holds=window.holds(now),
-        services=join_names(window.services, longest=80) or "every service",
-        reason=printable(window.reason, 200),
+        services=wording.joined(window.services, longest=80, t=t) or t("overview.every_service"),
+        reason=reasons.foreign(window.reason, 200),
         starts_at=window.starts_at,
-        starts=wording.clock(window.starts_at, now),
+        starts=wording.clock(window.starts_at, now, t),
         ends_at=window.ends_at,
-        ends=wording.clock(window.ends_at, now),
+        ends=wording.clock(window.ends_at, now, t),
     )

@@ -18,12 +18,12 @@ async def lead_here(request: web.Request) -> web.Response:
 
 
 def routes(
-    show_overview: Callable[[web.Request], Awaitable[web.Response]],
-    show_service: Callable[[str, web.Request], Awaitable[web.Response]],
-    show_incidents: Callable[[web.Request], Awaitable[web.Response]],
-    show_incident: Callable[[web.Request], Awaitable[web.Response]],
-    show_feed: Callable[[web.Request], Awaitable[web.Response]],
-    show_events: Callable[[web.Request], Awaitable[web.Response]],
+    show_overview: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    show_service: Callable[[str, web.Request], Awaitable[web.StreamResponse]],
+    show_incidents: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    show_incident: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    show_feed: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    show_events: Callable[[web.Request], Awaitable[web.StreamResponse]],
     services: Iterable[str],
     *,
     root: bool,

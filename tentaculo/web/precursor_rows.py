@@ -8,8 +8,9 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from tentaculo.model.precursor import LEAST_INCIDENTS, LEVEL, Precursor, PrecursorReport, ServicePrecursors
-from tentaculo.model.text import format_duration, printable
+from tentaculo.model.text import printable
 from tentaculo.web import wording
+from tentaculo.web.languages import Language
 
 MOST_CLAIMS: Final = 20
 MOST_COUNTS: Final = 20
@@ -50,12 +51,12 @@ class Statistics:
     """The services with too few incidents for a claim."""
 
 
-def statistics(report: PrecursorReport) -> Iterator[Statistics | None]:
+def statistics(report: PrecursorReport, t: Language) -> Iterator[Statistics | None]:
     """The statements of `report`, yielded last: before them a None after each service, where others may run."""
     claims, counts = list[Statement](), list[Statement]()
     for service in report.services.values():
         for one in service.precursors:
-            (claims if one.is_claimed else counts).append(_statement(report, service, one))
+            (claims if one.is_claimed else counts).append(_statement(report, service, one, t))
         yield None
     claims.sort(key=lambda one: one.q)
     counts.sort(key=lambda one: one.q)
@@ -63,63 +64,89 @@ def statistics(report: PrecursorReport) -> Iterator[Statistics | None]:
     yield Statistics(
         claims[:MOST_CLAIMS],
         counts[:MOST_COUNTS],
-        _basis(report, counted),
+        _basis(report, counted, t),
         [one.service for one in counted if len(one.incidents) < LEAST_INCIDENTS],
     )
 
 
-def _basis(report: PrecursorReport, counted: Sequence[ServicePrecursors]) -> str:
-    incidents = wording.count_of(sum(len(one.incidents) for one in counted), "incident")
-    services = wording.count_of(len(counted), "service")
-    days = wording.count_of((report.until - report.since).days, "day")
-    return f"{incidents} of {services} in {days}; {wording.count_of(report.tested, 'test')}"
+def sentence(service: ServicePrecursors, one: Precursor, t: Language) -> str:
+    """What was counted, in words: the text of `ServicePrecursors.sentence`."""
+    text = t(
+        "precursor.sentence",
+        count=len(one.before),
+        incidents=len(service.incidents),
+        service=printable(service.service, 80),
+        minutes=round(service.within / 60),
+        type=printable(one.type, 60),
+        source=printable(one.source, 60),
+        others_with=one.others_with,
+        others=service.others,
+    )
+    if len(service.incidents) < LEAST_INCIDENTS:
+        return f"{text} {t('precursor.too_few', needed=LEAST_INCIDENTS)}"
+    return text if one.is_claimed else f"{text} {t('precursor.chance')}"
 
 
-def _statement(report: PrecursorReport, service: ServicePrecursors, one: Precursor) -> Statement:
+def _basis(report: PrecursorReport, counted: Sequence[ServicePrecursors], t: Language) -> str:
+    return t(
+        "precursor.basis",
+        incidents=t("precursor.incidents", count=sum(len(one.incidents) for one in counted)),
+        services=t("common.services", count=len(counted)),
+        days=t("precursor.days", count=(report.until - report.since).days),
+        tests=t("precursor.tests", count=report.tested),
+    )
+
+
+def _statement(report: PrecursorReport, service: ServicePrecursors, one: Precursor, t: Language) -> Statement:
     with_it, incidents = len(one.before), len(service.incidents)
     numbers = [
-        Number("incidents", f"{incidents}"),
-        Number("before them", f"{_percent(with_it / incidents)} ({with_it} of {incidents})"),
-        Number("otherwise", _base_rate(one.others_with, service.others)),
-        Number("lift", _lift(with_it / incidents, one.others_with, service.others)),
+        Number(t("precursor.number_incidents"), t.number(incidents)),
+        Number(t("precursor.number_before"), _share_of(with_it, incidents, t)),
+        Number(t("precursor.number_otherwise"), _share_of(one.others_with, service.others, t)),
+        Number(t("precursor.number_lift"), _lift(with_it / incidents, one.others_with, service.others, t)),
     ]
     if one.p is not None:
-        numbers.append(Number("p", _probability(one.p)))
+        numbers.append(Number("p", probability(one.p, t)))
     if one.q is not None:
-        numbers.append(Number(f"p after correction (claimed up to {LEVEL:g})", _probability(one.q)))
-    if lead := _lead(report, service, one):
-        numbers.append(Number("lead time", lead))
+        name = t("precursor.number_q", level=t.decimal(f"{LEVEL:g}"))
+        numbers.append(Number(name, probability(one.q, t)))
+    if lead := _lead(report, service, one, t):
+        numbers.append(Number(t("precursor.number_lead"), lead))
     return Statement(
         service.service,
         one.source,
         printable(one.type, 60),
-        printable(service.sentence(one), 400),
+        sentence(service, one, t),
         numbers,
         1.0 if one.q is None else one.q,
     )
 
 
-def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %" if share >= 0.1 or not share else f"{share * 100:.2g} %"
+def _share_of(number: int, total: int, t: Language) -> str:
+    if not total:
+        return wording.NOTHING
+    percent = number * 100 / total
+    share = f"{percent:.0f} %" if percent >= 10 or not percent else f"{t.decimal(f'{percent:.2g}')} %"
+    return t("precursor.share_of", share=share, number=number, total=total)
 
 
-def _base_rate(others_with: int, others: int) -> str:
-    return f"{_percent(others_with / others)} ({others_with} of {others})" if others else wording.NOTHING
-
-
-def _lift(share: float, others_with: int, others: int) -> str:
+def _lift(share: float, others_with: int, others: int, t: Language) -> str:
     """How many times as often it came before incidents; where it never came otherwise, what once would have made."""
     if not others:
         return wording.NOTHING
     lift = share * others / max(others_with, 1)
-    return f"{'over ' if not others_with else ''}{lift:,.0f}" if lift >= 10 else f"{lift:.1f}"
+    shown = t.number(lift, 0 if lift >= 10 else 1)
+    return shown if others_with or lift < 10 else t("precursor.over", number=shown)
 
 
-def _probability(p: float) -> str:
-    return f"under {_SMALLEST_P:g}" if p < _SMALLEST_P else f"{p:.2g}"
+def probability(p: float, t: Language) -> str:
+    """A probability with two digits that mean something."""
+    if p < _SMALLEST_P:
+        return t("precursor.under", number=t.decimal(f"{_SMALLEST_P:g}"))
+    return t.decimal(f"{p:.2g}")
 
 
-def _lead(report: PrecursorReport, service: ServicePrecursors, one: Precursor) -> str:
+def _lead(report: PrecursorReport, service: ServicePrecursors, one: Precursor, t: Language) -> str:
     """From the last such event to the opening: the median, and the shortest and the longest.
 
     Ids are times in microseconds, but for those given while the clock was set back: these are left out.
@@ -132,7 +159,7 @@ def _lead(report: PrecursorReport, service: ServicePrecursors, one: Precursor) -
     ]
     if not found:
         return ""
-    middle = format_duration(median(found))
+    middle, shortest, longest = (t.duration(seconds, 2) for seconds in (median(found), min(found), max(found)))
     if len(found) == 1:
         return middle
-    return f"{middle} ({format_duration(min(found))} to {format_duration(max(found))})"
+    return t("precursor.lead_range", middle=middle, shortest=shortest, longest=longest)

@@ -10,21 +10,19 @@ from dataclasses import replace
 
 from tentaculo.model.health import BreakerView, Health, ServiceView
 from tentaculo.model.incident import Incident, Note
-from tentaculo.model.reason import Reason
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import incident_words
+from tentaculo.web import incident_words, reasons
 
-AFTER_SIGN_IN = "Shown after sign-in."
-"""In the place of what only some may see."""
 _OF_THE_OPERATOR = frozenset((Health.MAINTENANCE, Health.OFF))
 """States whose reason is a text of the operator, for everybody."""
 
 
 def public_view(view: ServiceView) -> ServiceView:
     """A service without what it said."""
-    reason = view.reason if view.health in _OF_THE_OPERATOR else _public(view.cause)
+    cause = reasons.public(view.cause)
+    reason = view.reason if view.health in _OF_THE_OPERATOR else str(cause or "")
     upstreams = tuple(replace(one, breaker=_public_breaker(one.breaker)) for one in view.upstreams)
-    return replace(view, reason=reason, upstreams=upstreams, snippet=None)
+    return replace(view, reason=reason, cause=cause, upstreams=upstreams, snippet=None)
 
 
 def public_incidents(known: Sequence[tuple[Incident, Sequence[Note]]]) -> list[tuple[Incident, Sequence[Note]]]:
@@ -46,12 +44,6 @@ def public_timeline(found: Timeline) -> Timeline:
     )
 
 
-def _public(reason: Reason | None) -> str:
-    try:
-        return "" if reason is None else str(reason.public)
-    except (KeyError, ValueError):
-        return ""  # a later version wrote a code or values that this one does not know
-
-
 def _public_breaker(breaker: BreakerView) -> BreakerView:
-    return replace(breaker, reason=_public(breaker.cause) or None)
+    cause = reasons.public(breaker.cause)
+    return replace(breaker, reason=None if cause is None else str(cause), cause=cause)

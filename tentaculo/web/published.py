@@ -56,7 +56,7 @@ class StatuspageApi:
         self._slices = slices
         self._clock = clock
         self._past = PastReader[Sequence[Incident]](store_problem, clock)
-        self._making = asyncio.Lock()
+        self._making = {name: asyncio.Lock() for name in DOCUMENTS}
         self._documents: dict[str, tuple[float, Document]] = {}
         self._headers: dict[str, str] = {
             hdrs.CONTENT_TYPE: "application/json; charset=utf-8",
@@ -69,7 +69,7 @@ class StatuspageApi:
 
     async def show(self, name: str, request: web.Request) -> web.Response:
         """The document `name`, one of `DOCUMENTS`. No parameter changes it."""
-        async with self._making:
+        async with self._making[name]:
             made_at, document = self._documents.get(name, (float("-inf"), None))
             if document is None or self._clock() - made_at >= _KEPT:
                 document = await self._make(name)
@@ -87,7 +87,7 @@ class StatuspageApi:
         source = Published(self._now(), services, newest, self._windows()[:MOST_INCIDENTS], self._info, self._url())
         members: dict[str, Any] = {"page": statuspage.page(source)}
         if name in ("summary", "status"):
-            members["status"] = statuspage.status(source)
+            members["status"] = dict(await self._slices.collect(statuspage.status(source)))
         for member, shapes in DOCUMENTS[name].items():
             members[member] = await self._slices.collect(map(raw_json, shapes(source)))
         # Compressing a large one takes long, and needs nothing else.

@@ -17,9 +17,11 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
 from tentaculo.server.caller import session_of
+from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import languages, wording
+from tentaculo.web import languages, reasons, wording
 from tentaculo.web.documents import Document
+from tentaculo.web.live import LivePages
 
 HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
@@ -59,13 +61,22 @@ class Renderer:
     """Renders templates with the style and the script of the status pages. `clock` is monotonic."""
 
     def __init__(
-        self, slices: Slices, clock: Callable[[], float] = time.monotonic, *, info: PageInfo | None = None
+        self,
+        slices: Slices,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        info: PageInfo | None = None,
+        live: LivePages | None = None,
     ) -> None:
-        """`info` has the name of the pages, and the zone of their times. It reads files, so call it in a thread."""
+        """`info` has the name of the pages, and the zone of their times. `live` serves those who follow a page.
+
+        It reads files, so call it in a thread.
+        """
         languages.catalogue()
         self._slices = slices
         self._clock = clock
         self._info = info or PageInfo()
+        self._live = live
         self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
         self._own_styles = {name: templating.inline(style) for name, style in _OWN_STYLES.items()}
@@ -92,17 +103,24 @@ class Renderer:
         media_type: str = HTML,
         status: int = 200,
         fill: Mapping[str, str] | None = None,
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         """The page of `template` with everything that `context` returns, its `viewer` among it.
 
         `key` says which page it is, and for whom. `fill` are values for placeholders in it. A browser does not store the page
-        of a session, which whoever uses it next could open.
+        of a session, which whoever uses it next could open. To a request that takes an event stream it is what changes of
+        the page, until its sender leaves.
+
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         session = session_of(request)
         # Whoever has just done something sees it.
         after = session.acted_at if session is not None else float("-inf")
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
+        values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill
+        if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
+            return await self._live.serve(
+                request, key, page, lambda: self._rendered(key, template, context), fill=values or {}
+            )
         if page is None or self._is_old(rendered_at, after):
             if key in self._awaited or len(self._awaited) < _MOST_AWAITED:
                 page = await self._rendered(key, template, context, after)
@@ -110,14 +128,14 @@ class Renderer:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
             hdrs.CONTENT_TYPE: media_type,
-            # May be kept, but must be asked for each time.
+            # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
+            # served here too; named, it would keep the page's script from reading the copy that the browser has.
             hdrs.CACHE_CONTROL: "no-cache, private",
             "Content-Security-Policy": self._policies.get(template, self._common_policy),
             # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
             "Referrer-Policy": "same-origin",
         }
-        if session is not None or fill:
-            values = {**(fill or {}), FORM_TOKEN: session.form_token if session is not None else ""}
+        if values:
             page = await asyncio.to_thread(page.filled, values)
             headers[hdrs.CACHE_CONTROL] = "no-store"
         response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)
@@ -129,7 +147,11 @@ class Renderer:
         return self._clock() - rendered_at >= _KEPT or rendered_at <= after
 
     async def _rendered(
-        self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]], after: float
+        self,
+        key: Hashable,
+        template: str,
+        context: Callable[[], Awaitable[dict[str, Any]]],
+        after: float = float("-inf"),
     ) -> Document:
         """The page as it is after those before it were rendered."""
         self._awaited[key] += 1
@@ -166,6 +188,7 @@ class Renderer:
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 t=values["viewer"].texts,
+                marked=reasons.marked,
                 languages=languages.NAMES,
                 **values,
             )

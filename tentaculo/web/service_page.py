@@ -17,9 +17,10 @@ from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, upt
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_duration, printable
+from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.web import activity, overview, service_probes, timeline, wording
+from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.public import public_incidents, public_timeline, public_view
@@ -134,7 +135,7 @@ class ServicePage:
         self._now = now
         self._renderer = renderer
 
-    async def show(self, name: str, request: web.Request) -> web.Response:
+    async def show(self, name: str, request: web.Request) -> web.StreamResponse:
         """The page of the service `name`. Raises `Problem` (400) for a range that is none."""
         key = request.query.get("range", "3h")
         if key not in RANGES:
@@ -145,14 +146,14 @@ class ServicePage:
         )
 
     async def _context(self, viewer: Viewer, name: str, chosen: Range) -> dict[str, Any]:
-        view, now = self._view(name), self._now()
+        view, now, t = self._view(name), self._now(), viewer.texts
         if not viewer.is_signed_in:
             view = public_view(view)
         until = int(now.timestamp())
         axis = Axis(until - chosen.seconds, until, self._info.zone)
         past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis))
         found = past.timeline if past is not None else Timeline()
-        state = wording.state(view)
+        state = wording.state(view, t)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
         if not viewer.is_signed_in:
             found, own = public_timeline(found), public_incidents(own)
@@ -167,27 +168,30 @@ class ServicePage:
             [event for event in found.events if event.source == name],
             since,
             now,
+            t,
         )
+        headline = t("headline.sentence", names=name, is_so=wording.predicate(state.key, 1, t))
         return {
             "viewer": viewer,
             "incident": incident,
             "is_muted": incident is not None and incident.is_muted(now),
             "name": name,
             "state": state,
-            "title": self._info.heading(f"{name} is {state.phrase}"),
+            "title": self._info.heading(headline.rstrip(".")),
+            "headline": headline,
             "info": self._info.of(name),
             "icon": icon(state.tone),
             "since": view.since,
-            "lasted": format_duration((now - view.since).total_seconds(), units=1),
-            "reason": printable(wording.reason(view), 300),
+            "lasted": t.duration((now - view.since).total_seconds()),
+            "reason": wording.reason(view, t, 300),
             "root": view.root,
             "now": now,
             "at": f"{self._info.local(now):%H:%M}",
             "range": chosen,
             "ranges": list(RANGES.values()),
-            "ticks": axis.ticks(chosen.tick),
+            "ticks": axis.ticks(chosen.tick, t),
             "bars_of": timeline.bars(axis, found.changes.get(name, ()), view.health, view.since),
-            "chart": latency_chart(axis, chosen.span, found.periods.get(name, ())),
+            "chart": latency_chart(axis, chosen.span, found.periods.get(name, ()), t),
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [
@@ -195,10 +199,10 @@ class ServicePage:
                 for one in known.values()
                 if (end := one.ended_at or now) >= since
             ],
-            "facts": list(_facts(past, view)) if past is not None else [],
-            "days": list(_days(past.days, until)) if past is not None else [],
-            "endpoints": [_endpoint(one, addresses[one.upstream]) for one in view.upstreams],
-            "routes": _routes(past) if past is not None else [],
+            "facts": list(_facts(past, view, t)) if past is not None else [],
+            "days": list(_days(past.days, until, t)) if past is not None else [],
+            "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
+            "routes": _routes(past, t) if past is not None else [],
             "dependencies": self._dependencies.get(name, ()),
             "dependents": [other for other, needed in self._dependencies.items() if name in needed],
             "probes": service_probes.probe_rows(view, self._records.probes(name), viewer, self._info.zone),
@@ -224,42 +228,41 @@ class ServicePage:
         )
 
 
-def _facts(past: Past, view: ServiceView) -> Iterable[Fact]:
-    rates, usual = past.rates, past.usual
-    if rates is not None:
-        asked = rates.requests.ok + rates.requests.failed
-        share_ok = rates.requests.share_ok
-        expected = f"a minute, usually {wording.rate(usual.requests_per_minute)}" if usual is not None else "a minute"
-        yield Fact("Requests, 5 min", wording.rate(rates.per_minute(asked)), "", expected)
-        failed = None if share_ok is None else 1 - share_ok
-        worst = rates.worst
-        at_worst = f"at worst {wording.failed_share(worst.failed_share)} in a minute of the last hour" if worst else ""
-        yield Fact("Failed, 5 min", wording.failed_share(failed), "down" if failed else "", at_worst)
-        is_asked = bool(rates.requests.ok)
-        p50, p95, p99 = (rates.requests if is_asked else rates.probes).latency.percentiles(0.5, 0.95, 0.99)
-        base = overview.usual_p95(rates, usual)
-        more = f"usually {wording.latency(base)}; " if base is not None else ""
-        tone = "slow" if wording.state(view).key == "slow" else ""
-        yield Fact(
-            "95 % within",
-            wording.latency(p95),
-            tone,
-            f"{more}half {wording.latency(p50)}, 99 % {wording.latency(p99)}; of {'requests' if is_asked else 'probes'}",
-        )
+def _facts(past: Past, view: ServiceView, t: Language) -> Iterable[Fact]:
+    if past.rates is not None:
+        yield from _recent_facts(past.rates, past.usual, view, t)
     day = uptime_share(past.summary.hours)
-    yield Fact("Up, 24 h", wording.share(day.share), "", "")
+    yield Fact(t("service.up_24h"), wording.share(day.share, t), "", "")
     quarter = past.summary.quarter
     since = past.summary.since
-    first = "" if since is None else f"since {datetime.fromtimestamp(since, UTC):%-d %b %Y}"
-    yield Fact(
-        "Up, 90 days",
-        wording.share(quarter.share),
-        "",
-        ", ".join(filter(None, (first, "" if quarter.by_time else "in part by probes"))),
+    first = t.short_date(datetime.fromtimestamp(since, UTC), year=True) if since is not None else ""
+    more = (t("service.since", date=first) if first else "", "" if quarter.by_time else t("service.by_probes"))
+    yield Fact(t("service.up_90d"), wording.share(quarter.share, t), "", ", ".join(filter(None, more)))
+
+
+def _recent_facts(rates: RecentRates, usual: UsualRates | None, view: ServiceView, t: Language) -> Iterable[Fact]:
+    asked = rates.requests.ok + rates.requests.failed
+    expected = t("service.a_minute")
+    if usual is not None:
+        expected = t("service.a_minute_usually", rate=wording.rate(usual.requests_per_minute, t))
+    yield Fact(t("service.requests_5min"), wording.rate(rates.per_minute(asked), t), "", expected)
+    share_ok, worst = rates.requests.share_ok, rates.worst
+    failed = None if share_ok is None else 1 - share_ok
+    at_worst = t("service.worst_minute", share=wording.failed_share(worst.failed_share, t)) if worst else ""
+    yield Fact(t("service.failed_5min"), wording.failed_share(failed, t), "down" if failed else "", at_worst)
+    is_asked = bool(rates.requests.ok)
+    p50, p95, p99 = (
+        wording.latency(one, t)
+        for one in (rates.requests if is_asked else rates.probes).latency.percentiles(0.5, 0.95, 0.99)
     )
+    more = t("service.percentiles_requests" if is_asked else "service.percentiles_probes", p50=p50, p99=p99)
+    base = overview.usual_p95(rates, usual)
+    if base is not None:
+        more = t("service.usually_and", value=wording.latency(base, t), more=more)
+    yield Fact(t("service.p95"), p95, "slow" if wording.state_key(view) == "slow" else "", more)
 
 
-def _days(days: Sequence[Period], until: int) -> Iterable[Day]:
+def _days(days: Sequence[Period], until: int, t: Language) -> Iterable[Day]:
     """Each of the 90 days, in the colour of the time in which the service was not available."""
     known = {period.start: uptime_share([period]).share for period in days}
     first = until - until % DAY - (_DAYS - 1) * DAY
@@ -267,29 +270,44 @@ def _days(days: Sequence[Period], until: int) -> Iterable[Day]:
         start = first + place * DAY
         share = known.get(start)
         key = "none" if share is None else "up" if share >= 0.9999 else "slow" if share >= 0.99 else "down"
-        said = "not known" if share is None else f"up {wording.share(share)}"
-        yield Day(key, f"{place * 100 / _DAYS:.2f}%", f"{datetime.fromtimestamp(start, UTC):%-d %b}: {said}")
+        date = t.short_date(datetime.fromtimestamp(start, UTC))
+        said = (
+            t("service.day_unknown", date=date)
+            if share is None
+            else t("service.day_up", date=date, share=wording.share(share, t))
+        )
+        yield Day(key, f"{place * 100 / _DAYS:.2f}%", said)
 
 
-def _endpoint(view: EndpointView, address: str) -> dict[str, Any]:
-    state = wording.state_of(view.health)
+def _endpoint(view: EndpointView, address: str, t: Language) -> dict[str, Any]:
+    state = wording.state_of(view.health, t=t)
     return {
         "address": address,
         "state": state,
-        "breaker": wording.breaker(view.breaker),
+        "breaker": wording.breaker(view.breaker, t),
         "is_tripped": view.breaker.state is not BreakerState.CLOSED,
         "counts": ", ".join(
-            filter(None, (wording.counted(view.probes, "probe"), wording.counted(view.traffic, "request")))
+            filter(
+                None,
+                (
+                    wording.counted(view.probes, "common.probes", t),
+                    wording.counted(view.traffic, "common.requests", t),
+                ),
+            )
         ),
     }
 
 
-def _routes(past: Past) -> list[dict[str, str]]:
+def _routes(past: Past, t: Language) -> list[dict[str, str]]:
     found = sorted(past.routes.items(), key=lambda one: (-one[1].ok - one[1].failed, one[0]))
     return [
         {
             "prefix": printable(prefix, 120),
-            "counts": f"{wording.count_of(count.ok + count.failed, 'request')}, {count.failed:,} failed",
+            "counts": t(
+                "common.of_them_failed",
+                counted=t("common.requests", count=count.ok + count.failed),
+                count=count.failed,
+            ),
         }
         for prefix, count in found
     ]

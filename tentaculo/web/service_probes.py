@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from tentaculo.model.certificate import Certificate
 from tentaculo.model.health import Endpoint, Health, ProbeResult, SeenCertificate, ServiceView
-from tentaculo.model.text import format_duration, join_names, printable
-from tentaculo.web import wording
+from tentaculo.model.reason import Reason
+from tentaculo.model.text import join_names, printable
+from tentaculo.web import reasons, wording
+from tentaculo.web.languages import Language
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import State
 
@@ -49,24 +51,24 @@ class CertificateRow(NamedTuple):
 def addresses(view: ServiceView, viewer: Viewer) -> dict[Endpoint, str]:
     """How each address of a service is called: by its number where addresses are private."""
     return {
-        one.upstream: one.upstream.authority if viewer.is_signed_in else f"Address {place}"
+        one.upstream: one.upstream.authority if viewer.is_signed_in else viewer.texts("service.address", number=place)
         for place, one in enumerate(view.upstreams, 1)
     }
 
 
 def probe_rows(view: ServiceView, probes: Sequence[ProbeResult], viewer: Viewer, zone: tzinfo) -> list[ProbeRow]:
     """The last probes, the latest first. Where this process has sent none, the one that another machine stored."""
-    names = addresses(view, viewer)
+    names, t = addresses(view, viewer), viewer.texts
     rows: list[ProbeRow] = []
     last = ""
     for probe in probes or _stored(view):
         snippet = printable(probe.snippet or "", 200) if viewer.is_signed_in else ""
         rows.append(
             ProbeRow(
-                wording.state_of(probe.health, probe.kind),
+                wording.state_of(probe.health, probe.kind, t),
                 probe.checked_at,
                 f"{probe.checked_at.astimezone(zone):%H:%M:%S}",
-                _private_text(probe) if viewer.is_signed_in else public_text(probe),
+                _private_text(probe, t) if viewer.is_signed_in else public_text(probe, t),
                 names.get(probe.upstream, "") if len(names) > 1 else "",
                 "" if snippet == last else snippet,
             )
@@ -75,19 +77,24 @@ def probe_rows(view: ServiceView, probes: Sequence[ProbeResult], viewer: Viewer,
     return rows
 
 
-def public_text(probe: ProbeResult) -> str:
+def public_text(probe: ProbeResult, t: Language) -> str:
     """What one probe found, without anything that the service wrote."""
-    took = f" in {probe.latency_ms} ms" if probe.latency_ms is not None else ""
+    took = probe.latency_ms
     if probe.code is not None:
-        return f"answered {probe.code}{took}"
+        status = str(probe.code)
+        if took is None:
+            return t("service.probe_answered", status=status)
+        return t("service.probe_answered_in", status=status, milliseconds=took)
     if probe.health is Health.UNKNOWN:
-        return "not sent"
-    return f"succeeded{took}" if probe.health.is_healthy else "failed without a response"
+        return t("service.probe_not_sent")
+    if not probe.health.is_healthy:
+        return t("service.probe_failed")
+    return t("service.probe_succeeded") if took is None else t("service.probe_succeeded_in", milliseconds=took)
 
 
-def _private_text(probe: ProbeResult) -> str:
+def _private_text(probe: ProbeResult, t: Language) -> str:
     path = printable(probe.endpoint or "", 80)
-    text = printable(probe.reason, 300)
+    text = reasons.said(probe.reason, probe.reason if isinstance(probe.reason, Reason) else None, t, 300)
     return f"{path} {text}" if path and path not in text else text
 
 
@@ -119,7 +126,7 @@ def certificate_rows(
     groups: dict[Certificate, list[SeenCertificate]] = {}
     for one in seen:
         groups.setdefault(one.certificate, []).append(one)
-    names = addresses(view, viewer)
+    names, t = addresses(view, viewer), viewer.texts
     rows = []
     for certificate, group in sorted(groups.items(), key=lambda item: item[0].chain_ends):
         left = (certificate.chain_ends - now).total_seconds()
@@ -130,31 +137,36 @@ def certificate_rows(
             CertificateRow(
                 key,
                 tone,
-                certificate_text(certificate, left, is_short=is_short),
-                _places(group, names),
-                _detail(certificate) if viewer.is_signed_in else "",
+                certificate_text(certificate, left, t, is_short=is_short),
+                _places(group, names, t),
+                _detail(certificate, t) if viewer.is_signed_in else "",
                 seen_at,
-                f"seen {wording.ago(seen_at, now)}",
+                t("service.seen", ago=wording.ago(seen_at, now, t)),
             )
         )
     return rows
 
 
-def certificate_text(certificate: Certificate, left: float, *, is_short: bool) -> str:
+def certificate_text(certificate: Certificate, left: float, t: Language, *, is_short: bool) -> str:
     """Until when a certificate is valid, `left` seconds from now; `is_short` says that this is not long."""
-    end = f"{certificate.chain_ends:%-d %b %Y}"
-    whose = "The certificate of its issuer" if certificate.is_issuer_first else "It"
+    end, duration = t.short_date(certificate.chain_ends, year=True), t.duration(left)
     if left <= 0:
-        return f"{whose} expired on {end}"
-    return f"{whose} is valid until {end}, for {format_duration(left, units=1)}{' only' if is_short else ''}"
+        return t("service.issuer_expired" if certificate.is_issuer_first else "service.certificate_expired", date=end)
+    if certificate.is_issuer_first:
+        return t("service.issuer_short" if is_short else "service.issuer_valid", date=end, duration=duration)
+    return t("service.certificate_short" if is_short else "service.certificate_valid", date=end, duration=duration)
 
 
-def _places(group: Sequence[SeenCertificate], names: Mapping[Endpoint, str]) -> str:
-    return join_names([names[one.endpoint] for one in group if one.endpoint in names], 3) if len(names) > 1 else ""
+def _places(group: Sequence[SeenCertificate], names: Mapping[Endpoint, str], t: Language) -> str:
+    if len(names) < 2:
+        return ""
+    return wording.joined([names[one.endpoint] for one in group if one.endpoint in names], 3, t=t)
 
 
-def _detail(certificate: Certificate) -> str:
-    more = f" and {certificate.more_names} more" if certificate.more_names else ""
-    parts = [f"for {join_names(certificate.names)}{more}" if certificate.names else ""]
-    parts.append(f"issued by {certificate.issuer}" if certificate.issuer else "")
+def _detail(certificate: Certificate, t: Language) -> str:
+    names = join_names(certificate.names)
+    if certificate.more_names:
+        names = t("common.and_more", names=names, count=certificate.more_names)
+    parts = [t("service.certificate_for", names=names) if names else ""]
+    parts.append(t("service.certificate_issued", issuer=certificate.issuer) if certificate.issuer else "")
     return ", ".join(filter(None, parts))

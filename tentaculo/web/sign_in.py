@@ -12,17 +12,9 @@ from aiohttp import hdrs, web
 from tentaculo import __version__
 from tentaculo.server.caller import CALLER, SIGN_IN, session_of
 from tentaculo.web.forms import own_page, read_form, read_own_form, see_other
-from tentaculo.web.languages import Language
 from tentaculo.web.rendering import NEXT, Renderer
 from tentaculo.web.viewer import Viewer
 
-_SAID = {
-    "wrong": "sign_in.wrong",
-    "unavailable": "sign_in.unavailable",
-    "out": "sign_in.out",
-    "late": "sign_in.late",
-}
-"""What became of a form, by its outcome, as a text of the catalogue."""
 _STATUS = {"wrong": 403, "limited": 429, "unavailable": 503}
 
 
@@ -68,13 +60,13 @@ class SignInPage:
         self._viewer = viewer
         self._needs_token = needs_token
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/sign-in`."""
         said = request.query.get("said", "")
         wanted = request.query.get("next") or _path(request.headers.get(hdrs.REFERER, ""))
         return await self._respond(request, wanted, said if said in ("out", "late") else "")
 
-    async def submit(self, request: web.Request) -> web.Response:
+    async def submit(self, request: web.Request) -> web.StreamResponse:
         """The handler of `POST /status/sign-in`. The dispatcher has checked the Origin."""
         fields, caller = await read_form(request), request[CALLER]
         wanted = fields.get("next", "")
@@ -93,7 +85,7 @@ class SignInPage:
         response.headers[hdrs.SET_COOKIE] = caller.set_cookie(result.session_id)
         raise response
 
-    async def sign_out(self, request: web.Request) -> web.Response:
+    async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """The handler of `POST /status/sign-out`."""
         await read_own_form(request)
         is_gone = await self._sessions.end(session_of(request))
@@ -103,14 +95,14 @@ class SignInPage:
 
     async def _respond(
         self, request: web.Request, wanted: str, said: str, *, status: int = 200, wait: int = 0
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         viewer = self._viewer(request)
 
         async def context() -> dict[str, Any]:
             return {
                 "viewer": viewer,
                 "said": said,
-                "text": _said(viewer.texts, said, wait),
+                "wait": wait,
                 "next": NEXT,
                 "needs_token": self._needs_token,
                 "version": __version__,
@@ -120,12 +112,6 @@ class SignInPage:
         return await self._renderer.respond(
             request, key, "sign_in.html", context, status=status, fill={NEXT: own_page(wanted)}
         )
-
-
-def _said(texts: Language, said: str, wait: int) -> str:
-    if said == "limited":
-        return texts("sign_in.limited", count=wait)
-    return texts(_SAID[said]) if said else ""
 
 
 def _path(referer: str) -> str:

@@ -17,7 +17,7 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import format_duration, join_names
+from tentaculo.model.text import join_names
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, overview, summary, wording
@@ -130,7 +130,7 @@ class StatusPage:
         self._viewer = viewer
         self._past = PastReader[Past](store_problem, clock)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status`."""
         query, viewer = PageQuery.read(request.query, self._info.groups), self._viewer(request)
         return await self._renderer.respond(
@@ -140,10 +140,10 @@ class StatusPage:
     async def _context(self, viewer: Viewer, query: PageQuery) -> dict[str, Any]:
         """Everything that the template names."""
         services = await self._slices.collect(self._views())
-        now, incidents = self._now(), self._incidents()
+        now, incidents, t = self._now(), self._incidents(), viewer.texts
         if not viewer.is_signed_in:
             services, incidents = await self._slices.collect(map(public_view, services)), public_incidents(incidents)
-        in_trouble = any(wording.state(view).is_trouble for view in services)
+        in_trouble = any(map(wording.is_trouble, services))
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
         fleet = Fleet(
             now,
@@ -157,6 +157,7 @@ class StatusPage:
             info=self._info,
             named=wording.named_troubles(services),
             is_public=not viewer.is_signed_in,
+            t=t,
         )
         fleet = await self._with_past(fleet)
         if fleet.is_public and fleet.timeline is not None:
@@ -181,7 +182,6 @@ class StatusPage:
             "range": chosen,
             "ranges": list(RANGES.values()),
             "sort": query.sort,
-            "sorts": overview.SORTS,
             "wanted": query.wanted,
             "groups": overview.groups(fleet),
             "group": query.group,
@@ -196,13 +196,13 @@ class StatusPage:
             "is_past_known": fleet.timeline is not None,
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "usual_y": USUAL_Y,
-            "windows": [window_row(one, fleet.local_now) for one in fleet.windows[:MOST_WINDOWS]],
+            "windows": [window_row(one, fleet.local_now, t) for one in fleet.windows[:MOST_WINDOWS]],
             "more_windows": len(fleet.windows[MOST_WINDOWS:]),
             "more_incidents": max(sum(one.is_open for one, _ in incidents) - activity.MOST_INCIDENTS, 0)
             + self._not_listed(),
             "database": self._store_problem(),
             "version": __version__,
-            "uptime": format_duration((now - self._started_at()).total_seconds(), units=1),
+            "uptime": t.duration((now - self._started_at()).total_seconds()),
         }
 
     def _activity(self, fleet: Fleet) -> list[activity.Entry]:
@@ -215,6 +215,7 @@ class StatusPage:
             found.events,
             fleet.now - timedelta(seconds=fleet.range.seconds),
             fleet.now,
+            fleet.t,
         )
 
     async def _with_past(self, fleet: Fleet) -> Fleet:
@@ -225,7 +226,7 @@ class StatusPage:
         failing = tuple(
             (view.name, self._began(fleet, view))
             for view in wording.worst(fleet.services)[:1]
-            if wording.state(view).is_trouble
+            if wording.is_trouble(view)
         )
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:

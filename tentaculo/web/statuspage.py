@@ -17,7 +17,8 @@ from tentaculo.model.health import DegradedKind, Health, ServiceView
 from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.model.page import PRODUCT, PageInfo
 from tentaculo.model.text import printable
-from tentaculo.web import incident_words, wording
+from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web.wording import ENGLISH
 
 MOST_INCIDENTS: Final = 50
 """Incidents of a document, and maintenance windows."""
@@ -89,10 +90,10 @@ def page(source: Published) -> Shape:
     }
 
 
-def status(source: Published) -> Shape:
+def status(source: Published) -> Iterator[tuple[str, str]]:
     """The member `status`: the indicator, and the headline of the overview."""
-    description = printable(wording.headline(source.services), 160).rstrip(".")
-    return {"indicator": indicator(source.services), "description": description}
+    yield "indicator", indicator(source.services)
+    yield "description", printable(wording.headline(source.services), 160).rstrip(".")
 
 
 def components(source: Published) -> Iterator[Shape]:
@@ -149,7 +150,7 @@ def incident(source: Published, one: Incident) -> Shape:
         **_event(
             source,
             str(one.id),
-            f"{printable(one.root, 80)} is {wording.state_of(one.severity).phrase}",
+            f"{printable(one.root, 80)} {wording.predicate(wording.key_of(one.severity), 1, ENGLISH)}",
             state,
             one.started_at,
             _updated_at(one),
@@ -199,18 +200,20 @@ def _updates(one: Incident) -> Iterator[Shape]:
     if one.acknowledged is not None:
         yield _update(number, "identified", "Somebody takes care of it.", one.acknowledged.at)
     if one.ended_at is not None:
-        yield _update(number, "resolved", incident_words.ending(one, is_private=False), one.ended_at)
+        yield _update(
+            number, "resolved", reasons.plain(incident_words.ending(one, ENGLISH, is_private=False)), one.ended_at
+        )
 
 
 def _opening(one: Incident) -> str:
-    reason = incident_words.reason(one, is_private=False)
+    reason = reasons.plain(incident_words.reason(one, ENGLISH, is_private=False))
     said = incident_words.sentence(f"{_name(one)}: {reason}" if reason else _name(one))
-    return f"{said} {incident_words.failed_with(one)}".rstrip()
+    return f"{said} {incident_words.failed_with(one, ENGLISH)}".rstrip()
 
 
 def _name(one: Incident) -> str:
     """The same from its beginning to its end."""
-    return f"{printable(one.root, 80)} is {wording.state_of(one.severity).phrase}"
+    return f"{printable(one.root, 80)} {wording.predicate(wording.key_of(one.severity), 1, ENGLISH)}"
 
 
 def _update(number: str, state: str, body: str, at: datetime) -> Shape:

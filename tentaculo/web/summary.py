@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident, Note
-from tentaculo.model.text import format_duration, printable
-from tentaculo.web import incident_words, overview, wording
+from tentaculo.model.text import printable
+from tentaculo.web import incident_words, overview, reasons, wording
+from tentaculo.web.languages import Language
 from tentaculo.web.overview import Fleet, event_title
-from tentaculo.web.public import AFTER_SIGN_IN
 
 
 class Piece(NamedTuple):
@@ -24,89 +24,112 @@ class Piece(NamedTuple):
     href: str = ""
 
 
-def lead(fleet: Fleet) -> Iterator[Piece]:
+Sentence = list[Piece]
+
+
+def sentence(t: Language, key: str, count: int | None = None, /, **values: Piece | str) -> Sentence:
+    """The text of `key`, with pieces among its values."""
+    parts = t.split(key, count, **{name: Piece(one) if isinstance(one, str) else one for name, one in values.items()})
+    return [Piece(part) if isinstance(part, str) else part for part in parts]
+
+
+def joined(sentences: Iterable[Sentence]) -> Sentence:
+    """Sentences one after the other."""
+    found: Sentence = []
+    for one in sentences:
+        found += [Piece(" "), *one] if found else one
+    return found
+
+
+def lead(fleet: Fleet) -> Iterator[Sentence]:
     """The sentences below the headline."""
-    named = wording.worst(fleet.services)
+    named, t = wording.worst(fleet.services), fleet.t
     if not named:
         return
-    state = wording.state(named[0])
-    if not state.is_trouble:
-        yield from _calm_lead(fleet, state)
+    if not wording.is_trouble(named[0]):
+        yield from _calm_lead(fleet, wording.state_key(named[0]))
         return
     since = min(view.since for view in named)
-    yield Piece("Since ")
-    yield Piece(wording.clock(since, fleet.local_now), at=since)
-    yield Piece(". ")
-    troubled = [view for view in fleet.services if wording.state(view).is_trouble]
+    yield sentence(t, "summary.since", since=Piece(wording.clock(since, fleet.local_now, t), at=since))
+    troubled = [view for view in fleet.services if wording.is_trouble(view)]
     affected = [view for view in troubled if view.root is not None]
     if affected:
-        verb = "fails" if len(affected) == 1 else "fail"
-        yield Piece(f"{wording.listed([view.name for view in affected])} {verb} with it", is_strong=True)
-        yield Piece(f"{_losses(fleet, affected)}. ")
+        yield _affected(fleet, affected)
     named_ids = {id(view) for view in named}
     others = [view for view in troubled if view.root is None and id(view) not in named_ids]
-    for key in dict.fromkeys(wording.state(view).key for view in sorted(others, key=wording.rank)):
-        same = [view for view in others if wording.state(view).key == key]
-        verb = "is" if len(same) == 1 else "are"
-        phrase = wording.state(same[0]).phrase
-        yield Piece(f"{wording.listed([view.name for view in same])} {verb} {phrase}", is_strong=True)
-        yield Piece(" for another reason. " if len(same) == 1 else " for other reasons. ")
-    up = sum(wording.state(view).key == "up" for view in fleet.services)
+    for key in dict.fromkeys(wording.state_key(view) for view in sorted(others, key=wording.rank)):
+        names = [view.name for view in others if wording.state_key(view) == key]
+        who = f"{wording.listed(names, t)} {wording.predicate(key, len(names), t)}"
+        yield sentence(t, "summary.other_reason", len(names), who=Piece(who, is_strong=True))
+    up = sum(wording.state_key(view) == "up" for view in fleet.services)
     if up:
-        yield Piece(f"{wording.count_of(up, 'other')} {'is' if up == 1 else 'are'} up.")
+        yield sentence(t, "summary.others_up", up)
 
 
-def _losses(fleet: Fleet, affected: Sequence[ServiceView]) -> str:
-    """How many of the requests of `affected` fail: `: 38 % of the requests, 16 a minute`."""
+def _affected(fleet: Fleet, affected: Sequence[ServiceView]) -> Sentence:
+    """What fails with the worst: `a and b fail with it: 38 % of the requests, 16 a minute.`"""
+    t = fleet.t
+    names = wording.listed([view.name for view in affected], t)
+    who = Piece(t("summary.fails_with_it", names=names, count=len(affected)), is_strong=True)
     rates = [fleet.rates[view.name] for view in affected if view.name in fleet.rates]
     failed = sum(one.requests.failed for one in rates)
-    total = failed + sum(one.requests.ok for one in rates)
     if not failed:
-        return ""
+        return sentence(t, "summary.affected", who=who)
+    share = failed / (failed + sum(one.requests.ok for one in rates))
     a_minute = sum(one.per_minute(one.requests.failed) or 0.0 for one in rates)
-    return f": {wording.failed_share(failed / total)} of the requests, {wording.rate(a_minute)} a minute"
+    return sentence(
+        t,
+        "summary.affected_lost",
+        who=who,
+        share=wording.failed_share(share, t),
+        rate=wording.rate(a_minute, t),
+    )
 
 
-def _calm_lead(fleet: Fleet, state: wording.State) -> Iterator[Piece]:
+def _calm_lead(fleet: Fleet, key: str) -> Iterator[Sentence]:
+    t = fleet.t
     counts = [fleet.rates[view.name] for view in fleet.services if view.name in fleet.rates]
     total = sum(one.per_minute(one.requests.ok + one.requests.failed) or 0.0 for one in counts)
-    up = sum(wording.state(view).key == "up" for view in fleet.services)
-    if state.key == "up" and total:
+    up = sum(wording.state_key(view) == "up" for view in fleet.services)
+    if key == "up" and total:
         failed = sum(one.requests.failed for one in counts)
-        whole = failed + sum(one.requests.ok for one in counts)
-        verb = "serves" if up == 1 else "serve"
-        yield Piece(f"{wording.count_of(up, 'service')} {verb} {wording.rate(total)} requests a minute; ")
-        yield Piece(
-            f"{wording.failed_share(failed / whole)} of them fail" if failed else "none of them fails", is_strong=True
-        )
-        yield Piece(". ")
+        share = failed / (failed + sum(one.requests.ok for one in counts))
+        said = t("summary.part_fails", share=wording.failed_share(share, t)) if failed else t("summary.none_fails")
+        rate = wording.rate(total, t)
+        yield sentence(t, "summary.serve", up, rate=rate, failed=Piece(said, is_strong=True))
     elif up:
-        yield Piece(f"{wording.count_of(up, 'service')} {'is' if up == 1 else 'are'} up. ")
+        yield sentence(t, "summary.are_up", up)
     ended = next((one for one, _ in fleet.incidents if not one.is_open), None)
     if ended is not None and ended.ended_at is not None:
-        yield Piece("The last incident ended ")
-        yield Piece(wording.ago(ended.ended_at, fleet.now), at=ended.ended_at)
-        lasted = format_duration((ended.ended_at - ended.started_at).total_seconds(), units=1)
-        yield Piece(f": {printable(ended.root, 80)}, {lasted}.")
+        yield sentence(
+            t,
+            "summary.last_incident",
+            ago=Piece(wording.ago(ended.ended_at, fleet.now, t), at=ended.ended_at),
+            root=printable(ended.root, 80),
+            duration=t.duration((ended.ended_at - ended.started_at).total_seconds()),
+        )
 
 
-def answers(fleet: Fleet) -> list[tuple[str, list[Piece]]]:
+def answers(fleet: Fleet) -> list[tuple[str, Sentence]]:
     """What a person asks first about the worst trouble: question and answer. Empty where there is no trouble."""
     named = wording.worst(fleet.services)
-    if not named or not wording.state(named[0]).is_trouble:
+    if not named or not wording.is_trouble(named[0]):
         return []
-    view = named[0]
+    view, t = named[0], fleet.t
     known = fleet.open_incident(view.name)
     incident, notes = known if known is not None else (None, ())
-    reason = incident.reason if incident is not None else wording.reason(view)
-    why = [Piece(printable(reason, 200) or AFTER_SIGN_IN)]
+    reason = reasons.said(incident.reason, incident.cause, t, 200) if incident else wording.reason(view, t, 200)
+    why = [Piece(reason or t("incident.after_sign_in"))]
     if incident is not None:
-        why += [Piece(" "), Piece("Incident", href=incident_words.path(incident.id))]
+        why += [
+            Piece(" "),
+            Piece(t("summary.incident"), href=incident_words.path(incident.id)),
+        ]
     return [
-        ("Why", why),
-        ("Just before", _just_before(fleet, view, incident)),
-        ("Notified", _notified(fleet, incident, notes)),
-        ("Last time", _last_time(fleet, view)),
+        (t("summary.why"), why),
+        (t("summary.just_before"), _just_before(fleet, view, incident)),
+        (t("summary.notified"), _notified(fleet, incident, notes)),
+        (t("summary.last_time"), _last_time(fleet, view)),
     ]
 
 
@@ -126,68 +149,77 @@ def contacts(fleet: Fleet) -> Iterator[Contact]:
             yield Contact(printable(name, 80), info.owner, info.runbook)
 
 
-_NOT_READ: Final = "Not known: the database cannot be read now."
-
-
-def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> list[Piece]:
+def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> Sentence:
+    t = fleet.t
     if fleet.is_public:
-        return [Piece(AFTER_SIGN_IN)]
+        return sentence(t, "incident.after_sign_in")
     if fleet.timeline is None:
-        return [Piece(_NOT_READ)]
+        return sentence(t, "summary.not_read")
     event = fleet.timeline.just_before.get(view.name)
     if event is None:
-        return [Piece("No service sent an event in the 30 minutes before.")]
+        return sentence(t, "summary.no_event_before")
     began = incident.started_at if incident is not None else view.since
-    gap = format_duration((began - event.received_at).total_seconds(), units=1)
-    return [Piece(event_title(event), is_strong=True), Piece(f", {gap} earlier", at=event.received_at)]
+    gap = t.duration((began - event.received_at).total_seconds())
+    return sentence(
+        t,
+        "summary.event_before",
+        event=Piece(event_title(event, t), is_strong=True),
+        earlier=Piece(t("summary.earlier", duration=gap), at=event.received_at),
+    )
 
 
-def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) -> list[Piece]:
+def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) -> Sentence:
+    t = fleet.t
     if fleet.is_public:
-        return [Piece(AFTER_SIGN_IN)]
-    found = []
+        return sentence(t, "incident.after_sign_in")
     if incident is None or not incident.notified:
-        found.append(Piece("Nobody yet." if incident is not None else "Nobody: there is no incident."))
+        found = [sentence(t, "summary.nobody_yet" if incident is not None else "summary.nobody")]
     else:
         at = min(one.at for one in incident.notified.values())
-        names = [name for name in incident.notified if name] or ["an alert channel"]
-        found.append(Piece(f"{wording.listed(names)} at "))
-        found.append(Piece(wording.clock(at, fleet.local_now), at=at))
-        found.append(Piece("."))
+        names = [name for name in incident.notified if name] or [t("summary.a_channel")]
+        time = Piece(wording.clock(at, fleet.local_now, t), at=at)
+        found = [sentence(t, "summary.notified_at", names=wording.listed(names, t), time=time)]
     if incident is not None and incident.is_muted(fleet.now):
-        found.append(Piece(f" {incident_words.muted(incident, fleet.local_now)}"))
+        found.append([Piece(incident_words.muted(incident, fleet.local_now, t))])
     if notes:
         last = max(notes, key=lambda note: note.at)
-        found.append(Piece(f" {printable(last.author, 40) or 'Somebody'} wrote a note at "))
-        found.append(Piece(wording.clock(last.at, fleet.local_now), at=last.at))
-        found.append(Piece("."))
-    return found
+        time = Piece(wording.clock(last.at, fleet.local_now, t), at=last.at)
+        author = printable(last.author, 40) or t("summary.somebody")
+        found.append(sentence(t, "summary.note_at", author=author, time=time))
+    return joined(found)
 
 
-def _last_time(fleet: Fleet, view: ServiceView) -> list[Piece]:
+def _last_time(fleet: Fleet, view: ServiceView) -> Sentence:
+    t = fleet.t
     if fleet.timeline is None:
-        return [Piece(_NOT_READ)]
+        return sentence(t, "summary.not_read")
     last = fleet.timeline.earlier.get(view.name)
     if last is None:
-        return [Piece("Never, as far as is known.")]
-    lasted = ((last.ended_at or last.seen_at) - last.started_at).total_seconds()
-    return [
-        Piece(wording.day(last.started_at, fleet.local_now), at=last.started_at, href=incident_words.path(last.id)),
-        Piece(f", for {format_duration(lasted, units=1)}{f': {printable(last.reason, 120)}' if last.reason else ''}"),
-    ]
+        return sentence(t, "summary.never_known")
+    day = wording.day(last.started_at, fleet.local_now, t)
+    duration = t.duration(((last.ended_at or last.seen_at) - last.started_at).total_seconds())
+    return lasted_because(last, Piece(day, at=last.started_at, href=incident_words.path(last.id)), duration, t)
+
+
+def lasted_because(incident: Incident, day: Piece, duration: str, t: Language) -> Sentence:
+    """When an incident was, how long it lasted, and why, where that is shown."""
+    reason = reasons.said(incident.reason, incident.cause, t, 120)
+    if not reason:
+        return sentence(t, "incident.last_time", day=day, duration=duration)
+    return sentence(t, "summary.last_time_lasted", day=day, duration=duration, reason=reason)
 
 
 def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     """What the page says of the whole fleet, name by name."""
-    named = wording.worst(fleet.services)
-    state = wording.state(named[0]) if named else wording.State("off", "Off", "off", "off")
+    named, t = wording.worst(fleet.services), fleet.t
+    state = wording.state(named[0], t) if named else wording.state_of_key("off", t)
     yield "state", state
-    yield "headline", printable(wording.headline(fleet.services), 160)
+    yield "headline", printable(wording.headline(fleet.services, t), 160)
     since = (min if state.is_trouble else max)((view.since for view in named), default=None)
     yield "since", since
-    yield "lasted", "" if since is None else format_duration((fleet.now - since).total_seconds(), units=1)
-    yield "lead", list(lead(fleet))
+    yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())
+    yield "lead", joined(lead(fleet))
     yield "answers", answers(fleet)
     yield "contacts", list(contacts(fleet))
     yield "lanes", overview.lanes(fleet)
-    yield "ticks", fleet.axis.ticks(fleet.range.tick)
+    yield "ticks", fleet.axis.ticks(fleet.range.tick, t)

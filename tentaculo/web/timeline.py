@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period
+from tentaculo.web.languages import Language
 
 WIDTH: Final = 1000
 HEIGHT: Final = 30
@@ -31,9 +32,7 @@ class Range(NamedTuple):
     """A choice of the length of the axis."""
 
     key: str
-    """As in the query string."""
-    label: str
-    title: str
+    """As in the query string, and in the keys of its texts."""
     seconds: int
     span: int
     """Seconds of one period of latencies."""
@@ -44,10 +43,10 @@ class Range(NamedTuple):
 RANGES: Final = {
     one.key: one
     for one in (
-        Range("3h", "3 h", "The last 3 hours", 3 * HOUR, MINUTE, 30 * MINUTE),
-        Range("24h", "24 h", "The last 24 hours", DAY, HOUR, 3 * HOUR),
-        Range("7d", "7 d", "The last 7 days", 7 * DAY, HOUR, DAY),
-        Range("90d", "90 d", "The last 90 days", 90 * DAY, DAY, 15 * DAY),
+        Range("3h", 3 * HOUR, MINUTE, 30 * MINUTE),
+        Range("24h", DAY, HOUR, 3 * HOUR),
+        Range("7d", 7 * DAY, HOUR, DAY),
+        Range("90d", 90 * DAY, DAY, 15 * DAY),
     )
 }
 
@@ -92,10 +91,10 @@ class Axis:
         """The stretch between two moments as a percentage, at least so wide that it is seen."""
         return f"{max(self.place(until) - self.place(since), _SHORTEST) / 10:.2f}%"
 
-    def ticks(self, every: int) -> list[Tick]:
+    def ticks(self, every: int, t: Language) -> list[Tick]:
         """A mark at each multiple of `every` seconds of the zone's clock, except near the end, which has its own."""
         first, last = (datetime.fromtimestamp(end, self.zone).replace(tzinfo=None) for end in (self.since, self.until))
-        form = "%-d %b" if every >= DAY else "%H:%M" if every >= MINUTE else "%H:%M:%S"
+        form = "%H:%M" if every >= MINUTE else "%H:%M:%S"
         found = []
         for number in range(
             (first - _EPOCH) // timedelta(seconds=every), (last - _EPOCH) // timedelta(seconds=every) + 1
@@ -104,7 +103,7 @@ class Axis:
             shown = _EPOCH + number * timedelta(seconds=every)
             at = shown.replace(tzinfo=self.zone).astimezone(UTC)
             if 0.03 * WIDTH < self.place(at) < 0.94 * WIDTH:
-                found.append(Tick(self.percent(at), at, f"{shown:{form}}"))
+                found.append(Tick(self.percent(at), at, t.short_date(shown) if every >= DAY else f"{shown:{form}}"))
         return found
 
 

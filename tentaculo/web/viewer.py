@@ -28,11 +28,15 @@ class Viewer:
 
 
 def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
-    """The viewer who sent `request`. Where the pages are not public only callers with a token or a session reach them."""
+    """The viewer who sent `request`. Where the pages are not public only callers with a token or a session reach them.
+
+    `?as=public` asks for what everybody may see, whoever sends it.
+    """
     caller = request.get(CALLER)
     is_known = caller is not None and caller.is_authenticated
+    as_public = request.query.get("as") == "public"
     return Viewer(
-        is_signed_in=is_known or not is_public,
-        has_session=caller is not None and caller.session is not None,
+        is_signed_in=(is_known or not is_public) and not as_public,
+        has_session=caller is not None and caller.session is not None and not as_public,
         language=language_of(request),
     )

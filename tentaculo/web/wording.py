@@ -15,9 +15,10 @@ from tentaculo.model.health import (
     EndpointView,
     Health,
     ServiceView,
-    words_of,
 )
-from tentaculo.model.text import format_duration
+from tentaculo.model.text import printable
+from tentaculo.web import reasons
+from tentaculo.web.languages import Language, language
 
 
 class State(NamedTuple):
@@ -26,8 +27,6 @@ class State(NamedTuple):
     key: str
     """Names its symbol."""
     word: str
-    phrase: str
-    """As part of a sentence: `is …`."""
     tone: str
     """Names its colour: `up`, `slow`, `down`, `plan` or `off`."""
 
@@ -39,35 +38,64 @@ class State(NamedTuple):
 
 NOTHING = "\N{EN DASH}"
 """Shown where there is no number."""
-_FAILING = State("failing", "Failing", "failing", "slow")
-_SLOW = State("slow", "Slow", "slow", "slow")
+ENGLISH = language("en")
 _TONES = {
-    Health.UP: "up",
-    Health.DEGRADED: "slow",
-    Health.DOWN: "down",
-    Health.MAINTENANCE: "plan",
-    Health.OFF: "off",
-    Health.UNKNOWN: "off",
+    "down": "down",
+    "failing": "slow",
+    "degraded": "slow",
+    "slow": "slow",
+    "maintenance": "plan",
+    "unknown": "off",
+    "up": "up",
+    "off": "off",
 }
-_WORST_FIRST = ("down", "failing", "degraded", "slow", "maintenance", "unknown", "up", "off")
+"""The tone of each state by its key, the worst first."""
+_WORST_FIRST: Final = tuple(_TONES)
 
 
-def state(view: ServiceView) -> State:
-    """How a service is shown. Behind an open breaker its requests fail."""
-    return _FAILING if is_cut_off(view) else state_of(view.health, view.kind)
+def state_key(view: ServiceView) -> str:
+    """The key of the state of a service. Behind an open breaker its requests fail."""
+    return "failing" if is_cut_off(view) else key_of(view.health, view.kind)
 
 
-def state_of(health: Health, kind: DegradedKind | None = None) -> State:
+def key_of(health: Health, kind: DegradedKind | None = None) -> str:
+    """The key of a health, of a degraded one with its kind."""
+    return kind.value if health is Health.DEGRADED and kind is not None else health.value
+
+
+def tone_of(key: str) -> str:
+    """The tone of the state of a key."""
+    return _TONES[key]
+
+
+def is_trouble(view: ServiceView) -> bool:
+    """Whether a person should look at a service."""
+    return _TONES[state_key(view)] in ("down", "slow")
+
+
+def state(view: ServiceView, t: Language = ENGLISH) -> State:
+    """How a service is shown."""
+    return state_of_key(state_key(view), t)
+
+
+def state_of(health: Health, kind: DegradedKind | None = None, t: Language = ENGLISH) -> State:
     """How a health is shown, a degraded one with its kind."""
-    if health is Health.DEGRADED and kind is not None:
-        return _FAILING if kind is DegradedKind.FAILING else _SLOW
-    words = words_of(health)
-    return State(health.value, words.label, words.phrase, _TONES[health])
+    return state_of_key(key_of(health, kind), t)
+
+
+def state_of_key(key: str, t: Language = ENGLISH) -> State:
+    """How the state of a key is shown."""
+    return State(key, t(f"state.{key}"), _TONES[key])
+
+
+def predicate(key: str, count: int = 1, t: Language = ENGLISH) -> str:
+    """What a sentence says of `count` services in a state: `is down`, `are down`."""
+    return t(f"state.is_{key}", count=count)
 
 
 def rank(view: ServiceView) -> int:
     """The place of a service in a list with the worst first: 0 is down."""
-    return _WORST_FIRST.index(state(view).key)
+    return _WORST_FIRST.index(state_key(view))
 
 
 def is_cut_off(view: ServiceView) -> bool:
@@ -80,34 +108,36 @@ def is_usable(view: EndpointView) -> bool:
     return view.health.is_healthy and view.breaker.state is not BreakerState.OPEN
 
 
-def reason(view: ServiceView) -> str:
-    """Why a service is in its state; empty for one that is up."""
+def reason(view: ServiceView, t: Language = ENGLISH, most: int = 300) -> str:
+    """Why a service is in its state, in `most` characters; empty for one that is up. See `reasons.said`."""
     if is_cut_off(view):
-        return f"its circuit breaker is open: {view.breaker.reason or view.reason}"
-    return "" if view.health is Health.UP else view.reason
+        breaker = view.breaker
+        text, cause = (breaker.reason, breaker.cause) if breaker.reason else (view.reason, view.cause)
+        return t("state.cut_off", reason=reasons.said(text, cause, t, most))
+    return "" if view.health is Health.UP else reasons.said(view.reason, view.cause, t, most)
 
 
-def ago(then: datetime | None, now: datetime) -> str:
+def ago(then: datetime | None, now: datetime, t: Language = ENGLISH) -> str:
     """`then` as seen from `now`: `never`, `just now`, `8 s ago`."""
     if then is None:
-        return "never"
+        return t("common.never")
     seconds = (now - then).total_seconds()
-    return "just now" if seconds < 2 else f"{format_duration(seconds, units=1)} ago"
+    return t("common.just_now") if seconds < 2 else t("common.ago", duration=t.duration(seconds))
 
 
-def clock(moment: datetime, now: datetime) -> str:
+def clock(moment: datetime, now: datetime, t: Language = ENGLISH) -> str:
     """A moment in the zone of `now`, with its date unless that is today: `14:02`, `27 Nov, 14:02`."""
     moment = moment.astimezone(now.tzinfo)
-    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%-d %b, %H:%M}"
+    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{t.short_date(moment)}, {moment:%H:%M}"
 
 
-def day(moment: datetime, now: datetime) -> str:
+def day(moment: datetime, now: datetime, t: Language = ENGLISH) -> str:
     """The day of a moment in the zone of `now`: `Today`, `Yesterday`, `27 Nov`, `27 Nov 2025`."""
     moment = moment.astimezone(now.tzinfo)
     days = (now.date() - moment.date()).days
     if days in (0, 1):
-        return "Yesterday" if days else "Today"
-    return f"{moment:%-d %b}" if moment.year == now.year else f"{moment:%-d %b %Y}"
+        return t("common.yesterday") if days else t("common.today")
+    return t.short_date(moment, year=moment.year != now.year)
 
 
 def zone_name(moment: datetime) -> str:
@@ -116,65 +146,65 @@ def zone_name(moment: datetime) -> str:
     return f"UTC{name}" if name[0] in "+-" else name
 
 
-def rate(number: float | None) -> str:
+def rate(number: float | None, t: Language = ENGLISH) -> str:
     """A number a minute, with the digits that mean something: `0.2`, `64`, `1,240`."""
     if number is None:
         return NOTHING
-    return f"{number:,.0f}" if number >= 9.95 or number == 0 else f"{number:.1f}"
+    return t.number(number, 0 if number >= 9.95 or number == 0 else 1)
 
 
-def share(part: float | None) -> str:
+def share(part: float | None, t: Language = ENGLISH) -> str:
     """A part of a whole, cut and never rounded up: `99.98 %`; 100 % is said of nothing less."""
     if part is None:
         return NOTHING
     # The nearest thousandth first: 0.29 * 100 is a little less than 29.
     hundredths = math.floor(round(part * 10_000, 3))
-    return f"{hundredths // 100}.{hundredths % 100:02} %" if hundredths % 100 else f"{hundredths // 100} %"
+    return f"{t.number(hundredths / 100, 2 if hundredths % 100 else 0)} %"
 
 
-def failed_share(part: float | None) -> str:
+def failed_share(part: float | None, t: Language = ENGLISH) -> str:
     """A part that failed: `38 %`, `0.03 %`. Of a few in a great number it never says none, and 100 % only of all."""
     if part is None:
         return NOTHING
     percent = part * 100
     if 0 < percent < 0.01:
-        return "< 0.01 %"
-    return f"{math.floor(percent + 1e-9)} %" if percent >= 10 or not percent else f"{percent:.2g} %"
+        return f"< {t.number(0.01, 2)} %"
+    if percent >= 10 or not percent:
+        return f"{math.floor(percent + 1e-9)} %"
+    return f"{t.decimal(f'{percent:.2g}')} %"
 
 
-def latency(seconds: float | None) -> str:
+def latency(seconds: float | None, t: Language = ENGLISH) -> str:
     """A latency with two or three digits that mean something: `0.41 ms`, `12 ms`, `1.8 s`."""
     if seconds is None:
         return NOTHING
     if seconds >= 0.9995:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+        return f"{t.number(seconds, 1 if seconds < 9.95 else 0)} s"
     milliseconds = seconds * 1000
     digits = 2 if milliseconds < 0.995 else 1 if milliseconds < 9.95 else 0
-    return f"{milliseconds:.{digits}f} ms"
+    return f"{t.number(milliseconds, digits)} ms"
 
 
-def breaker(view: BreakerView) -> str:
+def breaker(view: BreakerView, t: Language = ENGLISH) -> str:
     """A breaker in words."""
     if view.state is BreakerState.OPEN:
-        return (
-            f"Open, next try in {format_duration(view.retry_after + 0.999, units=1)}"
-            if view.retry_after > 0
-            else "Open, next try is due"
-        )
+        if view.retry_after > 0:
+            return t("breaker.open_until", duration=t.duration(view.retry_after + 0.999))
+        return t("breaker.open")
     if view.state is BreakerState.HALF_OPEN:
-        return "Half open, tries one request"
+        return t("breaker.half_open")
     if view.failure_count:
-        return f"Closed, {view.failure_count} failed in a row"
-    return "Closed"
+        return t("breaker.closed_after", count=view.failure_count)
+    return t("breaker.closed")
 
 
-def counted(counts: Counts, noun: str) -> str:
-    """`812 probes, 3 failed`; empty where there were none."""
+def counted(counts: Counts, key: str, t: Language = ENGLISH) -> str:
+    """`812 probes, 3 failed`, with the key of the text for the number of them; empty where there were none."""
     total = counts.ok + counts.failed
     if not total:
         return ""
-    failed = f", {counts.failed:,} failed" if counts.failed else ""
-    return f"{total:,} {noun}{'' if total == 1 else 's'}{failed}"
+    shown = t(key, count=total)
+    return t("common.of_them_failed", counted=shown, count=counts.failed) if counts.failed else shown
 
 
 def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
@@ -189,46 +219,50 @@ def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
     return [view for view in candidates if ranks[id(view)] == least]
 
 
-def headline(services: Sequence[ServiceView]) -> str:
+def headline(services: Sequence[ServiceView], t: Language = ENGLISH) -> str:
     """The worst true sentence about the fleet."""
     if not services:
-        return "No services are configured yet."
+        return t("headline.no_services")
     named = worst(services)
     if not named:
-        return "Every service is off."
+        return t("headline.all_off")
     counted = sum(view.health.is_counted for view in services)
-    found = state(named[0])
-    if found.key == "up":
-        return "Everything is up." if counted > 1 else f"{named[0].name} is up."
-    if len(named) == counted and counted > 1 and found.key != "unknown":
-        return f"Everything is {found.phrase}."
-    verb = "is" if len(named) == 1 else "are"
-    sentence = f"{_subject([view.name for view in named])} {verb} {found.phrase}"
+    key = state_key(named[0])
+    if len(named) == counted and counted > 1 and key != "unknown":
+        return t("headline.everything", is_so=predicate(key, 1, t))
+    if key == "up" and counted > 1:
+        return t("headline.everything", is_so=predicate(key, 1, t))
+    names = [view.name for view in named]
+    subject = listed(names, t) if len(names) <= MOST_NAMED else t("common.services", count=len(names))
+    is_so = predicate(key, len(named), t)
     affected = sum(view.root is not None and view.health is Health.DOWN for view in services)
-    if found.key == "down" and affected:
-        return f"{sentence}, and {count_of(affected, 'service')} with {'it' if len(named) == 1 else 'them'}."
-    return f"{sentence}."
+    if key == "down" and affected:
+        with_them = "headline.with_it" if len(named) == 1 else "headline.with_them"
+        return t(with_them, names=subject, is_so=is_so, count=affected)
+    return t("headline.sentence", names=subject, is_so=is_so)
 
 
 MOST_NAMED: Final = 3
 """Services that a sentence names."""
 
 
-def _subject(names: Sequence[str]) -> str:
-    return listed(names) if len(names) <= MOST_NAMED else count_of(len(names), "service")
-
-
 def named_troubles(services: Iterable[ServiceView]) -> list[str]:
     """The names of the services with trouble that the headline names."""
     found = worst(services)
-    return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and state(found[0]).is_trouble else []
+    return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and is_trouble(found[0]) else []
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], t: Language = ENGLISH) -> str:
     """Names in a sentence: `a, b and c`; of many, the first three and how many more."""
     if len(names) > MOST_NAMED + 1:
-        return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+        return joined(names, MOST_NAMED, t=t)
+    return t("common.and", names=", ".join(names[:-1]), last=names[-1]) if len(names) > 1 else "".join(names)
+
+
+def joined(names: Sequence[str], most: int = 10, longest: int | None = None, t: Language = ENGLISH) -> str:
+    """The first `most` names, and how many more there are: `a, b and 3 more`. With `longest` each is cut."""
+    shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
+    return shown if len(names) <= most else t("common.and_more", names=shown, count=len(names) - most)
 
 
 def count_of(number: int, noun: str) -> str:

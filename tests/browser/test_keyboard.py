@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MARK = """() => {
     const all = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']")]
-        .filter(one => one.checkVisibility());
+        .filter(one => one.tabIndex >= 0 && one.checkVisibility());
     all.forEach((one, place) => one.dataset.place = place);
     return all.length;
 }"""
@@ -34,13 +34,20 @@ FOCUSED = """() => {
 }"""
 
 
-async def focused(page: Page, key: str, times: int) -> list[dict[str, Any]]:
-    """What has the focus after each time that `key` is pressed."""
-    found = []
-    for _ in range(times):
+async def focused(page: Page, key: str, count: int) -> list[dict[str, Any]]:
+    """What has the focus while `key` is pressed until it leaves the page, which has `count` places for it.
+
+    Some of them, such as a field for a date, have several stops.
+    """
+    found: list[dict[str, Any]] = []
+    for _ in range(count + 20):
         await page.keyboard.press(key)
-        found.append(await page.evaluate(FOCUSED))
-    return found
+        now = await page.evaluate(FOCUSED)
+        if now is None or (found and now["place"] == found[0]["place"] != found[-1]["place"]):
+            return found
+        if not found or now["place"] != found[-1]["place"]:
+            found.append(now)
+    pytest.fail(f"the focus stays in {found[-1]}")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -48,9 +55,8 @@ async def focused(page: Page, key: str, times: int) -> list[dict[str, Any]]:
 async def test_the_focus_goes_through_the_page_as_it_is_read(shown: Shown, width: int) -> None:
     async with opened(shown.state(), path=shown.path, width=width) as (page, _):
         count = await page.evaluate(MARK)
-        *found, beyond = await focused(page, "Tab", count + 1)
+        found = await focused(page, "Tab", count)
         assert [one["place"] for one in found] == list(range(count))
-        assert beyond is None, "the focus leaves the page behind its last link"
         assert [one["html"] for one in found if not one["isOutlined"] or not one["isSeen"]] == []
         # What follows is below or to the right; the link that skips the header is above everything.
         for before, after in pairwise(found[1:]):
@@ -107,9 +113,7 @@ async def test_a_screen_reader_hears_the_worst_first() -> None:
         said, "Skip to content", "banner", "main", "Down for", 'heading "hermes is down', "Why", "Just before"
     )
     said_in_order(said, "Just before", "Notified", "Last time", 'heading "The last 3 hours"', "searchbox", "Down:")
-    said_in_order(
-        said, "Down:", '"hermes"', "database is locked", "Failing:", '"hormiguero"', "Slow:", '"switch"', "Up:"
-    )
+    said_in_order(said, "Down:", '"hermes"', "Failing:", '"hormiguero"', "Slow:", '"switch"', "Up:")
     said_in_order(said, '"switch"', "Up:", '"madre"', 'heading "What happened"', "contentinfo")
 
 
@@ -120,8 +124,15 @@ async def test_a_screen_reader_hears_a_service() -> None:
         said, "Down for", 'heading "hermes is down."', "database is locked", "Owner: Ana", "Runbook", "Numbers"
     )
     said_in_order(said, "The last 3 hours", "90 days", "Addresses", "10.9.8.7:8003", "Down", "Breaker: Open")
-    said_in_order(said, "Last probes", "Down: /health answered 503", "database is locked", "Up: /health answered 200")
-    said_in_order(said, "Certificates", "issuer expired", "for 9 days only", "Routes", "Dependencies", "What happened")
+    said_in_order(
+        said,
+        "Dependencies",
+        "Last probes",
+        "Down: /health answered 503",
+        "database is locked",
+        "Up: /health answered 200",
+    )
+    said_in_order(said, "Certificates", "issuer expired", "for 9 days only", "Routes", "Dependencies")
 
 
 @pytest.mark.parametrize(("motion", "moving"), [("reduce", 0), ("no-preference", 1)])

@@ -27,7 +27,7 @@ async def test_a_page_on_paper(shown: Shown) -> None:
             assert await faint_texts(page) == [], scheme
         assert await page.locator(CONTROLS).evaluate_all(VISIBLE) == []
         assert await page.evaluate("document.documentElement.scrollWidth") <= PAPER
-        folded = "all => all.filter(one => [...one.children].some(part => !part.getBoundingClientRect().height)).length"
+        folded = "all => all.filter(one => one.checkVisibility() && [...one.children].some(part => !part.getBoundingClientRect().height)).length"
         assert await page.locator("details").evaluate_all(folded) == 0, "nobody can unfold paper"
 
 

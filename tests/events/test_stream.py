@@ -39,7 +39,7 @@ async def test_an_event_arrives_with_its_id_its_type_and_its_form(gateway: Gatew
     async with event_stream(gateway.session, gateway.url) as listener:
         headers = listener.response.headers
         assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
-        assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
+        assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store, no-transform", "no")
         id_ = await ingest(gateway, type="größe", payload={"a": "1\r\n\u2028"}, metadata={"b": 2})
         (frame,) = await listener.events(1)
     assert (frame.id, frame.name) == (f"{NAME}-{id_}", "größe")

@@ -165,6 +165,9 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
         "deliveries",
         "reason_code",
         "reason_values",
+        "reopened_at",
+        "failed_requests",
+        "counted_until",
     ]
     assert [column for column in noted if column] == [*added, *later]
     assert noted.count(None) == len(OURS) - 1, "one note for each table but that of the versions"

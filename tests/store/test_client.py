@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tentaculo.model.health import Health
-from tentaculo.store import migrate
+from tentaculo.store import migrate, tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 from tests.support import store_samples
@@ -50,6 +50,25 @@ async def test_an_event_outlives_the_store_client(url: str, store_client_on: Sto
     second = store_client_on(url)
     await second.start()
     assert await store_samples.newest_events(second, 5) == [store_samples.event(1)]
+
+
+async def test_a_client_that_only_reads_changes_nothing(url: str, store_client_on: StoreClientOn) -> None:
+    first = store_client_on(url)
+    await first.start()
+    await store_samples.store(first, store_samples.event(1))
+    await first.close()
+    reader = store_client_on(url, only_reads=True, event_wait=0.1)
+    await reader.start()
+    assert await store_samples.newest_events(reader, 5) == [store_samples.event(1)]
+    assert reader.shown_problem is None
+    with pytest.raises(StoreUnavailable):
+        await store_samples.store(reader, store_samples.event(2))
+    with pytest.raises(StoreUnavailable):
+        await reader.run(lambda connection: connection.execute(tables.events.delete()))
+    await reader.close()
+    again = store_client_on(url)
+    await again.start()
+    assert await store_samples.newest_events(again, 5) == [store_samples.event(1)]
 
 
 async def test_event_ids_grow_whatever_the_clock_does(url: str, store_client_on: StoreClientOn) -> None:

@@ -55,7 +55,9 @@ async def test_an_incident_is_read_as_it_was_saved(url: str, store_client_on: Ca
         DeliveryRecord("duty", "incident.opened", DeliveryOutcome.FAILED, NOW, NOW + MINUTE, 3, 30, "answered 502"),
         DeliveryRecord("duty", "incident.opened", DeliveryOutcome.DELIVERED, NOW + MINUTE, NOW + MINUTE),
     )
-    first = incident(1, peak_error_rate=0.375, reopened=3, part_of=7, notified=notified, deliveries=deliveries, **ENDED)
+    counted = {"reopened_at": NOW, "failed_requests": 2**40, "counted_until": NOW + MINUTE}
+    known = {"peak_error_rate": 0.375, "reopened": 3, "part_of": 7, "notified": notified, "deliveries": deliveries}
+    first = incident(1, **known, **counted, **ENDED)
     await store_client.run(partial(incidents.save, changed=[first]))
     assert await store_client.run(partial(incidents.find, number=first.id)) == first
     assert await store_client.run(partial(incidents.find, number=5)) is None

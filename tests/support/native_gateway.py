@@ -45,6 +45,7 @@ from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
+from tentaculo.tasks import TaskGroup
 from tentaculo.web import (
     acknowledgements,
     alert_status,
@@ -63,6 +64,7 @@ from tentaculo.web import (
     vx11,
 )
 from tentaculo.web.languages import language_of
+from tentaculo.web.live import LivePages, Wait
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 from tests.support.server import serving_application
@@ -232,6 +234,12 @@ class State:
     """The page of the log, where it is not simply `events`."""
     asked_of_log: list[LogRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
+    tasks: TaskGroup = field(default_factory=lambda: TaskGroup("test"))
+    live: LivePages = field(init=False)
+    followers: int = 1024
+    """Viewers that follow a page at once, at most."""
+    wait: Wait = asyncio.sleep
+    """Between two updates of the pages that are followed."""
     bodies: list[bytes] = field(default_factory=list)
     past: dict[str, HistorySummary] = field(default_factory=past)
     rates: dict[str, RecentRates] = field(default_factory=dict)
@@ -396,6 +404,7 @@ class Gateway:
     host: str
     port: int
     client: ClientSession
+    server: web.Server
 
 
 def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
@@ -438,7 +447,8 @@ def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
 def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
-    renderer = Renderer(slices, lambda: state.clock, info=state.info)
+    live = state.live = LivePages(state.tasks, state.followers, lambda seconds: state.wait(seconds))
+    renderer = Renderer(slices, lambda: state.clock, live=live, info=state.info)
     page = status_page.StatusPage(
         views=lambda: state.services,
         store=state.page_store,
@@ -480,7 +490,7 @@ def application(state: State) -> web.Application:
         now=lambda: state.now,
         slices=slices,
         renderer=renderer,
-        viewer=lambda _: state.viewer,
+        viewer=lambda request: replace(state.viewer, language=language_of(request)),
         info=state.info,
         clock=lambda: state.clock,
     )
@@ -572,7 +582,11 @@ async def running(state: State, auth: schema.AuthSettings | None = None) -> Asyn
         ) as served,
         ClientSession(f"http://{served.host}:{served.port}") as client,
     ):
-        yield Gateway(state, served.host, served.port, client)
+        try:
+            yield Gateway(state, served.host, served.port, client, served.server)
+        finally:
+            state.live.stop()
+            await state.tasks.close()
 
 
 @pytest.fixture

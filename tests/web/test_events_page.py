@@ -212,7 +212,7 @@ async def test_an_event_stands_at_its_corrected_time_and_a_bar_says_how_exact_it
     assert '<circle class="dot" cx="66.67%"' in text
     assert '<circle class="dot late" cx="50.00%"' in text, "a time of receipt"
     assert "14:09:26" in text
-    assert "up to 1080.0 s earlier, by the corrected clock of its source" in text
+    assert "up to 1,080.0 s earlier, by the corrected clock of its source" in text
 
 
 def connected(gateway: Gateway) -> None:
@@ -315,7 +315,7 @@ async def test_a_page_of_many_events_is_as_long_as_they_lasted_and_leads_on(gate
     text = await page(gateway, "?before=51&range=7d")
     assert '<a href="/status/events?range=7d&amp;after=50" rel="prev">Newer</a>' in text
     assert '<a href="/status/events?range=7d">Newest</a>' in text
-    assert "The search took long, and stopped." in text
+    assert "The search stopped after its time. It continues at “Older”." in text
 
 
 async def test_a_database_that_is_away_is_said(gateway: Gateway) -> None:

@@ -16,6 +16,7 @@ from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecurs
 from tentaculo.model.reason import because
 from tentaculo.web.incident_page import axis_of
 from tentaculo.web.viewer import Viewer
+from tentaculo.web.wording import ENGLISH
 from tests.support.native_gateway import NOW, TOKEN, Gateway, State, event, running
 from tests.web.test_incident_list import SIGNED_IN
 from tests.web.test_incidents import HERMES, MCP, NOTE
@@ -176,7 +177,7 @@ def test_the_axis_is_as_long_as_the_incident(began: int, lasted: int | None, spa
     end = None if lasted is None else NOW - (began - lasted) * MINUTES
     axis, chosen = axis_of(replace(HERMES, started_at=NOW - began * MINUTES, ended_at=end), NOW)
     assert (chosen.span, chosen.seconds) == (span, seconds)
-    assert 3 <= len(axis.ticks(chosen.tick)) <= 9
+    assert 3 <= len(axis.ticks(chosen.tick, ENGLISH)) <= 9
 
 
 async def test_what_the_statistics_say_just_before_it(gateway: Gateway) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from datetime import date
-from pathlib import Path
 from string import Formatter
 
 import pytest
 from markupsafe import Markup
 
+from tentaculo.model.reason import TEXTS as REASONS
+from tentaculo.web.events_query import KINDS
 from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, negotiate
+from tentaculo.web.timeline import RANGES
 from tests.support.gateway_process import ROOT
 from tests.support.native_gateway import Gateway
 
+STATES = {"up", "down", "degraded", "failing", "slow", "maintenance", "off", "unknown"}
 SOURCES = [*(ROOT / "tentaculo" / "web").glob("*.py"), *(ROOT / "templates").glob("*.html")]
 
 
@@ -44,14 +47,38 @@ def test_every_translation_has_the_same_values() -> None:
             assert all(others <= placeholders(form) for form in forms(text)), (key, code)
 
 
-def keys_in(source: Path) -> Iterator[str]:
-    text = source.read_text("utf-8")
-    yield from (key for key in catalogue() if f'"{key}"' in text or f"'{key}'" in text)
+FAMILIES = {
+    "reason.": {*REASONS, "less_than_a_day"},
+    "state.is_": STATES,
+    "state.was_": {"down", "degraded"},
+    "incident.was_": {"down", "degraded", "notified"},
+    "events.kind_": set(KINDS),
+    "range.short_": set(RANGES),
+    "range.title_": set(RANGES),
+    "incidents.in_": {*RANGES, "all"},
+}
+"""The texts whose keys are made of what they are about: how these keys begin, and how they go on."""
 
 
-def test_no_text_is_unused() -> None:
-    used = {key for source in SOURCES for key in keys_in(source)}
-    assert {key for key in catalogue() if key not in used} == set()
+OTHER_NAMES = {"incident.opened", "incident.changed", "incident.ended", "incident.reminder"}
+"""What looks like a key and is none: kinds of messages."""
+
+
+def test_every_text_is_used_and_every_used_one_is_there() -> None:
+    sources = "".join(source.read_text("utf-8") for source in SOURCES)
+    made = {f"{beginning}{rest}" for beginning, found in FAMILIES.items() for rest in found}
+    made |= {f"state.{key}" for key in STATES}
+    named = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
+    files = {key.partition(".")[0] for key in catalogue()}
+    named = {
+        key for key in named if key.partition(".")[0] in files and not key.endswith(("_", ".html", ".css", ".atom"))
+    }
+    assert set(catalogue()) - named - made == set(), "not used"
+    assert (named | made) - set(catalogue()) == OTHER_NAMES, "not there"
+
+
+def test_reasons_say_in_english_what_the_gateway_says_everywhere() -> None:
+    assert {key: catalogue()[f"reason.{key}"]["en"] for key in REASONS} == dict(REASONS)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, bucket
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, LatencyChart, latency_chart
 from tentaculo.web.timeline import WIDTH, Axis
+from tentaculo.web.wording import ENGLISH
 
 UNTIL = 1_773_500_940
 AXIS = Axis(UNTIL - 3 * HOUR, UNTIL)
@@ -26,7 +27,7 @@ def heights(path: str) -> list[float]:
 
 
 def test_the_lines_are_of_requests_and_else_of_probes() -> None:
-    chart = latency_chart(AXIS, MINUTE, [minute(3, 60), minute(2, 60, seconds=0.04), minute(1, 0)])
+    chart = latency_chart(AXIS, MINUTE, [minute(3, 60), minute(2, 60, seconds=0.04), minute(1, 0)], ENGLISH)
     slow, slower, probes = heights(chart.lines["p95"])
     assert slower < slow < probes, "longer is higher"
     assert list(chart.lines) == ["p50", "p99", "p95"]
@@ -34,7 +35,7 @@ def test_the_lines_are_of_requests_and_else_of_probes() -> None:
 
 
 def test_the_scale_has_round_marks_and_a_ripple_is_no_wave() -> None:
-    chart = latency_chart(AXIS, MINUTE, [minute(2, 60, seconds=0.010), minute(1, 60, seconds=0.0105)])
+    chart = latency_chart(AXIS, MINUTE, [minute(2, 60, seconds=0.010), minute(1, 60, seconds=0.0105)], ENGLISH)
     first, second = heights(chart.lines["p95"])
     assert abs(first - second) < HEIGHT / 10
     assert len(chart.grid) >= 2
@@ -42,7 +43,7 @@ def test_the_scale_has_round_marks_and_a_ripple_is_no_wave() -> None:
 
 
 def test_requests_are_columns_and_the_failed_a_part_of_them() -> None:
-    chart = latency_chart(AXIS, MINUTE, [minute(2, 90, 10), minute(1, 25, 25)])
+    chart = latency_chart(AXIS, MINUTE, [minute(2, 90, 10), minute(1, 25, 25)], ENGLISH)
     drawn = [float(height) for height in re.findall(r"v-([\d.]+)h", chart.requests)]
     failed = [float(height) for height in re.findall(r"v-([\d.]+)h", chart.failed)]
     assert (drawn, failed) == ([COUNTS, COUNTS / 2], [COUNTS / 10, COUNTS / 4])
@@ -50,12 +51,12 @@ def test_requests_are_columns_and_the_failed_a_part_of_them() -> None:
 
 def test_nothing_known_draws_nothing() -> None:
     empty = LatencyChart({"p50": "", "p99": "", "p95": ""}, [], "", "", "No latency is known. 0 requests, 0 failed.")
-    assert latency_chart(AXIS, MINUTE, []) == empty
+    assert latency_chart(AXIS, MINUTE, [], ENGLISH) == empty
 
 
 @given(st.lists(st.tuples(st.integers(-5, 200), st.floats(1e-7, 1e4)), max_size=40))
 def test_nothing_is_drawn_outside_the_canvas(found: list[tuple[int, float]]) -> None:
-    chart = latency_chart(AXIS, MINUTE, [minute(ago, 5, 1, seconds) for ago, seconds in dict(found).items()])
+    chart = latency_chart(AXIS, MINUTE, [minute(ago, 5, 1, seconds) for ago, seconds in dict(found).items()], ENGLISH)
     for path in chart.lines.values():
         for x, y in re.findall(r"[ML]([\d.-]+) ([\d.-]+)", path):
             assert 0 <= float(x) <= WIDTH

@@ -17,6 +17,7 @@ from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.web.timeline import RANGES, Axis
 from tentaculo.web.viewer import Viewer
+from tentaculo.web.wording import ENGLISH
 from tests.support.native_gateway import NOW, Gateway, State, running, view
 from tests.web.test_incidents import HERMES, NOTE
 from tests.web.test_status_page import HOSTILE, page, words
@@ -163,7 +164,7 @@ def test_marks_are_at_the_hours_of_the_zone_also_where_its_clock_is_set() -> Non
     zone = ZoneInfo("Europe/Madrid")
     until = int(datetime(2026, 3, 29, 10, tzinfo=UTC).timestamp())
     day = RANGES["24h"]
-    ticks = Axis(until - day.seconds, until, zone).ticks(day.tick)
+    ticks = Axis(until - day.seconds, until, zone).ticks(day.tick, ENGLISH)
     assert [tick.text for tick in ticks] == ["12:00", "15:00", "18:00", "21:00", "00:00", "03:00", "06:00", "09:00"]
     assert [f"{tick.at:%H:%M}" for tick in ticks] == [
         "11:00",
@@ -176,7 +177,9 @@ def test_marks_are_at_the_hours_of_the_zone_also_where_its_clock_is_set() -> Non
         "07:00",
     ]
     week = RANGES["7d"]
-    assert all(tick.at.astimezone(zone).hour == 0 for tick in Axis(until - week.seconds, until, zone).ticks(week.tick))
+    assert all(
+        tick.at.astimezone(zone).hour == 0 for tick in Axis(until - week.seconds, until, zone).ticks(week.tick, ENGLISH)
+    )
 
 
 async def test_what_the_operator_says_is_text() -> None:

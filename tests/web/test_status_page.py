@@ -50,19 +50,23 @@ class Outline(HTMLParser):
         self.attributes: list[tuple[str, str | None]] = []
         self.text = ""
         self._hidden = False
+        self._begins = True
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes.extend(attrs)
         self._hidden = tag in ("style", "script")
+        self._begins = self._begins or tag != "bdi"
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden = False
+        self._begins = self._begins or tag != "bdi"
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
-            self.text += f" {data}"
+            self.text += f" {data}" if self._begins else data
+            self._begins = False
 
 
 async def page(gateway: Gateway, query: str = "") -> str:
@@ -451,7 +455,7 @@ async def test_a_flood_of_incidents_is_bounded_on_the_page(gateway: Gateway) -> 
     gateway.state.books.planned = [MaintenanceWindow(("hermes",), NOW, NOW + timedelta(minutes=1), "x" * 9000)] * 50
     text = await page(gateway)
     assert text.count('<li id="incident-') == 20
-    assert "479 more incidents are open: all incidents ." in words(text)
+    assert "479 more incidents are open: All incidents ." in words(text)
     assert "And 40 more: /vx11/maintenance lists them all." in words(text)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Axis, bars, curve
+from tentaculo.web.wording import ENGLISH
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 UNTIL = int(NOW.timestamp())
@@ -106,7 +107,7 @@ def test_a_missing_minute_breaks_the_line() -> None:
 @pytest.mark.parametrize("key", RANGES)
 def test_marks_are_round_moments_and_leave_room_for_now(key: str) -> None:
     chosen = RANGES[key]
-    ticks = Axis(UNTIL - chosen.seconds, UNTIL).ticks(chosen.tick)
+    ticks = Axis(UNTIL - chosen.seconds, UNTIL).ticks(chosen.tick, ENGLISH)
     assert 4 <= len(ticks) <= 8
     assert all(int(tick.at.timestamp()) % chosen.tick == 0 for tick in ticks)
     assert all(3 < float(tick.place.rstrip("%")) < 94 for tick in ticks)

@@ -30,3 +30,6 @@ def test_who_sees_what(*, is_public: bool, is_authenticated: bool, session: Sess
     inbound = cast(InboundRequest, None)
     request[CALLER] = Caller(inbound, lambda _: False, is_authenticated=is_authenticated, session=session)
     assert viewer_of(request, is_public=is_public) == viewer
+    asked: Any = make_mocked_request("GET", "/status?as=public")
+    asked[CALLER] = request[CALLER]
+    assert viewer_of(asked, is_public=is_public) == Viewer(), "what everybody may see"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import BreakerState, BreakerView, Counts, DegradedKind, Health, ServiceView
-from tentaculo.web import wording
+from tentaculo.web import reasons, wording
 from tests.support.native_gateway import NOW, OPEN, view
 
 
@@ -29,7 +29,7 @@ def test_ago() -> None:
     ],
 )
 def test_counted(counts: Counts, said: str) -> None:
-    assert wording.counted(counts, "probe") == said
+    assert wording.counted(counts, "common.probes") == said
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,9 @@ def test_behind_an_open_breaker_requests_fail(health: Health) -> None:
     one = view("a", health=health, breaker=OPEN)
     is_cut_off = health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
     assert (wording.state(one).key == "failing") is is_cut_off
-    assert wording.reason(one).startswith("its circuit breaker is open: connection refused") is is_cut_off
+    assert (
+        reasons.plain(wording.reason(one)).startswith("its circuit breaker is open: connection refused") is is_cut_off
+    )
 
 
 @pytest.mark.parametrize(

@@ -433,3 +433,21 @@ def answering_once(answer: bytes) -> Script:
         await writer.drain()
 
     return script
+
+
+async def test_retries_do_not_double_the_load_where_everything_fails(start: Start, service: Service) -> None:
+    async def leave(reader: Reader, writer: Writer, state: Upstream) -> None:
+        state.requests.append(await read_request(reader))
+
+    async with upstream(leave) as one, upstream(leave) as two:
+        live = await start(service(one.port, two.port))
+        async with dial(live.port) as wire:
+            details = []
+            for _ in range(60):
+                await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+                response = await wire.response()
+                assert response.status == 502
+                details.append(json.loads(response.body)["detail"])
+    assert 70 <= len(one.requests) + len(two.requests) < 90
+    assert "not repeated" not in details[0]
+    assert sum("not repeated, since about a tenth of the requests may be" in one for one in details) > 30

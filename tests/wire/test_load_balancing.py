@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import perf_counter
+
+import pytest
 
 from tentaculo.model.health import Endpoint, Health, ProbeResult
+from tentaculo.upstream.load_balancer import EndpointState
 from tests.conftest import Live, Start
-from tests.support.wire import Reader, Request, Wire, Writer, answering, dial, ok, upstream
+from tests.support.wire import Reader, Request, Response, Script, Wire, Writer, answering, dial, ok, upstream
 from tests.support.wire import Upstream as Server
 from tests.wire.conftest import Service
 
@@ -75,30 +79,37 @@ async def test_one_that_hangs_gets_one_request(start: Start, service: Service) -
             assert await bodies(wire, 10) == [b"two"] * 10
             one.may_go_on.set()
             assert (await waiting.response()).body == b"one"
-            assert await bodies(wire, 10) == [b"two"] * 10, "the other has been slow"
+            assert await bodies(wire, 1) == [b"two"], "the other took longer than all ten"
 
 
-async def test_the_slower_one_gets_fewer_requests_however_long_its_bodies_take(start: Start, service: Service) -> None:
-    """A body that takes long says nothing of the endpoint: what counts is the time to the head."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+async def test_what_counts_is_the_time_to_the_head(
+    start: Start, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that takes long says nothing of the endpoint."""
+    measured: list[float] = []
+    monkeypatch.setattr(EndpointState, "note_latency", lambda _, seconds: measured.append(seconds))
+    heads, rest = asyncio.Event(), asyncio.Event()
 
-    async def slow_head(reader: Reader, writer: Writer, state: Server) -> None:
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            await asyncio.sleep(0.1)
-            writer.write(head + b"one")
+    async def script(reader: Reader, writer: Writer, state: Server) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await heads.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+        await rest.wait()
+        writer.write(b"end")
 
-    async def slow_body(reader: Reader, writer: Writer, state: Server) -> None:
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(head)
-            await asyncio.sleep(0.2)
-            writer.write(b"two")
-
-    async with upstream(slow_head) as first, upstream(slow_body) as second:
+    async with upstream(script) as first, upstream(script) as second:
         live = await start(service(first.port, second.port))
         async with dial(live.port) as wire:
-            assert await bodies(wire, 6) == [b"one", b"two", b"two", b"two", b"two", b"two"]
+            began = perf_counter()
+            await wire.send(GET)
+            await asyncio.sleep(0.05)
+            heads.set()
+            await wire.head()
+            until_head = perf_counter() - began
+            await asyncio.sleep(0.05)
+            rest.set()
+            assert await wire.reader.readexactly(3) == b"end"
+    assert 0.04 < measured[0] < until_head
 
 
 async def test_requests_are_shared_by_weight(start: Start, service: Service) -> None:
@@ -157,3 +168,77 @@ async def test_one_that_works_is_asked_whatever_its_probes_say(start: Start, ser
                 live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
             live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
             assert await bodies(wire, 2) == [b"two"] * 2, "nothing has shown that it works since the last one"
+
+
+def session(response: Response) -> bytes:
+    """The cookie that a response sets, as a browser sends it back; empty where it sets none."""
+    return (response.get("set-cookie") or "").partition(";")[0].encode()
+
+
+def work(cookie: bytes) -> bytes:
+    return GET.replace(b"\r\n\r\n", b"\r\nCookie: theme=dark; %b\r\n\r\n" % cookie)
+
+
+async def test_a_sticky_client_stays_with_one_on_every_connection_and_process(start: Start, service: Service) -> None:
+    async with address(b"one") as (_, first), address(b"two") as (_, second):
+        services = service(first.port, second.port, settings={**IN_TURN, "sticky": True})
+        lives = [await start(services), await start(services)]
+        for _ in range(4):
+            async with dial(lives[0].port) as wire:
+                await wire.send(GET)
+                response = await wire.response()
+                assert session(response).startswith(b"tentaculo-endpoint-s=")
+            for live in lives:
+                async with dial(live.port) as wire:
+                    for _ in range(4):
+                        await wire.send(work(session(response)))
+                        again = await wire.response()
+                        assert (again.body, session(again)) == (response.body, b"")
+
+
+async def test_a_sticky_client_moves_when_its_endpoint_fails_and_stays_there(start: Start, service: Service) -> None:
+    async with address(b"one") as (_, first), address(b"two") as (_, second):
+        live = await start(service(first.port, second.port, settings={**IN_TURN, "sticky": True}))
+        async with dial(live.port) as wire:
+            await wire.send(GET)
+            before = await wire.response()
+            port = first.port if before.body == b"one" else second.port
+            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", port), Health.DOWN)
+            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", port), Health.DOWN)
+            await wire.send(work(session(before)))
+            moved = await wire.response()
+            assert moved.body != before.body
+            assert session(moved) not in (b"", session(before))
+            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", port), Health.UP)
+            for _ in range(4):
+                await wire.send(work(session(moved)))
+                again = await wire.response()
+                assert (again.body, session(again)) == (moved.body, b"")
+
+
+async def test_a_sticky_upgrade_goes_where_the_page_came_from(start: Start, service: Service) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+    def named(name: bytes) -> Script:
+        async def script(reader: Reader, writer: Writer, state: Server) -> None:
+            while b"Upgrade" not in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(ok(name))
+            writer.write(switch + name)
+            await reader.read(1)
+
+        return script
+
+    upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with upstream(named(b"one")) as first, upstream(named(b"two")) as second:
+        live = await start(service(first.port, second.port, settings={**IN_TURN, "sticky": True}))
+        for _ in range(4):
+            async with dial(live.port) as wire:
+                await wire.send(GET)
+                response = await wire.response()
+                await wire.send(work(session(response)).replace(b"\r\n\r\n", upgrade))
+                assert session(await wire.head()) == b""
+                assert await wire.reader.readexactly(3) == response.body
+        async with dial(live.port) as wire:
+            await wire.send(GET.replace(b"\r\n\r\n", upgrade))
+            head = await wire.head()
+            assert (head.status, session(head)[:21]) == (101, b"tentaculo-endpoint-s=")

@@ -1,0 +1,112 @@
+"""What binds a client to an endpoint, or to one connection with it.
+
+Sticky sessions: a cookie of the gateway leads a client to the endpoint that served it before. The cookie is a random value,
+and leads to the endpoint that it ranks first (rendezvous hashing, Thaler and Ravishankar 1998). So nothing is remembered,
+every worker and machine agrees, also after a restart; the value says nothing of the endpoints; and where one is added or
+removed, only its own share of the clients moves.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from tentaculo.model.health import Endpoint
+from tentaculo.net.inbound_request import ClientConnection
+from tentaculo.upstream.connection import UpstreamConnection
+from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
+
+_SIZE = 16
+"""Characters of the value."""
+_DIGITS = frozenset(b"0123456789abcdef")
+_MOST_TRIES = 1000
+"""Values that are tried for one endpoint. Among ten endpoints each value has one chance in ten."""
+
+
+class StickySessions:
+    """The cookie of one service with several endpoints."""
+
+    def __init__(self, service: str, endpoints: Sequence[Endpoint]) -> None:
+        self._name = f"tentaculo-endpoint-{service}".encode()
+        self._endpoints = tuple(endpoints)
+        self._keys = [blake2b(f"{one.authority} {one.tls}".encode(), digest_size=32).digest() for one in endpoints]
+
+    def __repr__(self) -> str:
+        return f"<StickySessions {self._name.decode()}: {len(self._endpoints)} endpoints>"
+
+    def endpoint_in(self, lines: Iterable[tuple[bytes, bytes, bytes]]) -> Endpoint | None:
+        """The endpoint to which the cookie in a request's fields leads; None without one that the gateway may have set.
+
+        `lines` are the fields: the name in lower case, the name, and the value.
+        """
+        for lower, _, value in lines:
+            if lower == b"cookie" and self._name in value:
+                for part in value.split(b";"):
+                    name, _, found = part.strip().partition(b"=")
+                    if name == self._name and len(found) == _SIZE and _DIGITS.issuperset(found):
+                        return self._first(found)
+        return None
+
+    def line(self, endpoint: Endpoint, *, is_encrypted: bool) -> bytes:
+        """The `Set-Cookie` line, with its end, that leads to `endpoint` from now on.
+
+        `is_encrypted` says whether the client's connection is.
+        """
+        value = b""
+        for _ in range(_MOST_TRIES):
+            value = secrets.token_hex(_SIZE // 2).encode()
+            if self._first(value) == endpoint:
+                break
+        secure = b"; Secure" if is_encrypted else b""
+        return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\n" % (self._name, value, secure)
+
+    def _first(self, value: bytes) -> Endpoint:
+        ranks = [blake2b(value, digest_size=8, key=key).digest() for key in self._keys]
+        return self._endpoints[ranks.index(max(ranks))]
+
+
+class BoundConnections:
+    """Idle upstream connections that belong to one client connection, at most one for each service.
+
+    NTLM and Negotiate authenticate a connection: the service takes each later request on it for the same user's
+    (RFC 4559 section 6). So such a connection is never given to another client, and ends with the client's.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: dict[LoadBalancer, tuple[EndpointState, UpstreamConnection]] = {}
+
+    def __repr__(self) -> str:
+        return f"<BoundConnections: {len(self._kept)}>"
+
+    def acquire(self, balancer: LoadBalancer) -> Lease | None:
+        """A place at the endpoint that the kept connection leads to; None where none is kept, or it can take none."""
+        kept = self._kept.get(balancer)
+        return balancer.acquire_at(kept[0]) if kept is not None and kept[1].is_open else None
+
+    def take(self, lease: Lease) -> UpstreamConnection | None:
+        """The kept connection if it leads to the endpoint of `lease` and is open; it is closed if not."""
+        endpoint, connection = self._kept.pop(lease.balancer, (None, None))
+        if connection is None:
+            return None
+        if endpoint is lease.endpoint and connection.is_open and connection.is_quiet():
+            return connection
+        connection.abort()
+        return None
+
+    @classmethod
+    def keep(cls, client: ClientConnection, lease: Lease, connection: UpstreamConnection) -> None:
+        """Keep `connection` for the next request of `client` if it is whole and the client is there, else close it."""
+        if client.transport is None or not connection.rest():
+            connection.abort()
+            return
+        if type(client.bound) is not cls:
+            client.bound = cls()
+        client.bound._kept[lease.balancer] = lease.endpoint, connection
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._kept:
+            self._kept.popitem()[1][1].abort()
