@@ -30,7 +30,7 @@ def said(text: str, cause: Reason | None, t: Language, most: int) -> str:
     if cause is not None and cause.code:
         try:
             words = _sentence(cause.code, cause.values, t, most, _DEPTH)
-        except (KeyError, ValueError, IndexError, AttributeError):
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError):
             words = None  # a later version wrote a code or values that this one does not know
     return cut(words, most) if words is not None else foreign(text, most)
 
@@ -39,7 +39,7 @@ def public(cause: Reason | None) -> Reason | None:
     """A reason without any text of a service; None where that cannot be told apart."""
     try:
         return None if cause is None else cause.public
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         return None  # a later version wrote a code or values that this one does not know
 
 

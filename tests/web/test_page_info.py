@@ -135,6 +135,17 @@ async def test_a_group_that_is_none_is_refused_and_not_rendered(info: PageInfo, 
         assert gateway.state.asked_for_past == []
 
 
+async def test_of_very_many_groups_the_first_can_be_chosen() -> None:
+    names = [f"s{n}" for n in range(60)]
+    info = PageInfo(services={name: ServiceInfo(group=f"g{n}") for n, name in enumerate(names)})
+    async with served(services=tuple(map(view, names)), info=info) as gateway:
+        text = await page(gateway)
+        nav = text[text.index('<nav class="groups"') :].partition("</nav>")[0]
+        assert nav.count("<a ") == 51
+        assert nav.endswith("<span>and 10 more</span>")
+        assert rows(await page(gateway, "?group=g59")) == ["s59"]
+
+
 async def test_without_groups_there_is_no_list_of_them(gateway: Gateway) -> None:
     text = await page(gateway)
     assert '<nav class="groups"' not in text
