@@ -57,9 +57,10 @@ class IncidentTracker:
     still down `settle` seconds after its parent is back has an incident of its own.
     """
 
-    def __init__(self, *, settle: float, degraded: bool = False) -> None:
+    def __init__(self, *, settle: float, degraded: bool = False, slow: bool = False) -> None:
         self._settle = timedelta(seconds=settle)
         self._degraded = degraded
+        self._slow = slow
         self._open: dict[int, Incident] = {}
         self._ended: dict[int, Incident] = {}
         self._members: dict[str, _Member] = {}
@@ -155,7 +156,7 @@ class IncidentTracker:
 
     def observe(self, view: ServiceView, at: datetime) -> None:
         """Observe one service: `view` is its state at `at`."""
-        use, severity = availability_of(view, degraded=self._degraded)
+        use, severity = availability_of(view, degraded=self._degraded, slow=self._slow)
         member = self._members.get(view.name)
         if use is Availability.MAINTENANCE:
             self._pause(view.name, member)

@@ -60,6 +60,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "before_restart": "{what} (before the restart)",
     "breaker_open": "requests failed ({what})",
     "requests_failed": "{failed} of {requests} requests within {seconds} s failed",
+    "requests_slower_than_usual": "95 % of its requests take up to {milliseconds} ms, usually {usual} ms",
+    "requests_over_limit": "95 % of its requests take up to {milliseconds} ms, and {limit} ms is its limit",
     "requests_failed_and": "{what}, and {probes}",
     "requests_failed_though": "{what}, though its probes pass: {probes}",
     "requests_passed_though": "{passed} of {requests} requests within {seconds} s passed, though its probes fail: {probes}",
