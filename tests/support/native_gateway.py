@@ -501,7 +501,7 @@ def application(state: State) -> web.Application:
         "now": lambda: state.now,
         "renderer": renderer,
         "info": state.info,
-        "viewer": lambda _: state.viewer,
+        "viewer": lambda request: replace(state.viewer, language=language_of(request)),
         "clock": lambda: state.clock,
     }
     names = {one.name: one.name for one in state.services}
