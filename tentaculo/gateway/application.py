@@ -31,7 +31,7 @@ from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, vx11
+from tentaculo.web import acknowledgements, actions, alert_status, auth, history, incidents, monitoring, vx11
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         incidents.routes(books, names, store_client, precursors.report, now, slices),
         alert_status.routes(parts.incident_service.alert_channels),
         acknowledgements.routes(books),
+        actions.routes(books, names, config.page.time_zone, now),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,

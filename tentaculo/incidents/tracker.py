@@ -30,6 +30,7 @@ from tentaculo.model.incident import (
     add_delivery,
 )
 from tentaculo.model.incident_past import FailedMinute, count_failed, is_uncounted
+from tentaculo.model.mute import Mute
 
 SEEN_EVERY = timedelta(minutes=1)
 """Resolution of `seen_at`: each step is written to the database."""
@@ -209,6 +210,11 @@ class IncidentTracker:
         incident = self._open.get(acknowledgement.incident)
         if incident is not None:
             self._open[incident.id] = replace(incident, acknowledged=acknowledgement)
+
+    def note_mute(self, mute: Mute) -> None:
+        """Record that a person has muted the alerts of an open incident, which has a row of its own too."""
+        if (incident := self._open.get(mute.incident)) is not None:
+            self._open[incident.id] = replace(incident, muted=mute)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment in memory after the system clock was set."""

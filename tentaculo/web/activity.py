@@ -61,11 +61,13 @@ def entries(
         found += _of_incident(incident, notes, now, t)
     for service, known in changes.items():
         spans = [(start, end) for root, start, end in told if root == service]
-        found += [
-            _of_change(change, t)
+        untold = [
+            change
             for change in known
             if change.before is not Health.UNKNOWN and not any(start <= change.at <= end for start, end in spans)
         ]
+        # No more of one service are ever listed, and one that flaps has thousands.
+        found += [_of_change(change, t) for change in untold[-MOST:]]
     found += [_of_event(event, t) for event in events]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]

@@ -71,6 +71,11 @@ def _notified(incident: Incident, viewer: Viewer, now: datetime) -> Sentence:
     t = viewer.texts
     if not viewer.is_signed_in:
         return sentence(t, "incident.after_sign_in")
+    told = _told(incident, t, now)
+    return joined([told, [Piece(incident_words.muted(incident, now, t))]]) if incident.is_muted(now) else told
+
+
+def _told(incident: Incident, t: Language, now: datetime) -> Sentence:
     if not incident.notified:
         failed = sorted({one.channel for one in incident.delivery_log if one.channel})
         if failed:

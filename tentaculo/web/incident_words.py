@@ -90,6 +90,12 @@ def lost(incident: Incident, t: Language) -> str:
     return t("incident.requests_failed", count=incident.failed_requests) if incident.failed_requests else ""
 
 
+def muted(incident: Incident, now: datetime, t: Language) -> str:
+    """Until when its alerts are muted: `Alerts are muted until 14:30.`"""
+    until = incident.muted.until if incident.muted is not None else None
+    return t("actions.muted") if until is None else t("actions.muted_until", time=wording.clock(until, now, t))
+
+
 def reopened(incident: Incident, t: Language) -> str:
     """How often it failed again; empty where it did not."""
     return t("activity.failed_again", count=incident.reopened) if incident.reopened else ""
@@ -144,5 +150,6 @@ def without_private(incident: Incident) -> Incident:
         ending=incident.ending.partition(": ")[0],
         notified={},
         deliveries=(),
+        muted=None,
         acknowledged=incident.acknowledged and replace(incident.acknowledged, author="", note=""),
     )
