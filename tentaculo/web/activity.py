@@ -118,7 +118,7 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
     if not incident.is_open and reason:
         yield f"{reason}."
     if incident.affected:
-        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t))
+        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t=t))
     if incident.peak_error_rate is not None:
         yield t("activity.at_worst", share=wording.failed_share(incident.peak_error_rate, t))
     if incident.reopened:
@@ -128,7 +128,7 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
 
 
 def _of_change(change: StateChange, t: Language) -> Entry:
-    state = wording.state_of(change.after, change.kind, t)
+    state = wording.state_of(change.after, change.kind, t=t)
     return Entry(
         change.at,
         state.key,

@@ -79,7 +79,7 @@ def failed_with(incident: Incident, t: Language) -> str:
     """`operator failed with it.`; empty where nothing else failed."""
     if not incident.affected:
         return ""
-    names = wording.joined(incident.affected, MOST_NAMED, 80, t)
+    names = wording.joined(incident.affected, MOST_NAMED, 80, t=t)
     if incident.is_open:
         return t("incident.fails_with_it", names=names, count=len(incident.affected))
     return t("incident.failed_with_it", names=names)

@@ -29,6 +29,8 @@ _FORMS: Final = {
     "paths": r"/\S*(?:(?:, | and )/\S*)*",
 }
 """The form of a value by its name. Any other is text, and maybe a reason."""
+_NOT_READ: Final = ("value_missing", "value_is", "value_is_not")
+"""Codes whose texts many other sentences are like: the disk is full."""
 _LISTS: Final = ("faults", "parts")
 
 
@@ -56,7 +58,7 @@ def _value(name: str, text: str, depth: int) -> Any:
 def _forms() -> list[tuple[str, re.Pattern[str]]]:
     """The form of the text of each code, those with the most words of their own first."""
     order = sorted(TEXTS.items(), key=lambda item: -sum(len(words) for words, _ in _parts(item[1])))
-    return [(code, re.compile("".join(_form(text)))) for code, text in order]
+    return [(code, re.compile("".join(_form(text)))) for code, text in order if code not in _NOT_READ]
 
 
 def _parts(text: str) -> Iterator[tuple[str, str | None]]:

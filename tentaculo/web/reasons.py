@@ -18,7 +18,7 @@ from tentaculo.web import reason_parser
 from tentaculo.web.languages import Language
 
 ISOLATE, POP = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
-_OWN: Final = ("paths", "date")
+_OWN: Final = ("date", "expected", "paths", "place")
 """Values that are texts of no language."""
 _DEPTH: Final = 20
 """Reasons within reasons that are followed."""
