@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled, also where the environment forbids it: each process of a test would compile again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help run docs test test-fast test-flaky conformance soak kills check bench faults
+.PHONY: help run docs test test-fast test-flaky conformance soak kills check bench faults eval
 
 help:
 	@echo "make run           start the gateway with tentaculo.toml, or the demonstration if there is no such file"
@@ -17,6 +17,7 @@ help:
 	@echo "make docs          write the files that are made of the configuration keys: the example, the schema, two tables"
 	@echo "make bench         compare with other proxies on this machine, in an hour; CASES=quick PEERS=ours,nginx takes less"
 	@echo "make faults        break endpoints behind this gateway, HAProxy and nginx, in forty minutes; ARGS=--quick takes half a minute"
+	@echo "make eval          simulate services and count what early warnings catch, in ten minutes; NAB=folder adds the series of that benchmark"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
 
@@ -86,3 +87,7 @@ faults:
 	@tools/bootstrap.sh run
 	@tools/bootstrap.sh faults
 	@.venv/bin/python -m bench.faults $(ARGS)
+
+eval:
+	@tools/bootstrap.sh run
+	@.venv/bin/python -m bench.early_warning $(if $(NAB),--nab $(NAB)) $(ARGS)

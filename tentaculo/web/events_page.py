@@ -78,6 +78,8 @@ class Row:
     """Empty where the title says it."""
     source: str
     severity: str
+    reason: str
+    """For those to whom the members are not shown."""
     members: list[event_text.Member]
     more_members: int
     json: str
@@ -341,6 +343,7 @@ class _Rows:
             "" if type_ == title else type_,
             printable(event.source, 60),
             "" if severity.lower() in ("", "info") else printable(severity, 20),
+            "" if self._is_signed_in else event_text.public_reason(event, self._t),
             found,
             more,
             text,

@@ -23,7 +23,16 @@ from tests.web.test_status_page import HOSTILE, Outline, words
 
 SIGNED_IN = Viewer(is_signed_in=True)
 OPENED = {"service": "hermes", "incident": HERMES.id, "services": ["hermes"], "reason": "the secret reason"}
-CHANGED = {"service": "hermes", "before": "up", "after": "down", "reason": "the secret reason", "instance": "box"}
+CAUSE = {"status": 503, "what": "a secret text"}
+CHANGED = {
+    "service": "hermes",
+    "before": "up",
+    "after": "down",
+    "reason": "the secret reason",
+    "instance": "box",
+    "reason_code": "answered_but",
+    "reason_values": CAUSE,
+}
 
 
 def own(number: int, type_: str, payload: dict[str, Any], minutes: float = 10) -> Event:
@@ -61,12 +70,47 @@ async def test_everybody_sees_incidents_and_changes_of_state_and_nothing_else(ga
     text = await page(gateway)
     assert sorted(shown_ids(text)) == [2, 3, 6]
     said = words(text)
-    for told in ("hermes is down", "An incident of hermes began", "An incident was acknowledged", "need sign-in"):
+    for told in (
+        "hermes is down",
+        "answered 503, but …",
+        "An incident of hermes began",
+        "An incident was acknowledged",
+        "need sign-in",
+    ):
         assert told in said
     for hidden in ("secret", "10.9.8.7", "spawn_success", "What comes before incidents", "<details", "<pre"):
         assert hidden not in text
     (wanted,) = state.asked_of_log
     assert (wanted.wanted.sources, wanted.wanted.types) == ((GATEWAY_NAME,), PUBLIC_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"after": "maintenance", "reason": "a new disk"}, "a new disk"),
+        ({"after": "off", "reason": "on purpose"}, "on purpose"),
+        ({"after": "maintenance", "reason": ["secret"]}, ""),
+        ({"reason_code": "of-later", "reason_values": CAUSE}, ""),
+        ({"reason_code": "answered", "reason_values": {}}, ""),
+        ({"reason_code": "answered_but", "reason_values": {"status": {"x": 1}, "what": [CAUSE]}}, "answered …, but …"),
+        ({"reason_code": "answered", "reason_values": "secret"}, ""),
+        (
+            {"reason_code": "faulty", "reason_values": {"what": {"code": "answered", "values": {}}, "faults": 1}},
+            "…, but 1",
+        ),
+        ({"reason_code": "faulty", "reason_values": {"what": 1, "faults": [1]}}, ""),
+    ],
+)
+async def test_everybody_sees_why_without_what_a_service_said(
+    gateway: Gateway, changes: dict[str, Any], said: str
+) -> None:
+    gateway.state.events = [own(2, "gateway.health.changed", {**CHANGED, **changes})]
+    text = await page(gateway)
+    listed = re.search(r'<li id="event-2".*?</li>', text, re.DOTALL)
+    assert listed is not None
+    found = re.findall(r'<p class="sub">(.*?)</p>', listed[0].replace('<bdi lang="">', "").replace("</bdi>", ""))
+    assert found == ([said] if said else [])
+    assert "secret" not in text
 
 
 @pytest.mark.parametrize("query", ["text=secret", "type=spawn_success", "source=madre", "correlation=c-1"])
@@ -96,7 +140,7 @@ async def test_who_is_signed_in_sees_every_event_with_its_members_and_its_json(g
     assert "spawn_success critical from madre, time of receipt" in said
     assert 'message: disk full child: d-1 n: 5 more: {"a":[1,null]} e: (empty)' in said
     assert '"metadata": { "try": 2 }' in said
-    assert "services: [&#34;madre&#34;]" in text.replace('</dt> <dd lang="">', " ")
+    assert "services: [&#34;madre&#34;]" in text.replace('</dt> <dd lang="" dir="auto">', " ")
     assert "instance:" not in said
     assert said.count("JSON") == 3
 
@@ -111,7 +155,7 @@ async def test_long_payloads_are_cut_and_the_whole_page_is_bounded(gateway: Gate
     assert "and 18 more" in text
     assert 'more characters: <a href="/events?after=0&amp;order=oldest&amp;limit=1">' in text
     assert text.count("<pre") == 20, "the JSON of the newest"
-    assert max(map(len, re.findall(r'<dd lang="">([^<]*)', text))) == 160
+    assert max(map(len, re.findall(r'<dd lang="" dir="auto">([^<]*)', text))) == 160
 
 
 async def test_what_services_send_is_text_and_its_unprintable_characters_are_seen(gateway: Gateway) -> None:

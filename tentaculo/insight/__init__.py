@@ -1,0 +1,1 @@
+"""What the history of a service says about its next hours."""

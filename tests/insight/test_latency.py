@@ -1,0 +1,39 @@
+"""The latency of a service: its p95 where there are enough requests, and its median."""
+
+from __future__ import annotations
+
+from tentaculo.insight.detector import Outcome
+from tentaculo.insight.latency import ENOUGH, BinLatency, LatencyWatch
+from tests.insight.test_detector import FIRST, LIMIT, USUAL, ramp
+
+
+def run(watch: LatencyWatch, latencies: list[BinLatency | None], start: int = FIRST) -> list[tuple[str, Outcome]]:
+    found: list[tuple[str, Outcome]] = []
+    for place, latency in enumerate(latencies):
+        watch.add(start + place, latency)
+        found += watch.evaluate()
+    return found
+
+
+def warm() -> LatencyWatch:
+    watch = LatencyWatch(LIMIT)
+    for hour in range(FIRST // 12 - 100, FIRST // 12):
+        watch.warm_up(hour, BinLatency(1000, USUAL / 2, USUAL))
+    return watch
+
+
+def test_few_requests_are_warned_of_by_their_median() -> None:
+    rising = [BinLatency(ENOUGH - 1, value, value * 2) for value in [USUAL / 2] * 48 + ramp(36, USUAL / 2)]
+    assert run(warm(), [*rising])[0] == ("median", Outcome.OPEN)
+
+
+def test_many_requests_are_warned_of_once_by_their_p95() -> None:
+    rising = [BinLatency(ENOUGH, value / 2, value) for value in [USUAL] * 48 + ramp(36) + [LIMIT * 1.2] * 8]
+    assert run(warm(), [*rising])[:2] == [("p95", Outcome.OPEN), ("p95", Outcome.REACHED)]
+
+
+def test_traffic_that_comes_and_goes_is_no_change_of_the_signal() -> None:
+    busy, calm = BinLatency(5000, USUAL / 2, USUAL), BinLatency(5, USUAL / 2, USUAL / 2)
+    days: list[BinLatency | None] = [busy if place % 288 < 144 else calm for place in range(900)]
+    days[40:60] = [None] * 20
+    assert run(warm(), days) == []
