@@ -1,8 +1,9 @@
 // Local times, a cursor over every row, a filter, and what changes. The page says everything without it.
 (() => {
   const $ = (s, from = document) => from.querySelector(s), $$ = (s, from = document) => [...from.querySelectorAll(s)];
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-  const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(new Date()).find(p => p.type === "timeZoneName").value;
+  const words = JSON.parse(document.body.dataset.words), lang = document.documentElement.lang;
+  const clock = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const zone = new Intl.DateTimeFormat(lang, { timeZoneName: "short" }).formatToParts(new Date()).find(p => p.type === "timeZoneName").value;
   const time = /\d\d:\d\d(?=(:\d\d)?$)/;
 
   // Times are UTC as served. Where the text is a time of the day, it becomes the reader's own; the title stays UTC.
@@ -10,7 +11,7 @@
     for (const t of $$("time[datetime]", root)) if (time.test(t.textContent)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dateTime)));
     for (const t of $$("text[data-at]", root)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dataset.at)));
     for (const z of $$(".zone", root)) z.textContent = zone;
-    for (const z of $$(".zoned", root)) z.textContent = "Times are yours; UTC when you point at one.";
+    for (const z of $$(".zoned", root)) z.textContent = words.zoned;
   }
 
   // The cursor: what it meets is read out below the rows.
@@ -24,10 +25,10 @@
     const at = new Date(Date.parse(board.dataset.until) - (1 - share) * seconds * 1000);
     const within = (e, unit) => { const x = parseFloat(e.getAttribute("x") || e.getAttribute("cx")), w = parseFloat(e.getAttribute("width") || 0); return share * unit >= x - unit / 120 && share * unit <= x + w + unit / 120; };
     const near = $$("[data-say]", board).filter(e => within(e, 100)).map(e => e.dataset.say);
-    const words = { "r-down": "down", "r-slow": "degraded", "r-plan": "in maintenance" };
-    const odd = $$(".row", board).flatMap(row => $$("rect", row).filter(r => words[r.getAttribute("class")] && +r.getAttribute("x") <= share * 1000 && share * 1000 <= +r.getAttribute("x") + +r.getAttribute("width")).map(r => row.dataset.name + " " + words[r.getAttribute("class")]));
-    const day = seconds > 86400 ? at.toLocaleDateString(undefined, { day: "numeric", month: "short" }) + " " : "";
-    read.textContent = [day + clock.format(at) + " " + zone, ...near, ...odd].join("  ·  ") + (near.length + odd.length ? "" : "  ·  nothing unusual");
+    const odds = { "r-down": words.down, "r-slow": words.degraded, "r-plan": words.maintenance };
+    const odd = $$(".row", board).flatMap(row => $$("rect", row).filter(r => odds[r.getAttribute("class")] && +r.getAttribute("x") <= share * 1000 && share * 1000 <= +r.getAttribute("x") + +r.getAttribute("width")).map(r => odds[r.getAttribute("class")].replace("{name}", row.dataset.name)));
+    const day = seconds > 86400 ? at.toLocaleDateString(lang, { day: "numeric", month: "short" }) + " " : "";
+    read.textContent = [day + clock.format(at) + " " + zone, ...near, ...odd].join("  ·  ") + (near.length + odd.length ? "" : "  ·  " + words.nothing);
   }
   addEventListener("pointermove", e => {
     const board = $("#board"), cover = board && $(".cover", board);
@@ -107,7 +108,7 @@
   function stale() {
     if (body.matches(".stale")) return;
     body.classList.add("stale");
-    $("#said").textContent = $("#fresh").textContent = "No response since " + clock.format(heard) + " " + zone;
+    $("#said").textContent = $("#fresh").textContent = words.silent.replace("{time}", clock.format(heard) + " " + zone);
     $("#fresh").prepend(document.createElement("i"));
     document.title = "? " + document.title;
     $("#icon").href = "data:image/svg+xml," + encodeURIComponent('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><circle cx="12" cy="12" r="12" fill="#5d676d"/><path d="M9 9.5a3 3 0 1 1 4 2.8c-.7.3-1 .8-1 1.7m0 3v.1" fill="none" stroke="#fff" stroke-width="2.4" stroke-linecap="round"/></svg>');

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
@@ -179,6 +180,7 @@ class Renderer:
                 form_token=FORM_TOKEN,
                 t=values["viewer"].texts,
                 marked=reasons.marked,
+                script_words=msgspec.json.encode(values["viewer"].texts.section("script")).decode(),
                 languages=languages.NAMES,
                 **values,
             )

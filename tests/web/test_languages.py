@@ -47,6 +47,7 @@ def test_every_translation_has_the_same_values() -> None:
             assert all(others <= placeholders(form) for form in forms(text)), (key, code)
 
 
+SCRIPT = ROOT / "templates" / "status.js"
 FAMILIES = {
     "reason.": {*REASONS, "less_than_a_day"},
     "state.is_": STATES,
@@ -68,6 +69,7 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
     sources = "".join(source.read_text("utf-8") for source in SOURCES)
     made = {f"{beginning}{rest}" for beginning, found in FAMILIES.items() for rest in found}
     made |= {f"state.{key}" for key in STATES}
+    made |= {f"script.{name}" for name in re.findall(r"\bwords\.(\w+)", SCRIPT.read_text("utf-8"))}
     named = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
     files = {key.partition(".")[0] for key in catalogue()}
     named = {
