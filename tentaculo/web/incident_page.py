@@ -37,7 +37,7 @@ from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
 from tentaculo.web.public import public_timeline
 from tentaculo.web.rendering import Renderer, icon
-from tentaculo.web.timeline import WIDTH, Axis, Bar, Range
+from tentaculo.web.timeline import RANGES, WIDTH, Axis, Bar, Range
 from tentaculo.web.viewer import Viewer
 
 MOST_ROWS: Final = 20
@@ -196,6 +196,7 @@ class IncidentPage:
             ],
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
             "earlier": [_earlier(one, now, t) for one in context.earlier],
+            "events_href": _events_path(axis),
             "root_href": overview.service_path(incident.root) if incident.root in self._services else "",
             "days": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
@@ -213,10 +214,12 @@ class IncidentPage:
             if known is None:
                 raise Problem(Failure.STORE_UNAVAILABLE, self._store_problem()) from None
             return known
-        if found is None and known is None:
-            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        if known is None or found is None:
-            return known or found  # type: ignore[return-value]
+        if found is None:
+            if known is None:
+                raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+            return known
+        if known is None:
+            return found
         # An acknowledgement has a row of its own, which memory learns of later.
         return replace(known[0], acknowledged=found[0].acknowledged), found[1]
 
@@ -253,6 +256,13 @@ class IncidentPage:
 
 def _moment(seconds: int, now: datetime) -> datetime:
     return datetime.fromtimestamp(seconds, now.tzinfo)
+
+
+def _events_path(axis: Axis) -> str:
+    """Where the log of events has the time of the axis."""
+    seconds = axis.until - axis.since
+    key = next((one.key for one in RANGES.values() if one.seconds >= seconds), "90d")
+    return f"/status/events?range={key}&to={datetime.fromtimestamp(axis.until, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _marks(

@@ -68,7 +68,7 @@ class Fleet:
     @property
     def axis(self) -> Axis:
         """The axis of time, which ends now."""
-        until = int(self.now.timestamp())
+        until = self.range.end(self.now)
         return Axis(until - self.range.seconds, until, self.info.zone)
 
     @property
@@ -323,11 +323,11 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
         if window.starts_at < fleet.now and window.ends_at > beginning:
             services = wording.listed(window.services, fleet.t) or fleet.t("overview.every_service")
             text = fleet.t("overview.maintenance_of", services=services)
-            end = min(window.ends_at, fleet.now)
+            end = min(window.ends_at, axis.end)
             found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
     # Incidents come last: they are drawn over the maintenance.
     for incident in sorted(known.values(), key=lambda one: one.started_at):
-        end = incident.ended_at or fleet.now
+        end = incident.ended_at or axis.end
         if end >= beginning and incident.part_of is None:
             found.append(
                 Mark(

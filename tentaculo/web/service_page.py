@@ -149,9 +149,9 @@ class ServicePage:
         view, now, t = self._view(name), self._now(), viewer.texts
         if not viewer.is_signed_in:
             view = public_view(view)
-        until = int(now.timestamp())
-        axis = Axis(until - chosen.seconds, until, self._info.zone)
-        past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis))
+        until, end = int(now.timestamp()), chosen.end(now)
+        axis = Axis(end - chosen.seconds, end, self._info.zone)
+        past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis, until))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view, t)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
@@ -192,9 +192,9 @@ class ServicePage:
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [
-                (timeline.state_key(one.severity), axis.percent(one.started_at), axis.width(one.started_at, end))
+                (timeline.state_key(one.severity), axis.percent(one.started_at), axis.width(one.started_at, ended))
                 for one in known.values()
-                if (end := one.ended_at or now) >= since
+                if (ended := one.ended_at or axis.end) >= since
             ],
             "facts": list(_facts(past, view, t)) if past is not None else [],
             "days": list(_days(past.days, until, t)) if past is not None else [],
@@ -212,8 +212,7 @@ class ServicePage:
             "version": __version__,
         }
 
-    async def _read_past(self, name: str, chosen: Range, axis: Axis) -> Past:
-        until = axis.until
+    async def _read_past(self, name: str, chosen: Range, axis: Axis, until: int) -> Past:
         wanted = TimelineRequest(axis.since, until + 1, chosen.span, (name,), (name,))
         return Past(
             await self._store.timeline(wanted),

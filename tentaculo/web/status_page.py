@@ -174,6 +174,7 @@ class StatusPage:
             "icon": icon(first["state"].tone),
             "title": self._info.heading(first["headline"].rstrip(".")),
             "now": now,
+            "until": fleet.axis.end,
             "at": f"{fleet.local_now:%H:%M}",
             "range": chosen,
             "ranges": list(RANGES.values()),

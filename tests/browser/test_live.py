@@ -229,3 +229,17 @@ async def test_beyond_the_limit_the_page_reads_itself_anew() -> None:
         state.clock += 60
         await expect(page.locator("h1")).to_have_text("madre is down.", timeout=SHOWN)
         assert not await page.evaluate("document.body.matches('.stale')")
+
+
+async def test_the_page_of_an_incident_says_by_itself_that_it_is_over(service: Service) -> None:
+    async with running_gateway(config(service)) as gateway, browsing(f"{gateway.url}/status/incidents") as page:
+        await service.kill()
+        opened_now = page.get_by_role("link", name="madre is down")
+        await expect(opened_now).to_be_visible(timeout=SHOWN)
+        await opened_now.click()
+        await expect(page.locator("h1")).to_have_text("madre is down.")
+        await page.evaluate("document.body.marked = true")
+        await service.start()
+        await expect(page.locator("h1")).to_have_text("madre was down.", timeout=SHOWN)
+        assert await page.evaluate("document.body.marked"), "the page was not loaded again"
+        await expect(page).to_have_title("madre was down · Tentáculo Link")
