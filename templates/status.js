@@ -38,11 +38,13 @@
   });
 
   // What is connected with the event at which one points, or on which the focus is.
-  for (const kind of ["pointerover", "focusin"]) addEventListener(kind, e => {
-    const one = e.target.closest("[data-group]"), main = $("main");
-    main.classList.toggle("lit", !!one);
+  let pointed = document.body;
+  function light() {
+    const one = pointed.closest("[data-group]");
+    $("main").classList.toggle("lit", !!one);
     for (const other of $$("[data-group]")) { const is = !!one && other.dataset.group === one.dataset.group; other.classList.toggle("lit", is); other.classList.toggle("dim", !is); }
-  });
+  }
+  for (const kind of ["pointerover", "focusin"]) addEventListener(kind, e => { pointed = e.target; light(); });
 
   function filter(value, root = document) {
     const want = value.trim().toLowerCase();
@@ -104,6 +106,7 @@
     const again = held.isConnected ? held : [...document.links].find(a => link && a.getAttribute("href") === link);
     if (again && again !== body && again !== document.activeElement) again.focus({ preventScroll: true });
     if ($(".cursor") && +$(".cursor").style.opacity) showAt(cursor.share);
+    light();
   }
   function stale() {
     if (body.matches(".stale")) return;

@@ -31,7 +31,7 @@ from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import acknowledgements, alert_status, auth, history, incidents, monitoring, vx11
+from tentaculo.web import acknowledgements, actions, alert_status, auth, history, incidents, monitoring, vx11
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Parts:
     config: Config
     clock: SteadyClock
     store_client: StoreClient
+    usual: UsualCache
     health_service: HealthService
     incident_service: IncidentService
     follows: Coordination | None
@@ -76,7 +77,6 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     books = parts.incident_service.incident_repository
     slices = Slices()
     precursors = PrecursorReports(config, store_client.read, parts.tasks, now)
-    usual = UsualCache(store_client.usual, tuple(config.services))
     expects = parts.health_service.heartbeats.expects
 
     def views() -> Iterator[ServiceView]:
@@ -91,7 +91,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             board,
             parts.health_service.probe_log,
             store_client,
-            usual,
+            parts.usual,
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
             precursors.report,
@@ -127,13 +127,14 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             offsets=parts.clocks.offsets,
             turn=parts.turns.turn,
         ),
-        history.routes(names, store_client, usual.usual, now, slices),
+        history.routes(names, store_client, parts.usual.usual, now, slices),
         monitoring.heartbeat_routes(
             {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
         ),
         incidents.routes(books, names, store_client, precursors.report, now, slices),
         alert_status.routes(parts.incident_service.alert_channels),
         acknowledgements.routes(books),
+        actions.routes(books, names, config.page.time_zone, now),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,

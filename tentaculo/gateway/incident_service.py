@@ -63,7 +63,9 @@ class IncidentService:
         self._health_service = health_service
         self._page = page
         now = self._now = clock.now
-        self._incidents = IncidentTracker(settle=config.incidents.settle, degraded=config.incidents.degraded)
+        self._incidents = IncidentTracker(
+            settle=config.incidents.settle, degraded=config.incidents.degraded, slow=config.incidents.slow_alerts
+        )
         self._calendar = MaintenanceCalendar(config.maintenance, config.services)
         self.alert_channels = AlertChannels(config, store_client, lambda: self._notifier.counts)
         self.incident_repository = IncidentRepository(

@@ -61,11 +61,13 @@ def entries(
         found += _of_incident(incident, notes, now, t)
     for service, known in changes.items():
         spans = [(start, end) for root, start, end in told if root == service]
-        found += [
-            _of_change(change, t)
+        untold = [
+            change
             for change in known
             if change.before is not Health.UNKNOWN and not any(start <= change.at <= end for start, end in spans)
         ]
+        # No more of one service are ever listed, and one that flaps has thousands.
+        found += [_of_change(change, t) for change in untold[-MOST:]]
     found += [_of_event(event, t) for event in events]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
@@ -116,7 +118,7 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
     if not incident.is_open and reason:
         yield f"{reason}."
     if incident.affected:
-        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t))
+        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t=t))
     if incident.peak_error_rate is not None:
         yield t("activity.at_worst", share=wording.failed_share(incident.peak_error_rate, t))
     if incident.reopened:
@@ -126,7 +128,7 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
 
 
 def _of_change(change: StateChange, t: Language) -> Entry:
-    state = wording.state_of(change.after, change.kind, t)
+    state = wording.state_of(change.after, change.kind, t=t)
     return Entry(
         change.at,
         state.key,

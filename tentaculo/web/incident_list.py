@@ -250,7 +250,8 @@ def by_month(rows: Iterable[tuple[Incident, Row]], now: datetime, t: Language) -
     months: dict[str, list[Row]] = {}
     for incident, row in rows:
         started = incident.started_at.astimezone(now.tzinfo)
-        months.setdefault(t.month(started, year=started.year != now.year), []).append(row)
+        month = t.month(started, year=started.year != now.year)
+        months.setdefault(month[:1].upper() + month[1:], []).append(row)
     return list(months.items())
 
 
@@ -258,8 +259,6 @@ _DAY_TEXTS: Final = {
     "plan": "incidents.day_maintenance",
     "up": "incidents.day_up",
     "none": "incidents.day_unknown",
-    "down": "state.down",
-    "slow": "state.degraded",
 }
 _DAY_KEYS: Final = {Health.DOWN: "down", Health.DEGRADED: "slow", Health.MAINTENANCE: "plan"}
 

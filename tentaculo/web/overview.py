@@ -76,6 +76,12 @@ class Fleet:
         """The present in the zone of the page, for texts."""
         return self.info.local(self.now)
 
+    @property
+    def worst_incident(self) -> Incident | None:
+        """The open incident of the worst trouble."""
+        known = [self.open_incident(view.name) for view in wording.worst(self.services)[:1]]
+        return known[0][0] if known and known[0] is not None else None
+
     def open_incident(self, root: str) -> tuple[Incident, Sequence[Note]] | None:
         """The open incident that the failure of `root` caused, with its notes."""
         return next((one for one in self.incidents if one[0].is_open and one[0].root == root), None)

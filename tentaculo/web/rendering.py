@@ -122,16 +122,18 @@ class Renderer:
 
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
-        rendered_at, page = self._pages.get(key, (float("-inf"), None))
         session = session_of(request)
+        # Whoever has just done something sees it.
+        after = session.acted_at if session is not None else float("-inf")
+        rendered_at, page = self._pages.get(key, (float("-inf"), None))
         values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill
         if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
             return await self._live.serve(
                 request, key, page, lambda: self._rendered(key, template, context), fill=values or {}
             )
-        if page is None or self._clock() - rendered_at >= _KEPT:
+        if page is None or self._is_old(rendered_at, after):
             if key in self._awaited or len(self._awaited) < _MOST_AWAITED:
-                page = await self._rendered(key, template, context)
+                page = await self._rendered(key, template, context, after)
             elif page is None:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
@@ -150,15 +152,23 @@ class Renderer:
         languages.remember(request, response)
         return response
 
+    def _is_old(self, rendered_at: float, after: float) -> bool:
+        """Whether a page is rendered again: a second after the last time, or if something has changed `after` it."""
+        return self._clock() - rendered_at >= _KEPT or rendered_at <= after
+
     async def _rendered(
-        self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        key: Hashable,
+        template: str,
+        context: Callable[[], Awaitable[dict[str, Any]]],
+        after: float = float("-inf"),
     ) -> Document:
         """The page as it is after those before it were rendered."""
         self._awaited[key] += 1
         try:
             async with self._rendering:
                 rendered_at, page = self._pages.get(key, (float("-inf"), None))
-                if page is None or self._clock() - rendered_at >= _KEPT:
+                if page is None or self._is_old(rendered_at, after):
                     await asyncio.sleep(max(self._rest_until - time.monotonic(), 0))
                     began = time.process_time()
                     page = await self._render(template, context)

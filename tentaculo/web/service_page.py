@@ -159,6 +159,7 @@ class ServicePage:
             found, own = public_timeline(found), public_incidents(own)
         known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
         notes = {one.id: noted for one, noted in own}
+        incident = next((one for one, _ in own if one.is_open and one.root == name), None)
         addresses = service_probes.addresses(view, viewer)
         since = now - timedelta(seconds=chosen.seconds)
         entries = activity.entries(
@@ -172,6 +173,8 @@ class ServicePage:
         headline = t("headline.sentence", names=name, is_so=wording.predicate(state.key, 1, t))
         return {
             "viewer": viewer,
+            "incident": incident,
+            "is_muted": incident is not None and incident.is_muted(now),
             "name": name,
             "state": state,
             "title": self._info.heading(headline.rstrip(".")),

@@ -65,7 +65,7 @@ def probe_rows(view: ServiceView, probes: Sequence[ProbeResult], viewer: Viewer,
         snippet = printable(probe.snippet or "", 200) if viewer.is_signed_in else ""
         rows.append(
             ProbeRow(
-                wording.state_of(probe.health, probe.kind, t),
+                wording.state_of(probe.health, probe.kind, t=t),
                 probe.checked_at,
                 f"{probe.checked_at.astimezone(zone):%H:%M:%S}",
                 _private_text(probe, t) if viewer.is_signed_in else public_text(probe, t),

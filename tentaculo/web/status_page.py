@@ -162,6 +162,7 @@ class StatusPage:
         fleet = await self._with_past(fleet)
         if fleet.is_public and fleet.timeline is not None:
             fleet = replace(fleet, timeline=public_timeline(fleet.timeline))
+        incident = fleet.worst_incident
         listing = overview.list_services(fleet)
         first = dict(await self._slices.collect(summary.summarise(fleet)))
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
@@ -171,6 +172,9 @@ class StatusPage:
         return {
             **first,
             "viewer": viewer,
+            "incident": incident,
+            "is_muted": incident is not None and incident.is_muted(now),
+            "names": [view.name for view in services[: overview.MOST_LISTED]],
             "icon": icon(first["state"].tone),
             "title": self._info.heading(first["headline"].rstrip(".")),
             "now": now,

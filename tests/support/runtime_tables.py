@@ -26,6 +26,7 @@ OURS = {
     "tentaculo_incidents",
     "tentaculo_lease",
     "tentaculo_maintenance",
+    "tentaculo_mutes",
     "tentaculo_route_history",
     "tentaculo_schema_notes",
     "tentaculo_schema_version",

@@ -208,6 +208,13 @@ async def test_times_are_those_of_the_pages_zone() -> None:
     assert ">1 Mar, 05:09</time>" in text
 
 
+async def test_a_month_is_a_heading_in_each_language(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [ended(1, 10), ended(0, 80)]
+    text = await page(gateway, "?lang=pt")
+    assert "<h2>Março</h2>" in text
+    assert "<h2>Dezembro de 2025</h2>" in text
+
+
 async def test_it_is_as_open_as_the_status_page() -> None:
     async with running(State(), schema.AuthSettings(open_status=False)) as gateway:
         await page(gateway, status=401)
