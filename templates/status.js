@@ -67,6 +67,12 @@
   const isSelecting = () => !(getSelection() || { isCollapsed: true }).isCollapsed;
   let wake, stream, lines, tag, isLate, heard = Date.now();
 
+  // Once a minute at most: two versions behind one address, or a proxy that refuses streams, must not load it for ever.
+  function reload() {
+    if (history.state > Date.now() - most) return;
+    history.replaceState(Date.now(), "");
+    location.reload();
+  }
   function morph(old, next, known) {
     if (next.nodeName === "DETAILS") next.open = old.open;
     if (old.isEqualNode(next)) return;
@@ -90,8 +96,8 @@
   }
   function draw() {
     const next = new DOMParser().parseFromString(lines.join("\n"), "text/html"), icon = $("#icon", next).href;
-    // A page of another version needs its script and style. Two versions behind one address must not load it for ever.
-    if (code(next) !== code(document) && !(history.state > Date.now() - most)) { history.replaceState(Date.now(), ""); location.reload(); }
+    // A page of another version needs its script and style.
+    if (code(next) !== code(document)) reload();
     if (document.title !== next.title) $("#said").textContent = document.title = next.title;
     if ($("#icon").href !== icon) $("#icon").href = icon;
     // A selection would be lost. The time beside the light says how old the rest is.
@@ -122,7 +128,7 @@
     const hear = () => { heard = Date.now(); clearTimeout(timer); timer = setTimeout(() => stream.abort(), silence); };
     const ask = async (cache, headers) => {
       const response = await fetch(location.href, { cache, headers, signal: stream.signal });
-      if (response.redirected || [401, 403].includes(response.status)) location.reload();
+      if (response.redirected || [401, 403].includes(response.status)) reload();
       hear();
       return response;
     };

@@ -247,6 +247,13 @@ def connected() -> State:
     return state
 
 
+def acting() -> State:
+    """The same in a browser that has signed in, which has forms."""
+    state = signed_in()
+    state.viewer = Viewer(is_signed_in=True, has_session=True)
+    return state
+
+
 def quiet() -> State:
     """Everything is up."""
     return State(past={}, services=(view("madre"), view("hermes")))
@@ -285,6 +292,11 @@ PAGES = [
     Shown("/status", without_past),
     Shown("/status", many),
     Shown("/status", State),
+    Shown("/status", acting),
+    Shown("/status/services/hermes", acting),
+    Shown(f"/status/incidents/{OPEN_INCIDENT}", acting),
+    Shown("/status/sign-in"),
+    Shown("/status/sign-in?said=out", acting),
     Shown("/status/services/hermes"),
     Shown("/status/services/hermes", signed_in),
     Shown("/status/services/hermes?range=90d", signed_in),

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tentaculo.model.health import DegradedKind, Health
 from tests.browser import pages
@@ -231,6 +231,27 @@ async def test_beyond_the_limit_the_page_reads_itself_anew() -> None:
         state.clock += 60
         await expect(page.locator("h1")).to_have_text("madre is down.", timeout=SHOWN)
         assert not await page.evaluate("document.body.matches('.stale')")
+
+
+async def test_where_a_proxy_refuses_the_stream_the_page_is_loaded_once_and_read() -> None:
+    state = State(services=(view("madre"),))
+    async with opened(state) as (page, _):
+        loads: list[str] = []
+        page.on("load", lambda _: loads.append(page.url))
+
+        async def refuse(route: Route) -> None:
+            if route.request.headers.get("accept") == "text/event-stream":
+                await route.fulfill(status=403, body="no streams here")
+            else:
+                await route.fallback()
+
+        await page.route("**/status", refuse)
+        await page.reload()
+        await expect(page.locator("h1")).to_have_text("madre is up.")
+        state.services = (view("madre", health=Health.DOWN, reason="connection refused"),)
+        state.clock += 60
+        await expect(page.locator("h1")).to_have_text("madre is down.", timeout=SHOWN)
+        assert len(loads) == 2, "the one above, and the one for the case that the sign-in has ended"
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,7 @@ async def test_times_are_those_of_the_pages_zone() -> None:
 
 async def test_a_month_is_a_heading_in_each_language(gateway: Gateway) -> None:
     gateway.state.books.incidents = [ended(1, 10), ended(0, 80)]
-    gateway.state.viewer = Viewer(language="pt")
-    text = await page(gateway)
+    text = await page(gateway, "?lang=pt")
     assert "<h2>Março</h2>" in text
     assert "<h2>Dezembro de 2025</h2>" in text
 
