@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -360,6 +361,31 @@ async def test_a_page_of_many_events_is_as_long_as_they_lasted_and_leads_on(gate
     assert '<a href="/status/events?range=7d&amp;after=50" rel="prev">Newer</a>' in text
     assert '<a href="/status/events?range=7d">Newest</a>' in text
     assert "The search stopped after its time. It continues at “Older”." in text
+
+
+async def test_the_newest_page_is_read_again_soon_and_a_search_seldom(gateway: Gateway) -> None:
+    state = gateway.state
+    state.viewer = SIGNED_IN
+    for query, reads in (("", 3), ("?type=a", 3), ("?text=a", 1), ("?before=5", 1)):
+        state.asked_of_log.clear()
+        for _ in range(3):
+            async with gateway.client.get(f"/status/events{query}") as answer:
+                assert answer.status == 200
+            state.clock += 3
+        assert len(state.asked_of_log) == reads, query
+
+
+async def test_statistics_that_take_long_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(State, "precursors", forever)
+    async with running(State(viewer=SIGNED_IN, events=[event(1)])) as gateway:
+        said = words(await page(gateway))
+    assert "It is being computed. Load the page again in some seconds." in said
+    assert "1 event in this time." in said
+
+
+async def forever(*_: object) -> PrecursorReport:
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def test_a_database_that_is_away_is_said(gateway: Gateway) -> None:

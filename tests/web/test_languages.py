@@ -163,6 +163,13 @@ async def test_a_chosen_language_is_remembered(gateway: Gateway) -> None:
         assert 'href="?range=3h&amp;lang=en"' in text, "the other languages are one step away"
 
 
+@pytest.mark.parametrize("cookie", ["=;;=", f"{COOKIE}", f'{COOKIE}="es', "a" * 4000, f"{COOKIE}=fr; {COOKIE}=<b>"])
+async def test_a_broken_cookie_changes_nothing(gateway: Gateway, cookie: str) -> None:
+    async with gateway.client.get("/status", headers={"Cookie": cookie, "Accept-Language": "pt"}) as response:
+        assert response.status == 200
+        assert '<html lang="pt">' in await response.text()
+
+
 @pytest.mark.parametrize("made_up", ["fr", "<b>", "", "e" * 4000])
 async def test_a_language_that_is_none_is_ignored(gateway: Gateway, made_up: str) -> None:
     parameters = {"lang": made_up}
