@@ -237,7 +237,8 @@ async def test_where_a_proxy_refuses_the_stream_the_page_is_loaded_once_and_read
     state = State(services=(view("madre"),))
     async with opened(state) as (page, _):
         loads: list[str] = []
-        page.on("load", lambda _: loads.append(page.url))
+        # Not the loads that have ended: the script may load the page again before.
+        page.on("request", lambda one: loads.append(one.url) if one.is_navigation_request() else None)
 
         async def refuse(route: Route) -> None:
             if route.request.headers.get("accept") == "text/event-stream":
