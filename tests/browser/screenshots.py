@@ -1,4 +1,4 @@
-"""Writes the picture of the status page in docs/: `python -m tests.browser.screenshots`. It needs Debian's chromium."""
+"""Writes the pictures of the status pages in docs/: `python -m tests.browser.screenshots`. It needs Debian's chromium."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import asyncio
 from pathlib import Path
 
 from tests.browser import chromium
-from tests.browser.pages import fleet
+from tests.browser.pages import OPEN_INCIDENT, connected, signed_in
 from tests.support.native_gateway import running
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+PICTURES = {
+    "status.png": (signed_in, "/status", 1130),
+    "incident.png": (signed_in, f"/status/incidents/{OPEN_INCIDENT}", 1130),
+    "events.png": (connected, "/status/events?range=3h", 900),
+}
+"""For each file what the gateway knows, the path, and the height of the window in pixels."""
 
 
 async def main() -> None:
-    async with running(fleet()) as gateway, chromium.started() as browser:
-        page = await browser.new_page(viewport={"width": 1280, "height": 1130})
-        await page.goto(f"http://{gateway.host}:{gateway.port}/status")
-        await page.screenshot(path=DOCS / "status.png")
+    async with chromium.started() as browser:
+        for name, (state, path, height) in PICTURES.items():
+            async with running(state()) as gateway:
+                page = await browser.new_page(viewport={"width": 1280, "height": height})
+                await page.goto(f"http://{gateway.host}:{gateway.port}{path}")
+                await page.screenshot(path=DOCS / name)
 
 
 if __name__ == "__main__":
