@@ -1,0 +1,148 @@
+"""Whatever services, callers and the database send, the pages show it as text: bounded, in its place, and never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from itertools import cycle
+from typing import Any
+
+import pytest
+from playwright.async_api import Page
+
+from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.text import printable
+from tentaculo.web.viewer import Viewer
+from tests.browser.chromium import opened, overflow
+from tests.browser.pages import PAGES, Shown, signed_in
+from tests.support.native_gateway import State
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LONG = "W" * 1_000_000
+ATTACKS = (
+    "שלום<script>window.taken = 1</script>",
+    "שלום\"><img src=x onerror='window.taken = 1'>",
+    "שלום\u202e\u2066'--></style></title></script><svg onload=window.taken=1>",
+    "שלום</bdi></p><a href=javascript:window.taken=1>here</a><iframe srcdoc=a>",
+    "שלום{{7*7}}{%raw%}${7*7}\x00\x1b[31m\x9b\u2028\u2069\u2068\u200f\r\nSet-Cookie: a=b",
+    "שלום" + "e" + "\u0301" * 3000,
+)
+ADDRESS = 'https://a/?"><script>window.taken=1</script>'
+FREE = frozenset({
+    *("reason", "snippet", "endpoint", "maintenance", "author", "text", "note", "ending", "about", "owner", "group"),
+    *("title", "issuer", "names", "source", "type", "message", "error", "last_failure", "correlation_id", "label"),
+})  # fmt: skip
+"""Fields in which somebody else's text stands."""
+FOUND = """() => {
+    const texts = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node; (node = walk.nextNode());) if (!["STYLE", "SCRIPT"].includes(node.parentElement.tagName)) texts.push(node);
+    const isolating = node => { let one = node.parentElement;
+        const alone = style => style.display !== "inline" || style.unicodeBidi !== "normal";
+        while (!alone(getComputedStyle(one))) one = one.parentElement;
+        return one; };
+    const mixed = texts.filter(node => node.data.includes("שלום") && !isolating(node).textContent.trim().startsWith("שלום"))
+        .filter(node => !isolating(node).closest("[lang='']") && !/^[^\\u05d0-\\u05ea]*\\u2068/.test(node.data));
+    const tall = [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().height > 9000);
+    return {
+        taken: window.taken ?? null,
+        hostile: texts.filter(node => node.data.includes("שלום")).length,
+        elements: [...document.querySelectorAll("img, iframe, object, embed, base, meta[http-equiv], main script, main style, main title:not(svg title)")]
+            .map(e => e.outerHTML.slice(0, 100)),
+        attributes: [...document.querySelectorAll("*")].flatMap(e => [...e.attributes])
+            .filter(a => /^on/.test(a.name) || /^\\s*javascript:/i.test(a.value)).map(a => a.name + "=" + a.value.slice(0, 50)),
+        unprintable: texts.map(node => node.data).filter(text => /[\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066\\u2067]/.test(text)),
+        mixed: mixed.map(node => isolating(node).textContent.trim().slice(0, 120)),
+        size: document.documentElement.outerHTML.length,
+        height: document.documentElement.scrollHeight,
+        tall: tall.length,
+    };
+}"""
+
+
+def spoiled(value: Any, attacks: Iterator[str], own: frozenset[str], name: str = "") -> Any:
+    """`value` with somebody else's text in each field that may have it, however deep. `own` are names that stay."""
+    if isinstance(value, Enum) or (
+        isinstance(value, str) and (name not in FREE or value in own or "gateway." in value)
+    ):
+        return value
+    if isinstance(value, str):
+        return next(attacks) + LONG
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {
+            one.name: spoiled(getattr(value, one.name), attacks, own, one.name) for one in fields(value) if one.init
+        }
+        return replace(value, **changed)
+    if isinstance(value, tuple) and (keys := getattr(value, "_fields", None)):
+        return type(value)(*(spoiled(one, attacks, own, key) for key, one in zip(keys, value, strict=True)))
+    if isinstance(value, tuple | list):
+        return type(value)(spoiled(one, attacks, own, name) for one in value)
+    if isinstance(value, Mapping):
+        if name == "payload":
+            return {"message": next(attacks) + LONG, next(attacks): [next(attacks) + LONG] * 3}
+        return {key: spoiled(one, attacks, own, name) for key, one in value.items()}
+    return value
+
+
+def hostile(state: State, *, is_signed_in: bool) -> State:
+    """The same fleet, of which each text is an attack."""
+    attacks = cycle(ATTACKS)
+    own = frozenset(view.name for view in state.services)
+    for name in (
+        "services",
+        "results",
+        "seen_certificates",
+        "changes",
+        "earlier",
+        "just_before",
+        "events",
+        "log_page",
+        "report",
+    ):
+        setattr(state, name, spoiled(getattr(state, name), attacks, own))
+    books = state.books
+    for name in ("incidents", "notes", "planned"):
+        setattr(books, name, spoiled(getattr(books, name), attacks, own))
+    # The configuration takes a bounded line without control characters.
+    said = [printable(attack, 60) for attack in ATTACKS]
+    state.info = PageInfo(
+        said[0],
+        services={name: ServiceInfo(said[1], said[2], said[3], ADDRESS) for name in own},
+    )
+    state.route_counts = {
+        service: {next(attacks) + LONG: count for count in counts.values()}
+        for service, counts in state.route_counts.items()
+    }
+    state.viewer = Viewer(is_signed_in=is_signed_in)
+    return state
+
+
+async def look(page: Page, complaints: list[str]) -> int:
+    """Check what the browser made of the page. Returns how many hostile texts it shows."""
+    await page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    found = await page.evaluate(FOUND)
+    assert complaints == []
+    assert found["taken"] is None
+    assert (found["elements"], found["attributes"], found["unprintable"]) == ([], [], [])
+    assert found["mixed"] == [], "text of another direction turns ours around"
+    assert found["size"] < 300_000
+    assert found["height"] < 25_000
+    for width in (1280, 320):
+        await page.set_viewport_size({"width": width, "height": 844})
+        assert await overflow(page) <= 0, width
+    return int(found["hostile"])
+
+
+@pytest.mark.parametrize("is_signed_in", [True, False], ids=["signed in", "public"])
+@pytest.mark.parametrize("shown", [one for one in PAGES if one.state.__name__ != "many"], ids=str)
+async def test_every_text_stays_text(shown: Shown, is_signed_in: bool) -> None:
+    async with opened(hostile(shown.state(), is_signed_in=is_signed_in), path=shown.path) as (page, complaints):
+        await look(page, [said for said in complaints if str(shown.status) not in said])
+
+
+async def test_the_attacks_reach_the_pages() -> None:
+    """Without this a page that shows none of them would pass."""
+    for path, least in (("/status", 20), ("/status/services/hermes", 15)):
+        async with opened(hostile(signed_in(), is_signed_in=True), path=path) as (page, complaints):
+            assert await look(page, complaints) >= least
