@@ -18,6 +18,7 @@ from tentaculo.model.incident import Incident
 from tentaculo.model.text import printable
 from tentaculo.web import event_text, timeline
 from tentaculo.web.languages import Language
+from tentaculo.web.reasons import ISOLATE, POP, foreign
 from tentaculo.web.timeline import Axis, Tick, number
 
 MOST_LANES: Final = 10
@@ -212,7 +213,7 @@ def _dot(axis: Axis, event: Event, group: int | None, t: Language) -> Dot:
         bar_x,
         bar_width,
         f"dot{alarm}{'' if is_exact else ' late'}",
-        f"{event_text.title(event, t)}, {printable(event.source, 40)}",
+        f"{ISOLATE}{event_text.title(event, t)}{POP}, {foreign(event.source, 40)}",
         group,
     )
 

@@ -28,6 +28,7 @@ from tentaculo.web.events_query import KINDS, EventsQuery
 from tentaculo.web.languages import Language
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.precursor_rows import Statistics, statistics
+from tentaculo.web.reasons import ISOLATE, POP, foreign
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES
 from tentaculo.web.viewer import Viewer
@@ -310,12 +311,12 @@ class _Rows:
 
     def _to_event(self, tie: Tie, other: int) -> Joined:
         event = self._events[other]
-        text = f"{event_text.title(event, self._t)}, {self._info.local(event_axis.happened_at(event)):%H:%M:%S}"
-        return Joined(f"#event-{other}", text, self._t("events.same", what=tie.by), tie.is_statistical)
+        text = f"{ISOLATE}{event_text.title(event, self._t)}{POP}, {self._info.local(event_axis.happened_at(event)):%H:%M:%S}"
+        return Joined(f"#event-{other}", text, self._t("events.same", what=foreign(tie.by, 400)), tie.is_statistical)
 
     def _to_incident(self, tie: Tie) -> Joined:
         root = printable(self._incidents[tie.target].root, 80)
-        text = printable(tie.by, 400) if tie.is_statistical else ""
+        text = foreign(tie.by, 400) if tie.is_statistical else ""
         return Joined(
             f"/status/incidents/{tie.target}", self._t("events.incident_of", root=root), text, tie.is_statistical
         )
