@@ -263,6 +263,7 @@ class Gateway:
             self.incident_service,
             own_row=OwnRow(self.running.url, self._port(), self._started_at),
             now=self._clock.now,
+            record=self._own_events.record,
             probes=self._probes,
         )
 
