@@ -1,8 +1,9 @@
 // Local times, a cursor over every row, a filter, and what changes. The page says everything without it.
 (() => {
   const $ = (s, from = document) => from.querySelector(s), $$ = (s, from = document) => [...from.querySelectorAll(s)];
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-  const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(new Date()).find(p => p.type === "timeZoneName").value;
+  const words = JSON.parse(document.body.dataset.words), lang = document.documentElement.lang;
+  const clock = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const zone = new Intl.DateTimeFormat(lang, { timeZoneName: "short" }).formatToParts(new Date()).find(p => p.type === "timeZoneName").value;
   const time = /\d\d:\d\d(?=(:\d\d)?$)/;
 
   // Times are UTC as served. Where the text is a time of the day, it becomes the reader's own; the title stays UTC.
@@ -10,7 +11,7 @@
     for (const t of $$("time[datetime]", root)) if (time.test(t.textContent)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dateTime)));
     for (const t of $$("text[data-at]", root)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dataset.at)));
     for (const z of $$(".zone", root)) z.textContent = zone;
-    for (const z of $$(".zoned", root)) z.textContent = "Times are yours; UTC when you point at one.";
+    for (const z of $$(".zoned", root)) z.textContent = words.zoned;
   }
 
   // The cursor: what it meets is read out below the rows.
@@ -24,10 +25,10 @@
     const at = new Date(Date.parse(board.dataset.until) - (1 - share) * seconds * 1000);
     const within = (e, unit) => { const x = parseFloat(e.getAttribute("x") || e.getAttribute("cx")), w = parseFloat(e.getAttribute("width") || 0); return share * unit >= x - unit / 120 && share * unit <= x + w + unit / 120; };
     const near = $$("[data-say]", board).filter(e => within(e, 100)).map(e => e.dataset.say);
-    const words = { "r-down": "down", "r-slow": "degraded", "r-plan": "in maintenance" };
-    const odd = $$(".row", board).flatMap(row => $$("rect", row).filter(r => words[r.getAttribute("class")] && +r.getAttribute("x") <= share * 1000 && share * 1000 <= +r.getAttribute("x") + +r.getAttribute("width")).map(r => row.dataset.name + " " + words[r.getAttribute("class")]));
-    const day = seconds > 86400 ? at.toLocaleDateString(undefined, { day: "numeric", month: "short" }) + " " : "";
-    read.textContent = [day + clock.format(at) + " " + zone, ...near, ...odd].join("  ·  ") + (near.length + odd.length ? "" : "  ·  nothing unusual");
+    const odds = { "r-down": words.down, "r-slow": words.degraded, "r-plan": words.maintenance };
+    const odd = $$(".row", board).flatMap(row => $$("rect", row).filter(r => odds[r.getAttribute("class")] && +r.getAttribute("x") <= share * 1000 && share * 1000 <= +r.getAttribute("x") + +r.getAttribute("width")).map(r => odds[r.getAttribute("class")].replace("{name}", row.dataset.name)));
+    const day = seconds > 86400 ? at.toLocaleDateString(lang, { day: "numeric", month: "short" }) + " " : "";
+    read.textContent = [day + clock.format(at) + " " + zone, ...near, ...odd].join("  ·  ") + (near.length + odd.length ? "" : "  ·  " + words.nothing);
   }
   addEventListener("pointermove", e => {
     const board = $("#board"), cover = board && $(".cover", board);
@@ -37,11 +38,13 @@
   });
 
   // What is connected with the event at which one points, or on which the focus is.
-  for (const kind of ["pointerover", "focusin"]) addEventListener(kind, e => {
-    const one = e.target.closest("[data-group]"), main = $("main");
-    main.classList.toggle("lit", !!one);
+  let pointed = document.body;
+  function light() {
+    const one = pointed.closest("[data-group]");
+    $("main").classList.toggle("lit", !!one);
     for (const other of $$("[data-group]")) { const is = !!one && other.dataset.group === one.dataset.group; other.classList.toggle("lit", is); other.classList.toggle("dim", !is); }
-  });
+  }
+  for (const kind of ["pointerover", "focusin"]) addEventListener(kind, e => { pointed = e.target; light(); });
 
   function filter(value, root = document) {
     const want = value.trim().toLowerCase();
@@ -64,6 +67,12 @@
   const isSelecting = () => !(getSelection() || { isCollapsed: true }).isCollapsed;
   let wake, stream, lines, tag, isLate, heard = Date.now();
 
+  // Once a minute at most: two versions behind one address, or a proxy that refuses streams, must not load it for ever.
+  function reload() {
+    if (history.state > Date.now() - most) return;
+    history.replaceState(Date.now(), "");
+    location.reload();
+  }
   function morph(old, next, known) {
     if (next.nodeName === "DETAILS") next.open = old.open;
     if (old.isEqualNode(next)) return;
@@ -87,8 +96,8 @@
   }
   function draw() {
     const next = new DOMParser().parseFromString(lines.join("\n"), "text/html"), icon = $("#icon", next).href;
-    // A page of another version needs its script and style. Two versions behind one address must not load it for ever.
-    if (code(next) !== code(document) && !(history.state > Date.now() - most)) { history.replaceState(Date.now(), ""); location.reload(); }
+    // A page of another version needs its script and style.
+    if (code(next) !== code(document)) reload();
     if (document.title !== next.title) $("#said").textContent = document.title = next.title;
     if ($("#icon").href !== icon) $("#icon").href = icon;
     // A selection would be lost. The time beside the light says how old the rest is.
@@ -103,11 +112,12 @@
     const again = held.isConnected ? held : [...document.links].find(a => link && a.getAttribute("href") === link);
     if (again && again !== body && again !== document.activeElement) again.focus({ preventScroll: true });
     if ($(".cursor") && +$(".cursor").style.opacity) showAt(cursor.share);
+    light();
   }
   function stale() {
     if (body.matches(".stale")) return;
     body.classList.add("stale");
-    $("#said").textContent = $("#fresh").textContent = "No response since " + clock.format(heard) + " " + zone;
+    $("#said").textContent = $("#fresh").textContent = words.silent.replace("{time}", clock.format(heard) + " " + zone);
     $("#fresh").prepend(document.createElement("i"));
     document.title = "? " + document.title;
     $("#icon").href = "data:image/svg+xml," + encodeURIComponent('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><circle cx="12" cy="12" r="12" fill="#5d676d"/><path d="M9 9.5a3 3 0 1 1 4 2.8c-.7.3-1 .8-1 1.7m0 3v.1" fill="none" stroke="#fff" stroke-width="2.4" stroke-linecap="round"/></svg>');
@@ -118,7 +128,7 @@
     const hear = () => { heard = Date.now(); clearTimeout(timer); timer = setTimeout(() => stream.abort(), silence); };
     const ask = async (cache, headers) => {
       const response = await fetch(location.href, { cache, headers, signal: stream.signal });
-      if (response.redirected || [401, 403].includes(response.status)) location.reload();
+      if (response.redirected || [401, 403].includes(response.status)) reload();
       hear();
       return response;
     };

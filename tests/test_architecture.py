@@ -70,6 +70,7 @@ TESTED_IN: dict[str, str] = {
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/state": "wire/test_application",
     "proxy/upload": "wire/test_streaming",
+    "health/service_state": "health/test_board",
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",
     "server/templating": "server/test_gateway_responses",

@@ -20,6 +20,8 @@ _EMPTY: Final = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "i
 """Elements that have no end tag."""
 _ASIDE: Final = frozenset({"nav", "footer", "header"})
 """Elements of which a link that leads nowhere is left out with its text."""
+_SCHEMES: Final = frozenset({"http", "https", "data"})
+"""Of addresses that stay as they are; a browser opens none of `data` that somebody follows."""
 _STYLE: Final = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 _TITLE: Final = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 _ICON: Final = re.compile(r'<link id="icon" rel="icon" href="[^"]*">')
@@ -143,8 +145,11 @@ class _Parser(HTMLParser):
 
     def _link(self, href: str) -> str | None:
         """Where a link leads in a file; None where it leads to nothing that is exported."""
-        if href.startswith("#") or urlsplit(href).scheme:
+        scheme = urlsplit(href).scheme
+        if href.startswith("#") or scheme in _SCHEMES:
             return href
+        if scheme:
+            return None
         target, mark, fragment = urljoin(self._address, href).partition("#")
         if (file := self._file_of(target)) is None:
             return None

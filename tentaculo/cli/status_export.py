@@ -25,6 +25,8 @@ from tentaculo.model.text import format_time, utc_now
 from tentaculo.store.errors import StoreUnavailable
 
 MOST_FILES: Final = 3000
+_MOST_BYTES: Final = 32 * 1024 * 1024
+"""Of one page."""
 _RANGE: Final = re.compile(r"3h|24h|7d|90d")
 _PAGE: Final = re.compile(r"/status/(services/[A-Za-z0-9_-]+|incidents|events|incidents/\d+)")
 _DOCUMENT: Final = re.compile(r"/status/(api/v2/[a-z-]+(?:/[a-z-]+)?\.json|incidents\.atom)")
@@ -132,10 +134,15 @@ def _get(gateway: Gateway, address: str) -> bytes:
     parts = urlsplit(address)
     # A token opens the pages, and must not make more of them than everybody may see.
     query = [*parse_qsl(parts.query), ("as", "public")]
-    for _ in range(_ATTEMPTS - 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return gateway.get(parts.path, query).read()
+            body = gateway.get(parts.path, query).read(_MOST_BYTES + 1)
+            break
         except HTTPException:
             # It responds 503 while too many ask.
+            if attempt == _ATTEMPTS:
+                raise
             time.sleep(1)
-    return gateway.get(parts.path, query).read()
+    if len(body) > _MOST_BYTES:
+        raise FaultError(f"{gateway.url}{address} is too large for a page")
+    return body

@@ -82,9 +82,12 @@ class IncidentSettings(Section, frozen=True):
         bool,
         Doc(
             "Whether a degraded service is an incident too. One of which a part of the probes fails always is, one that"
-            " is only slow never."
+            " is only slow is with slow_alerts."
         ),
     ] = False
+    slow_alerts: Annotated[bool, Doc("Whether a service that is only slow is an incident too, with its alerts.")] = (
+        False
+    )
     keep: Annotated[
         int,
         at_least(1),

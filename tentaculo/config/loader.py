@@ -147,6 +147,7 @@ OWN_PATHS = frozenset(
         "/metrics",
         "/readyz",
         "/status",
+        "/status/actions",
         "/status/api/v2/components.json",
         "/status/api/v2/incidents.json",
         "/status/api/v2/incidents/unresolved.json",

@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal
 
 from tentaculo.config.section import NOT_EMPTY, Doc, Parse, Section, at_least, at_most, at_most_long
 from tentaculo.config.types import HeaderName, HeaderValue, Seconds, Share
+from tentaculo.model.reason import because
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_-]*)
@@ -67,12 +68,14 @@ class Condition:
         """
         found = self._find(value)
         if found is _MISSING:
-            return f"{self._place} is missing"
+            return because("value_missing", place=self._place)
         if not self.comparison:
-            return f"{self._place} is {_show(found)}" if found is None or found is False else ""
+            is_false = found is None or found is False
+            return because("value_is", place=self._place, value=_show(found)) if is_false else ""
         if self._holds(found):
             return ""
-        return f"{self._place} is {_show(found)}, not {self.comparison} {json.dumps(self.literal, ensure_ascii=False)}"
+        expected = f"{self.comparison} {json.dumps(self.literal, ensure_ascii=False)}"
+        return because("value_is_not", place=self._place, value=_show(found), expected=expected)
 
     def is_found_in(self, value: Any) -> bool:
         """Whether the path leads to a value."""

@@ -264,6 +264,15 @@ class ServiceSettings(Section, frozen=True):
             example="https://wiki.example.org/example",
         ),
     ] = None
+    slow: Annotated[
+        Annotated[Seconds, more_than(0)] | None,
+        Doc(
+            "Time that 95 % of its requests of five minutes may take before it counts as slow.",
+            unit="seconds",
+            default="four times what is usual for the hour, and 50 ms more than that",
+            example=2,
+        ),
+    ] = None
     enabled: Annotated[
         bool, Doc("Whether the service is on. A service that is off gets 503 and never counts as a failure.")
     ] = True

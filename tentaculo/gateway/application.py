@@ -32,7 +32,17 @@ from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import acknowledgements, alert_status, auth, early_warnings, history, incidents, monitoring, vx11
+from tentaculo.web import (
+    acknowledgements,
+    actions,
+    alert_status,
+    auth,
+    early_warnings,
+    history,
+    incidents,
+    monitoring,
+    vx11,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class Parts:
     config: Config
     clock: SteadyClock
     store_client: StoreClient
+    usual: UsualCache
     health_service: HealthService
     incident_service: IncidentService
     follows: Coordination | None
@@ -77,7 +88,6 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     books = parts.incident_service.incident_repository
     slices = Slices()
     precursors = PrecursorReports(config, store_client.read, parts.tasks, now)
-    usual = UsualCache(store_client.usual, tuple(config.services))
     expects = parts.health_service.heartbeats.expects
 
     def views() -> Iterator[ServiceView]:
@@ -92,7 +102,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             board,
             parts.health_service.probe_log,
             store_client,
-            usual,
+            parts.usual,
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
             precursors.report,
@@ -128,7 +138,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             offsets=parts.clocks.offsets,
             turn=parts.turns.turn,
         ),
-        history.routes(names, store_client, usual.usual, now, slices),
+        history.routes(names, store_client, parts.usual.usual, now, slices),
         monitoring.heartbeat_routes(
             {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
         ),
@@ -136,6 +146,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
         acknowledgements.routes(books),
+        actions.routes(books, names, config.page.time_zone, now),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,

@@ -31,6 +31,8 @@ from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import OwnRow, leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.slow_watch import SlowWatch
+from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
 from tentaculo.net.tcp import keep_alive, limit_stall
@@ -122,6 +124,8 @@ class Gateway:
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
+        self._usual = UsualCache(self._store_client.usual, tuple(config.services))
+        self._slow_watch = SlowWatch(config, self.health_service, self._store_client, self._usual.usual, clock.now)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ring_others = coordination.report_events if coordination else lambda: None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
@@ -262,6 +266,7 @@ class Gateway:
             self.health_service,
             self.incident_service,
             own_row=OwnRow(self.running.url, self._port(), self._started_at),
+            slow_watch=self._slow_watch,
             now=self._clock.now,
             record=self._own_events.record,
             probes=self._probes,
@@ -329,6 +334,7 @@ class Gateway:
             config=self._config,
             clock=self._clock,
             store_client=self._store_client,
+            usual=self._usual,
             health_service=self.health_service,
             incident_service=self.incident_service,
             follows=coordination if coordination and not coordination.is_leader else None,

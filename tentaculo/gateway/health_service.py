@@ -93,8 +93,8 @@ class HealthService:
         self.probe_log = ProbeLog(config.services)
         self.on_probe: list[Callable[[ProbeResult], None]] = [self.probe_log.add]
         """Called with each probe result, in the event loop; in a follower too."""
-        self.on_maintenance: list[Callable[[], None]] = []
-        """Called when the maintenance of a service has begun or ended, but not in a follower of this machine."""
+        self.on_reasons: list[Callable[[], None]] = []
+        """Called when a service is in maintenance or slow or is so no more, but not in a follower of this machine."""
         self.on_changes: list[Callable[[Sequence[StateChange]], None]] = []
         """Called with the changes of state that another machine has found."""
         self.on_details: list[Callable[[Mapping[str, ProbeDetails]], None]] = []
@@ -240,11 +240,18 @@ class HealthService:
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""
-        for transition in self.board.set_maintenance(service, reason):
+        self._note_reason(self.board.set_maintenance(service, reason))
+
+    def set_slow(self, service: str, reason: str | None) -> None:
+        """The requests of a service are slow for `reason`, or not any more with None. Raises KeyError as above."""
+        self._note_reason(self.board.set_slow(service, reason))
+
+    def _note_reason(self, transitions: Sequence[Transition]) -> None:
+        for transition in transitions:
             self._note_transition(transition)
-            self._write_now(service)
+            self._write_now(transition.service)
         if self._leader is None:
-            for listener in self.on_maintenance:
+            for listener in self.on_reasons:
                 listener()
 
     def probe_now(self, service: str) -> None:

@@ -25,9 +25,11 @@ from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Acknowledgement, Incident, MaintenanceWindow, Note
+from tentaculo.model.mute import Mute
 from tentaculo.store import incidents as store
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.mutes import add_mute, latest_mutes
 
 log = structlog.get_logger(__name__)
 
@@ -155,6 +157,8 @@ class IncidentRepository:
             return None
         work = partial(store.add_note, incident=number, author=author, text=text, at=self._now())
         note: Note = await self._store_client.run(work)
+        if number in self._notes:
+            self._notes[number] = (*self._notes[number], note)
         self._has_changed.set()
         return note
 
@@ -172,6 +176,25 @@ class IncidentRepository:
         made: Acknowledgement = await self._store_client.run(work)
         self._note_acknowledgement(made)
         self._has_changed.set()
+        return made
+
+    async def mute(self, number: int, author: str, minutes: float | None) -> Mute | None:
+        """Mute the alerts of an open incident until it ends, or for so many minutes: 0 takes a mute back.
+
+        None if there is no such incident. Raises `Problem` if it is over, and `StoreUnavailable`.
+        """
+        known = self._incidents.get(number) or await self._store_client.run(partial(store.find, number=number))
+        if known is None:
+            return None
+        if not known.is_open:
+            raise Problem(Failure.INCIDENT_OVER)
+        now = self._now()
+        until = None if minutes is None else now + timedelta(minutes=minutes)
+        work = partial(add_mute, incident=number, author=author, at=now, until=until)
+        made: Mute = await self._store_client.run(work)
+        self._incidents.note_mute(made)
+        text = None if until is None else until.isoformat()
+        self._record("incident.muted", incident=number, author=author, until=text)
         return made
 
     async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
@@ -289,6 +312,7 @@ class IncidentRepository:
             await self._read_windows()
             await self._read_notes()
             await self._read_acknowledgements()
+            await self._read_mutes()
             await self._failed_requests.count()
             await self._forget()
         except StoreUnavailable:
@@ -350,6 +374,13 @@ class IncidentRepository:
         )
         for one in found:
             self._note_acknowledgement(one)
+
+    async def _read_mutes(self) -> None:
+        """Note those of open incidents, whichever process took them."""
+        if numbers := [one.id for one in self._incidents.open]:
+            found: dict[int, Mute] = await self._store_client.run(partial(latest_mutes, numbers=numbers))
+            for one in found.values():
+                self._incidents.note_mute(one)
 
     def _note_acknowledgement(self, one: Acknowledgement) -> None:
         self._incidents.note_acknowledgement(one)

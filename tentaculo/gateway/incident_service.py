@@ -19,6 +19,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.alert_channels import AlertChannels
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
+from tentaculo.gateway.own_events import reason_members
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import MessageContext, Notification
 from tentaculo.incidents.availability import ErrorRates, MaintenanceCalendar
@@ -62,7 +63,9 @@ class IncidentService:
         self._health_service = health_service
         self._page = page
         now = self._now = clock.now
-        self._incidents = IncidentTracker(settle=config.incidents.settle, degraded=config.incidents.degraded)
+        self._incidents = IncidentTracker(
+            settle=config.incidents.settle, degraded=config.incidents.degraded, slow=config.incidents.slow_alerts
+        )
         self._calendar = MaintenanceCalendar(config.maintenance, config.services)
         self.alert_channels = AlertChannels(config, store_client, lambda: self._notifier.counts)
         self.incident_repository = IncidentRepository(
@@ -191,6 +194,7 @@ class IncidentService:
                     service=one.root,
                     services=list(one.services),
                     reason=one.reason,
+                    **reason_members(one.cause),
                 )
         for number in self._logged.keys() - now_open.keys():
             ended = self._incidents.get(number)

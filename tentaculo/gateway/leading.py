@@ -16,6 +16,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.early_warnings import EarlyWarnings
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.health import GATEWAY_NAME, Health, ServiceView
 from tentaculo.store.client import StoreClient
@@ -46,6 +47,7 @@ async def leading(
     incident_service: IncidentService,
     *,
     own_row: OwnRow,
+    slow_watch: SlowWatch,
     now: Callable[[], datetime],
     record: RecordOwnEvent,
     probes: bool,
@@ -61,6 +63,7 @@ async def leading(
         tasks.start(keep_own_row(store_client, own_row, now, lambda: health_service.is_following), "own row")
         trimming = trim_events(config, store_client, health_service.history.is_steady, now)
         tasks.start(trimming, "event retention")
+        tasks.start(slow_watch.run(), "slow requests")
         if probes:
             await stack.enter_async_context(incident_service.running())
             await stack.enter_async_context(health_service.probing())

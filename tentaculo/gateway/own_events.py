@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import count, islice, takewhile
+from typing import Any
 
 import structlog
 
@@ -19,6 +20,7 @@ from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Problem
 from tentaculo.model.health import GATEWAY_NAME, BreakerState, Endpoint, ServiceView, Transition
+from tentaculo.model.reason import Reason
 from tentaculo.store.lease import LeaseLost
 
 log = structlog.get_logger(__name__)
@@ -100,7 +102,7 @@ class OwnEvents:
         self._waiting.append(event)
         self._has_work.set()
 
-    def note_transition(self, transition: Transition, _: ServiceView) -> None:
+    def note_transition(self, transition: Transition, view: ServiceView) -> None:
         """Record that the health of a service has changed."""
         self.record(
             "health.changed",
@@ -109,6 +111,7 @@ class OwnEvents:
             before=transition.before.value,
             after=transition.after.value,
             reason=transition.reason,
+            **reason_members(view.cause),
             **({} if transition.root is None else {"root": transition.root}),
         )
 
@@ -177,6 +180,13 @@ class OwnEvents:
         return [
             event if epoch is None else replace(event, payload={**event.payload, "epoch": epoch}) for event in events
         ]
+
+
+def reason_members(cause: Reason | None) -> dict[str, Any]:
+    """The code and the values of a reason, as members of an event; none where it has no code, or too long values."""
+    if cause is None or not cause.code or not cause.is_short:
+        return {}
+    return {"reason_code": cause.code, "reason_values": cause.plain_values()}
 
 
 def is_about_fleet(event: Event) -> bool:

@@ -7,24 +7,21 @@ probe result → threshold of its endpoint → combined with its requests → ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tentaculo.config.schema import Config
-from tentaculo.config.services import ServiceSettings
+from tentaculo.health.service_state import ServiceState, initial_state
 from tentaculo.health.state_rules import (
     NOT_PROBED,
     UNPROBED,
-    ConsecutiveThreshold,
     Dependencies,
     Finding,
-    aggregate,
     combine,
 )
 from tentaculo.model.health import (
     BreakerState,
     BreakerView,
-    DegradedKind,
     Endpoint,
     EndpointView,
     Health,
@@ -73,73 +70,6 @@ class ProbeUpdate:
     """
 
 
-@dataclass(slots=True)
-class _EndpointEntry:
-    """The state of one endpoint."""
-
-    threshold: ConsecutiveThreshold
-    finding: Finding | None = None
-    is_restored: bool = False
-    """Whether the health is from before a restart and no probe has confirmed it."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """The state of one service."""
-
-    service: ServiceSettings
-    endpoints: dict[Endpoint, _EndpointEntry]
-    found: Finding
-    """The result of probes and requests, also while the service is in maintenance."""
-    since: datetime
-    maintenance: str | None = None
-    explained_by: str | None = None
-    healthy_path: str | None = None
-    last_healthy: datetime | None = None
-    details: ProbeDetails | None = None
-    """What a probe of another gateway found, for as long as there is none here."""
-    published: tuple[Health, str | None, DegradedKind | None] = field(init=False)
-    """Health, root and kind in the last transition."""
-
-    def __post_init__(self) -> None:
-        self.published = (self.health, self.root, self.kind)
-
-    @property
-    def is_probed(self) -> bool:
-        return self.service.probe.kind != "none"
-
-    @property
-    def health(self) -> Health:
-        return Health.MAINTENANCE if self.maintenance is not None else self.found.health
-
-    @property
-    def reason(self) -> str:
-        return self.found.reason if self.maintenance is None else self.maintenance
-
-    @property
-    def root(self) -> str | None:
-        """The root cause; none in maintenance."""
-        return self.explained_by if self.maintenance is None else None
-
-    @property
-    def kind(self) -> DegradedKind | None:
-        return self.found.kind if self.maintenance is None else None
-
-    @property
-    def results(self) -> list[ProbeResult]:
-        return [one.threshold.last for one in self.endpoints.values() if one.threshold.last is not None]
-
-    def health_of(self, upstream: Endpoint) -> Health:
-        if not self.service.enabled:
-            return Health.OFF
-        finding = self.endpoints[upstream].finding
-        return Health.UNKNOWN if finding is None else finding.health
-
-    def shown(self) -> ProbeResult | None:
-        """The result whose details represent the service: the latest of a healthy endpoint, else the latest."""
-        return max(self.results, key=lambda result: (result.health.is_healthy, result.checked_at), default=None)
-
-
 class Board:
     """The state of each service of the configuration.
 
@@ -161,7 +91,7 @@ class Board:
         self._traffic_view = traffic_view
         self._dependencies = Dependencies(config)
         start = now()
-        self._entries = {name: _entry(service, start) for name, service in config.services.items()}
+        self._entries = {name: initial_state(service, start) for name, service in config.services.items()}
 
     def __repr__(self) -> str:
         healthy = sum(entry.health.is_healthy for entry in self._entries.values())
@@ -216,7 +146,8 @@ class Board:
                     )
                     endpoint.is_restored = True
             if any(endpoint.is_restored for endpoint in entry.endpoints.values()):
-                entry.found = aggregate([endpoint.finding for endpoint in entry.endpoints.values()])
+                entry.restore_slow(last.get((name, "")))
+                entry.found = entry.aggregate()
         roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
         for name, entry in self._entries.items():
             entry.explained_by = roots.get(name)
@@ -249,8 +180,9 @@ class Board:
                 entry.last_healthy = change.at
         for name, change in latest.items():
             entry = self._entries[name]
-            found = aggregate([endpoint.finding for endpoint in entry.endpoints.values()])
-            entry.found = found._replace(reason=change.reason)
+            if name in since:
+                entry.restore_slow(since[name])
+            entry.found = entry.aggregate()._replace(reason=change.reason)
             self._publish(entry, change.at, has_new_health=True)
             if (began := since.get(name)) is not None and began.after is entry.health:
                 entry.since = began.at
@@ -287,6 +219,23 @@ class Board:
             return ()
         entry.maintenance = reason
         return self._publish(entry, self._now(), has_new_health=False)
+
+    def set_slow(self, service: str, reason: str | None) -> tuple[Transition, ...]:
+        """The requests of a service are slow for `reason`, or not any more with None. Returns what changed.
+
+        Raises KeyError for an unknown name.
+        """
+        entry = self._entries[service]
+        entry.slow = reason
+        if not entry.service.enabled:
+            return ()
+        before, entry.found = entry.found, entry.aggregate()
+        return self._publish(entry, self._now(), has_new_health=entry.found.health is not before.health)
+
+    @property
+    def slow(self) -> dict[str, str]:
+        """The services whose requests are slow, with the reason."""
+        return {name: entry.slow for name, entry in self._entries.items() if entry.slow is not None}
 
     def service(self, name: str) -> ServiceView:
         """One service by its canonical name. Raises KeyError for any other."""
@@ -333,7 +282,7 @@ class Board:
         opened = self._breaker_view(upstream).opened_at
         return opened is not None and self._now() - opened < _URGENT_FOR
 
-    def _evaluate(self, entry: _Entry, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
+    def _evaluate(self, entry: ServiceState, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
         endpoint = entry.endpoints[upstream]
         threshold = endpoint.threshold
         endpoint.finding = combine(
@@ -343,12 +292,12 @@ class Board:
             entry.service.breaker,
             endpoint.finding or NOT_PROBED,
         )
-        before, entry.found = entry.found, aggregate([one.finding for one in entry.endpoints.values()])
+        before, entry.found = entry.found, entry.aggregate()
         return self._publish(entry, at, has_new_health=entry.found.health is not before.health)
 
-    def _publish(self, entry: _Entry, at: datetime, *, has_new_health: bool) -> tuple[Transition, ...]:
+    def _publish(self, entry: ServiceState, at: datetime, *, has_new_health: bool) -> tuple[Transition, ...]:
         """What has changed: for `entry`, and if its health is new, for the services that depend on it."""
-        touched: Iterable[_Entry] = (entry,)
+        touched: Iterable[ServiceState] = (entry,)
         if self._dependencies and has_new_health:
             roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
             for name, one in self._entries.items():
@@ -367,7 +316,7 @@ class Board:
                 )
         return tuple(changed)
 
-    def _view(self, entry: _Entry) -> ServiceView:
+    def _view(self, entry: ServiceState) -> ServiceView:
         service, shown = entry.service, entry.shown() or entry.details
         upstreams = tuple(self._upstream_view(entry, upstream) for upstream in entry.endpoints)
         first = upstreams[0].upstream
@@ -394,7 +343,7 @@ class Board:
             cause=entry.reason if isinstance(entry.reason, Reason) else None,
         )
 
-    def _upstream_view(self, entry: _Entry, upstream: Endpoint) -> EndpointView:
+    def _upstream_view(self, entry: ServiceState, upstream: Endpoint) -> EndpointView:
         return EndpointView(
             upstream,
             entry.health_of(upstream),
@@ -402,16 +351,3 @@ class Board:
             entry.endpoints[upstream].threshold.counts,
             self._traffic_view(upstream).total,
         )
-
-
-def _entry(service: ServiceSettings, start: datetime) -> _Entry:
-    unprobed = UNPROBED if service.probe.kind == "none" else None
-    return _Entry(
-        service,
-        {
-            upstream: _EndpointEntry(ConsecutiveThreshold(*service.probe.thresholds), unprobed)
-            for upstream in service.upstreams
-        },
-        (unprobed or NOT_PROBED) if service.enabled else Finding(Health.OFF, service.off_reason),
-        start,
-    )

@@ -34,7 +34,7 @@ _DEGRADED_WORDS = frozenset({"degraded", "warn", "warning"})
 _DOWN_WORDS = frozenset({"error", "down", "fail", "unhealthy", "critical"})
 
 # What a person can do about a status that needs an explanation.
-_HINTS = {401: "check the service's token", 403: "check the service's token"}
+_HINTS = dict.fromkeys((401, 403), because("check_token"))
 _CUT = because("body_cut")
 _PLAIN = ProbeSettings()
 _WORST_FIRST = (Health.DOWN, Health.DEGRADED, Health.UP)
@@ -97,11 +97,11 @@ def read_body(body: bytes, content_type: str = "", content_encoding: str = "", *
     for coding in reversed(codings):
         wbits = {"gzip": 31, "x-gzip": 31, "deflate": 15}.get(coding)
         if wbits is None or len(codings) > _MAX_CODINGS:
-            return ProbeBody(unreadable=f"its body has the content coding {coding[:20]}, which cannot be read")
+            return ProbeBody(unreadable=because("unknown_coding", coding=coding[:20]))
         try:
             body, is_longer = _decompress(body, wbits)
         except zlib.error:
-            return ProbeBody(unreadable=f"its body cannot be decompressed ({coding})")
+            return ProbeBody(unreadable=because("not_decompressed", coding=coding))
         is_cut = is_cut or is_longer
     return ProbeBody(_as_text(body, content_type, is_cut=is_cut), is_cut)
 

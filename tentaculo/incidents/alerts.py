@@ -5,6 +5,8 @@
     ended      it was announced, and has not reopened for a settle time
     reminder   it is still open and nobody has acknowledged it, `remind` seconds after its last message
 
+An open incident that a person has muted causes no message. Its end is announced where it was announced itself.
+
 What a channel has delivered is a field of the incident, is stored with it, and so survives a restart. Only a delivered
 message changes it: while a receiver is unavailable its messages stay due, each with what is true at the next attempt.
 """
@@ -77,6 +79,8 @@ class AlertPolicy:
         for one in incidents:
             last = one.notified_by(self._channel)
             is_announced = last is not None and last.state is NotificationState.OPEN
+            if one.is_muted(now):
+                continue
             if last is None or not is_announced:
                 if one.part_of is None and self._is_live(one, now):
                     opened.append(one)

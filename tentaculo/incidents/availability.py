@@ -34,10 +34,11 @@ class Availability(Enum):
     """Not known now: the previous state stays."""
 
 
-def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability, Health]:
+def availability_of(view: ServiceView, *, degraded: bool, slow: bool = False) -> tuple[Availability, Health]:
     """The availability of a service, and the severity of its failure.
 
-    `degraded` is whether a service counts as failing that is degraded for another reason than failing or slow probes.
+    `degraded` is whether a service counts as failing that is degraded for another reason than failing or slow probes, and
+    `slow` whether one does that is only slow.
 
     A service whose breaker is open fails, even where its probes pass. While the breaker is half-open, or its next
     request may close it, the availability is undecided.
@@ -54,30 +55,30 @@ def availability_of(view: ServiceView, *, degraded: bool) -> tuple[Availability,
         case Health.DOWN:
             return Availability.FAILS, Health.DOWN
         case Health.UP | Health.DEGRADED:
-            return _behind_breaker(view, degraded=degraded)
+            return _behind_breaker(view, degraded=degraded, slow=slow)
         case _:
             assert_never(view.health)
 
 
-def _behind_breaker(view: ServiceView, *, degraded: bool) -> tuple[Availability, Health]:
+def _behind_breaker(view: ServiceView, *, degraded: bool, slow: bool) -> tuple[Availability, Health]:
     """The availability of a service whose probes pass."""
     breaker = view.breaker
     if breaker.state is BreakerState.OPEN and breaker.retry_after > 0:
         return Availability.FAILS, Health.DOWN
     if breaker.state is not BreakerState.CLOSED:
         return Availability.UNDECIDED, view.health
-    if view.health is Health.DEGRADED and _fails_in_part(view.kind, degraded=degraded):
+    if view.health is Health.DEGRADED and _fails_in_part(view.kind, degraded=degraded, slow=slow):
         return Availability.FAILS, Health.DEGRADED
     return Availability.USABLE, view.health
 
 
-def _fails_in_part(kind: DegradedKind | None, *, degraded: bool) -> bool:
-    """Whether a degraded service counts as failing: always if a part of its probes fails, never if it is only slow."""
+def _fails_in_part(kind: DegradedKind | None, *, degraded: bool, slow: bool) -> bool:
+    """Whether a degraded service counts as failing: always if a part of its probes fails."""
     match kind:
         case DegradedKind.FAILING:
             return True
         case DegradedKind.SLOW:
-            return False
+            return slow
         case None:
             return degraded
         case _:

@@ -30,6 +30,7 @@ from tentaculo.model.incident import (
     add_delivery,
 )
 from tentaculo.model.incident_past import FailedMinute, count_failed, is_uncounted
+from tentaculo.model.mute import Mute
 
 SEEN_EVERY = timedelta(minutes=1)
 """Resolution of `seen_at`: each step is written to the database."""
@@ -56,9 +57,10 @@ class IncidentTracker:
     still down `settle` seconds after its parent is back has an incident of its own.
     """
 
-    def __init__(self, *, settle: float, degraded: bool = False) -> None:
+    def __init__(self, *, settle: float, degraded: bool = False, slow: bool = False) -> None:
         self._settle = timedelta(seconds=settle)
         self._degraded = degraded
+        self._slow = slow
         self._open: dict[int, Incident] = {}
         self._ended: dict[int, Incident] = {}
         self._members: dict[str, _Member] = {}
@@ -154,7 +156,7 @@ class IncidentTracker:
 
     def observe(self, view: ServiceView, at: datetime) -> None:
         """Observe one service: `view` is its state at `at`."""
-        use, severity = availability_of(view, degraded=self._degraded)
+        use, severity = availability_of(view, degraded=self._degraded, slow=self._slow)
         member = self._members.get(view.name)
         if use is Availability.MAINTENANCE:
             self._pause(view.name, member)
@@ -208,6 +210,11 @@ class IncidentTracker:
         incident = self._open.get(acknowledgement.incident)
         if incident is not None:
             self._open[incident.id] = replace(incident, acknowledged=acknowledgement)
+
+    def note_mute(self, mute: Mute) -> None:
+        """Record that a person has muted the alerts of an open incident, which has a row of its own too."""
+        if (incident := self._open.get(mute.incident)) is not None:
+            self._open[incident.id] = replace(incident, muted=mute)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment in memory after the system clock was set."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from tentaculo.model.health import Health
+from tentaculo.model.mute import Mute
 from tentaculo.model.reason import Reason
 
 EVERY_CHANNEL: Final = ""
@@ -183,6 +184,8 @@ class Incident:
     """`reason` with its code and values, so that it can be translated; None where an earlier version stored its text only."""
     acknowledged: Acknowledgement | None = None
     """The latest acknowledgement, which has a row of its own."""
+    muted: Mute | None = None
+    """The latest mute of its alerts, which has a row of its own too."""
     reopened_at: datetime | None = None
     """When the service last failed again; None where it never did, or an earlier version did not record it."""
     failed_requests: int | None = None
@@ -208,6 +211,10 @@ class Incident:
     def is_open(self) -> bool:
         """Whether it has not ended."""
         return self.ended_at is None
+
+    def is_muted(self, now: datetime) -> bool:
+        """Whether no alert is to be sent about it at `now`, but that it is over."""
+        return self.muted is not None and self.is_open and self.muted.holds(now)
 
     @property
     def is_recovery(self) -> bool:

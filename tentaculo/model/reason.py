@@ -44,6 +44,12 @@ TEXTS: Final[Mapping[str, str]] = {
     "without_text": "without the text {text}",
     "without_match": "without a match of {pattern}",
     "without_json": "without JSON",
+    "value_missing": "{place} is missing",
+    "value_is": "{place} is {value}",
+    "value_is_not": "{place} is {value}, not {expected}",
+    "unknown_coding": "its body has the content coding {coding}, which cannot be read",
+    "not_decompressed": "its body cannot be decompressed ({coding})",
+    "check_token": "check the service's token",
     "body_cut": "longer than what is read of it",
     "certificate_expired": "its certificate expired on {date}",
     "certificate_expires": "its certificate is valid for {left} only",
@@ -60,6 +66,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "before_restart": "{what} (before the restart)",
     "breaker_open": "requests failed ({what})",
     "requests_failed": "{failed} of {requests} requests within {seconds} s failed",
+    "requests_slower_than_usual": "95 % of its requests take up to {milliseconds} ms, usually {usual} ms",
+    "requests_over_limit": "95 % of its requests take up to {milliseconds} ms, and {limit} ms is its limit",
     "requests_failed_and": "{what}, and {probes}",
     "requests_failed_though": "{what}, though its probes pass: {probes}",
     "requests_passed_though": "{passed} of {requests} requests within {seconds} s passed, though its probes fail: {probes}",
@@ -80,7 +88,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "others_unknown": "the others are not known yet",
 }
 """The English text of each code. In braces stand the values; a list is joined by semicolons."""
-_OWN_TEXTS: Final = frozenset(("date", "health", "left", "paths"))
+_OWN_TEXTS: Final = frozenset(("date", "expected", "health", "left", "paths", "place"))
 """The values that are texts of the gateway or of its configuration. Each other text may be one of a service."""
 MOST_LENGTH: Final = 4000
 """Characters of encoded values that are kept; of a reason with more, its text only."""

@@ -79,6 +79,8 @@ class Session:
         """Time of the clock at which its row was read last."""
         self.ends_at = 0.0
         """Time of the clock at which it ends if it is not used any more."""
+        self.acted_at = float("-inf")
+        """When it last changed something here, of `time.monotonic`."""
         self._limit = 0.0
         self._callbacks: dict[Callable[[], None], None] = {}
 

@@ -6,6 +6,7 @@ origin is behind the request, and what it opens is a list: any other path needs 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from tentaculo.server.gateway_responses import prefers_html
 
 PAGES = "/status"
 """The overview. All other pages are below it."""
-SIGN_IN, SIGN_OUT = "/status/sign-in", "/status/sign-out"
+SIGN_IN, SIGN_OUT, ACTIONS = "/status/sign-in", "/status/sign-out", "/status/actions"
 OPENED = frozenset(
     (*("/events", "/events/stream", "/ws"), *("/vx11/incidents", "/vx11/maintenance", "/debug/events/correlations"))
 )
@@ -74,6 +75,12 @@ def session_of(request: web.Request) -> Session | None:
     """The session that a request was sent with."""
     caller = request.get(CALLER)
     return caller.session if caller is not None else None
+
+
+def note_action(request: web.Request) -> None:
+    """Note that who sent a request has changed something: no page from before is shown to this session."""
+    if (session := session_of(request)) is not None:
+        session.acted_at = time.monotonic()
 
 
 def when_signed_out(request: web.Request, callback: Callable[[], None]) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from tentaculo.config.loader import OWN_PATHS
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
-from tentaculo.server.caller import SIGN_IN, SIGN_OUT
+from tentaculo.server.caller import ACTIONS, SIGN_IN, SIGN_OUT
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.gateway_responses import SERVER, safe_headers
 from tentaculo.server.request_body import read_body
@@ -31,7 +31,7 @@ _ALWAYS_OPEN = (
     *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
     *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
     # Their handlers ask for the session themselves.
-    *(SIGN_IN, SIGN_OUT),
+    *(SIGN_IN, SIGN_OUT, ACTIONS),
 )
 _PUBLISHED = (
     "/status/events",

@@ -25,6 +25,7 @@ from tentaculo.model.incident import (
 )
 from tentaculo.model.reason import Reason
 from tentaculo.store.lease import notify_fleet
+from tentaculo.store.mutes import latest_mutes
 from tentaculo.store.tables import (
     acknowledgements,
     alert_channels,
@@ -33,6 +34,7 @@ from tentaculo.store.tables import (
     incident_notes,
     incidents,
     maintenance,
+    mutes,
     naive_utc,
     storable,
 )
@@ -105,7 +107,7 @@ def forget(connection: Connection, before: datetime, batch: int = 200) -> int:
     old = select(incidents.c.id).where(incidents.c.ended_at < naive_utc(before)).order_by(incidents.c.id).limit(batch)
     numbers = list(connection.scalars(old))
     if numbers:
-        for written in (incident_notes, acknowledgements):
+        for written in (incident_notes, acknowledgements, mutes):
             connection.execute(delete(written).where(written.c.incident.in_(numbers)))
         connection.execute(delete(incidents).where(incidents.c.id.in_(numbers)))
     c = alert_channels.c
@@ -174,9 +176,11 @@ def _acknowledgement(row: RowMapping) -> Acknowledgement:
 
 
 def _acknowledged(connection: Connection, found: list[Incident]) -> list[Incident]:
-    """`found`, each with its latest acknowledgement."""
-    known = latest_acknowledgements(connection, [one.id for one in found]) if found else {}
-    return [replace(one, acknowledged=known.get(one.id)) for one in found]
+    """`found`, each with its latest acknowledgement and mute."""
+    numbers = [one.id for one in found]
+    known = latest_acknowledgements(connection, numbers) if found else {}
+    muted = latest_mutes(connection, numbers) if found else {}
+    return [replace(one, acknowledged=known.get(one.id), muted=muted.get(one.id)) for one in found]
 
 
 def _row(incident: Incident) -> dict[str, Any]:

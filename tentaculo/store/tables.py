@@ -192,6 +192,19 @@ acknowledgements = Table(
     Index("ix_tentaculo_acknowledgements_incident", "incident", "id"),
 )
 
+# No foreign key, as with notes.
+mutes = Table(
+    "tentaculo_mutes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("incident", BigInteger, nullable=False),
+    Column("muted_at", DateTime, nullable=False),
+    # NULL is until the incident ends.
+    Column("until_at", DateTime),
+    Column("author", Text, nullable=False),
+    Index("ix_tentaculo_mutes_incident", "incident", "id"),
+)
+
 # One row for each channel of alerts, over all starts of the gateway.
 alert_channels = Table(
     "tentaculo_alert_channels",

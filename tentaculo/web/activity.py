@@ -61,11 +61,13 @@ def entries(
         found += _of_incident(incident, notes, now, t)
     for service, known in changes.items():
         spans = [(start, end) for root, start, end in told if root == service]
-        found += [
-            _of_change(change, t)
+        untold = [
+            change
             for change in known
             if change.before is not Health.UNKNOWN and not any(start <= change.at <= end for start, end in spans)
         ]
+        # No more of one service are ever listed, and one that flaps has thousands.
+        found += [_of_change(change, t) for change in untold[-MOST:]]
     found += [_of_event(event, t) for event in events]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
@@ -107,7 +109,7 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
         key = "activity.was_notified_ended" if is_over else "activity.was_notified_fails"
         yield Entry(notified.at, "bell", "off", "", t(key, channel=name, root=root))
     for note in notes:
-        author = printable(note.author, 80) or t("summary.somebody")
+        author = reasons.foreign(note.author, 80) or t("summary.somebody")
         text = t("activity.wrote", root=root, text=reasons.foreign(note.text, 300))
         yield Entry(note.at, "note", "off", author, text)
 
@@ -116,7 +118,7 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
     if not incident.is_open and reason:
         yield f"{reason}."
     if incident.affected:
-        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t))
+        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t=t))
     if incident.peak_error_rate is not None:
         yield t("activity.at_worst", share=wording.failed_share(incident.peak_error_rate, t))
     if incident.reopened:
@@ -126,7 +128,7 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
 
 
 def _of_change(change: StateChange, t: Language) -> Entry:
-    state = wording.state_of(change.after, change.kind, t)
+    state = wording.state_of(change.after, change.kind, t=t)
     return Entry(
         change.at,
         state.key,
@@ -142,8 +144,10 @@ def _of_event(event: Event, t: Language) -> Entry:
     if said is None:
         said = json.dumps(event.payload, ensure_ascii=False, default=str) if event.payload else ""
     severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
-    kind = printable(event.type, 60)
+    kind = reasons.foreign(event.type, 60)
     title = t("activity.sent", type=kind)
     if isinstance(severity, str) and severity:
-        title = t("activity.sent_level", type=kind, level=printable(severity, 20))
-    return Entry(event.received_at, "event", "accent", printable(event.source, 60), title, reasons.foreign(said, 160))
+        title = t("activity.sent_level", type=kind, level=reasons.foreign(severity, 20))
+    return Entry(
+        event.received_at, "event", "accent", reasons.foreign(event.source, 60), title, reasons.foreign(said, 160)
+    )

@@ -22,6 +22,7 @@ from tentaculo.web import badge, overview, wording
 from tentaculo.web.badge import Badge
 from tentaculo.web.documents import Document
 from tentaculo.web.past_reader import PastReader
+from tentaculo.web.wording import ENGLISH
 
 MAX_AGE: Final = 30
 """Seconds for which a badge may be kept by others. GitHub and other caches show it that much later."""
@@ -107,8 +108,8 @@ class Badges:
         if self._overall is None or self._clock() - self._overall[0] >= 1:
             services = await self._slices.collect(self._views())
             named = wording.worst(services)
-            tone = wording.state(named[0]).tone if named else "off"
-            message = wording.headline(services).rstrip(".")
+            tone = wording.state(named[0], ENGLISH).tone if named else "off"
+            message = wording.headline(services, ENGLISH).rstrip(".")
             self._overall = self._clock(), badge.made(self._info.title or "status", message, tone)
         return self._respond(request, self._overall[1], form)
 
@@ -121,7 +122,7 @@ class Badges:
         if shows not in SHOWS or span not in RANGES:
             return self._respond(request, _INVALID, form, status=400)
         view = self._view(name)
-        state = wording.state(view)
+        state = wording.state(view, ENGLISH)
         if shows == "state":
             return self._respond(request, badge.made(name, state.word.lower(), state.tone), form)
         past = await self._read(name)
@@ -165,11 +166,13 @@ def _uptime(name: str, span: str, share: float | None) -> Badge:
     if share is None:
         return badge.made(f"{name} up, {span}", "not known", "off")
     return badge.made(
-        f"{name} up, {span}", wording.share(share), "up" if share >= 0.999 else "slow" if share >= 0.99 else "down"
+        f"{name} up, {span}",
+        wording.share(share, ENGLISH),
+        "up" if share >= 0.999 else "slow" if share >= 0.99 else "down",
     )
 
 
 def _latency(name: str, state: wording.State, seconds: float | None) -> Badge:
     if seconds is None:
         return badge.made(f"{name} 95 % within", "not known", "off")
-    return badge.made(f"{name} 95 % within", wording.latency(seconds), "slow" if state.key == "slow" else "up")
+    return badge.made(f"{name} 95 % within", wording.latency(seconds, ENGLISH), "slow" if state.key == "slow" else "up")

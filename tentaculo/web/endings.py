@@ -40,7 +40,7 @@ def said(text: str, t: Language, most: int, *, is_private: bool = True) -> str:
             what = values.pop("what", "")
             words = t(key, **values)
             if what and is_private:
-                return t("ending.because", ending=words, what=reasons.foreign(what, most))
+                return t("ending.because", ending=words, what=reasons.said(what, None, t, most))
             return f"{words}."
     shown = line if is_private else line.partition(": ")[0]
     return reasons.foreign(shown if not shown or shown.endswith((".", "…")) else f"{shown}.", most + 1)

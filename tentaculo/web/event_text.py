@@ -12,9 +12,11 @@ import msgspec
 
 from tentaculo.model.event import Event
 from tentaculo.model.health import GATEWAY_NAME, Health
+from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
-from tentaculo.web import wording
+from tentaculo.web import reasons, wording
 from tentaculo.web.languages import Language
+from tentaculo.web.public import OF_THE_OPERATOR
 
 MOST_MEMBERS: Final = 12
 """Members of a payload that are shown one by one."""
@@ -28,8 +30,8 @@ PUBLIC_TYPES: Final = (
     "gateway.incident.acknowledged",
 )
 """Own events of the gateway that everybody may see, without what a service said and who did something."""
-_HIDDEN: Final = frozenset(("timestamp", "instance", "worker", "epoch"))
-"""Members of own events that say nothing new beside their time."""
+_HIDDEN: Final = frozenset(("timestamp", "instance", "worker", "epoch", "reason_code", "reason_values"))
+"""Members of own events that say nothing new beside their time and their reason."""
 _ALARMING: Final = frozenset(("critical", "error", "high", "fatal", "alert", "emergency"))
 _SIGNS: Final = {
     "gateway.incident.ended": ("up", "up"),
@@ -117,6 +119,19 @@ def service_of(event: Event) -> str:
     """The service that an own event of the gateway is about; empty where it names none."""
     service = event.payload.get("service")
     return service if is_own(event) and isinstance(service, str) else ""
+
+
+def public_reason(event: Event, t: Language) -> str:
+    """Why, in an own event of the gateway, as everybody may see it: without a text of a service, or empty."""
+    if not is_own(event):
+        return ""
+    if _health(event.payload.get("after")) in OF_THE_OPERATOR:
+        reason = event.payload.get("reason")
+        return reasons.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
+    code, values = event.payload.get("reason_code"), event.payload.get("reason_values")
+    if not isinstance(code, str) or not isinstance(values, dict):
+        return ""
+    return reasons.said("", reasons.public(Reason("", code, values)), t, LONGEST_VALUE)
 
 
 def incident_of(event: Event) -> int | None:

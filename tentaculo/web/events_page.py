@@ -33,9 +33,11 @@ from tentaculo.web.timeline import RANGES
 from tentaculo.web.viewer import Viewer
 
 KEPT: Final = 2.0
-"""Seconds for which a page of the log is reused."""
+"""Seconds for which the newest page of the log is reused. Others, and those of a search, are kept longer."""
 MOST_KEPT: Final = 8
 """Pages of the log that are kept: one takes some 200 KB at most."""
+REPORT_WAIT: Final = 0.2
+"""Seconds that the page waits for the statistics: other pages wait for it."""
 MOST_TIED: Final = 4
 """Connections that one event of the list names."""
 MOST_JSON: Final = 60_000
@@ -78,6 +80,8 @@ class Row:
     """Empty where the title says it."""
     source: str
     severity: str
+    reason: str
+    """For those to whom the members are not shown."""
     members: list[event_text.Member]
     more_members: int
     json: str
@@ -138,8 +142,9 @@ class EventsPage:
         self._renderer = renderer
         self._viewer = viewer
         self._info = info
-        self._found = PastReader[Found](store_problem, clock, kept=KEPT, most=MOST_KEPT)
-        self._reports = PastReader[PrecursorReport](store_problem, clock)
+        self._newest = PastReader[Found](store_problem, clock, kept=KEPT, most=MOST_KEPT)
+        self._others = PastReader[Found](store_problem, clock, most=MOST_KEPT)
+        self._reports = PastReader[PrecursorReport](store_problem, clock, kept=KEPT, wait=REPORT_WAIT)
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/events`. Raises `Problem` (400)."""
@@ -154,7 +159,8 @@ class EventsPage:
         now, t = self._now(), viewer.texts
         report = await self._report() if viewer.is_signed_in else None
         key = (query, viewer, None if report is None else report.until)
-        found = await self._found.read(key, lambda: self._read(query, viewer, report, now))
+        reader = self._newest if query.is_at_end and not query.is_search else self._others
+        found = await reader.read(key, lambda: self._read(query, viewer, report, now))
         shown = await self._slices.collect(statistics(report, t)) if report is not None else []
         said: Statistics | None = shown[-1] if shown else None
         rows = found.rows if found is not None else []
@@ -341,6 +347,7 @@ class _Rows:
             "" if type_ == title else type_,
             printable(event.source, 60),
             "" if severity.lower() in ("", "info") else printable(severity, 20),
+            "" if self._is_signed_in else event_text.public_reason(event, self._t),
             found,
             more,
             text,

@@ -89,6 +89,11 @@ class EventsQuery:
         return self.kind != "all" or any((self.type, self.source, self.service, self.correlation, self.text))
 
     @property
+    def is_search(self) -> bool:
+        """Whether rows have to be looked at one by one."""
+        return bool(self.service or self.correlation or self.text)
+
+    @property
     def is_at_end(self) -> bool:
         """Whether it shows what is newest now."""
         return self.to is None and self.before is None and self.after is None

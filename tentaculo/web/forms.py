@@ -7,6 +7,7 @@ import re
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import hdrs, web
+from multidict import MultiDict
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.caller import PAGES, SIGN_IN, session_of
@@ -21,20 +22,20 @@ _OWN_PAGE = re.compile(r"/status(?:/(?!sign-)[A-Za-z0-9_-]+){0,4}(?:\?[A-Za-z0-9
 _LONGEST_PAGE = 512
 
 
-async def read_form(request: web.Request) -> dict[str, str]:
-    """The fields of a form; of several with one name the last. Raises `Problem`: 415, and as `read_body` does."""
+async def read_form(request: web.Request) -> MultiDict[str]:
+    """The fields of a form. Raises `Problem`: 415, and as `read_body` does."""
     if request.content_type != _MEDIA_TYPE:
         raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, f"Send {_MEDIA_TYPE}.", headers={"Accept": _MEDIA_TYPE})
     check_coding(request.headers.get(hdrs.CONTENT_ENCODING))
     body = await read_body(request, MAX_BYTES)
     try:
         text = body.decode("utf-8")
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"))
+        return MultiDict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"))
     except ValueError:  # UnicodeDecodeError is one
         raise Problem(Failure.BAD_REQUEST, "The form cannot be read.") from None
 
 
-async def read_own_form(request: web.Request) -> dict[str, str]:
+async def read_own_form(request: web.Request) -> MultiDict[str]:
     """The fields of a form of a signed-in viewer.
 
     Raises `HTTPSeeOther` to the sign-in without a session, `Problem` (403) where the form token is not that of the session,

@@ -71,10 +71,15 @@ def _notified(incident: Incident, viewer: Viewer, now: datetime) -> Sentence:
     t = viewer.texts
     if not viewer.is_signed_in:
         return sentence(t, "incident.after_sign_in")
+    told = _told(incident, t, now)
+    return joined([told, [Piece(incident_words.muted(incident, now, t))]]) if incident.is_muted(now) else told
+
+
+def _told(incident: Incident, t: Language, now: datetime) -> Sentence:
     if not incident.notified:
         failed = sorted({one.channel for one in incident.delivery_log if one.channel})
         if failed:
-            return sentence(t, "incident.no_message_reached", names=wording.joined(failed, 3, 40, t))
+            return sentence(t, "incident.no_message_reached", names=wording.joined(failed, 3, 40, t=t))
         return sentence(t, "summary.nobody_yet" if incident.is_open else "incident.nobody")
     delivered = [one.first_at for one in incident.delivery_log if one.outcome is DeliveryOutcome.DELIVERED]
     first = min(delivered or [one.at for one in incident.notified.values()])
@@ -90,7 +95,7 @@ def _acknowledged(incident: Incident, viewer: Viewer, now: datetime) -> Sentence
     time = Piece(wording.clock(found.at, now, t), at=found.at)
     if not viewer.is_signed_in:
         return sentence(t, "incident.at", time=time)
-    author = printable(found.author, 80)
+    author = reasons.foreign(found.author, 80)
     if not found.note:
         return sentence(t, "incident.by_at", author=author, time=time)
     return sentence(t, "incident.by_at_note", author=author, time=time, note=reasons.foreign(found.note, 200))
@@ -117,7 +122,7 @@ def facts(incident: Incident, now: datetime, t: Language) -> Iterator[Fact]:
     peak = incident.peak_error_rate
     share = t("incident.worst_minute" if peak is not None else "incident.no_share")
     yield Fact(t("incident.at_worst"), wording.failed_share(peak, t), "down" if peak else "", share)
-    names = wording.joined(incident.services, incident_words.MOST_NAMED, 80, t)
+    names = wording.joined(incident.services, incident_words.MOST_NAMED, 80, t=t)
     yield Fact(t("incident.services"), t.number(len(incident.services)), "", names)
     times = t("incident.settle_time" if incident.reopened else "incident.not_again")
     yield Fact(t("incident.failed_again"), t.number(incident.reopened), "", times)

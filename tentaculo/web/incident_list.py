@@ -30,6 +30,8 @@ from tentaculo.web.viewer import Viewer
 
 DAYS: Final = 90
 """Days of the strip."""
+MOST_OPEN: Final = 50
+"""Open incidents that are listed, the newest ones."""
 _DEFAULT = "90d"
 _SPANS: Final[Mapping[str, int | None]] = {**{key: one.seconds for key, one in RANGES.items()}, "all": None}
 _MOST_NOTES, _NOTE_LENGTH = 3, 300
@@ -141,6 +143,7 @@ class IncidentList:
         seconds = _SPANS[query.range]
         since = None if seconds is None else now - timedelta(seconds=seconds)
         summary, found = await self._read(query, since, now)
+        still_open = 0 if query.before is not None or summary is None else summary.totals.open
         worst = min((one.severity for one in found.open), key=_SEVERITIES.index, default=None)
         state = incident_words.over(t) if worst is None else wording.state_of(worst, t=t)
         return {
@@ -157,6 +160,7 @@ class IncidentList:
             "before": query.before,
             "strip": list(strip(summary.days, t)) if summary is not None else [],
             "open": [self._row(one, found, viewer, now) for one in found.open],
+            "more_open": max(still_open - len(found.open), 0),
             "months": by_month([(one, self._row(one, found, viewer, now)) for one in found.ended], now, t),
             "next": found.ended[-1].id if found.has_more else None,
             "is_known": summary is not None,
@@ -185,7 +189,7 @@ class IncidentList:
         newest = sorted(known.values(), key=lambda one: one.id, reverse=True)
         return replace(
             found,
-            open=tuple(one for one in newest if one.is_open),
+            open=tuple(one for one in newest if one.is_open)[:MOST_OPEN],
             ended=tuple(one for one in newest if not one.is_open),
             notes={**found.notes, **{one.id: tuple(notes) for one, notes in self._listed() if notes}},
         )
@@ -246,7 +250,8 @@ def by_month(rows: Iterable[tuple[Incident, Row]], now: datetime, t: Language) -
     months: dict[str, list[Row]] = {}
     for incident, row in rows:
         started = incident.started_at.astimezone(now.tzinfo)
-        months.setdefault(t.month(started, year=started.year != now.year), []).append(row)
+        month = t.month(started, year=started.year != now.year)
+        months.setdefault(month[:1].upper() + month[1:], []).append(row)
     return list(months.items())
 
 
@@ -254,8 +259,6 @@ _DAY_TEXTS: Final = {
     "plan": "incidents.day_maintenance",
     "up": "incidents.day_up",
     "none": "incidents.day_unknown",
-    "down": "state.down",
-    "slow": "state.degraded",
 }
 _DAY_KEYS: Final = {Health.DOWN: "down", Health.DEGRADED: "slow", Health.MAINTENANCE: "plan"}
 

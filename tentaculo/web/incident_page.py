@@ -37,7 +37,7 @@ from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
 from tentaculo.web.public import public_timeline
 from tentaculo.web.rendering import Renderer, icon
-from tentaculo.web.timeline import WIDTH, Axis, Bar, Range
+from tentaculo.web.timeline import RANGES, WIDTH, Axis, Bar, Range
 from tentaculo.web.viewer import Viewer
 
 MOST_ROWS: Final = 20
@@ -157,10 +157,11 @@ class IncidentPage:
         return {
             "viewer": viewer,
             "incident": incident,
+            "is_muted": incident.is_muted(now),
             "root": printable(incident.root, 80),
             "title": self._info.heading(what),
             "icon": icon(state.tone),
-            "now": now,
+            "now": now.astimezone(UTC),
             "at": f"{now:%H:%M}",
             "state": state,
             "headline": f"{what}.",
@@ -169,7 +170,7 @@ class IncidentPage:
             "answers": incident_answers.answers(incident, context, viewer, is_known=past is not None, now=now),
             "facts": list(incident_answers.facts(incident, now, t)),
             "range": chosen,
-            "until": _moment(axis.until, now),
+            "until": datetime.fromtimestamp(axis.until, UTC),
             "is_now": incident.is_open,
             "ticks": axis.ticks(chosen.tick, t),
             "band": (severity, axis.percent(incident.started_at), axis.width(incident.started_at, end)),
@@ -196,6 +197,7 @@ class IncidentPage:
             ],
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
             "earlier": [_earlier(one, now, t) for one in context.earlier],
+            "events_href": _events_path(axis),
             "root_href": overview.service_path(incident.root) if incident.root in self._services else "",
             "days": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
@@ -213,10 +215,12 @@ class IncidentPage:
             if known is None:
                 raise Problem(Failure.STORE_UNAVAILABLE, self._store_problem()) from None
             return known
-        if found is None and known is None:
-            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        if known is None or found is None:
-            return known or found  # type: ignore[return-value]
+        if found is None:
+            if known is None:
+                raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+            return known
+        if known is None:
+            return found
         # An acknowledgement has a row of its own, which memory learns of later.
         return replace(known[0], acknowledged=found[0].acknowledged), found[1]
 
@@ -255,6 +259,13 @@ def _moment(seconds: int, now: datetime) -> datetime:
     return datetime.fromtimestamp(seconds, now.tzinfo)
 
 
+def _events_path(axis: Axis) -> str:
+    """Where the log of events has the time of the axis."""
+    seconds = axis.until - axis.since
+    key = next((one.key for one in RANGES.values() if one.seconds >= seconds), "90d")
+    return f"/status/events?range={key}&to={datetime.fromtimestamp(axis.until, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _marks(
     axis: Axis, incident: Incident, notes: Sequence[Note], events: Sequence[Event], t: Language
 ) -> Iterator[tuple[str, str, str]]:
@@ -264,14 +275,14 @@ def _marks(
             channel = printable(delivery.channel, 40) or t("summary.a_channel")
             yield "message", axis.percent(delivery.at), t("incident.was_notified", channel=channel)
     for note in notes:
-        author = printable(note.author, 40) or t("summary.somebody")
+        author = reasons.foreign(note.author, 40) or t("summary.somebody")
         yield "message", axis.percent(note.at), t("incident.wrote_note", author=author)
     taken: set[str] = set()
     for event in events:
         place = axis.percent(event.received_at)
         if place[:-3] not in taken:
             taken.add(place[:-3])
-            yield "event", place, overview.event_title(event, t)
+            yield "event", place, reasons.plain(overview.event_title(event, t))
 
 
 def _earlier(incident: Incident, now: datetime, t: Language) -> Earlier:

@@ -79,7 +79,7 @@ def failed_with(incident: Incident, t: Language) -> str:
     """`operator failed with it.`; empty where nothing else failed."""
     if not incident.affected:
         return ""
-    names = wording.joined(incident.affected, MOST_NAMED, 80, t)
+    names = wording.joined(incident.affected, MOST_NAMED, 80, t=t)
     if incident.is_open:
         return t("incident.fails_with_it", names=names, count=len(incident.affected))
     return t("incident.failed_with_it", names=names)
@@ -88,6 +88,12 @@ def failed_with(incident: Incident, t: Language) -> str:
 def lost(incident: Incident, t: Language) -> str:
     """`1,310 requests failed.`; empty where none is known."""
     return t("incident.requests_failed", count=incident.failed_requests) if incident.failed_requests else ""
+
+
+def muted(incident: Incident, now: datetime, t: Language) -> str:
+    """Until when its alerts are muted: `Alerts are muted until 14:30.`"""
+    until = incident.muted.until if incident.muted is not None else None
+    return t("actions.muted") if until is None else t("actions.muted_until", time=wording.clock(until, now, t))
 
 
 def reopened(incident: Incident, t: Language) -> str:
@@ -144,5 +150,6 @@ def without_private(incident: Incident) -> Incident:
         ending=incident.ending.partition(": ")[0],
         notified={},
         deliveries=(),
+        muted=None,
         acknowledged=incident.acknowledged and replace(incident.acknowledged, author="", note=""),
     )

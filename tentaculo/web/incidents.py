@@ -52,6 +52,7 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "failed_requests": incident.failed_requests,
         "counted_until": incident.counted_until,
         "part_of": incident.part_of,
+        "muted": None if incident.muted is None else {"at": incident.muted.at, "until": incident.muted.until},
         "acknowledged": acknowledgement_shape(incident.acknowledged) if incident.acknowledged is not None else None,
         "alerted_at": incident.alerted_at,
         "notified": [delivery_shape(one) for one in incident.delivery_log],

@@ -67,6 +67,10 @@ class Language:
             elif name:
                 yield values[name]
 
+    def section(self, name: str) -> dict[str, str]:
+        """The texts of one file of the catalogue as they are, by their table."""
+        return {key.partition(".")[2]: self._text(key) for key in self._texts if key.startswith(f"{name}.")}
+
     def number(self, value: float, digits: int = 0) -> str:
         """A number with so many digits after the decimal sign: `1,240`, `1.240`, `0,3`."""
         shown = f"{value:,.{digits}f}"

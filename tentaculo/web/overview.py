@@ -28,6 +28,8 @@ MOST_TROUBLES: Final = 30
 MOST_QUIET: Final = 12
 """Services without trouble that have a row of their own; if there are more, they are all listed below."""
 MOST_LISTED: Final = 400
+MOST_GROUPS: Final = 50
+"""Groups that can be chosen on the page; `?group=` shows each of the others too."""
 MOST_WINDOWS: Final = 10
 """Maintenance windows that are listed."""
 _MOST_DOTS: Final = 100
@@ -66,13 +68,19 @@ class Fleet:
     @property
     def axis(self) -> Axis:
         """The axis of time, which ends now."""
-        until = int(self.now.timestamp())
+        until = self.range.end(self.now)
         return Axis(until - self.range.seconds, until, self.info.zone)
 
     @property
     def local_now(self) -> datetime:
         """The present in the zone of the page, for texts."""
         return self.info.local(self.now)
+
+    @property
+    def worst_incident(self) -> Incident | None:
+        """The open incident of the worst trouble."""
+        known = [self.open_incident(view.name) for view in wording.worst(self.services)[:1]]
+        return known[0][0] if known and known[0] is not None else None
 
     def open_incident(self, root: str) -> tuple[Incident, Sequence[Note]] | None:
         """The open incident that the failure of `root` caused, with its notes."""
@@ -181,16 +189,14 @@ class Group(NamedTuple):
     """That of its worst service."""
 
 
-def groups(fleet: Fleet) -> list[Group]:
-    """The groups, in the order of the configuration."""
+def groups(fleet: Fleet) -> Iterator[Group]:
+    """The first `MOST_GROUPS` groups, in the order of the configuration."""
     members: dict[str, list[ServiceView]] = {}
     for view in fleet.services:
         members.setdefault(fleet.info.of(view.name).group, []).append(view)
-    return [
-        Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
-        for name in fleet.info.groups
-        if name in members
-    ]
+    for name in fleet.info.groups[:MOST_GROUPS]:
+        if name in members:
+            yield Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
 
 
 def _quiet_order(view: ServiceView) -> int:
@@ -323,11 +329,11 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
         if window.starts_at < fleet.now and window.ends_at > beginning:
             services = wording.listed(window.services, fleet.t) or fleet.t("overview.every_service")
             text = fleet.t("overview.maintenance_of", services=services)
-            end = min(window.ends_at, fleet.now)
+            end = min(window.ends_at, axis.end)
             found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
     # Incidents come last: they are drawn over the maintenance.
     for incident in sorted(known.values(), key=lambda one: one.started_at):
-        end = incident.ended_at or fleet.now
+        end = incident.ended_at or axis.end
         if end >= beginning and incident.part_of is None:
             found.append(
                 Mark(
@@ -350,12 +356,13 @@ def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
             taken.add(place)
             severity = event.severity or ""
             key = "alarm" if severity.lower() in ("critical", "error", "high") else "event"
-            yield Mark(key, axis.percent(event.received_at), "", event_title(event, fleet.t), event.received_at)
+            text = reasons.plain(event_title(event, fleet.t))
+            yield Mark(key, axis.percent(event.received_at), "", text, event.received_at)
 
 
 def event_title(event: Event, t: Language) -> str:
     """An event in a few words: `deploy.finished from ci`."""
-    return t("overview.event_from", type=printable(event.type, 60), source=printable(event.source, 40))
+    return t("overview.event_from", type=reasons.foreign(event.type, 60), source=reasons.foreign(event.source, 40))
 
 
 @dataclass(frozen=True, slots=True)

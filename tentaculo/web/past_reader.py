@@ -31,8 +31,10 @@ class PastReader(Generic[T]):
         *,
         kept: float = KEPT,
         most: int = 64,
+        wait: float = WAIT,
     ) -> None:
-        """At most `most` results are kept, each for `kept` seconds."""
+        """At most `most` results are kept, each for `kept` seconds. One that takes longer than `wait` seconds is None."""
+        self._wait = wait
         self._kept = kept
         self._most = most
         self._problem = problem
@@ -48,7 +50,7 @@ class PastReader(Generic[T]):
         if self._clock() - read_at < self._kept:
             return found
         try:
-            async with asyncio.timeout(WAIT):
+            async with asyncio.timeout(self._wait):
                 found = await query()
         except Exception as error:  # noqa: BLE001
             # Whatever the store does, and however it fails, the page shows the services.

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from tentaculo.model.precursor import LEAST_INCIDENTS, LEVEL, Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.text import printable
-from tentaculo.web import wording
+from tentaculo.web import reasons, wording
 from tentaculo.web.languages import Language
 
 MOST_CLAIMS: Final = 20
@@ -77,8 +77,8 @@ def sentence(service: ServicePrecursors, one: Precursor, t: Language) -> str:
         incidents=len(service.incidents),
         service=printable(service.service, 80),
         minutes=round(service.within / 60),
-        type=printable(one.type, 60),
-        source=printable(one.source, 60),
+        type=reasons.foreign(one.type, 60),
+        source=reasons.foreign(one.source, 60),
         others_with=one.others_with,
         others=service.others,
     )

@@ -13,14 +13,14 @@ from tentaculo.model.incident import Incident, Note
 from tentaculo.model.timeline import Timeline
 from tentaculo.web import incident_words, reasons
 
-_OF_THE_OPERATOR = frozenset((Health.MAINTENANCE, Health.OFF))
+OF_THE_OPERATOR = frozenset((Health.MAINTENANCE, Health.OFF))
 """States whose reason is a text of the operator, for everybody."""
 
 
 def public_view(view: ServiceView) -> ServiceView:
     """A service without what it said."""
     cause = reasons.public(view.cause)
-    reason = view.reason if view.health in _OF_THE_OPERATOR else str(cause or "")
+    reason = view.reason if view.health in OF_THE_OPERATOR else str(cause or "")
     upstreams = tuple(replace(one, breaker=_public_breaker(one.breaker)) for one in view.upstreams)
     return replace(view, reason=reason, cause=cause, upstreams=upstreams, snippet=None)
 

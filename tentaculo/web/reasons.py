@@ -14,10 +14,11 @@ from markupsafe import Markup, escape
 
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
+from tentaculo.web import reason_parser
 from tentaculo.web.languages import Language
 
 ISOLATE, POP = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
-_OWN: Final = ("paths", "date")
+_OWN: Final = ("date", "expected", "paths", "place")
 """Values that are texts of no language."""
 _DEPTH: Final = 20
 """Reasons within reasons that are followed."""
@@ -26,11 +27,11 @@ _DAYS = re.compile(r"(\d{1,6}) days?")
 
 def said(text: str, cause: Reason | None, t: Language, most: int) -> str:
     """A reason in at most `most` characters: from its code and values, and `text` where they are not known."""
-    words = None
+    words, cause = None, cause or reason_parser.parse(text)
     if cause is not None and cause.code:
         try:
             words = _sentence(cause.code, cause.values, t, most, _DEPTH)
-        except (KeyError, ValueError, IndexError, AttributeError):
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError):
             words = None  # a later version wrote a code or values that this one does not know
     return cut(words, most) if words is not None else foreign(text, most)
 
@@ -39,7 +40,7 @@ def public(cause: Reason | None) -> Reason | None:
     """A reason without any text of a service; None where that cannot be told apart."""
     try:
         return None if cause is None else cause.public
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         return None  # a later version wrote a code or values that this one does not know
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
@@ -31,8 +32,15 @@ _MOST_KEPT = 16
 _REST, _LONGEST_REST = 2.0, 0.5
 """How long no page is rendered after one: so many times as long as it took, and seconds at most. Whoever makes up filters
 gets a part of the processor, and no more."""
-_OWN_STYLES = {"events.html": "events.css"}
-"""Templates with a style sheet beside the common one."""
+_COMMON_STYLES = ("base.css", "status.css")
+_OWN_STYLES = {
+    "status.html": "overview.css",
+    "service.html": "service.css",
+    "incident.html": "service.css",
+    "incidents.html": "service.css",
+    "events.html": "events.css",
+}
+"""By template, the style sheet that it has beside the common ones."""
 _MOST_AWAITED = 20
 """Different pages that are waited for at once."""
 FORM_TOKEN, NEXT = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next"))
@@ -77,11 +85,9 @@ class Renderer:
         self._clock = clock
         self._info = info or PageInfo()
         self._live = live
-        self._style = templating.inline("base.css", "status.css")
         self._script = templating.inline("status.js")
-        self._own_styles = {name: templating.inline(style) for name, style in _OWN_STYLES.items()}
-        self._policies = {name: self._policy(self._style, own) for name, own in self._own_styles.items()}
-        self._common_policy = self._policy(self._style)
+        self._common_style = templating.inline(*_COMMON_STYLES)
+        self._styles = {name: templating.inline(*_COMMON_STYLES, own) for name, own in _OWN_STYLES.items()}
         self._pages: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
         self._rendering = asyncio.Lock()
         self._awaited: Counter[Hashable] = Counter()
@@ -90,7 +96,11 @@ class Renderer:
     def __repr__(self) -> str:
         return f"<Renderer: {len(self._pages)} pages kept>"
 
-    def _policy(self, *styles: templating.Inline) -> str:
+    def _style(self, template: str) -> templating.Inline:
+        return self._styles.get(template, self._common_style)
+
+    def _policy(self, template: str) -> str:
+        styles = [self._style(template)]
         return templating.content_security_policy(styles=styles, scripts=[self._script], has_forms=True)
 
     async def respond(
@@ -112,16 +122,18 @@ class Renderer:
 
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
-        rendered_at, page = self._pages.get(key, (float("-inf"), None))
         session = session_of(request)
+        # Whoever has just done something sees it.
+        after = session.acted_at if session is not None else float("-inf")
+        rendered_at, page = self._pages.get(key, (float("-inf"), None))
         values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill
         if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
             return await self._live.serve(
                 request, key, page, lambda: self._rendered(key, template, context), fill=values or {}
             )
-        if page is None or self._clock() - rendered_at >= _KEPT:
+        if page is None or self._is_old(rendered_at, after):
             if key in self._awaited or len(self._awaited) < _MOST_AWAITED:
-                page = await self._rendered(key, template, context)
+                page = await self._rendered(key, template, context, after)
             elif page is None:
                 raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         headers = {
@@ -129,7 +141,7 @@ class Renderer:
             # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
             # served here too; named, it would keep the page's script from reading the copy that the browser has.
             hdrs.CACHE_CONTROL: "no-cache, private",
-            "Content-Security-Policy": self._policies.get(template, self._common_policy),
+            "Content-Security-Policy": self._policy(template),
             # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
             "Referrer-Policy": "same-origin",
         }
@@ -140,15 +152,23 @@ class Renderer:
         languages.remember(request, response)
         return response
 
+    def _is_old(self, rendered_at: float, after: float) -> bool:
+        """Whether a page is rendered again: a second after the last time, or if something has changed `after` it."""
+        return self._clock() - rendered_at >= _KEPT or rendered_at <= after
+
     async def _rendered(
-        self, key: Hashable, template: str, context: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        key: Hashable,
+        template: str,
+        context: Callable[[], Awaitable[dict[str, Any]]],
+        after: float = float("-inf"),
     ) -> Document:
         """The page as it is after those before it were rendered."""
         self._awaited[key] += 1
         try:
             async with self._rendering:
                 rendered_at, page = self._pages.get(key, (float("-inf"), None))
-                if page is None or self._clock() - rendered_at >= _KEPT:
+                if page is None or self._is_old(rendered_at, after):
                     await asyncio.sleep(max(self._rest_until - time.monotonic(), 0))
                     began = time.process_time()
                     page = await self._render(template, context)
@@ -170,15 +190,15 @@ class Renderer:
         zone = self._info.zone
         parts = await self._slices.collect(
             loaded.generate(
-                style=self._style.text,
+                style=self._style(template).text,
                 script=self._script.text,
-                own_style=self._own_styles[template].text if template in self._own_styles else "",
                 site=self._info.title,
                 zone=zone,
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 t=values["viewer"].texts,
                 marked=reasons.marked,
+                script_words=msgspec.json.encode(values["viewer"].texts.section("script")).decode(),
                 languages=languages.NAMES,
                 **values,
             )

@@ -153,9 +153,9 @@ class ServicePage:
         view, now, t = self._view(name), self._now(), viewer.texts
         if not viewer.is_signed_in:
             view = public_view(view)
-        until = int(now.timestamp())
-        axis = Axis(until - chosen.seconds, until, self._info.zone)
-        past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis))
+        until, end = int(now.timestamp()), chosen.end(now)
+        axis = Axis(end - chosen.seconds, end, self._info.zone)
+        past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis, until))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view, t)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
@@ -163,6 +163,7 @@ class ServicePage:
             found, own = public_timeline(found), public_incidents(own)
         known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
         notes = {one.id: noted for one, noted in own}
+        incident = next((one for one, _ in own if one.is_open and one.root == name), None)
         addresses = service_probes.addresses(view, viewer)
         since = now - timedelta(seconds=chosen.seconds)
         entries = activity.entries(
@@ -176,6 +177,8 @@ class ServicePage:
         headline = t("headline.sentence", names=name, is_so=wording.predicate(state.key, 1, t))
         return {
             "viewer": viewer,
+            "incident": incident,
+            "is_muted": incident is not None and incident.is_muted(now),
             "name": name,
             "state": state,
             "title": self._info.heading(headline.rstrip(".")),
@@ -196,9 +199,9 @@ class ServicePage:
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [
-                (timeline.state_key(one.severity), axis.percent(one.started_at), axis.width(one.started_at, end))
+                (timeline.state_key(one.severity), axis.percent(one.started_at), axis.width(one.started_at, ended))
                 for one in known.values()
-                if (end := one.ended_at or now) >= since
+                if (ended := one.ended_at or axis.end) >= since
             ],
             "facts": list(_facts(past, view, t)) if past is not None else [],
             "days": list(_days(past.days, until, t)) if past is not None else [],
@@ -218,8 +221,7 @@ class ServicePage:
             "version": __version__,
         }
 
-    async def _read_past(self, name: str, chosen: Range, axis: Axis) -> Past:
-        until = axis.until
+    async def _read_past(self, name: str, chosen: Range, axis: Axis, until: int) -> Past:
         wanted = TimelineRequest(axis.since, until + 1, chosen.span, (name,), (name,))
         return Past(
             await self._store.timeline(wanted),

@@ -65,7 +65,7 @@ def probe_rows(view: ServiceView, probes: Sequence[ProbeResult], viewer: Viewer,
         snippet = printable(probe.snippet or "", 200) if viewer.is_signed_in else ""
         rows.append(
             ProbeRow(
-                wording.state_of(probe.health, probe.kind, t),
+                wording.state_of(probe.health, probe.kind, t=t),
                 probe.checked_at,
                 f"{probe.checked_at.astimezone(zone):%H:%M:%S}",
                 _private_text(probe, t) if viewer.is_signed_in else public_text(probe, t),
@@ -93,9 +93,9 @@ def public_text(probe: ProbeResult, t: Language) -> str:
 
 
 def _private_text(probe: ProbeResult, t: Language) -> str:
-    path = printable(probe.endpoint or "", 80)
+    path = reasons.foreign(probe.endpoint or "", 80)
     text = reasons.said(probe.reason, probe.reason if isinstance(probe.reason, Reason) else None, t, 300)
-    return f"{path} {text}" if path and path not in text else text
+    return f"{path} {text}" if path and reasons.plain(path) not in text else text
 
 
 def _stored(view: ServiceView) -> Sequence[ProbeResult]:
@@ -164,9 +164,11 @@ def _places(group: Sequence[SeenCertificate], names: Mapping[Endpoint, str], t: 
 
 
 def _detail(certificate: Certificate, t: Language) -> str:
-    names = join_names(certificate.names)
+    names = join_names([reasons.foreign(name, 100) for name in certificate.names])
     if certificate.more_names:
         names = t("common.and_more", names=names, count=certificate.more_names)
     parts = [t("service.certificate_for", names=names) if names else ""]
-    parts.append(t("service.certificate_issued", issuer=certificate.issuer) if certificate.issuer else "")
+    parts.append(
+        t("service.certificate_issued", issuer=reasons.foreign(certificate.issuer, 200)) if certificate.issuer else ""
+    )
     return ", ".join(filter(None, parts))

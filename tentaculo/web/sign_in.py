@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
@@ -62,7 +63,8 @@ class SignInPage:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/sign-in`."""
         said = request.query.get("said", "")
-        return await self._respond(request, request.query.get("next", ""), said if said in ("out", "late") else "")
+        wanted = request.query.get("next") or _path(request.headers.get(hdrs.REFERER, ""))
+        return await self._respond(request, wanted, said if said in ("out", "late") else "")
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """The handler of `POST /status/sign-in`. The dispatcher has checked the Origin."""
@@ -110,3 +112,12 @@ class SignInPage:
         return await self._renderer.respond(
             request, key, "sign_in.html", context, status=status, fill={NEXT: own_page(wanted)}
         )
+
+
+def _path(referer: str) -> str:
+    """Path and query of the page whose link was followed."""
+    try:
+        parts = urlsplit(referer)
+    except ValueError:
+        return ""
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path

@@ -162,6 +162,7 @@ class StatusPage:
         fleet = await self._with_past(fleet)
         if fleet.is_public and fleet.timeline is not None:
             fleet = replace(fleet, timeline=public_timeline(fleet.timeline))
+        incident = fleet.worst_incident
         listing = overview.list_services(fleet)
         first = dict(await self._slices.collect(summary.summarise(fleet)))
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
@@ -171,15 +172,20 @@ class StatusPage:
         return {
             **first,
             "viewer": viewer,
+            "incident": incident,
+            "is_muted": incident is not None and incident.is_muted(now),
+            "names": [view.name for view in services[: overview.MOST_LISTED]],
             "icon": icon(first["state"].tone),
             "title": self._info.heading(first["headline"].rstrip(".")),
             "now": now,
+            "until": fleet.axis.end,
             "at": f"{fleet.local_now:%H:%M}",
             "range": chosen,
             "ranges": list(RANGES.values()),
             "sort": query.sort,
             "wanted": query.wanted,
-            "groups": overview.groups(fleet),
+            "groups": await self._slices.collect(overview.groups(fleet)),
+            "more_groups": max(len(self._info.groups) - overview.MOST_GROUPS, 0),
             "group": query.group,
             "sections": [*([Section("", rows)] if rows else []), *([] if listing.is_folded else quiet)],
             "more": await self._slices.collect(overview.brief_row(fleet, view) for view in listing.more),

@@ -93,7 +93,7 @@ def page(source: Published) -> Shape:
 def status(source: Published) -> Iterator[tuple[str, str]]:
     """The member `status`: the indicator, and the headline of the overview."""
     yield "indicator", indicator(source.services)
-    yield "description", printable(wording.headline(source.services), 160).rstrip(".")
+    yield "description", printable(wording.headline(source.services, ENGLISH), 160).rstrip(".")
 
 
 def components(source: Published) -> Iterator[Shape]:

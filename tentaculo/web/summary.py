@@ -179,10 +179,12 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
         names = [name for name in incident.notified if name] or [t("summary.a_channel")]
         time = Piece(wording.clock(at, fleet.local_now, t), at=at)
         found = [sentence(t, "summary.notified_at", names=wording.listed(names, t), time=time)]
+    if incident is not None and incident.is_muted(fleet.now):
+        found.append([Piece(incident_words.muted(incident, fleet.local_now, t))])
     if notes:
         last = max(notes, key=lambda note: note.at)
         time = Piece(wording.clock(last.at, fleet.local_now, t), at=last.at)
-        author = printable(last.author, 40) or t("summary.somebody")
+        author = reasons.foreign(last.author, 40) or t("summary.somebody")
         found.append(sentence(t, "summary.note_at", author=author, time=time))
     return joined(found)
 

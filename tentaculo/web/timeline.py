@@ -39,6 +39,14 @@ class Range(NamedTuple):
     tick: int
     """Seconds between two marks."""
 
+    def end(self, now: datetime) -> int:
+        """The end of an axis of this range, seconds since 1970: now or a little later, by less than can be drawn.
+
+        It stays for 10 seconds or a minute, so that what is drawn changes seldom while nothing happens.
+        """
+        step = 10 if self.seconds <= 3 * HOUR else MINUTE
+        return -(-int(now.timestamp()) // step) * step
+
 
 RANGES: Final = {
     one.key: one
@@ -77,6 +85,11 @@ class Axis:
     until: int
     zone: tzinfo = UTC
     """Whose time the marks show."""
+
+    @property
+    def end(self) -> datetime:
+        """The time at its right end."""
+        return datetime.fromtimestamp(self.until, UTC)
 
     def place(self, moment: datetime) -> float:
         """Where `moment` is, 0 to `WIDTH`; one outside is at the nearer end."""
@@ -134,7 +147,7 @@ def bars(axis: Axis, changes: Sequence[StateChange], health: Health, since: date
     # After the clock was set, a change may lie before the one that was noted earlier.
     known = [*sorted(known, key=lambda one: one[0]), (since, _KEYS[health])]
     stretches: list[tuple[str, float, float]] = [("none", 0.0, axis.place(known[0][0]))]
-    ends = [*(at for at, _ in known[1:]), datetime.fromtimestamp(axis.until, UTC)]
+    ends = [*(at for at, _ in known[1:]), axis.end]
     for (at, key), end in zip(known, ends, strict=True):
         stretches.append((key, axis.place(at), axis.place(end)))
     return [Bar(key, number(start), number(end - start)) for key, start, end in _visible(stretches) if end > start]

@@ -39,6 +39,7 @@ class State(NamedTuple):
 NOTHING = "\N{EN DASH}"
 """Shown where there is no number."""
 ENGLISH = language("en")
+"""Of what programs read: documents and feeds."""
 _TONES = {
     "down": "down",
     "failing": "slow",
@@ -73,22 +74,22 @@ def is_trouble(view: ServiceView) -> bool:
     return _TONES[state_key(view)] in ("down", "slow")
 
 
-def state(view: ServiceView, t: Language = ENGLISH) -> State:
+def state(view: ServiceView, t: Language) -> State:
     """How a service is shown."""
     return state_of_key(state_key(view), t)
 
 
-def state_of(health: Health, kind: DegradedKind | None = None, t: Language = ENGLISH) -> State:
+def state_of(health: Health, kind: DegradedKind | None = None, *, t: Language) -> State:
     """How a health is shown, a degraded one with its kind."""
     return state_of_key(key_of(health, kind), t)
 
 
-def state_of_key(key: str, t: Language = ENGLISH) -> State:
+def state_of_key(key: str, t: Language) -> State:
     """How the state of a key is shown."""
     return State(key, t(f"state.{key}"), _TONES[key])
 
 
-def predicate(key: str, count: int = 1, t: Language = ENGLISH) -> str:
+def predicate(key: str, count: int, t: Language) -> str:
     """What a sentence says of `count` services in a state: `is down`, `are down`."""
     return t(f"state.is_{key}", count=count)
 
@@ -108,7 +109,7 @@ def is_usable(view: EndpointView) -> bool:
     return view.health.is_healthy and view.breaker.state is not BreakerState.OPEN
 
 
-def reason(view: ServiceView, t: Language = ENGLISH, most: int = 300) -> str:
+def reason(view: ServiceView, t: Language, most: int = 300) -> str:
     """Why a service is in its state, in `most` characters; empty for one that is up. See `reasons.said`."""
     if is_cut_off(view):
         breaker = view.breaker
@@ -117,7 +118,7 @@ def reason(view: ServiceView, t: Language = ENGLISH, most: int = 300) -> str:
     return "" if view.health is Health.UP else reasons.said(view.reason, view.cause, t, most)
 
 
-def ago(then: datetime | None, now: datetime, t: Language = ENGLISH) -> str:
+def ago(then: datetime | None, now: datetime, t: Language) -> str:
     """`then` as seen from `now`: `never`, `just now`, `8 s ago`."""
     if then is None:
         return t("common.never")
@@ -125,13 +126,13 @@ def ago(then: datetime | None, now: datetime, t: Language = ENGLISH) -> str:
     return t("common.just_now") if seconds < 2 else t("common.ago", duration=t.duration(seconds))
 
 
-def clock(moment: datetime, now: datetime, t: Language = ENGLISH) -> str:
+def clock(moment: datetime, now: datetime, t: Language) -> str:
     """A moment in the zone of `now`, with its date unless that is today: `14:02`, `27 Nov, 14:02`."""
     moment = moment.astimezone(now.tzinfo)
     return f"{moment:%H:%M}" if moment.date() == now.date() else f"{t.short_date(moment)}, {moment:%H:%M}"
 
 
-def day(moment: datetime, now: datetime, t: Language = ENGLISH) -> str:
+def day(moment: datetime, now: datetime, t: Language) -> str:
     """The day of a moment in the zone of `now`: `Today`, `Yesterday`, `27 Nov`, `27 Nov 2025`."""
     moment = moment.astimezone(now.tzinfo)
     days = (now.date() - moment.date()).days
@@ -146,14 +147,14 @@ def zone_name(moment: datetime) -> str:
     return f"UTC{name}" if name[0] in "+-" else name
 
 
-def rate(number: float | None, t: Language = ENGLISH) -> str:
+def rate(number: float | None, t: Language) -> str:
     """A number a minute, with the digits that mean something: `0.2`, `64`, `1,240`."""
     if number is None:
         return NOTHING
     return t.number(number, 0 if number >= 9.95 or number == 0 else 1)
 
 
-def share(part: float | None, t: Language = ENGLISH) -> str:
+def share(part: float | None, t: Language) -> str:
     """A part of a whole, cut and never rounded up: `99.98 %`; 100 % is said of nothing less."""
     if part is None:
         return NOTHING
@@ -162,7 +163,7 @@ def share(part: float | None, t: Language = ENGLISH) -> str:
     return f"{t.number(hundredths / 100, 2 if hundredths % 100 else 0)} %"
 
 
-def failed_share(part: float | None, t: Language = ENGLISH) -> str:
+def failed_share(part: float | None, t: Language) -> str:
     """A part that failed: `38 %`, `0.03 %`. Of a few in a great number it never says none, and 100 % only of all."""
     if part is None:
         return NOTHING
@@ -174,7 +175,7 @@ def failed_share(part: float | None, t: Language = ENGLISH) -> str:
     return f"{t.decimal(f'{percent:.2g}')} %"
 
 
-def latency(seconds: float | None, t: Language = ENGLISH) -> str:
+def latency(seconds: float | None, t: Language) -> str:
     """A latency with two or three digits that mean something: `0.41 ms`, `12 ms`, `1.8 s`."""
     if seconds is None:
         return NOTHING
@@ -185,7 +186,7 @@ def latency(seconds: float | None, t: Language = ENGLISH) -> str:
     return f"{t.number(milliseconds, digits)} ms"
 
 
-def breaker(view: BreakerView, t: Language = ENGLISH) -> str:
+def breaker(view: BreakerView, t: Language) -> str:
     """A breaker in words."""
     if view.state is BreakerState.OPEN:
         if view.retry_after > 0:
@@ -198,7 +199,7 @@ def breaker(view: BreakerView, t: Language = ENGLISH) -> str:
     return t("breaker.closed")
 
 
-def counted(counts: Counts, key: str, t: Language = ENGLISH) -> str:
+def counted(counts: Counts, key: str, t: Language) -> str:
     """`812 probes, 3 failed`, with the key of the text for the number of them; empty where there were none."""
     total = counts.ok + counts.failed
     if not total:
@@ -219,7 +220,7 @@ def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
     return [view for view in candidates if ranks[id(view)] == least]
 
 
-def headline(services: Sequence[ServiceView], t: Language = ENGLISH) -> str:
+def headline(services: Sequence[ServiceView], t: Language) -> str:
     """The worst true sentence about the fleet."""
     if not services:
         return t("headline.no_services")
@@ -252,19 +253,14 @@ def named_troubles(services: Iterable[ServiceView]) -> list[str]:
     return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and is_trouble(found[0]) else []
 
 
-def listed(names: Sequence[str], t: Language = ENGLISH) -> str:
+def listed(names: Sequence[str], t: Language) -> str:
     """Names in a sentence: `a, b and c`; of many, the first three and how many more."""
     if len(names) > MOST_NAMED + 1:
         return joined(names, MOST_NAMED, t=t)
     return t("common.and", names=", ".join(names[:-1]), last=names[-1]) if len(names) > 1 else "".join(names)
 
 
-def joined(names: Sequence[str], most: int = 10, longest: int | None = None, t: Language = ENGLISH) -> str:
+def joined(names: Sequence[str], most: int = 10, longest: int | None = None, *, t: Language) -> str:
     """The first `most` names, and how many more there are: `a, b and 3 more`. With `longest` each is cut."""
     shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
     return shown if len(names) <= most else t("common.and_more", names=shown, count=len(names) - most)
-
-
-def count_of(number: int, noun: str) -> str:
-    """`1 service`, `1,200 services`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

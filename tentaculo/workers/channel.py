@@ -179,10 +179,11 @@ class FoundDetails:
 
 
 @dataclass(frozen=True, slots=True)
-class MaintenanceReasons:
-    """The reason of the maintenance of some services; None for a service that is in none."""
+class Reasons:
+    """Why some services are in maintenance, and why their requests are slow; None for a service that is not."""
 
-    reasons: Mapping[str, str | None]
+    maintenance: Mapping[str, str | None]
+    slow: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)

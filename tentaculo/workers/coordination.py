@@ -1,6 +1,6 @@
 """The shared state of the workers on one port. Worker 1 is the leader, the others are followers.
 
-leader → followers: probe results, earlier ones for the page, changes of state of another machine, maintenance, incidents,
+leader → followers: probe results, earlier ones for the page, changes of state of another machine, maintenance and slowness, incidents,
     planned windows
 followers → leader: suspected endpoints, heartbeats, tallies of their requests
 each → all others: that there are more events, and what events state of the clocks of their sources
@@ -40,10 +40,10 @@ from tentaculo.workers.channel import (
     FoundDetails,
     Heartbeat,
     LoggedProbes,
-    MaintenanceReasons,
     PageIncidents,
     ProbeRequest,
     ProbeResults,
+    Reasons,
     RequestTallies,
     ShownIncident,
     StateChanges,
@@ -110,7 +110,7 @@ class WorkerCoordination:
         self._health_service: HealthService | None = None
         self._received_tallies: dict[RouteKey, Tally] = {}
         self._listed = PageIncidents((), ())
-        self._will_send_maintenance = False
+        self._will_send_reasons = False
         self._suspected: dict[Endpoint, float] = {}
         self._probed: dict[Endpoint, datetime] = {}
 
@@ -170,10 +170,10 @@ class WorkerCoordination:
         tasks = TaskGroup("coordination")
         if self.is_leader:
             health_service.on_probe.append(lambda result: self._send(ProbeResults([result])))
-            health_service.on_maintenance.append(self._note_maintenance)
+            health_service.on_reasons.append(self._note_reasons)
             health_service.on_changes.append(self._send_changes)
             health_service.on_details.append(self._send_details)
-            self._send_maintenance()
+            self._send_reasons()
             tasks.start(self._list(incident_repository), "list")
         else:
             health_service.follow(self)
@@ -259,17 +259,23 @@ class WorkerCoordination:
 
     # -- from the leader to the followers ----------------------------------------------------------------------
 
-    def _note_maintenance(self) -> None:
+    def _note_reasons(self) -> None:
         # A window of every service is one change for each of them; they are sent together.
-        if not self._will_send_maintenance:
-            self._will_send_maintenance = True
-            asyncio.get_running_loop().call_soon(self._send_maintenance)
+        if not self._will_send_reasons:
+            self._will_send_reasons = True
+            asyncio.get_running_loop().call_soon(self._send_reasons)
 
-    def _send_maintenance(self, number: int | None = None) -> None:
-        self._will_send_maintenance = False
-        views = () if self._health_service is None else self._health_service.board.snapshot()
+    def _send_reasons(self, number: int | None = None) -> None:
+        self._will_send_reasons = False
+        board = None if self._health_service is None else self._health_service.board
+        views, slow = ((), {}) if board is None else (board.snapshot(), board.slow)
         for some in _batches(views, _REASONS):
-            self._send(MaintenanceReasons({view.name: view.maintenance for view in some}), number)
+            self._send(
+                Reasons(
+                    {view.name: view.maintenance for view in some}, {view.name: slow.get(view.name) for view in some}
+                ),
+                number,
+            )
 
     async def _list(self, incident_repository: SharesIncidents) -> None:
         while True:
@@ -291,7 +297,7 @@ class WorkerCoordination:
             self._send(LoggedProbes(logged, ()), number)
         for seen in _batches(certificates, _RESULTS):
             self._send(LoggedProbes((), seen), number)
-        self._send_maintenance(number)
+        self._send_reasons(number)
         self._send(self._listed, number)
 
     def _send_changes(self, changes: Sequence[StateChange], number: int | None = None) -> None:
@@ -321,10 +327,13 @@ class WorkerCoordination:
                 health_service.accept_changes(changes)
             case FoundDetails(details):
                 health_service.board.note_details(details)
-            case MaintenanceReasons(reasons):
-                for name, reason in reasons.items():
+            case Reasons(maintenance, slow):
+                for name, reason in maintenance.items():
                     if health_service.board.service(name).maintenance != reason:
                         health_service.set_maintenance(name, reason)
+                for name, reason in slow.items():
+                    if health_service.board.slow.get(name) != reason:
+                        health_service.set_slow(name, reason)
             case PageIncidents() as listed:
                 self._listed = listed
             case ProbeRequest(upstream):

@@ -22,10 +22,19 @@ from tentaculo.model.health import (
     StateChange,
 )
 from tentaculo.model.history import MINUTE, Histogram, HistorySummary, Period, RouteCount, Tally, UptimeShare, bucket
-from tentaculo.model.incident import Incident, MaintenanceWindow, NotificationState, Notified
+from tentaculo.model.incident import (
+    Acknowledgement,
+    DeliveryOutcome,
+    DeliveryRecord,
+    Incident,
+    MaintenanceWindow,
+    NotificationState,
+    Notified,
+)
 from tentaculo.model.log_page import EventLink, LogPage
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
+from tentaculo.model.reason import because
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.web.viewer import Viewer
 from tests.browser.test_status_page import fleet_of
@@ -144,6 +153,52 @@ def signed_in() -> State:
     return state
 
 
+OPEN_INCIDENT = 1773499706000
+"""The id of the open incident of `fleet`."""
+
+
+def with_incidents() -> State:
+    """The same for who is signed in: the open incident has all that its page shows, and others have ended."""
+    state = signed_in()
+    text = "answered 503, but database is locked"
+    told = DeliveryRecord("duty", "incident.opened", DeliveryOutcome.DELIVERED, ago(20), ago(20))
+    lost = DeliveryRecord("phone", "incident.opened", DeliveryOutcome.FAILED, ago(20), ago(14), 1, 10, "answered 502")
+    known = replace(
+        state.books.incidents[0],
+        reason=text,
+        cause=because("answered_but", status=503, what="database is locked"),
+        peak_error_rate=0.97,
+        reopened=1,
+        reopened_at=ago(9),
+        failed_requests=1310,
+        counted_until=ago(1),
+        deliveries=(told, lost, replace(told, channel="phone", attempts=2)),
+        acknowledged=Acknowledgement(1, OPEN_INCIDENT, ago(15), "ana", "restarting it"),
+    )
+
+    def ended(days: float, root: str, affected: tuple[str, ...], minutes: float, **changes: Any) -> Incident:
+        at = NOW - timedelta(days=days)
+        values: dict[str, Any] = {
+            "ended_at": at + timedelta(minutes=minutes),
+            "ending": "It is healthy again: answered 200 in 4 ms",
+            "cause": because("connection_refused"),
+            "failed_requests": round(minutes * 60),
+            "counted_until": at + timedelta(minutes=minutes),
+        }
+        number = OPEN_INCIDENT - round(days * 86_400_000)
+        first = Incident(number, root, (root, *affected), Health.DOWN, "connection refused", at, at)
+        return replace(first, **{**values, **changes})
+
+    state.books.incidents = [
+        known,
+        ended(1.2, "hermes", (), 14),
+        ended(33, "mcp", ("operator", "switch", "madre"), 41),
+        ended(40, "madre", (), 8, severity=Health.DEGRADED, reopened=3),
+    ]
+    state.books.notes[state.books.incidents[1].id] = [replace(NOTE, text="Disk full; made room.\nNeeds log rotation.")]
+    return state
+
+
 def connected() -> State:
     """The events of a release and of the incident that came after it, for who is signed in."""
     state = signed_in()
@@ -192,6 +247,13 @@ def connected() -> State:
     return state
 
 
+def acting() -> State:
+    """The same in a browser that has signed in, which has forms."""
+    state = signed_in()
+    state.viewer = Viewer(is_signed_in=True, has_session=True)
+    return state
+
+
 def quiet() -> State:
     """Everything is up."""
     return State(past={}, services=(view("madre"), view("hermes")))
@@ -230,15 +292,34 @@ PAGES = [
     Shown("/status", without_past),
     Shown("/status", many),
     Shown("/status", State),
+    Shown("/status", acting),
+    Shown("/status/services/hermes", acting),
+    Shown(f"/status/incidents/{OPEN_INCIDENT}", acting),
+    Shown("/status/sign-in"),
+    Shown("/status/sign-in?said=out", acting),
     Shown("/status/services/hermes"),
     Shown("/status/services/hermes", signed_in),
     Shown("/status/services/hermes?range=90d", signed_in),
     Shown("/status/services/hermes", without_past),
     Shown("/status/services/shubniggurath"),
+    Shown("/status/incidents"),
+    Shown("/status/incidents", with_incidents),
+    Shown("/status/incidents?range=all&service=hermes&before=1", with_incidents),
+    Shown("/status/incidents", quiet),
+    Shown("/status/incidents", without_past),
+    Shown(f"/status/incidents/{OPEN_INCIDENT}"),
+    Shown(f"/status/incidents/{OPEN_INCIDENT}", with_incidents),
+    Shown(f"/status/incidents/{OPEN_INCIDENT - 103_680_000}", with_incidents),
+    Shown(f"/status/incidents/{OPEN_INCIDENT}", without_past),
     Shown("/status/events"),
     Shown("/status/events?range=3h", connected),
     Shown("/status/events?kind=health&service=hermes&text=x&before=5", connected),
     Shown("/status/events", without_past),
+    Shown("/status/incidents"),
+    Shown("/status/incidents", signed_in),
+    Shown("/status/incidents?range=24h&service=madre"),
+    Shown("/status/incidents/1773499706000"),
+    Shown("/status/incidents/1773499706000", signed_in),
     Shown("/no/such/path", status=404),
 ]
 """Every page joins here, once for each form that it can have."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tentaculo.model.health import DegradedKind, Health
+from tests.browser import pages
 from tests.browser.chromium import opened, shared
 from tests.browser.test_status_page import fleet_of
 from tests.support.gateway_process import Running, running_gateway
@@ -229,3 +231,88 @@ async def test_beyond_the_limit_the_page_reads_itself_anew() -> None:
         state.clock += 60
         await expect(page.locator("h1")).to_have_text("madre is down.", timeout=SHOWN)
         assert not await page.evaluate("document.body.matches('.stale')")
+
+
+async def test_where_a_proxy_refuses_the_stream_the_page_is_loaded_once_and_read() -> None:
+    state = State(services=(view("madre"),))
+    async with opened(state) as (page, _):
+        loads: list[str] = []
+        page.on("load", lambda _: loads.append(page.url))
+
+        async def refuse(route: Route) -> None:
+            if route.request.headers.get("accept") == "text/event-stream":
+                await route.fulfill(status=403, body="no streams here")
+            else:
+                await route.fallback()
+
+        await page.route("**/status", refuse)
+        await page.reload()
+        await expect(page.locator("h1")).to_have_text("madre is up.")
+        state.services = (view("madre", health=Health.DOWN, reason="connection refused"),)
+        state.clock += 60
+        await expect(page.locator("h1")).to_have_text("madre is down.", timeout=SHOWN)
+        assert len(loads) == 2, "the one above, and the one for the case that the sign-in has ended"
+
+
+@pytest.mark.parametrize(
+    ("path", "state"),
+    [
+        ("/status", pages.signed_in),
+        ("/status/services/hermes", pages.signed_in),
+        ("/status/incidents", pages.with_incidents),
+        (f"/status/incidents/{pages.OPEN_INCIDENT}", pages.with_incidents),
+        ("/status/events?range=3h", pages.connected),
+    ],
+)
+async def test_every_page_follows(path: str, state: Callable[[], State]) -> None:
+    served = state()
+    async with opened(served, path=path) as (page, complaints):
+        await page.evaluate("for (const e of document.querySelectorAll('[id]')) e.kept = true")
+        await expect(page.locator("#fresh")).to_contain_text("15:09")
+        served.now += timedelta(minutes=1)
+        served.clock += 60
+        await expect(page.locator("#fresh")).to_contain_text("15:10", timeout=SHOWN)
+        made = await page.evaluate("[...document.querySelectorAll('[id]')].filter(e => !e.kept).map(e => e.id)")
+        assert made == [], "elements with an id stay the same elements"
+        assert complaints == []
+
+
+async def test_what_is_connected_with_a_focused_event_stays_marked() -> None:
+    state = pages.connected()
+    async with opened(state, path="/status/events?range=3h") as (page, _):
+        await page.locator("[data-group] a, a[data-group]").first.focus()
+        marked = await page.evaluate("[...document.querySelectorAll('.lit')].length")
+        assert marked > 1
+        state.now += timedelta(minutes=1)
+        state.clock += 60
+        await expect(page.locator("#fresh")).to_contain_text("15:10", timeout=SHOWN)
+        assert await page.evaluate("[...document.querySelectorAll('.lit')].length") == marked
+
+
+async def test_a_page_whose_sign_in_ends_elsewhere_leads_to_the_form() -> None:
+    async with (
+        running_gateway({"auth": {"open_status": False}}) as gateway,
+        browsing(f"{gateway.url}/status/sign-in") as page,
+    ):
+        await page.fill("input[name=token]", gateway.token)
+        await page.click("button")
+        await expect(page.locator("#fresh")).to_contain_text("As of")
+        other = await page.context.new_page()
+        await other.goto(f"{gateway.url}/status")
+        await other.get_by_role("button", name="Sign out").click()
+        await page.bring_to_front()
+        await page.wait_for_url("**/status/sign-in*", timeout=SHOWN)
+
+
+async def test_the_page_of_an_incident_says_by_itself_that_it_is_over(service: Service) -> None:
+    async with running_gateway(config(service)) as gateway, browsing(f"{gateway.url}/status/incidents") as page:
+        await service.kill()
+        opened_now = page.get_by_role("link", name="madre is down")
+        await expect(opened_now).to_be_visible(timeout=SHOWN)
+        await opened_now.click()
+        await expect(page.locator("h1")).to_have_text("madre is down.")
+        await page.evaluate("document.body.marked = true")
+        await service.start()
+        await expect(page.locator("h1")).to_have_text("madre was down.", timeout=SHOWN)
+        assert await page.evaluate("document.body.marked"), "the page was not loaded again"
+        await expect(page).to_have_title("madre was down · Tentáculo Link")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, ConsoleMessage, async_playwright
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
 
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.conftest import TOKEN, Live, Start
+from tests.gateway.test_actions import broken, incident_of
 from tests.support.databases import sqlite
 from tests.support.needs import need
 from tests.support.wire import Reader, Request, Upstream, Writer, ok, read_request, upstream
@@ -82,7 +83,7 @@ async def test_signing_in_and_out(start: Start, file: Path, host: str, *, javasc
         if javascript:
             assert await page.evaluate(STREAMS) == ["connected", "start", 200]
             assert await page.evaluate("document.cookie") == ""
-        await page.click("header button")
+        await page.get_by_role("banner").get_by_role("button").click()
         assert "You are signed out." in await page.inner_text("main")
         assert await context.cookies() == []
         await page.go_back()
@@ -123,3 +124,52 @@ async def test_a_page_of_another_port_has_no_use_for_the_sign_in_of_its_visitor(
         assert "tentaculo_session" in str(other.requests[0].headers), "what docs/threat-model.md says of other ports"
         await page.goto(f"{gateway}/status")
         assert page.url == f"{gateway}/status"
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no script"])
+async def test_acting_on_an_incident(start: Start, file: Path, refusing_port: int, *, javascript: bool) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    gateway = f"http://127.0.0.1:{live.port}"
+    async with browsing(javascript=javascript) as context:
+        page = await context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: note(message, complaints))
+        await page.goto(f"{gateway}/status/services/hermes")
+        assert await page.locator("form[action='/status/actions']").count() == 0
+        await page.get_by_role("link", name="Sign in").click()
+        await page.fill("input[name=token]", TOKEN)
+        await page.click("main button")
+        assert page.url == f"{gateway}/status/services/hermes", "back where the link was"
+        await page.goto(f"{gateway}/status/incidents/{number}")
+        assert await page.locator("meta[http-equiv=refresh]").count() == 0, "it would take what is typed"
+        await page.click(f"#act-{number} summary")
+        await page.fill("textarea", "The disk is full.")
+        if javascript:
+            # The page follows meanwhile: what is typed and opened stays.
+            await live_update(page)
+            assert await page.input_value("textarea") == "The disk is full."
+        await page.get_by_role("button", name="Add note").click()
+        assert page.url == f"{gateway}/status/incidents/{number}"
+        assert "The disk is full." in await page.inner_text("main")
+        await page.click(f"#act-{number} summary")
+        await page.get_by_role("button", name="Mute alerts").click()
+        assert "Alerts are muted until it ends." in await page.inner_text("main")
+        await page.goto(f"{gateway}/status")
+        await page.click("#maintain summary")
+        await page.select_option("select[name=services]", "hermes")
+        await page.fill("input[name=reason]", "a new disk")
+        await page.get_by_role("button", name="Plan", exact=True).click()
+        assert page.url == f"{gateway}/status"
+        assert "a new disk" in await page.inner_text("main")
+        assert complaints == []
+
+
+async def live_update(page: Page) -> None:
+    """Wait until the page has followed by itself."""
+    before = await page.locator("#fresh time").get_attribute("datetime")
+    await page.wait_for_function(
+        "before => document.querySelector('#fresh time').getAttribute('datetime') !== before",
+        arg=before,
+        timeout=20_000,
+    )

@@ -65,7 +65,7 @@ async def test_every_native_path_has_a_curl_line() -> None:
         "/status/badges/<service>.json": "/status/badges/madre.json",
     }
     # The services of the demonstration are probed; none of them sends heartbeats. Forms are for browsers.
-    others = {"/vx11/heartbeat/<service>", "/status/sign-out"}
+    others = {"/vx11/heartbeat/<service>", "/status/sign-out", "/status/actions"}
     assert {named.get(path, path) for path in fixed} - others <= called
 
 

@@ -35,6 +35,7 @@ PAGE = """<!doctype html>
 <a href="https://wiki.example.org/?a=1&amp;b=2" rel="noreferrer">Runbook</a>
 <p class="read" id="read">Point at a time.</p>
 </main>
+<p><a href="javascript:alert(3)">odd</a></p>
 <footer><a href="/metrics">Metrics</a><a href="?range=24h&amp;sort=name">x</a><a href="?range=24h">24 h</a></footer>
 <script>alert(1) < 2; "<main>"</script>
 </body>

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from tentaculo.gateway.event_reads import EventReads
 from tentaculo.model.clock import CorrectedTime
@@ -17,6 +19,8 @@ from tentaculo.model.log_page import PAGE_EVENTS, EventLink, LogPage, LogRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.store import event_queries, incidents
 from tentaculo.store.client import StoreClient
+from tests.conftest import TOKEN, living
+from tests.gateway.test_precursor_reports import fill, story
 
 NOW = datetime(2026, 3, 30, 18, tzinfo=UTC)
 KEYS = ("spawn_id", "payload.id")
@@ -141,3 +145,25 @@ async def test_incidents_are_those_that_were_open_in_the_time(client: StoreClien
     await client.run(lambda connection: incidents.save(connection, known))
     log = await filled(client)
     assert [one.id for one in await log.incidents(at(12), at(30))] == [3, 2]
+
+
+async def test_the_page_of_a_whole_gateway(url: str, tmp_path: Path) -> None:
+    # The last incident was an hour ago.
+    known, events = story(datetime.now(UTC) + timedelta(days=5))
+    fill(url, known, events)
+    madre = {"madre": {"url": "http://127.0.0.1:9", "probe": {"kind": "none"}}}
+    async with living(tmp_path, madre, database={"url": url}) as live, ClientSession() as client:
+        pages = []
+        for headers in ({}, {"X-VX11-Token": TOKEN}):
+            path = f"http://127.0.0.1:{live.port}/status/events?range=3h"
+            async with client.get(path, headers=headers) as response:
+                assert response.status == 200
+                pages.append(await response.text())
+    public, private = pages
+    assert f"/status/incidents/{known[0].id}" in public
+    for hidden in ("deploy.started", "What comes before incidents", 'name="correlation"', "maybe", "configuration"):
+        assert hidden not in public.partition("<main>")[2]
+    # One claim, and its line to the incident that it came before.
+    assert "<b>5 of 6 incidents of madre were preceded within 10 minutes by deploy.started of ci;" in private
+    assert private.count('<path class="tie maybe"') == 1
+    assert "gateway.configuration.loaded" in private

@@ -80,8 +80,9 @@ async def services() -> AsyncIterator[Services]:
 class Client:
     """Somebody who asks the gateway."""
 
-    def __init__(self, session: ClientSession) -> None:
+    def __init__(self, session: ClientSession, url: str) -> None:
         self.session = session
+        self.url = url
 
     async def get(self, path: str) -> Any:
         async with self.session.get(path) as answer:
@@ -126,7 +127,7 @@ async def gateway(
     async with Gateway(config, [hash_token(TOKEN)]) as running:
         headers = {"X-VX11-Token": TOKEN}
         async with ClientSession(running.running.url, headers=headers) as session:
-            yield Client(session)
+            yield Client(session, running.running.url)
 
 
 @pytest.fixture

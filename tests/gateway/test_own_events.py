@@ -16,10 +16,11 @@ from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway import own_events
 from tentaculo.gateway.gateway import Gateway
-from tentaculo.gateway.own_events import AT_ONCE, MOST_WAITING, OwnEvents
+from tentaculo.gateway.own_events import AT_ONCE, MOST_WAITING, OwnEvents, reason_members
 from tentaculo.model.event import Event, EventFilter, StoredEvent
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import GATEWAY_NAME
+from tentaculo.model.reason import MOST_LENGTH, Reason, because
 from tentaculo.security.tokens import hash_token
 from tentaculo.store.event_queries import read_events
 from tentaculo.store.lease import LeaseLost
@@ -88,6 +89,10 @@ async def test_start_health_incident_and_stop_are_in_the_log(url: str) -> None:
         assert changes[:3] == [("unknown", "up"), ("up", "down"), ("down", "up")]
         (opened_,) = payloads(url, "gateway.incident.opened")
         assert (opened_["service"], opened_["services"]) == ("madre", ["madre"])
+        down = payloads(url, "gateway.health.changed")[1]
+        for one in (opened_, down):
+            known = Reason("", one["reason_code"], one["reason_values"])
+            assert "503" in known.public
         assert own(url)[-1].type == "gateway.stopping"
         assert len({event.payload["instance"] for event in own(url)}) == 1
         assert all(event.stated_ms == event.payload["timestamp"] for event in own(url))
@@ -214,3 +219,12 @@ async def test_events_about_the_services_are_the_leaders_and_have_its_epoch(monk
         ("gateway.started", None),
         ("gateway.incident.opened", 7),
     ]
+
+
+def test_a_reason_has_its_code_and_values_where_they_are_short() -> None:
+    assert reason_members(because("answered", status=503)) == {
+        "reason_code": "answered",
+        "reason_values": {"status": 503},
+    }
+    for none in (None, Reason("a text without a code"), because("answered_but", status=503, what="x" * MOST_LENGTH)):
+        assert reason_members(none) == {}

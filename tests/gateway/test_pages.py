@@ -1,14 +1,19 @@
-"""The status pages of a whole gateway: what follows them when it stops."""
+"""The status pages of a whole gateway: who follows them, when it stops and when a session ends."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from aiohttp import ClientSession
 
+from tests.conftest import Start
 from tests.gateway.test_gateway import entered, leaving, port_of, services
+from tests.gateway.test_sign_in import Browser
+from tests.support.databases import sqlite
 from tests.support.waits import eventually
+from tests.support.wire import dial
 
 
 async def test_a_stop_ends_the_streams_of_the_pages_at_once(tmp_path: Path) -> None:
@@ -27,3 +32,28 @@ async def test_a_stop_ends_the_streams_of_the_pages_at_once(tmp_path: Path) -> N
                 assert (await stream.content.read()).endswith(b"event: end\ndata: {}\n\n")
             await task
     await eventually(lambda: not gateway._tasks)
+
+
+async def test_a_page_ends_with_the_session_that_follows_it(start: Start, file: Path) -> None:
+    live = await start({}, auth={"open_status": True}, database={"url": sqlite(file), "auto_upgrade": False})
+    one, other, public = Browser(live.port), Browser(live.port), Browser(live.port)
+    async with AsyncExitStack() as stack:
+        streams = []
+        for browser in (one, other, public):
+            if browser is not public:
+                await browser.sign_in()
+            cookie = "".join(f"Cookie: {name}={value}\r\n" for name, value in browser.cookies.items())
+            stream = await stack.enter_async_context(dial(live.port))
+            head = f"GET /status HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n{cookie}\r\n"
+            await stream.send(head.encode())
+            first = (await stream.reader.readuntil(b'</html>"]\n\n')).decode()
+            streams.append(stream)
+            if browser is public:
+                assert "Sign out" not in first
+            else:
+                assert f'name=\\"form\\" value=\\"{await browser.form_token()}\\"' in first, "its own, not another's"
+        assert (await one.sign_out()).status == 303
+        rest = await asyncio.wait_for(streams[0].rest(), 10)
+        assert rest.endswith(b"event: end\ndata: {}\n\n")
+        for stream in streams[1:]:
+            await stream.reader.readuntil(b"event: page")

@@ -10,6 +10,7 @@ from tentaculo.health.board import Board
 from tentaculo.model.health import (
     BreakerState,
     Counts,
+    DegradedKind,
     Endpoint,
     Health,
     Outcome,
@@ -133,6 +134,49 @@ def test_one_that_is_off_has_no_maintenance(board: Board) -> None:
     assert board.service("shubniggurath").health is Health.OFF
     with pytest.raises(KeyError):
         board.set_maintenance("nobody", "a new disk")
+
+
+def test_slow_requests_degrade_what_is_up_and_nothing_else(board: Board, clock: Clock) -> None:
+    board.accept_result(found(clock, MADRE, Health.UP))
+    (became,) = board.set_slow("madre", "95 % take 900 ms")
+    assert became == Transition(
+        "madre", Health.UP, Health.DEGRADED, "95 % take 900 ms", clock.now(), kind=DegradedKind.SLOW
+    )
+    assert board.accept_result(found(clock, MADRE, Health.UP)).transitions == (), "a probe that passes changes nothing"
+    assert board.set_slow("madre", "95 % take 950 ms") == ()
+    assert board.service("madre").reason == "95 % take 950 ms"
+    assert board.slow == {"madre": "95 % take 950 ms"}
+    (fell,) = board.accept_result(found(clock, MADRE, Health.DOWN)).transitions
+    assert (fell.after, fell.kind) == (Health.DOWN, None)
+    (rose,) = board.accept_result(found(clock, MADRE, Health.UP)).transitions
+    assert (rose.after, rose.kind) == (Health.DEGRADED, DegradedKind.SLOW)
+    (ended,) = board.set_slow("madre", None)
+    assert (ended.after, board.slow) == (Health.UP, {})
+    assert board.set_slow("shubniggurath", "slow") == ()
+    assert board.service("shubniggurath").health is Health.OFF
+
+
+def test_slow_requests_survive_a_restart_and_a_change_of_the_leader(board: Board, clock: Clock) -> None:
+    slow = replace(change(clock, "madre", None, Health.DEGRADED, "95 % take 900 ms"), kind=DegradedKind.SLOW)
+    changes = [change(clock, "madre", MADRE, Health.UP, "answered"), slow]
+    board.restore(changes, clock.now())
+    assert board.slow == {"madre": "95 % take 900 ms"}
+    view = board.service("madre")
+    assert (view.health, view.kind, view.reason) == (Health.DEGRADED, DegradedKind.SLOW, "95 % take 900 ms")
+    follower = Board(CONFIG, now=clock.now)
+    follower.follow(changes)
+    assert follower.slow == board.slow
+    follower.follow([change(clock, "madre", None, Health.UP, "answered")])
+    assert (follower.slow, follower.service("madre").health) == ({}, Health.UP)
+
+
+def test_a_slow_probe_is_no_slow_request(board: Board, clock: Clock) -> None:
+    changes = [
+        replace(change(clock, "madre", where, Health.DEGRADED, "slower than 1 s"), kind=DegradedKind.SLOW)
+        for where in (MADRE, None)
+    ]
+    board.restore(changes, clock.now())
+    assert (board.service("madre").kind, board.slow) == (DegradedKind.SLOW, {})
 
 
 def test_the_snapshot_is_in_the_order_of_the_configuration(board: Board) -> None:

@@ -24,6 +24,7 @@ from tentaculo.model.incident import (
     NotificationState,
     Notified,
 )
+from tentaculo.model.mute import Mute
 from tests.incidents.test_tracker import view
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -45,6 +46,12 @@ class Scenario:
 
     def sees(self, name: str, health: Health = Health.DOWN, **changes: Any) -> Scenario:
         self.incidents.observe(view(name, health, **changes), self.now)
+        return self
+
+    def mutes(self, root: str, minutes: float | None) -> Scenario:
+        (number,) = [one.id for one in self.incidents.open if one.root == root]
+        until = None if minutes is None else self.now + timedelta(minutes=minutes)
+        self.incidents.note_mute(Mute(1, number, self.now, "signed in", until))
         return self
 
     def recovers(self, *names: str) -> Scenario:
@@ -489,3 +496,32 @@ def test_what_was_delivered_is_part_of_the_incident() -> None:
     (one,) = scenario.incidents.open
     assert one.notified == {CHANNEL: Notified(NotificationState.OPEN, scenario.now, Health.DOWN, 1)}
     assert (one.alert_state, one.alerted_at) == (NotificationState.OPEN, scenario.now)
+
+
+def test_a_muted_incident_is_silent_until_then_and_its_end_is_told() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))]
+    scenario.mutes("hermes", minutes=REMIND * 3 / 60)
+    scenario.sees("operator", root="hermes").waits(REMIND * 2)
+    assert scenario.sent() == [], "no reminder, and no word of what fails with it"
+    scenario.waits(REMIND)
+    assert scenario.sent() == [(NotificationKind.CHANGED, ("hermes",))]
+    scenario.mutes("hermes", minutes=None).waits(REMIND * 3)
+    assert scenario.sent() == []
+    scenario.recovers("hermes").recovers("operator").waits(SETTLE + 1)
+    assert scenario.sent() == [(NotificationKind.ENDED, ("hermes",))]
+    scenario.sees("hermes").waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))], "another incident"
+
+
+def test_what_was_muted_from_the_beginning_is_never_announced() -> None:
+    scenario = Scenario().sees("hermes").mutes("hermes", minutes=None).waits(WAIT * 3)
+    scenario.recovers("hermes").waits(SETTLE + 1)
+    assert scenario.sent() == []
+
+
+def test_a_mute_can_be_taken_back_and_concerns_its_incident_only() -> None:
+    scenario = Scenario().sees("hermes").sees("madre").mutes("hermes", minutes=None).waits(WAIT)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("madre",))]
+    scenario.mutes("hermes", minutes=0).waits(1)
+    assert scenario.sent() == [(NotificationKind.OPENED, ("hermes",))]

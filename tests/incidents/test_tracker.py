@@ -107,6 +107,12 @@ def test_a_degraded_service_fails_where_a_part_of_its_probes_does(
     assert availability_of(view("hermes", Health.DEGRADED, kind=kind), degraded=degraded)[0] is found
 
 
+def test_one_that_is_only_slow_fails_where_that_is_asked_for() -> None:
+    slow, degraded = (view("hermes", Health.DEGRADED, kind=kind) for kind in (DegradedKind.SLOW, None))
+    assert availability_of(slow, degraded=False, slow=True)[0] is Availability.FAILS
+    assert availability_of(degraded, degraded=False, slow=True)[0] is Availability.USABLE
+
+
 def test_it_opens_when_a_service_fails_and_ends_when_it_recovers() -> None:
     scenario = Scenario().recovers("hermes")
     assert scenario.open == []

@@ -64,7 +64,7 @@ def test_values_that_are_long_are_told_from_those_that_are_kept() -> None:
 def test_every_code_is_made_somewhere_and_every_text_names_its_values() -> None:
     source = "".join(
         path.read_text()
-        for folder in ("health", "upstream")
+        for folder in ("config", "health", "upstream")
         for path in sorted(Path(ROOT / "tentaculo" / folder).rglob("*.py"))
     )
     made = set(re.findall(r'"(\w+)"', source))

@@ -44,6 +44,8 @@ from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.model.timeline import Timeline, TimelineRequest
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import SignInResult
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
 from tentaculo.tasks import TaskGroup
@@ -62,6 +64,7 @@ from tentaculo.web import (
     page_routes,
     published,
     service_page,
+    sign_in,
     status_page,
     vx11,
 )
@@ -69,7 +72,7 @@ from tentaculo.web.languages import language_of
 from tentaculo.web.live import LivePages, Wait
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
-from tests.support.server import serving_application
+from tests.support.server import NoSessionStore, serving_application
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
@@ -508,7 +511,7 @@ def application(state: State) -> web.Application:
         "now": lambda: state.now,
         "renderer": renderer,
         "info": state.info,
-        "viewer": lambda _: state.viewer,
+        "viewer": lambda request: replace(state.viewer, language=language_of(request)),
         "clock": lambda: state.clock,
     }
     names = {one.name: one.name for one in state.services}
@@ -517,6 +520,13 @@ def application(state: State) -> web.Application:
         incidents=incident_pages.newest, page=lambda: f"{PAGE}/status", renderer=renderer, info=state.info
     )
     incident = incident_page.IncidentPage(services=names, precursors=state.precursors, **shared)
+
+    async def attempt(token: str, address: str) -> SignInResult:
+        return SignInResult("wrong")
+
+    form = sign_in.SignInPage(
+        attempt, Sessions(NoSessionStore(), bool), renderer=renderer, viewer=shared["viewer"], needs_token=True
+    )
 
     async def ingest(request: web.Request) -> web.Response:
         state.bodies.append(await request.read())
@@ -532,6 +542,7 @@ def application(state: State) -> web.Application:
         raise Problem(Failure.INTERNAL)
 
     app.add_routes(published_routes(state, slices))
+    app.add_routes(page_routes.sign_in_routes(form.show, form.submit, form.sign_out))
     app.add_routes(
         page_routes.routes(
             page.show, services.show, incident_pages.show, incident.show, feed.show, events.show, list(names), root=True

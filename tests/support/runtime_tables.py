@@ -18,6 +18,7 @@ SERVICES = "copilot_runtime_services"
 OURS = {
     "tentaculo_acknowledgements",
     "tentaculo_alert_channels",
+    "tentaculo_early_warnings",
     "tentaculo_event_sequence",
     "tentaculo_events",
     "tentaculo_heartbeats",
@@ -26,6 +27,7 @@ OURS = {
     "tentaculo_incidents",
     "tentaculo_lease",
     "tentaculo_maintenance",
+    "tentaculo_mutes",
     "tentaculo_route_history",
     "tentaculo_schema_notes",
     "tentaculo_schema_version",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,16 @@ from tests.web.test_status_page import HOSTILE, Outline, words
 
 SIGNED_IN = Viewer(is_signed_in=True)
 OPENED = {"service": "hermes", "incident": HERMES.id, "services": ["hermes"], "reason": "the secret reason"}
-CHANGED = {"service": "hermes", "before": "up", "after": "down", "reason": "the secret reason", "instance": "box"}
+CAUSE = {"status": 503, "what": "a secret text"}
+CHANGED = {
+    "service": "hermes",
+    "before": "up",
+    "after": "down",
+    "reason": "the secret reason",
+    "instance": "box",
+    "reason_code": "answered_but",
+    "reason_values": CAUSE,
+}
 
 
 def own(number: int, type_: str, payload: dict[str, Any], minutes: float = 10) -> Event:
@@ -61,12 +71,47 @@ async def test_everybody_sees_incidents_and_changes_of_state_and_nothing_else(ga
     text = await page(gateway)
     assert sorted(shown_ids(text)) == [2, 3, 6]
     said = words(text)
-    for told in ("hermes is down", "An incident of hermes began", "An incident was acknowledged", "need sign-in"):
+    for told in (
+        "hermes is down",
+        "answered 503, but …",
+        "An incident of hermes began",
+        "An incident was acknowledged",
+        "need sign-in",
+    ):
         assert told in said
     for hidden in ("secret", "10.9.8.7", "spawn_success", "What comes before incidents", "<details", "<pre"):
         assert hidden not in text
     (wanted,) = state.asked_of_log
     assert (wanted.wanted.sources, wanted.wanted.types) == ((GATEWAY_NAME,), PUBLIC_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"after": "maintenance", "reason": "a new disk"}, "a new disk"),
+        ({"after": "off", "reason": "on purpose"}, "on purpose"),
+        ({"after": "maintenance", "reason": ["secret"]}, ""),
+        ({"reason_code": "of-later", "reason_values": CAUSE}, ""),
+        ({"reason_code": "answered", "reason_values": {}}, ""),
+        ({"reason_code": "answered_but", "reason_values": {"status": {"x": 1}, "what": [CAUSE]}}, "answered …, but …"),
+        ({"reason_code": "answered", "reason_values": "secret"}, ""),
+        (
+            {"reason_code": "faulty", "reason_values": {"what": {"code": "answered", "values": {}}, "faults": 1}},
+            "…, but 1",
+        ),
+        ({"reason_code": "faulty", "reason_values": {"what": 1, "faults": [1]}}, ""),
+    ],
+)
+async def test_everybody_sees_why_without_what_a_service_said(
+    gateway: Gateway, changes: dict[str, Any], said: str
+) -> None:
+    gateway.state.events = [own(2, "gateway.health.changed", {**CHANGED, **changes})]
+    text = await page(gateway)
+    listed = re.search(r'<li id="event-2".*?</li>', text, re.DOTALL)
+    assert listed is not None
+    found = re.findall(r'<p class="sub">(.*?)</p>', listed[0].replace('<bdi lang="">', "").replace("</bdi>", ""))
+    assert found == ([said] if said else [])
+    assert "secret" not in text
 
 
 @pytest.mark.parametrize("query", ["text=secret", "type=spawn_success", "source=madre", "correlation=c-1"])
@@ -96,7 +141,7 @@ async def test_who_is_signed_in_sees_every_event_with_its_members_and_its_json(g
     assert "spawn_success critical from madre, time of receipt" in said
     assert 'message: disk full child: d-1 n: 5 more: {"a":[1,null]} e: (empty)' in said
     assert '"metadata": { "try": 2 }' in said
-    assert "services: [&#34;madre&#34;]" in text.replace('</dt> <dd lang="">', " ")
+    assert "services: [&#34;madre&#34;]" in text.replace('</dt> <dd lang="" dir="auto">', " ")
     assert "instance:" not in said
     assert said.count("JSON") == 3
 
@@ -111,7 +156,7 @@ async def test_long_payloads_are_cut_and_the_whole_page_is_bounded(gateway: Gate
     assert "and 18 more" in text
     assert 'more characters: <a href="/events?after=0&amp;order=oldest&amp;limit=1">' in text
     assert text.count("<pre") == 20, "the JSON of the newest"
-    assert max(map(len, re.findall(r'<dd lang="">([^<]*)', text))) == 160
+    assert max(map(len, re.findall(r'<dd lang="" dir="auto">([^<]*)', text))) == 160
 
 
 async def test_what_services_send_is_text_and_its_unprintable_characters_are_seen(gateway: Gateway) -> None:
@@ -316,6 +361,31 @@ async def test_a_page_of_many_events_is_as_long_as_they_lasted_and_leads_on(gate
     assert '<a href="/status/events?range=7d&amp;after=50" rel="prev">Newer</a>' in text
     assert '<a href="/status/events?range=7d">Newest</a>' in text
     assert "The search stopped after its time. It continues at “Older”." in text
+
+
+async def test_the_newest_page_is_read_again_soon_and_a_search_seldom(gateway: Gateway) -> None:
+    state = gateway.state
+    state.viewer = SIGNED_IN
+    for query, reads in (("", 3), ("?type=a", 3), ("?text=a", 1), ("?before=5", 1)):
+        state.asked_of_log.clear()
+        for _ in range(3):
+            async with gateway.client.get(f"/status/events{query}") as answer:
+                assert answer.status == 200
+            state.clock += 3
+        assert len(state.asked_of_log) == reads, query
+
+
+async def test_statistics_that_take_long_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(State, "precursors", forever)
+    async with running(State(viewer=SIGNED_IN, events=[event(1)])) as gateway:
+        said = words(await page(gateway))
+    assert "It is being computed. Load the page again in some seconds." in said
+    assert "1 event in this time." in said
+
+
+async def forever(*_: object) -> PrecursorReport:
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def test_a_database_that_is_away_is_said(gateway: Gateway) -> None:

@@ -62,6 +62,14 @@ async def test_the_open_ones_come_first_then_those_that_ended_by_month(gateway: 
     assert "%23b3221b" in text, "the icon is that of the worst that is open"
 
 
+async def test_of_a_great_number_of_open_ones_the_newest_are_listed(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [replace(HERMES, id=HERMES.id + n) for n in range(700, 0, -1)]
+    text = await page(gateway)
+    assert text.count("hermes</b> is down") == 50
+    assert "650 more are open." in words(text)
+    assert f"/status/incidents/{HERMES.id + 700}" in text
+
+
 async def test_a_quiet_fleet_says_so(gateway: Gateway) -> None:
     said = words(await page(gateway))
     assert "Incidents None in the last 90 days." in said
@@ -198,6 +206,13 @@ async def test_times_are_those_of_the_pages_zone() -> None:
     assert "<title>Incidents · Ana&#39;s fleet</title>" in text
     assert "<h2>March</h2>" in text
     assert ">1 Mar, 05:09</time>" in text
+
+
+async def test_a_month_is_a_heading_in_each_language(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [ended(1, 10), ended(0, 80)]
+    text = await page(gateway, "?lang=pt")
+    assert "<h2>Março</h2>" in text
+    assert "<h2>Dezembro de 2025</h2>" in text
 
 
 async def test_it_is_as_open_as_the_status_page() -> None:

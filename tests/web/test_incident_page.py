@@ -162,6 +162,7 @@ async def test_one_axis_has_the_services_the_messages_and_the_events(gateway: Ga
     assert wanted.services == ("hermes", "operator")
     assert wanted.detailed == ("hermes",)
     assert 'data-seconds="2400"' in text
+    assert '<a href="/status/events?range=3h&amp;to=2026-03-14T15:09:26Z">Events</a>' in text
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,8 @@ async def test_the_earlier_ones_of_the_same_root_are_linked(gateway: Gateway) ->
     text = await page(gateway)
     assert "Last time Today , for 5 min: connection refused" in words(text)
     assert f'<a href="/status/incidents/{earlier.id}">' in text
-    assert "Earlier ones of hermes 14:44 for 5 min: connection refused" in words(text)
+    assert '<a href="/status/incidents?range=all&amp;service=hermes">Incidents of hermes</a>' in text
+    assert "Earlier ones of hermes Incidents of hermes 14:44 for 5 min: connection refused" in words(text)
 
 
 async def test_a_part_of_another_one_leads_to_it(gateway: Gateway) -> None:

@@ -99,6 +99,7 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
         "failed_requests": None,
         "counted_until": None,
         "part_of": None,
+        "muted": None,
         "acknowledged": None,
         "alerted_at": None,
         "notified": [],

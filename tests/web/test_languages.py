@@ -48,6 +48,7 @@ def test_every_translation_has_the_same_values() -> None:
             assert all(others <= placeholders(form) for form in forms(text)), (key, code)
 
 
+SCRIPT = ROOT / "templates" / "status.js"
 WARNING_OUTCOMES = {"open", "reached", "ended", "unknown"}
 FAMILIES = {
     "reason.": {*REASONS, "less_than_a_day"},
@@ -71,6 +72,7 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
     sources = "".join(source.read_text("utf-8") for source in SOURCES)
     made = {f"{beginning}{rest}" for beginning, found in FAMILIES.items() for rest in found}
     made |= {f"state.{key}" for key in STATES}
+    made |= {f"script.{name}" for name in re.findall(r"\bwords\.(\w+)", SCRIPT.read_text("utf-8"))}
     named = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
     files = {key.partition(".")[0] for key in catalogue()}
     named = {
@@ -162,6 +164,13 @@ async def test_a_chosen_language_is_remembered(gateway: Gateway) -> None:
         text = await response.text()
         assert '<html lang="es">' in text
         assert 'href="?range=3h&amp;lang=en"' in text, "the other languages are one step away"
+
+
+@pytest.mark.parametrize("cookie", ["=;;=", f"{COOKIE}", f'{COOKIE}="es', "a" * 4000, f"{COOKIE}=fr; {COOKIE}=<b>"])
+async def test_a_broken_cookie_changes_nothing(gateway: Gateway, cookie: str) -> None:
+    async with gateway.client.get("/status", headers={"Cookie": cookie, "Accept-Language": "pt"}) as response:
+        assert response.status == 200
+        assert '<html lang="pt">' in await response.text()
 
 
 @pytest.mark.parametrize("made_up", ["fr", "<b>", "", "e" * 4000])

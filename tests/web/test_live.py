@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -319,6 +320,14 @@ async def test_only_who_names_event_streams_gets_one(gateway: Gateway, accept: s
             assert response.headers["X-Accel-Buffering"] == "no"
             assert response.headers["Cache-Control"] == "no-store, no-transform"
             assert "Content-Encoding" not in response.headers
+
+
+async def test_the_script_and_the_style_are_small(gateway: Gateway) -> None:
+    text, _ = await page_of(gateway)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert 0 < len(script.encode()) < 10 * 1024
+    assert 0 < len("".join(styles).encode()) < 15 * 1024
 
 
 async def test_a_head_request_is_about_the_page(gateway: Gateway) -> None:

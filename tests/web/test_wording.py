@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import BreakerState, BreakerView, Counts, DegradedKind, Health, ServiceView
+from tentaculo.model.reason import because
 from tentaculo.web import reasons, wording
+from tentaculo.web.languages import language
+from tentaculo.web.wording import ENGLISH
 from tests.support.native_gateway import NOW, OPEN, view
 
 
 def test_ago() -> None:
-    assert wording.ago(None, NOW) == "never"
-    assert wording.ago(NOW, NOW) == "just now"
-    assert wording.ago(NOW - timedelta(seconds=8), NOW) == "8 s ago"
+    assert wording.ago(None, NOW, ENGLISH) == "never"
+    assert wording.ago(NOW, NOW, ENGLISH) == "just now"
+    assert wording.ago(NOW - timedelta(seconds=8), NOW, ENGLISH) == "8 s ago"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,7 @@ def test_ago() -> None:
     ],
 )
 def test_counted(counts: Counts, said: str) -> None:
-    assert wording.counted(counts, "common.probes") == said
+    assert wording.counted(counts, "common.probes", ENGLISH) == said
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_counted(counts: Counts, said: str) -> None:
     ],
 )
 def test_breaker(breaker: BreakerView, said: str) -> None:
-    assert wording.breaker(breaker) == said
+    assert wording.breaker(breaker, ENGLISH) == said
 
 
 FAILING: dict[str, Any] = {"health": Health.DEGRADED, "kind": DegradedKind.FAILING}
@@ -76,22 +79,67 @@ DOWN: dict[str, Any] = {"health": Health.DOWN}
     ],
 )
 def test_the_headline_is_the_worst_true_sentence(services: tuple[ServiceView, ...], said: str) -> None:
-    assert wording.headline(services) == said
+    assert wording.headline(services, ENGLISH) == said
+
+
+@pytest.mark.parametrize(
+    ("code", "services", "said"),
+    [
+        ("es", (view("a"), view("b")), "Todo funciona."),
+        ("es", (view("a", **DOWN), view("b"), view("c", **DOWN)), "a y c están caídos."),
+        ("es", (view("a", **DOWN), view("b"), view("c", **DOWN, root="a")), "a está caído, y 1 servicio por su causa."),
+        ("es", (view("a", **SLOW), view("b", **SLOW), view("c")), "a y b van lentos."),
+        ("pt", (view("a", **FAILING), view("b")), "a falha."),
+        ("pt", (view("a", health=Health.UNKNOWN), view("b")), "a ainda não foi verificado."),
+        ("pt", (view("a"), *(view(name, **DOWN) for name in "bcde")), "4 serviços estão fora do ar."),
+    ],
+)
+def test_the_headline_agrees_in_number_in_every_language(
+    code: str, services: tuple[ServiceView, ...], said: str
+) -> None:
+    assert wording.headline(services, language(code)) == said
+
+
+def test_numbers_of_the_page_have_the_decimal_sign_of_the_language() -> None:
+    spanish, portuguese = language("es"), language("pt")
+    assert wording.share(0.9998, spanish) == "99,98 %"
+    assert wording.failed_share(0.00023, portuguese) == "0,023 %"
+    assert wording.latency(1.84, spanish) == "1,8 s"
+    assert wording.rate(12400, portuguese) == "12.400"
+    assert wording.ago(NOW - timedelta(days=2), NOW, spanish) == "hace 2 días"
+
+
+def test_a_reason_is_said_in_the_language_and_what_a_service_said_stays() -> None:
+    told = because("answered_but", status=503, what="the disk is full")
+    one = view("a", **DOWN, reason=str(told), cause=told)
+    shown = wording.reason(one, language("es"))
+    assert shown == "respondió 503, pero \u2068the disk is full\u2069"
+    assert reasons.marked(shown) == 'respondió 503, pero <bdi lang="">the disk is full</bdi>'
+    hostile = because("answered_but", status=503, what="<b>\u2069\u202e")
+    one = view("a", **DOWN, reason=str(hostile), cause=hostile)
+    assert reasons.marked(wording.reason(one, language("pt"))) == 'respondeu 503, mas <bdi lang="">&lt;b&gt;</bdi>'
+
+
+@pytest.mark.parametrize("most", [3, 20, 21, 25, 40])
+def test_a_cut_reason_leaves_no_isolate_open(most: int) -> None:
+    shown = reasons.cut("respondió 503, pero \u2068the disk is full\u2069", most)
+    assert shown.count("\u2068") == shown.count("\u2069")
+    assert len(reasons.plain(shown)) <= most
 
 
 @pytest.mark.parametrize("health", Health)
 def test_every_health_has_its_word_and_its_colour(health: Health) -> None:
-    state = wording.state(view("a", health=health))
+    state = wording.state(view("a", health=health), ENGLISH)
     assert state.key == health.value
     assert state.is_trouble is (health in (Health.DOWN, Health.DEGRADED))
 
 
 def test_the_words_differ() -> None:
-    assert len({wording.state(view("a", health=health)).word for health in Health}) == len(Health)
+    assert len({wording.state(view("a", health=health), ENGLISH).word for health in Health}) == len(Health)
 
 
 def test_degraded_is_said_with_its_kind() -> None:
-    said = [wording.state(view("a", **one)).word for one in (SLOW, FAILING, {"health": Health.DEGRADED})]
+    said = [wording.state(view("a", **one), ENGLISH).word for one in (SLOW, FAILING, {"health": Health.DEGRADED})]
     assert said == ["Slow", "Failing", "Degraded"]
 
 
@@ -99,9 +147,10 @@ def test_degraded_is_said_with_its_kind() -> None:
 def test_behind_an_open_breaker_requests_fail(health: Health) -> None:
     one = view("a", health=health, breaker=OPEN)
     is_cut_off = health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
-    assert (wording.state(one).key == "failing") is is_cut_off
+    assert (wording.state(one, ENGLISH).key == "failing") is is_cut_off
     assert (
-        reasons.plain(wording.reason(one)).startswith("its circuit breaker is open: connection refused") is is_cut_off
+        reasons.plain(wording.reason(one, ENGLISH)).startswith("its circuit breaker is open: connection refused")
+        is is_cut_off
     )
 
 
@@ -116,7 +165,7 @@ def test_behind_an_open_breaker_requests_fail(health: Health) -> None:
     ],
 )
 def test_listed(names: list[str], said: str) -> None:
-    assert wording.listed(names) == said
+    assert wording.listed(names, ENGLISH) == said
 
 
 @pytest.mark.parametrize(
@@ -134,20 +183,20 @@ def test_listed(names: list[str], said: str) -> None:
     ],
 )
 def test_a_share_of_failures_is_never_none_of_a_few(part: float | None, said: str) -> None:
-    assert wording.failed_share(part) == said
+    assert wording.failed_share(part, ENGLISH) == said
 
 
 @pytest.mark.parametrize(
     ("number", "said"), [(None, "\N{EN DASH}"), (0.0, "0"), (0.2, "0.2"), (64.4, "64"), (1240, "1,240")]
 )
 def test_rate(number: float | None, said: str) -> None:
-    assert wording.rate(number) == said
+    assert wording.rate(number, ENGLISH) == said
 
 
 def test_moments_are_as_short_as_they_can_be() -> None:
-    assert wording.clock(NOW, NOW) == "15:09"
-    assert wording.clock(NOW - timedelta(days=1), NOW) == "13 Mar, 15:09"
-    days = [wording.day(NOW - timedelta(days=ago), NOW) for ago in (0, 1, 2, 90)]
+    assert wording.clock(NOW, NOW, ENGLISH) == "15:09"
+    assert wording.clock(NOW - timedelta(days=1), NOW, ENGLISH) == "13 Mar, 15:09"
+    days = [wording.day(NOW - timedelta(days=ago), NOW, ENGLISH) for ago in (0, 1, 2, 90)]
     assert days == ["Today", "Yesterday", "12 Mar", "14 Dec 2025"]
 
 
@@ -166,7 +215,7 @@ def test_moments_are_as_short_as_they_can_be() -> None:
     ],
 )
 def test_a_share_is_never_rounded_up(part: float | None, said: str) -> None:
-    assert wording.share(part) == said
+    assert wording.share(part, ENGLISH) == said
 
 
 @pytest.mark.parametrize(
@@ -185,4 +234,4 @@ def test_a_share_is_never_rounded_up(part: float | None, said: str) -> None:
     ],
 )
 def test_a_latency_has_the_digits_that_mean_something(seconds: float | None, said: str) -> None:
-    assert wording.latency(seconds) == said
+    assert wording.latency(seconds, ENGLISH) == said

@@ -145,7 +145,7 @@ async def test_no_other_request_takes_one(start: Start, lines: tuple[bytes, ...]
         ticket = await ticket_of(live)
         target = f"/madre/x?ticket={ticket}"
         assert (await ask(live, target, *lines, method=method)).status == 401
-        assert (await ask(live, f"/status?ticket={ticket}&vx11", STREAM)).status == 200
+        assert (await ask(live, f"/vx11/status?ticket={ticket}", STREAM)).status == 200
         assert (await ask(live, f"/vx11/overview?ticket={ticket}", STREAM)).status == 401
         assert up.connections == 0
         # With a token it is any other parameter of the service.

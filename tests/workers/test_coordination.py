@@ -26,7 +26,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events import tail
 from tentaculo.gateway import incident_repository
 from tentaculo.gateway.gateway import Gateway
-from tentaculo.model.health import Counts, Health, ServiceView
+from tentaculo.model.health import Counts, DegradedKind, Health, ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.security.tokens import hash_token
 from tentaculo.store.migrate import upgrade
@@ -216,6 +216,19 @@ async def test_maintenance_is_known_everywhere_and_its_end_as_well(tmp_path: Pat
         assert madre(other).health is Health.MAINTENANCE
         # The next leader knows of none: it ended while nobody led.
         await here.start(1)
+        await eventually(lambda: madre(other).health is madre(late).health is Health.UP)
+
+
+async def test_slow_requests_are_known_everywhere_and_their_end_as_well(tmp_path: Path) -> None:
+    async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
+        leader, other = await here.start(1), await here.start(2)
+        await eventually(lambda: madre(other).health is Health.UP)
+        leader.health_service.set_slow("madre", "95 % take 900 ms")
+        await eventually(lambda: madre(other).reason == "95 % take 900 ms")
+        assert madre(other).kind is DegradedKind.SLOW
+        late = await here.start(3)
+        await eventually(lambda: madre(late).kind is DegradedKind.SLOW)
+        leader.health_service.set_slow("madre", None)
         await eventually(lambda: madre(other).health is madre(late).health is Health.UP)
 
 

@@ -1,0 +1,112 @@
+"""What the board knows of one service and its endpoints, and what follows from that alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tentaculo.config.services import ServiceSettings
+from tentaculo.health.state_rules import NOT_PROBED, UNPROBED, ConsecutiveThreshold, Finding, aggregate
+from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeDetails, ProbeResult, StateChange
+
+
+@dataclass(slots=True)
+class EndpointState:
+    """The state of one endpoint."""
+
+    threshold: ConsecutiveThreshold
+    finding: Finding | None = None
+    is_restored: bool = False
+    """Whether the health is from before a restart and no probe has confirmed it."""
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """The state of one service."""
+
+    service: ServiceSettings
+    endpoints: dict[Endpoint, EndpointState]
+    found: Finding
+    """The result of probes and requests, also while the service is in maintenance."""
+    since: datetime
+    maintenance: str | None = None
+    slow: str | None = None
+    """Why its requests are slow; None where they are not."""
+    explained_by: str | None = None
+    healthy_path: str | None = None
+    last_healthy: datetime | None = None
+    details: ProbeDetails | None = None
+    """What a probe of another gateway found, for as long as there is none here."""
+    published: tuple[Health, str | None, DegradedKind | None] = field(init=False)
+    """Health, root and kind in the last transition."""
+
+    def __post_init__(self) -> None:
+        self.published = (self.health, self.root, self.kind)
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether the gateway probes it."""
+        return self.service.probe.kind != "none"
+
+    @property
+    def health(self) -> Health:
+        """Its health as it is shown."""
+        return Health.MAINTENANCE if self.maintenance is not None else self.found.health
+
+    @property
+    def reason(self) -> str:
+        """Why it has this health."""
+        return self.found.reason if self.maintenance is None else self.maintenance
+
+    @property
+    def root(self) -> str | None:
+        """The root cause; none in maintenance."""
+        return self.explained_by if self.maintenance is None else None
+
+    @property
+    def kind(self) -> DegradedKind | None:
+        """Why it is degraded."""
+        return self.found.kind if self.maintenance is None else None
+
+    def aggregate(self) -> Finding:
+        """What the endpoints make of the service. Slow requests count where nothing else is wrong."""
+        found = aggregate([one.finding for one in self.endpoints.values()])
+        if self.slow is not None and found.health is Health.UP:
+            return Finding(Health.DEGRADED, self.slow, True, DegradedKind.SLOW)
+        return found
+
+    def restore_slow(self, change: StateChange | None) -> None:
+        """Take over from the last change whether requests are slow. Where a probe was slow its endpoint is degraded."""
+        self.slow = None
+        if change is not None and not change.endpoint and change.kind is DegradedKind.SLOW:
+            self.slow = change.reason if self.aggregate().health is Health.UP else None
+
+    @property
+    def results(self) -> list[ProbeResult]:
+        """The latest probe of each endpoint that was probed."""
+        return [one.threshold.last for one in self.endpoints.values() if one.threshold.last is not None]
+
+    def health_of(self, upstream: Endpoint) -> Health:
+        """The health of one endpoint."""
+        if not self.service.enabled:
+            return Health.OFF
+        finding = self.endpoints[upstream].finding
+        return Health.UNKNOWN if finding is None else finding.health
+
+    def shown(self) -> ProbeResult | None:
+        """The result whose details represent the service: the latest of a healthy endpoint, else the latest."""
+        return max(self.results, key=lambda result: (result.health.is_healthy, result.checked_at), default=None)
+
+
+def initial_state(service: ServiceSettings, start: datetime) -> ServiceState:
+    """The state of a service of which nothing is known yet, since `start`."""
+    unprobed = UNPROBED if service.probe.kind == "none" else None
+    return ServiceState(
+        service,
+        {
+            upstream: EndpointState(ConsecutiveThreshold(*service.probe.thresholds), unprobed)
+            for upstream in service.upstreams
+        },
+        (unprobed or NOT_PROBED) if service.enabled else Finding(Health.OFF, service.off_reason),
+        start,
+    )

@@ -1,0 +1,166 @@
+"""What a person who has signed in does on the pages, by plain forms on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.conftest import TOKEN, Live, Start
+from tests.gateway.test_sign_in import HTML, Browser, where
+from tests.support.databases import sqlite
+from tests.support.runtime_tables import opened
+
+AUTH = f"X-VX11-Token: {TOKEN}".encode()
+
+
+async def broken(start: Start, file: Path, port: int) -> Live:
+    """A gateway whose service hermes is down."""
+    probe = {"interval": 0.05, "recheck": 0.05, "failures": 1}
+    fleet: dict[str, dict[str, Any]] = {
+        name: {"url": f"http://127.0.0.1:{port}", "probe": probe} for name in ("hermes", "mcp")
+    }
+    fleet["mcp"]["enabled"] = False
+    fleet["hermes"]["aliases"] = ["herald"]
+    database = {"url": sqlite(file), "auto_upgrade": False}
+    return await start(fleet, probes=True, database=database, page={"zone": "Asia/Kolkata"})
+
+
+async def read(live: Live, path: str) -> Any:
+    return json.loads((await Browser(live.port).ask(path, AUTH)).body)
+
+
+async def incident_of(live: Live) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        while not (found := (await read(live, "/vx11/incidents?open=true"))["incidents"]):
+            await asyncio.sleep(0.02)
+    (incident,) = found
+    return dict(incident)
+
+
+async def signed_in(live: Live) -> tuple[Browser, str]:
+    browser = Browser(live.port)
+    await browser.sign_in()
+    return browser, await browser.form_token()
+
+
+async def test_notes_and_acknowledgements(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    page = f"/status/incidents/{number}"
+    done = await browser.send(
+        "/status/actions", form=form, action="note", incident=number, text=" <b>disk</b>\r\nfull ", next=page
+    )
+    assert where(done) == (303, page)
+    done = await browser.send("/status/actions", form=form, action="acknowledge", incident=number, note="", next=page)
+    assert where(done) == (303, page)
+    found = await read(live, f"/vx11/incidents/{number}")
+    assert [(one["author"], one["text"]) for one in found["notes"]] == [("signed in", "<b>disk</b>\nfull")]
+    assert found["acknowledged"]["author"] == "signed in"
+    shown = (await browser.ask(page, HTML)).body.decode()
+    assert "&lt;b&gt;disk&lt;/b&gt;" in shown
+    assert "By signed in at" in shown
+    public = (await Browser(live.port).ask(page, HTML)).body.decode()
+    assert "disk" not in public
+    assert "<form" not in public
+
+
+async def test_muting_holds_over_a_restart_and_everywhere(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    before = datetime.now(UTC)
+    await browser.send("/status/actions", form=form, action="mute", incident=number, until="60")
+    muted = (await read(live, f"/vx11/incidents/{number}"))["muted"]
+    assert 3590 < (datetime.fromisoformat(muted["until"]) - before).total_seconds() < 3660
+    shown = (await browser.ask(f"/status/incidents/{number}", HTML)).body.decode()
+    assert "Alerts are muted until " in shown
+    assert "no longer: send alerts again" in shown
+    again = await broken(start, file, refusing_port)
+    (restored,) = (await read(again, "/vx11/incidents?open=true"))["incidents"]
+    assert restored["muted"] == muted
+    await browser.send("/status/actions", form=form, action="mute", incident=number, until="end")
+    assert "Alerts are muted until it ends." in (await browser.ask(f"/status/incidents/{number}")).body.decode()
+    await browser.send("/status/actions", form=form, action="mute", incident=number, until="0")
+    assert (await read(live, f"/vx11/incidents/{number}"))["muted"]["until"] <= datetime.now(UTC).isoformat()
+    events = await read(live, "/events?type=gateway.incident.muted")
+    assert [one["payload"]["author"] for one in events["events"]] == ["signed in"] * 3
+
+
+async def test_planning_maintenance(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    browser, form = await signed_in(live)
+    plan = {"form": form, "action": "maintain", "reason": "a new disk", "minutes": "60"}
+    done = await browser.send("/status/actions", **plan, services="herald", next="/status/services/hermes")
+    assert where(done) == (303, "/status/services/hermes")
+    done = await browser.send("/status/actions", **plan, services="*", starts="2027-06-01T05:30")
+    assert where(done) == (303, "/status")
+    first, second = (await read(live, "/vx11/maintenance"))["maintenance"]
+    assert (first["services"], first["author"], first["reason"]) == (["hermes"], "signed in", "a new disk")
+    assert second["starts_at"] == "2027-06-01T00:00:00Z", "the time was one of the page's zone"
+    assert second["ends_at"] == "2027-06-01T01:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"action": "note", "text": ""}, 400),
+        ({"action": "note", "text": "x" * 5000}, 400),
+        ({"action": "note", "text": "x", "incident": "1"}, 404),
+        ({"action": "note", "text": "x", "incident": "1; DROP"}, 404),
+        ({"action": "note", "text": "x", "incident": "9" * 40}, 404),
+        ({"action": "mute", "until": "soon"}, 400),
+        ({"action": "mute", "until": "999999"}, 400),
+        ({"action": "mute", "until": "-1"}, 400),
+        ({"action": "maintain", "services": "nobody", "reason": "x", "minutes": "60"}, 400),
+        ({"action": "maintain", "reason": "x", "minutes": "60"}, 400),
+        ({"action": "maintain", "services": "hermes", "reason": "", "minutes": "60"}, 400),
+        ({"action": "maintain", "services": "hermes", "reason": "x", "minutes": "0"}, 400),
+        ({"action": "maintain", "services": "hermes", "reason": "x", "minutes": "9", "starts": "tomorrow"}, 400),
+        ({"action": "delete"}, 400),
+        ({}, 400),
+    ],
+)
+async def test_a_form_that_does_not_fit_changes_nothing(
+    start: Start, file: Path, fields: dict[str, str], status: int
+) -> None:
+    live = await start({"hermes": {"url": "http://127.0.0.1:1"}}, database={"url": sqlite(file), "auto_upgrade": False})
+    browser, form = await signed_in(live)
+    answer = await browser.send("/status/actions", **{"incident": "7", "form": form, **fields})
+    assert answer.status == status
+    assert b"<!doctype html>" in answer.body[:20].lower(), "a person reads why"
+    assert (await read(live, "/vx11/maintenance"))["maintenance"] == []
+
+
+async def test_nobody_acts_without_a_session_its_form_and_the_own_origin(start: Start, file: Path) -> None:
+    live = await start({"hermes": {"url": "http://127.0.0.1:1"}}, database={"url": sqlite(file), "auto_upgrade": False})
+    plan = {"action": "maintain", "services": "*", "reason": "x", "minutes": "60"}
+    stranger = await Browser(live.port).send("/status/actions", **plan, form="x", next="/status/services/hermes")
+    assert where(stranger) == (303, "/status/sign-in?next=/status/services/hermes")
+    by_token = Browser(live.port, extra=(AUTH,))
+    assert (await by_token.send("/status/actions", **plan)).status == 303, (
+        "a token is for the API, which has its own calls"
+    )
+    browser, form = await signed_in(live)
+    assert (await browser.send("/status/actions", **plan)).status == 403
+    assert (await browser.send("/status/actions", **plan, form="a" * 32)).status == 403
+    browser.origin = "http://evil.example"
+    assert (await browser.send("/status/actions", **plan, form=form)).status == 403
+    assert (await read(live, "/vx11/maintenance"))["maintenance"] == []
+
+
+async def test_while_the_database_is_away_the_form_says_so(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    assert (await browser.ask("/status", HTML)).status == 200
+    with opened(sqlite(file)) as connection:
+        connection.execute(text("ALTER TABLE tentaculo_incident_notes RENAME TO away"))
+    answer = await browser.send("/status/actions", form=form, action="note", incident=number, text="x")
+    assert answer.status == 503

@@ -1,0 +1,49 @@
+"""The list of what happened, apart from the pages that show it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tentaculo.model.health import Health, StateChange
+from tentaculo.web import activity
+from tentaculo.web.languages import Language, language
+from tentaculo.web.reasons import plain
+from tests.support.native_gateway import NOW
+from tests.web.test_incidents import HERMES
+
+DAY = timedelta(days=1)
+
+
+def flapping(count: int) -> list[StateChange]:
+    """The changes of a service that goes down and comes back every second, up to now."""
+    states = (Health.UP, Health.DOWN)
+    return [
+        StateChange("hermes", "", states[n % 2], states[1 - n % 2], f"change {n}", NOW - timedelta(seconds=count - n))
+        for n in range(count)
+    ]
+
+
+def test_a_service_that_flaps_costs_no_more_than_what_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[StateChange] = []
+    original = activity._of_change
+
+    def counted(change: StateChange, t: Language) -> activity.Entry:
+        made.append(change)
+        return original(change, t)
+
+    monkeypatch.setattr(activity, "_of_change", counted)
+    found = activity.entries((), {"hermes": flapping(5000)}, (), NOW - DAY, NOW, language("en"))
+    assert [plain(one.detail) for one in found] == [f"change {n}" for n in range(4999, 4974, -1)]
+    assert len(made) == activity.MOST == 25
+
+
+def test_changes_that_an_incident_says_leave_room_for_others() -> None:
+    """Those before the incident are listed, though thousands came within it."""
+    before = replace(flapping(1)[0], at=HERMES.started_at - timedelta(minutes=9), reason="before")
+    within = flapping(1400)
+    found = activity.entries([(HERMES, ())], {"hermes": [before, *within]}, (), NOW - DAY, NOW, language("en"))
+    assert [(one.anchor, plain(one.detail)) for one in found][1:] == [("", "before")]
+    assert found[0].anchor == f"incident-{HERMES.id}"
