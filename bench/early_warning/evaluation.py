@@ -15,7 +15,7 @@ from bench.early_warning import parameters as p
 from bench.early_warning.methods import OURS, RIVALS, AtRandom, Method, Ours, Warned
 from bench.early_warning.simulation import WEEK, Service, with_ramp, without_ramp
 from tentaculo.insight.detector import Rule, Thresholds
-from tentaculo.insight.latency import BinLatency
+from tentaculo.model.early_warning import BinLatency
 
 Series = Sequence[BinLatency | None]
 RANDOM = "at random"

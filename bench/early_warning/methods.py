@@ -10,7 +10,8 @@ from typing import Final, NamedTuple, Protocol
 
 from bench.early_warning.simulation import DAY, WEEK, Service
 from tentaculo.insight.detector import Forecast, Outcome, Thresholds
-from tentaculo.insight.latency import BinLatency, LatencyWatch
+from tentaculo.insight.latency import LatencyWatch
+from tentaculo.model.early_warning import BinLatency
 
 _QUIET: Final = 6
 """Bins without the condition, after which a warning of the others ends. The gateway's own rule is the same."""

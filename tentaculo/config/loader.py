@@ -167,6 +167,7 @@ OWN_PATHS = frozenset(
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",
         "/tentaculo/openapi.json",
+        "/tentaculo/warnings",
         "/vx11/circuit-breaker/status",
         "/vx11/incidents",
         "/vx11/maintenance",

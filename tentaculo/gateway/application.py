@@ -15,6 +15,7 @@ from tentaculo.events.tail import EventTail
 from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
+from tentaculo.gateway.early_warnings import warnings_reader
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.precursor_reports import PrecursorReports
@@ -31,7 +32,17 @@ from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import acknowledgements, actions, alert_status, auth, history, incidents, monitoring, vx11
+from tentaculo.web import (
+    acknowledgements,
+    actions,
+    alert_status,
+    auth,
+    early_warnings,
+    history,
+    incidents,
+    monitoring,
+    vx11,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
         ),
         incidents.routes(books, names, store_client, precursors.report, now, slices),
+        early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
         acknowledgements.routes(books),
         actions.routes(books, names, config.page.time_zone, now),

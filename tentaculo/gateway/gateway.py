@@ -268,6 +268,7 @@ class Gateway:
             own_row=OwnRow(self.running.url, self._port(), self._started_at),
             slow_watch=self._slow_watch,
             now=self._clock.now,
+            record=self._own_events.record,
             probes=self._probes,
         )
 

@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.early_warnings import EarlyWarnings
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.slow_watch import SlowWatch
+from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.health import GATEWAY_NAME, Health, ServiceView
 from tentaculo.store.client import StoreClient
 from tentaculo.store.events import EventRetention
@@ -47,9 +49,13 @@ async def leading(
     own_row: OwnRow,
     slow_watch: SlowWatch,
     now: Callable[[], datetime],
+    record: RecordOwnEvent,
     probes: bool,
 ) -> AsyncIterator[None]:
-    """Lead while the context is open; `probes` is whether to probe and alert. `own_row` is what the gateway's own row says."""
+    """Lead while the context is open; `probes` is whether to probe and alert. `own_row` is what the gateway's own row says.
+
+    `record` takes what belongs in the log of events.
+    """
     tasks = TaskGroup("leader")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(health_service.keeping_states())
@@ -61,6 +67,7 @@ async def leading(
         if probes:
             await stack.enter_async_context(incident_service.running())
             await stack.enter_async_context(health_service.probing())
+            tasks.start(EarlyWarnings(config, store_client, record, now).run(), "early warnings")
         yield
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.early_warnings import warnings_reader
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
@@ -132,6 +133,7 @@ def routes(
             records=probe_log,
             certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
             store=store_client,
+            warnings=warnings_reader(store_client, now),
             usual=usual.usual,
             incidents=listed.shown,
             store_problem=lambda: store_client.shown_problem,

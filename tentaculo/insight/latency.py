@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from tentaculo.insight.detector import Detector, Outcome, Thresholds
+from tentaculo.model.early_warning import BinLatency
 
 ENOUGH: Final = 40
 """Latencies in a bin from which on its p95 says something: 8 a minute. With 100, services with fewer at night would not be
 seen for hours, and seven in a hundred ramps of the simulation more were missed."""
 
 Statistic = Literal["p95", "median"]
-
-
-class BinLatency(NamedTuple):
-    """The latencies of one bin, in seconds."""
-
-    samples: int
-    median: float
-    p95: float
 
 
 class LatencyWatch:

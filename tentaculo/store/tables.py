@@ -283,6 +283,27 @@ sessions = Table(
     Column("used_at", BigInteger, nullable=False),
 )
 
+# One row for each early warning, with what became of it.
+early_warnings = Table(
+    "tentaculo_early_warnings",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("signal", String(64), primary_key=True),
+    Column("opened_at", DateTime, primary_key=True),
+    Column("rule", String(16), nullable=False),
+    Column("level", Float, nullable=False),
+    Column("usual", Float, nullable=False),
+    Column("limit_value", Float, nullable=False),
+    Column("since", DateTime, nullable=False),
+    Column("per_minute", Float, nullable=False),
+    Column("expected_at", DateTime),
+    Column("earliest_at", DateTime),
+    Column("latest_at", DateTime),
+    Column("outcome", String(16), nullable=False),
+    Column("ended_at", DateTime),
+    Index("ix_tentaculo_early_warnings_opened_at", "opened_at"),
+)
+
 # One row at most: which machine probes and alerts for all on this database.
 lease = Table(
     "tentaculo_lease",

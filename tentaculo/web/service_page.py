@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from aiohttp import web
 
 from tentaculo import __version__
+from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import BreakerState, EndpointView, ProbeResult, SeenCertificate, ServiceView
 from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, uptime_share
@@ -19,7 +20,7 @@ from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, overview, service_probes, timeline, wording
+from tentaculo.web import activity, overview, service_probes, timeline, warning_rows, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
@@ -65,6 +66,7 @@ class Past:
     usual: UsualRates | None
     days: Sequence[Period]
     routes: Mapping[str, RouteCount]
+    warnings: Sequence[EarlyWarning]
 
 
 class ProbeRecords(Protocol):
@@ -111,6 +113,7 @@ class ServicePage:
         records: ProbeRecords,
         certificate_days: Mapping[str, int],
         store: ServiceQueries,
+        warnings: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]],
         usual: Callable[[int], Awaitable[Mapping[str, UsualRates]]],
         incidents: Callable[[], Sequence[tuple[Incident, Sequence[Note]]]],
         store_problem: Callable[[], str | None],
@@ -129,6 +132,7 @@ class ServicePage:
         self._records = records
         self._certificate_days = certificate_days
         self._store = store
+        self._warnings = warnings
         self._usual = usual
         self._incidents = incidents
         self._store_problem = store_problem
@@ -203,6 +207,8 @@ class ServicePage:
             "days": list(_days(past.days, until, t)) if past is not None else [],
             "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
             "routes": _routes(past, t) if past is not None else [],
+            "warnings": warning_rows.rows(past.warnings, t, self._info.zone) if past is not None else [],
+            "warnings_tally": warning_rows.tally(past.warnings, t) if past is not None else "",
             "dependencies": self._dependencies.get(name, ()),
             "dependents": [other for other, needed in self._dependencies.items() if name in needed],
             "probes": service_probes.probe_rows(view, self._records.probes(name), viewer, self._info.zone),
@@ -224,6 +230,7 @@ class ServicePage:
             (await self._usual(until)).get(name),
             await self._store.history(name, DAY, until - until % DAY - (_DAYS - 1) * DAY, until + 1),
             await self._store.routes(name, chosen.span, axis.since - axis.since % chosen.span, until + 1),
+            await self._warnings([name]),
         )
 
 

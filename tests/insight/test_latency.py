@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tentaculo.insight.detector import Outcome
-from tentaculo.insight.latency import ENOUGH, BinLatency, LatencyWatch
+from tentaculo.insight.latency import ENOUGH, LatencyWatch
+from tentaculo.model.early_warning import BinLatency
 from tests.insight.test_detector import FIRST, LIMIT, USUAL, ramp
 
 

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from tentaculo.config import schema
+from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import (
@@ -52,6 +53,7 @@ from tentaculo.web import (
     acknowledgements,
     alert_status,
     badges,
+    early_warnings,
     events_page,
     history,
     incident_feed,
@@ -249,6 +251,7 @@ class State:
     report: PrecursorReport = field(default_factory=lambda: PrecursorReport(NOW, NOW))
     route_counts: dict[str, dict[str, RouteCount]] = field(default_factory=dict)
     usual_rates: dict[str, UsualRates] = field(default_factory=dict)
+    warnings: list[EarlyWarning] = field(default_factory=list)
     searched: list[IncidentSearch] = field(default_factory=list)
     in_memory: int = 1000
     """How many of the incidents are in memory too."""
@@ -279,6 +282,9 @@ class State:
         if self.lost is not None:
             raise Problem(Failure.STORE_UNAVAILABLE, self.lost)
         return {name: self.rates.get(name, RecentRates(recent_end(now), 0)) for name in services}
+
+    async def read_warnings(self, services: Sequence[str] | None) -> list[EarlyWarning]:
+        return [one for one in self.warnings if services is None or one.service in services]
 
     async def usual(self, now: int) -> dict[str, UsualRates]:
         return self.usual_rates
@@ -473,6 +479,7 @@ def application(state: State) -> web.Application:
         records=state,
         certificate_days=dict.fromkeys((one.name for one in state.services), 14),
         store=state.page_store,
+        warnings=state.read_warnings,
         usual=state.usual,
         incidents=state.listed,
         store_problem=lambda: state.lost,
@@ -554,6 +561,7 @@ def application(state: State) -> web.Application:
     )
     app.add_routes(acknowledgements.routes(state.books))
     app.add_routes(alert_status.routes(Channels()))
+    app.add_routes(early_warnings.routes(state.read_warnings))
     names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
     app.add_routes(history.routes(names, state, state.usual, lambda: state.now, slices))
     app.add_routes(

@@ -9,6 +9,7 @@ from string import Formatter
 import pytest
 from markupsafe import Markup
 
+from tentaculo.model.early_warning import SIGNALS
 from tentaculo.model.reason import TEXTS as REASONS
 from tentaculo.web.events_query import KINDS
 from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, negotiate
@@ -48,6 +49,7 @@ def test_every_translation_has_the_same_values() -> None:
 
 
 SCRIPT = ROOT / "templates" / "status.js"
+WARNING_OUTCOMES = {"open", "reached", "ended", "unknown"}
 FAMILIES = {
     "reason.": {*REASONS, "less_than_a_day"},
     "state.is_": STATES,
@@ -57,6 +59,7 @@ FAMILIES = {
     "range.short_": set(RANGES),
     "range.title_": set(RANGES),
     "incidents.in_": {*RANGES, "all"},
+    "warning.": {*SIGNALS, *WARNING_OUTCOMES},
 }
 """The texts whose keys are made of what they are about: how these keys begin, and how they go on."""
 

@@ -1,0 +1,108 @@
+"""Early warnings: what a signal of a service is about to do, and what became of it. Frozen values, and their sentences.
+
+Times are UTC. Values are in the unit of the signal: seconds for latencies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import log
+from typing import Final, NamedTuple
+
+from tentaculo.model.text import format_time
+
+DAYS: Final = 90
+"""Days for which warnings are counted and kept."""
+SIGNALS: Final = {
+    "requests_p95": "The p95 of requests",
+    "requests_median": "The median of requests",
+    "probes_p95": "The p95 of probes",
+    "probes_median": "The median of probes",
+}
+"""What each signal is called in a sentence."""
+
+
+class BinLatency(NamedTuple):
+    """The latencies of five minutes, or of an hour, in seconds."""
+
+    samples: int
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyWarning:
+    """One warning. `service`, `signal` and `opened_at` are its name."""
+
+    service: str
+    signal: str
+    """One of `SIGNALS`."""
+    opened_at: datetime
+    rule: str
+    """`trend` or `level`."""
+    level: float
+    """The value when it opened."""
+    usual: float
+    limit: float
+    since: datetime
+    """When the trend began."""
+    per_minute: float = 0.0
+    """How much the value has changed in a minute since then; 0 where only its level is known."""
+    expected_at: datetime | None = None
+    """When it reaches the limit if that goes on; None where only its level is known."""
+    earliest_at: datetime | None = None
+    latest_at: datetime | None = None
+    outcome: str = "open"
+    """`open`, `reached`, `ended` or `unknown`."""
+    ended_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing has become of it yet."""
+        return self.outcome == "open"
+
+    @property
+    def way(self) -> int:
+        """The part of the way from usual to the limit in percent, on the logarithmic scale that the rule uses."""
+        if min(self.level, self.usual, self.limit) <= 0 or self.usual >= self.limit:
+            return 0
+        return round(100 * log(self.level / self.usual) / log(self.limit / self.usual))
+
+
+def sentence(warning: EarlyWarning) -> str:
+    """Why the warning opened, in words."""
+    signal, limit = SIGNALS.get(warning.signal, "A signal"), _milliseconds(warning.limit)
+    if warning.expected_at is None or warning.earliest_at is None or warning.latest_at is None:
+        usual = _milliseconds(warning.usual)
+        return (
+            f"{signal} is {_milliseconds(warning.level)}: {warning.way} % of the way from its usual {usual} to {limit}."
+        )
+    day = warning.opened_at
+    return (
+        f"{signal} has grown by {_milliseconds(warning.per_minute)} a minute since {format_time(warning.since, day)}; if"
+        f" that goes on it passes {limit} at about {format_time(warning.expected_at, day)}"
+        f" ({warning.earliest_at:%H:%M} to {warning.latest_at:%H:%M})."
+    )
+
+
+def outcome_sentence(warning: EarlyWarning) -> str:
+    """What became of the warning, in words."""
+    if warning.ended_at is None:
+        return "It is still open."
+    at = format_time(warning.ended_at, warning.opened_at)
+    match warning.outcome:
+        case "reached":
+            return f"The limit was reached at {at}."
+        case "ended":
+            return f"It ended at {at} without the limit."
+        case _:
+            return f"What became of it is not known: nothing was measured until {at}."
+
+
+def _milliseconds(seconds: float) -> str:
+    """`0.41 ms`, `12 ms`, `1.8 s`."""
+    milliseconds = seconds * 1000
+    if milliseconds >= 1000:
+        return f"{seconds:.3g} s"
+    return f"{milliseconds:.2g} ms" if milliseconds < 100 else f"{milliseconds:.0f} ms"

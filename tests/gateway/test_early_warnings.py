@@ -1,0 +1,183 @@
+"""Early warnings over the stored history, with a real database: they open, end, and survive a restart."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tentaculo.config.loader import load_tables
+from tentaculo.gateway.early_warnings import LATE, EarlyWarnings, warnings_reader
+from tentaculo.insight.detector import BIN
+from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime, bucket
+from tentaculo.store import migrate
+from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.history import add_history, history_row
+from tests.support.waits import eventually
+
+USUAL, LIMIT = 0.1, 0.5
+START = 20_000 * 86400 + 12 * HOUR
+"""The last bin that the first look sees ends here."""
+
+
+class Bench:
+    """A database with a week of history, and the warnings of a gateway on it whose clock stands where it is set."""
+
+    def __init__(self, url: str, store: StoreClient) -> None:
+        self.store = store
+        self.now = START
+        self.recorded: list[dict[str, Any]] = []
+        self.warnings = self.start()
+
+    def start(self) -> EarlyWarnings:
+        """As after a restart, or at the machine that takes over."""
+        tables = {
+            "services": {
+                "madre": {"url": "http://127.0.0.1:9", "probe": {"slow": LIMIT}},
+                "without": {"url": "http://127.0.0.1:9"},
+            }
+        }
+        config = load_tables(tables, {}, folder=Path("/")).config
+        self.warnings = EarlyWarnings(config, self.store, self._record, self.time)
+        return self.warnings
+
+    def _record(self, type_: str, **payload: Any) -> None:
+        self.recorded.append({"type": type_, **payload})
+
+    def time(self) -> datetime:
+        return datetime.fromtimestamp(self.now + LATE, UTC)
+
+    async def write(self, periods: Iterable[Period]) -> None:
+        rows = [history_row(one) for one in periods]
+        await self.store.run(lambda connection: add_history(connection, rows))
+
+    async def pass_bins(self, latencies: Iterable[float | None], *, watched: float = 1.0) -> None:
+        """Let five minutes pass with each latency of 60 requests a minute, and look."""
+        for latency in latencies:
+            await self.write(minutes(self.now, latency, watched=watched) if latency is not None else ())
+            self.now += BIN
+            await self.warnings.look()
+
+    async def read(self) -> list[tuple[str, str]]:
+        found = await warnings_reader(self.store, self.time)(None)
+        return [(one.signal, one.outcome) for one in found]
+
+
+def minutes(start: int, latency: float, service: str = "madre", *, watched: float = 1.0) -> list[Period]:
+    return [period(service, MINUTE, start + at * MINUTE, latency, 60, watched) for at in range(5)]
+
+
+def period(service: str, span: int, start: int, latency: float, count: int, watched: float = 1.0) -> Period:
+    requests = Tally(count, 0, Histogram({bucket(latency): count}))
+    return Period(service, span, start, requests=requests, uptime=Uptime(round(span * 1000 * watched)))
+
+
+def ramp(bins: int) -> list[float]:
+    return [exp(log(USUAL) + (log(LIMIT) - log(USUAL)) * at / bins) for at in range(bins)]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    url = f"sqlite:///{tmp_path / 'fleet.db'}"
+    migrate.upgrade(url)
+    store = StoreClient(url)
+    await store.start()
+    await eventually(lambda: store.shown_problem is None)
+    bench = Bench(url, store)
+    await bench.write(period("madre", HOUR, START - hour * HOUR, USUAL, 3600) for hour in range(1, 169))
+    for at in range(48):
+        await bench.write(minutes(START - (at + 1) * BIN, USUAL))
+    yield bench
+    await store.close()
+
+
+async def test_a_ramp_is_warned_of_recorded_and_its_outcome_is_kept(bench: Bench) -> None:
+    await bench.warnings.look()
+    assert bench.recorded == []
+    await bench.pass_bins([*ramp(36), *[LIMIT * 1.2] * 7])
+    opened, ended = bench.recorded
+    assert (opened["type"], opened["service"], opened["signal"]) == ("health.warning", "madre", "requests_p95")
+    assert "The p95 of requests has grown by" in opened["reason"]
+    assert (ended["type"], ended["outcome"]) == ("health.warning_ended", "reached")
+    (warning,) = await warnings_reader(bench.store, bench.time)(["madre"])
+    assert warning.ended_at is not None
+    assert warning.opened_at < datetime.fromtimestamp(START + 36 * BIN, UTC) <= warning.ended_at
+    assert warning.outcome == "reached"
+    assert await warnings_reader(bench.store, bench.time)(["without"]) == []
+
+
+async def test_an_open_warning_survives_a_restart_in_which_the_limit_was_reached(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins(ramp(36)[:32])
+    assert await bench.read() == [("requests_p95", "open")]
+    # Meanwhile other machines store what they see.
+    for _ in range(8):
+        await bench.write(minutes(bench.now, LIMIT * 1.3))
+        bench.now += BIN
+    await bench.start().look()
+    assert await bench.read() == [("requests_p95", "reached")]
+    assert [one["type"] for one in bench.recorded] == ["health.warning", "health.warning_ended"]
+
+
+async def test_a_restart_opens_nothing_twice(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins(ramp(36)[:32])
+    await bench.start().look()
+    assert await bench.read() == [("requests_p95", "open")]
+    assert len(bench.recorded) == 1
+    assert len({one["key"] for one in bench.recorded}) == 1
+
+
+async def test_an_open_warning_of_a_service_without_a_limit_is_unknown(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins(ramp(36)[:32])
+    config = load_tables({"services": {"madre": {"url": "http://127.0.0.1:9"}}}, {}, folder=Path("/")).config
+    other = EarlyWarnings(config, bench.store, bench._record, bench.time)
+    await other.look()
+    assert await bench.read() == [("requests_p95", "unknown")]
+
+
+async def test_time_in_maintenance_is_a_gap(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins(ramp(36), watched=0.3)
+    assert bench.recorded == []
+
+
+async def test_a_clock_that_is_set_back_or_far_ahead_opens_nothing(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins([USUAL] * 3)
+    bench.now -= HOUR
+    await bench.pass_bins([USUAL] * 3)
+    bench.now += 400 * 86400
+    await bench.pass_bins([USUAL] * 3)
+    assert bench.recorded == []
+
+
+async def test_a_database_that_is_away_is_asked_again(bench: Bench) -> None:
+    closed = StoreClient("sqlite:////nowhere/at/all.db")
+    await closed.start()
+    tables = {"services": {"madre": {"url": "http://127.0.0.1:9", "probe": {"slow": LIMIT}}}}
+    config = load_tables(tables, {}, folder=Path("/")).config
+    away = EarlyWarnings(config, closed, bench._record, bench.time)
+    with pytest.raises(StoreUnavailable):
+        await away.look()
+    await closed.close()
+    await bench.warnings.look()
+    missed = ramp(36)
+    for latency in missed[:30]:
+        await bench.write(minutes(bench.now, latency))
+        bench.now += BIN
+    await bench.warnings.look()
+    assert [one["type"] for one in bench.recorded] == ["health.warning"]
+
+
+async def test_old_warnings_are_forgotten(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins([*ramp(36), *[LIMIT * 1.2] * 7])
+    bench.now += int(timedelta(days=91).total_seconds())
+    assert await bench.read() == []
