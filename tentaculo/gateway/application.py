@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -15,14 +16,14 @@ from tentaculo.events.tail import EventTail
 from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.early_warnings import warnings_reader
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
+from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident
+from tentaculo.model.precursor import PrecursorReport
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.sessions import Sessions
@@ -43,6 +44,9 @@ from tentaculo.web import (
     monitoring,
     vx11,
 )
+
+if TYPE_CHECKING:
+    from tentaculo.gateway.precursor_reports import PrecursorReports
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,16 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     board, names = parts.health_service.board, parts.config.names
     books = parts.incident_service.incident_repository
     slices = Slices()
-    precursors = PrecursorReports(config, store_client.read, parts.tasks, now)
     expects = parts.health_service.heartbeats.expects
+
+    reports: list[PrecursorReports] = []
+
+    async def precursors(days: int, opened: datetime) -> PrecursorReport:
+        if not reports:
+            # Loaded when somebody asks: the statistics take some hundred kilobytes.
+
+            reports.append(PrecursorReports(config, store_client.read, parts.tasks, now))
+        return await reports[0].report(days, opened)
 
     def views() -> Iterator[ServiceView]:
         return map(board.service, config.services)
@@ -105,7 +117,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.usual,
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
-            precursors.report,
+            precursors,
             page=parts.page,
             started_at=parts.started_at,
             now=now,
@@ -134,7 +146,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.tail,
             parts.tasks,
             log_name=store_client.log_name,
-            precursors=precursors.report,
+            precursors=precursors,
             offsets=parts.clocks.offsets,
             turn=parts.turns.turn,
         ),
@@ -142,7 +154,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         monitoring.heartbeat_routes(
             {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
         ),
-        incidents.routes(books, names, store_client, precursors.report, now, slices),
+        incidents.routes(books, names, store_client, precursors, now, slices),
         early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
         acknowledgements.routes(books),

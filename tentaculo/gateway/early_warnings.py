@@ -8,7 +8,7 @@ minute in the same way. Nothing here is on the path of a request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -37,8 +37,6 @@ RETRY: Final = 60.0
 """Seconds until the next look where the database did not respond."""
 AT_ONCE: Final = 10
 """Services that one query reads."""
-SHOWN: Final = 200
-"""Warnings that the page and the endpoint read at most."""
 _MOST_OPEN: Final = 1000
 _KINDS: Final = ("requests", "probes")
 
@@ -195,22 +193,6 @@ class EarlyWarnings:
         for name, warning in changed.items():
             if self._changed.get(name) is warning:
                 del self._changed[name]
-
-
-ReadWarnings = Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]]
-
-
-def warnings_reader(store_client: StoreClient, now: Callable[[], datetime]) -> ReadWarnings:
-    """Reads the newest warnings of 90 days, of some services or of all. It raises `StoreUnavailable`."""
-
-    async def read(services: Sequence[str] | None) -> Sequence[EarlyWarning]:
-        since = now() - timedelta(days=DAYS)
-        found: list[EarlyWarning] = await store_client.read(
-            partial(stored.read, since=since, services=services, limit=SHOWN)
-        )
-        return found
-
-    return read
 
 
 def _evaluate_open(watch: LatencyWatch, number: int) -> list[tuple[Statistic, Outcome]]:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.early_warnings import EarlyWarnings
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.slow_watch import SlowWatch
@@ -67,7 +66,11 @@ async def leading(
         if probes:
             await stack.enter_async_context(incident_service.running())
             await stack.enter_async_context(health_service.probing())
-            tasks.start(EarlyWarnings(config, store_client, record, now).run(), "early warnings")
+            if any(service.probe.slow is not None for service in config.services.values()):
+                # Loaded only where there is a limit to warn of.
+                from tentaculo.gateway.early_warnings import EarlyWarnings
+
+                tasks.start(EarlyWarnings(config, store_client, record, now).run(), "early warnings")
         yield
 
 

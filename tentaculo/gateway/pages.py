@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.gateway.early_warnings import warnings_reader
 from tentaculo.gateway.usual_cache import UsualCache
+from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tentaculo.config.loader import load_tables
-from tentaculo.gateway.early_warnings import LATE, EarlyWarnings, warnings_reader
+from tentaculo.gateway.early_warnings import LATE, EarlyWarnings
+from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.insight.detector import BIN
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime, bucket
 from tentaculo.store import migrate
