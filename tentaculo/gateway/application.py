@@ -92,12 +92,12 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     books = parts.incident_service.incident_repository
     slices = Slices()
     expects = parts.health_service.heartbeats.expects
-
     reports: list[PrecursorReports] = []
 
     async def precursors(days: int, opened: datetime) -> PrecursorReport:
         if not reports:
             # Loaded when somebody asks: the statistics take some hundred kilobytes.
+            from tentaculo.gateway.precursor_reports import PrecursorReports
 
             reports.append(PrecursorReports(config, store_client.read, parts.tasks, now))
         return await reports[0].report(days, opened)

@@ -65,7 +65,7 @@ async def test_notes_and_acknowledgements(start: Start, file: Path, refusing_por
     assert found["acknowledged"]["author"] == "signed in"
     shown = (await browser.ask(page, HTML)).body.decode()
     assert "&lt;b&gt;disk&lt;/b&gt;" in shown
-    assert "By signed in at" in shown
+    assert 'By <bdi lang="">signed in</bdi> at' in shown
     public = (await Browser(live.port).ask(page, HTML)).body.decode()
     assert "disk" not in public
     assert "<form" not in public
