@@ -36,7 +36,7 @@ WARM_UP = 5
 """Requests sent before those that are counted, so that connections are open and caches are filled."""
 REPEATS = 4
 """Requests that are counted, each for itself."""
-PROBE_REPEATS = 3
+PROBE_REPEATS = 5
 """Failed probes that are counted, each in a gateway of its own: the smallest is without other periodic work."""
 SETTLE = 0.05
 """Seconds to wait for what a request starts and does not wait for: its log line and its row in the database."""

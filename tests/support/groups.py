@@ -37,7 +37,7 @@ GROUPS = {
     ),
     "package": ("the container image, the wheel and the installation", ("docker/", "packaging/")),
     "soak": (
-        "memory that is not freed, and requests that slow down others",
+        "memory that is not freed, requests that slow down others, and files that a path visits",
         ("wire/test_garbage.py", "wire/test_isolation.py", "wire/test_leaks.py", "wire/test_soak.py"),
     ),
     "conformance": ("suites of others for HTTP and WebSocket", ("conformance/",)),
