@@ -18,7 +18,7 @@ from tentaculo.insight.detector import BIN, Detector, Outcome
 FOLDERS = ("realAWSCloudwatch", "realKnownCause")
 PROBATION = 0.15
 _PAUSE = 48
-"""Bins below the limit after which the limit is reached anew."""
+"""Bins below the limit after which the limit is reached again."""
 _WEEK = 2016
 
 

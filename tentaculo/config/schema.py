@@ -292,7 +292,7 @@ class LimitSettings(Section, frozen=True):
         Doc(
             "Open status pages that are sent what changes, at once.",
             unit="pages",
-            beyond="503 `overloaded`; the page reads itself anew, less and less often",
+            beyond="503 `overloaded`; the page is read again, less and less often",
         ),
     ] = 1024
     subscriber_queue: Annotated[

@@ -50,7 +50,7 @@ class Thresholds:
     level_way: float = 0.7
     """Part of the way from which the level alone opens a warning."""
     hold_way: float = 0.6
-    """Part of the way above which a warning goes on."""
+    """Part of the way above which a warning stays open."""
     margin: float = 0.05
     """Parts of the way by which the level must exceed that of harmless hours, and of warnings without the limit."""
     points: int = 9
@@ -121,7 +121,7 @@ class Detector:
         self._usuals = array("d")
         self._number: int | None = None
         self._usual, self._harmless = nan, -inf
-        self._in_vain, self._in_vain_hour = -inf, 0
+        self._unfollowed, self._unfollowed_hour = -inf, 0
         self._peak = -inf
         self._above: int | None = None
         self._quiet = 0
@@ -218,8 +218,8 @@ class Detector:
         while self._hours and self._hours[0] <= hour - HOURS:
             self._hours.pop(0)
             self._usuals.pop(0)
-        if self._in_vain_hour <= hour - HOURS:
-            self._in_vain = -inf
+        if self._unfollowed_hour <= hour - HOURS:
+            self._unfollowed = -inf
         self._usual = median(self._usuals) if self._usuals else nan
         known = list(zip(self._hours, self._usuals, strict=True))
         reached = [at for at, usual in known if usual >= self._limit]
@@ -229,9 +229,9 @@ class Detector:
 
     def _end(self, outcome: Outcome) -> Outcome:
         if outcome is Outcome.ENDED and self._number is not None:
-            # The same level would warn in vain again.
-            self._in_vain = max(self._in_vain, self._peak)
-            self._in_vain_hour = self._number // BINS_AN_HOUR
+            # The same level would give a false warning again.
+            self._unfollowed = max(self._unfollowed, self._peak)
+            self._unfollowed_hour = self._number // BINS_AN_HOUR
         self.open = self._latest = None
         return outcome
 
@@ -252,7 +252,7 @@ class Detector:
         if self._number is None or not (distance > 0 and level < self._limit):
             return None
         way, margin = (level - self._usual) / distance, rules.margin * distance
-        if way < rules.trend_way or (self.open is None and level < self._in_vain + margin):
+        if way < rules.trend_way or (self.open is None and level < self._unfollowed + margin):
             return None
         for span in SPANS:
             if (found := self._trend(span, level, self._number)) is not None:

@@ -50,7 +50,7 @@ class EarlyWarning:
     per_minute: float = 0.0
     """How much the value has changed in a minute since then; 0 where only its level is known."""
     expected_at: datetime | None = None
-    """When it reaches the limit if that goes on; None where only its level is known."""
+    """When it reaches the limit at that rate; None where only its level is known."""
     earliest_at: datetime | None = None
     latest_at: datetime | None = None
     outcome: str = "open"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Mute:
-    """A person's word that no alert is to be sent about an incident. Its end is told all the same, if it was announced."""
+    """A person's word that no alert is to be sent about an incident. Its end is still notified if its beginning was."""
 
     id: int
     incident: int

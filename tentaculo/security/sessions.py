@@ -2,8 +2,8 @@
 
 A session is 256 random bits in a cookie. The database has their hash, the fingerprint of the token that they were made
 with, and two times of its own clock: so a session holds on every worker and machine and over a restart, and ends with its
-token. A worker reads the row of a session again `CACHED` seconds after it did so last. While the database is away it goes
-on with the sessions that it knows.
+token. A worker reads the row of a session again `CACHED` seconds after it did so last. While the database is away the
+sessions that it knows continue.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Tokens:
 
 
 def _fingerprint(digest: bytes) -> str:
-    # Not the hash itself: whoever has only the database cannot tell which line of a configuration it is.
+    # Not the hash itself: the database alone does not say which line of a configuration it is.
     return sha256(b"session" + digest).hexdigest()[:32]
 
 

@@ -132,7 +132,7 @@ def _may_use_cookie(inbound: InboundRequest) -> bool:
     if site in (None, "none", "same-origin"):
         # Without the first field, in a browser without TLS, only a page of another origin says its Origin with a GET.
         return inbound.origin is None or _is_own(inbound, inbound.origin)
-    # Whoever follows a link to a page sees it; the page with the link sees nothing of it.
+    # A person who follows a link to a page sees it; the page with the link sees nothing of it.
     return is_page(inbound.target.path) and inbound.first(b"sec-fetch-mode") == "navigate"
 
 

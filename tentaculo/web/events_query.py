@@ -124,7 +124,7 @@ class EventsQuery:
         return LogRequest(wanted, kind.not_from, self.before, self.after)
 
     def link(self, **changes: str | int | Range | None) -> str:
-        """The address of the same page with `changes`; it begins anew, unless they have a position."""
+        """The address of the same page with `changes`; it begins at the newest event, unless they have a position."""
         other = replace(self, **{"before": None, "after": None, **changes})  # type: ignore[arg-type]
         texts: dict[str, str | int | None] = {
             "range": other.range.key if other.range.key != DEFAULT_RANGE else None,

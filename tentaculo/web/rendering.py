@@ -30,8 +30,8 @@ _KEPT = 1.0
 _MOST_KEPT = 16
 """Rendered pages that are kept."""
 _REST, _LONGEST_REST = 2.0, 0.5
-"""How long no page is rendered after one: so many times as long as it took, and seconds at most. Whoever makes up filters
-gets a part of the processor, and no more."""
+"""How long no page is rendered after one: so many times as long as it took, and seconds at most. Made-up filters get a
+part of the processor, and no more."""
 _COMMON_STYLES = ("base.css", "status.css")
 _OWN_STYLES = {
     "status.html": "overview.css",
@@ -117,13 +117,13 @@ class Renderer:
         """The page of `template` with everything that `context` returns, its `viewer` among it.
 
         `key` says which page it is, and for whom. `fill` are values for placeholders in it. A browser does not store the page
-        of a session, which whoever uses it next could open. To a request that takes an event stream it is what changes of
+        of a session, which its next user could open. To a request that takes an event stream it is what changes of
         the page, until its sender leaves.
 
         While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         session = session_of(request)
-        # Whoever has just done something sees it.
+        # A person sees what they have just done.
         after = session.acted_at if session is not None else float("-inf")
         rendered_at, page = self._pages.get(key, (float("-inf"), None))
         values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill

@@ -30,7 +30,7 @@ class Viewer:
 def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
     """The viewer who sent `request`. Where the pages are not public only callers with a token or a session reach them.
 
-    `?as=public` asks for what everybody may see, whoever sends it.
+    `?as=public` asks for what everybody may see, also for a viewer who has signed in.
     """
     caller = request.get(CALLER)
     is_known = caller is not None and caller.is_authenticated

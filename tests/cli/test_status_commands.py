@@ -141,7 +141,7 @@ async def test_a_gateway_that_needs_a_token_gets_it(file: Path, tmp_path: Path) 
         await wait_for_incident(file)
         assert (await export(tmp_path, "out", "--url", gateway.url))[0] == 0
         for page in (tmp_path / "out").rglob("*.*"):
-            assert "127.0.0.1:9" not in page.read_text(), "it has what everybody may see, whoever makes it"
+            assert "127.0.0.1:9" not in page.read_text(), "it has only what everybody may see"
         code, _, errors = await export(tmp_path, "other", "--url", gateway.url, "--token", "wrong-token-of-a-test")
         assert (code, "responds 40" in errors) == (2, True)
         assert not (tmp_path / "other").exists(), "nothing was written"

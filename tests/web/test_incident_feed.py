@@ -90,7 +90,7 @@ async def test_it_has_only_what_everybody_may_see() -> None:
         replace(MCP, reason="secret", ending="It is healthy again: secret words"),
     ]
     state.books.notes = {HERMES.id: [replace(NOTE, text="secret note")]}
-    # Whoever reads it: it is kept and shown to others by services that collect feeds.
+    # For every reader: it is kept and shown to others by services that collect feeds.
     async with running(state, schema.AuthSettings(open_status=False)) as gateway:
         async with gateway.client.get("/status/incidents.atom") as response:
             assert response.status == 401
