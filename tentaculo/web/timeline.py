@@ -23,6 +23,8 @@ _USUAL_AT: Final = 18.0
 _STEP: Final = 7.0
 """Where on the canvas the usual latency is, and how far up each doubling of it leads."""
 _TOP, _BOTTOM = 1.0, 28.0
+_LAST_TICK: Final = 0.84
+"""Place of the last mark on the axis, as a share of it: the word for now stands behind, on a phone too."""
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - by the clock of any zone
 _SHORTEST: Final = 2.0
 """Thousandths: a shorter state is drawn this long, since a trouble of a second must be seen."""
@@ -115,7 +117,7 @@ class Axis:
             # The zone's own clock, which may be set in between.
             shown = _EPOCH + number * timedelta(seconds=every)
             at = shown.replace(tzinfo=self.zone).astimezone(UTC)
-            if 0.03 * WIDTH < self.place(at) < 0.94 * WIDTH:
+            if 0.03 * WIDTH < self.place(at) < _LAST_TICK * WIDTH:
                 found.append(Tick(self.percent(at), at, t.short_date(shown) if every >= DAY else f"{shown:{form}}"))
         return found
 
