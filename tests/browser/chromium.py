@@ -77,13 +77,19 @@ async def opened(
         )
         try:
             page = await context.new_page()
-            complaints: list[str] = []
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
+            complaints = complaints_of(page)
             await page.goto(f"http://{gateway.host}:{gateway.port}{path}")
             yield page, complaints
         finally:
             await context.close()
+
+
+def complaints_of(page: Page) -> list[str]:
+    """What the browser complains of from now on: violations of the policy, errors of scripts, responses with an error."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
 
 
 async def overflow(page: Page) -> Any:

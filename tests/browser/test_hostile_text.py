@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from playwright.async_api import Page
 
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.text import printable
 from tentaculo.web.viewer import Viewer
-from tests.browser.chromium import opened, overflow
+from tests.browser.chromium import CHROMIUM, complaints_of, opened, overflow, shared
 from tests.browser.pages import PAGES, Shown, signed_in
+from tests.conftest import TOKEN, living
+from tests.support.databases import sqlite
 from tests.support.native_gateway import State
+from tests.support.needs import need
+from tests.support.wire import answering, ok, upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -146,3 +153,48 @@ async def test_the_attacks_reach_the_pages() -> None:
     for path, least in (("/status", 20), ("/status/services/hermes", 15)):
         async with opened(hostile(signed_in(), is_signed_in=True), path=path) as (page, complaints):
             assert await look(page, complaints) >= least
+
+
+async def test_what_comes_through_a_whole_gateway_stays_text(file: Path, tmp_path: Path) -> None:
+    """A service, a producer of events and the author of a note who send attacks, to a gateway with a real database."""
+    need(CHROMIUM, "Chromium (Debian: chromium)")
+    answers = cycle(ATTACKS)
+    services: dict[str, dict[str, Any]] = {
+        "hostile": {"probe": {"interval": 0.5, "failures": 1}},
+        "child": {"depends_on": ["hostile"]},
+    }
+    headers = {"X-VX11-Token": TOKEN}
+    async with (
+        upstream(answering(lambda _: ok((next(answers) + LONG).encode(), status=b"503 Oh"))) as up,
+        living(
+            tmp_path,
+            {name: {"url": f"http://127.0.0.1:{up.port}", **more} for name, more in services.items()},
+            probes=True,
+            database={"url": sqlite(file)},
+        ) as live,
+        ClientSession(f"http://127.0.0.1:{live.port}", headers=headers) as client,
+    ):
+        for attack in ATTACKS:
+            event = {"source": printable(attack, 60), "type": printable(attack, 60), "payload": {attack: attack * 2}}
+            async with client.post("/events/ingest", json=event) as response:
+                assert response.status == 201, await response.text()
+        incidents: list[dict[str, Any]] = []
+        async with asyncio.timeout(20):
+            while not incidents:
+                await asyncio.sleep(0.1)
+                async with client.get("/vx11/incidents") as response:
+                    incidents = (await response.json())["incidents"]
+        number = incidents[0]["id"]
+        for attack in ATTACKS:
+            note = {"author": printable(attack, 40), "text": printable(attack, 1000) * 3}
+            async with client.post(f"/vx11/incidents/{number}/notes", json=note) as response:
+                assert response.status == 201, await response.text()
+        paths = ("/status", "/status/services/hostile", f"/status/incidents/{number}", "/status/events?range=3h")
+        (browser,) = shared
+        for path, least in zip(paths, (2, 2, 6, 12), strict=True):
+            context = await browser.new_context(extra_http_headers=headers)
+            page = await context.new_page()
+            complaints = complaints_of(page)
+            await page.goto(f"http://127.0.0.1:{live.port}{path}")
+            assert await look(page, complaints) >= least, path
+            await context.close()
