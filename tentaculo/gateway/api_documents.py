@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 
 from tentaculo import __version__
 from tentaculo.config.schema import Config
-from tentaculo.server.native_routes import BodyResponse
+from tentaculo.server.native_routes import BodyResponse, is_known
 
 
 def openapi(config: Config) -> dict[str, Any]:
@@ -57,9 +57,8 @@ class _Document:
         if not self._body:
             # In a thread: the modules take some milliseconds to load.
             body = await asyncio.to_thread(lambda: msgspec.json.encode(self._make()))
-            self._body, self._tag = body, sha256(body).hexdigest()[:32]
-        headers = {hdrs.ETAG: f'"{self._tag}"', hdrs.CACHE_CONTROL: "no-cache"}
-        known = request.if_none_match or ()
-        if any(tag.value in (self._tag, "*") for tag in known):
+            self._body, self._tag = body, f'"{sha256(body).hexdigest()[:32]}"'
+        headers = {hdrs.ETAG: self._tag, hdrs.CACHE_CONTROL: "no-cache"}
+        if is_known(request, self._tag):
             return web.Response(status=304, headers=headers)
         return BodyResponse(body=self._body, content_type="application/json", headers=headers)

@@ -54,6 +54,17 @@ _BY_STATUS = {
 _PARAMETER = re.compile(r"\{[^{}]+\}")
 
 
+def is_known(request: web.Request, etag: str) -> bool:
+    """Whether the sender of `request` has the document with the entity tag `etag`, by its If-None-Match.
+
+    Weak and strong tags are the same here (RFC 9110, section 13.1.2), and no tag of the gateway has a comma. Not
+    `request.if_none_match`: to read 30 KB of made-up tags takes it 9 ms of the event loop.
+    """
+    known = ",".join(request.headers.getall(hdrs.IF_NONE_MATCH, ())).split(",")
+    opaque = etag.removeprefix("W/")
+    return any(tag.strip(" \t") in (opaque, f"W/{opaque}", "*") for tag in known)
+
+
 def open_paths(auth: schema.AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
     """The native paths that need no token, as their routes are written. `services` are names."""
     pages = ["/status", *_PUBLISHED, *(f"/status/services/{name}" for name in services)] if auth.open_status else []

@@ -11,7 +11,7 @@ from typing import Self
 
 from aiohttp import hdrs, web
 
-from tentaculo.server.native_routes import BodyResponse
+from tentaculo.server.native_routes import BodyResponse, is_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Document:
         """
         vary = ", ".join((hdrs.ACCEPT_ENCODING, *vary))
         headers = {**headers, hdrs.VARY: vary, **({hdrs.ETAG: self.etag} if self.etag else {})}
-        if self.etag and any(self.etag in (f'W/"{one.value}"', "*") for one in request.if_none_match or ()):
+        if self.etag and is_known(request, self.etag):
             return web.Response(status=304, headers=headers)
         if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
             return BodyResponse(status=status, body=self.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})

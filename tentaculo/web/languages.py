@@ -8,13 +8,14 @@ is its value `count`.
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import date
 from string import Formatter
 from typing import Final, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from markupsafe import Markup, escape
 
 from tentaculo.model.text import format_duration
@@ -25,6 +26,7 @@ NAMES: Final = {"en": "English", "es": "Español", "pt": "Português"}
 PARAMETER: Final = "lang"
 """Of the query string. It shows a page in a language, and the browser remembers that one."""
 COOKIE: Final = "tentaculo_language"
+_CHOSEN: Final = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=({'|'.join(NAMES)})[ \t]*(?:;|$)")
 _REMEMBERED: Final = 365 * 86400
 _MOST_RANGES: Final = 20
 """Languages of an Accept-Language that are read."""
@@ -138,9 +140,11 @@ def language(code: str) -> Language:
 
 def language_of(request: web.Request) -> str:
     """The code of the language in which to respond: the one that was chosen, else the one that the browser asks for."""
-    for chosen in (request.query.get(PARAMETER, ""), request.cookies.get(COOKIE, "")):
-        if chosen in NAMES:
-            return chosen
+    if (chosen := request.query.get(PARAMETER, "")) in NAMES:
+        return chosen
+    # Not `request.cookies`: to read 30 KB of made-up cookies takes it 45 ms of the event loop.
+    if found := _CHOSEN.search(";".join(request.headers.getall(hdrs.COOKIE, ()))):
+        return found[1]
     return negotiate(request.headers.get("Accept-Language", ""))
 
 

@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 from aiohttp import ClientPayloadError
+from aiohttp.test_utils import make_mocked_request
 
 from tentaculo.config import schema
+from tentaculo.server.native_routes import is_known
+from tests.support.calls import counting_calls
 from tests.support.native_gateway import ORIGIN, TOKEN, Gateway, State, running
 
 OPEN = ["/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics", "/status"]
@@ -185,3 +188,34 @@ async def test_safe_headers_are_on_every_answer(gateway: Gateway, path: str) -> 
         first = answer.headers["X-Request-ID"]
     async with gateway.client.get(path) as answer:
         assert answer.headers["X-Request-ID"] != first
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ('"a"', True),
+        ('W/"a"', True),
+        ('"x,y" ,\tW/"a"', True),
+        ("*", True),
+        ("a", False),
+        ('w/"a"', False),
+        ('"a', False),
+        ('"b"', False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("etag", ['"a"', 'W/"a"'])
+def test_a_document_is_known_by_its_tag(sent: str, etag: str, *, expected: bool) -> None:
+    assert is_known(make_mocked_request("GET", "/", headers={"If-None-Match": sent}), etag) is expected
+
+
+def test_a_document_is_not_known_without_a_tag() -> None:
+    assert not is_known(make_mocked_request("GET", "/"), '"a"')
+
+
+@pytest.mark.parametrize("part", ['"a",', 'W/"a" ,', '"'])
+def test_the_cost_of_many_tags_is_small(part: str) -> None:
+    request = make_mocked_request("GET", "/", headers={"If-None-Match": part * (30_000 // len(part))})
+    with counting_calls() as calls:
+        assert not is_known(request, 'W/"b"')
+    assert calls.total < 16_000

@@ -7,13 +7,15 @@ from datetime import date
 from string import Formatter
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from markupsafe import Markup
 
 from tentaculo.model.early_warning import SIGNALS
 from tentaculo.model.reason import TEXTS as REASONS
 from tentaculo.web.events_query import KINDS
-from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, negotiate
+from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, language_of, negotiate
 from tentaculo.web.timeline import RANGES
+from tests.support.calls import counting_calls
 from tests.support.gateway_process import ROOT
 from tests.support.native_gateway import Gateway
 
@@ -171,6 +173,30 @@ async def test_a_broken_cookie_changes_nothing(gateway: Gateway, cookie: str) ->
     async with gateway.client.get("/status", headers={"Cookie": cookie, "Accept-Language": "pt"}) as response:
         assert response.status == 200
         assert '<html lang="pt">' in await response.text()
+
+
+@pytest.mark.parametrize("part", ["a=b;", ";", "b;", " x", f"{COOKIE}=", f"{COOKIE}=es ", "; "])
+def test_the_cost_of_a_long_cookie_is_small(part: str) -> None:
+    cookie = "a=1; " + part * (30_000 // len(part))
+    request = make_mocked_request("GET", "/status", headers={"Cookie": cookie})
+    with counting_calls() as calls:
+        assert language_of(request) == "en"
+    assert calls.total < 100
+
+
+@pytest.mark.parametrize(
+    ("cookie", "code"),
+    [
+        (f"{COOKIE}=es", "es"),
+        (f"a=1;{COOKIE}=pt;b=2", "pt"),
+        (f'a="; {COOKIE}=es; ', "es"),
+        (f"x{COOKIE}=es", "en"),
+        (f"{COOKIE}=esx", "en"),
+        (f"a={COOKIE}=es", "en"),
+    ],
+)
+def test_the_language_is_read_from_its_cookie_alone(cookie: str, code: str) -> None:
+    assert language_of(make_mocked_request("GET", "/status", headers={"Cookie": cookie})) == code
 
 
 @pytest.mark.parametrize("made_up", ["fr", "<b>", "", "e" * 4000])
