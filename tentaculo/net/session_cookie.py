@@ -20,6 +20,9 @@ def take_out(cookie: bytes) -> tuple[bytes, dict[bytes, bytes]]:
         return cookie, found
     kept = []
     for part in cookie.split(b";"):
+        if PLAIN not in part:
+            kept.append(part)
+            continue
         name, _, value = part.partition(b"=")
         name, value = name.strip(_BLANK), value.strip(_BLANK)
         if name not in NAMES:

@@ -43,6 +43,8 @@ class StickySessions:
         for lower, _, value in lines:
             if lower == b"cookie" and self._name in value:
                 for part in value.split(b";"):
+                    if self._name not in part:
+                        continue
                     name, _, found = part.strip().partition(b"=")
                     if name == self._name and len(found) == _SIZE and _DIGITS.issuperset(found):
                         return self._first(found)

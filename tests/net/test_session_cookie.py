@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tentaculo.net.session_cookie import HOST_ONLY, PLAIN, is_set_by, take_out
+from tests.support.calls import counting_calls
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,10 @@ def test_it_is_taken_out_of_a_cookie_field_and_nothing_else_is(
 )
 def test_who_would_set_it_is_known(value: bytes, *, is_it: bool) -> None:
     assert is_set_by(value) is is_it
+
+
+def test_the_cost_of_a_long_cookie_is_small() -> None:
+    cookie = b";" * 30_000 + b"tentaculo_session=x"
+    with counting_calls() as calls:
+        assert take_out(cookie)[1] == {PLAIN: b"x"}
+    assert calls.total < 1.1 * len(cookie)

@@ -8,6 +8,7 @@ import pytest
 
 from tentaculo.model.health import Endpoint
 from tentaculo.upstream.client_affinity import StickySessions
+from tests.support.calls import counting_calls
 
 ENDPOINTS = [Endpoint("s", "10.0.0.1", port) for port in range(1, 6)]
 NAME = "tentaculo-endpoint-s"
@@ -63,3 +64,11 @@ def test_an_endpoint_that_goes_takes_only_its_own_clients_with_it() -> None:
     found = {value: leads(before, value) for value in values}
     assert all(count > 150 for count in Counter(found.values()).values())
     assert all(leads(after, value) == was for value, was in found.items() if was != ENDPOINTS[-1])
+
+
+def test_the_cost_of_a_long_cookie_is_small() -> None:
+    of = StickySessions("s", ENDPOINTS)
+    value = b";" * 30_000 + cookie(of, ENDPOINTS[2])
+    with counting_calls() as calls:
+        assert leads(of, value) == ENDPOINTS[2]
+    assert calls.total < 100
