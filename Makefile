@@ -55,7 +55,7 @@ test-flaky:
 conformance:
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh conformance
-	@.venv/bin/python -m pytest tests/conformance $(ARGS)
+	@$(PYTEST) tests/conformance -n 2 --dist loadfile $(ARGS)
 
 soak:
 	@tools/bootstrap.sh dev
