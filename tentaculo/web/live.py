@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,12 +32,12 @@ log = structlog.get_logger(__name__)
 EVERY = 1.1
 """Seconds between two updates: longer than a page is kept, so that each looks at a new one."""
 _REST, _LONGEST_REST = 19.0, 5.0
-"""The updates of all pages take one part in twenty of a processor: how many times as long as they took is waited, and
-seconds at most."""
+"""The updates of the pages of one kind take one part in twenty of a processor: how many times as long as they took is
+waited, and seconds at most."""
 HEARTBEAT = 5.0
 """Seconds without a change after which a comment is sent. The script of the page expects one (templates/status.js)."""
-MOST_PAGES = 64
-"""Different pages that are followed at once. Others are refused: what makes up filters must not cost more."""
+MOST_PAGES = 32
+"""Different pages of one kind that are followed at once. Others are refused: what makes up filters must not cost more."""
 _MOST_KNOWN = 8
 """Versions of a page to which a viewer can be sent the difference."""
 _AT_ONCE = 16 * 1024
@@ -185,17 +185,20 @@ class LivePages:
         self._tasks = tasks
         self._limit = limit
         self._wait = wait
-        self._pages: dict[Hashable, _LivePage] = {}
+        self._kinds: defaultdict[Hashable, dict[Hashable, _LivePage]] = defaultdict(dict)
+        """The pages of each kind. Each kind is updated by itself, so that many pages of one do not delay another."""
         self._viewers = 0
-        self._updating: asyncio.Task[None] | None = None
+        self._updated: set[Hashable] = set()
+        """The kinds that have a task."""
         self._is_stopping = False
 
     def __repr__(self) -> str:
-        return f"<LivePages: {self._viewers} of {self._limit} viewers, {len(self._pages)} pages>"
+        return f"<LivePages: {self._viewers} of {self._limit} viewers, {sum(map(len, self._kinds.values()))} pages>"
 
     async def serve(
         self,
         request: web.Request,
+        kind: Hashable,
         key: Hashable,
         kept: Document | None,
         render: Callable[[], Awaitable[Document]],
@@ -204,44 +207,49 @@ class LivePages:
     ) -> web.StreamResponse:
         """Serve one viewer until it leaves, its session ends or the gateway stops.
 
-        `key` says which page it is, `kept` is an earlier version, and `render` gives it as it is now. `fill` is what this
-        viewer gets in place of placeholders in it. Raises `Problem` (OVERLOADED) at the limit, and what `render` raises,
+        `key` says which page of its kind it is, `kept` is an earlier version, and `render` gives it as it is now. `fill` is
+        what this viewer gets in place of placeholders in it. Raises `Problem` (OVERLOADED) at the limit, and what `render` raises,
         before the response.
         """
-        self._check(key)
+        pages = self._kinds[kind]
+        self._check(pages, key)
         self._viewers += 1
         try:
-            rendered = None if key in self._pages else await render()
-            page = self._join(key, kept, rendered, render)
+            rendered = None if key in pages else await render()
+            page = self._join(pages, key, kept, rendered, render)
             try:
+                if kind not in self._updated:
+                    self._updated.add(kind)
+                    self._tasks.start(self._update(kind), "live pages")
                 await self._follow(request, page, fill, response := stream_response())
             finally:
                 page.viewers -= 1
                 if not page.viewers:
-                    del self._pages[key]
+                    del pages[key]
             return response
         finally:
             self._viewers -= 1
 
-    def _check(self, key: Hashable) -> None:
+    def _check(self, pages: Mapping[Hashable, _LivePage], key: Hashable) -> None:
         if self._is_stopping:
             raise Problem(Failure.OVERLOADED, "The gateway is stopping.", headers={"Retry-After": "5"})
-        if self._viewers >= self._limit or (key not in self._pages and len(self._pages) >= MOST_PAGES):
+        if self._viewers >= self._limit or (key not in pages and len(pages) >= MOST_PAGES):
             raise Problem(Failure.OVERLOADED, "Too many pages are followed.", headers={"Retry-After": "10"})
 
     def _join(
         self,
+        pages: dict[Hashable, _LivePage],
         key: Hashable,
         kept: Document | None,
         rendered: Document | None,
         render: Callable[[], Awaitable[Document]],
     ) -> _LivePage:
-        page = self._pages.get(key)
+        page = pages.get(key)
         if page is None:
             assert rendered is not None
-            if len(self._pages) >= MOST_PAGES:
+            if len(pages) >= MOST_PAGES:
                 raise Problem(Failure.OVERLOADED, "Too many pages are followed.", headers={"Retry-After": "10"})
-            page = self._pages[key] = _LivePage(render)
+            page = pages[key] = _LivePage(render)
             for one in filter(None, (kept, rendered)):
                 page.take(one)
         page.viewers += 1
@@ -256,8 +264,6 @@ class LivePages:
             forget = when_signed_out(request, stream.end)
             if self._is_stopping:
                 stream.end()
-            if self._updating is None:
-                self._updating = self._tasks.start(self._update(), "live pages")
             try:
                 if not connection.has_left:
                     await stream.run(page)
@@ -268,20 +274,22 @@ class LivePages:
     def stop(self) -> None:
         """End every stream, and accept no new one."""
         self._is_stopping = True
-        for page in self._pages.values():
-            _end(page)
+        for pages in self._kinds.values():
+            for page in pages.values():
+                _end(page)
 
-    async def _update(self) -> None:
-        """Render what is followed, and send what has changed, until nobody follows."""
+    async def _update(self, kind: Hashable) -> None:
+        """Render what is followed of a kind, and send what has changed, until nobody follows it."""
+        pages = self._kinds[kind]
         try:
-            while self._pages:
+            while pages:
                 used = time.process_time()
-                for page in list(self._pages.values()):
+                for page in list(pages.values()):
                     await self._update_page(page)
                 took = time.process_time() - used
                 await self._wait(max(EVERY, min(took * _REST, _LONGEST_REST)))
         finally:
-            self._updating = None
+            self._updated.discard(kind)
 
     async def _update_page(self, page: _LivePage) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import datetime
 from typing import Any
@@ -27,8 +27,8 @@ from tentaculo.web.live import LivePages
 HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
 """Seconds for which one rendered page is reused. It limits the cost of many requests."""
-_MOST_KEPT = 16
-"""Rendered pages that are kept."""
+_MOST_KEPT = 8
+"""Rendered pages that are kept of one kind."""
 _REST, _LONGEST_REST = 2.0, 0.5
 """How long no page is rendered after one: so many times as long as it took, and seconds at most. Made-up filters get a
 part of the processor, and no more."""
@@ -42,7 +42,7 @@ _OWN_STYLES = {
 }
 """By template, the style sheet that it has beside the common ones."""
 _MOST_AWAITED = 20
-"""Different pages that are waited for at once."""
+"""Different pages of one kind that are waited for at once."""
 FORM_TOKEN, NEXT = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next"))
 """What stands in a rendered page for the form token of a session, and for where a sign-in leads: a page is rendered once
 for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
@@ -63,6 +63,17 @@ def icon(tone: str) -> str:
     """The tab's icon, which says the state by colour and by sign."""
     colour, sign = _ICONS.get(tone, ("#5d676d", _DASH))
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
+
+
+class _Kind:
+    """The pages of one template, those with a query apart: what makes up queries delays no page that has none."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
+        """By key, with the time of the clock at which it was rendered."""
+        self.turn = asyncio.Lock()
+        """Held by the one page of this kind that is rendered next. So each kind waits for one page of each other kind."""
+        self.awaited: Counter[Hashable] = Counter()
 
 
 class Renderer:
@@ -88,13 +99,12 @@ class Renderer:
         self._script = templating.inline("status.js")
         self._common_style = templating.inline(*_COMMON_STYLES)
         self._styles = {name: templating.inline(*_COMMON_STYLES, own) for name, own in _OWN_STYLES.items()}
-        self._pages: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
+        self._kinds: defaultdict[tuple[str, bool], _Kind] = defaultdict(_Kind)
         self._rendering = asyncio.Lock()
-        self._awaited: Counter[Hashable] = Counter()
         self._rest_until = 0.0
 
     def __repr__(self) -> str:
-        return f"<Renderer: {len(self._pages)} pages kept>"
+        return f"<Renderer: {sum(len(kind.kept) for kind in self._kinds.values())} pages kept>"
 
     def _style(self, template: str) -> templating.Inline:
         return self._styles.get(template, self._common_style)
@@ -120,22 +130,23 @@ class Renderer:
         of a session, which its next user could open. To a request that takes an event stream it is what changes of
         the page, until its sender leaves.
 
-        While too many wait for other pages it is an older one, and `Problem` (OVERLOADED) where none is kept.
+        While too many wait for other pages of its kind it is an older one, and `Problem` (OVERLOADED) where none is kept.
         """
         session = session_of(request)
         # A person sees what they have just done.
         after = session.acted_at if session is not None else float("-inf")
-        rendered_at, page = self._pages.get(key, (float("-inf"), None))
+        kind = self._kinds[template, bool(request.query_string)]
+        rendered_at, page = kind.kept.get(key, (float("-inf"), None))
         values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill
+        is_crowded = key not in kind.awaited and len(kind.awaited) >= _MOST_AWAITED
+        if is_crowded and page is None:
+            raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
             return await self._live.serve(
-                request, key, page, lambda: self._rendered(key, template, context), fill=values or {}
+                request, kind, key, page, lambda: self._rendered(kind, key, template, context), fill=values or {}
             )
-        if page is None or self._is_old(rendered_at, after):
-            if key in self._awaited or len(self._awaited) < _MOST_AWAITED:
-                page = await self._rendered(key, template, context, after)
-            elif page is None:
-                raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
+        if page is None or (self._is_old(rendered_at, after) and not is_crowded):
+            page = await self._rendered(kind, key, template, context, after)
         headers = {
             hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
@@ -158,31 +169,32 @@ class Renderer:
 
     async def _rendered(
         self,
+        kind: _Kind,
         key: Hashable,
         template: str,
         context: Callable[[], Awaitable[dict[str, Any]]],
         after: float = float("-inf"),
     ) -> Document:
         """The page as it is after those before it were rendered."""
-        self._awaited[key] += 1
+        kind.awaited[key] += 1
         try:
-            async with self._rendering:
-                rendered_at, page = self._pages.get(key, (float("-inf"), None))
+            async with kind.turn, self._rendering:
+                rendered_at, page = kind.kept.get(key, (float("-inf"), None))
                 if page is None or self._is_old(rendered_at, after):
                     await asyncio.sleep(max(self._rest_until - time.monotonic(), 0))
                     began = time.process_time()
                     page = await self._render(template, context)
                     rest = min((time.process_time() - began) * _REST, _LONGEST_REST)
                     self._rest_until = time.monotonic() + rest
-                    self._pages[key] = self._clock(), page
-                    self._pages.move_to_end(key)
-                    if len(self._pages) > _MOST_KEPT:
-                        self._pages.popitem(last=False)
+                    kind.kept[key] = self._clock(), page
+                    kind.kept.move_to_end(key)
+                    if len(kind.kept) > _MOST_KEPT:
+                        kind.kept.popitem(last=False)
                 return page
         finally:
-            self._awaited[key] -= 1
-            if not self._awaited[key]:
-                del self._awaited[key]
+            kind.awaited[key] -= 1
+            if not kind.awaited[key]:
+                del kind.awaited[key]
 
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)

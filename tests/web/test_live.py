@@ -264,8 +264,9 @@ async def test_invented_pages_are_followed_up_to_a_number(gateway: Gateway, monk
         await known.change()
         async with gateway.client.get("/status?filter=3", headers=STREAM) as response:
             assert response.status == 503
-        async with following(gateway, "/status?filter=2") as again:
+        async with following(gateway, "/status?filter=2") as again, following(gateway) as plain:
             assert await again.change()
+            assert await plain.change(), "a page without a query is of another kind"
 
 
 async def test_a_stop_ends_every_stream_at_once(gateway: Gateway, turns: Turns) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.web.documents import takes_gzip
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
+from tests.support.waits import eventually
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
 SIGNED_IN = Viewer(is_signed_in=True)
@@ -317,10 +319,9 @@ async def test_no_filter_and_no_order_makes_the_database_read_more(gateway: Gate
 async def test_a_flood_of_made_up_filters_is_refused_and_the_page_stays(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await page(gateway)
     monkeypatch.setattr("tentaculo.web.rendering._LONGEST_REST", 60.0)
     monkeypatch.setattr("tentaculo.web.rendering._REST", 1e9)
-    await page(gateway, "?filter=one")
+    first = await page(gateway, "?filter=one")
 
     async def ask(query: str) -> int:
         async with gateway.client.get(f"/status{query}") as response:
@@ -329,8 +330,36 @@ async def test_a_flood_of_made_up_filters_is_refused_and_the_page_stays(
     flood = TaskGroup("flood")
     asked = [flood.start(ask(f"?filter={n}"), f"filter {n}") for n in range(25)]
     assert await next(asyncio.as_completed(asked)) == 503, "it is refused at once, while the others wait"
+    async with gateway.client.get("/status?filter=followed", headers={"Accept": "text/event-stream"}) as response:
+        assert response.status == 503, "a stream of another one waits no longer"
     gateway.state.clock += 5
-    assert await page(gateway) == first, "an older page is better than none"
+    assert await page(gateway, "?filter=one") == first, "an older page is better than none"
+    await flood.close()
+
+
+async def test_made_up_filters_neither_delay_nor_remove_the_page_without_one(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tentaculo.web.rendering._REST", 0.0)
+    state, made_up, rendered = gateway.state, itertools.count(), 0
+    assert "hermes is down" in words(await page(gateway))
+
+    async def ask() -> None:
+        nonlocal rendered
+        while True:
+            number = next(made_up)
+            path = f"/status?filter={number}" if number % 2 else f"/status/events?before={number + 1}"
+            async with gateway.client.get(path) as response:
+                rendered += response.status == 200
+
+    flood = TaskGroup("flood")
+    for number in range(60):
+        flood.start(ask(), f"filters {number}")
+    await eventually(lambda: rendered > 40)
+    state.services, before = (view("madre"), view("hermes")), rendered
+    state.clock += 1
+    assert "Everything is up." in words(await page(gateway)), "it is there, and as of now"
+    assert rendered - before < 20, "it did not wait for all that are asked for"
     await flood.close()
 
 
