@@ -140,6 +140,8 @@ class Sessions:
         """Digests whose rows are to be removed."""
         self._used: dict[str, None] = {}
         """Digests whose time of the last use is to be written."""
+        self._postponed: dict[str, None] = {}
+        """Digests of sessions that are known, and whose rows the next sweep reads, since too many lookups wait."""
         self._lookups = asyncio.Semaphore(MOST_LOOKUPS)
         self._waiting = 0
 
@@ -194,9 +196,11 @@ class Sessions:
         if used:
             await self._store.mark(tuple(used))
         now = self._clock()
-        watched = [one for one in self._known.values() if one.is_watched and now - one.checked_at >= CACHED]
-        if watched and (rows := await self._store.read([one.digest for one in watched])) is not None:
-            for one in watched:
+        postponed, self._postponed = self._postponed, {}
+        old = [one for one in self._known.values() if now - one.checked_at >= CACHED]
+        due = [one for one in old if one.is_watched or one.digest in postponed]
+        if due and (rows := await self._store.read([one.digest for one in due])) is not None:
+            for one in due:
                 self._note(one, rows.get(one.digest), is_used=False)
         for one in [one for one in self._known.values() if one.is_watched and one.ends_at <= self._clock()]:
             self._end(one.digest)
@@ -205,6 +209,8 @@ class Sessions:
         """The session, by its row; the one that is known while the row cannot be read."""
         unread = session or SessionCheck.UNAVAILABLE
         if self._waiting >= MOST_WAITING:
+            if session is not None:
+                self._postponed[digest] = None
             return unread
         self._waiting += 1
         try:

@@ -266,6 +266,27 @@ async def test_invented_sessions_delay_no_known_one(monkeypatch: pytest.MonkeyPa
     await tasks.close()
 
 
+async def test_invented_sessions_keep_no_session_open_that_ended_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions_module, "MOST_WAITING", 3)
+    world = World()
+    one, other = world.worker(), world.worker()
+    session_id = await world.sign_in(one)
+    session = await found(one, session_id)
+    await found(other, session_id)
+    assert await one.end(session)
+    world.store.now += CACHED
+    world.store.gate, tasks = asyncio.Event(), TaskGroup("test")
+    for number in range(3):
+        tasks.start(other.find(b"%043d" % number), "invented")
+    await eventually(lambda: world.store.reads == 5)
+    known = await found(other, session_id)
+    world.store.gate = None
+    await other.sweep()
+    assert known.has_ended
+    assert isinstance(await other.find(session_id), SessionCheck)
+    await tasks.close()
+
+
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions_module, "MOST_KNOWN", 3)
     world = World()
