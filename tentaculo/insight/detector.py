@@ -125,6 +125,7 @@ class Detector:
         self._peak = -inf
         self._above: int | None = None
         self._quiet = 0
+        """Bins since the last one in which there was a reason for the open warning."""
         self._latest: Forecast | None = None
         self.open: Forecast | None = None
         """The forecast of the open warning, as it was when it opened."""
@@ -168,7 +169,10 @@ class Detector:
         self._append(number, self._scaled(value) if value is not None and is_usable else nan)
 
     def evaluate(self) -> Outcome | None:
-        """Look at the last bin: what became of the warning, OPEN where one opens now; None where nothing changes."""
+        """Look at the last bin: what became of the warning, OPEN where one opens now; None where nothing changes.
+
+        It may be looked at again, also after it was added again: only a new bin brings the end of a warning nearer.
+        """
         level = self._level()
         if level >= self._limit:
             self._above = self._number
@@ -183,7 +187,8 @@ class Detector:
             return self._end(Outcome.REACHED)
         self._peak = max(self._peak, level) if isfinite(level) else self._peak
         self._latest = found or self._latest
-        self._quiet = 0 if found is not None or self._goes_on(level) else self._quiet + 1
+        if found is not None or self._goes_on(level):
+            self._quiet = 0
         if self._quiet < self._rules.patience:
             return None
         is_known = any(isfinite(one) for one in self._values[-self._rules.patience :])
@@ -198,6 +203,8 @@ class Detector:
         self._number = number
         self._values.pop(0)
         self._values.append(scaled)
+        if self.open is not None and number > self.open.number:
+            self._quiet += 1
         if (number + 1) % BINS_AN_HOUR == 0:
             hour = number // BINS_AN_HOUR
             known = [one for one in self._values[-BINS_AN_HOUR:] if isfinite(one)]
@@ -312,6 +319,7 @@ class Detector:
 
     def _forget(self, bins: int) -> None:
         """Forget the last bins."""
+        self._quiet = max(0, self._quiet - bins)
         kept = self._values[: max(0, KEPT - bins)]
         self._values = array("d", [nan] * (KEPT - len(kept))) + kept
 

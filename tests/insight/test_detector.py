@@ -114,6 +114,18 @@ def test_a_warning_ends_when_the_service_recovers_and_the_next_ramp_must_come_fu
     assert [outcome for _, outcome in found] == [Outcome.OPEN, Outcome.ENDED]
 
 
+def test_a_bin_that_is_looked_at_again_brings_no_end_nearer() -> None:
+    values = noisy([USUAL] * 48 + ramp(40)[:32] + [USUAL] * 60, 0.05)
+    once = feed(latency_detector(), values)
+    detector, often = latency_detector(), list[tuple[int, Outcome]]()
+    for place, value in enumerate(values):
+        # As after each of seven attempts to store what was found.
+        for _ in range(7):
+            often += [(place, outcome) for _, outcome in feed(detector, [value], FIRST + place)]
+    assert [outcome for _, outcome in once] == [Outcome.OPEN, Outcome.ENDED]
+    assert often == once
+
+
 def test_after_the_limit_a_new_ramp_is_warned_of_again() -> None:
     detector = latency_detector()
     once = [USUAL] * 48 + ramp(24) + [LIMIT * 1.2] * 10
