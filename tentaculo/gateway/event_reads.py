@@ -8,13 +8,12 @@ from functools import partial
 
 from tentaculo.events.correlations import Graph, facts_of, has_correlation
 from tentaculo.events.replay import lowest_id
-from tentaculo.model.event import Event, FoundEvents
+from tentaculo.model.event import PAGE_EVENTS, Event, EventLink, FoundEvents, LogPage, LogRequest
 from tentaculo.model.incident import Incident
-from tentaculo.model.log_page import PAGE_EVENTS, EventLink, LogPage, LogRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.store import incidents as stored_incidents
 from tentaculo.store.client import StoreClient
-from tentaculo.store.event_pages import read_page
+from tentaculo.store.event_queries import read_page
 
 MOST_INCIDENTS = 100
 MOST_LINKS = 200

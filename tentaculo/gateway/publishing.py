@@ -19,7 +19,7 @@ from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
     from tentaculo.web.badges import Badges
-    from tentaculo.web.published import StatuspageApi
+    from tentaculo.web.statuspage import StatuspageApi
 
 
 def routes(
@@ -42,7 +42,7 @@ def routes(
 
     def load() -> tuple[StatuspageApi, Badges]:
         from tentaculo.web.badges import Badges
-        from tentaculo.web.published import StatuspageApi
+        from tentaculo.web.statuspage import StatuspageApi
 
         info, is_public = page_info(config), config.auth.open_status
         documents = StatuspageApi(

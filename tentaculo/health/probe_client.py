@@ -21,9 +21,8 @@ from typing import Any, cast
 import structlog
 
 from tentaculo.config.services import ServiceSettings
-from tentaculo.model.certificate import Certificate
 from tentaculo.model.clock import DateReading
-from tentaculo.model.health import Endpoint
+from tentaculo.model.health import Certificate, Endpoint
 from tentaculo.model.reason import because
 from tentaculo.model.text import printable
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up

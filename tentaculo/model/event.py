@@ -1,4 +1,4 @@
-"""One event of the log, what became of one that was to be stored, and which events a reader wants."""
+"""One event of the log, what became of one that was to be stored, which events a reader wants, and a page of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from tentaculo.model.clock import CorrectedTime
 
@@ -128,3 +128,47 @@ class EventFilter:
 
 
 _ALL = EventFilter()
+
+
+PAGE_EVENTS: Final = 50
+"""Events of one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRequest:
+    """Which part of the log is wanted."""
+
+    wanted: EventFilter
+    not_from: str | None = None
+    """A source whose events are left out."""
+    before: int | None = None
+    """Only events with smaller ids: the next older page."""
+    after: int | None = None
+    """Only events with greater ids: the next newer page. It counts only without `before`."""
+
+
+class EventLink(NamedTuple):
+    """Two events that belong together, as their producers state; the earlier one first."""
+
+    source: int
+    target: int
+    by: str
+    """The fact that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """The part that was found."""
+
+    events: tuple[Event, ...] = ()
+    """In the order in which they happened, the newest first."""
+    links: tuple[EventLink, ...] = ()
+    """Among `events`."""
+    correlations: Mapping[int, str] = field(default_factory=dict)
+    """By event, a value that others may share with it."""
+    older: int | None = None
+    """The id that the next older page is before; None where there is none."""
+    newer: int | None = None
+    """The id that the next newer page is after; None where there is none."""
+    is_cut: bool = False
+    """Whether the time was over before all rows had been looked at. The next page continues there."""

@@ -1,4 +1,4 @@
-"""The health of services: endpoints, states and their words, breakers, probe results, views. Frozen values.
+"""The health of services: endpoints, certificates, states and their words, breakers, probe results. Frozen values.
 
 Times are UTC and timezone-aware.
 """
@@ -10,7 +10,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from tentaculo.model.certificate import Certificate
 from tentaculo.model.clock import DateReading
 from tentaculo.model.reason import Reason
 
@@ -18,6 +17,26 @@ GATEWAY_NAME = "tentaculo_link"
 """Name of the gateway among the services, in VX11's own responses and in its database table."""
 GATEWAY_ALIAS = "gateway"
 """Second name of the gateway. No service may have either name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The certificate of an endpoint, in a chain that was verified. Its texts are untrusted, printable and cut."""
+
+    names: tuple[str, ...]
+    """The first of the names and IP addresses for which it is valid."""
+    more_names: int
+    """How many further ones it has."""
+    issuer: str
+    begins: datetime | None
+    ends: datetime
+    chain_ends: datetime
+    """When the first certificate of the chain ends: its own or one of an issuer."""
+
+    @property
+    def is_issuer_first(self) -> bool:
+        """Whether an issuer's certificate ends before the endpoint's own."""
+        return self.chain_ends < self.ends
 
 
 class BreakerState(StrEnum):

@@ -1,4 +1,4 @@
-"""Reading the log of events: what a filter selects, in a bounded time.
+"""Reading the log of events: what a filter selects, and a page of it, in a bounded time.
 
 A search has no index: one for any part of a text (SQLite's FTS5 with trigrams) took 62 µs and 300 bytes for each event
 that is stored. It reads the rows instead, which takes a third of a second for a million, and stops after its time. The
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
 from time import monotonic
 from typing import Any
 
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     and_,
+    func,
     or_,
     select,
 )
@@ -168,3 +171,61 @@ def event_of(row: RowMapping) -> Event:
         if row["corrected_ms"] is None
         else CorrectedTime(row["corrected_ms"], row["corrected_width_ms"]),
     )
+
+
+MOST_TYPES = 8
+"""Types that are looked for one by one, each by its index."""
+_NEAR = 1000
+"""Events before a time, by their receipt, of which the one with the greatest id is where a search begins."""
+
+
+def read_page(
+    connection: Connection,
+    wanted: EventFilter,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    not_from: str | None = None,
+    limit: int,
+    newest_first: bool,
+) -> FoundEvents:
+    """As `read_events` with `is_bounded`.
+
+    Events that were received before `wanted.until`, but stored a thousand events after all others of that time, are not
+    found: only a clock that was set back can make such.
+    """
+    if newest_first and wanted.until is not None:
+        last = _last_id(connection, wanted)
+        before = last + 1 if before is None else min(before, last + 1)
+    types = wanted.types if 1 < len(wanted.types) <= MOST_TYPES else ()
+    searches = [replace(wanted, types=(one,)) for one in types] or [wanted]
+    results = [
+        read_events(
+            connection,
+            one,
+            after=after,
+            before=before,
+            not_from=not_from,
+            limit=limit,
+            newest_first=newest_first,
+            is_bounded=True,
+            seconds=SEARCH_SECONDS / len(searches),
+        )
+        for one in searches
+    ]
+    found = sorted((event for result in results for event in result.events), key=attrgetter("id"), reverse=newest_first)
+    reached = [result.reached for result in results if result.reached is not None]
+    if not reached:
+        return FoundEvents(found[:limit])
+    # Beyond the nearest place at which one of them stopped, some events may be missing.
+    nearest = max(reached) if newest_first else min(reached)
+    known = [one for one in found if (one.id >= nearest if newest_first else one.id <= nearest)]
+    return FoundEvents(known[:limit], None if len(known) >= limit else nearest)
+
+
+def _last_id(connection: Connection, wanted: EventFilter) -> int:
+    """The greatest id of the last events that were received before the end of the wanted time; 0 without any."""
+    assert wanted.until is not None
+    c = events.c
+    query = select(c.id).where(c.received_at < naive_utc(wanted.until)).order_by(c.received_at.desc()).limit(_NEAR)
+    return connection.scalar(select(func.max(query.subquery().c.id))) or 0

@@ -16,7 +16,7 @@ from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
 from tentaculo.web import reasons, wording
 from tentaculo.web.languages import Language
-from tentaculo.web.public import OF_THE_OPERATOR
+from tentaculo.web.viewer import OF_THE_OPERATOR
 
 MOST_MEMBERS: Final = 12
 """Members of a payload that are shown one by one."""

@@ -15,9 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from aiohttp import web
 
 from tentaculo import __version__
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, LogPage, LogRequest
 from tentaculo.model.incident import Incident, MaintenanceWindow
-from tentaculo.model.log_page import LogPage, LogRequest
 from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import DEFAULT_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.text import printable

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
-from tentaculo.model.event import MAX_EVENT_ID, EventFilter
+from tentaculo.model.event import MAX_EVENT_ID, EventFilter, LogRequest
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import GATEWAY_NAME
-from tentaculo.model.log_page import LogRequest
 from tentaculo.web.event_text import PUBLIC_TYPES
 from tentaculo.web.timeline import RANGES, Range
 

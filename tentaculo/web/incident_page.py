@@ -35,10 +35,9 @@ from tentaculo.web.acknowledgements import incident_id
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
-from tentaculo.web.public import public_timeline
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Bar, Range
-from tentaculo.web.viewer import Viewer
+from tentaculo.web.viewer import Viewer, public_timeline
 
 MOST_ROWS: Final = 20
 """Services of an incident whose states are drawn."""

@@ -24,10 +24,9 @@ from tentaculo.web import activity, overview, service_probes, timeline, warning_
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
-from tentaculo.web.public import public_incidents, public_timeline, public_view
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
-from tentaculo.web.viewer import Viewer
+from tentaculo.web.viewer import Viewer, public_incidents, public_timeline, public_view
 
 _DAYS = 90
 

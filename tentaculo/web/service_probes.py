@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
-from tentaculo.model.certificate import Certificate
-from tentaculo.model.health import Endpoint, Health, ProbeResult, SeenCertificate, ServiceView
+from tentaculo.model.health import Certificate, Endpoint, Health, ProbeResult, SeenCertificate, ServiceView
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import join_names, printable
 from tentaculo.web import reasons, wording

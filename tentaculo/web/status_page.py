@@ -23,10 +23,9 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, overview, summary, wording
 from tentaculo.web.overview import MOST_WINDOWS, Fleet, Section, window_row
 from tentaculo.web.past_reader import PastReader
-from tentaculo.web.public import public_incidents, public_timeline, public_view
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Range
-from tentaculo.web.viewer import Viewer
+from tentaculo.web.viewer import Viewer, public_incidents, public_timeline, public_view
 
 _MOST_DETAILED = overview.MOST_TROUBLES + overview.MOST_QUIET
 """Services whose latencies are read."""

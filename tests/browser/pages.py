@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tentaculo.model.certificate import Certificate
 from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, EventLink, LogPage
 from tentaculo.model.health import (
     GATEWAY_NAME,
+    Certificate,
     DegradedKind,
     Endpoint,
     EndpointView,
@@ -31,7 +31,6 @@ from tentaculo.model.incident import (
     NotificationState,
     Notified,
 )
-from tentaculo.model.log_page import EventLink, LogPage
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.reason import because

@@ -14,10 +14,9 @@ from aiohttp import ClientSession
 
 from tentaculo.gateway.event_reads import EventReads
 from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import PAGE_EVENTS, Event, EventFilter, EventLink, LogPage, LogRequest
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
-from tentaculo.model.log_page import PAGE_EVENTS, EventLink, LogPage, LogRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.store import event_queries, incidents
 from tentaculo.store.client import StoreClient

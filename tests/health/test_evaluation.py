@@ -23,8 +23,7 @@ from tentaculo.health.evaluation import (
     stated_health,
 )
 from tentaculo.health.probe_client import MAX_BODY, ProbeAttempt
-from tentaculo.model.certificate import Certificate
-from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
+from tentaculo.model.health import Certificate, DegradedKind, Endpoint, Health, ProbeResult
 
 MADRE = Endpoint("madre", "127.0.0.1", 8001)
 NOW = datetime(2025, 12, 16, 9, 45, tzinfo=UTC)

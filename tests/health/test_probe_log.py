@@ -6,8 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from tentaculo.health.probe_log import ProbeLog
-from tentaculo.model.certificate import Certificate
-from tentaculo.model.health import Endpoint, Health, ProbeResult, SeenCertificate
+from tentaculo.model.health import Certificate, Endpoint, Health, ProbeResult, SeenCertificate
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 MADRE = Endpoint("madre", "127.0.0.1", 8001, tls=True)

@@ -12,7 +12,7 @@ import pytest
 from tentaculo.model.event import EventFilter, FoundEvents
 from tentaculo.store import event_queries
 from tentaculo.store.client import StoreClient
-from tentaculo.store.event_pages import read_page
+from tentaculo.store.event_queries import read_page
 from tests.support.store_samples import NOW, event
 
 ROWS = 120

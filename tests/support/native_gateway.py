@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 
 from tentaculo.config import schema
 from tentaculo.model.early_warning import EarlyWarning
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, LogPage, LogRequest
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import (
     BreakerState,
@@ -39,7 +39,6 @@ from tentaculo.model.incident_past import (
     IncidentTotals,
     incident_days,
 )
-from tentaculo.model.log_page import LogPage, LogRequest
 from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
@@ -62,10 +61,10 @@ from tentaculo.web import (
     incidents,
     monitoring,
     page_routes,
-    published,
     service_page,
     sign_in,
     status_page,
+    statuspage,
     vx11,
 )
 from tentaculo.web.languages import language_of
@@ -425,7 +424,7 @@ def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
             raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
         return state.stored_incidents[:limit]
 
-    api = published.StatuspageApi(
+    api = statuspage.StatuspageApi(
         views=lambda: state.services,
         incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
         stored=stored,

@@ -13,7 +13,7 @@ from aiohttp import ClientSession
 from tentaculo.model.health import DegradedKind, Health
 from tentaculo.model.page import PageInfo
 from tentaculo.tasks import TaskGroup
-from tentaculo.web import badge
+from tentaculo.web import badges
 from tests.support.native_gateway import Gateway, State, running, view
 from tests.web.test_status_page import HOSTILE, rates
 
@@ -161,8 +161,8 @@ async def test_it_may_be_kept_for_a_minute_at_most_and_shown_elsewhere(gateway: 
 
 @pytest.mark.parametrize("text", [HOSTILE, "\u202e\x00\x1b]0;", "x" * 500, "日本語", "e\u0301" * 10, ""])
 def test_any_text_makes_a_badge(text: str) -> None:
-    made = badge.made(text, text, "up")
-    drawn = badge.svg(made)
+    made = badges.made(text, text, "up")
+    drawn = badges.svg(made)
     image = ElementTree.fromstring(drawn)
     assert "<script" not in drawn
     assert len(drawn) < 2000
@@ -171,12 +171,12 @@ def test_any_text_makes_a_badge(text: str) -> None:
 
 
 def test_the_width_of_a_text_is_that_of_its_letters() -> None:
-    assert badge.text_width("") == 0
-    assert badge.text_width("iiii") < badge.text_width("mmmm") / 3
-    assert badge.text_width("e\u0301") == badge.text_width("e"), "an accent of its own takes no room"
-    assert badge.text_width("漢字") == 22
+    assert badges.text_width("") == 0
+    assert badges.text_width("iiii") < badges.text_width("mmmm") / 3
+    assert badges.text_width("e\u0301") == badges.text_width("e"), "an accent of its own takes no room"
+    assert badges.text_width("漢字") == 22
 
 
 def test_the_headline_of_a_large_fleet_is_cut() -> None:
     names = [f"a-service-with-a-long-name-{n}" for n in range(3)]
-    assert len(badge.made("status", ", ".join(names) + " are down", "down").message) <= 60
+    assert len(badges.made("status", ", ".join(names) + " are down", "down").message) <= 60

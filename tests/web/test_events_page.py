@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import Event, EventFilter, EventLink, LogPage
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.incident import MaintenanceWindow
-from tentaculo.model.log_page import EventLink, LogPage
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.web.event_text import PUBLIC_TYPES
 from tentaculo.web.viewer import Viewer

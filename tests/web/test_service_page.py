@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tentaculo.config import schema
-from tentaculo.model.certificate import Certificate
-from tentaculo.model.health import Counts, Endpoint, EndpointView, Health, ProbeResult, SeenCertificate
+from tentaculo.model.health import Certificate, Counts, Endpoint, EndpointView, Health, ProbeResult, SeenCertificate
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Uptime
 from tentaculo.model.service_rates import UsualRates
 from tentaculo.web.viewer import Viewer
