@@ -102,6 +102,15 @@ class RouteSettings(Section, frozen=True):
         Seconds | None,
         Doc("How long connecting may take.", unit="seconds", default="limits.connect", example=5),
     ] = None
+    slow: Annotated[
+        Annotated[Seconds, more_than(0)] | None,
+        Doc(
+            "Time after which the head of a response is late, for the concurrency of the service.",
+            unit="seconds",
+            default="slow of the service, else five times what 95 % of the route's responses usually take",
+            example=2,
+        ),
+    ] = None
     max_body: Annotated[
         Bytes | None,
         Doc("Size of a request body.", unit="bytes", zero="unlimited", default="limits.body", example=0),
@@ -208,6 +217,15 @@ class ServiceSettings(Section, frozen=True):
             ' and the fastest among those with about equally many; with "round_robin" they take turns.'
         ),
     ] = "least_requests"
+    concurrency: Annotated[
+        Annotated[int, at_least(1)] | Literal["auto", "off"],
+        Doc(
+            'Requests of the service in flight, beyond which one gets 503: with "auto" as many as it serves in time, which is'
+            ' limited while it is overloaded only; "off" is no limit. A number counts requests until the end of the'
+            " response. Upgraded connections, event streams and routes with a timeout above limits.first_byte do not"
+            " count, and each worker limits by itself."
+        ),
+    ] = "auto"
     sticky: Annotated[
         bool,
         Doc(

@@ -33,6 +33,7 @@ from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.client_affinity import BoundConnections
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.load_balancer import EndpointState, Lease
 
@@ -52,6 +53,18 @@ def may_follow(error: UpstreamError, method: str) -> bool:
 def overloaded(service: str) -> Problem:
     """No endpoint of `service` had room in time."""
     return Problem(Failure.OVERLOADED, None, {"service": service}, {"Retry-After": "1"})
+
+
+def over_limit(service: str, limit: ConcurrencyLimit) -> Problem:
+    """The service has as many requests in flight as it may have."""
+    number = int(limit.limit)
+    return Problem(
+        Failure.CONCURRENCY_LIMIT,
+        f"{service} may have {number} requests in flight: {limit.why}.",
+        {"service": service, "limit": number, "in_flight": limit.in_flight, "retry_after": 1},
+        {"Retry-After": "1"},
+        f"limit {number}: {limit.why}",
+    )
 
 
 def circuit_open(service: str, retry_after: float, why: Mapping[str, object]) -> Problem:
@@ -224,10 +237,16 @@ class Exchange(ResponseRelay, ABC):
     def _acquire(self) -> Lease | None:
         """A lease; None where only room is missing. Raises `Problem` where more is, or the wait was too long."""
         plan, had_turn = self.admitted.plan, self._has_turn
-        balancer = plan.balancer
+        balancer, deadline = plan.balancer, plan.deadline
         assert balancer is not None
         if had_turn is False:
             raise overloaded(plan.service.name)
+        if deadline is not None:
+            limit = deadline.limit
+            if limit.in_flight >= limit.limit and not limit.may_enter(perf_counter()):
+                if had_turn:
+                    balancer.wake_next()
+                raise over_limit(plan.service.name, limit)
         if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
@@ -240,6 +259,9 @@ class Exchange(ResponseRelay, ABC):
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
+                if deadline is not None:
+                    is_first = had_turn is None and not self._tried
+                    deadline.limit.enter(self, self.record.started if is_first else perf_counter())
                 return lease
             if not balancer.is_full(self._tried):
                 if had_turn:
@@ -303,6 +325,8 @@ class Exchange(ResponseRelay, ABC):
         )
         self.shared.tunnels.add(tunnel)
         lease.stop_counting()
+        if plan.deadline is not None:
+            plan.deadline.limit.leave(self)
         return Wait.TUNNEL
 
     # -- failures, and another attempt -------------------------------------------------------------------------
@@ -393,6 +417,14 @@ class Exchange(ResponseRelay, ABC):
         if lease is not None:
             if outcome is _SUCCESS and lease.endpoint.others and tunnel is None and not self._tried:
                 self._note_latency(lease.endpoint)
+            deadline = self.admitted.plan.deadline
+            if deadline is not None:
+                if outcome is _SUCCESS and tunnel is None and self._upload is None:
+                    deadline.limit.note_response(self, deadline, perf_counter())
+                elif outcome is Outcome.TIMEOUT or outcome is Outcome.NEUTRAL:
+                    deadline.limit.note_lost(self, deadline, perf_counter())
+                else:
+                    deadline.limit.leave(self)
             lease.release(outcome, reason)
 
     def _note_latency(self, endpoint: EndpointState) -> None:

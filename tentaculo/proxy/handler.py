@@ -158,13 +158,18 @@ class Proxy:
             for service in config.services.values()
             if service.enabled
         }
+        self._limits = {
+            service.name: _concurrency_limit(service) for service in config.services.values() if service.enabled
+        }
         self._endpoints = {
             state.pool.upstream: state for balancer in self._balancers.values() for state in balancer.endpoints
         }
         self._shared = ProxyState(needs)
         self.traffic = self._shared.traffic
         self.routes = [
-            CompiledRoute(service, route, config.limits, self._balancers.get(service.name))
+            CompiledRoute(
+                *(service, route, config.limits, self._balancers.get(service.name), self._limits.get(service.name))
+            )
             for service in config.services.values()
             for route in service.routes
         ]
@@ -186,6 +191,11 @@ class Proxy:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
         if health is not Health.UNKNOWN and (state := self._endpoints.get(upstream)) is not None:
             state.outliers.note_probe(is_well=health.is_healthy)
+
+    def concurrency(self, service: str) -> ConcurrencyView | None:
+        """How the requests of `service` in flight are limited; None where they are not."""
+        limit = self._limits.get(service)
+        return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection. Tunnels and event streams are closed."""

@@ -279,7 +279,10 @@ class ResponseRelay(ProxiedRequest):
             return None
         if not reader.is_whole:
             self.write(block)
-            self.record.head_seconds = perf_counter() - self.record.started
+            now = perf_counter()
+            self.record.head_seconds = now - self.record.started
+            if (deadline := self.admitted.plan.deadline) is not None:
+                deadline.limit.note_head(self, deadline, now, is_stream=fields.is_event_stream)
             if fields.is_event_stream:
                 self._begin_stream(connection)
             return self._relay_body(connection)

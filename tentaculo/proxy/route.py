@@ -9,6 +9,7 @@ from tentaculo.config.services import RouteSettings, ServiceSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import field_name
 from tentaculo.upstream.client_affinity import StickySessions
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, RouteDeadline
 from tentaculo.upstream.load_balancer import LoadBalancer
 
 
@@ -50,6 +51,7 @@ class CompiledRoute:
         "checks_origin",
         "claimed_host",
         "connect",
+        "deadline",
         "default_host",
         "first_byte",
         "host",
@@ -77,9 +79,14 @@ class CompiledRoute:
     )
 
     def __init__(
-        self, service: ServiceSettings, route: RouteSettings, limits: LimitSettings, balancer: LoadBalancer | None
+        self,
+        service: ServiceSettings,
+        route: RouteSettings,
+        limits: LimitSettings,
+        balancer: LoadBalancer | None,
+        concurrency: ConcurrencyLimit | None = None,
     ) -> None:
-        """`balancer` is None for a service that is off."""
+        """`balancer` is None for a service that is off; `concurrency` is None where nothing limits its requests in flight."""
         self.service = service
         self.service_name: str | None = service.name
         self.key: RouteKey | None = RouteKey(service.name, route.label)
@@ -96,6 +103,9 @@ class CompiledRoute:
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
         self.idle = route.timeout or limits.idle
+        slow = route.slow or service.slow
+        self.deadline = None if concurrency is None or self.first_byte > limits.first_byte else RouteDeadline(concurrency, slow)
+        """From when on a response is late; None where its requests do not count for the limit."""
         self.max_body = limits.body if route.max_body is None else route.max_body
         self.checks_origin = route.check_origin
         self.claimed_host = route.host
