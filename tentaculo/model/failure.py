@@ -79,7 +79,11 @@ class Failure(Enum):
     )
     OVERLOADED = _FailureInfo(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
     CONCURRENCY_LIMIT = _FailureInfo(
-        503, "concurrency_limit", "The service has as many requests in flight as it can take", _G, "connection_limit_reached"
+        503,
+        "concurrency_limit",
+        "The service has as many requests in flight as it can take",
+        _G,
+        "connection_limit_reached",
     )
     EXHAUSTED = _FailureInfo(
         503, "gateway_exhausted", "The gateway lacks file descriptors or memory", _G, "connection_limit_reached"

@@ -13,9 +13,8 @@ waits.
 from __future__ import annotations
 
 import asyncio
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -26,6 +25,7 @@ from tentaculo.net.header_fields import split_list
 from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
+from tentaculo.proxy.attempts import IDEMPOTENT, attempt_failed, circuit_open, may_follow, over_limit, overloaded
 from tentaculo.proxy.proxied_request import JudgedRequest, ResponseRelay, Wait
 from tentaculo.proxy.request_head import request_trailers
 from tentaculo.proxy.state import ProxyState
@@ -33,53 +33,8 @@ from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.client_affinity import BoundConnections
-from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.load_balancer import EndpointState, Lease
-
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-"""Methods of requests that may be sent twice (RFC 9110 section 9.2.2)."""
-
-
-def may_follow(error: UpstreamError, method: str) -> bool:
-    """Whether another attempt may follow `error`, while the client has no response yet and the body can be sent again.
-
-    It may if the upstream received nothing, or if it answered nothing and twice does no harm.
-    """
-    # Every other failure of an untouched connection came before anything was sent.
-    return error.untouched and (error.failure is not Failure.CONNECTION_LOST or error.untaken or method in IDEMPOTENT)
-
-
-def overloaded(service: str) -> Problem:
-    """No endpoint of `service` had room in time."""
-    return Problem(Failure.OVERLOADED, None, {"service": service}, {"Retry-After": "1"})
-
-
-def over_limit(service: str, limit: ConcurrencyLimit) -> Problem:
-    """The service has as many requests in flight as it may have."""
-    number = int(limit.limit)
-    return Problem(
-        Failure.CONCURRENCY_LIMIT,
-        f"{service} may have {number} requests in flight: {limit.why}.",
-        {"service": service, "limit": number, "in_flight": limit.in_flight, "retry_after": 1},
-        {"Retry-After": "1"},
-        f"limit {number}: {limit.why}",
-    )
-
-
-def circuit_open(service: str, retry_after: float, why: Mapping[str, object]) -> Problem:
-    """No endpoint of `service` takes a request; the first may in `retry_after` seconds."""
-    seconds = max(1, math.ceil(retry_after))
-    extra = {"service": service, "retry_after": seconds, **why}
-    return Problem(Failure.CIRCUIT_OPEN, None, extra, {"Retry-After": str(seconds)})
-
-
-def attempt_failed(service: str, error: UpstreamError, *, may_retry: bool = True) -> Problem:
-    """The last attempt failed. `may_retry` is False where another one was possible and not allowed."""
-    headers = {"Retry-After": "1"} if error.failure in (Failure.STOPPING, Failure.EXHAUSTED) else {}
-    why = "" if may_retry else "; it was not repeated, since about a tenth of the requests may be"
-    return Problem(error.failure, f"{service}: {error.detail}{why}", {"service": service}, headers)
-
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
@@ -419,13 +374,19 @@ class Exchange(ResponseRelay, ABC):
                 self._note_latency(lease.endpoint)
             deadline = self.admitted.plan.deadline
             if deadline is not None:
-                if outcome is _SUCCESS and tunnel is None and self._upload is None:
-                    deadline.limit.note_response(self, deadline, perf_counter())
-                elif outcome is Outcome.TIMEOUT or outcome is Outcome.NEUTRAL:
-                    deadline.limit.note_lost(self, deadline, perf_counter())
+                if self._upload is None:
+                    deadline.limit.note_end(self, deadline, perf_counter(), outcome)
                 else:
                     deadline.limit.leave(self)
             lease.release(outcome, reason)
+
+    def note_head(self, now: float, *, is_event_stream: bool) -> None:
+        """The head has been relayed and its body is still to come: what follows is at the client's pace as well."""
+        deadline = self.admitted.plan.deadline
+        if deadline is not None and is_event_stream:
+            deadline.limit.leave(self)
+        elif deadline is not None and self._upload is None:
+            deadline.limit.note_head(self, deadline, now)
 
     def _note_latency(self, endpoint: EndpointState) -> None:
         """Report how long the head of the response took, for the choice among several endpoints."""

@@ -19,13 +19,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
+from time import perf_counter
 from typing import Protocol, cast
 
+import structlog
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.failure import UpstreamError
-from tentaculo.model.health import Endpoint, Health
+from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
@@ -33,11 +37,15 @@ from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
+
+
+log = structlog.get_logger(__name__)
 
 
 class DrivenExchange(Exchange):
@@ -158,9 +166,7 @@ class Proxy:
             for service in config.services.values()
             if service.enabled
         }
-        self._limits = {
-            service.name: _concurrency_limit(service) for service in config.services.values() if service.enabled
-        }
+        self._limits = {service.name: _concurrency_limit(service) for service in config.services.values()}
         self._endpoints = {
             state.pool.upstream: state for balancer in self._balancers.values() for state in balancer.endpoints
         }
@@ -244,3 +250,17 @@ class Proxy:
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange
+
+
+def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
+    """The limit of the requests of `service` in flight; None where it is off."""
+    if not service.enabled or service.concurrency == "off":
+        return None
+    note = partial(_note_shed, service.name)
+    return LearnedLimit(note) if service.concurrency == "auto" else ConcurrencyLimit(service.concurrency, note)
+
+
+def _note_shed(service: str, limit: ConcurrencyLimit, refused: int) -> None:
+    log.warning(
+        "requests over the concurrency limit", service=service, limit=int(limit.limit), why=limit.why, refused=refused
+    )

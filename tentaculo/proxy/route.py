@@ -104,7 +104,9 @@ class CompiledRoute:
         self.first_byte = route.timeout or limits.first_byte
         self.idle = route.timeout or limits.idle
         slow = route.slow or service.slow
-        self.deadline = None if concurrency is None or self.first_byte > limits.first_byte else RouteDeadline(concurrency, slow)
+        self.deadline = (
+            None if concurrency is None or self.first_byte > limits.first_byte else RouteDeadline(concurrency, slow)
+        )
         """From when on a response is late; None where its requests do not count for the limit."""
         self.max_body = limits.body if route.max_body is None else route.max_body
         self.checks_origin = route.check_origin

@@ -6,7 +6,7 @@ short: nearly everything that is let through is served in time, and the rest is 
 The limit is learned by additive increase and multiplicative decrease (AIMD), with a deadline for the signal. It acts only
 during an overload, which a round of responses shows by three things together. More than a tenth of them are late, and half
 of them take longer than the slowest usually do: a route with a few slow requests among fast ones is not overloaded. What is
-in flight has grown by half while rounds were late: a burst drains. It grew although no more is served: what is in flight
+in flight has doubled while rounds were late: a burst drains. It grew although no more is served: what is in flight
 at a service that merely became slower grows as well, and as much more is served then, until both are steady.
 """
 
@@ -16,8 +16,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable
 
-from tentaculo.model.health import ConcurrencyView
+from tentaculo.model.health import ConcurrencyView, Outcome
 
+_SUCCESS = Outcome.SUCCESS
 FLOOR = 4
 """The least limit that is learned."""
 _TIMES, _MARGIN = 5.0, 0.05
@@ -30,8 +31,8 @@ _ROUND, _RESPONSES = 0.1, 40
 """Seconds and responses that a round has at least. It is never shorter than the deadline."""
 _LATE, _SLOW = 0.1, 0.5
 """Shares of the responses of a late round that are late, and that took longer than is usual."""
-_GROWTH, _FASTER = 1.5, 1.2
-"""Growth of what is in flight during late rounds that shows an overload, if no more than so many times is served."""
+_GROWTH, _FASTER = 2, 1.4
+"""Growth of what is in flight during late rounds that shows an overload, unless so many times more is served."""
 _DECREASE, _LEAP = 0.7, 1.25
 """What the limit is multiplied by after a late round, and after one whose responses all took less than half a deadline."""
 _USELESS = 0.5
@@ -43,12 +44,26 @@ _MINUTES = 5
 """Minutes in which refused requests are counted for people."""
 
 
+_NOTE_EVERY = 60.0
+"""Seconds from one note of refused requests to the next."""
+
+NoteShed = Callable[["ConcurrencyLimit", int], None]
+"""Called with a limit and the number of requests refused since the last call, at most once a minute."""
+
+
+def _no_note(_: ConcurrencyLimit, __: int) -> None:
+    """Nobody listens."""
+
+
 class ConcurrencyLimit:
     """The limit of one service, as it is configured. Moments are of one monotonic clock, in seconds."""
 
-    __slots__ = ("_pending", "_recent", "in_flight", "limit", "shed")
+    __slots__ = ("_note_at", "_note_shed", "_noted", "_pending", "_recent", "in_flight", "limit", "shed")
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, note_shed: NoteShed = _no_note) -> None:
+        self._note_shed = note_shed
+        # When it may be called again, and how many refused requests it has been told of.
+        self._note_at, self._noted = -math.inf, 0
         self.limit = limit
         """Requests in flight that are let through; infinity while none is refused."""
         self.in_flight = 0
@@ -74,6 +89,9 @@ class ConcurrencyLimit:
         minute = int(now // 60)
         before = self._recent.pop()[1] if self._recent and self._recent[-1][0] == minute else 0
         self._recent.append((minute, before + 1))
+        if now >= self._note_at:
+            self._note_shed(self, self.shed - self._noted)
+            self._note_at, self._noted = now + _NOTE_EVERY, self.shed
         return False
 
     def enter(self, request: Hashable, now: float) -> None:
@@ -81,26 +99,17 @@ class ConcurrencyLimit:
         self._pending[request] = now
         self.in_flight += 1
 
-    def leave(self, request: Hashable) -> float:
-        """Count `request` no longer. Returns when it was sent, or 0.0 if it is not counted."""
-        began = 0.0
+    def leave(self, request: Hashable) -> None:
+        """Count `request` no longer, if it is counted."""
         if request in self._pending:
-            began = self._pending[request]
             del self._pending[request]
             self.in_flight -= 1
-        return began
 
-    def note_head(self, request: Hashable, _route: RouteDeadline, _now: float, *, is_stream: bool) -> None:
-        """The head of the response has come, and its body is still to come; `is_stream` for an event stream."""
-        if is_stream:
-            self.leave(request)
+    def note_head(self, request: Hashable, route: RouteDeadline, now: float) -> None:
+        """Take note that the head of a response has come `now`, and its body is still to come."""
 
-    def note_response(self, request: Hashable, _route: RouteDeadline, _now: float) -> None:
-        """A whole response has come `now`, of a route with these times."""
-        self.leave(request)
-
-    def note_lost(self, request: Hashable, _route: RouteDeadline, _now: float) -> None:
-        """The request ended `now` without a response: nobody waits for it any more."""
+    def note_end(self, request: Hashable, _route: RouteDeadline, _now: float, _outcome: Outcome) -> None:
+        """Take note that the request has ended `now`, and how."""
         self.leave(request)
 
     def view(self, now: float) -> ConcurrencyView:
@@ -164,7 +173,6 @@ class LearnedLimit(ConcurrencyLimit):
         "_late",
         "_lost",
         "_near",
-        "_note_change",
         "_peak",
         "_peak_before",
         "_rate",
@@ -177,10 +185,8 @@ class LearnedLimit(ConcurrencyLimit):
         "_total",
     )
 
-    def __init__(self, note_change: Callable[[LearnedLimit], None] | None = None) -> None:
-        """`note_change` is called when the limit begins to act, and when it ends."""
-        super().__init__(math.inf)
-        self._note_change = note_change
+    def __init__(self, note_shed: NoteShed = _no_note) -> None:
+        super().__init__(math.inf, note_shed)
         # The most that was in flight in the round that later ones are compared with, and responses a second in it.
         self._peak_before: int | None = None
         self._rate = 0.0
@@ -222,15 +228,12 @@ class LearnedLimit(ConcurrencyLimit):
         if self.in_flight > self._peak:
             self._peak = self.in_flight
 
-    def note_head(self, request: Hashable, route: RouteDeadline, now: float, *, is_stream: bool) -> None:
-        """The head of the response has come, after which the client's pace counts as well."""
-        if is_stream:
-            self.leave(request)
-        else:
-            self.note_response(request, route, now)
+    def note_head(self, request: Hashable, route: RouteDeadline, now: float) -> None:
+        """Learn from a response: from its head on the client's pace counts as well."""
+        self.note_end(request, route, now, _SUCCESS)
 
-    def note_response(self, request: Hashable, route: RouteDeadline, now: float) -> None:
-        """Learn from a response that came `now`, of a route with these times."""
+    def note_end(self, request: Hashable, route: RouteDeadline, now: float, outcome: Outcome) -> None:
+        """Learn from a response that has come `now`, or from a request that ended without one."""
         if request not in self._pending:
             return
         began = self._pending[request]
@@ -239,6 +242,11 @@ class LearnedLimit(ConcurrencyLimit):
         if began < self._since:
             return
         seconds = now - began
+        if outcome is not _SUCCESS:
+            # Nobody waits for it any more, or a failure came, which is quick or slow for its own reasons.
+            if seconds > route.seconds and (outcome is Outcome.TIMEOUT or outcome is Outcome.NEUTRAL):
+                self._lost += 1
+            return
         if not self._seen:
             self._start = now
         self._seen += 1
@@ -256,18 +264,19 @@ class LearnedLimit(ConcurrencyLimit):
         if now >= self._round_end:
             self._end_round(route, now)
 
-    def note_lost(self, request: Hashable, route: RouteDeadline, now: float) -> None:
-        """The request ended `now` without a response, which may have been late."""
-        began = self.leave(request)
-        if began and now - began > route.seconds:
-            self._lost += 1
-
     def _begin_round(self, now: float) -> None:
-        self._start, self._round_end = now, now + _ROUND
-        self._seen = self._slow = self._near = self._late = 0
-        self._total = self._allowed = 0.0
-        self._refused = False
-        self._peak = self.in_flight
+        self._start: float = now
+        self._round_end: float = now + _ROUND
+        # Responses: all, and those that took longer than is usual, than half of the deadline, and than the deadline.
+        self._seen: int = 0
+        self._slow: int = 0
+        self._near: int = 0
+        self._late: int = 0
+        # Seconds that they took, and might have taken.
+        self._total: float = 0.0
+        self._allowed: float = 0.0
+        self._refused: bool = False
+        self._peak: int = self.in_flight
 
     def _end_round(self, route: RouteDeadline, now: float) -> None:
         """End the round if it has lasted long enough. `route` is that of the last response."""
@@ -299,8 +308,6 @@ class LearnedLimit(ConcurrencyLimit):
         elif backlog >= _GROWTH * before + FLOOR:
             self._rate = rate
             self._cut(now)
-            if self._note_change is not None:
-                self._note_change(self)
 
     def _adapt(self, route: RouteDeadline, now: float, *, is_late: bool) -> None:
         """Change the limit while it acts, if more than half of it is in use."""
@@ -323,5 +330,3 @@ class LearnedLimit(ConcurrencyLimit):
     def _end(self) -> None:
         """Limit no more."""
         self.limit, self._since, self._peak_before = math.inf, 0.0, None
-        if self._note_change is not None:
-            self._note_change(self)
