@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from tentaculo.config.probes import ProbeSettings, Statuses
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most, at_most_long, more_than
+from tentaculo.config.section import INTERNAL, Doc, Parse, Section, at_least, at_most, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
     Bytes,
@@ -185,6 +185,24 @@ class RouteSettings(Section, frozen=True):
         return self.to if self.exact else self.to.rstrip("/")
 
 
+def _as_concurrency(value: object) -> object:
+    if value in ("auto", "off"):
+        return str(value)
+    try:
+        number = 0 if isinstance(value, bool | float) else int(str(value))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError("must be 'auto', 'off' or a whole number of at least 1")
+    return number
+
+
+Concurrency = Annotated[
+    int | Literal["auto", "off"],
+    Parse(_as_concurrency, {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", "off"]}]}),
+]
+
+
 class ServiceSettings(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
@@ -218,7 +236,7 @@ class ServiceSettings(Section, frozen=True):
         ),
     ] = "least_requests"
     concurrency: Annotated[
-        Annotated[int, at_least(1)] | Literal["auto", "off"],
+        Concurrency,
         Doc(
             'Requests of the service in flight, beyond which one gets 503: with "auto" as many as it serves in time, which is'
             ' limited while it is overloaded only; "off" is no limit. A number counts requests until the end of the'

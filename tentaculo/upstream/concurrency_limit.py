@@ -198,7 +198,14 @@ class LearnedLimit(ConcurrencyLimit):
         self._since = 0.0
         # When the limit ends unless a request is refused or a round is late before.
         self._calm_at = 0.0
-        self._begin_round(0.0)
+        # The round: when it began and may end, and the most that was in flight.
+        self._start = self._round_end = 0.0
+        self._peak = 0
+        # Its responses: all, and those that took longer than usual, than half of the deadline, and than the deadline.
+        self._seen = self._slow = self._near = self._late = 0
+        # Seconds that they took, and might have taken. Whether a request was refused meanwhile.
+        self._total = self._allowed = 0.0
+        self._refused = False
 
     @property
     def why(self) -> str:
@@ -207,8 +214,7 @@ class LearnedLimit(ConcurrencyLimit):
 
     def may_enter(self, now: float) -> bool:
         """Whether one more request may be sent. One that may not is counted as refused."""
-        if self.in_flight >= self.limit and now > self._calm_at:
-            self._end()
+        self._end_if_calm(now)
         long = max(1.0, _LONG * self._deadline)
         while self.in_flight >= self.limit and self._pending:
             oldest, began = next(iter(self._pending.items()))
@@ -265,18 +271,11 @@ class LearnedLimit(ConcurrencyLimit):
             self._end_round(route, now)
 
     def _begin_round(self, now: float) -> None:
-        self._start: float = now
-        self._round_end: float = now + _ROUND
-        # Responses: all, and those that took longer than is usual, than half of the deadline, and than the deadline.
-        self._seen: int = 0
-        self._slow: int = 0
-        self._near: int = 0
-        self._late: int = 0
-        # Seconds that they took, and might have taken.
-        self._total: float = 0.0
-        self._allowed: float = 0.0
-        self._refused: bool = False
-        self._peak: int = self.in_flight
+        self._start, self._round_end = now, now + _ROUND
+        self._peak = self.in_flight
+        self._seen = self._slow = self._near = self._late = 0
+        self._total = self._allowed = 0.0
+        self._refused = False
 
     def _end_round(self, route: RouteDeadline, now: float) -> None:
         """End the round if it has lasted long enough. `route` is that of the last response."""
@@ -311,6 +310,7 @@ class LearnedLimit(ConcurrencyLimit):
 
     def _adapt(self, route: RouteDeadline, now: float, *, is_late: bool) -> None:
         """Change the limit while it acts, if more than half of it is in use."""
+        self._end_if_calm(now)
         if self._peak <= self.limit / 2:
             return
         if is_late and self._seen < _USELESS * self._rate * (now - self._start):
@@ -326,6 +326,15 @@ class LearnedLimit(ConcurrencyLimit):
         served = self._seen / (now - self._start) * self._deadline
         self.limit = max(FLOOR, int(min(self.limit, self.in_flight, served) * _DECREASE))
         self._since, self._calm_at = now, now + max(1.0, _LONG * self._deadline)
+
+    def view(self, now: float) -> ConcurrencyView:
+        """The limit as it is now."""
+        self._end_if_calm(now)
+        return super().view(now)
+
+    def _end_if_calm(self, now: float) -> None:
+        if self.limit != math.inf and now > self._calm_at:
+            self._end()
 
     def _end(self) -> None:
         """Limit no more."""

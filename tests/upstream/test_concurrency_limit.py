@@ -155,7 +155,7 @@ def test_most_is_served_in_time_when_capacity_halves() -> None:
     fixed = mean(Simulated(halved(300), seed, Unlimited()).run().in_time() for seed in SEEDS)
     learned = mean(Simulated(halved(300), seed).run().in_time() for seed in SEEDS)
     assert 0.55 < fixed < 0.7, "the fixed limit of today protects nobody"
-    assert learned > 0.91
+    assert learned > 0.9
 
 
 @pytest.mark.parametrize(("rate", "least"), [(220, 0.94), (240, 0.92), (280, 0.9), (360, 0.88)])
@@ -174,7 +174,7 @@ def test_clients_that_leave_do_not_hide_an_overload() -> None:
 def test_the_limit_ends_with_the_overload() -> None:
     one = Simulated(halved(300), 1).run()
     assert one.limit.shed
-    assert one.limit.limit == inf
+    assert one.limit.view(100.0).limit is None
     later = [latency for began, latency in one.latencies if began > 45]
     assert mean(latency <= DEADLINE for latency in later) > 0.999
 
