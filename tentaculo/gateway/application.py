@@ -82,9 +82,11 @@ class Parts:
     """The URL of the status page, for links from elsewhere."""
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
-    """Totals of requests, as `Traffic.totals` gives them."""
+    """Totals of requests, as `RequestStats.totals` gives them."""
     concurrency: Callable[[str], ConcurrencyView | None]
     """How this process limits the requests of a service in flight."""
+    phases: monitoring.PhasesOfRoutes
+    """Their phases, as `RequestStats.phases` gives them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -173,6 +175,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             store_problem=lambda: store_client.shown_problem,
             dropped=lambda: store_client.dropped,
             traffic=parts.traffic,
+            phases=parts.phases,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,
