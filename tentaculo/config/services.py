@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -188,11 +189,9 @@ class RouteSettings(Section, frozen=True):
 def _as_concurrency(value: object) -> object:
     if value in ("auto", "off"):
         return str(value)
-    try:
-        number = 0 if isinstance(value, bool | float) else int(str(value))
-    except ValueError:
-        number = 0
-    if number < 1:
+    # The environment has text only.
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError("must be 'auto', 'off' or a whole number of at least 1")
     return number
 

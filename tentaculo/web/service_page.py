@@ -215,7 +215,7 @@ class ServicePage:
             ],
             "facts": [
                 *(_facts(past, view, t) if past is not None else ()),
-                *_concurrency_facts(self._concurrency(name), self._worker, t),
+                *concurrency_facts(self._concurrency(name), self._worker, t),
             ],
             "days": list(_days(past.days, until, t)) if past is not None else [],
             "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
@@ -281,7 +281,7 @@ def _recent_facts(rates: RecentRates, usual: UsualRates | None, view: ServiceVie
     yield Fact(t("service.p95"), p95, "slow" if wording.state_key(view) == "slow" else "", more)
 
 
-def _concurrency_facts(found: ConcurrencyView | None, worker: int | None, t: Language) -> Iterable[Fact]:
+def concurrency_facts(found: ConcurrencyView | None, worker: int | None, t: Language) -> Iterable[Fact]:
     """What is in flight, and how much of it may be. Each worker limits by itself, and this one says so."""
     if found is None:
         return
