@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import LimitSettings
-from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import field_name
 from tentaculo.upstream.client_affinity import StickySessions

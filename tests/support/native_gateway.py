@@ -479,7 +479,7 @@ def application(state: State) -> web.Application:
         dependencies=state.dependencies,
         records=state,
         certificate_days=dict.fromkeys((one.name for one in state.services), 14),
-        concurrency=state.concurrency.get,
+        concurrency=lambda name: state.concurrency.get(name),
         store=state.page_store,
         warnings=state.read_warnings,
         usual=state.usual,
@@ -581,7 +581,7 @@ def application(state: State) -> web.Application:
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
             slices=slices,
-            concurrency=state.concurrency.get,
+            concurrency=lambda name: state.concurrency.get(name),
         )
     )
     app.add_routes(
