@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from tentaculo.config.probes import ProbeSettings, Statuses
+from tentaculo.config.rotation import RotationSettings
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
@@ -150,6 +151,10 @@ class RouteSettings(Section, frozen=True):
     remove_response_headers: Annotated[
         tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
     ] = ()
+    rotation: Annotated[
+        RotationSettings | None,
+        Doc("Targets between which the gateway learns to choose, such as the models of a router."),
+    ] = None
 
     def check(self) -> None:
         """Raises ValueError where both keys that replace the prefix are set."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp import web
 
@@ -35,6 +35,9 @@ from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
+
+if TYPE_CHECKING:
+    from tentaculo.proxy.target_group import TargetGroup
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
@@ -174,6 +177,22 @@ class Proxy:
             for service in config.services.values()
         }
         """The entry for `/<service>/health`, by the service's name."""
+        self.groups: list[TargetGroup] = []
+        """The groups of targets, in the order of their routes."""
+        self._rotated: type[DrivenExchange] = DrivenExchange
+        if any(route.route.rotation is not None for route in self.routes):
+            self._make_groups(config)
+
+    def _make_groups(self, config: Config) -> None:
+        # Only a gateway with groups pays for them.
+        from tentaculo.proxy.rotated_exchange import RotatedExchange
+        from tentaculo.proxy.target_group import TargetGroup
+
+        self._rotated = RotatedExchange
+        for route in self.routes:
+            if route.route.rotation is not None:
+                route.group = TargetGroup(route, config.services, self._balancers, self._shared.needs.learning)
+                self.groups.append(route.group)
 
     def _make_room(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
@@ -205,7 +224,8 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        return await DrivenExchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+        exchange = DrivenExchange if judged.route.group is None else self._rotated
+        return await exchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -218,7 +238,8 @@ class Proxy:
         """
         shared, known = self._shared, request.remembered
         if judged is not None:
-            exchange = DrivenExchange(shared, request, judged.inbound, judged.record, done)
+            kind = DrivenExchange if judged.route.group is None else self._rotated
+            exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
             assert type(known) is PreparedRequest
             inbound = known.inbound

@@ -52,6 +52,7 @@ class CompiledRoute:
         "connect",
         "default_host",
         "first_byte",
+        "group",
         "host",
         "idle",
         "is_native",
@@ -90,6 +91,8 @@ class CompiledRoute:
         self.limits = limits
         self.is_static = True
         """Whether the same path leads to the same target as long as the gateway runs."""
+        self.group: object | None = None
+        """The `TargetGroup` of a route that has one; its requests are `RotatedExchange`s."""
         self.asks_with_get = False
         """Whether HEAD goes to the service as GET, and the body of its response no further."""
         self.needs_token = route.auth == "token"

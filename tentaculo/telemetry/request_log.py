@@ -23,6 +23,7 @@ from msgspec import UNSET, UnsetType
 from tentaculo.config.schema import LogSettings
 from tentaculo.model.failure import Blame, Failure
 from tentaculo.model.history import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram, RouteKey, Tally
+from tentaculo.model.target_group import TargetRecord
 from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_console, json_line
 
 
@@ -55,6 +56,8 @@ class RequestRecord:
     is_event_stream: bool = False
     route: RouteKey | None = None
     """The route that took it; None where no route matched."""
+    rotation: TargetRecord | None = None
+    """The target that it went to, where its route has several."""
 
 
 LogRecord = Callable[[RequestRecord], None]
@@ -246,6 +249,7 @@ class Request(Protocol):
     sent: int
     error: str | None
     detail: str | None
+    rotation: TargetRecord | None
 
 
 class AccessLine(msgspec.Struct):
@@ -253,7 +257,8 @@ class AccessLine(msgspec.Struct):
 
     `path` is without its query, which may hold secrets; `service` is null for the gateway's own paths and where no
     route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
-    gateway answered or cut the exchange. `worker` is the number of the process, where there are several.
+    gateway answered or cut the exchange. `worker` is the number of the process, where there are several. `target` is the
+    one of several that the route has, `probability` that with which it was chosen, `reward` what it was worth.
     """
 
     timestamp: str
@@ -270,6 +275,9 @@ class AccessLine(msgspec.Struct):
     sent: int
     error: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
+    target: str | UnsetType = UNSET
+    probability: float | UnsetType = UNSET
+    reward: float | UnsetType = UNSET
     worker: int | UnsetType = UNSET
 
 
@@ -315,6 +323,7 @@ def _json_lines(logged: list[Logged], worker: int | UnsetType = UNSET) -> str:
 
 
 def _json_members(at: float, request: Request, worker: int | UnsetType) -> AccessLine:
+    rotation = request.rotation
     return AccessLine(
         utc_stamp(at),
         "info",
@@ -330,6 +339,9 @@ def _json_members(at: float, request: Request, worker: int | UnsetType) -> Acces
         request.sent,
         request.error or UNSET,
         request.detail or UNSET,
+        UNSET if rotation is None else rotation.target,
+        UNSET if rotation is None or rotation.probability is None else rotation.probability,
+        UNSET if rotation is None or rotation.reward is None else rotation.reward,
         worker,
     )
 
@@ -342,6 +354,7 @@ def _console_lines(logged: list[Logged], worker: int | None = None) -> str:
 def _console_line(at: float, request: Request) -> str:
     said = f", {request.error}" if request.error else ""
     said += f": {request.detail}" if request.detail else ""
+    said += f", target {request.rotation.target}" if request.rotation is not None else ""
     return (
         f"{utc_stamp(at)} {request.status} {request.method} {_shown(request.target)}"
         f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"
