@@ -82,7 +82,9 @@ class Parts:
     """The URL of the status page, for links from elsewhere."""
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
-    """Totals of requests, as `Traffic.totals` gives them."""
+    """Totals of requests, as `RequestStats.totals` gives them."""
+    phases: monitoring.PhasesOfRoutes
+    """Their phases, as `RequestStats.phases` gives them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -169,6 +171,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             store_problem=lambda: store_client.shown_problem,
             dropped=lambda: store_client.dropped,
             traffic=parts.traffic,
+            phases=parts.phases,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

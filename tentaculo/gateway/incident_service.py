@@ -28,6 +28,7 @@ from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.health import ServiceView, Transition
 from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, opening_key
+from tentaculo.model.reason import Reason
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 
@@ -87,7 +88,7 @@ class IncidentService:
             record=record,
             may_send=may_alert,
         )
-        self._in_maintenance: dict[str, str] = {}
+        self._in_maintenance: dict[str, Reason] = {}
         self._logged: dict[int, str] = {}
         self._rounds: Iterator[str] = iter(())
         health_service.on_transition.append(self._note_transition)
@@ -202,7 +203,15 @@ class IncidentService:
             log.info("incident ended", incident=number, service=self._logged[number], ending=ending)
             times = ended.reopened if ended is not None else 0
             key = f"incident-{number}-ended-{times}"
-            self._record("incident.ended", key=key, incident=number, service=self._logged[number], ending=ending)
+            cause = ended.ending_cause if ended is not None else None
+            self._record(
+                "incident.ended",
+                key=key,
+                incident=number,
+                service=self._logged[number],
+                ending=ending,
+                **reason_members(cause, "ending"),
+            )
         self._logged = {number: one.root for number, one in now_open.items()}
 
     def _message_context(self) -> MessageContext:

@@ -20,7 +20,7 @@ from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Problem
 from tentaculo.model.health import GATEWAY_NAME, BreakerState, Endpoint, ServiceView, Transition
-from tentaculo.model.reason import Reason
+from tentaculo.model.reason import Reason, coded
 from tentaculo.store.lease import LeaseLost
 
 log = structlog.get_logger(__name__)
@@ -115,7 +115,7 @@ class OwnEvents:
             **({} if transition.root is None else {"root": transition.root}),
         )
 
-    def note_breaker(self, upstream: Endpoint, state: BreakerState, reason: str) -> None:
+    def note_breaker(self, upstream: Endpoint, state: BreakerState, reason: Reason) -> None:
         """Record that the circuit breaker of an endpoint has opened or closed."""
         self.record(
             "breaker.changed",
@@ -123,7 +123,8 @@ class OwnEvents:
             service=upstream.service,
             endpoint=f"{upstream.host}:{upstream.port}",
             state=state.value,
-            reason=reason,
+            reason=str(reason),
+            **reason_members(reason),
         )
 
     async def run(self) -> None:
@@ -182,11 +183,14 @@ class OwnEvents:
         ]
 
 
-def reason_members(cause: Reason | None) -> dict[str, Any]:
-    """The code and the values of a reason, as members of an event; none where it has no code, or too long values."""
+def reason_members(cause: Reason | None, name: str = "reason") -> dict[str, Any]:
+    """The code and the values of a reason, as members of an event; none where it has no code, or too long values.
+
+    `name` is the member that has its text.
+    """
     if cause is None or not cause.code or not cause.is_short:
         return {}
-    return {"reason_code": cause.code, "reason_values": cause.plain_values()}
+    return coded(name, cause)
 
 
 def is_about_fleet(event: Event) -> bool:

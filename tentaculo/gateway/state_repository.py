@@ -20,6 +20,7 @@ from tentaculo.health.board import Board
 from tentaculo.health.probe_scheduler import HeartbeatMonitor
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, ServiceView, StateChange
+from tentaculo.model.reason import because
 from tentaculo.store import states
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -98,8 +99,8 @@ class StateRepository:
         for view in self._board.snapshot():
             # What was stored of it has the moment by the clock that was wrong.
             if view.health is self._known.get((view.name, "")):
-                reason = f"{view.reason} (the system clock was set)"
-                change = StateChange(view.name, "", view.health, view.health, reason, view.since, view.kind)
+                why = because("clock_set", what=view.why)
+                change = StateChange(view.name, "", view.health, view.health, str(why), view.since, view.kind, why)
                 self._changes.append(change)
         for service in self._heartbeats.services:
             silent, body = self._heartbeats.silence(service)
@@ -188,7 +189,7 @@ class StateRepository:
             return
         self._known[service, endpoint] = health
         kind = view.kind if health is Health.DEGRADED else None
-        self._changes.append(StateChange(service, endpoint, before, health, view.reason, at, kind))
+        self._changes.append(StateChange(service, endpoint, before, health, view.reason, at, kind, view.cause))
         self._has_changed.set()
 
     async def _restore(self) -> None:

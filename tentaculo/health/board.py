@@ -140,10 +140,9 @@ class Board:
                     and endpoint.finding is None
                     and entry.service.enabled
                 ):
-                    endpoint.threshold.restore(change.after, change.kind, change.reason)
-                    endpoint.finding = Finding(
-                        change.after, because("before_restart", what=change.reason), kind=change.kind
-                    )
+                    endpoint.threshold.restore(change.after, change.kind, change.why)
+                    before = because("before_restart", what=change.why)
+                    endpoint.finding = Finding(change.after, before, kind=change.kind)
                     endpoint.is_restored = True
             if any(endpoint.is_restored for endpoint in entry.endpoints.values()):
                 entry.restore_slow(last.get((name, "")))
@@ -168,8 +167,8 @@ class Board:
                 continue
             for upstream, endpoint in entry.endpoints.items():
                 if change.endpoint == upstream.authority:
-                    endpoint.threshold.assume(change.after, change.kind, change.reason)
-                    endpoint.finding = Finding(change.after, change.reason, kind=change.kind)
+                    endpoint.threshold.assume(change.after, change.kind, change.why)
+                    endpoint.finding = Finding(change.after, change.why, kind=change.kind)
                     # Incidents wait until a probe of this gateway has confirmed it.
                     endpoint.is_restored = entry.is_probed
                     known.append((upstream, change.after))
@@ -182,7 +181,7 @@ class Board:
             entry = self._entries[name]
             if name in since:
                 entry.restore_slow(since[name])
-            entry.found = entry.aggregate()._replace(reason=change.reason)
+            entry.found = entry.aggregate()._replace(reason=change.why)
             self._publish(entry, change.at, has_new_health=True)
             if (began := since.get(name)) is not None and began.after is entry.health:
                 entry.since = began.at

@@ -8,6 +8,7 @@ from datetime import datetime
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.state_rules import NOT_PROBED, UNPROBED, ConsecutiveThreshold, Finding, aggregate
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeDetails, ProbeResult, StateChange
+from tentaculo.model.reason import stated
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class ServiceState:
         """Take over from the last change whether requests are slow. Where a probe was slow its endpoint is degraded."""
         self.slow = None
         if change is not None and not change.endpoint and change.kind is DegradedKind.SLOW:
-            self.slow = change.reason if self.aggregate().health is Health.UP else None
+            self.slow = change.why if self.aggregate().health is Health.UP else None
 
     @property
     def results(self) -> list[ProbeResult]:
@@ -107,6 +108,8 @@ def initial_state(service: ServiceSettings, start: datetime) -> ServiceState:
             upstream: EndpointState(ConsecutiveThreshold(*service.probe.thresholds), unprobed)
             for upstream in service.upstreams
         },
-        (unprobed or NOT_PROBED) if service.enabled else Finding(Health.OFF, service.off_reason),
+        (unprobed or NOT_PROBED)
+        if service.enabled
+        else Finding(Health.OFF, stated(service.off_reason, "off_on_purpose")),
         start,
     )

@@ -175,7 +175,7 @@ class Finding(NamedTuple):
     """Why it is degraded."""
 
 
-UNPROBED = Finding(Health.UP, "not probed; its requests decide")
+UNPROBED = Finding(Health.UP, because("requests_decide"))
 """Of an endpoint whose `probe.kind` is none, while its requests do not fail."""
 
 
@@ -273,8 +273,9 @@ def aggregate(findings: Sequence[Finding | None]) -> Finding:
             kind=_kind_of(up, weak, down),
         )
     if len(up) < total:
-        return Finding(Health.UP, f"{_addresses(len(up), total)} up, the others are not known yet")
-    return Finding(Health.UP, f"all {total} addresses are up")
+        code = "one_up" if len(up) == 1 else "some_up"
+        return Finding(Health.UP, because(code, count=len(up), total=total))
+    return Finding(Health.UP, because("all_up", total=total))
 
 
 def _kind_of(up: list[Finding], weak: list[Finding], down: list[Finding]) -> DegradedKind | None:
@@ -283,10 +284,6 @@ def _kind_of(up: list[Finding], weak: list[Finding], down: list[Finding]) -> Deg
     if kinds == {DegradedKind.FAILING} and not up:
         return DegradedKind.FAILING
     return DegradedKind.SLOW if not down and kinds == {DegradedKind.SLOW} else None
-
-
-def _addresses(count: int, total: int) -> str:
-    return f"{count} of {total} addresses {'is' if count == 1 else 'are'}"
 
 
 _AFFECTED = (Health.DOWN, Health.DEGRADED)

@@ -17,7 +17,7 @@ from tentaculo.config.incidents import DAYS, MaintenanceSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.health import BreakerState, Counts, DegradedKind, Health, ServiceView
 from tentaculo.model.incident import EVERY, MaintenanceWindow
-from tentaculo.model.reason import Reason
+from tentaculo.model.reason import Reason, because, stated
 
 REASON_LENGTH = 300
 """Characters of a reason that are kept."""
@@ -155,8 +155,8 @@ class MaintenanceCalendar:
         waiting = [window for window in self._stored if window.ends_at > now]
         return sorted([*planned, *waiting], key=lambda window: (window.starts_at, window.ends_at))
 
-    def reasons(self, now: datetime) -> dict[str, str]:
-        """The services that are in maintenance now, each with the reason and the end in words."""
+    def reasons(self, now: datetime) -> dict[str, Reason]:
+        """The services that are in maintenance now, each with the reason and the end."""
         holding: dict[str, MaintenanceWindow] = {}
         for window in self.windows(now):
             if window.holds(now):
@@ -164,7 +164,7 @@ class MaintenanceCalendar:
                     # Of several open windows, the one that ends last gives the end.
                     if name in self._services and (name not in holding or window.ends_at > holding[name].ends_at):
                         holding[name] = window
-        return {name: _words(window) for name, window in holding.items()}
+        return {name: _reason(window) for name, window in holding.items()}
 
 
 def canonical(names: Collection[str], services: Mapping[str, ServiceSettings]) -> tuple[str, ...]:
@@ -205,5 +205,6 @@ def _on(plan: MaintenanceSettings, day: date) -> tuple[datetime, datetime]:
     )
 
 
-def _words(window: MaintenanceWindow) -> str:
-    return f"{window.reason}, until {window.ends_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def _reason(window: MaintenanceWindow) -> Reason:
+    why = stated(window.reason, "planned_maintenance")
+    return because("maintenance_until", stated=why, time=window.ends_at.astimezone(UTC).isoformat())

@@ -20,8 +20,6 @@ from functools import reduce
 from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of, failure_reason
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.incident import (
-    REMOVED,
-    SWITCHED_OFF,
     Acknowledgement,
     DeliveryRecord,
     Incident,
@@ -31,6 +29,7 @@ from tentaculo.model.incident import (
 )
 from tentaculo.model.incident_past import FailedMinute, count_failed, is_uncounted
 from tentaculo.model.mute import Mute
+from tentaculo.model.reason import Reason, because
 
 SEEN_EVERY = timedelta(minutes=1)
 """Resolution of `seen_at`: each step is written to the database."""
@@ -142,7 +141,7 @@ class IncidentTracker:
                 self._keep_ended(incident)
                 continue
             if incident.root not in configured:
-                self._end(incident, now, f"{REMOVED}.")
+                self._end(incident, now, because("removed"))
                 continue
             self._open[incident.id] = incident
             self._restored.add(incident.id)
@@ -169,7 +168,7 @@ class IncidentTracker:
         elif use is Availability.USABLE:
             self._leaves(view.name, at, self._recovery(view, member))
         elif use is Availability.OFF:
-            self._leaves(view.name, at, f"{SWITCHED_OFF}: {view.reason}")
+            self._leaves(view.name, at, because("switched_off", what=view.why))
         elif view.health.is_healthy and not view.is_restored:
             self._undecided(view, at, member)
 
@@ -276,22 +275,21 @@ class IncidentTracker:
         """The breaker waits for a trial request. Where none comes within the settle time, the probes decide."""
         member.undecided_since = member.undecided_since or at
         if at - member.undecided_since >= self._settle:
-            self._leaves(view.name, at, f"Its probes pass, and no request has reached it since: {view.reason}")
+            self._leaves(view.name, at, because("probes_pass", what=view.why))
 
-    def _recovery(self, view: ServiceView, member: _Member) -> str:
+    def _recovery(self, view: ServiceView, member: _Member) -> Reason:
         incident = self._open.get(member.incident)
         if incident is not None and incident.id in self._restored:
-            seen = f"{incident.seen_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-            return f"Healthy when the gateway started; last seen failing at {seen}, not monitored in between."
-        return f"It is healthy again: {view.reason}"
+            return because("recovered_unseen", time=incident.seen_at.astimezone(UTC).isoformat())
+        return because("recovered", what=view.why)
 
-    def _leaves(self, name: str, at: datetime, ending: str) -> None:
+    def _leaves(self, name: str, at: datetime, ending: Reason) -> None:
         """A service no longer fails. Where it is the root, its incident ends."""
         member = self._members.pop(name)
         for merged in list(self._ended.values()):
             # An announced incident that was merged into another ends for the channels when its own root recovers.
             if merged.root == name and merged.part_of is not None and merged.alert_state is NotificationState.OPEN:
-                self._put(replace(merged, ended_at=max(at, merged.started_at), ending=ending[:REASON_LENGTH]))
+                self._put(_ended(merged, at, ending, merged.part_of))
         incident = self._open.get(member.incident)
         if incident is None or incident.root != name:
             return
@@ -316,6 +314,7 @@ class IncidentTracker:
                 before,
                 ended_at=None,
                 ending="",
+                ending_cause=None,
                 reason=reason,
                 cause=cause,
                 seen_at=at,
@@ -356,7 +355,7 @@ class IncidentTracker:
             deliveries=reduce(add_delivery, newer.deliveries, stored.deliveries),
         )
         self._open[stored.id] = stored
-        self._absorb(newer, stored, now, f"It had begun before the gateway was restarted: incident {stored.id}.")
+        self._absorb(newer, stored, now, because("begun_before_restart", id=stored.id))
 
     def _join(self, name: str, incident: Incident) -> None:
         self._members[name] = _Member(incident.id)
@@ -367,9 +366,9 @@ class IncidentTracker:
         """`child` turns out to be a part of `parent`, with the requests that it cost."""
         if child.failed_requests:
             parent = replace(parent, failed_requests=child.failed_requests + (parent.failed_requests or 0))
-        self._absorb(child, parent, at, f"Explained by the failure of {parent.root}: incident {parent.id}.")
+        self._absorb(child, parent, at, because("explained_by", root=parent.root, id=parent.id))
 
-    def _absorb(self, lesser: Incident, greater: Incident, at: datetime, ending: str) -> None:
+    def _absorb(self, lesser: Incident, greater: Incident, at: datetime, ending: Reason) -> None:
         """`lesser` ends, and its services join `greater`."""
         self._end(lesser, at, ending, part_of=greater.id)
         for member in self._members.values():
@@ -387,11 +386,10 @@ class IncidentTracker:
         elif at - incident.seen_at >= SEEN_EVERY:
             self._put(replace(incident, seen_at=at))
 
-    def _end(self, incident: Incident, at: datetime, ending: str, part_of: int | None = None) -> None:
+    def _end(self, incident: Incident, at: datetime, ending: Reason, part_of: int | None = None) -> None:
         self._open.pop(incident.id, None)
         self._restored.discard(incident.id)
-        at = max(at, incident.started_at)
-        self._keep_ended(replace(incident, ended_at=at, ending=ending[:REASON_LENGTH], part_of=part_of))
+        self._keep_ended(_ended(incident, at, ending, part_of))
         self._changed[incident.id] = None
 
     def _keep_ended(self, incident: Incident) -> None:
@@ -407,6 +405,11 @@ class IncidentTracker:
     def _put(self, incident: Incident) -> None:
         (self._open if incident.is_open else self._ended)[incident.id] = incident
         self._changed[incident.id] = None
+
+
+def _ended(incident: Incident, at: datetime, ending: Reason, part_of: int | None) -> Incident:
+    at, cause = max(at, incident.started_at), ending if ending.is_short else None
+    return replace(incident, ended_at=at, ending=ending[:REASON_LENGTH], ending_cause=cause, part_of=part_of)
 
 
 def _worse(one: Health, other: Health) -> Health:

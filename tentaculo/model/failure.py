@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tentaculo.model.health import Outcome
+from tentaculo.model.reason import because
 
 
 class Blame(Enum):
@@ -195,34 +196,58 @@ class UpstreamError(Exception):
 
     `failure` says at which stage and whose it is; `detail` is for people and names no address. `untouched` is true
     when the connection died before any byte of the response, so that the request may be tried again where that is safe.
-    `untaken` is true when it is certain that the upstream has not received any byte of the request either.
+    `untaken` is true when it is certain that the upstream has not received any byte of the request either. `code` is
+    that of the reason, where the failure alone does not say it.
     """
 
-    def __init__(self, failure: Failure, detail: str, *, untouched: bool = False, untaken: bool = False) -> None:
+    def __init__(
+        self, failure: Failure, detail: str, *, untouched: bool = False, untaken: bool = False, code: str = ""
+    ) -> None:
         super().__init__(detail)
         self.failure = failure
         self.detail = detail
         self.untouched = untouched
         self.untaken = untaken
+        self._code = code or _REASONS.get(failure, "")
+
+    @property
+    def reason(self) -> str:
+        """Why, with its code and values where the service failed."""
+        if not self._code:
+            return self.detail
+        return because(self._code, what=self.detail) if self._code == "invalid_http" else because(self._code)
 
     def copy(self) -> UpstreamError:
         """A copy without a traceback, to keep or to raise again: a traceback holds frames, and through them its owner."""
-        return UpstreamError(self.failure, self.detail, untouched=self.untouched, untaken=self.untaken)
+        return UpstreamError(self.failure, self.detail, untouched=self.untouched, untaken=self.untaken, code=self._code)
 
 
+_REASONS = {
+    Failure.DNS_FAILED: "name_not_found",
+    Failure.CONNECT_REFUSED: "cannot_connect",
+    Failure.CONNECT_TIMEOUT: "connect_timed_out",
+    Failure.TLS_FAILED: "tls_failed",
+    Failure.CONNECTION_LOST: "closed_early",
+    Failure.BAD_RESPONSE: "invalid_http",
+    Failure.RESPONSE_HEAD_TOO_LARGE: "head_too_large",
+    Failure.FIRST_BYTE_TIMEOUT: "no_response_in_time",
+    Failure.BODY_CUT: "ended_early",
+    Failure.IDLE_TIMEOUT: "stopped_sending",
+}
+"""The code of the reason of each failure of a service."""
 _TIMEOUTS = frozenset((Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.IDLE_TIMEOUT))
 
 
 def outcome_of(status: int, breaking: frozenset[int] = frozenset()) -> tuple[Outcome, str]:
-    """The outcome of a whole response, and its reason in words.
+    """The outcome of a whole response, and its reason; empty for a success.
 
     A 5xx is an error of the service, and shows that it is alive, as a 4xx does. `breaking` are statuses that count as
     failures of the endpoint.
     """
     if status in breaking:
-        return Outcome.FAILURE, f"answered {status}"
+        return Outcome.FAILURE, because("answered", status=status)
     if status >= 500 and status != 501:
-        return Outcome.SERVER_ERROR, f"answered {status}"
+        return Outcome.SERVER_ERROR, because("answered", status=status)
     return Outcome.SUCCESS, ""
 
 

@@ -266,7 +266,7 @@ class ServiceView:
     root: str | None = None
     """The service whose failure explains this one's; always a service that this one depends on."""
     maintenance: str | None = None
-    """The reason of the maintenance; None where there is none."""
+    """The reason of the maintenance, with its code and values where it has them; None where there is none."""
     kind: DegradedKind | None = None
     """Why it is degraded; None where it is not, and for any other reason."""
     is_restored: bool = False
@@ -283,6 +283,11 @@ class ServiceView:
     def traffic(self) -> Counts:
         """The proxied requests of all its endpoints since the start."""
         return sum((view.traffic for view in self.upstreams), NOTHING)
+
+    @property
+    def why(self) -> str:
+        """`reason`, with its code and values where it has them."""
+        return self.reason if self.cause is None else self.cause
 
     @property
     def full_reason(self) -> str:
@@ -324,6 +329,13 @@ class StateChange:
     reason: str
     at: datetime
     kind: DegradedKind | None = None
+    cause: Reason | None = field(default=None, compare=False)
+    """`reason` with its code and values; None where an earlier version stored its text only."""
+
+    @property
+    def why(self) -> str:
+        """`reason`, with its code and values where it has them."""
+        return self.reason if self.cause is None else self.cause
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from typing import Final
 
 from tentaculo.model.health import Health
 from tentaculo.model.mute import Mute
-from tentaculo.model.reason import Reason
+from tentaculo.model.reason import TEXTS, Reason
 
 EVERY_CHANNEL: Final = ""
 """Key of a delivery for which no channel was recorded."""
-SWITCHED_OFF: Final = "It was switched off"
-REMOVED: Final = "The service is no longer configured"
-"""How the ending of an incident begins whose service did not recover."""
+_NO_RECOVERIES: Final = ("switched_off", "removed")
+"""The codes of the endings of an incident whose service did not recover."""
+SWITCHED_OFF, REMOVED = (TEXTS[code].partition(":")[0].rstrip(".") for code in _NO_RECOVERIES)
 
 
 class NotificationState(StrEnum):
@@ -170,6 +170,8 @@ class Incident:
     """None while it is open."""
     ending: str = ""
     """How it ended, in words; empty while it is open."""
+    ending_cause: Reason | None = field(default=None, compare=False)
+    """`ending` with its code and values; None while it is open, and where an earlier version stored its text only."""
     peak_error_rate: float | None = None
     """The highest share (0 to 1) of failures among the root's requests and probes in any minute since the opening."""
     reopened: int = 0
@@ -219,7 +221,12 @@ class Incident:
     @property
     def is_recovery(self) -> bool:
         """Whether it ended because the service works again."""
-        return not self.is_open and not self.ending.startswith((SWITCHED_OFF, REMOVED))
+        if self.is_open:
+            return False
+        if self.ending_cause is not None:
+            return self.ending_cause.code not in _NO_RECOVERIES
+        # An earlier version stored the text only.
+        return not self.ending.startswith((SWITCHED_OFF, REMOVED))
 
     @property
     def count_from(self) -> datetime:

@@ -6,12 +6,15 @@ What a service said itself, and what has no code, is a value as it came.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, Self
 
 import msgspec
 
+from tentaculo.model.text import format_time
+
 TEXTS: Final[Mapping[str, str]] = {
-    # An attempt of a probe.
+    # An attempt of a probe, or of a request.
     "answered": "answered {status}",
     "answered_but": "answered {status}, but {what}",
     "answered_unfinished": "answered {status}, but did not finish within {seconds} s",
@@ -26,6 +29,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "name_not_found": "name not found",
     "name_server_silent": "name not found: the name server did not answer",
     "invalid_address": "its address is not valid",
+    "no_response_in_time": "no response in time",
+    "stopped_sending": "stopped sending in the middle of its response",
     "closed_early": "closed the connection before it responded",
     "ended_early": "the response ended too soon",
     "head_too_large": "the head of its response is too large",
@@ -86,10 +91,29 @@ TEXTS: Final[Mapping[str, str]] = {
     "one_degraded": "1 of {total} addresses is degraded: {what}",
     "some_degraded": "{count} of {total} addresses are degraded: {what}",
     "others_unknown": "the others are not known yet",
+    "all_up": "all {total} addresses are up",
+    "one_up": "1 of {total} addresses is up, the others are not known yet",
+    "some_up": "{count} of {total} addresses are up, the others are not known yet",
+    # What is not found by a probe or a request.
+    "requests_decide": "not probed; its requests decide",
+    "responds_again": "it responds again",
+    "clock_set": "{what} (the system clock was set)",
+    "off_on_purpose": "off on purpose",
+    "planned_maintenance": "planned maintenance",
+    "maintenance_until": "{stated}, until {time}",
+    "stated": "{stated}",
+    # How an incident ended.
+    "recovered": "It is healthy again: {what}",
+    "recovered_unseen": "Healthy when the gateway started; last seen failing at {time}, not monitored in between.",
+    "probes_pass": "Its probes pass, and no request has reached it since: {what}",
+    "switched_off": "It was switched off: {what}",
+    "removed": "The service is no longer configured.",
+    "begun_before_restart": "It had begun before the gateway was restarted: incident {id}.",
+    "explained_by": "Explained by the failure of {root}: incident {id}.",
 }
 """The English text of each code. In braces stand the values; a list is joined by semicolons."""
-_OWN_TEXTS: Final = frozenset(("date", "expected", "health", "left", "paths", "place"))
-"""The values that are texts of the gateway or of its configuration. Each other text may be one of a service."""
+_OWN_TEXTS: Final = frozenset(("date", "expected", "health", "left", "paths", "place", "root", "stated", "time"))
+"""The values that are texts of the gateway, of its configuration or its operator. Each other text may be one of a service."""
 MOST_LENGTH: Final = 4000
 """Characters of encoded values that are kept; of a reason with more, its text only."""
 
@@ -146,15 +170,29 @@ class Reason(str):
             return None
 
 
+def coded(name: str, reason: Reason | None) -> dict[str, Any]:
+    """The members `<name>_code` and `<name>_values` of a JSON shape; None where there is the text only."""
+    if reason is None or not reason.code:
+        return {f"{name}_code": None, f"{name}_values": None}
+    return {f"{name}_code": reason.code, f"{name}_values": reason.plain_values()}
+
+
 def because(code: str, **values: Any) -> Reason:
-    """The reason of a code of `TEXTS`."""
-    shown = {name: _shown(value) for name, value in values.items()}
+    """The reason of a code of `TEXTS`. A moment is the value `time`, in ISO 8601."""
+    shown = {name: _shown(name, value) for name, value in values.items()}
     return Reason(TEXTS[code].format_map(shown), code, values)
 
 
-def _shown(value: Any) -> Any:
+def stated(text: str, default: str) -> Reason:
+    """A reason that the configuration or an operator states; `default` is a code, whose text is ours."""
+    return because(default) if text == TEXTS[default] else because("stated", stated=text)
+
+
+def _shown(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return "; ".join(value)
+    if name == "time":
+        return format_time(datetime.fromisoformat(value))
     return f"{value:g}" if isinstance(value, float) else value
 
 

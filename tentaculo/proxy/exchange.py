@@ -323,7 +323,7 @@ class Exchange(ResponseRelay, ABC):
             self._needs_new = True
             return True
         self._failed = error
-        self._release(outcome_of_error(error.failure), error.detail)
+        self._release(outcome_of_error(error.failure), error.reason)
         is_allowed = not may or lease.balancer.may_retry()
         if may and is_allowed:
             self._tried += (lease.endpoint,)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp import web
@@ -102,11 +103,20 @@ class DrivenExchange(Exchange):
                 self._connection.resume()
         elif wait is Wait.CONNECTION:
             assert self._lease is not None
-            self._send(await self._lease.endpoint.pool.connect(self.admitted.plan.connect))
+            began = perf_counter()
+            try:
+                connection = await self._lease.endpoint.pool.connect(self.admitted.plan.connect)
+            finally:
+                self.record.connect_seconds += perf_counter() - began
+            self._send(connection)
         elif wait is Wait.ROOM:
             plan = self.admitted.plan
             assert plan.balancer is not None
-            self._has_turn = await plan.balancer.wait_for_room(plan.connect)
+            began = perf_counter()
+            try:
+                self._has_turn = await plan.balancer.wait_for_room(plan.connect)
+            finally:
+                self.record.queue_seconds += perf_counter() - began
         else:
             assert self._tunnel is not None
             await self._tunnel.wait()

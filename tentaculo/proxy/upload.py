@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
@@ -116,7 +117,7 @@ class Upload:
 
         `keeps`: whether to keep the beginning of the body, for another attempt if `connection` is stale.
         """
-        plan = self._plan
+        plan, began = self._plan, perf_counter()
         try:
             await self._send(connection, keeps=keeps)
         except UpstreamError as error:
@@ -131,6 +132,7 @@ class Upload:
             words = f"the request's body broke off ({type(error).__name__})"
             connection.fail(UpstreamError(Failure.BAD_REQUEST, words))
             return
+        self._record.upload_seconds += perf_counter() - began
         if self._is_chunked:
             trailers = self._trailers()
             connection.write(chunked(b"", is_last=True, trailers=trailers) if trailers else LAST_CHUNK)

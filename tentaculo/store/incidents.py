@@ -31,6 +31,7 @@ from tentaculo.store.tables import (
     alert_channels,
     aware_utc,
     dialect_module,
+    encoded_reason,
     incident_notes,
     incidents,
     maintenance,
@@ -201,8 +202,8 @@ def _row(incident: Incident) -> dict[str, Any]:
         "told_at": _naive(incident.alerted_at),
         "told_services": max((one.services for one in incident.notified.values()), default=0),
         "notified": _NOTIFIED.encode(incident.notified).decode(),
-        "reason_code": None if incident.cause is None else incident.cause.code,
-        "reason_values": None if incident.cause is None else storable(incident.cause.encode_values()),
+        **encoded_reason("reason", incident.cause),
+        **encoded_reason("ending", incident.ending_cause),
         "reopened_at": _naive(incident.reopened_at),
         "failed_requests": incident.failed_requests,
         "counted_until": _naive(incident.counted_until),
@@ -223,8 +224,9 @@ def _incident(row: RowMapping) -> Incident:
         # An earlier version did not record which channel delivered a message.
         last = told_at and Notified(NotificationState(told), told_at, values["severity"], told_services)
         values["notified"] = {EVERY_CHANNEL: last} if last else {}
-    code, encoded = values.pop("reason_code"), values.pop("reason_values")
-    values["cause"] = Reason.decode(values["reason"], code, encoded)
+    for name, member in (("reason", "cause"), ("ending", "ending_cause")):
+        code, encoded = values.pop(f"{name}_code"), values.pop(f"{name}_values")
+        values[member] = Reason.decode(values[name], code, encoded)
     values["deliveries"] = () if values["deliveries"] is None else _deliveries(values["deliveries"])
     return Incident(**values)
 

@@ -12,13 +12,24 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, or_, select
 
 from tentaculo.model.health import GATEWAY_NAME, DegradedKind, Health, LastHeartbeat, StateChange
+from tentaculo.model.reason import Reason
 from tentaculo.store.lease import notify_fleet
-from tentaculo.store.tables import aware_utc, dialect_module, heartbeats, naive_utc, state_changes, storable
+from tentaculo.store.tables import (
+    aware_utc,
+    dialect_module,
+    encoded_reason,
+    heartbeats,
+    naive_utc,
+    state_changes,
+    storable,
+)
 
 MOST_CHANGES = 100_000
 """Changes that are kept at most: a service that flaps every second makes as many in a day."""
 _REASON = 300
 """Characters of a reason that are stored."""
+_VALUES = 1000
+"""Characters of its values that are stored: a service that flaps must not fill the disk with what it says."""
 
 
 def add_changes(connection: Connection, changes: Sequence[StateChange]) -> None:
@@ -32,6 +43,7 @@ def add_changes(connection: Connection, changes: Sequence[StateChange]) -> None:
             "kind": change.kind and change.kind.value,
             "reason": storable(change.reason[:_REASON]),
             "changed_at": naive_utc(change.at),
+            **encoded_reason("reason", change.cause, _VALUES),
         }
         for change in changes
     ]
@@ -115,6 +127,7 @@ def _change(row: RowMapping | Mapping[str, Any]) -> StateChange | None:
             row["reason"],
             aware_utc(row["changed_at"]),
             DegradedKind(row["kind"]) if row["kind"] else None,
+            Reason.decode(row["reason"], row["reason_code"], row["reason_values"]),
         )
     except (ValueError, AttributeError):
         return None

@@ -29,6 +29,8 @@ from sqlalchemy import (
     Text,
 )
 
+from tentaculo.model.reason import MOST_LENGTH, Reason
+
 metadata = MetaData()
 
 VERSION_TABLE = "tentaculo_schema_version"
@@ -165,6 +167,9 @@ incidents = Table(
     Column("reopened_at", DateTime),
     Column("failed_requests", BigInteger),
     Column("counted_until", DateTime),
+    # The ending as a code and its values, as the reason.
+    Column("ending_code", String(64)),
+    Column("ending_values", Text),
     Index("ix_tentaculo_incidents_ended_at", "ended_at"),
 )
 
@@ -244,6 +249,9 @@ state_changes = Table(
     Column("kind", String(16)),
     Column("reason", Text, nullable=False),
     Column("changed_at", DateTime, nullable=False),
+    # The reason as a code of `tentaculo.model.reason`, and its values as JSON. NULL in rows of older versions.
+    Column("reason_code", String(64)),
+    Column("reason_values", Text),
     Index("ix_tentaculo_state_changes_service", "service", "endpoint", "id"),
 )
 
@@ -338,6 +346,17 @@ def storable(value: str) -> str:
     if value.isascii() and "\0" not in value:
         return value
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def encoded_reason(name: str, reason: Reason | None, most: int = MOST_LENGTH) -> dict[str, str | None]:
+    """The columns of code and values beside the text column `name`: NULL where there is no code.
+
+    Values of more than `most` characters leave the text only.
+    """
+    code, values = (None, None) if reason is None or not reason.code else (reason.code, reason.encode_values())
+    if values is None or len(values) > most:
+        code = values = None
+    return {f"{name}_code": code, f"{name}_values": None if values is None else storable(values)}
 
 
 def dialect_module(connection: Connection) -> Any:

@@ -35,7 +35,7 @@ Signal = Callable[[Endpoint, bool], None]
 """Called with an endpoint, and whether a request there succeeded."""
 
 
-NoteChange = Callable[[Endpoint, BreakerState, str], None]
+NoteChange = Callable[[Endpoint, BreakerState, Reason], None]
 """Called with an endpoint, whether its breaker is open or closed now, and why."""
 
 
@@ -321,7 +321,7 @@ class CircuitBreaker:
 
     def _close(self) -> None:
         if self._state is not _CLOSED:
-            self._note_change(self.upstream, _CLOSED, "it responds again")
+            self._note_change(self.upstream, _CLOSED, because("responds_again"))
         self._state, self._opened_at = _CLOSED, None
         self.closed_ticket = self._ticket
         self._window.clear()
@@ -331,7 +331,7 @@ class CircuitBreaker:
     def _open(self, moment: float, reason: Reason) -> None:
         if self._opened_at is None:
             self._opened_at = self._now()
-            self._note_change(self.upstream, BreakerState.OPEN, str(reason))
+            self._note_change(self.upstream, BreakerState.OPEN, reason)
         self._state = BreakerState.OPEN
         self._ticket += 1
         self.closed_ticket = 0
@@ -368,7 +368,7 @@ class CircuitBreakers:
         closed = sum(breaker.is_closed for breaker in self._breakers.values())
         return f"<Breakers: {closed} of {len(self._breakers)} closed>"
 
-    def _note_change(self, upstream: Endpoint, state: BreakerState, reason: str) -> None:
+    def _note_change(self, upstream: Endpoint, state: BreakerState, reason: Reason) -> None:
         for listener in self.on_change:
             listener(upstream, state, reason)
 

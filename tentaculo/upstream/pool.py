@@ -161,6 +161,7 @@ class Pool:
 
 def _connect_error(error: OSError, seconds: float) -> UpstreamError:
     """Why there is no connection. Nothing of a request has been sent."""
+    code = ""
     if isinstance(error, socket.gaierror):
         failure, words = Failure.DNS_FAILED, "the service's name was not found"
     elif isinstance(error, TimeoutError):
@@ -168,9 +169,9 @@ def _connect_error(error: OSError, seconds: float) -> UpstreamError:
     elif isinstance(error, ssl.SSLError):
         failure, words = Failure.TLS_FAILED, "the secure connection could not be made"
     elif isinstance(error, ConnectionRefusedError):
-        failure, words = Failure.CONNECT_REFUSED, "the connection was refused"
+        failure, words, code = Failure.CONNECT_REFUSED, "the connection was refused", "connection_refused"
     elif is_shortage(error):
         failure, words = Failure.EXHAUSTED, "the gateway has no file descriptor or no memory for a connection"
     else:
         failure, words = Failure.CONNECT_REFUSED, "the service is not reachable"
-    return UpstreamError(failure, words, untouched=True)
+    return UpstreamError(failure, words, untouched=True, code=code)

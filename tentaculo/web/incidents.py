@@ -24,6 +24,7 @@ from tentaculo.model.incident import (
     check_window,
 )
 from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
+from tentaculo.model.reason import coded
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 from tentaculo.server.request_body import expect_later, read_json_body
@@ -40,12 +41,12 @@ def incident_shape(incident: Incident, notes: Sequence[Note] | None = None) -> d
         "services": incident.services,
         "severity": incident.severity.value,
         "reason": incident.reason,
-        "reason_code": None if incident.cause is None else incident.cause.code,
-        "reason_values": None if incident.cause is None else incident.cause.plain_values(),
+        **coded("reason", incident.cause),
         "started_at": incident.started_at,
         "seen_at": incident.seen_at,
         "ended_at": incident.ended_at,
         "ending": incident.ending or None,
+        **coded("ending", incident.ending_cause),
         "peak_error_rate": incident.peak_error_rate,
         "reopened": incident.reopened,
         "reopened_at": incident.reopened_at,

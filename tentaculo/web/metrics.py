@@ -9,17 +9,24 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from itertools import chain
+from itertools import accumulate, chain
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tentaculo import __version__
 from tentaculo.model.health import BreakerState, Health, ServiceView
+from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import AlertStats, LeaseView, Load, Traffic
+from tentaculo.web.monitoring import AlertStats, LeaseView, Load, PhasesOfRoutes, Traffic
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
@@ -41,6 +48,7 @@ class GatewayMetrics:
         store_problem: Callable[[], str | None],
         dropped: Callable[[], int],
         traffic: Traffic,
+        phases: PhasesOfRoutes,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
@@ -49,6 +57,7 @@ class GatewayMetrics:
         self._store_problem = store_problem
         self._dropped = dropped
         self._traffic = traffic
+        self._phases = phases
         self._load = load
         self._alert_stats = alert_stats
         self._lease = lease
@@ -65,6 +74,7 @@ class GatewayMetrics:
         if self._lease is not None:
             yield from _lease_metrics(self._lease())
         yield from self._services()
+        yield from self._request_phases()
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
@@ -126,6 +136,20 @@ class GatewayMetrics:
                 seconds.add_metric((name, status_class), total)
             yield None
         yield from (health, latency, opened, affected, probes, upstream_requests, requests, seconds)
+
+    def _request_phases(self) -> Iterator[Metric | None]:
+        family = HistogramMetricFamily(
+            "tentaculo_request_phase_seconds",
+            "Seconds that each phase of proxied requests took; an empty route is that of all beyond the first hundred.",
+            labels=("service", "route", "phase"),
+        )
+        bounds = [*map(str, BOUNDS), "+Inf"]
+        for route, phases in self._phases():
+            for name, counts in zip(Phases._fields, phases, strict=True):
+                buckets = list(zip(bounds, accumulate(counts.buckets), strict=True))
+                family.add_metric((*route, name), buckets, counts.seconds)
+            yield None
+        yield family
 
     def _load_metrics(self) -> Iterator[Metric]:
         load = self._load()

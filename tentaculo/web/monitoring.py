@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -11,6 +11,8 @@ from aiohttp import hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ServiceView
+from tentaculo.model.history import RouteKey
+from tentaculo.model.request_phases import PhaseCounts
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import BodyResponse, Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
@@ -132,12 +134,17 @@ class Traffic(Protocol):
         """Per service and status class: `(service, "2xx", requests, seconds in all)`; both only ever grow."""
 
 
+PhasesOfRoutes = Callable[[], Iterable[tuple[RouteKey, Sequence[PhaseCounts]]]]
+"""Gives each route and its phases so far, in the order of `Phases`."""
+
+
 def metrics_routes(
     *,
     views: Callable[[], Iterable[ServiceView]],
     store_problem: Callable[[], str | None],
     dropped: Callable[[], int],
     traffic: Traffic,
+    phases: PhasesOfRoutes,
     load: Callable[[], Load],
     alert_stats: Callable[[], AlertStats],
     slices: Slices,
@@ -160,6 +167,7 @@ def metrics_routes(
             store_problem=store_problem,
             dropped=dropped,
             traffic=traffic,
+            phases=phases,
             load=load,
             alert_stats=alert_stats,
             lease=lease,

@@ -29,7 +29,7 @@ _FORMS: Final = {
     "paths": r"/\S*(?:(?:, | and )/\S*)*",
 }
 """The form of a value by its name. Any other is text, and maybe a reason."""
-_NOT_READ: Final = ("value_missing", "value_is", "value_is_not")
+_NOT_READ: Final = ("value_missing", "value_is", "value_is_not", "stated", "maintenance_until")
 """Codes whose texts many other sentences are like: the disk is full."""
 _LISTS: Final = ("faults", "parts")
 

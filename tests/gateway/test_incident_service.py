@@ -164,6 +164,7 @@ async def test_a_failure_is_an_incident_with_alerts_and_a_note_and_ends(services
         await receiver.has(2)
         over = await client.get(path)
         assert over["ending"].startswith("It is healthy again: answered 200")
+        assert (over["ending_code"], over["ending_values"]["what"]["code"]) == ("recovered", "took")
         assert [one["text"] for one in over["notes"]] == ["The disk is full.\nI am on it."]
         assert 0 < over["peak_error_rate"] <= 1
         assert over["alerted_at"] is not None

@@ -90,6 +90,8 @@ async def test_start_health_incident_and_stop_are_in_the_log(url: str) -> None:
         (opened_,) = payloads(url, "gateway.incident.opened")
         assert (opened_["service"], opened_["services"]) == ("madre", ["madre"])
         down = payloads(url, "gateway.health.changed")[1]
+        (ended,) = payloads(url, "gateway.incident.ended")
+        assert (ended["ending_code"], ended["ending_values"]["what"]["code"]) == ("recovered", "took")
         for one in (opened_, down):
             known = Reason("", one["reason_code"], one["reason_values"])
             assert "503" in known.public
@@ -126,6 +128,8 @@ async def test_a_breaker_and_an_alert_are_in_the_log(file: Path, refusing_port: 
     (breaker,) = payloads(sqlite(file), "gateway.breaker.changed")
     assert (breaker["service"], breaker["state"]) == ("madre", "open")
     assert breaker["endpoint"] == f"127.0.0.1:{refusing_port}"
+    refused = {"what": {"code": "connection_refused", "values": {}}, "count": 1}
+    assert (breaker["reason_code"], breaker["reason_values"]) == ("one_failure_because", refused)
     assert payloads(sqlite(file), "gateway.alert.sent")[0]["channel"] == "duty"
 
 

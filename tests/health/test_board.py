@@ -19,6 +19,7 @@ from tentaculo.model.health import (
     StateChange,
     Transition,
 )
+from tentaculo.model.reason import because, coded
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tests.support.health import Clock, fleet
 
@@ -104,6 +105,8 @@ def test_off_on_purpose_stays_off(board: Board, clock: Clock) -> None:
     for _ in range(2):
         view = board.service("shubniggurath")
         assert (view.health, view.reason) == (Health.OFF, "off unless SHUB_ENABLED=true")
+        assert view.cause is not None
+        assert view.cause.public == view.reason, "a text of the configuration"
         assert (view.port, view.checked_at) == (8007, None)
         assert [part.health for part in view.upstreams] == [Health.OFF]
         assert board.accept_result(found(clock, SHUB, Health.DOWN)).transitions == ()
@@ -313,6 +316,18 @@ class TestRestored:
         view = board.service("madre")
         assert (view.since, view.is_restored) == (clock.now() - timedelta(hours=3), False)
         assert view.reason == "connection refused"
+
+    def test_a_reason_keeps_its_code_and_values(self, board: Board, clock: Clock) -> None:
+        why = because("answered", status=503)
+        changes = [self.change("madre", where, Health.DOWN, clock, cause=why) for where in ("", MADRE.authority)]
+        board.restore(changes, clock.now())
+        cause = board.service("madre").cause
+        assert coded("reason", cause) == {
+            "reason_code": "before_restart",
+            "reason_values": {"what": {"code": "answered", "values": {"status": 503}}},
+        }
+        board.follow(changes)
+        assert coded("reason", board.service("madre").cause) == coded("reason", why)
 
     def test_the_thresholds_go_on(self, clock: Clock) -> None:
         board = Board(fleet(madre={"url": "http://127.0.0.1:8001"}), now=clock.now)

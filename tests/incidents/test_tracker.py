@@ -16,6 +16,7 @@ from tentaculo.incidents.availability import REASON_LENGTH, Availability, availa
 from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.health import BreakerState, BreakerView, DegradedKind, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident, NotificationState, Notified
+from tentaculo.model.reason import because, coded
 
 START = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 SETTLE = 60.0
@@ -124,6 +125,32 @@ def test_it_opens_when_a_service_fails_and_ends_when_it_recovers() -> None:
     scenario.after(90).recovers("hermes")
     assert scenario.open == []
     assert scenario.last == replace(opened, ended_at=scenario.now, ending="It is healthy again: answered 200 in 4 ms")
+
+
+def test_each_ending_has_a_code_and_values() -> None:
+    answered = because("took", what=because("answered", status=200), milliseconds=4)
+    ended = Scenario().sees("hermes").after(9).sees("hermes", Health.UP, reason=str(answered), cause=answered)
+    assert coded("ending", ended.last.ending_cause) == {
+        "ending_code": "recovered",
+        "ending_values": {"what": {"code": answered.code, "values": answered.plain_values()}},
+    }
+    ended.after(1).sees("hermes")
+    assert (ended.only.ending, ended.only.ending_cause) == ("", None), "it is open again"
+    assert ended.only.is_recovery is False
+    taken = Scenario().sees("operator").after(2).sees("switch").sees("operator", root="switch")
+    seen = restarted(Scenario().sees("hermes")).after(1).recovers("hermes")
+    found = {
+        "explained_by": (taken.last, {"root": "switch", "id": taken.only.id}),
+        "recovered_unseen": (seen.last, {"time": seen.last.seen_at.isoformat()}),
+        "removed": (restarted(Scenario().sees("hermes"), "switch").last, {}),
+    }
+    for code, (incident, values) in found.items():
+        assert coded("ending", incident.ending_cause) == {"ending_code": code, "ending_values": values}
+        assert incident.is_recovery is (code != "removed")
+        # An earlier version stored the text only.
+        assert replace(incident, ending_cause=None).is_recovery is (code != "removed")
+    long = ended.after(9).sees("hermes", Health.UP, reason="x" * 5000)
+    assert (long.last.ending_cause, len(long.last.ending)) == (None, REASON_LENGTH)
 
 
 def test_a_breaker_that_opens_is_an_incident_though_the_health_path_says_otherwise() -> None:

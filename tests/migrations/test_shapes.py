@@ -168,6 +168,10 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
         "reopened_at",
         "failed_requests",
         "counted_until",
+        "ending_code",
+        "ending_values",
+        "reason_code",
+        "reason_values",
     ]
     assert [column for column in noted if column] == [*added, *later]
     assert noted.count(None) == len(OURS) - 1, "one note for each table but that of the versions"

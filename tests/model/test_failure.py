@@ -10,6 +10,7 @@ import pytest
 
 from tentaculo.model.failure import Blame, Failure, Problem, UpstreamError, outcome_of, outcome_of_error
 from tentaculo.model.health import Outcome
+from tentaculo.model.reason import Reason
 
 # RFC 9209 section 2.3, those that a gateway of this kind can mean.
 PROXY_STATUS = {
@@ -138,3 +139,13 @@ def test_an_error_without_a_whole_response(failure: Failure) -> None:
     timeouts = (Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.IDLE_TIMEOUT)
     expected = Outcome.FAILURE if failure.blame is Blame.UPSTREAM else Outcome.NEUTRAL
     assert outcome_of_error(failure) is (Outcome.TIMEOUT if failure in timeouts else expected)
+
+
+def test_each_failure_of_a_service_has_a_reason_with_a_code() -> None:
+    causes = {one: UpstreamError(one, "the detail").reason for one in Failure if one.blame is Blame.UPSTREAM}
+    assert {one: cause for one, cause in causes.items() if not isinstance(cause, Reason)} == {}
+    assert causes[Failure.BAD_RESPONSE] == "its response is not valid HTTP: the detail"
+    refused = UpstreamError(Failure.CONNECT_REFUSED, "the detail", code="connection_refused")
+    assert refused.reason == refused.copy().reason == "connection refused"
+    assert UpstreamError(Failure.STOPPING, "the gateway is stopping").reason == "the gateway is stopping"
+    assert isinstance(outcome_of(503)[1], Reason)

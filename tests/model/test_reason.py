@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.model.reason import MOST_LENGTH, TEXTS, Reason, because
+from tentaculo.model.reason import MOST_LENGTH, TEXTS, Reason, because, stated
 from tests.support.gateway_process import ROOT
 
 ANSWERED = because("answered", status=503)
@@ -61,16 +61,36 @@ def test_values_that_are_long_are_told_from_those_that_are_kept() -> None:
     assert not because("without_text", text="x" * MOST_LENGTH).is_short
 
 
+def test_a_moment_is_iso_8601_in_the_values_and_shorter_in_the_text() -> None:
+    seen = because("recovered_unseen", time="2026-03-14T15:09:26.535897+00:00")
+    assert "at 2026-03-14 15:09 UTC, not" in seen
+    assert seen.plain_values() == {"time": "2026-03-14T15:09:26.535897+00:00"}
+
+
+def test_what_the_configuration_states_is_public_and_a_default_has_a_code_of_its_own() -> None:
+    own = stated("a new disk", "planned_maintenance")
+    assert (own, own.code, own.public) == ("a new disk", "stated", "a new disk")
+    default = because("switched_off", what=stated("off on purpose", "off_on_purpose"))
+    assert default.plain_values() == {"what": {"code": "off_on_purpose", "values": {}}}
+    assert default.public == "It was switched off: off on purpose"
+    assert because("recovered", what="its own words").public == "It is healthy again: …"
+    assert because("explained_by", root="switch", id=7).public == "Explained by the failure of switch: incident 7."
+
+
 def test_every_code_is_made_somewhere_and_every_text_names_its_values() -> None:
-    source = "".join(
-        path.read_text()
-        for folder in ("config", "health", "upstream")
-        for path in sorted(Path(ROOT / "tentaculo" / folder).rglob("*.py"))
+    source = (
+        "".join(
+            path.read_text()
+            for folder in ("config", "gateway", "health", "incidents", "upstream")
+            for path in sorted(Path(ROOT / "tentaculo" / folder).rglob("*.py"))
+        )
+        + Path(ROOT / "tentaculo" / "model" / "failure.py").read_text()
     )
     made = set(re.findall(r'"(\w+)"', source))
     # Those whose code has a changing part: whose certificate, how many addresses, and whether there is a further failure.
     composed = {f"{whose}_{what}" for whose in ("certificate", "issuer") for what in ("expired", "expires")}
     composed |= {f"{count}_{word}" for count in ("one", "some") for word in ("down", "degraded")}
+    composed |= {"stated"}  # of a reason that the configuration states
     composed |= {f"{code}_because" for code in ("trial_failed", "one_failure", "failures_in_a_row", "requests_failed")}
     assert TEXTS.keys() - made - composed == set()
     assert all(re.fullmatch(r"[a-z_]{1,64}", code) for code in TEXTS)

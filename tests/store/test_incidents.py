@@ -68,7 +68,8 @@ async def test_the_reason_keeps_its_code_and_values(url: str, store_client_on: C
     store_client = store_client_on(url)
     await store_client.start()
     cause = because("answered_but", status=200, what=because("invalid_http", what="its words: ñ \0"))
-    known = incident(1, reason=str(cause), cause=cause)
+    ending = because("recovered", what=because("took", what=because("answered", status=200), milliseconds=4))
+    known = incident(1, **{**ENDED, "ending": str(ending)}, reason=str(cause), cause=cause, ending_cause=ending)
     await store_client.run(partial(incidents.save, changed=[known, incident(2)]))
     second, first = await store_client.run(partial(incidents.newest, limit=9))
     assert first.cause.code == "answered_but"
@@ -76,7 +77,8 @@ async def test_the_reason_keeps_its_code_and_values(url: str, store_client_on: C
         "status": 200,
         "what": {"code": "invalid_http", "values": {"what": "its words: ñ \0"}},
     }
-    assert second.cause is None
+    assert (first.ending_cause.code, first.ending_cause.plain_values()) == (ending.code, ending.plain_values())
+    assert (second.cause, second.ending_cause) == (None, None)
     # Of an earlier version, or of a later one that writes it in another way.
     for values in ("NULL", "'[7]'", "'no json'"):
         damage = text(f"UPDATE tentaculo_incidents SET reason_values = {values}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import text
 
 from tentaculo.model.health import DegradedKind, Health, LastHeartbeat, StateChange
+from tentaculo.model.reason import because
 from tentaculo.store.states import add_changes, forget_changes, latest_changes, read_heartbeats, save_heartbeats
 from tests.support.runtime_tables import opened
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 
 
-def change(service: str, after: Health, minutes: int, endpoint: str = "", **more: DegradedKind) -> StateChange:
+def change(service: str, after: Health, minutes: int, endpoint: str = "", **more: Any) -> StateChange:
     return StateChange(service, endpoint, Health.UNKNOWN, after, "as found", NOW + timedelta(minutes=minutes), **more)
 
 
@@ -33,6 +36,31 @@ def test_a_reason_is_bounded_and_storable(url: str) -> None:
         add_changes(connection, [StateChange("madre", "", Health.UP, Health.DOWN, "\0\ud800" + "x" * 5000, NOW)])
         (found,) = latest_changes(connection)
     assert found.reason == "\ufffd?" + "x" * 298
+
+
+def test_a_reason_keeps_its_code_and_values(url: str) -> None:
+    why = because("answered_but", status=200, what=because("invalid_http", what="its words: ñ \0"))
+    long = because("without_text", text="x" * 2000)
+    with opened(url) as connection:
+        add_changes(
+            connection,
+            [
+                replace(change("madre", Health.DOWN, 0), reason=str(why), cause=why),
+                replace(change("mcp", Health.DOWN, 0), reason=str(long), cause=long),
+                change("operator", Health.DOWN, 0),
+            ],
+        )
+        first, *others = latest_changes(connection)
+        assert first.cause is not None
+        assert (first.why, first.cause.code) == (
+            "answered 200, but its response is not valid HTTP: its words: ñ \ufffd",
+            why.code,
+        )
+        assert first.cause.plain_values() == why.plain_values()
+        # Of more than is kept, and of an earlier version: the text only.
+        assert [(one.cause, one.why) for one in others] == [(None, str(long)[:300]), (None, "as found")]
+        connection.execute(text("UPDATE tentaculo_state_changes SET reason_values = '[7]'"))
+        assert [one.cause for one in latest_changes(connection)] == [None] * 3
 
 
 def test_a_row_without_a_valid_state_counts_as_none(url: str) -> None:

@@ -574,6 +574,7 @@ def application(state: State) -> web.Application:
             store_problem=lambda: state.lost,
             dropped=lambda: 7,
             traffic=state.traffic,
+            phases=tuple,
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
             slices=slices,

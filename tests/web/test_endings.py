@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from tentaculo.model.incident import REMOVED, SWITCHED_OFF
 from tentaculo.web import endings
 from tentaculo.web.languages import NAMES, language
 from tentaculo.web.reasons import plain
-from tests.support.gateway_process import ROOT
 
 SENTENCES = {
     "It is healthy again: answered 200 in 4 ms": "Vuelve a estar sano: respondió 200 en 4 ms.",
@@ -33,13 +30,6 @@ SENTENCES = {
 def test_each_ending_is_translated(text: str) -> None:
     assert plain(endings.said(text, language("es"), 300)) == SENTENCES[text]
     assert plain(endings.said(text, language("en"), 300)) == f"{text.removesuffix('.')}."
-
-
-def test_these_are_the_sentences_of_the_tracker() -> None:
-    source = (ROOT / "tentaculo" / "incidents" / "tracker.py").read_text("utf-8")
-    for text in SENTENCES:
-        beginning = re.split(r"[:;]| hermes", text.removeprefix(SWITCHED_OFF).removeprefix(REMOVED))[0].strip(".")
-        assert beginning in source
 
 
 @pytest.mark.parametrize("code", NAMES)

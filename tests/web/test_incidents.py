@@ -93,6 +93,8 @@ async def test_a_list_of_incidents(gateway: Gateway) -> None:
         "seen_at": "2026-03-14T15:08:26Z",
         "ended_at": None,
         "ending": None,
+        "ending_code": None,
+        "ending_values": None,
         "peak_error_rate": 0.964,
         "reopened": 2,
         "reopened_at": None,
