@@ -30,7 +30,7 @@ TargetName = Annotated[Line, at_most_long(60)]
 class TargetSettings(Section, frozen=True):
     """One target of a group."""
 
-    name: Annotated[TargetName, Doc("Name of the target.", example="small")]
+    name: Annotated[TargetName, Doc("Name of the target.", example="small", variant="large")]
     value: Annotated[
         Annotated[Line, at_most_long(200)] | None,
         Doc("Text that is set in the body.", default="name", example="provider/small-1"),
@@ -58,7 +58,7 @@ class RotationSettings(Section, frozen=True):
         tuple[TargetSettings, ...],
         Doc(
             "The targets, from 2 to 16 tables. Requests that cannot be changed go to the first one that is healthy.",
-            example=[{"name": "small"}, {"name": "large"}],
+            variant="A second target.",
         ),
     ]
     set: Annotated[
