@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -369,3 +370,52 @@ class ServiceSettings(Section, frozen=True):
             )
             for p in parts
         )
+
+    @property
+    def host_name(self) -> str | None:
+        """The name in `host`, in lower case."""
+        return split_host_port(self.host)[0].lower() if self.host is not None else None
+
+    def seen_host(self, route: RouteSettings) -> str | None:
+        """The host name that it sees in the requests of a route; None where that is up to the client."""
+        return self.host_name or route.host
+
+    def sees_as(self, route: RouteSettings, other: ServiceSettings, its_route: RouteSettings) -> bool:
+        """Whether requests of `route` may have the host that `other` sees in those of `its_route`.
+
+        A client can name the `host` of another service, but on a route without a host no name that a route claims.
+        """
+        hosts = self.seen_host(route), other.seen_host(its_route)
+        return hosts[0] == hosts[1] or (None in hosts and (self.host or other.host) is not None)
+
+
+def grouped_by_endpoint(services: Sequence[ServiceSettings]) -> dict[str, tuple[ServiceSettings, ...]]:
+    """By the name of a service, the services that see the same paths, itself among them.
+
+    They have an endpoint in common, and are not told apart by a `host` that differs.
+    """
+    keys = {
+        one.name: (frozenset((_machine(at.host), at.port) for at in one.upstreams), one.host_name) for one in services
+    }
+    users: dict[tuple[str, int], list[ServiceSettings]] = {}
+    for service in services:
+        for endpoint in keys[service.name][0]:
+            users.setdefault(endpoint, []).append(service)
+    groups = {
+        (endpoints, host): tuple(
+            {
+                one.name: one
+                for endpoint in sorted(endpoints)
+                for one in users[endpoint]
+                if host is None or one.host is None or one.host_name == host
+            }.values()
+        )
+        for endpoints, host in set(keys.values())
+    }
+    return {name: groups[key] for name, key in keys.items()}
+
+
+def _machine(host: str) -> str:
+    """A host as another spelling of it has it: in lower case, without a dot at its end, 127.0.0.1 for the loopback."""
+    host = host.lower().removesuffix(".")
+    return "127.0.0.1" if host in ("localhost", "::1") else host
