@@ -152,10 +152,7 @@ class RouteSettings(Section, frozen=True):
     remove_response_headers: Annotated[
         tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
     ] = ()
-    rotation: Annotated[
-        RotationSettings | None,
-        Doc("Targets between which the gateway learns to choose, such as the models of a router."),
-    ] = None
+    rotation: Annotated[RotationSettings | None, Doc("Targets between which the gateway learns to choose.")] = None
 
     def check(self) -> None:
         """Raises ValueError where both keys that replace the prefix are set."""
