@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from tentaculo.config.probes import Statuses
+from tentaculo.config.rotation import RotationSettings
 from tentaculo.config.section import Doc, Section, more_than
 from tentaculo.config.types import (
     Bytes,
@@ -118,6 +119,7 @@ class RouteSettings(Section, frozen=True):
     remove_response_headers: Annotated[
         tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
     ] = ()
+    rotation: Annotated[RotationSettings | None, Doc("Targets between which the gateway learns to choose.")] = None
 
     def check(self) -> None:
         """Raises ValueError where both keys that replace the prefix are set."""

@@ -22,7 +22,6 @@ from time import perf_counter
 from tentaculo.model.failure import Failure, Problem, UpstreamError, outcome_of, outcome_of_error
 from tentaculo.model.health import Outcome
 from tentaculo.net.header_fields import split_list
-from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.proxy.attempts import IDEMPOTENT, attempt_failed, circuit_open, may_follow, over_limit, overloaded
@@ -215,8 +214,8 @@ class Exchange(ResponseRelay, ABC):
             self._has_turn = None
             if lease is not None:
                 if deadline is not None:
-                    is_first = had_turn is None and not self._tried
-                    deadline.limit.enter(self, self.record.started if is_first else perf_counter())
+                    waited = self._is_driven or self._tried
+                    deadline.limit.enter(self, perf_counter() if waited else self.record.started)
                 return lease
             if not balancer.is_full(self._tried):
                 if had_turn:
@@ -243,8 +242,7 @@ class Exchange(ResponseRelay, ABC):
         if body := self._body:
             self.record.received = len(body)
         if inbound.is_chunked:
-            trailers = request_trailers(self.request, inbound.fields, plan.request_rules)
-            body = chunked(body, is_last=True, trailers=trailers)
+            body = self.frame(body)
         data = b"".join((admitted.head, id_line, b"\r\n", body))
         connection.begin(admitted.method, self._on_progress, data, plan.first_byte)
 

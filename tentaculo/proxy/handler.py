@@ -21,7 +21,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 from aiohttp import web
@@ -40,6 +40,9 @@ from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
+
+if TYPE_CHECKING:
+    from tentaculo.proxy.target_group import TargetGroup
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
@@ -171,20 +174,18 @@ class Proxy:
                 ],
                 config.limits.queue,
                 in_turn=service.policy == "round_robin",
+                concurrency=_concurrency_limit(service),
             )
             for service in config.services.values()
             if service.enabled
         }
-        self._limits = {service.name: _concurrency_limit(service) for service in config.services.values()}
         self._endpoints = {
             state.pool.upstream: state for balancer in self._balancers.values() for state in balancer.endpoints
         }
         self._shared = ProxyState(needs)
         self.traffic = self._shared.traffic
         self.routes = [
-            CompiledRoute(
-                *(service, route, config.limits, self._balancers.get(service.name), self._limits.get(service.name))
-            )
+            CompiledRoute(service, route, config.limits, self._balancers.get(service.name))
             for service in config.services.values()
             for route in service.routes
         ]
@@ -194,6 +195,22 @@ class Proxy:
             for service in config.services.values()
         }
         """The entry for `/<service>/health`, by the service's name."""
+        self.groups: list[TargetGroup] = []
+        """The groups of targets, in the order of their routes."""
+        self._rotated: type[DrivenExchange] = DrivenExchange
+        if any(route.route.rotation is not None for route in self.routes):
+            self._make_groups(config)
+
+    def _make_groups(self, config: Config) -> None:
+        # Only a gateway with groups pays for them.
+        from tentaculo.proxy.rotated_exchange import RotatedExchange
+        from tentaculo.proxy.target_group import TargetGroup
+
+        self._rotated = RotatedExchange
+        for route in self.routes:
+            if route.route.rotation is not None:
+                route.group = TargetGroup(route, config.services, self._balancers, self._shared.needs.learning)
+                self.groups.append(route.group)
 
     def _make_room(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
@@ -209,7 +226,8 @@ class Proxy:
 
     def concurrency(self, service: str) -> ConcurrencyView | None:
         """How the requests of `service` in flight are limited; None where they are not."""
-        limit = self._limits.get(service)
+        balancer = self._balancers.get(service)
+        limit = balancer.concurrency if balancer is not None else None
         return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
@@ -230,7 +248,8 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        return await DrivenExchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+        exchange = DrivenExchange if judged.route.group is None else self._rotated
+        return await exchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -243,7 +262,8 @@ class Proxy:
         """
         shared, known = self._shared, request.remembered
         if judged is not None:
-            exchange = DrivenExchange(shared, request, judged.inbound, judged.record, done)
+            kind = DrivenExchange if judged.route.group is None else self._rotated
+            exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
             assert type(known) is PreparedRequest
             inbound = known.inbound
@@ -263,7 +283,7 @@ class Proxy:
 
 def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
     """The limit of the requests of `service` in flight; None where it is off."""
-    if not service.enabled or service.concurrency == "off":
+    if service.concurrency == "off":
         return None
     note = partial(_note_shed, service.name)
     return LearnedLimit(note) if service.concurrency == "auto" else ConcurrencyLimit(service.concurrency, note)
