@@ -17,7 +17,7 @@ LATE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a replica behaves. The defaults are a well one: 200 for everything, traffic after `replica.WORK` seconds."""
+    """How a replica behaves. The defaults are a healthy one: 200 for everything."""
 
     failing: float = 0.0
     """Share of the traffic that is answered 500."""
@@ -29,6 +29,10 @@ class Behaviour:
     """It accepts connections and reads requests, and never answers; at the end they are cut, as by a restart."""
     closed: bool = False
     """Nobody listens, and its connections are cut."""
+    work: float = 0.005
+    """Seconds for a request of the traffic."""
+    slots: int = 0
+    """Requests of the traffic that it works on at once, while others wait; 0 for any number."""
 
 
 WELL = Behaviour()
@@ -48,6 +52,10 @@ class Fault:
     """If not 0, it is broken and well in turn for so many seconds."""
     works: bool = False
     """All its traffic is answered well: who takes it out of use is wrong."""
+    well: Behaviour = WELL
+    """How each replica behaves before and after the fault."""
+    overloads: bool = False
+    """It serves all that it can, which is less than it is sent: refusing the rest is no mistake, and being late is one."""
 
 
 FAULTS = (
@@ -63,6 +71,14 @@ FAULTS = (
         "health says 500, all traffic is fine",
         Behaviour(failing_health=1.0),
         works=True,
+    ),
+    Fault(
+        "halved",
+        "capacity halved",
+        "it works on 8 requests at once instead of 16, each for 0.1 s; others wait there",
+        Behaviour(work=0.1, slots=8),
+        well=Behaviour(work=0.1, slots=16),
+        overloads=True,
     ),
 )
 
@@ -87,9 +103,9 @@ class Row:
         )
 
 
-ROWS = tuple(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS)
+ROWS = tuple(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS if replicas == 1 or not fault.overloads)
 BY_NAME = {row.name: row for row in ROWS}
-QUICK = ("crash", "hang", "lies-ill", "crash-alone")
+QUICK = ("crash", "hang", "lies-ill", "crash-alone", "halved-alone")
 """The rows of a quick look."""
 
 
@@ -105,6 +121,8 @@ class Metric:
 
     def compares(self, row: Row) -> bool:
         """Whether less of it is better in this row."""
+        if row.fault.overloads:
+            return self.key in ("recovered", "hurt")
         if self.key in ("detected", "recovered") and (row.fault.works or row.fault.flaps):
             # There is nothing to detect, or too much: what comes of it shows in the other numbers.
             return False

@@ -24,7 +24,7 @@ from tempfile import mkdtemp
 
 from bench import process, traffic
 from bench.faults import network
-from bench.faults.catalogue import AFTER, BY_NAME, CALM, RATE, WELL, Behaviour, Row
+from bench.faults.catalogue import AFTER, BY_NAME, CALM, RATE, Behaviour, Row
 from bench.faults.load import PATH, Load
 from bench.faults.peers import BY_NAME as PEERS
 from bench.faults.peers import FaultPeer, Place
@@ -130,6 +130,7 @@ class Rig:
     async def _start(self) -> None:
         for replica in self._replicas:
             await replica.start()
+            await replica.command(self._row.fault.well)
         command = self._peer.prepare(self._place)
         folder, name = self._place.folder, self._peer.name
         self._proxy = process.start(command.argv, core=None, folder=folder, name=name, env=command.env)
@@ -154,8 +155,8 @@ class Rig:
             await first.command(behaviour)
             wait = until - time.monotonic()
             await asyncio.sleep(min(fault.flaps, wait) if fault.flaps else wait)
-            behaviour = WELL if behaviour is fault.broken else fault.broken
-        await first.command(WELL)
+            behaviour = fault.well if behaviour is fault.broken else fault.broken
+        await first.command(fault.well)
 
     async def _count_refusals(self) -> None:
         before = network.refused()
