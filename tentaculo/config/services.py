@@ -320,6 +320,17 @@ class ServiceSettings(Section, frozen=True):
             raise ValueError("needs as many weights as urls")
 
     @property
+    def latency_limits(self) -> dict[str, float]:
+        """The latencies of which early warnings warn, in seconds, by what they are of."""
+        limits = {"requests": self.slow or self.probe.slow, "probes": self.probe.slow}
+        return {kind: limit for kind, limit in limits.items() if limit} if self.enabled else {}
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is something to warn of early: a latency, or a number in its health response."""
+        return self.enabled and bool(self.latency_limits or self.probe.gauges)
+
+    @property
     def is_sticky(self) -> bool:
         """Whether clients stay with one of several endpoints."""
         return self.sticky and len(self.addresses) > 1

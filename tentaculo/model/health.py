@@ -212,6 +212,8 @@ class ProbeResult:
     """What the response says about the clock of the endpoint."""
     certificate: Certificate | None = None
     """The certificate of the endpoint; None where there was no handshake, or it was not accepted."""
+    gauges: tuple[tuple[str, float], ...] = ()
+    """The numbers of the response that have a bound, by the name of their signal."""
 
 
 class SeenCertificate(NamedTuple):
