@@ -108,6 +108,20 @@ class TrafficView:
     """Within the breaker's window; counted from the first failure in it, or from the first doubt of the probes."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConcurrencyView:
+    """How many requests of one service may be in flight, as this process limits them."""
+
+    limit: int | None
+    """None while no request is refused."""
+    in_flight: int
+    """Requests that count for the limit now."""
+    shed: int
+    """Requests refused since the start."""
+    recently_shed: int
+    """Requests refused in the last five minutes."""
+
+
 class Outcome(StrEnum):
     """What one proxied exchange says about its endpoint."""
 

@@ -116,6 +116,19 @@ def test_the_name_for_tls() -> None:
     assert name(host="a", tls_server_name="Example.org.") == "example.org"
 
 
+@pytest.mark.parametrize("value", ["auto", "off", 1, 4096])
+def test_the_concurrency_of_a_service(value: str | int) -> None:
+    config = Config.of({"services": {"madre": {"url": "http://h", "concurrency": value}}})
+    assert config.services["madre"].concurrency == value
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2.5", "true", '"many"', '"0"', '"1_0"', "[]"])
+def test_a_concurrency_that_is_none(faults_of: FaultsOf, value: str) -> None:
+    assert faults_of(f'services.madre = {{ url = "http://h", concurrency = {value} }}') == [
+        "services.madre.concurrency: must be 'auto', 'off' or a whole number of at least 1"
+    ]
+
+
 def test_an_answer_to_head_has_no_body_to_look_at(faults_of: FaultsOf) -> None:
     assert faults_of(f"{SERVICE}method = 'HEAD'\ncontains = 'x'\nprefer = ['a']") == [
         "services.madre.probe: has contains and prefer, but its method is HEAD, and a response to HEAD has no body"
