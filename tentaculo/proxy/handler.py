@@ -19,14 +19,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
+import structlog
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.failure import UpstreamError
-from tentaculo.model.health import Endpoint, Health
+from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
@@ -34,11 +37,18 @@ from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
+if TYPE_CHECKING:
+    from tentaculo.proxy.target_group import TargetGroup
+
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
+
+
+log = structlog.get_logger(__name__)
 
 
 class DrivenExchange(Exchange):
@@ -164,6 +174,7 @@ class Proxy:
                 ],
                 config.limits.queue,
                 in_turn=service.policy == "round_robin",
+                concurrency=_concurrency_limit(service),
             )
             for service in config.services.values()
             if service.enabled
@@ -184,6 +195,22 @@ class Proxy:
             for service in config.services.values()
         }
         """The entry for `/<service>/health`, by the service's name."""
+        self.groups: list[TargetGroup] = []
+        """The groups of targets, in the order of their routes."""
+        self._rotated: type[DrivenExchange] = DrivenExchange
+        if any(route.route.rotation is not None for route in self.routes):
+            self._make_groups(config)
+
+    def _make_groups(self, config: Config) -> None:
+        # Only a gateway with groups pays for them.
+        from tentaculo.proxy.rotated_exchange import RotatedExchange
+        from tentaculo.proxy.target_group import TargetGroup
+
+        self._rotated = RotatedExchange
+        for route in self.routes:
+            if route.route.rotation is not None:
+                route.group = TargetGroup(route, config.services, self._balancers, self._shared.needs.learning)
+                self.groups.append(route.group)
 
     def _make_room(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
@@ -196,6 +223,12 @@ class Proxy:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
         if health is not Health.UNKNOWN and (state := self._endpoints.get(upstream)) is not None:
             state.outliers.note_probe(is_well=health.is_healthy)
+
+    def concurrency(self, service: str) -> ConcurrencyView | None:
+        """How the requests of `service` in flight are limited; None where they are not."""
+        balancer = self._balancers.get(service)
+        limit = balancer.concurrency if balancer is not None else None
+        return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection. Tunnels and event streams are closed."""
@@ -215,7 +248,8 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        return await DrivenExchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+        exchange = DrivenExchange if judged.route.group is None else self._rotated
+        return await exchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -228,7 +262,8 @@ class Proxy:
         """
         shared, known = self._shared, request.remembered
         if judged is not None:
-            exchange = DrivenExchange(shared, request, judged.inbound, judged.record, done)
+            kind = DrivenExchange if judged.route.group is None else self._rotated
+            exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
             assert type(known) is PreparedRequest
             inbound = known.inbound
@@ -244,3 +279,17 @@ class Proxy:
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange
+
+
+def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
+    """The limit of the requests of `service` in flight; None where it is off."""
+    if service.concurrency == "off":
+        return None
+    note = partial(_note_shed, service.name)
+    return LearnedLimit(note) if service.concurrency == "auto" else ConcurrencyLimit(service.concurrency, note)
+
+
+def _note_shed(service: str, limit: ConcurrencyLimit, refused: int) -> None:
+    log.warning(
+        "requests over the concurrency limit", service=service, limit=int(limit.limit), why=limit.why, refused=refused
+    )
