@@ -67,6 +67,7 @@ TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
     "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
+    "proxy/hedging": "wire/test_hedging",
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/state": "wire/test_application",
     "proxy/upload": "wire/test_streaming",

@@ -122,6 +122,15 @@ class RouteSettings(Section, frozen=True):
             example=["websocket", "tcp"],
         ),
     ] = None
+    hedge: Annotated[
+        bool,
+        Doc(
+            "Whether a request that waits longer than 95 % of the route's do is also sent to a second endpoint, and the"
+            " first response wins. Only for idempotent methods, where the body has arrived whole, at most 64 KiB; at most"
+            " 5 % of the requests, and only to an endpoint that has less to do than the others. A PUT or DELETE that"
+            " lost may take effect later."
+        ),
+    ] = False
     via: Annotated[
         bool,
         Doc(
@@ -313,9 +322,13 @@ class ServiceSettings(Section, frozen=True):
     probe: Annotated[ProbeSettings, Doc("How the health of the service is probed.", active=True)] = ProbeSettings()
 
     def check(self) -> None:
-        """Raises ValueError if it has neither `url` nor `urls`, or both."""
+        """Raises ValueError for keys that contradict each other, such as neither or both of `url` and `urls`."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+        if self.sticky and any(route.hedge for route in self.routes):
+            raise ValueError(
+                "has both sticky and a route with hedge; a hedge goes to another endpoint than the session's"
+            )
         if self.weights and len(self.weights) != len(self.urls):
             raise ValueError("needs as many weights as urls")
 

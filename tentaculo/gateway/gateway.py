@@ -356,6 +356,7 @@ class Gateway:
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
             phases=traffic.phases,
+            hedges=self.proxy.hedges,
         )
         return application(parts, self._cors)
 

@@ -30,6 +30,7 @@ from tentaculo.model.health import Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
+from tentaculo.proxy.hedging import HedgingExchange
 from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
@@ -129,6 +130,12 @@ class DrivenExchange(Exchange):
             self.start_task(wait)
 
 
+class HedgedExchange(HedgingExchange, DrivenExchange):
+    """One request of a route with `hedge`."""
+
+    __slots__ = ()
+
+
 class WholeRequest(Request, Protocol):
     """A request whose body has arrived whole if it has one. The same object may come again for the same bytes."""
 
@@ -189,6 +196,13 @@ class Proxy:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
         return sum([state.pool.shrink() for state in self._endpoints.values()]) > 0
 
+    def hedges(self) -> list[tuple[str, int, int]]:
+        """Of each service with hedged routes: its name, the requests that were hedged, those that the second won."""
+        return [
+            (name, self._balancers[name].hedges, self._balancers[name].hedges_won)
+            for name in dict.fromkeys(plan.service.name for plan in self.routes if plan.hedges)
+        ]
+
     def __repr__(self) -> str:
         return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"
 
@@ -215,7 +229,8 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        return await DrivenExchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+        kind = HedgedExchange if judged.route.hedges else DrivenExchange
+        return await kind(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -228,7 +243,8 @@ class Proxy:
         """
         shared, known = self._shared, request.remembered
         if judged is not None:
-            exchange = DrivenExchange(shared, request, judged.inbound, judged.record, done)
+            kind = HedgedExchange if judged.route.hedges else DrivenExchange
+            exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
             assert type(known) is PreparedRequest
             inbound = known.inbound
@@ -236,7 +252,8 @@ class Proxy:
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
             record.service, record.route = known.plan.service_name, known.plan.key
-            exchange = DrivenExchange(shared, request, inbound, record, done)
+            kind = HedgedExchange if known.plan.hedges else DrivenExchange
+            exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True
         wait = exchange.begin(judged)
         if wait is not None and wait is not _UPSTREAM:

@@ -52,6 +52,7 @@ class CompiledRoute:
         "connect",
         "default_host",
         "first_byte",
+        "hedges",
         "host",
         "idle",
         "is_native",
@@ -96,6 +97,8 @@ class CompiledRoute:
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
         self.idle = route.timeout or limits.idle
+        self.hedges = route.hedge and balancer is not None and len(balancer.endpoints) > 1
+        """Whether requests may be sent to a second endpoint while the first has not responded."""
         self.max_body = limits.body if route.max_body is None else route.max_body
         self.checks_origin = route.check_origin
         self.claimed_host = route.host

@@ -56,6 +56,8 @@ class RequestRecord:
     """Seconds in which it waited for new connections."""
     upload_seconds: float = 0.0
     """Seconds in which its body was sent as it arrived; 0 where it had arrived before."""
+    hedge: str | None = None
+    """Where it was sent to a second endpoint too: which of the two gave the response, `first`, `second` or `none`."""
     is_event_stream: bool = False
     route: RouteKey | None = None
     """The route that took it; None where no route matched."""
@@ -129,6 +131,7 @@ class Request(Timed, Protocol):
     sent: int
     error: str | None
     detail: str | None
+    hedge: str | None
 
 
 class AccessLine(msgspec.Struct):
@@ -137,8 +140,9 @@ class AccessLine(msgspec.Struct):
     `path` is without its query, which may hold secrets; `service` is null for the gateway's own paths and where no
     route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
     gateway answered or cut the exchange. `queue_ms`, `connect_ms`, `first_byte_ms` and `body_ms` stand where `ms` has
-    several phases: without them all of it is the wait for the response. `worker` is the number of the process, where
-    there are several.
+    several phases: without them all of it is the wait for the response. `hedge` stands where the request was sent to a
+    second endpoint too: which gave the response, `first`, `second` or `none`. `worker` is the number of the process,
+    where there are several.
     """
 
     timestamp: str
@@ -159,6 +163,7 @@ class AccessLine(msgspec.Struct):
     connect_ms: float | UnsetType = UNSET
     first_byte_ms: float | UnsetType = UNSET
     body_ms: float | UnsetType = UNSET
+    hedge: str | UnsetType = UNSET
     worker: int | UnsetType = UNSET
 
 
@@ -224,6 +229,7 @@ def _json_members(at: float, request: Request, worker: int | UnsetType) -> Acces
         connect,
         first_byte,
         body,
+        request.hedge or UNSET,
         worker,
     )
 
@@ -252,6 +258,7 @@ def _console_lines(logged: list[Logged], worker: int | None = None) -> str:
 def _console_line(at: float, request: Request) -> str:
     said = f", {request.error}" if request.error else ""
     said += f": {request.detail}" if request.detail else ""
+    said += f", hedged: {request.hedge}" if request.hedge else ""
     if _has_phases(request):
         phases = phases_of(request)._asdict().items()
         said += " (" + ", ".join(f"{name.replace('_', ' ')} {seconds * 1000:.1f}" for name, seconds in phases) + " ms)"
