@@ -32,6 +32,7 @@ from tentaculo.gateway.leading import OwnRow, leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.slow_watch import SlowWatch
+from tentaculo.gateway.target_rotation import learning
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -380,4 +381,5 @@ class Gateway:
             name=self._name,
             is_crowded=self._admission.is_crowded,
             turns=self._turns,
+            learning=learning,
         )

@@ -23,7 +23,6 @@ from time import perf_counter
 from tentaculo.model.failure import Failure, Problem, UpstreamError, outcome_of, outcome_of_error
 from tentaculo.model.health import Outcome
 from tentaculo.net.header_fields import split_list
-from tentaculo.net.http1 import chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
 from tentaculo.proxy.proxied_request import JudgedRequest, ResponseRelay, Wait
@@ -266,8 +265,7 @@ class Exchange(ResponseRelay, ABC):
         if body := self._body:
             self.record.received = len(body)
         if inbound.is_chunked:
-            trailers = request_trailers(self.request, inbound.fields, plan.request_rules)
-            body = chunked(body, is_last=True, trailers=trailers)
+            body = self.frame(body)
         data = b"".join((admitted.head, id_line, b"\r\n", body))
         connection.begin(admitted.method, self._on_progress, data, plan.first_byte)
 

@@ -20,7 +20,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp import web
 
@@ -37,6 +37,9 @@ from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
+
+if TYPE_CHECKING:
+    from tentaculo.proxy.target_group import TargetGroup
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
@@ -191,6 +194,22 @@ class Proxy:
             for service in config.services.values()
         }
         """The entry for `/<service>/health`, by the service's name."""
+        self.groups: list[TargetGroup] = []
+        """The groups of targets, in the order of their routes."""
+        self._rotated: type[DrivenExchange] = DrivenExchange
+        if any(route.route.rotation is not None for route in self.routes):
+            self._make_groups(config)
+
+    def _make_groups(self, config: Config) -> None:
+        # Only a gateway with groups pays for them.
+        from tentaculo.proxy.rotated_exchange import RotatedExchange
+        from tentaculo.proxy.target_group import TargetGroup
+
+        self._rotated = RotatedExchange
+        for route in self.routes:
+            if route.route.rotation is not None:
+                route.group = TargetGroup(route, config.services, self._balancers, self._shared.needs.learning)
+                self.groups.append(route.group)
 
     def _make_room(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
@@ -229,8 +248,13 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        kind = HedgedExchange if judged.route.hedges else DrivenExchange
+        kind = self._kind_of(judged.route)
         return await kind(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+
+    def _kind_of(self, route: CompiledRoute) -> type[DrivenExchange]:
+        if route.group is not None:
+            return self._rotated
+        return HedgedExchange if route.hedges else DrivenExchange
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -243,7 +267,7 @@ class Proxy:
         """
         shared, known = self._shared, request.remembered
         if judged is not None:
-            kind = HedgedExchange if judged.route.hedges else DrivenExchange
+            kind = self._kind_of(judged.route)
             exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
             assert type(known) is PreparedRequest

@@ -17,7 +17,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.address_mapping import client_view
-from tentaculo.proxy.request_head import CachedRequestHead, outbound_block
+from tentaculo.proxy.request_head import CachedRequestHead, outbound_block, request_trailers
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
@@ -178,6 +178,11 @@ class ProxiedRequest:
         writer.upstream = self.upstream
         return writer
 
+    def frame(self, body: bytes) -> bytes:
+        """The whole body of a chunked request, as the upstream gets it."""
+        trailers = request_trailers(self.request, self.inbound.fields, self.admitted.plan.request_rules)
+        return chunked(body, is_last=True, trailers=trailers)
+
     # -- the client's side of an exchange ----------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
@@ -227,6 +232,7 @@ class ProxiedRequest:
 class Wait(Enum):
     """What an exchange waits for."""
 
+    BODY = "the body of a request that is to be changed"
     ROOM = "room at an endpoint"
     CONNECTION = "a new connection"
     UPSTREAM = "more of the response"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import LimitSettings
-from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import field_name
 from tentaculo.upstream.client_affinity import StickySessions
@@ -52,6 +53,7 @@ class CompiledRoute:
         "connect",
         "default_host",
         "first_byte",
+        "group",
         "hedges",
         "host",
         "idle",
@@ -91,6 +93,8 @@ class CompiledRoute:
         self.limits = limits
         self.is_static = True
         """Whether the same path leads to the same target as long as the gateway runs."""
+        self.group: object | None = None
+        """The `TargetGroup` of a route that has one; its requests are `RotatedExchange`s."""
         self.asks_with_get = False
         """Whether HEAD goes to the service as GET, and the body of its response no further."""
         self.needs_token = route.auth == "token"

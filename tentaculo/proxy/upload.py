@@ -107,6 +107,11 @@ class Upload:
         """Whether the body can be sent from its beginning again."""
         return self._kept is not None
 
+    def begin_with(self, data: bytes) -> None:
+        """Send `data` first: the beginning of the body, which was read before."""
+        self._kept = [data]
+        self._kept_size = self._record.received = len(data)
+
     async def run(self, connection: UpstreamConnection, *, keeps: bool) -> None:
         """Send the body, and fail the exchange if it breaks off.
 

@@ -20,6 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from tentaculo.config.schema import LogSettings
 from tentaculo.model.history import RouteKey
+from tentaculo.model.target_group import TargetRecord
 from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_console, json_line
 from tentaculo.telemetry.request_stats import RequestStats, Timed, phases_of
 
@@ -61,6 +62,8 @@ class RequestRecord:
     is_event_stream: bool = False
     route: RouteKey | None = None
     """The route that took it; None where no route matched."""
+    rotation: TargetRecord | None = None
+    """The target that it went to, where its route has several."""
 
 
 LogRecord = Callable[[RequestRecord], None]
@@ -132,6 +135,7 @@ class Request(Timed, Protocol):
     error: str | None
     detail: str | None
     hedge: str | None
+    rotation: TargetRecord | None
 
 
 class AccessLine(msgspec.Struct):
@@ -141,8 +145,9 @@ class AccessLine(msgspec.Struct):
     route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
     gateway answered or cut the exchange. `queue_ms`, `connect_ms`, `first_byte_ms` and `body_ms` stand where `ms` has
     several phases: without them all of it is the wait for the response. `hedge` stands where the request was sent to a
-    second endpoint too: which gave the response, `first`, `second` or `none`. `worker` is the number of the process,
-    where there are several.
+    second endpoint too: which gave the response, `first`, `second` or `none`. `target` is the one of several that the
+    route has, `probability` that with which it was chosen, `reward` what it was worth. `worker` is the number of the
+    process, where there are several.
     """
 
     timestamp: str
@@ -164,6 +169,9 @@ class AccessLine(msgspec.Struct):
     first_byte_ms: float | UnsetType = UNSET
     body_ms: float | UnsetType = UNSET
     hedge: str | UnsetType = UNSET
+    target: str | UnsetType = UNSET
+    probability: float | UnsetType = UNSET
+    reward: float | UnsetType = UNSET
     worker: int | UnsetType = UNSET
 
 
@@ -209,6 +217,7 @@ def _json_lines(logged: list[Logged], worker: int | UnsetType = UNSET) -> str:
 
 
 def _json_members(at: float, request: Request, worker: int | UnsetType) -> AccessLine:
+    rotation = request.rotation
     queue, connect, first_byte, body = _phase_members(request)
     return AccessLine(
         utc_stamp(at),
@@ -230,6 +239,9 @@ def _json_members(at: float, request: Request, worker: int | UnsetType) -> Acces
         first_byte,
         body,
         request.hedge or UNSET,
+        UNSET if rotation is None else rotation.target,
+        UNSET if rotation is None or rotation.probability is None else rotation.probability,
+        UNSET if rotation is None or rotation.reward is None else rotation.reward,
         worker,
     )
 
@@ -259,6 +271,7 @@ def _console_line(at: float, request: Request) -> str:
     said = f", {request.error}" if request.error else ""
     said += f": {request.detail}" if request.detail else ""
     said += f", hedged: {request.hedge}" if request.hedge else ""
+    said += f", target {request.rotation.target}" if request.rotation is not None else ""
     if _has_phases(request):
         phases = phases_of(request)._asdict().items()
         said += " (" + ", ".join(f"{name.replace('_', ' ')} {seconds * 1000:.1f}" for name, seconds in phases) + " ms)"

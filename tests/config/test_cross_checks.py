@@ -112,6 +112,14 @@ def test_a_session_stays_with_one_endpoint_and_a_hedge_does_not(faults_of: Fault
     ]
 
 
+def test_a_hedge_would_ask_two_targets(faults_of: FaultsOf) -> None:
+    targets = "[{ name = 'a', value = 'x' }, { name = 'b', value = 'y' }]"
+    route = f"{{ prefix = '/a', hedge = true, rotation = {{ targets = {targets}, set = '/model' }} }}"
+    assert faults_of(f"[services.a]\nurl = 'http://1'\nroutes = [{route}]") == [
+        "services.a.routes[0]: has both hedge and rotation; which target would be asked twice, and paid for?"
+    ]
+
+
 def test_what_a_service_depends_on_is_another_service(faults_of: FaultsOf) -> None:
     text = """
         [services.switch]

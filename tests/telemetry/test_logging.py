@@ -27,6 +27,7 @@ from tentaculo.telemetry.logging import LineWriter
 from tentaculo.telemetry.request_log import AccessLine, RequestRecord, access_logger, utc_stamp
 
 CONTROLS = "\r\n\x00\x07\x08\x1b[2J\x7f\x85\x9b31m\u2028\u202e"
+ROTATION_KEYS = {"target", "probability", "reward"}
 PHASE_KEYS = {"queue_ms", "connect_ms", "first_byte_ms", "body_ms"}
 ACCESS_KEYS = {
     "timestamp",
@@ -421,7 +422,8 @@ def access_line(output: Output, item: RequestRecord, **config: Any) -> str:
 def test_the_access_line_has_the_documented_keys(set_up: SetUp) -> None:
     line = json.loads(access_line(set_up(), record(service="madre", received=7, sent=9)))
     assert set(line) == ACCESS_KEYS
-    assert {*AccessLine.__struct_fields__} == {*ACCESS_KEYS, *PHASE_KEYS, "error", "detail", "hedge", "worker"}
+    others = {*PHASE_KEYS, *ROTATION_KEYS, "error", "detail", "hedge", "worker"}
+    assert {*AccessLine.__struct_fields__} == ACCESS_KEYS | others
     del line["timestamp"]
     assert line == {
         "level": "info",
