@@ -1,4 +1,4 @@
-"""The table `[[services.<name>.routes]]`: a route of a service."""
+"""The table `[[services.<name>.routes]]`: a path prefix of a service, and what is done with its requests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import Annotated, Literal
 
 from tentaculo.config.probes import Statuses
 from tentaculo.config.rotation import RotationSettings
-from tentaculo.config.section import Doc, Section
-from tentaculo.config.types import Bytes, HeaderName, HeaderValue, RouteHost, RoutePath, Seconds, Upgrade
+from tentaculo.config.section import Doc, Section, more_than
+from tentaculo.config.types import (
+    Bytes,
+    HeaderName,
+    HeaderValue,
+    RouteHost,
+    RoutePath,
+    Seconds,
+    Upgrade,
+)
 
 
 class RouteSettings(Section, frozen=True):
@@ -53,6 +61,15 @@ class RouteSettings(Section, frozen=True):
     connect_timeout: Annotated[
         Seconds | None,
         Doc("How long connecting may take.", unit="seconds", default="limits.connect", example=5),
+    ] = None
+    slow: Annotated[
+        Annotated[Seconds, more_than(0)] | None,
+        Doc(
+            "Time after which the head of a response is late, for the concurrency of the service.",
+            unit="seconds",
+            default="slow of the service, else five times what 95 % of the route's responses usually take",
+            example=2,
+        ),
     ] = None
     max_body: Annotated[
         Bytes | None,

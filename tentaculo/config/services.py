@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.routes import RouteSettings
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most, at_most_long, more_than
+from tentaculo.config.section import INTERNAL, Doc, Parse, Section, at_least, at_most, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
     HealthPaths,
@@ -55,6 +56,22 @@ class BreakerSettings(Section, frozen=True):
     open_for: Annotated[Seconds, Doc("How long it stays open before it lets one request through.", unit="seconds")] = 10
 
 
+def _as_concurrency(value: object) -> object:
+    if value in ("auto", "off"):
+        return str(value)
+    # The environment has text only.
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError("must be 'auto', 'off' or a whole number of at least 1")
+    return number
+
+
+Concurrency = Annotated[
+    int | Literal["auto", "off"],
+    Parse(_as_concurrency, {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", "off"]}]}),
+]
+
+
 class ServiceSettings(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
@@ -87,6 +104,15 @@ class ServiceSettings(Section, frozen=True):
             ' and the fastest among those with about equally many; with "round_robin" they take turns.'
         ),
     ] = "least_requests"
+    concurrency: Annotated[
+        Concurrency,
+        Doc(
+            'Requests of the service in flight, beyond which one gets 503: with "auto" as many as it serves in time, which is'
+            ' limited while it is overloaded only; "off" is no limit. A number counts requests until the end of the'
+            " response. Upgraded connections, event streams and routes with a timeout above limits.first_byte do not"
+            " count, and each worker limits by itself."
+        ),
+    ] = "auto"
     sticky: Annotated[
         bool,
         Doc(
@@ -201,6 +227,17 @@ class ServiceSettings(Section, frozen=True):
             )
         if self.weights and len(self.weights) != len(self.urls):
             raise ValueError("needs as many weights as urls")
+
+    @property
+    def latency_limits(self) -> dict[str, float]:
+        """The latencies of which early warnings warn, in seconds, by what they are of."""
+        limits = {"requests": self.slow or self.probe.slow, "probes": self.probe.slow}
+        return {kind: limit for kind, limit in limits.items() if limit} if self.enabled else {}
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is something to warn of early: a latency, or a number in its health response."""
+        return self.enabled and bool(self.latency_limits or self.probe.gauges)
 
     @property
     def is_sticky(self) -> bool:

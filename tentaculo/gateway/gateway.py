@@ -356,6 +356,7 @@ class Gateway:
             page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
+            concurrency=self.proxy.concurrency,
             phases=traffic.phases,
             hedges=self.proxy.hedges,
         )

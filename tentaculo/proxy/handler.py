@@ -19,22 +19,25 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, cast
 
+import structlog
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.failure import UpstreamError
-from tentaculo.model.health import Endpoint, Health
+from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
-from tentaculo.proxy.hedging import HedgingExchange
 from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
+
+
+log = structlog.get_logger(__name__)
 
 
 class DrivenExchange(Exchange):
@@ -133,12 +139,6 @@ class DrivenExchange(Exchange):
             self.start_task(wait)
 
 
-class HedgedExchange(HedgingExchange, DrivenExchange):
-    """One request of a route with `hedge`."""
-
-    __slots__ = ()
-
-
 class WholeRequest(Request, Protocol):
     """A request whose body has arrived whole if it has one. The same object may come again for the same bytes."""
 
@@ -174,6 +174,7 @@ class Proxy:
                 ],
                 config.limits.queue,
                 in_turn=service.policy == "round_robin",
+                concurrency=_concurrency_limit(service),
             )
             for service in config.services.values()
             if service.enabled
@@ -199,6 +200,12 @@ class Proxy:
         self._rotated: type[DrivenExchange] = DrivenExchange
         if any(route.route.rotation is not None for route in self.routes):
             self._make_groups(config)
+        self._hedged: type[DrivenExchange] = DrivenExchange
+        if any(route.hedges for route in self.routes):
+            # As for groups: only a gateway with such a route pays for it.
+            from tentaculo.proxy.hedging import HedgedExchange
+
+            self._hedged = HedgedExchange
 
     def _make_groups(self, config: Config) -> None:
         # Only a gateway with groups pays for them.
@@ -230,6 +237,12 @@ class Proxy:
         if health is not Health.UNKNOWN and (state := self._endpoints.get(upstream)) is not None:
             state.outliers.note_probe(is_well=health.is_healthy)
 
+    def concurrency(self, service: str) -> ConcurrencyView | None:
+        """How the requests of `service` in flight are limited; None where they are not."""
+        balancer = self._balancers.get(service)
+        limit = balancer.concurrency if balancer is not None else None
+        return limit.view(perf_counter()) if limit is not None else None
+
     def stop_accepting(self) -> None:
         """From now on each response closes its connection. Tunnels and event streams are closed."""
         self._shared.drain()
@@ -254,7 +267,7 @@ class Proxy:
     def _kind_of(self, route: CompiledRoute) -> type[DrivenExchange]:
         if route.group is not None:
             return self._rotated
-        return HedgedExchange if route.hedges else DrivenExchange
+        return self._hedged if route.hedges else DrivenExchange
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -276,7 +289,7 @@ class Proxy:
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
             record.service, record.route = known.plan.service_name, known.plan.key
-            kind = HedgedExchange if known.plan.hedges else DrivenExchange
+            kind = self._hedged if known.plan.hedges else DrivenExchange
             exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True
         wait = exchange.begin(judged)
@@ -285,3 +298,17 @@ class Proxy:
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange
+
+
+def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
+    """The limit of the requests of `service` in flight; None where it is off."""
+    if service.concurrency == "off":
+        return None
+    note = partial(_note_shed, service.name)
+    return LearnedLimit(note) if service.concurrency == "auto" else ConcurrencyLimit(service.concurrency, note)
+
+
+def _note_shed(service: str, limit: ConcurrencyLimit, refused: int) -> None:
+    log.warning(
+        "requests over the concurrency limit", service=service, limit=int(limit.limit), why=limit.why, refused=refused
+    )

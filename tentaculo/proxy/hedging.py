@@ -19,7 +19,8 @@ from tentaculo.model.health import Outcome
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import Head
 from tentaculo.net.inbound_request import InboundRequest, Request
-from tentaculo.proxy.exchange import IDEMPOTENT, Exchange
+from tentaculo.proxy.attempts import IDEMPOTENT
+from tentaculo.proxy.handler import DrivenExchange
 from tentaculo.proxy.state import ProxyState
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
@@ -54,8 +55,8 @@ class SecondAttempt:
         return f"<SecondAttempt at {self.lease.endpoint.pool.upstream}>"
 
 
-class HedgingExchange(Exchange):
-    """The steps of a request that may be hedged."""
+class HedgedExchange(DrivenExchange):
+    """One request of a route with `hedge`."""
 
     __slots__ = ("_second", "_sent_at", "_timer")
 
@@ -166,7 +167,7 @@ class HedgingExchange(Exchange):
                 return
             if error is not None or connection.response.head is not None:
                 self._drop_second(Outcome.NEUTRAL)
-        super()._on_progress()  # type: ignore[safe-super] # the driver's, which comes next
+        super()._on_progress()
 
     def _on_second_progress(self) -> None:
         """More has come from the second endpoint, or the attempt there has failed."""
@@ -185,7 +186,7 @@ class HedgingExchange(Exchange):
             first.balancer.hedges_won += 1
             first.endpoint.note_silence(now - self._sent_at)
             _release_later(first, now - self._sent_at)
-            super()._on_progress()  # type: ignore[safe-super] # the driver's, which comes next
+            super()._on_progress()
 
     def _take_second(self, second: SecondAttempt) -> Lease:
         """Go on with the second attempt, and close the connection of the first one. Returns the lease of that."""

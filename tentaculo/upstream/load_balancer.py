@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tentaculo.model.health import BreakerState, Endpoint, Outcome
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
 from tentaculo.upstream.pool import Pool
 from tentaculo.upstream.retry_budget import HEDGE_SHARE, RetryBudget
 
@@ -252,12 +253,21 @@ class LoadBalancer:
 
     __slots__ = (
         *("_choices", "_hedge_budget", "_in_turn", "_only", "_place", "_queue", "_retries"),
-        *("endpoints", "hedges", "hedges_won", "waiting"),
+        *("concurrency", "endpoints", "hedges", "hedges_won", "waiting"),
     )
 
-    def __init__(self, endpoints: Sequence[EndpointState], queue: int, *, in_turn: bool = False) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[EndpointState],
+        queue: int,
+        *,
+        in_turn: bool = False,
+        concurrency: ConcurrencyLimit | None = None,
+    ) -> None:
         self.endpoints = tuple(endpoints)
         self._in_turn = in_turn
+        self.concurrency = concurrency
+        """Limits the requests of the service in flight; None where nothing does."""
         self._place = 0.0
         for endpoint in self.endpoints:
             endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
@@ -352,20 +362,14 @@ class LoadBalancer:
     def acquire_hedge(self, first: EndpointState) -> Lease | None:
         """A place for a request that waits at `first` already, or None where another request would pay for it.
 
-        It would while one waits for room, or where the endpoint is busier than the others. So it must have no more than
-        one request in flight, or half of what the median of the others has: with more, hedges at high load made the p99
-        two times as long in simulation. One that is ejected, or whose circuit breaker is not closed, is no choice. A
-        twentieth of the requests may be hedged.
+        It would while one waits for room, near the limit of the service, or where the endpoint is busier than the others.
+        So it must have at most one request in flight, or half of what the median of the others has: with more, hedges at
+        high load made the p99 two times as long in simulation. One that is ejected, or whose circuit breaker is not
+        closed, is no choice. A twentieth of the requests may be hedged.
         """
-        idle = [
-            endpoint
-            for endpoint in self.endpoints
-            if endpoint is not first
-            and not endpoint.is_full
-            and endpoint.breaker.is_closed
-            and endpoint.outliers.refresh()
-        ]
-        if self.waiting or not idle:
+        others = [one for one in self.endpoints if one is not first and not one.is_full and one.breaker.is_closed]
+        idle, limit = [one for one in others if one.outliers.refresh()], self.concurrency
+        if self.waiting or not idle or (limit is not None and 2 * limit.in_flight > limit.limit):
             return None
         chosen = self._best(idle)
         loads = sorted(other.in_flight / other.weight for other in self.endpoints if other is not chosen)

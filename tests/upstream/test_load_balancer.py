@@ -12,6 +12,7 @@ from tentaculo.model.health import BreakerState, BreakerView, Endpoint, Outcome
 from tentaculo.model.text import utc_now
 from tentaculo.tasks import TaskGroup
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
 from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
@@ -417,6 +418,15 @@ class TestHedging:
         busy(one, 0)
         one.waiting.append(asyncio.get_running_loop().create_future())
         assert self.hedged(one) is None
+
+    def test_none_near_the_limit_of_the_service(self) -> None:
+        one = balancer(Fuse(), Fuse())
+        busy(one, 0)
+        one.concurrency = ConcurrencyLimit(4)
+        one.concurrency.in_flight = 3
+        assert self.hedged(one) is None
+        one.concurrency.in_flight = 2
+        assert self.hedged(one) == 1
 
     def test_none_that_is_full_ejected_or_has_no_closed_breaker(self) -> None:
         full = balancer(Fuse(), Fuse(), limit=1)
