@@ -364,6 +364,7 @@ class Gateway:
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)
+        self._tasks.start(self.incident_service.incident_repository.store_moved(), "moved windows")
 
     def _page(self) -> str:
         return f"{self._config.alerts.page or self.running.url}/status"
