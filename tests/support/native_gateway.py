@@ -578,6 +578,7 @@ def application(state: State) -> web.Application:
             dropped=lambda: 7,
             traffic=state.traffic,
             phases=tuple,
+            hedges=lambda: [("madre", 5, 2)],
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
             slices=slices,
