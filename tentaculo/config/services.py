@@ -218,11 +218,26 @@ class ServiceSettings(Section, frozen=True):
     probe: Annotated[ProbeSettings, Doc("How the health of the service is probed.", active=True)] = ProbeSettings()
 
     def check(self) -> None:
-        """Raises ValueError if it has neither `url` nor `urls`, or both."""
+        """Raises ValueError for keys that contradict each other, such as neither or both of `url` and `urls`."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+        if self.sticky and any(route.hedge for route in self.routes):
+            raise ValueError(
+                "has both sticky and a route with hedge; a hedge goes to another endpoint than the session's"
+            )
         if self.weights and len(self.weights) != len(self.urls):
             raise ValueError("needs as many weights as urls")
+
+    @property
+    def latency_limits(self) -> dict[str, float]:
+        """The latencies of which early warnings warn, in seconds, by what they are of."""
+        limits = {"requests": self.slow or self.probe.slow, "probes": self.probe.slow}
+        return {kind: limit for kind, limit in limits.items() if limit} if self.enabled else {}
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is something to warn of early: a latency, or a number in its health response."""
+        return self.enabled and bool(self.latency_limits or self.probe.gauges)
 
     @property
     def is_sticky(self) -> bool:

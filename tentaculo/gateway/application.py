@@ -87,6 +87,8 @@ class Parts:
     """How this process limits the requests of a service in flight."""
     phases: monitoring.PhasesOfRoutes
     """Their phases, as `RequestStats.phases` gives them."""
+    hedges: monitoring.HedgesOfServices
+    """Those that were hedged, as `Proxy.hedges` gives them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -176,6 +178,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             dropped=lambda: store_client.dropped,
             traffic=parts.traffic,
             phases=parts.phases,
+            hedges=parts.hedges,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

@@ -226,6 +226,8 @@ class ProbeResult:
     """What the response says about the clock of the endpoint."""
     certificate: Certificate | None = None
     """The certificate of the endpoint; None where there was no handshake, or it was not accepted."""
+    gauges: tuple[tuple[str, float], ...] = ()
+    """The numbers of the response that have a bound, by the name of their signal."""
 
 
 class SeenCertificate(NamedTuple):
@@ -311,6 +313,8 @@ class ServiceView:
     @property
     def breaker(self) -> BreakerView:
         """The least open breaker of the endpoints: the service is unavailable when all are open."""
+        if len(self.upstreams) == 1:
+            return self.upstreams[0].breaker  # the pages ask for it several times of each service
         order = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
         return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
 

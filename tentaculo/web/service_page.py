@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,6 +169,7 @@ class ServicePage:
         past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis, until))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view, t)
+        warnings = warning_rows.shown_to(past.warnings if past else (), is_public=not viewer.is_signed_in)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
         if not viewer.is_signed_in:
             found, own = public_timeline(found), public_incidents(own)
@@ -184,6 +186,8 @@ class ServicePage:
             now,
             t,
         )
+        # The percentiles of a week of hours take 10 ms.
+        chart = await asyncio.to_thread(latency_chart, axis, chosen.span, found.periods.get(name, ()), t)
         headline = t("headline.sentence", names=name, is_so=wording.predicate(state.key, 1, t))
         return {
             "viewer": viewer,
@@ -205,7 +209,7 @@ class ServicePage:
             "ranges": list(RANGES.values()),
             "ticks": axis.ticks(chosen.tick, t),
             "bars_of": timeline.bars(axis, found.changes.get(name, ()), view.health, view.since),
-            "chart": latency_chart(axis, chosen.span, found.periods.get(name, ()), t),
+            "chart": chart,
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [
@@ -220,8 +224,8 @@ class ServicePage:
             "days": list(_days(past.days, until, t)) if past is not None else [],
             "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
             "routes": _routes(past, t) if past is not None else [],
-            "warnings": warning_rows.rows(past.warnings, t, self._info.zone) if past is not None else [],
-            "warnings_tally": warning_rows.tally(past.warnings, t) if past is not None else "",
+            "warnings": warning_rows.rows(warnings, t, self._info.zone),
+            "warnings_tally": warning_rows.tally(warnings, t),
             "dependencies": self._dependencies.get(name, ()),
             "dependents": [other for other, needed in self._dependencies.items() if name in needed],
             "probes": service_probes.probe_rows(view, self._records.probes(name), viewer, self._info.zone),

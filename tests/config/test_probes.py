@@ -163,3 +163,14 @@ def test_a_pattern_reaches_another_process() -> None:
 def test_what_is_no_pattern(text: str) -> None:
     with pytest.raises(ValueError, match=r"^is not a regular expression without look-around and back-references$"):
         Pattern(text)
+
+
+def test_conditions_with_a_finite_bound_are_gauges_once_and_not_too_many(load_text: LoadText) -> None:
+    conditions = '"a < 1", "a <= 2", "a > 0", "b == 3", "c", "d > 1e999"'
+    text = f"{SERVICE}prefer = [{conditions}]\nrequire = ['a < 9', 'f >= -2']"
+    gauges = load_text(text).config.services["madre"].probe.gauges
+    assert [(one.gauge, one.bound) for one in gauges] == [("gauge:a", 1), ("gauge_low:a", 0), ("gauge_low:f", -2)]
+    many = ", ".join(f"'{'x' * 60}[{at}] < 1', 'y[{at}] < 1'" for at in range(20))
+    names = [one.gauge for one in load_text(f"{SERVICE}prefer = [{many}]").config.services["madre"].probe.gauges]
+    assert len(names) == 8
+    assert max(map(len, names)) <= 64

@@ -352,7 +352,7 @@ class PageLog:
         state.asked_of_log.append(wanted)
         if state.lost is not None:
             raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
-        found = [one for one in state.events if wanted.wanted.matches(one) and one.source != wanted.not_from]
+        found = [one for one in state.events if wanted.wanted.matches(one)]
         found.sort(key=lambda one: one.happened_ms, reverse=True)
         return state.log_page or LogPage(tuple(found))
 
@@ -578,6 +578,7 @@ def application(state: State) -> web.Application:
             dropped=lambda: 7,
             traffic=state.traffic,
             phases=tuple,
+            hedges=lambda: [("madre", 5, 2)],
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
             slices=slices,
