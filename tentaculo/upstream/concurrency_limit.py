@@ -21,8 +21,9 @@ from tentaculo.model.health import ConcurrencyView, Outcome
 _SUCCESS = Outcome.SUCCESS
 FLOOR = 4
 """The least limit that is learned."""
-_TIMES, _MARGIN = 5.0, 0.05
-"""A response is late after so many times what is usual, and not before so many seconds more than that."""
+_TIMES, _MARGIN = 5.0, 0.2
+"""A response is late after so many times what is usual, and not before so many seconds more than that: a machine that is
+busy with something else delays fast services by as much."""
 _SAMPLES, _FEWEST = 100, 20
 """Responses of which the 95th percentile is taken, and how many are enough at first."""
 _WINDOW, _WINDOWS = 60.0, 15
@@ -33,6 +34,8 @@ _LATE, _SLOW = 0.1, 0.5
 """Shares of the responses of a late round that are late, and that took longer than is usual."""
 _GROWTH, _FASTER = 2, 1.4
 """Growth of what is in flight during late rounds that shows an overload, unless so many times more is served."""
+_LEAST_GROWTH = 12
+"""Requests in flight by which it has grown besides: fewer make no overload."""
 _IN_LINE, _GROWTH_IN_LINE = 0.5, 1.5
 """The fastest response of a round takes more than this part of the slowest where all wait in one line. Then less growth is
 enough: at a service that became slower, some are fast."""
@@ -329,7 +332,10 @@ class LearnedLimit(ConcurrencyLimit):
         before = self._peak_before
         if before is None or backlog < before or rate > _FASTER * self._rate:
             self._rate, self._peak_before, self._lost = rate, self._peak, 0
-        elif backlog >= (_GROWTH_IN_LINE if self._fastest > _IN_LINE * self._slowest else _GROWTH) * before + FLOOR:
+        elif (
+            backlog
+            >= (_GROWTH_IN_LINE if self._fastest > _IN_LINE * self._slowest else _GROWTH) * before + _LEAST_GROWTH
+        ):
             self._rate = rate
             self._cut(now)
 
