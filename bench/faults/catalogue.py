@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 RATE = 100.0
@@ -11,6 +11,8 @@ CALM, AFTER = 4.0, 20.0
 """Seconds of traffic before the fault, and after its end."""
 LASTS = (16.0, 13.0, 19.0, 14.5)
 """Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
+PATIENCE = 30.0
+"""Seconds after which a caller gives up."""
 LATE = 1.0
 """Seconds after which an answer comes too late."""
 
@@ -29,6 +31,10 @@ class Behaviour:
     """It accepts connections and reads requests, and never answers; at the end they are cut, as by a restart."""
     closed: bool = False
     """Nobody listens, and its connections are cut."""
+    work: float = 0.005
+    """Seconds that one request of the traffic takes."""
+    slots: int = 0
+    """Requests of the traffic that it serves at once; others wait. 0 for any number."""
 
 
 WELL = Behaviour()
@@ -48,6 +54,12 @@ class Fault:
     """If not 0, it is broken and well in turn for so many seconds."""
     works: bool = False
     """All its traffic is answered well: who takes it out of use is wrong."""
+    usual: Behaviour = WELL
+    """How every replica behaves before and after, and the others meanwhile."""
+    rate: float = RATE
+    """Requests a second."""
+    is_about_load: bool = False
+    """Only latencies and failures count: less for a slower replica is right, and no state has to be shown."""
 
 
 FAULTS = (
@@ -63,6 +75,28 @@ FAULTS = (
         "health says 500, all traffic is fine",
         Behaviour(failing_health=1.0),
         works=True,
+    ),
+)
+
+
+_BUSY = Behaviour(work=0.04, slots=4)
+LOAD_FAULTS = (
+    Fault(
+        "unequal",
+        "unequal replicas",
+        "each request takes eight times as long, and no health shows it",
+        Behaviour(work=0.04),
+        works=True,
+        is_about_load=True,
+    ),
+    Fault(
+        "hang-busy",
+        "a hang at high load",
+        "it never answers, while the others then serve 150 of at most 200 requests a second",
+        replace(_BUSY, hangs=True),
+        usual=_BUSY,
+        rate=150.0,
+        is_about_load=True,
     ),
 )
 
@@ -87,7 +121,10 @@ class Row:
         )
 
 
-ROWS = tuple(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS)
+ROWS = (
+    *(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS),
+    *(Row(fault, replicas) for fault, replicas in zip(LOAD_FAULTS, (2, 3), strict=True)),
+)
 BY_NAME = {row.name: row for row in ROWS}
 QUICK = ("crash", "hang", "lies-ill", "crash-alone")
 """The rows of a quick look."""
@@ -105,6 +142,10 @@ class Metric:
 
     def compares(self, row: Row) -> bool:
         """Whether less of it is better in this row."""
+        if row.fault.is_about_load:
+            return self.key in ("failed", "hurt", "p99")
+        if self.key == "p99":
+            return False
         if self.key in ("detected", "recovered") and (row.fault.works or row.fault.flaps):
             # There is nothing to detect, or too much: what comes of it shows in the other numbers.
             return False
@@ -117,6 +158,7 @@ METRICS = (
     Metric("recovered", "in use again after, s", 1, 0.5),
     Metric("failed", "failed", 0, 5),
     Metric("hurt", "failed or late", 0, 5),
+    Metric("p99", "p99, ms", 0, 5),
     Metric("ejected", "healthy one out of use, s", 1, 0.5),
 )
 

@@ -14,13 +14,13 @@ import json
 import random
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from bench.faults.catalogue import WELL, Behaviour, behaviour_from
 
 HEALTH = b"/health"
-WORK = 0.005
-"""Seconds that a well one takes for a request of the traffic."""
 _BODY = b'{"status":"ok"}'
 
 
@@ -39,6 +39,9 @@ class Replica:
         """Whether the bench has gone: then nobody else would end this."""
         self.held: list[Connection] = []
         """Connections on which it was asked something while it hangs."""
+        self.serving = 0
+        self.waiting: deque[Callable[[], object]] = deque()
+        """Requests that wait for a slot."""
 
     async def behave(self, behaviour: Behaviour) -> None:
         """Do so from now on."""
@@ -58,6 +61,21 @@ class Replica:
             self._server = await loop.create_server(
                 lambda: Connection(self), "127.0.0.1", self._port, backlog=1024, reuse_address=True
             )
+
+    def serve(self, begin: Callable[[], object]) -> None:
+        """Call `begin` once a slot is free."""
+        if self.behaviour.slots and self.serving >= self.behaviour.slots:
+            self.waiting.append(begin)
+        else:
+            self.serving += 1
+            begin()
+
+    def served(self) -> None:
+        """Give a slot to the next request."""
+        if self.waiting:
+            self.waiting.popleft()()
+        else:
+            self.serving -= 1
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take commands until the bench goes."""
@@ -104,9 +122,17 @@ class Connection(asyncio.Protocol):
             return
         fails = replica.random.random() < (behaviour.failing_health if is_health else behaviour.failing)
         status = b"500 Internal Server Error" if fails else b"200 OK"
-        wait = behaviour.delay + (0.0 if is_health else WORK)
         is_last = b"\r\nconnection: close" in head.lower()
-        asyncio.get_running_loop().call_later(wait, self._answer, status, is_last)
+        later = asyncio.get_running_loop().call_later
+        if is_health:
+            later(behaviour.delay, self._answer, status, is_last)
+        else:
+            # Whoever closes the connection does not stop the work.
+            replica.serve(lambda: later(behaviour.delay + behaviour.work, self._end, status, is_last))
+
+    def _end(self, status: bytes, is_last: bool) -> None:
+        self._answer(status, is_last)
+        self._replica.served()
 
     def _answer(self, status: bytes, is_last: bool) -> None:
         if self.transport.is_closing():
