@@ -19,7 +19,7 @@ LATE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a replica behaves. The defaults are a well one: 200 for everything, traffic after `replica.WORK` seconds."""
+    """How a replica behaves. The defaults are a healthy one: 200 for everything."""
 
     failing: float = 0.0
     """Share of the traffic that is answered 500."""
@@ -32,9 +32,9 @@ class Behaviour:
     closed: bool = False
     """Nobody listens, and its connections are cut."""
     work: float = 0.005
-    """Seconds that one request of the traffic takes."""
+    """Seconds for a request of the traffic."""
     slots: int = 0
-    """Requests of the traffic that it serves at once; others wait. 0 for any number."""
+    """Requests of the traffic that it works on at once, while others wait; 0 for any number."""
 
 
 WELL = Behaviour()
@@ -54,8 +54,10 @@ class Fault:
     """If not 0, it is broken and well in turn for so many seconds."""
     works: bool = False
     """All its traffic is answered well: who takes it out of use is wrong."""
-    usual: Behaviour = WELL
-    """How every replica behaves before and after, and the others meanwhile."""
+    well: Behaviour = WELL
+    """How each replica behaves before and after the fault, and the others meanwhile."""
+    overloads: bool = False
+    """It serves all that it can, which is less than it is sent: refusing the rest is no mistake, and being late is one."""
     rate: float = RATE
     """Requests a second."""
     is_about_load: bool = False
@@ -76,6 +78,14 @@ FAULTS = (
         Behaviour(failing_health=1.0),
         works=True,
     ),
+    Fault(
+        "halved",
+        "capacity halved",
+        "it works on 8 requests at once instead of 16, each for 0.1 s; others wait there",
+        Behaviour(work=0.1, slots=8),
+        well=Behaviour(work=0.1, slots=16),
+        overloads=True,
+    ),
 )
 
 
@@ -94,7 +104,7 @@ LOAD_FAULTS = (
         "a hang at high load",
         "it never answers, while the others then serve 150 of at most 200 requests a second",
         replace(_BUSY, hangs=True),
-        usual=_BUSY,
+        well=_BUSY,
         rate=150.0,
         is_about_load=True,
     ),
@@ -122,11 +132,11 @@ class Row:
 
 
 ROWS = (
-    *(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS),
+    *(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS if replicas == 1 or not fault.overloads),
     *(Row(fault, replicas) for fault, replicas in zip(LOAD_FAULTS, (2, 3), strict=True)),
 )
 BY_NAME = {row.name: row for row in ROWS}
-QUICK = ("crash", "hang", "lies-ill", "crash-alone")
+QUICK = ("crash", "hang", "lies-ill", "crash-alone", "halved-alone")
 """The rows of a quick look."""
 
 
@@ -146,6 +156,8 @@ class Metric:
             return self.key in ("failed", "hurt", "p99")
         if self.key == "p99":
             return False
+        if row.fault.overloads:
+            return self.key in ("recovered", "hurt")
         if self.key in ("detected", "recovered") and (row.fault.works or row.fault.flaps):
             # There is nothing to detect, or too much: what comes of it shows in the other numbers.
             return False

@@ -46,7 +46,7 @@ def measure(trace: Trace, row: Row) -> dict[str, float]:
         found["shown"] = inf if trace.shown is None else max(0.0, trace.shown)
     if row.replicas == 1:
         found["recovered"] = _served_again(trace)
-    if row.fault.works or row.fault.flaps:
+    if row.fault.works or row.fault.flaps or row.fault.overloads:
         return found
     found["detected"] = _detected(trace.broken, share, trace.ended)
     if row.replicas > 1 and found["detected"] < inf:

@@ -59,6 +59,7 @@ frontend stats
   stats uri /stats
 backend app
   balance {balance}
+  timeout queue 500ms
   http-request disable-l7-retry if METH_POST
   option httpchk GET /health
   http-check expect status 200
@@ -83,6 +84,7 @@ http {{
   proxy_set_header Connection "";
   proxy_set_header Host $http_host;
   proxy_set_header X-Forwarded-For $remote_addr;
+  {zone}
   proxy_connect_timeout 2s;
   proxy_read_timeout 10s;
   upstream app {{
@@ -92,6 +94,7 @@ http {{
   }}
   server {{
     listen 127.0.0.1:{port};
+    {limit}
     location / {{ proxy_pass http://app; }}
   }}
 }}
@@ -121,6 +124,8 @@ class FaultPeer:
     version: Sequence[str]
     is_ill: Callable[[Place], Awaitable[bool]] | None = None
     """Whether it shows that something is wrong with the service; None for one that shows nothing."""
+    limits: bool = False
+    """Whether it limits what is in flight: only in the row of an overload, the limit fitting that service."""
 
 
 FEATURES = ("balancing", "hedging", "limit")
@@ -148,11 +153,11 @@ def _ours(features: frozenset[str]) -> Callable[[Place], Command]:
     return prepare
 
 
-def _haproxy(balance: str) -> Callable[[Place], Command]:
+def _haproxy(balance: str, maxconn: str = "") -> Callable[[Place], Command]:
     def prepare(place: Place) -> Command:
         file = place.folder / "haproxy.cfg"
         servers = "\n".join(
-            f"  server s{number} 127.0.0.1:{port} on-marked-down shutdown-sessions"
+            f"  server s{number} 127.0.0.1:{port} on-marked-down shutdown-sessions{maxconn}"
             for number, port in enumerate(place.replicas)
         )
         text = _HAPROXY.format(port=place.port, stats=place.stats, balance=balance, servers=servers)
@@ -162,12 +167,18 @@ def _haproxy(balance: str) -> Callable[[Place], Command]:
     return prepare
 
 
-def _nginx(balance: str) -> Callable[[Place], Command]:
+def _nginx(balance: str, zone: str = "", limit: str = "") -> Callable[[Place], Command]:
     def prepare(place: Place) -> Command:
         file = place.folder / "nginx.conf"
         servers = "\n".join(f"    server 127.0.0.1:{port} max_fails=3 fail_timeout=10s;" for port in place.replicas)
         text = _NGINX.format(
-            port=place.port, folder=place.folder, user=plain_nginx.user(), balance=balance, servers=servers
+            port=place.port,
+            folder=place.folder,
+            user=plain_nginx.user(),
+            balance=balance,
+            servers=servers,
+            zone=zone,
+            limit=limit,
         )
         file.write_text(text, encoding="utf-8")
         error_log = str(place.folder / "error.log")
@@ -209,6 +220,17 @@ PEERS = (
     FaultPeer("nginx", "nginx", _nginx(""), ("nginx", "-v")),
     FaultPeer("haproxy-least", "HAProxy, leastconn", _haproxy("leastconn"), ("haproxy", "-v"), _haproxy_is_ill),
     FaultPeer("nginx-least", "nginx, least_conn", _nginx("least_conn;"), ("nginx", "-v")),
+    FaultPeer(
+        *("haproxy-limit", "HAProxy, maxconn 32", _haproxy("roundrobin", " maxconn 32"), ("haproxy", "-v")),
+        is_ill=_haproxy_is_ill,
+        limits=True,
+    ),
+    FaultPeer(
+        *("nginx-limit", "nginx, limit_conn 32"),
+        _nginx("", "limit_conn_zone $server_addr zone=all:1m;", "limit_conn all 32;"),
+        ("nginx", "-v"),
+        limits=True,
+    ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from bench.faults.catalogue import WELL, Behaviour, behaviour_from
@@ -39,13 +40,13 @@ class Replica:
         """Whether the bench has gone: then nobody else would end this."""
         self.held: list[Connection] = []
         """Connections on which it was asked something while it hangs."""
-        self.serving = 0
-        self.waiting: deque[Callable[[], object]] = deque()
-        """Requests that wait for a slot."""
+        self._busy = 0
+        self._waiting: deque[Callable[[], None]] = deque()
 
     async def behave(self, behaviour: Behaviour) -> None:
         """Do so from now on."""
         self.behaviour = behaviour
+        self._work()
         if not behaviour.hangs:
             # As when it is restarted: what it was asked is never answered.
             for connection in self.held:
@@ -62,20 +63,22 @@ class Replica:
                 lambda: Connection(self), "127.0.0.1", self._port, backlog=1024, reuse_address=True
             )
 
-    def serve(self, begin: Callable[[], object]) -> None:
-        """Call `begin` once a slot is free."""
-        if self.behaviour.slots and self.serving >= self.behaviour.slots:
-            self.waiting.append(begin)
-        else:
-            self.serving += 1
-            begin()
+    def work(self, answer: Callable[[], None]) -> None:
+        """Answer a request of the traffic when it has been worked on."""
+        self._waiting.append(answer)
+        self._work()
 
-    def served(self) -> None:
-        """Give a slot to the next request."""
-        if self.waiting:
-            self.waiting.popleft()()
-        else:
-            self.serving -= 1
+    def _work(self) -> None:
+        behaviour = self.behaviour
+        while self._waiting and (not behaviour.slots or self._busy < behaviour.slots):
+            self._busy += 1
+            wait = behaviour.delay + behaviour.work
+            asyncio.get_running_loop().call_later(wait, self._finish, self._waiting.popleft())
+
+    def _finish(self, answer: Callable[[], None]) -> None:
+        self._busy -= 1
+        answer()
+        self._work()
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take commands until the bench goes."""
@@ -122,19 +125,13 @@ class Connection(asyncio.Protocol):
             return
         fails = replica.random.random() < (behaviour.failing_health if is_health else behaviour.failing)
         status = b"500 Internal Server Error" if fails else b"200 OK"
-        is_last = b"\r\nconnection: close" in head.lower()
-        later = asyncio.get_running_loop().call_later
+        answer = partial(self._answer, status, is_last=b"\r\nconnection: close" in head.lower())
         if is_health:
-            later(behaviour.delay, self._answer, status, is_last)
+            asyncio.get_running_loop().call_later(behaviour.delay, answer)
         else:
-            # Whoever closes the connection does not stop the work.
-            replica.serve(lambda: later(behaviour.delay + behaviour.work, self._end, status, is_last))
+            replica.work(answer)
 
-    def _end(self, status: bytes, is_last: bool) -> None:
-        self._answer(status, is_last)
-        self._replica.served()
-
-    def _answer(self, status: bytes, is_last: bool) -> None:
+    def _answer(self, status: bytes, *, is_last: bool) -> None:
         if self.transport.is_closing():
             return
         self.transport.write(

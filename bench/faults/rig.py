@@ -129,7 +129,7 @@ class Rig:
     async def _start(self) -> None:
         for replica in self._replicas:
             await replica.start()
-            await replica.command(self._row.fault.usual)
+            await replica.command(self._row.fault.well)
         command = self._peer.prepare(self._place)
         folder, name = self._place.folder, self._peer.name
         self._proxy = process.start(command.argv, core=None, folder=folder, name=name, env=command.env)
@@ -148,15 +148,15 @@ class Rig:
             await first.kill()
             await asyncio.sleep(until - time.monotonic())
             await first.start()
-            await first.command(fault.usual)
+            await first.command(fault.well)
             return
         behaviour = fault.broken
         while time.monotonic() < until:
             await first.command(behaviour)
             wait = until - time.monotonic()
             await asyncio.sleep(min(fault.flaps, wait) if fault.flaps else wait)
-            behaviour = fault.usual if behaviour is fault.broken else fault.broken
-        await first.command(fault.usual)
+            behaviour = fault.well if behaviour is fault.broken else fault.broken
+        await first.command(fault.well)
 
     async def _count_refusals(self) -> None:
         before = network.refused()

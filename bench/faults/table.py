@@ -59,6 +59,9 @@ _METHOD = """\
 - **nginx**: its free version, which evaluates traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
 - HAProxy and nginx also with least-connections balancing: round robin is the default of both, and HAProxy's manual
   recommends it for HTTP.
+- In the row of an overload each has a limit of what is in flight besides: HAProxy `maxconn 32` with `timeout queue 500ms`,
+  nginx `limit_conn 32`. An operator who has measured this service sets such numbers; Tentáculo Link learns its own.
+  There a refused request counts like a late one.
 
 What this does not show: after a hang that ends by itself, a replica may still respond to all waiting requests. If it is
 the only replica, nginx keeps its clients waiting for up to 10 s and then serves them, while Tentáculo Link and HAProxy
