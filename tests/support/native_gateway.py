@@ -352,7 +352,7 @@ class PageLog:
         state.asked_of_log.append(wanted)
         if state.lost is not None:
             raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
-        found = [one for one in state.events if wanted.wanted.matches(one) and one.source != wanted.not_from]
+        found = [one for one in state.events if wanted.wanted.matches(one)]
         found.sort(key=lambda one: one.happened_ms, reverse=True)
         return state.log_page or LogPage(tuple(found))
 

@@ -179,6 +179,33 @@ def test_the_limit_ends_with_the_overload() -> None:
     assert mean(latency <= DEADLINE for latency in later) > 0.999
 
 
+def test_requests_at_an_endpoint_that_hangs_hold_no_place_for_long() -> None:
+    """Those that hang count no more after a second, while the limit acts; their responses count when they come."""
+    limit = LearnedLimit()
+    route = RouteDeadline(limit, 0.01)
+    limit.limit = 4
+    for number in range(4):
+        limit.enter(number, 10.0)
+    limit._calm_at = 20.0
+    assert not limit.may_enter(10.5)
+    assert limit.may_enter(11.5)
+    assert limit.in_flight == 3, "room was made for one"
+    limit.enter("new", 11.5)
+    limit.note_end(0, route, 12.0, Outcome.SUCCESS)
+    limit.leave(0)
+    assert limit.in_flight == 4, "it was not counted any more"
+
+
+def test_refusals_of_the_last_five_minutes_are_counted_and_noted_once_a_minute() -> None:
+    noted: list[int] = []
+    limit = ConcurrencyLimit(0, lambda _, refused: noted.append(refused))
+    for now in (0.0, 1.0, 59.0, 61.0, 400.0):
+        assert not limit.may_enter(now)
+    assert noted == [1, 3, 1]
+    assert (limit.view(400.0).shed, limit.view(400.0).recently_shed) == (5, 1)
+    assert limit.view(1000.0).recently_shed == 0
+
+
 def slower_from(deploy: float, before: float, after: float) -> At:
     return lambda now: before if now < deploy else after
 
