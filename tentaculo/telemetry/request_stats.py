@@ -25,8 +25,8 @@ _MINUTES = 5
 """Minutes, the one under way included, whose requests say how long the first byte usually takes."""
 _LEAST = 20
 """Requests of them that are needed: a percentile of fewer says nothing."""
-_FRESH = 5.0
-"""Seconds for which a computed percentile is used."""
+_FRESH, _SOON = 5.0, 0.5
+"""Seconds for which a computed percentile is used, and until the next try where there were too few requests."""
 _UNSENT = frozenset(
     failure.error
     for failure in (
@@ -142,12 +142,13 @@ class RouteTimes:
     def first_byte_p95(self, moment: float) -> float | None:
         """Seconds within which 95 % of the first bytes of the last five minutes came; None where there were too few.
 
-        `moment` is a time of `time.perf_counter`. The result is computed anew after five seconds.
+        `moment` is a time of `time.perf_counter`. The result is computed anew after five seconds, or half
+        a second where there is none.
         """
         if moment >= self._fresh_until:
-            self._fresh_until = moment + _FRESH
             found = merged((*self._minutes, self._first_bytes, self._plain()))
             self._p95 = found.percentiles(0.95)[0] if found.count >= _LEAST else None
+            self._fresh_until = moment + (_SOON if self._p95 is None else _FRESH)
         return self._p95
 
     def counts(self) -> list[PhaseCounts]:

@@ -110,6 +110,10 @@ def test_the_usual_first_byte_is_that_of_five_minutes() -> None:
 def test_few_requests_say_nothing() -> None:
     assert counted(*[record()] * 19).times(ROUTE).first_byte_p95(1.0) is None
     assert counted(*[record()] * 20).times(ROUTE).first_byte_p95(1.0) is not None
+    stats = counted(*[record()] * 19)
+    assert stats.times(ROUTE).first_byte_p95(1.0) is None
+    stats.end(record())
+    assert stats.times(ROUTE).first_byte_p95(1.5) is not None, "it is asked again soon"
 
 
 def test_many_routes_take_a_bounded_number_of_series() -> None:
