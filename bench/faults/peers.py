@@ -31,7 +31,9 @@ idle = 10
 
 [services.app]
 urls = [{urls}]
-routes = [{{ prefix = "/app" }}]
+routes = [{{ prefix = "/app", hedge = {hedging} }}]
+policy = "{policy}"
+concurrency = "{concurrency}"
 probe = {{ interval = 2, timeout = 2 }}
 breaker = {{ open_for = 0.5 }}
 """
@@ -126,14 +128,29 @@ class FaultPeer:
     """Whether it limits what is in flight: only in the row of an overload, the limit fitting that service."""
 
 
-def _prepare_ours(place: Place) -> Command:
-    file = place.folder / "tentaculo.toml"
-    urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in place.replicas)
-    file.write_text(_OURS.format(port=place.port, urls=urls), encoding="utf-8")
-    return Command(
-        [plain_ours.python(), "-m", "tentaculo", "serve", "-c", str(file)],
-        {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": traffic.TOKEN},
-    )
+FEATURES = ("balancing", "hedging", "limit")
+"""What can be switched on and off: the choice by load and latency (or in turn), hedges, the limit of concurrency. Retries
+have no switch: they have a budget."""
+_DEFAULT = frozenset(("balancing", "limit"))
+
+
+def _ours(features: frozenset[str]) -> Callable[[Place], Command]:
+    def prepare(place: Place) -> Command:
+        file = place.folder / "tentaculo.toml"
+        text = _OURS.format(
+            port=place.port,
+            urls=", ".join(f'"http://127.0.0.1:{port}"' for port in place.replicas),
+            hedging=str("hedging" in features).lower(),
+            policy="least_requests" if "balancing" in features else "round_robin",
+            concurrency="auto" if "limit" in features else "off",
+        )
+        file.write_text(text, encoding="utf-8")
+        return Command(
+            [plain_ours.python(), "-m", "tentaculo", "serve", "-c", str(file)],
+            {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": traffic.TOKEN},
+        )
+
+    return prepare
 
 
 def _haproxy(balance: str, maxconn: str = "") -> Callable[[Place], Command]:
@@ -195,7 +212,7 @@ async def _get(port: int, path: str) -> bytes:
 
 
 OURS = FaultPeer(
-    "ours", "Tentáculo Link", _prepare_ours, (plain_ours.python(), "-m", "tentaculo", "--version"), _ours_is_ill
+    "ours", "Tentáculo Link", _ours(_DEFAULT), (plain_ours.python(), "-m", "tentaculo", "--version"), _ours_is_ill
 )
 PEERS = (
     OURS,
@@ -216,3 +233,21 @@ PEERS = (
     ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
+
+
+def variants(features: Sequence[str]) -> list[FaultPeer]:
+    """Two more of ours: with all of `features`, and without any of them; the others are as by default."""
+    return [named(_name(chosen)) for chosen in (_DEFAULT | {*features}, _DEFAULT - {*features})]
+
+
+def named(name: str) -> FaultPeer:
+    """A peer by its name, a variant of ours as well. KeyError for any other."""
+    if not name.startswith("ours:"):
+        return BY_NAME[name]
+    features = frozenset(name.removeprefix("ours:").split("+")) & {*FEATURES}
+    title = f"Tentáculo Link with {', '.join(sorted(features)) or 'none of them'}"
+    return FaultPeer(name, title, _ours(features), OURS.version, _ours_is_ill)
+
+
+def _name(features: frozenset[str]) -> str:
+    return "ours:" + "+".join(sorted(features))

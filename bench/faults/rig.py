@@ -24,10 +24,9 @@ from tempfile import mkdtemp
 
 from bench import process, traffic
 from bench.faults import network
-from bench.faults.catalogue import AFTER, BY_NAME, CALM, RATE, Behaviour, Row
+from bench.faults.catalogue import AFTER, BY_NAME, CALM, Behaviour, Row
 from bench.faults.load import PATH, Load
-from bench.faults.peers import BY_NAME as PEERS
-from bench.faults.peers import FaultPeer, Place
+from bench.faults.peers import FaultPeer, Place, named
 from bench.faults.trace import Request, Trace
 from bench.peers.peer import ROOT
 from bench.process import BenchError
@@ -107,7 +106,7 @@ class Rig:
         """Break the first replica for `lasts` seconds, and look on for `after` more."""
         try:
             await self._start()
-            load = Load(self._place.port, RATE)
+            load = Load(self._place.port, self._row.fault.rate)
             async with asyncio.TaskGroup() as tasks:
                 watching = [tasks.create_task(self._count_refusals()), tasks.create_task(self._watch_state())]
                 asking = tasks.create_task(load.run())
@@ -149,6 +148,7 @@ class Rig:
             await first.kill()
             await asyncio.sleep(until - time.monotonic())
             await first.start()
+            await first.command(fault.well)
             return
         behaviour = fault.broken
         while time.monotonic() < until:
@@ -178,7 +178,7 @@ class Rig:
     def _trace(self, load: Load, began: float, ended: float, finished: float) -> Trace:
         first, others = self._replicas[0], self._replicas[1:]
         return Trace(
-            RATE,
+            self._row.fault.rate,
             self._row.replicas,
             ended - began,
             finished - began,
@@ -196,7 +196,7 @@ def measure(peer: str, row: str, lasts: float, after: float = AFTER, *, calm: fl
     folder = Path(mkdtemp(prefix="tentaculo-faults-"))
     folder.chmod(0o755)
     try:
-        return asyncio.run(Rig(PEERS[peer], BY_NAME[row], folder, calm=calm).run(lasts, after))
+        return asyncio.run(Rig(named(peer), BY_NAME[row], folder, calm=calm).run(lasts, after))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

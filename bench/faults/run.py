@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bench.faults.catalogue import BY_NAME
 from bench.faults.measures import measure
 from bench.faults.options import Options
-from bench.faults.peers import BY_NAME as PEERS
+from bench.faults.peers import named
 from bench.faults.trace import Trace
 from bench.peers.peer import ROOT
 from bench.stats import Spread
@@ -66,7 +66,7 @@ def _pairs(options: Options) -> Iterator[tuple[str, str]]:
         (row, peer)
         for row in options.rows
         for peer in options.peers
-        if BY_NAME[row].fault.overloads or not PEERS[peer].limits
+        if BY_NAME[row].fault.overloads or not named(peer).limits
     )
 
 

@@ -358,6 +358,7 @@ class Gateway:
             traffic=traffic.totals,
             concurrency=self.proxy.concurrency,
             phases=traffic.phases,
+            recent_phases=traffic.recent_phases,
             hedges=self.proxy.hedges,
         )
         return application(parts, self._cors)

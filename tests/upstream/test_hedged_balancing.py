@@ -26,7 +26,7 @@ from tests.upstream.test_load_balancer import Clock, Fuse
 
 SECONDS = 30.0
 TIMEOUT = 10.0
-SEEDS = range(3)
+SEEDS, MANY_SEEDS = range(3), range(8)
 OFF, RULES, NAIVE = "off", "rules", "naive"
 """Without hedges, by the gateway's rules, and every request that waits longer than the p95, wherever there is a replica."""
 
@@ -156,9 +156,9 @@ class Simulated:
                 lease.release(Outcome.NEUTRAL)
 
 
-def p99(servers: list[Server], rate: float, mode: str) -> float:
+def p99(servers: list[Server], rate: float, mode: str, seeds: range = SEEDS) -> float:
     """The mean over the seeds, in seconds."""
-    return mean(Simulated(servers, rate, seed, mode).run() for seed in SEEDS)
+    return mean(Simulated(servers, rate, seed, mode).run() for seed in seeds)
 
 
 TAIL = Server(tail_share=0.02, tail=0.5)
@@ -186,9 +186,9 @@ def test_at_low_load_the_tail_is_cut(servers: list[Server], rate: float, most: f
     ids=["at 90 %", "at 95 %", "two replicas", "one slot", "with a tail"],
 )
 def test_at_high_load_it_costs_nothing_where_naive_hedging_does(servers: list[Server], rate: float) -> None:
-    """Within the noise of three seeds; without the rules hedges multiply the load, and with it the latencies."""
-    off = p99(servers, rate, OFF)
-    assert p99(servers, rate, RULES) < 1.15 * off
+    """It costs 0.93 to 1.10 times the p99 without; without the rules hedges multiply the load, and so the latencies."""
+    off = p99(servers, rate, OFF, MANY_SEEDS)
+    assert p99(servers, rate, RULES, MANY_SEEDS) < 1.12 * off
     assert Simulated(servers, rate, 0, NAIVE).run() > 3 * off
 
 
