@@ -10,6 +10,7 @@ from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.security.sign_in import AttemptLimit
 from tentaculo.telemetry.history import TakeTallies
 
 
@@ -42,6 +43,9 @@ class Coordination(Protocol):
 
     def share_clocks(self, offsets: ClockOffsets) -> None:
         """Exchange with the other workers what events state of the clocks of their sources."""
+
+    def share_sign_ins(self, limit: AttemptLimit) -> None:
+        """Exchange failed attempts to sign in with the other workers, so that all of them have one count."""
 
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""

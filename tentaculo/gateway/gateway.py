@@ -120,7 +120,10 @@ class Gateway:
         tokens = Tokens(hashes, enabled=config.auth.enabled)
         self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
         sessions = self._sessions = Sessions(SessionTable(self._store_client.run), tokens.has_fingerprint)
-        self._sign_in = SignIn(tokens, sessions, AttemptLimit())
+        sign_ins = AttemptLimit()
+        if coordination is not None:
+            coordination.share_sign_ins(sign_ins)
+        self._sign_in = SignIn(tokens, sessions, sign_ins)
         self._access = AccessControl(tokens, self._cors, self.tickets, sessions, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()

@@ -26,6 +26,8 @@ class AttemptLimit:
         self._clock = clock
         self._free_at: OrderedDict[str, float] = OrderedDict()
         """Time of the clock at which an address has all of its attempts again, the latest failure at the end."""
+        self.report: Callable[[str], None] = lambda _network: None
+        """Called with the network of each failure noted here, so that the other workers `count` it as well."""
 
     def __repr__(self) -> str:
         return f"<AttemptLimit: {len(self._free_at)} addresses>"
@@ -36,8 +38,13 @@ class AttemptLimit:
         return max(free_at - self._clock() - (MOST_FAILURES - 1) * REGAINED, 0.0)
 
     def note_failure(self, address: str) -> None:
-        """Count a failed attempt."""
+        """Count a failed attempt, here and at the other workers."""
         network = network_of(address)
+        self.count(network)
+        self.report(network)
+
+    def count(self, network: str) -> None:
+        """Count a failed attempt of a network, as `network_of` names it."""
         self._free_at[network] = max(self._free_at.pop(network, 0.0), self._clock()) + REGAINED
         if len(self._free_at) > MOST_ADDRESSES:
             self._free_at.popitem(last=False)

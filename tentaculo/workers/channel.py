@@ -225,6 +225,13 @@ class StatedTimes:
     readings: Mapping[str, StatedReading]
 
 
+@dataclass(frozen=True, slots=True)
+class FailedSignIn:
+    """An attempt to sign in has failed, from this network."""
+
+    network: str
+
+
 def shortened(listed: PageIncidents) -> PageIncidents:
     """The first half of its incidents and windows, and how many open incidents that leaves out."""
     incidents, windows = listed.incidents, listed.windows

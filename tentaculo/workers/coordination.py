@@ -3,7 +3,8 @@
 leader → followers: probe results, earlier ones for the page, changes of state of another machine, maintenance and slowness, incidents,
     planned windows
 followers → leader: suspected endpoints, heartbeats, tallies of their requests
-each → all others: that there are more events, and what events state of the clocks of their sources
+each → all others: that there are more events, what events state of the clocks of their sources, and failed attempts to
+    sign in
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tentaculo.gateway.health_service import HealthService
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
+from tentaculo.security.sign_in import AttemptLimit
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.workers.channel import (
@@ -37,6 +39,7 @@ from tentaculo.workers.channel import (
     STOP,
     STOP_NOW,
     STOPPING,
+    FailedSignIn,
     FoundDetails,
     Heartbeat,
     LoggedProbes,
@@ -106,6 +109,7 @@ class WorkerCoordination:
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
         self._offsets: ClockOffsets | None = None
+        self._sign_ins: AttemptLimit | None = None
         self._will_report = False
         self._health_service: HealthService | None = None
         self._received_tallies: dict[RouteKey, Tally] = {}
@@ -200,6 +204,11 @@ class WorkerCoordination:
     def share_clocks(self, offsets: ClockOffsets) -> None:
         """Exchange with the other workers what events state of the clocks of their sources, while health is shared."""
         self._offsets = offsets
+
+    def share_sign_ins(self, limit: AttemptLimit) -> None:
+        """Exchange failed attempts to sign in with the other workers, so that all of them have one count."""
+        self._sign_ins = limit
+        limit.report = lambda network: self._send(FailedSignIn(network))
 
     async def _send_stated(self, offsets: ClockOffsets) -> None:
         while True:
@@ -346,6 +355,8 @@ class WorkerCoordination:
             case StatedTimes(readings) if self._offsets is not None:
                 for source, reading in readings.items():
                     self._offsets.note_stated(source, reading)
+            case FailedSignIn(network) if self._sign_ins is not None:
+                self._sign_ins.count(network)
             case StateRequest(number):
                 self._send_state(health_service, number)
 

@@ -28,6 +28,7 @@ from tentaculo.gateway import incident_repository
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.model.health import Counts, DegradedKind, Health, ServiceView
 from tentaculo.model.incident import Incident
+from tentaculo.security import sign_in
 from tentaculo.security.tokens import hash_token
 from tentaculo.store.migrate import upgrade
 from tentaculo.workers import coordination as module
@@ -46,6 +47,7 @@ from tentaculo.workers.channel import (
 )
 from tentaculo.workers.coordination import WorkerCoordination
 from tests.conftest import TOKEN
+from tests.gateway.test_sign_in import Browser
 from tests.support.waits import eventually
 from tests.support.wire import Response, Upstream, answering, dial, ok, read_request, upstream
 
@@ -392,3 +394,19 @@ async def test_events_that_come_together_are_reported_once() -> None:
     assert set(messages) == {EVENTS}
     member.close()
     line.close()
+
+
+async def test_all_workers_have_one_count_of_failed_sign_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_in, "MOST_FAILURES", 4)
+    async with upstream(answering(HEALTHY)) as up, crew(tmp_path, at(up.port)) as here:
+        gateways = {number: await here.start(number) for number in (1, 2, 3)}
+        browsers = {number: Browser(one.running.addresses[0][1]) for number, one in gateways.items()}
+        for number in (2, 3, 1, 2):
+            assert (await browsers[number].sign_in("wrong")).status == 403
+            for other in gateways.keys() - {number}:
+                await here.settled(other)
+        for browser in browsers.values():
+            refused = await browser.sign_in()
+            assert (refused.status, refused.get("retry-after")) == (429, "60")
+            browser.extra = (b"X-Forwarded-For: 10.0.0.9",)
+            assert (await browser.sign_in()).status == 429, "nobody trusts this client's word"
