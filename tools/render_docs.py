@@ -143,8 +143,7 @@ def _fixed_limit_table() -> Iterator[str]:
         ),
         (
             "failed attempts to sign in from one address, or network of IPv6 of 64 bits",
-            f"{MOST_FAILURES}, then one every {REGAINED:g} seconds; {MOST_ADDRESSES} addresses are remembered; all workers of"
-            " a machine have one count",
+            f"{MOST_FAILURES}, then one every {REGAINED:g} seconds; {MOST_ADDRESSES} addresses; one count for all workers",
             "429 with Retry-After",
         ),
         (
