@@ -28,7 +28,7 @@ run:
 PYTEST = .venv/bin/python -m pytest
 # The fast tests wait for half of their time, so they use more processes than a small machine has cores. Slow ones run two
 # at a time, but for those that measure time and memory, which have the machine to themselves.
-FAST = $(PYTEST) --fast -n 3 --dist worksteal --ignore=tests/conformance
+FAST = $(PYTEST) --fast -n 4 --dist worksteal --ignore=tests/conformance
 SLOW = $(PYTEST) --slow --ignore=tests/conformance
 ALONE = desync or package or soak
 

@@ -55,9 +55,11 @@ SAME_STEM: dict[str, str] = {
     "page": "its configuration, and what is said on it",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
+    "rotation": "its configuration, and its algorithm",
     "sessions": "their rules, and their queries",
     "services": "their configuration, and those of the demonstration",
     "sign_in": "its rules, and its page",
+    "target_group": "what people see of it, and what the proxy does with it",
     "tickets": "their rules, and their queries",
     "timeline": "its values, its queries, and how it is drawn",
 }
@@ -65,10 +67,14 @@ SAME_STEM: dict[str, str] = {
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "insight", "events", "store"}
 TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
+    "proxy/attempts": "wire/test_stale_connections",
     "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
+    "proxy/hedging": "wire/test_hedging",
     "proxy/proxied_request": "wire/test_state_machine",
+    "proxy/rotated_exchange": "wire/test_rotation",
     "proxy/state": "wire/test_application",
+    "proxy/target_group": "wire/test_rotation",
     "proxy/upload": "wire/test_streaming",
     "health/service_state": "health/test_board",
     "server/request_receiver": "server/test_connection",

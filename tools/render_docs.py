@@ -31,6 +31,8 @@ HEADERS = ROOT / "docs" / "headers.md"
 _TITLES = {
     ("services",): "### `[services.<name>]`",
     ("services", ANY, "routes"): "### `routes` of a service",
+    ("services", ANY, "routes", ANY, "rotation"): "### `rotation` of a route",
+    ("services", ANY, "routes", ANY, "rotation", "targets"): "### `targets` of a rotation",
     ("services", ANY, "breaker"): "### `breaker` of a service",
     ("services", ANY, "probe"): "### `probe` of a service",
     ("alerts", "webhooks"): "### `[alerts.webhooks.<name>]`",

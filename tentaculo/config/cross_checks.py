@@ -46,6 +46,7 @@ def check(data: Table, faults: ConfigFaults) -> None:
     _check_names(data, faults)
     _check_aliases(data, faults)
     _check_routes(data, faults)
+    _check_rotations(data, faults)
     _check_dependencies(data, faults)
     _check_maintenance(data, faults)
     _check_channels(data, faults)
@@ -140,6 +141,28 @@ def _check_segments(place: KeyPath, route: Table, faults: ConfigFaults, *, is_ex
         faults.add((*place, "prefix"), f"has {name} twice")
     for name in sorted({*_SEGMENT.findall(paths.get("to", ""))} - {*names}):
         faults.add((*place, "to"), f"has {name}, which prefix does not have")
+
+
+def _check_rotations(data: Table, faults: ConfigFaults) -> None:
+    """Find targets of routes that lead to no service, or past the token that a service needs."""
+    names = [name for name, _ in services_of(data)]
+    for name, table in services_of(data):
+        for index, route in _routes(table):
+            rotation = route.get("rotation")
+            if not isinstance(rotation, dict):
+                continue
+            place: KeyPath = ("services", name, "routes", index, "rotation", "targets")
+            for number, target in enumerate(_list(rotation, "targets")):
+                if not isinstance(target, dict):
+                    continue
+                here: KeyPath = (*place, number)
+                other = target.get("service")
+                if isinstance(other, str) and other not in names:
+                    faults.add((*here, "service"), "is not the name of a service" + did_you_mean(other, names))
+                if route.get("auth") == "none" and ("service" in target or "path" in target):
+                    faults.add(here, 'leads elsewhere than the route, which needs auth = "token" then')
+                if "path" in target and "{" in str(route.get("prefix", "")):
+                    faults.add((*here, "path"), "replaces a prefix, and the route has a {name} in it")
 
 
 def _check_dependencies(data: Table, faults: ConfigFaults) -> None:

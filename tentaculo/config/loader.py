@@ -18,6 +18,7 @@ from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_
 from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
+from tentaculo.config.services import grouped_by_endpoint
 from tentaculo.config.types import Secret, is_hash, is_token, parse_flag
 
 DEFAULT_TOKEN_FILE = Path("data/token")
@@ -308,7 +309,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _route_warnings(config: Config) -> list[str]:
-    found = []
+    found: list[str] = []
     own_paths = OWN_PATHS | {f"/vx11/history/{name}" for name in config.names}
     own_paths |= {f"/status/services/{name}" for name in config.services}
     for service in config.services.values():
@@ -332,17 +333,38 @@ def _route_warnings(config: Config) -> list[str]:
                     f"{place}.prefix is below a path of the gateway itself, which takes every path there: the service"
                     " gets nothing"
                 )
+    return found + _open_route_warnings(config)
+
+
+def _open_route_warnings(config: Config) -> list[str]:
+    """The open routes to paths that another route guards, of the same service or of one at the same endpoint."""
+    groups = grouped_by_endpoint([*config.services.values()])
+    guards = {
+        id(group): [
+            (service, f"services.{service.name}.routes[{number}]", route, route.replacement)
+            for service in group
+            for number, route in enumerate(service.routes)
+            if route.auth != "none"
+        ]
+        for group in groups.values()
+    }
+    found = []
+    for service in config.services.values():
+        for index, route in enumerate(service.routes):
             if route.auth != "none":
                 continue
-            for number, other in enumerate(service.routes):
-                if other.auth == "none" or other.replacement != route.replacement or other.exact != route.exact:
-                    continue
-                guarded = f"services.{service.name}.routes[{number}]"
-                if service.host is None and other.host != route.host:
-                    found.append(f"{place} is open and reaches every path that {guarded} guards at another host")
-                else:
+            place, inside = f"services.{service.name}.routes[{index}]", route.replacement
+            for other, guarded_place, guarded, its_inside in guards[id(groups[service.name])]:
+                if its_inside == inside and guarded.exact == route.exact:
+                    if service.sees_as(route, other, guarded):
+                        end = f", but needs a token: the service sees the paths that {guarded_place} guards"
+                    else:
+                        end = f" and reaches every path that {guarded_place} guards at another host"
+                    found.append(f"{place} is open{end}")
+                elif other is not service and not route.exact and its_inside.startswith(inside + "/"):
                     found.append(
-                        f"{place} is open, but needs a token: the service sees the paths that {guarded} guards"
+                        f"{place} is open, but not to the paths that {guarded_place} guards: {other.name} has an"
+                        f" endpoint of {service.name}"
                     )
     return found
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from tentaculo.config.probes import ProbeSettings, Statuses
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most, at_most_long, more_than
+from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.routes import RouteSettings
+from tentaculo.config.section import INTERNAL, Doc, Parse, Section, at_least, at_most, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
-    Bytes,
-    HeaderName,
-    HeaderValue,
     HealthPaths,
     HostHeader,
     HttpAddress,
     Line,
     PageAddress,
     RouteHost,
-    RoutePath,
     Seconds,
     Share,
     Token,
-    Upgrade,
     VariableName,
     split_host_port,
     without_escape,
@@ -58,122 +56,20 @@ class BreakerSettings(Section, frozen=True):
     open_for: Annotated[Seconds, Doc("How long it stays open before it lets one request through.", unit="seconds")] = 10
 
 
-class RouteSettings(Section, frozen=True):
-    """One path prefix of a service. The longest prefix wins, by whole path segments."""
+def _as_concurrency(value: object) -> object:
+    if value in ("auto", "off"):
+        return str(value)
+    # The environment has text only.
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError("must be 'auto', 'off' or a whole number of at least 1")
+    return number
 
-    prefix: Annotated[
-        RoutePath,
-        Doc(
-            'Path prefix. The longest one wins; "/" takes every path that no other route takes. Where it ends with / and '
-            "is replaced, a request without that / is redirected.",
-            example="/example",
-            variant="/example/v1",
-            active=True,
-        ),
-    ]
-    exact: Annotated[
-        bool, Doc("Whether prefix is a whole path. `{name}` in it, and in to, stands for any one segment.")
-    ] = False
-    host: Annotated[
-        RouteHost | None,
-        Doc(
-            "Only requests with this Host, without a port. The name then belongs to the routes that claim it.",
-            default="any",
-            example="example.org",
-        ),
-    ] = None
-    strip: Annotated[bool, Doc("Whether the prefix is removed from the forwarded path.", example=True, active=True)] = (
-        False
-    )
-    to: Annotated[
-        RoutePath | None,
-        Doc("Replaces the prefix in the forwarded path.", default="the prefix stays", variant="/v2"),
-    ] = None
-    timeout: Annotated[
-        Seconds | None,
-        Doc(
-            "How long the service may send nothing, before the first byte and between bytes.",
-            unit="seconds",
-            default="limits.first_byte and limits.idle",
-            example=60,
-        ),
-    ] = None
-    connect_timeout: Annotated[
-        Seconds | None,
-        Doc("How long connecting may take.", unit="seconds", default="limits.connect", example=5),
-    ] = None
-    max_body: Annotated[
-        Bytes | None,
-        Doc("Size of a request body.", unit="bytes", zero="unlimited", default="limits.body", example=0),
-    ] = None
-    auth: Annotated[Literal["token", "none"], Doc('Whether requests need a token; "none" needs no token.')] = "token"
-    send_token: Annotated[
-        bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
-    ] = False
-    check_origin: Annotated[
-        bool,
-        Doc("Whether a WebSocket of a page needs a listed origin, unless a header carries an accepted token."),
-    ] = False
-    upgrades: Annotated[
-        tuple[Upgrade, ...] | None,
-        Doc(
-            "Protocols that a request may switch to; with the key set, by any method.",
-            default='["websocket"], by GET',
-            example=["websocket", "tcp"],
-        ),
-    ] = None
-    via: Annotated[
-        bool,
-        Doc(
-            "Whether the gateway adds Via to requests and responses. nginx compresses nothing for a request with Via."
-            " Without it a loop of gateways is not recognised."
-        ),
-    ] = True
-    breaker_statuses: Annotated[
-        tuple[Statuses, ...],
-        Doc(
-            "Statuses, and ranges of them, that count as failures for the circuit breaker. By default none does: a"
-            " response shows that the endpoint is alive.",
-            default="none",
-            example=["502-504"],
-        ),
-    ] = ()
-    set_headers: Annotated[
-        dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
-    ] = {}
-    remove_headers: Annotated[
-        tuple[HeaderName, ...], Doc("Headers to remove from the request.", example=["X-Debug"])
-    ] = ()
-    set_response_headers: Annotated[
-        dict[HeaderName, HeaderValue], Doc("Headers to set in the response.", example={"Cache-Control": "no-store"})
-    ] = {}
-    remove_response_headers: Annotated[
-        tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
-    ] = ()
 
-    def check(self) -> None:
-        """Raises ValueError where both keys that replace the prefix are set."""
-        if self.strip and self.to is not None:
-            raise ValueError("has both strip and to; to already replaces the prefix")
-
-    @property
-    def label(self) -> str:
-        """Its name where its requests are counted: the prefix, behind the host where it has one."""
-        return f"{self.host or ''}{self.prefix}"
-
-    @property
-    def base(self) -> str:
-        """The prefix without a slash at its end, or the whole path as it is."""
-        return self.prefix if self.exact else self.prefix.rstrip("/")
-
-    @property
-    def replacement(self) -> str:
-        """The replacement of `base` in the upstream path: `base` itself, `to`, or nothing. A prefix never ends with /."""
-        if self.strip:
-            return ""
-        if self.to is None:
-            return self.base
-        return self.to if self.exact else self.to.rstrip("/")
+Concurrency = Annotated[
+    int | Literal["auto", "off"],
+    Parse(_as_concurrency, {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", "off"]}]}),
+]
 
 
 class ServiceSettings(Section, frozen=True):
@@ -208,6 +104,15 @@ class ServiceSettings(Section, frozen=True):
             ' and the fastest among those with about equally many; with "round_robin" they take turns.'
         ),
     ] = "least_requests"
+    concurrency: Annotated[
+        Concurrency,
+        Doc(
+            'Requests of the service in flight, beyond which one gets 503: with "auto" as many as it serves in time, which is'
+            ' limited while it is overloaded only; "off" is no limit. A number counts requests until the end of the'
+            " response. Upgraded connections, event streams and routes with a timeout above limits.first_byte do not"
+            " count, and each worker limits by itself."
+        ),
+    ] = "auto"
     sticky: Annotated[
         bool,
         Doc(
@@ -313,11 +218,26 @@ class ServiceSettings(Section, frozen=True):
     probe: Annotated[ProbeSettings, Doc("How the health of the service is probed.", active=True)] = ProbeSettings()
 
     def check(self) -> None:
-        """Raises ValueError if it has neither `url` nor `urls`, or both."""
+        """Raises ValueError for keys that contradict each other, such as neither or both of `url` and `urls`."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+        if self.sticky and any(route.hedge for route in self.routes):
+            raise ValueError(
+                "has both sticky and a route with hedge; a hedge goes to another endpoint than the session's"
+            )
         if self.weights and len(self.weights) != len(self.urls):
             raise ValueError("needs as many weights as urls")
+
+    @property
+    def latency_limits(self) -> dict[str, float]:
+        """The latencies of which early warnings warn, in seconds, by what they are of."""
+        limits = {"requests": self.slow or self.probe.slow, "probes": self.probe.slow}
+        return {kind: limit for kind, limit in limits.items() if limit} if self.enabled else {}
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is something to warn of early: a latency, or a number in its health response."""
+        return self.enabled and bool(self.latency_limits or self.probe.gauges)
 
     @property
     def is_sticky(self) -> bool:
@@ -364,3 +284,52 @@ class ServiceSettings(Section, frozen=True):
             )
             for p in parts
         )
+
+    @property
+    def host_name(self) -> str | None:
+        """The name in `host`, in lower case."""
+        return split_host_port(self.host)[0].lower() if self.host is not None else None
+
+    def seen_host(self, route: RouteSettings) -> str | None:
+        """The host name that it sees in the requests of a route; None where that is up to the client."""
+        return self.host_name or route.host
+
+    def sees_as(self, route: RouteSettings, other: ServiceSettings, its_route: RouteSettings) -> bool:
+        """Whether requests of `route` may have the host that `other` sees in those of `its_route`.
+
+        A client can name the `host` of another service, but on a route without a host no name that a route claims.
+        """
+        hosts = self.seen_host(route), other.seen_host(its_route)
+        return hosts[0] == hosts[1] or (None in hosts and (self.host or other.host) is not None)
+
+
+def grouped_by_endpoint(services: Sequence[ServiceSettings]) -> dict[str, tuple[ServiceSettings, ...]]:
+    """By the name of a service, the services that see the same paths, itself among them.
+
+    They have an endpoint in common, and are not told apart by a `host` that differs.
+    """
+    keys = {
+        one.name: (frozenset((_machine(at.host), at.port) for at in one.upstreams), one.host_name) for one in services
+    }
+    users: dict[tuple[str, int], list[ServiceSettings]] = {}
+    for service in services:
+        for endpoint in keys[service.name][0]:
+            users.setdefault(endpoint, []).append(service)
+    groups = {
+        (endpoints, host): tuple(
+            {
+                one.name: one
+                for endpoint in sorted(endpoints)
+                for one in users[endpoint]
+                if host is None or one.host is None or one.host_name == host
+            }.values()
+        )
+        for endpoints, host in set(keys.values())
+    }
+    return {name: groups[key] for name, key in keys.items()}
+
+
+def _machine(host: str) -> str:
+    """A host as another spelling of it has it: in lower case, without a dot at its end, 127.0.0.1 for the loopback."""
+    host = host.lower().removesuffix(".")
+    return "127.0.0.1" if host in ("localhost", "::1") else host

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -21,9 +21,10 @@ from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.steady_clock import SteadyClock
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.request_phases import Phases
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.sessions import Sessions
@@ -82,7 +83,15 @@ class Parts:
     """The URL of the status page, for links from elsewhere."""
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
-    """Totals of requests, as `Traffic.totals` gives them."""
+    """Totals of requests, as `RequestStats.totals` gives them."""
+    concurrency: Callable[[str], ConcurrencyView | None]
+    """How this process limits the requests of a service in flight."""
+    recent_phases: Callable[[str], Mapping[str, tuple[int, Phases]]]
+    """Of the last five minutes, as `RequestStats.recent_phases` gives them."""
+    phases: monitoring.PhasesOfRoutes
+    """Their phases, as `RequestStats.phases` gives them."""
+    hedges: monitoring.HedgesOfServices
+    """Those that were hedged, as `Proxy.hedges` gives them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -118,12 +127,15 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
             precursors,
+            parts.concurrency,
+            parts.recent_phases,
             page=parts.page,
             started_at=parts.started_at,
             now=now,
             slices=slices,
             tasks=parts.tasks,
             on_drain=parts.on_drain,
+            worker=parts.worker,
         ),
         sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
         publishing.routes(
@@ -169,10 +181,13 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             store_problem=lambda: store_client.shown_problem,
             dropped=lambda: store_client.dropped,
             traffic=parts.traffic,
+            phases=parts.phases,
+            hedges=parts.hedges,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,
             lease=parts.lease,
+            concurrency=parts.concurrency,
             worker=parts.worker,
         ),
     ]

@@ -32,6 +32,7 @@ from tentaculo.gateway.leading import OwnRow, leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.slow_watch import SlowWatch
+from tentaculo.gateway.target_rotation import learning
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -355,11 +356,16 @@ class Gateway:
             page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
+            concurrency=self.proxy.concurrency,
+            phases=traffic.phases,
+            recent_phases=traffic.recent_phases,
+            hedges=self.proxy.hedges,
         )
         return application(parts, self._cors)
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)
+        self._tasks.start(self.incident_service.incident_repository.store_moved(), "moved windows")
 
     def _page(self) -> str:
         return f"{self._config.alerts.page or self.running.url}/status"
@@ -378,4 +384,5 @@ class Gateway:
             name=self._name,
             is_crowded=self._admission.is_crowded,
             turns=self._turns,
+            learning=learning,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -15,9 +15,11 @@ from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
+from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import ReadPrecursors
+from tentaculo.model.request_phases import Phases
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
@@ -77,6 +79,8 @@ def routes(
     listed: IncidentsInMemory,
     not_listed: Callable[[], int],
     precursors: ReadPrecursors,
+    concurrency: Callable[[str], ConcurrencyView | None],
+    phases: Callable[[str], Mapping[str, tuple[int, Phases]]],
     *,
     page: Callable[[], str],
     started_at: Callable[[], datetime],
@@ -84,11 +88,12 @@ def routes(
     slices: Slices,
     tasks: TaskGroup,
     on_drain: list[Callable[[], None]],
+    worker: int | None = None,
 ) -> list[web.RouteDef]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
-    `on_drain` is called when the gateway stops.
+    `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several.
     """
     loaded: list[Pages] = []
     loading = asyncio.Lock()
@@ -132,6 +137,9 @@ def routes(
             dependencies={name: service.depends_on for name, service in config.services.items()},
             records=probe_log,
             certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
+            concurrency=concurrency,
+            phases=phases,
+            worker=worker,
             store=store_client,
             warnings=warnings_reader(store_client, now),
             usual=usual.usual,

@@ -141,6 +141,8 @@ def _application(
             listed,
             int,
             PrecursorReports(config, store_client.read, tasks, now).report,
+            lambda _: None,
+            lambda _: {},
             page=page,
             started_at=now,
             now=now,

@@ -76,6 +76,10 @@ class Histogram:
         for number, count in other._counts.items():
             counts[number] = counts.get(number, 0) + count
 
+    def items(self) -> Iterator[tuple[float, int]]:
+        """The seconds that represent each bucket in use, and how many latencies it has."""
+        return ((_value(number), count) for number, count in self._counts.items())
+
     def percentiles(self, *parts: float) -> list[float | None]:
         """For each of `parts`, between 0 and 1, the seconds that at least this part of the latencies stay within.
 

@@ -19,13 +19,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Protocol, cast
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol, cast
 
+import structlog
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.failure import UpstreamError
-from tentaculo.model.health import Endpoint, Health
+from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
@@ -33,11 +37,18 @@ from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
+if TYPE_CHECKING:
+    from tentaculo.proxy.target_group import TargetGroup
+
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
+
+
+log = structlog.get_logger(__name__)
 
 
 class DrivenExchange(Exchange):
@@ -99,11 +110,20 @@ class DrivenExchange(Exchange):
                 self._connection.resume()
         elif wait is Wait.CONNECTION:
             assert self._lease is not None
-            self._send(await self._lease.endpoint.pool.connect(self.admitted.plan.connect))
+            began = perf_counter()
+            try:
+                connection = await self._lease.endpoint.pool.connect(self.admitted.plan.connect)
+            finally:
+                self.record.connect_seconds += perf_counter() - began
+            self._send(connection)
         elif wait is Wait.ROOM:
             plan = self.admitted.plan
             assert plan.balancer is not None
-            self._has_turn = await plan.balancer.wait_for_room(plan.connect)
+            began = perf_counter()
+            try:
+                self._has_turn = await plan.balancer.wait_for_room(plan.connect)
+            finally:
+                self.record.queue_seconds += perf_counter() - began
         else:
             assert self._tunnel is not None
             await self._tunnel.wait()
@@ -154,6 +174,7 @@ class Proxy:
                 ],
                 config.limits.queue,
                 in_turn=service.policy == "round_robin",
+                concurrency=_concurrency_limit(service),
             )
             for service in config.services.values()
             if service.enabled
@@ -174,10 +195,39 @@ class Proxy:
             for service in config.services.values()
         }
         """The entry for `/<service>/health`, by the service's name."""
+        self.groups: list[TargetGroup] = []
+        """The groups of targets, in the order of their routes."""
+        self._rotated: type[DrivenExchange] = DrivenExchange
+        if any(route.route.rotation is not None for route in self.routes):
+            self._make_groups(config)
+        self._hedged: type[DrivenExchange] = DrivenExchange
+        if any(route.hedges for route in self.routes):
+            # As for groups: only a gateway with such a route pays for it.
+            from tentaculo.proxy.hedging import HedgedExchange
+
+            self._hedged = HedgedExchange
+
+    def _make_groups(self, config: Config) -> None:
+        # Only a gateway with groups pays for them.
+        from tentaculo.proxy.rotated_exchange import RotatedExchange
+        from tentaculo.proxy.target_group import TargetGroup
+
+        self._rotated = RotatedExchange
+        for route in self.routes:
+            if route.route.rotation is not None:
+                route.group = TargetGroup(route, config.services, self._balancers, self._shared.needs.learning)
+                self.groups.append(route.group)
 
     def _make_room(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
         return sum([state.pool.shrink() for state in self._endpoints.values()]) > 0
+
+    def hedges(self) -> list[tuple[str, int, int]]:
+        """Of each service with hedged routes: its name, the requests that were hedged, those that the second won."""
+        return [
+            (name, self._balancers[name].hedges, self._balancers[name].hedges_won)
+            for name in dict.fromkeys(plan.service.name for plan in self.routes if plan.hedges)
+        ]
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"
@@ -186,6 +236,12 @@ class Proxy:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
         if health is not Health.UNKNOWN and (state := self._endpoints.get(upstream)) is not None:
             state.outliers.note_probe(is_well=health.is_healthy)
+
+    def concurrency(self, service: str) -> ConcurrencyView | None:
+        """How the requests of `service` in flight are limited; None where they are not."""
+        balancer = self._balancers.get(service)
+        limit = balancer.concurrency if balancer is not None else None
+        return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection. Tunnels and event streams are closed."""
@@ -205,7 +261,13 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        return await DrivenExchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+        kind = self._kind_of(judged.route)
+        return await kind(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+
+    def _kind_of(self, route: CompiledRoute) -> type[DrivenExchange]:
+        if route.group is not None:
+            return self._rotated
+        return self._hedged if route.hedges else DrivenExchange
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -218,7 +280,8 @@ class Proxy:
         """
         shared, known = self._shared, request.remembered
         if judged is not None:
-            exchange = DrivenExchange(shared, request, judged.inbound, judged.record, done)
+            kind = self._kind_of(judged.route)
+            exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
             assert type(known) is PreparedRequest
             inbound = known.inbound
@@ -226,7 +289,8 @@ class Proxy:
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
             record.service, record.route = known.plan.service_name, known.plan.key
-            exchange = DrivenExchange(shared, request, inbound, record, done)
+            kind = self._hedged if known.plan.hedges else DrivenExchange
+            exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True
         wait = exchange.begin(judged)
         if wait is not None and wait is not _UPSTREAM:
@@ -234,3 +298,17 @@ class Proxy:
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange
+
+
+def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
+    """The limit of the requests of `service` in flight; None where it is off."""
+    if service.concurrency == "off":
+        return None
+    note = partial(_note_shed, service.name)
+    return LearnedLimit(note) if service.concurrency == "auto" else ConcurrencyLimit(service.concurrency, note)
+
+
+def _note_shed(service: str, limit: ConcurrencyLimit, refused: int) -> None:
+    log.warning(
+        "requests over the concurrency limit", service=service, limit=int(limit.limit), why=limit.why, refused=refused
+    )

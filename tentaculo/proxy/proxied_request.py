@@ -17,7 +17,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.address_mapping import client_view
-from tentaculo.proxy.request_head import CachedRequestHead, outbound_block
+from tentaculo.proxy.request_head import CachedRequestHead, outbound_block, request_trailers
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
@@ -178,6 +178,11 @@ class ProxiedRequest:
         writer.upstream = self.upstream
         return writer
 
+    def frame(self, body: bytes) -> bytes:
+        """The whole body of a chunked request, as the upstream gets it."""
+        trailers = request_trailers(self.request, self.inbound.fields, self.admitted.plan.request_rules)
+        return chunked(body, is_last=True, trailers=trailers)
+
     # -- the client's side of an exchange ----------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
@@ -227,6 +232,7 @@ class ProxiedRequest:
 class Wait(Enum):
     """What an exchange waits for."""
 
+    BODY = "the body of a request that is to be changed"
     ROOM = "room at an endpoint"
     CONNECTION = "a new connection"
     UPSTREAM = "more of the response"
@@ -279,7 +285,9 @@ class ResponseRelay(ProxiedRequest):
             return None
         if not reader.is_whole:
             self.write(block)
-            self.record.head_seconds = perf_counter() - self.record.started
+            now = perf_counter()
+            self.record.head_seconds = now - self.record.started
+            self.note_head(now, is_event_stream=fields.is_event_stream)
             if fields.is_event_stream:
                 self._begin_stream(connection)
             return self._relay_body(connection)
@@ -290,6 +298,9 @@ class ResponseRelay(ProxiedRequest):
             data = chunked(data, is_last=True, trailers=self._trailers(reader))
         self.write(block + data)
         return None
+
+    def note_head(self, now: float, *, is_event_stream: bool) -> None:
+        """Take note that a head has been relayed `now` whose body is still to come."""
 
     def _begin_stream(self, connection: UpstreamConnection) -> None:
         """Nothing limits an event stream but its client, who ends it by closing even one half of the connection."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tentaculo.config.rotation import RotationSettings
 from tentaculo.model.failure import Failure, Problem, UpstreamError
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
@@ -41,6 +42,43 @@ class Responses(Protocol):
         ...
 
 
+class Chooser(Protocol):
+    """Learns which target to choose; `insight.rotation.Rotation` implements it."""
+
+    def choose(
+        self, allowed: Sequence[int], uniform: Callable[[], float], normal: Callable[[float, float], float]
+    ) -> int:
+        """One target of `allowed`."""
+        ...
+
+    def probability(self, target: int, allowed: Sequence[int]) -> float:
+        """With which probability `choose` gives `target`."""
+        ...
+
+    def learn(self, target: int, reward: float) -> None:
+        """Take the reward of a request into account."""
+        ...
+
+    def state(self) -> list[tuple[float, float]]:
+        """What was learned of each target: discounted requests, and the sum of their rewards."""
+        ...
+
+    def restore(self, target: int, count: float, total: float) -> None:
+        """Continue with what was learned of a target before. Raises ValueError for what cannot have been learned."""
+        ...
+
+
+class Rewards(Protocol):
+    """What a request is worth; `insight.rotation.RewardRule` implements it."""
+
+    def reward(self, *, is_success: bool, seconds: float, cost: float | None) -> float:
+        """From 0 to 1."""
+        ...
+
+
+Learning = Callable[[RotationSettings], tuple[Chooser, Rewards]]
+
+
 @dataclass(frozen=True, slots=True)
 class ProxyDependencies:
     """What the proxy asks of the rest of the gateway."""
@@ -56,6 +94,8 @@ class ProxyDependencies:
     """Whether more than half of all client connections, or of those of an address, are in use."""
     turns: TurnScheduler
     """Shares the turns of the event loop among all connections."""
+    learning: Learning
+    """Makes what a group of targets learns with."""
     name: str
     """This gateway in Via and Proxy-Status; unique, since a request that carries it has come in a circle."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from tentaculo.config.schema import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
@@ -106,12 +107,17 @@ class Upload:
         """Whether the body can be sent from its beginning again."""
         return self._kept is not None
 
+    def begin_with(self, data: bytes) -> None:
+        """Send `data` first: the beginning of the body, which was read before."""
+        self._kept = [data]
+        self._kept_size = self._record.received = len(data)
+
     async def run(self, connection: UpstreamConnection, *, keeps: bool) -> None:
         """Send the body, and fail the exchange if it breaks off.
 
         `keeps`: whether to keep the beginning of the body, for another attempt if `connection` is stale.
         """
-        plan = self._plan
+        plan, began = self._plan, perf_counter()
         try:
             await self._send(connection, keeps=keeps)
         except UpstreamError as error:
@@ -126,6 +132,7 @@ class Upload:
             words = f"the request's body broke off ({type(error).__name__})"
             connection.fail(UpstreamError(Failure.BAD_REQUEST, words))
             return
+        self._record.upload_seconds += perf_counter() - began
         if self._is_chunked:
             trailers = self._trailers()
             connection.write(chunked(b"", is_last=True, trailers=trailers) if trailers else LAST_CHUNK)

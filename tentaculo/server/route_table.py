@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
-from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.config.services import ServiceSettings, grouped_by_endpoint
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import is_address
@@ -89,7 +90,7 @@ class Match(NamedTuple):
     position: int
     """The route's position among all of the configuration's, in order."""
     is_guarded: bool
-    """Whether a path needs the careful look: the route is open, and another of its service is not."""
+    """Whether a path needs the careful look: the route is open, and another one to an endpoint of its service is not."""
     needs_token: bool
     inside: str
     """What stands in place of the prefix upstream."""
@@ -170,7 +171,7 @@ class _HostRoutes:
     def __init__(self) -> None:
         self.paths = _Paths()
         self.loose = _Paths()
-        """The routes of services that have open and guarded ones, as a server reads paths that reads them loosely."""
+        """The routes to endpoints that have open and guarded ones, as a server reads paths that reads them loosely."""
 
 
 class _Zone(NamedTuple):
@@ -195,16 +196,26 @@ class ProxiedRoutes:
         """All routes in the configuration's order."""
         self.hosts: dict[str, _HostRoutes] = {}
         self.anywhere = _HostRoutes()
-        self._half_open = frozenset(
-            service.name for service in config.services.values() if len({route.auth for route in service.routes}) > 1
-        )
+        groups = grouped_by_endpoint([*config.services.values()])
+        self._half_open = {
+            name: frozenset(one.name for one in group)
+            for name, group in groups.items()
+            if len({route.auth for one in group for route in one.routes}) > 1
+        }
+        """By service with an endpoint that has open and guarded routes: the services that have an endpoint of it."""
         self._views: dict[tuple[str, str | None], _Paths] = {}
         """By service and host of an open route: the paths as the service sees them, and the route that leads there."""
-        for service in config.services.values():
-            matches = [self._add(service, route) for route in service.routes]
-            if service.name in self._half_open:
-                for host in {match.route.host for match in matches if not match.needs_token}:
-                    self._views[service.name, host] = _view(service, matches, host)
+        matches = {
+            service.name: [(service, self._add(service, route)) for route in service.routes]
+            for service in config.services.values()
+        }
+        views: dict[tuple[frozenset[str], str | None, str | None], _Paths] = {}
+        for name, names in self._half_open.items():
+            service, reached = config.services[name], [pair for one in groups[name] for pair in matches[one.name]]
+            for route in {route.host: route for route in service.routes if route.auth == "none"}.values():
+                key = names, service.host, service.seen_host(route)
+                view = views[key] if key in views else views.setdefault(key, _view(service, route, reached))
+                self._views[name, route.host] = view
 
     def __repr__(self) -> str:
         return f"<ProxiedRoutes: {len(self.routes)}, {len(self.hosts)} hosts>"
@@ -223,7 +234,7 @@ class ProxiedRoutes:
         """The route for a raw `path` (escapes untouched) at `host` (without port), or None.
 
         Raises `Problem` (400) for a path that an open route takes as it stands, while a server that reads paths more
-        loosely would see one behind the same service's token: `/%61dmin`, `//admin`, `/admin;x`, `/ADMIN`.
+        loosely would see one that needs a token at the same endpoint: `/%61dmin`, `//admin`, `/admin;x`, `/ADMIN`.
         """
         named = self.hosts.get(host.lower().removesuffix("."))
         return self.match_in(named, path, is_shared=named is None)
@@ -238,7 +249,7 @@ class ProxiedRoutes:
         if found is not None and table is not None and found.is_guarded:
             loose_path = _loosest(path)
             loose = table.loose.find(loose_path)
-            is_guarded = loose is not None and loose.service == found.service and loose.needs_token
+            is_guarded = loose is not None and loose.needs_token and loose.service in self._half_open[found.service]
             if is_guarded or "/../" in f"{loose_path}/":
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
@@ -249,9 +260,9 @@ class ProxiedRoutes:
         return any(table.paths.find(path) is not None for table in tables)
 
     def needs_token(self, match: Match, upstream_path: str) -> bool:
-        """Whether a request needs a token: by its route, or by the route of the same service whose upstream path it is.
+        """Whether a request needs a token: by its route, or by the route to the same endpoint whose upstream path it is.
 
-        What counts is the path that the service sees: an open route must not lead around a guarded one.
+        What counts is the path that the endpoint sees: an open route must not lead around a guarded one.
         """
         if not match.is_guarded:
             return match.needs_token
@@ -364,17 +375,16 @@ class RouteTable:
         return self._own if self._other.is_own or is_address(name) else self._other
 
 
-def _view(service: ServiceSettings, matches: Sequence[Match], host: str | None) -> _Paths:
-    """What each path of a service needs, as the service sees it, in requests of its open routes at `host`.
+def _view(service: ServiceSettings, route: RouteSettings, reached: Sequence[tuple[ServiceSettings, Match]]) -> _Paths:
+    """What each path needs at the endpoints of `service`, in requests of its open `route`.
 
-    Where an open and a guarded route reach the same paths, the guarded one decides. It does not where it is at another
-    host and the service sees the host of the request: the service may then separate the two.
+    `reached` are the routes to these endpoints, with their services. Where an open and a guarded one reach the same
+    paths, the guarded one decides. It does not where another host is seen there: the service may then separate the two.
     """
-    here = [match for match in matches if service.host is not None or match.route.host == host]
-    guarded = [match for match in here if match.needs_token]
-    opened = [match for match in matches if not match.needs_token]
+    guarded = [match for one, match in reached if match.needs_token and service.sees_as(route, one, match.route)]
+    opened = [match for _, match in reached if not match.needs_token]
     paths = _Paths()
-    for match in (*guarded, *opened, *matches):  # the first one stays
+    for match in (*guarded, *opened, *(match for _, match in reached)):  # the first one stays
         paths.add(_loosest(match.route.replacement or "/"), match, fold=_read_loosely)
     return paths
 

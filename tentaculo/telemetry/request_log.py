@@ -1,29 +1,28 @@
-"""One record per request: its id, the counts by route and status class for metrics and history, its access log line.
+"""One record per request: its id, and its access log line.
 
 The line does not pass through structlog: its processors would cost more than the forwarding of the request.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from math import log
 from typing import Protocol, TextIO
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from tentaculo.config.schema import LogSettings
-from tentaculo.model.failure import Blame, Failure
-from tentaculo.model.history import BUCKETS, SCALE, SHIFT, SHORTEST, Histogram, RouteKey, Tally
+from tentaculo.model.history import RouteKey
+from tentaculo.model.target_group import TargetRecord
 from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_console, json_line
+from tentaculo.telemetry.request_stats import RequestStats, Timed, phases_of
 
 
 @dataclass(slots=True)
@@ -52,132 +51,22 @@ class RequestRecord:
     """Time of `time.perf_counter` at which the request arrived."""
     head_seconds: float = 0.0
     """Seconds until the head of the response was relayed, where its body ended later; 0 where all was relayed at once."""
+    queue_seconds: float = 0.0
+    """Seconds in which it waited for room at an endpoint."""
+    connect_seconds: float = 0.0
+    """Seconds in which it waited for new connections."""
+    upload_seconds: float = 0.0
+    """Seconds in which its body was sent as it arrived; 0 where it had arrived before."""
+    hedge: str | None = None
+    """Where it was sent to a second endpoint too: which of the two gave the response, `first`, `second` or `none`."""
     is_event_stream: bool = False
     route: RouteKey | None = None
     """The route that took it; None where no route matched."""
+    rotation: TargetRecord | None = None
+    """The target that it went to, where its route has several."""
 
 
 LogRecord = Callable[[RequestRecord], None]
-
-STREAM_AFTER = 10.0
-"""Seconds from the head of a response to the end of its body, from which on it counts as a stream."""
-
-
-_FAULTS = frozenset(
-    failure.error
-    for failure in Failure
-    if failure.blame is Blame.UPSTREAM or failure in (Failure.CIRCUIT_OPEN, Failure.OVERLOADED)
-)
-"""The errors that count as failures of the service. The others are caused by the client or intended."""
-
-
-@dataclass(slots=True)
-class _Total:
-    """Of one route and class of status."""
-
-    latencies: list[int] | None
-    """How many responses fell into each bucket of latency; None where no response of the class is ok."""
-    requests: int = 0
-    seconds: float = 0.0
-
-
-class RequestStats:
-    """Totals by route and status class, the requests in flight, and the counts since the last `drain`."""
-
-    def __init__(self) -> None:
-        self._totals: dict[tuple[RouteKey | None, int], _Total] = {}
-        self._latencies: dict[RouteKey, list[int]] = {}
-        self._failed: dict[RouteKey, int] = {}
-        self._streams: dict[RouteKey, int] = {}
-        self.in_flight = 0
-        """Exchanges under way, tunnels and event streams included. Count a request here when it arrives."""
-        self._idle: asyncio.Event | None = None
-
-    def __repr__(self) -> str:
-        return f"<RequestStats: {self.in_flight} in flight>"
-
-    async def idle(self) -> None:
-        """Wait until nothing is in flight."""
-        if self.in_flight:
-            self._idle = self._idle or asyncio.Event()
-            await self._idle.wait()
-
-    def end(self, record: RequestRecord) -> None:
-        """Count a request that has ended."""
-        self.in_flight -= 1
-        if self._idle is not None and not self.in_flight:
-            self._idle.set()
-            self._idle = None
-        key = (record.route, record.status // 100)
-        total = self._totals[key] if key in self._totals else self._begin(*key)
-        total.requests += 1
-        if record.head_seconds and self._is_stream(record):
-            self._count_stream(record, total)
-            return
-        seconds = record.seconds
-        total.seconds += seconds
-        if record.error is not None or total.latencies is None:
-            self._count_fault(record)
-        elif not record.is_own:
-            # `histogram.bucket` and not a call of it, which would cost as much again.
-            number = int(log(seconds) * SCALE + SHIFT) if seconds > SHORTEST else 0
-            total.latencies[number if number < BUCKETS else -1] += 1
-
-    @staticmethod
-    def _is_stream(record: RequestRecord) -> bool:
-        """Whether how long the response took says nothing of how fast the service is."""
-        return record.is_event_stream or record.seconds - record.head_seconds > STREAM_AFTER
-
-    def _count_stream(self, record: RequestRecord, total: _Total) -> None:
-        """Count a stream: a request like any other, with the time until its head and no latency."""
-        total.seconds += record.head_seconds
-        if record.error is not None or total.latencies is None:
-            self._count_fault(record)
-        elif record.route is not None:
-            self._streams[record.route] = self._streams.get(record.route, 0) + 1
-
-    def _begin(self, route: RouteKey | None, status_class: int) -> _Total:
-        latencies = None
-        if route is not None and status_class in (2, 3, 4):
-            latencies = self._latencies.setdefault(route, [0] * BUCKETS)
-        total = self._totals[route, status_class] = _Total(latencies)
-        return total
-
-    def _count_fault(self, record: RequestRecord) -> None:
-        is_fault = record.status >= 500 and record.status != 501 if record.error is None else record.error in _FAULTS
-        if is_fault and record.route is not None:
-            self._failed[record.route] = self._failed.get(record.route, 0) + 1
-
-    def totals(self) -> Iterator[tuple[str, str, int, float]]:
-        """(service, status class such as `2xx`, requests, seconds in all); an empty service where no route matched."""
-        sums: dict[tuple[str, int], tuple[int, float]] = {}
-        for (route, status), total in self._totals.items():
-            key = (route.service if route is not None else "", status)
-            requests, seconds = sums.get(key, (0, 0.0))
-            sums[key] = requests + total.requests, seconds + total.seconds
-        for (service, status), (requests, seconds) in sums.items():
-            yield service, f"{status}xx", requests, seconds
-
-    def drain(self) -> dict[RouteKey, Tally]:
-        """The counts since the last call, by route. A client's own error counts as ok: the service responded to it.
-
-        Upgraded connections are not in it, nor are clients that left and what the gateway answered by itself. Streams are
-        in it without a latency.
-        """
-        failed, self._failed = self._failed, {}
-        tallies = {route: Tally(failed=count) for route, count in failed.items()}
-        for route, latencies in self._latencies.items():
-            if not any(latencies):
-                continue
-            latency = Histogram({number: count for number, count in enumerate(latencies) if count})
-            latencies[:] = [0] * BUCKETS
-            tally = tallies.setdefault(route, Tally())
-            tally.ok, tally.latency = latency.count, latency
-        streams, self._streams = self._streams, {}
-        for route, count in streams.items():
-            tallies.setdefault(route, Tally()).ok += count
-        return tallies
-
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:+/=-]{1,128}")
 
@@ -232,13 +121,12 @@ class RequestLog:
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class Request(Protocol):
+class Request(Timed, Protocol):
     """What is logged of a request."""
 
     method: str
     target: str
     status: int
-    seconds: float
     service: str | None
     peer: str
     request_id: str
@@ -246,6 +134,8 @@ class Request(Protocol):
     sent: int
     error: str | None
     detail: str | None
+    hedge: str | None
+    rotation: TargetRecord | None
 
 
 class AccessLine(msgspec.Struct):
@@ -253,7 +143,11 @@ class AccessLine(msgspec.Struct):
 
     `path` is without its query, which may hold secrets; `service` is null for the gateway's own paths and where no
     route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
-    gateway answered or cut the exchange. `worker` is the number of the process, where there are several.
+    gateway answered or cut the exchange. `queue_ms`, `connect_ms`, `first_byte_ms` and `body_ms` stand where `ms` has
+    several phases: without them all of it is the wait for the response. `hedge` stands where the request was sent to a
+    second endpoint too: which gave the response, `first`, `second` or `none`. `target` is the one of several that the
+    route has, `probability` that with which it was chosen, `reward` what it was worth. `worker` is the number of the
+    process, where there are several.
     """
 
     timestamp: str
@@ -270,6 +164,14 @@ class AccessLine(msgspec.Struct):
     sent: int
     error: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
+    queue_ms: float | UnsetType = UNSET
+    connect_ms: float | UnsetType = UNSET
+    first_byte_ms: float | UnsetType = UNSET
+    body_ms: float | UnsetType = UNSET
+    hedge: str | UnsetType = UNSET
+    target: str | UnsetType = UNSET
+    probability: float | UnsetType = UNSET
+    reward: float | UnsetType = UNSET
     worker: int | UnsetType = UNSET
 
 
@@ -315,6 +217,8 @@ def _json_lines(logged: list[Logged], worker: int | UnsetType = UNSET) -> str:
 
 
 def _json_members(at: float, request: Request, worker: int | UnsetType) -> AccessLine:
+    rotation = request.rotation
+    queue, connect, first_byte, body = _phase_members(request)
     return AccessLine(
         utc_stamp(at),
         "info",
@@ -330,8 +234,32 @@ def _json_members(at: float, request: Request, worker: int | UnsetType) -> Acces
         request.sent,
         request.error or UNSET,
         request.detail or UNSET,
+        queue,
+        connect,
+        first_byte,
+        body,
+        request.hedge or UNSET,
+        UNSET if rotation is None else rotation.target,
+        UNSET if rotation is None or rotation.probability is None else rotation.probability,
+        UNSET if rotation is None or rotation.reward is None else rotation.reward,
         worker,
     )
+
+
+_NO_PHASES = (UNSET, UNSET, UNSET, UNSET)
+_Member = float | UnsetType
+
+
+def _phase_members(request: Request) -> tuple[_Member, _Member, _Member, _Member]:
+    if not _has_phases(request):
+        return _NO_PHASES
+    queue, connect, first_byte, body = (round(seconds * 1000, 2) for seconds in phases_of(request))
+    return queue, connect, first_byte, body
+
+
+def _has_phases(request: Request) -> bool:
+    waited = request.queue_seconds + request.connect_seconds + request.upload_seconds
+    return bool(waited or request.head_seconds)
 
 
 def _console_lines(logged: list[Logged], worker: int | None = None) -> str:
@@ -342,6 +270,11 @@ def _console_lines(logged: list[Logged], worker: int | None = None) -> str:
 def _console_line(at: float, request: Request) -> str:
     said = f", {request.error}" if request.error else ""
     said += f": {request.detail}" if request.detail else ""
+    said += f", hedged: {request.hedge}" if request.hedge else ""
+    said += f", target {request.rotation.target}" if request.rotation is not None else ""
+    if _has_phases(request):
+        phases = phases_of(request)._asdict().items()
+        said += " (" + ", ".join(f"{name.replace('_', ' ')} {seconds * 1000:.1f}" for name, seconds in phases) + " ms)"
     return (
         f"{utc_stamp(at)} {request.status} {request.method} {_shown(request.target)}"
         f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"

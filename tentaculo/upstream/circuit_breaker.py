@@ -203,6 +203,10 @@ class CircuitBreaker:
         self._ticket += 1
         return self._ticket
 
+    def would_admit(self) -> bool:
+        """Whether `try_acquire` would give a ticket now."""
+        return self._state is _CLOSED or self._clock() >= self._until
+
     def record(self, ticket: int, outcome: Outcome, reason: str = "") -> None:
         """Take the outcome of one exchange; `reason` says in words why it failed.
 

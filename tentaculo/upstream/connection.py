@@ -188,6 +188,11 @@ class UpstreamConnection(TurnReader):
         self._buffered = 0
         return b"".join(pieces)
 
+    @property
+    def waiting(self) -> Sequence[bytes]:
+        """What `take` will return, in pieces."""
+        return self._buffer
+
     def pause(self) -> None:
         """Read no more until `resume`."""
         if self._reading and self.transport is not None:

@@ -6,20 +6,28 @@ This module is loaded at the first scrape: see `web/monitoring.py`.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from itertools import chain
+from itertools import accumulate, chain
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tentaculo import __version__
-from tentaculo.model.health import BreakerState, Health, ServiceView
+from tentaculo.model.health import BreakerState, ConcurrencyView, Health, ServiceView
+from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import AlertStats, LeaseView, Load, Traffic
+from tentaculo.web.monitoring import AlertStats, HedgesOfServices, LeaseView, Load, PhasesOfRoutes, Traffic
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
@@ -41,17 +49,23 @@ class GatewayMetrics:
         store_problem: Callable[[], str | None],
         dropped: Callable[[], int],
         traffic: Traffic,
+        phases: PhasesOfRoutes,
+        hedges: HedgesOfServices,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
+        concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
     ) -> None:
         self._views = views
         self._store_problem = store_problem
         self._dropped = dropped
         self._traffic = traffic
+        self._phases = phases
+        self._hedges = hedges
         self._load = load
         self._alert_stats = alert_stats
         self._lease = lease
+        self._concurrency = concurrency
 
     def families(self) -> Iterator[Metric | None]:
         """The metric families, and None after each step of a longer computation."""
@@ -65,6 +79,9 @@ class GatewayMetrics:
         if self._lease is not None:
             yield from _lease_metrics(self._lease())
         yield from self._services()
+        yield from self._concurrency_metrics()
+        yield from self._request_phases()
+        yield self._hedge_metrics()
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
@@ -126,6 +143,52 @@ class GatewayMetrics:
                 seconds.add_metric((name, status_class), total)
             yield None
         yield from (health, latency, opened, affected, probes, upstream_requests, requests, seconds)
+
+    def _concurrency_metrics(self) -> Iterator[Metric | None]:
+        limit = GaugeMetricFamily(
+            "tentaculo_concurrency_limit",
+            "Requests of the service that may be in flight; +Inf while none is refused.",
+            labels=("service",),
+        )
+        in_flight = GaugeMetricFamily(
+            "tentaculo_concurrency_in_flight", "Requests of the service that count for its limit.", labels=("service",)
+        )
+        shed = CounterMetricFamily(
+            "tentaculo_requests_shed", "Requests refused at the concurrency limit of the service.", labels=("service",)
+        )
+        for view in self._views():
+            found = self._concurrency(view.name)
+            if found is not None:
+                limit.add_metric((view.name,), math.inf if found.limit is None else found.limit)
+                in_flight.add_metric((view.name,), found.in_flight)
+                shed.add_metric((view.name,), found.shed)
+            yield None
+        yield from (limit, in_flight, shed)
+
+    def _request_phases(self) -> Iterator[Metric | None]:
+        family = HistogramMetricFamily(
+            "tentaculo_request_phase_seconds",
+            "Seconds that each phase of proxied requests took; an empty route is that of all beyond the first hundred.",
+            labels=("service", "route", "phase"),
+        )
+        bounds = [*map(str, BOUNDS), "+Inf"]
+        for route, phases in self._phases():
+            for name, counts in zip(Phases._fields, phases, strict=True):
+                buckets = list(zip(bounds, accumulate(counts.buckets), strict=True))
+                family.add_metric((*route, name), buckets, counts.seconds)
+            yield None
+        yield family
+
+    def _hedge_metrics(self) -> Metric:
+        family = CounterMetricFamily(
+            "tentaculo_hedges",
+            "Requests that were sent to a second endpoint too, by whether that responded first.",
+            labels=("service", "result"),
+        )
+        for service, hedged, won in self._hedges():
+            family.add_metric((service, "won"), won)
+            family.add_metric((service, "lost"), hedged - won)
+        return family
 
     def _load_metrics(self) -> Iterator[Metric]:
         load = self._load()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 from aiohttp import hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import ConcurrencyView, ServiceView
+from tentaculo.model.history import RouteKey
+from tentaculo.model.request_phases import PhaseCounts
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import BodyResponse, Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
@@ -132,23 +134,32 @@ class Traffic(Protocol):
         """Per service and status class: `(service, "2xx", requests, seconds in all)`; both only ever grow."""
 
 
+PhasesOfRoutes = Callable[[], Iterable[tuple[RouteKey, Sequence[PhaseCounts]]]]
+"""Gives each route and its phases so far, in the order of `Phases`."""
+HedgesOfServices = Callable[[], Iterable[tuple[str, int, int]]]
+"""Gives each service with hedged routes: its name, the requests that were hedged, and those that the second endpoint won."""
+
+
 def metrics_routes(
     *,
     views: Callable[[], Iterable[ServiceView]],
     store_problem: Callable[[], str | None],
     dropped: Callable[[], int],
     traffic: Traffic,
+    phases: PhasesOfRoutes,
+    hedges: HedgesOfServices,
     load: Callable[[], Load],
     alert_stats: Callable[[], AlertStats],
     slices: Slices,
     worker: int | None = None,
     lease: Callable[[], LeaseView] | None = None,
+    concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
     `store_problem` returns None while the database can be written, else the reason why not. `dropped` counts the rows
     that were not written. `worker` is the number of this process when there are several. `lease` gives the lease, where
-    there may be several machines.
+    there may be several machines, and `concurrency` how the requests of a service in flight are limited.
     """
 
     def make() -> MetricsCache:
@@ -160,9 +171,12 @@ def metrics_routes(
             store_problem=store_problem,
             dropped=dropped,
             traffic=traffic,
+            phases=phases,
+            hedges=hedges,
             load=load,
             alert_stats=alert_stats,
             lease=lease,
+            concurrency=concurrency,
         )
         return metrics_cache(gateway, slices, worker=worker)
 

@@ -51,7 +51,7 @@ _TONES = {
     "off": "off",
 }
 """The tone of each state by its key, the worst first."""
-_WORST_FIRST: Final = tuple(_TONES)
+_RANKS: Final = {key: place for place, key in enumerate(_TONES)}
 
 
 def state_key(view: ServiceView) -> str:
@@ -96,7 +96,7 @@ def predicate(key: str, count: int, t: Language) -> str:
 
 def rank(view: ServiceView) -> int:
     """The place of a service in a list with the worst first: 0 is down."""
-    return _WORST_FIRST.index(state_key(view))
+    return _RANKS[state_key(view)]
 
 
 def is_cut_off(view: ServiceView) -> bool:
@@ -184,6 +184,12 @@ def latency(seconds: float | None, t: Language) -> str:
     milliseconds = seconds * 1000
     digits = 2 if milliseconds < 0.995 else 1 if milliseconds < 9.95 else 0
     return f"{t.number(milliseconds, digits)} ms"
+
+
+def gauge(number: float, t: Language) -> str:
+    """A number of any size with three digits that mean something: `0.0412`, `12.5`, `1,240`, `4,100,000`."""
+    rounded = float(f"{number:.3g}")
+    return t.number(rounded, 0 if rounded.is_integer() else min(9, 2 - math.floor(math.log10(abs(rounded)))))
 
 
 def breaker(view: BreakerView, t: Language) -> str:

@@ -20,7 +20,7 @@ from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, RouteK
 from tentaculo.store import tables, worker_thread
 from tentaculo.store.history import RollUpRequest, add_history, history_row, merged, roll_up_history, rows_of
 from tentaculo.store.migrate import upgrade
-from tentaculo.telemetry import request_log
+from tentaculo.telemetry import request_stats
 from tentaculo.telemetry.history import HistoryCollector
 from tests.conftest import TOKEN, Live, living
 from tests.support.waits import eventually
@@ -134,11 +134,11 @@ async def test_a_stream_counts_and_has_no_latency(
 
         await stream("/madre/events")
         await until(live, client, (0, 0, 1, 0))
-        monkeypatch.setattr(request_log, "STREAM_AFTER", 0.0)
+        monkeypatch.setattr(request_stats, "STREAM_AFTER", 0.0)
         await stream("/madre/long")
         found = await until(live, client, (0, 0, 2, 0))
         assert found["requests"]["latency_ms"]["p50"] is None
-        monkeypatch.setattr(request_log, "STREAM_AFTER", 10.0)
+        monkeypatch.setattr(request_stats, "STREAM_AFTER", 10.0)
         may_end["/madre/long"].clear()
         await stream("/madre/long")
         found = await until(live, client, (0, 0, 3, 0))

@@ -64,7 +64,7 @@ def test_no_key_of_the_schema_is_missing() -> None:
 @pytest.mark.parametrize("key", [key for key in walk() if len(key.path) > 1], ids=lambda key: ".".join(key.path))
 def test_every_key_has_the_schemas_comment_above_it(key: Key) -> None:
     name = re.escape(key.path[-1])
-    heading = rf"\[+(?:services\.\w+\.{name}|alerts\.{name}\.\w+)\]+$"
+    heading = rf"\[+(?:services\.\w+\.(?:routes\.)?(?:rotation\.)?{name}|alerts\.{name}\.\w+)\]+$"
     blocks = re.findall(rf"(?m)((?:^# .*\n)+)#?(?:{name} =|{heading})", example_text())
     assert any(key.description in " ".join(block.replace("# ", "").split()) for block in blocks), key.description
 
@@ -166,7 +166,8 @@ def test_kinds_say_how_the_environment_writes_a_value() -> None:
 
 
 def test_what_only_loading_sets_is_no_key() -> None:
-    assert not any(key.path[-1] in ("name", "folder", "plain_token") for key in walk())
+    internal = [key.path for key in walk() if key.path[-1] in ("name", "folder", "plain_token")]
+    assert internal == [("services", ANY, "routes", ANY, "rotation", "targets", ANY, "name")], "which a file sets"
 
 
 def test_a_description_gives_meaning_unit_and_default() -> None:

@@ -316,6 +316,33 @@ def test_an_open_route_to_all_that_another_guards_is_named(
 
 
 @pytest.mark.parametrize(
+    ("guarded", "url", "said"),
+    [
+        ('prefix = "/a", strip = true', "http://h", "needs a token: the service sees the paths that"),
+        ('prefix = "/a", strip = true, host = "a.test"', "http://h", "at another host"),
+        (
+            'prefix = "/a"',
+            "http://h",
+            "not to the paths that services.two.routes[0] guards: two has an endpoint of one",
+        ),
+        ('prefix = "/a"', "http://h:81", None),
+    ],
+)
+def test_an_open_route_to_what_another_service_guards_is_named(
+    load_text: LoadText, guarded: str, url: str, said: str | None
+) -> None:
+    one = '[services.one]\nurl = "http://h"\nroutes = [{ prefix = "/b", strip = true, auth = "none" }]\n'
+    warnings = load_text(f'{one}[services.two]\nurl = "{url}"\nroutes = [{{ {guarded} }}]').warnings
+    if said is None:
+        assert warnings == ()
+        return
+    (warning,) = warnings
+    assert warning.startswith("services.one.routes[0] is open")
+    assert "services.two.routes[0]" in warning
+    assert said in warning
+
+
+@pytest.mark.parametrize(
     ("server", "url", "is_own"),
     [
         ("port = 8123", "http://127.0.0.1:8123", True),

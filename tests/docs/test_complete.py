@@ -21,7 +21,12 @@ from tests.support.gateway_process import ROOT
 PACKAGE = ROOT / "tentaculo"
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
 METHODS = {"get": "GET", "post": "POST", "put": "PUT", "patch": "PATCH", "delete": "DELETE"}
-FAMILIES = {"CounterMetricFamily": "_total", "InfoMetricFamily": "_info", "GaugeMetricFamily": ""}
+FAMILIES = {
+    "CounterMetricFamily": "_total",
+    "InfoMetricFamily": "_info",
+    "GaugeMetricFamily": "",
+    "HistogramMetricFamily": "",
+}
 
 
 def document(name: str) -> str:

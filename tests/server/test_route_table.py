@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
-from tentaculo.config.services import RouteSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.route_table import Match, ProxiedRoutes
 
 
 def table(**services: list[dict[str, Any]]) -> ProxiedRoutes:
-    """Each service as the list of its routes."""
-    data = {name: {"url": "http://127.0.0.1:1", "routes": routes} for name, routes in services.items()}
+    """Each service as the list of its routes, with an endpoint of its own."""
+    data = {name: {"url": f"http://{name}:1", "routes": routes} for name, routes in services.items()}
     return ProxiedRoutes(Config.of({"services": data}))
 
 
@@ -343,3 +343,79 @@ class TestUpstreamView:
         )
         assert not self.needs_token(routes, "/public/x")
         assert self.needs_token(routes, "/x")
+
+
+class TestServicesAtOneEndpoint:
+    """An open route of one service must not lead to what another service at the same endpoint guards."""
+
+    OPEN = {"prefix": "/pub", "strip": True, "auth": "none"}
+
+    @staticmethod
+    def needs_token(path: str, **services: Any) -> bool:
+        routes = ProxiedRoutes(Config.of({"services": services}))
+        match = routes.match("h", path)
+        assert match is not None
+        return routes.needs_token(match, match.upstream_path(path))
+
+    @pytest.mark.parametrize(
+        ("opened", "guarded", "expected"),
+        [
+            ({"url": "http://127.0.0.1:1"}, {"url": "http://127.0.0.1:1"}, True),
+            ({"url": "http://localhost:1"}, {"url": "http://127.0.0.1:1"}, True),
+            ({"url": "http://[::1]:1"}, {"url": "https://LOCALHOST:1"}, True),
+            ({"url": "http://App.example."}, {"url": "http://app.example:80"}, True),
+            ({"urls": ["http://a:1", "http://b:1"]}, {"urls": ["http://b:1", "http://c:1"]}, True),
+            ({"url": "http://a:1", "host": "v.example"}, {"url": "http://a:1"}, True),
+            ({"url": "http://a:1"}, {"url": "http://a:1", "host": "v.example"}, True),
+            ({"url": "http://a:1", "host": "V.example"}, {"url": "http://a:1", "host": "v.example:80"}, True),
+            ({"url": "http://a:1", "host": "v.example"}, {"url": "http://a:1", "host": "w.example"}, False),
+            ({"url": "http://a:1"}, {"url": "http://a:2"}, False),
+            ({"url": "http://a:1"}, {"url": "http://b:1"}, False),
+        ],
+    )
+    def test_services_that_see_the_same_paths_guard_each_other(
+        self, opened: dict[str, Any], guarded: dict[str, Any], *, expected: bool
+    ) -> None:
+        services = {
+            "one": {**opened, "routes": [self.OPEN]},
+            "two": {**guarded, "routes": [{"prefix": "/admin"}]},
+        }
+        for listed in (services, dict(reversed(services.items()))):
+            assert self.needs_token("/pub/admin/x", **listed) is expected
+            assert not self.needs_token("/pub/x", **listed)
+
+    def test_that_two_services_share_an_endpoint_with_a_third_does_not_join_them(self) -> None:
+        services = {
+            "one": {"url": "http://a:1", "routes": [self.OPEN]},
+            "both": {"urls": ["http://a:1", "http://b:1"]},
+            "two": {"url": "http://b:1", "routes": [{"prefix": "/admin"}]},
+        }
+        assert not self.needs_token("/pub/admin", **services)
+
+    def test_where_both_reach_the_same_paths_the_guarded_one_decides(self) -> None:
+        url = {"url": "http://a:1"}
+        guarded = {"prefix": "/adm", "strip": True}
+        assert self.needs_token("/pub/x", one={**url, "routes": [self.OPEN]}, two={**url, "routes": [guarded]})
+        elsewhere = {"prefix": "/adm", "strip": True, "host": "b.example"}
+        assert not self.needs_token("/pub/x", one={**url, "routes": [self.OPEN]}, two={**url, "routes": [elsewhere]})
+
+    @pytest.mark.parametrize("path", ["/%61dmin", "//admin", "/admin;x", "/ADMIN", "/x/%2e%2e/admin"])
+    def test_no_spelling_of_a_guarded_path_is_open(self, path: str) -> None:
+        services = {
+            "one": {"url": "http://a:1", "routes": [{"prefix": "/", "auth": "none"}]},
+            "two": {"url": "http://a:1", "routes": [{"prefix": "/admin"}]},
+        }
+        with pytest.raises(Problem) as caught:
+            self.needs_token(path, **services)
+        assert caught.value.failure is Failure.BAD_TARGET
+
+    def test_a_thousand_services_at_one_endpoint_share_their_view(self) -> None:
+        services = {
+            f"s{number}": {
+                "url": "http://a:1",
+                "routes": [{"prefix": f"/{number}", "auth": "none"}, {"prefix": f"/{number}/admin"}],
+            }
+            for number in range(1000)
+        }
+        routes = ProxiedRoutes(Config.of({"services": services}))
+        assert len({id(view) for view in routes._views.values()}) == 1

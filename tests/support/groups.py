@@ -1,7 +1,7 @@
 """Groups of slow tests: each has a marker. `--fast` leaves all of them out, `--slow` runs nothing else.
 
 A folder or a file joins a group here. One test joins by its own decorator, such as `@pytest.mark.soak`, or because it
-needs PostgreSQL.
+needs PostgreSQL or gateways in processes of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ GROUPS = {
     "command": (
         "the command line, worker processes, and gateways beside each other",
         (
-            *("cli/test_event_commands.py", "cli/test_main.py", "cli/test_serve.py", "cli/truth/test_command.py"),
+            *("cli/test_event_commands.py", "cli/test_history.py", "cli/test_incident_commands.py", "cli/test_main.py"),
+            *("cli/test_serve.py", "cli/test_status_commands.py", "cli/truth/test_command.py"),
             *("workers/", "demo/test_process.py", "demo/test_uploads.py"),
             *(
                 "events/test_database_away.py",
@@ -27,6 +28,10 @@ GROUPS = {
                 "server/test_signals.py",
             ),
         ),
+    ),
+    "load": (
+        "clients and services that flood, stall, or do not read",
+        ("wire/test_memory.py", "wire/test_resources.py", "wire/test_stalls.py", "wire/test_turns.py"),
     ),
     "database": ("what the fast tests show of SQLite, on PostgreSQL", ()),
     "browser": ("pages in Chromium", ("browser/",)),
@@ -62,14 +67,17 @@ def group_of(item: pytest.Item) -> str | None:
     file = item.nodeid.partition("::")[0].removeprefix(ROOT)
     marked = (name for name in GROUPS if item.get_closest_marker(name))
     by_file = (name for name, (_, places) in GROUPS.items() if file.startswith(places))
-    return next(marked, None) or next(by_file, None) or ("database" if _is_on_postgresql(item) else None)
+    return next(marked, None) or next(by_file, None) or _group_by_fixtures(item)
 
 
-def _is_on_postgresql(item: pytest.Item) -> bool:
+def _group_by_fixtures(item: pytest.Item) -> str | None:
     if not isinstance(item, pytest.Function):
-        return False
+        return None
+    if "deployment" in item.fixturenames:
+        return "command"
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return "postgresql" in item.fixturenames or any(value == "postgresql" for value in values)
+    is_on_postgresql = "postgresql" in item.fixturenames or any(value == "postgresql" for value in values)
+    return "database" if is_on_postgresql else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -86,7 +94,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not (config.getoption("fast") and group) and not (config.getoption("slow") and not group)
     ]
     if len(selected) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(selected)])
+        kept = set(selected)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = sorted(selected, key=lambda item: ranks[groups[item]])
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tentaculo.config.reader import read
 from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
+from tentaculo.gateway.target_rotation import learning
 from tentaculo.model.text import utc_now
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
@@ -177,6 +178,7 @@ async def serving_application(
             name="front",
             is_crowded=lambda address: False,
             turns=turns,
+            learning=learning,
         ),
     )
     dispatcher = Dispatcher(

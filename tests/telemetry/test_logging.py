@@ -27,6 +27,8 @@ from tentaculo.telemetry.logging import LineWriter
 from tentaculo.telemetry.request_log import AccessLine, RequestRecord, access_logger, utc_stamp
 
 CONTROLS = "\r\n\x00\x07\x08\x1b[2J\x7f\x85\x9b31m\u2028\u202e"
+ROTATION_KEYS = {"target", "probability", "reward"}
+PHASE_KEYS = {"queue_ms", "connect_ms", "first_byte_ms", "body_ms"}
 ACCESS_KEYS = {
     "timestamp",
     "level",
@@ -420,7 +422,8 @@ def access_line(output: Output, item: RequestRecord, **config: Any) -> str:
 def test_the_access_line_has_the_documented_keys(set_up: SetUp) -> None:
     line = json.loads(access_line(set_up(), record(service="madre", received=7, sent=9)))
     assert set(line) == ACCESS_KEYS
-    assert {*AccessLine.__struct_fields__} == {*ACCESS_KEYS, "error", "detail", "worker"}
+    others = {*PHASE_KEYS, *ROTATION_KEYS, "error", "detail", "hedge", "worker"}
+    assert {*AccessLine.__struct_fields__} == ACCESS_KEYS | others
     del line["timestamp"]
     assert line == {
         "level": "info",
@@ -441,6 +444,15 @@ def test_a_failure_adds_its_word_and_what_happened(set_up: SetUp) -> None:
     line = json.loads(access_line(set_up(), record(status=502, error="connect_failed", detail="refused")))
     assert set(line) == {*ACCESS_KEYS, "error", "detail"}
     assert (line["error"], line["detail"]) == ("connect_failed", "refused")
+
+
+def test_several_phases_are_split(set_up: SetUp) -> None:
+    item = record(service="madre", seconds=2.0, queue_seconds=0.25, connect_seconds=0.5, head_seconds=1.0)
+    line = json.loads(access_line(set_up(), item))
+    assert set(line) == ACCESS_KEYS | PHASE_KEYS
+    assert [line[key] for key in ("queue_ms", "connect_ms", "first_byte_ms", "body_ms")] == [250, 500, 250, 1000]
+    on_terminal = access_line(set_up(), item, format="console")
+    assert on_terminal.endswith("127.0.0.1 (queue 250.0, connect 500.0, first byte 250.0, body 1000.0 ms)\n")
 
 
 def test_the_access_line_on_a_terminal_is_for_people(set_up: SetUp) -> None:

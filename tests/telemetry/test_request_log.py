@@ -9,7 +9,8 @@ import pytest
 from tentaculo.model.failure import Failure
 from tentaculo.model.history import BUCKETS, Histogram, RouteKey, Tally, bucket
 from tentaculo.tasks import TaskGroup
-from tentaculo.telemetry.request_log import RequestLog, RequestRecord, RequestStats
+from tentaculo.telemetry.request_log import RequestLog, RequestRecord
+from tentaculo.telemetry.request_stats import RequestStats
 
 
 def record(status: int = 200, service: str | None = "madre", seconds: float = 0.5, route: str = "/a") -> RequestRecord:

@@ -13,7 +13,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
-from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
+from tentaculo.model.health import ConcurrencyView, Counts, Endpoint, EndpointView, Health
+from tentaculo.model.history import RouteKey
+from tentaculo.model.request_phases import PhaseCounts, Phases
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import metrics as metrics_module
@@ -176,6 +178,8 @@ async def test_metrics_say_what_the_board_says(gateway: Gateway) -> None:
     assert found["tentaculo_connections_open", labels()] == 12
     assert found["tentaculo_requests_in_flight", labels()] == 5
     assert found["tentaculo_tasks", labels()] == 20
+    assert found["tentaculo_hedges_total", labels(service="madre", result="won")] == 2
+    assert found["tentaculo_hedges_total", labels(service="madre", result="lost")] == 3
     assert found["process_resident_memory_bytes", labels()] > 1_000_000
 
 
@@ -189,6 +193,42 @@ async def test_probes_and_requests_are_counted_apart_and_roots_are_named(gateway
         assert found[name, labels(service="operator", result="failed")] == failed
     affected = {key: value for key, value in found.items() if key[0] == "tentaculo_service_affected"}
     assert affected == {("tentaculo_service_affected", labels(service="operator", root="switch")): 1}
+
+
+async def test_the_concurrency_of_a_service(gateway: Gateway) -> None:
+    gateway.state.concurrency = {"madre": ConcurrencyView(12, 9, 40, 3), "switch": ConcurrencyView(None, 1, 0, 0)}
+    found = await scrape(gateway.client)
+    for name, values in {"madre": (12, 9, 40), "switch": (float("inf"), 1, 0)}.items():
+        named = ("tentaculo_concurrency_limit", "tentaculo_concurrency_in_flight", "tentaculo_requests_shed_total")
+        assert tuple(found[one, labels(service=name)] for one in named) == values
+    assert ("tentaculo_concurrency_limit", labels(service="hermes")) not in found, "it is off there"
+
+
+async def test_phases_are_histograms_of_seconds() -> None:
+    first_byte = PhaseCounts()
+    for seconds in (0.004, 0.3, 99.0):
+        first_byte.add(seconds)
+    phases = [PhaseCounts(), PhaseCounts(), first_byte, PhaseCounts()]
+    gateway = GatewayMetrics(
+        views=tuple,
+        store_problem=lambda: None,
+        dropped=int,
+        traffic=tuple,
+        phases=lambda: [(RouteKey("madre", "/a"), phases)],
+        hedges=tuple,
+        load=idle,
+        alert_stats=nobody,
+    )
+    text, _ = await MetricsCache(gateway.families, Slices()).text("")
+    found = {
+        (sample.name.removeprefix("tentaculo_request_phase_seconds_"), sample.labels.get("le")): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.labels.get("phase") == "first_byte" and sample.labels["route"] == "/a"
+    }
+    assert found["count", None] == 3
+    assert found["sum", None] == pytest.approx(99.304)
+    assert [found["bucket", bound] for bound in ("0.005", "0.25", "0.5", "10.0", "+Inf")] == [1, 1, 2, 2, 3]
 
 
 async def test_labels_are_escaped(gateway: Gateway) -> None:
@@ -208,7 +248,14 @@ async def test_openmetrics_is_spoken_where_it_is_asked_for(gateway: Gateway) -> 
 
 def metrics(dropped: Callable[[], int] = int) -> GatewayMetrics:
     return GatewayMetrics(
-        views=tuple, store_problem=lambda: None, dropped=dropped, traffic=tuple, load=idle, alert_stats=nobody
+        views=tuple,
+        store_problem=lambda: None,
+        dropped=dropped,
+        traffic=tuple,
+        phases=tuple,
+        hedges=tuple,
+        load=idle,
+        alert_stats=nobody,
     )
 
 
@@ -260,6 +307,8 @@ async def test_parts_of_a_family_are_rendered_as_the_whole(monkeypatch: pytest.M
         store_problem=lambda: None,
         dropped=int,
         traffic=lambda: [("madre", "2xx", 3, 0.5), ("", "4xx", 1, 0.25)],
+        phases=lambda: [(RouteKey("madre", "/a"), [PhaseCounts() for _ in Phases._fields])] * 4,
+        hedges=tuple,
         load=idle,
         alert_stats=lambda: AlertStats(1, {"duty": (1, 2, 3)}),
     )

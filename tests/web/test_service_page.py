@@ -10,9 +10,21 @@ from typing import Any
 import pytest
 
 from tentaculo.config import schema
-from tentaculo.model.health import Certificate, Counts, Endpoint, EndpointView, Health, ProbeResult, SeenCertificate
+from tentaculo.model.health import (
+    Certificate,
+    ConcurrencyView,
+    Counts,
+    Endpoint,
+    EndpointView,
+    Health,
+    ProbeResult,
+    SeenCertificate,
+)
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Uptime
+from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import UsualRates
+from tentaculo.web.languages import language
+from tentaculo.web.service_page import concurrency_facts, time_rows
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES, NOTE
@@ -50,6 +62,56 @@ async def test_numbers_stand_beside_what_is_usual(gateway: Gateway) -> None:
     assert "Routes The last 3 hours /b 40 requests, 0 failed /a 5 requests, 2 failed" in said
     assert "1,200 requests, 0 failed." in said, "the chart in words"
     assert text_of_chart(await page(gateway, "madre")) >= 3
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        (ConcurrencyView(None, 3, 0, 0), "en", "In flight 3 no limit now; 0 refused in 5 min"),
+        (ConcurrencyView(12, 9, 40, 1), "es", "En curso 9 como máximo 12; 1 rechazada en 5 min"),
+        (ConcurrencyView(12, 9, 40, 1240), "pt", "Em curso 9 no máximo 12; 1.240 recusadas em 5 min"),
+    ],
+)
+async def test_what_is_in_flight_and_what_was_refused(
+    gateway: Gateway, found: ConcurrencyView, code: str, said: str
+) -> None:
+    gateway.state.concurrency = {"madre": found}
+    text = await page(gateway, "madre", f"?lang={code}")
+    assert said in words(text)
+    assert "In flight" not in words(await page(gateway, "hermes")), "it is off there"
+
+
+def test_one_worker_of_several_says_that_it_is_one() -> None:
+    (fact,) = concurrency_facts(ConcurrencyView(12, 9, 40, 3), 2, language("en"))
+    assert fact.more == "at most 12; 3 refused in 5 min; of worker 2"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("en", "Where the time goes last 5 minutes /a 310 ms on average: 60 % until the first byte, 30 % connecting,"),
+        (
+            "es",
+            "En qué se va el tiempo últimos 5 minutos /a 310 ms de media: 60 % hasta el primer byte, 30 % para conectar,",
+        ),
+        (
+            "pt",
+            "Para onde vai o tempo últimos 5 minutos /a 310 ms em média: 60 % até o primeiro byte, 30 % para conectar,",
+        ),
+    ],
+)
+async def test_where_the_time_goes(gateway: Gateway, code: str, said: str) -> None:
+    gateway.state.phases = {"madre": {"/a": (10, Phases(0.31, 0.93, 1.86, 0.0))}}
+    assert said in words(await page(gateway, "madre", f"?lang={code}"))
+    assert "Where the time goes" not in words(await page(gateway, "hermes"))
+
+
+def test_the_times_of_one_worker_are_its_own_and_an_unused_phase_is_left_out() -> None:
+    found = {"/a": (1, Phases(first_byte=0.5)), "/b": (4, Phases(body=2.0, first_byte=2.0))}
+    assert [(row["prefix"], row["said"]) for row in time_rows(found, 2, language("en"))] == [
+        ("/b", "1.0 s on average: 50 % until the first byte, 50 % for the bodies; of worker 2"),
+        ("/a", "500 ms on average: 100 % until the first byte; of worker 2"),
+    ]
 
 
 def text_of_chart(page: str) -> int:

@@ -114,7 +114,8 @@ async def test_the_health_path_of_a_service_is_as_open_as_its_routes(start: Star
             "closed": [{"prefix": "/closed"}],
             "probed": [],
         }
-        live = await start({name: {"url": url, "routes": listed} for name, listed in routes.items()})
+        services = {name: {"url": url, "host": f"{name}.test", "routes": listed} for name, listed in routes.items()}
+        live = await start(services)
         found = {name: (await _ask(live.port, "h", f"/{name}/health")).status for name in routes}
         assert {name for name, status in found.items() if status == 200} == {"open", "elsewhere", "half"}
         assert {name for name, status in found.items() if status == 401} == routes.keys() - {
@@ -204,6 +205,18 @@ async def test_an_open_route_does_not_lead_around_a_guarded_one(start: Start) ->
         assert (await _ask(live.port, "h", "/str/admin/x")).status == 401
         assert (await _ask(live.port, "h", "/str/admin/x", lines=live.auth)).status == 200
     assert [request.target for request in up.requests] == ["/x", "/admin/x"]
+
+
+async def test_services_at_one_endpoint_guard_each_other(start: Start) -> None:
+    async with upstream(answering(ok(b"up"))) as up:
+        url = f"http://127.0.0.1:{up.port}"
+        opened = [{"prefix": "/str", "strip": True, "auth": "none"}]
+        live = await start({"one": {"url": url, "routes": opened}, "two": {"url": url, "routes": [{"prefix": "/adm"}]}})
+        assert (await _ask(live.port, "h", "/str/x")).status == 200
+        assert (await _ask(live.port, "h", "/str/adm/x")).status == 401
+        assert (await _ask(live.port, "h", "/str/%61dm/x")).status == 401
+        assert (await _ask(live.port, "h", "/str/adm/x", lines=live.auth)).status == 200
+    assert [request.target for request in up.requests] == ["/x", "/adm/x"]
 
 
 async def test_the_preflight_of_an_unknown_path_is_as_any_other(start: Start) -> None:

@@ -1,0 +1,97 @@
+"""Replays the access log of a gateway: what would other methods have earned with the recorded calls?"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from bench.model_rotation.policies import POLICIES, Policy
+
+MOST_GROUPS = 20
+ROUNDS = 20
+"""Each method replays a log so many times, with other random numbers."""
+
+
+class Call(NamedTuple):
+    """One recorded call of a group."""
+
+    target: str
+    probability: float
+    reward: float
+    seconds: float
+
+
+class Replayed(NamedTuple):
+    """What one method earned in a log."""
+
+    log: str
+    method: str
+    used: int
+    of: int
+    reward: float
+    half: float
+    """Half of the interval of 95 % around it, over calls."""
+
+
+def read(lines: Iterable[str]) -> Mapping[str, Sequence[Call]]:
+    """The calls by service in JSON lines of an access log. Others, and calls without a probability, are passed over."""
+    found: dict[str, list[Call]] = {}
+    for line in lines:
+        try:
+            record = json.loads(line)
+            call = Call(record["target"], record["probability"], record["reward"], record["ms"] / 1000)
+        except (ValueError, KeyError, TypeError):
+            continue
+        found.setdefault(str(record.get("service")), []).append(call)
+    return dict(list(found.items())[:MOST_GROUPS])
+
+
+def replay(log: str, calls: Sequence[Call], seed: str) -> list[Replayed]:
+    """Every method over the calls of one group."""
+    names = sorted({call.target for call in calls})
+    if len(names) < 2:
+        return []
+    results = []
+    for method, make in POLICIES.items():
+        rewards: list[float] = []
+        for number in range(ROUNDS):
+            chance = random.Random(f"{seed} {number}")
+            policy = make(len(names), chance)
+            rewards += _earned(policy, _uniform(calls, chance), names)
+        half = 1.96 * stdev(rewards) / sqrt(len(rewards) / ROUNDS) if len(rewards) > 1 else 0.0
+        value = mean(rewards) if rewards else 0.0
+        results.append(Replayed(log, method, len(rewards) // ROUNDS, len(calls), value, half))
+    return results
+
+
+def _uniform(calls: Sequence[Call], chance: random.Random) -> Iterable[Call]:
+    """The calls, of which the more probable ones are kept less often: those that are left were chosen uniformly."""
+    least = min(call.probability for call in calls)
+    return (call for call in calls if chance.random() < least / call.probability)
+
+
+def _earned(policy: Policy, calls: Iterable[Call], names: Sequence[str]) -> list[float]:
+    """The rewards of the recorded calls that `policy` chooses too."""
+    earned: list[float] = []
+    moment = 0.0
+    for call in calls:
+        chosen = policy.choose(moment)
+        if names[chosen] != call.target:
+            policy.skip(chosen)
+            continue
+        moment += call.seconds
+        earned.append(call.reward)
+        policy.learn(chosen, call.reward, call.seconds, moment)
+    return earned
+
+
+def replay_file(file: Path, seed: str) -> list[Replayed]:
+    """Every group of a log."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        groups = read(lines)
+    return [one for name, calls in groups.items() for one in replay(f"{file.name}: {name}", calls, seed)]

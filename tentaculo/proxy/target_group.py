@@ -1,0 +1,207 @@
+"""The targets of a route, the choice among them, and what came of it. Loaded only where a route has a group."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any, Final
+
+from tentaculo.config.routes import RouteSettings
+from tentaculo.config.schema import LimitSettings
+from tentaculo.config.services import ServiceSettings
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.target_group import Chosen, GroupView, TargetRecord, TargetView
+from tentaculo.proxy.json_value import pointer_steps, value_at
+from tentaculo.proxy.route import CompiledRoute
+from tentaculo.proxy.state import Learning
+from tentaculo.upstream.load_balancer import LoadBalancer
+
+RECENT: Final = 200
+"""Latest rewards of a target of which people see the mean."""
+TARGET_HEADER: Final = b"x-tentaculo-target"
+"""Names a target, for callers that want a certain one. It is not forwarded."""
+UNNAMED: Final = ("", "auto")
+"""Texts in a body that name no target."""
+_MOST_SECONDS: Final = 1e6
+
+
+class Target:
+    """One target, and the counts of its requests in this process."""
+
+    __slots__ = ("calls", "learned", "name", "plan", "recent", "rewards", "text")
+
+    def __init__(self, name: str, text: str, plan: CompiledRoute) -> None:
+        self.name = name
+        self.text = text
+        """What is set in the body."""
+        self.plan = plan
+        """The route by which its requests are forwarded."""
+        self.calls = self.learned = 0
+        self.rewards = 0.0
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def __repr__(self) -> str:
+        return f"<Target {self.name}: {self.calls} calls>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the circuit breaker of an endpoint lets a request through, and the service is on."""
+        balancer = self.plan.balancer
+        return balancer is not None and any(endpoint.breaker.would_admit() for endpoint in balancer.endpoints)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether an endpoint neither fails its probes nor most of its requests."""
+        balancer = self.plan.balancer
+        return balancer is not None and any(endpoint.outliers.refresh() for endpoint in balancer.endpoints)
+
+
+class TargetGroup:
+    """The group of one route."""
+
+    def __init__(
+        self,
+        route: CompiledRoute,
+        services: Mapping[str, ServiceSettings],
+        balancers: Mapping[str, LoadBalancer],
+        learning: Learning,
+        chance: random.Random | None = None,
+    ) -> None:
+        """`route` is the one that has the group; `balancers` has those of the services that are on."""
+        settings = route.route.rotation
+        assert settings is not None
+        self.route = route
+        self.settings = settings
+        self.set_at = pointer_steps(settings.set) if settings.set is not None else None
+        self._success_at = pointer_steps(settings.success_at) if settings.success_at is not None else None
+        self._latency_at = pointer_steps(settings.latency_at) if settings.latency_at is not None else None
+        self._cost_at = pointer_steps(settings.cost_at) if settings.cost_at is not None else None
+        self.targets = tuple(
+            Target(
+                target.name,
+                target.text,
+                _plan(
+                    route.route, services[target.service or route.service.name], target.path, route.limits, balancers
+                ),
+            )
+            for target in settings.targets
+        )
+        self._chance = chance or random.Random()  # noqa: S311 - nothing secret
+        self.chooser, self._worth = learning(settings)
+
+    def __repr__(self) -> str:
+        return f"<TargetGroup {self.route.route.label}: {self.chooser!r}>"
+
+    @property
+    def reads_responses(self) -> bool:
+        """Whether anything is read in the bodies of responses."""
+        return any((self._success_at, self._latency_at, self._cost_at))
+
+    def allowed(self) -> list[int]:
+        """The targets that may be chosen: those whose circuit breaker is closed, and of them the healthy ones.
+
+        The first one where there is none: its circuit breaker says why nothing is forwarded.
+        """
+        admitted = [number for number, target in enumerate(self.targets) if target.is_open]
+        return [number for number in admitted if self.targets[number].is_healthy] or admitted or [0]
+
+    def choose(self) -> tuple[Target, TargetRecord]:
+        """A target by what was learned."""
+        allowed = self.allowed()
+        number = self.chooser.choose(allowed, self._chance.random, self._chance.gauss)
+        probability = round(self.chooser.probability(number, allowed), 4)
+        return self._count(number, Chosen.LEARNED, probability)
+
+    def first(self) -> tuple[Target, TargetRecord]:
+        """The first one that is healthy, for a request that cannot be changed."""
+        return self._count(self.allowed()[0], Chosen.FIRST)
+
+    def named(self, name: str, *, is_header: bool) -> tuple[Target, TargetRecord] | None:
+        """The target that the caller names, by its name in a header or by its text in the body; None for no target."""
+        for number, target in enumerate(self.targets):
+            if name == (target.name if is_header else target.text):
+                return self._count(number, Chosen.NAMED)
+        return None
+
+    def _count(self, number: int, chosen: Chosen, probability: float | None = None) -> tuple[Target, TargetRecord]:
+        target = self.targets[number]
+        target.calls += 1
+        return target, TargetRecord(target.name, chosen, probability)
+
+    def learn(self, target: Target, record: TargetRecord, *, status: int, seconds: float, document: Any) -> None:
+        """Take into account what came of a request that was chosen by chance.
+
+        `document` is the response in JSON, None where it was not read. `seconds` is how long it took.
+        """
+        if record.chosen is not Chosen.LEARNED:
+            return
+        is_success = status < 400
+        cost: float | None = None
+        if document is not None and is_success:
+            word = value_at(document, self._success_at) if self._success_at is not None else None
+            is_success = word is not False and not (isinstance(word, str) and word in self.settings.failed_words)
+            stated = _number(value_at(document, self._latency_at)) if self._latency_at is not None else None
+            seconds = seconds if stated is None else stated / 1000
+            cost = _number(value_at(document, self._cost_at)) if self._cost_at is not None else None
+        reward = self._worth.reward(is_success=is_success, seconds=seconds, cost=cost)
+        record.reward = round(reward, 4)
+        target.learned += 1
+        target.rewards += reward
+        target.recent.append(reward)
+        self.chooser.learn(self.targets.index(target), reward)
+
+    def view(self) -> GroupView:
+        """The group as it is now."""
+        allowed = self.allowed()
+        views = []
+        for number, target in enumerate(self.targets):
+            mean, margin = _mean(target.recent)
+            is_allowed = number in allowed and target.is_open
+            probability = self.chooser.probability(number, allowed) if is_allowed else 0.0
+            views.append(
+                TargetView(
+                    *(target.name, target.calls, target.learned, target.rewards, len(target.recent)),
+                    *(mean, margin, probability),
+                )
+            )
+        return GroupView(self.route.service.name, self.route.route.label, tuple(views))
+
+
+def unknown_target() -> Problem:
+    """The refusal of a request whose header names no target of its route."""
+    return Problem(Failure.BAD_REQUEST, "X-Tentaculo-Target names no target of this route.")
+
+
+def _plan(
+    route: RouteSettings,
+    service: ServiceSettings,
+    path: str | None,
+    limits: LimitSettings,
+    balancers: Mapping[str, LoadBalancer],
+) -> CompiledRoute:
+    if path is not None:
+        route = route.replace(to=path, strip=False)
+    plan = CompiledRoute(service, route, limits, balancers.get(service.name))
+    plan.is_static = False
+    return plan
+
+
+def _number(value: Any) -> float | None:
+    """A number of a response; None for anything else, and for one that is out of all proportion."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_SECONDS * 1000:
+        return None
+    return float(value)
+
+
+def _mean(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The mean, and half of its interval of 95 % by the normal distribution."""
+    count = len(values)
+    if not count:
+        return None, None
+    mean = sum(values) / count
+    if count < 2:
+        return mean, None
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    return mean, 1.96 * sqrt(variance / count)
