@@ -87,7 +87,11 @@ def test_the_headline_is_the_worst_true_sentence(services: tuple[ServiceView, ..
     [
         ("es", (view("a"), view("b")), "Todo funciona."),
         ("es", (view("a", **DOWN), view("b"), view("c", **DOWN)), "a y c están caídos."),
-        ("es", (view("a", **DOWN), view("b"), view("c", **DOWN, root="a")), "a está caído, y otro servicio por su causa."),
+        (
+            "es",
+            (view("a", **DOWN), view("b"), view("c", **DOWN, root="a")),
+            "a está caído, y otro servicio por su causa.",
+        ),
         ("es", (view("a", **SLOW), view("b", **SLOW), view("c")), "a y b van lentos."),
         ("pt", (view("a", **FAILING), view("b")), "a falha."),
         ("pt", (view("a", health=Health.UNKNOWN), view("b")), "a ainda não foi verificado."),
