@@ -66,5 +66,5 @@ async def test_the_script_speaks_the_language_of_the_page() -> None:
         await page.locator("#board").press("ArrowLeft")
         await page.locator("#board").press("ArrowLeft")
         assert "nada fuera de lo normal" in await page.locator("#read").inner_text()
-        assert await page.locator(".zoned").inner_text() == "Las horas son las tuyas; UTC al señalar una."
+        assert await page.locator(".zoned").inner_text() == "Horas en tu zona; en UTC al señalar una."
         assert complaints == []
