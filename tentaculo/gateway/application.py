@@ -24,6 +24,7 @@ from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.target_group import GroupView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.sessions import Sessions
@@ -83,6 +84,8 @@ class Parts:
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
     """Totals of requests, as `RequestStats.totals` gives them."""
+    groups: Callable[[], Sequence[GroupView]]
+    """The groups of targets as they are now in this process."""
     phases: monitoring.PhasesOfRoutes
     """Their phases, as `RequestStats.phases` gives them."""
 
@@ -126,6 +129,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             slices=slices,
             tasks=parts.tasks,
             on_drain=parts.on_drain,
+            groups=parts.groups,
         ),
         sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
         publishing.routes(
@@ -172,6 +176,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             dropped=lambda: store_client.dropped,
             traffic=parts.traffic,
             phases=parts.phases,
+            groups=parts.groups,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

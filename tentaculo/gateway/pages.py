@@ -18,6 +18,7 @@ from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import ReadPrecursors
+from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
@@ -84,6 +85,7 @@ def routes(
     slices: Slices,
     tasks: TaskGroup,
     on_drain: list[Callable[[], None]],
+    groups: Callable[[], Sequence[GroupView]] = tuple,
 ) -> list[web.RouteDef]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
@@ -141,6 +143,7 @@ def routes(
             renderer=renderer,
             info=info,
             viewer=viewer,
+            groups=groups,
         )
         incidents = IncidentList(
             names=config.names,

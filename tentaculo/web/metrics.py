@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from tentaculo import __version__
 from tentaculo.model.health import BreakerState, Health, ServiceView
 from tentaculo.model.request_phases import BOUNDS, Phases
+from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
 from tentaculo.web.monitoring import AlertStats, LeaseView, Load, PhasesOfRoutes, Traffic
 
@@ -52,6 +53,7 @@ class GatewayMetrics:
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
+        groups: Callable[[], Iterable[GroupView]] = tuple,
     ) -> None:
         self._views = views
         self._store_problem = store_problem
@@ -61,6 +63,7 @@ class GatewayMetrics:
         self._load = load
         self._alert_stats = alert_stats
         self._lease = lease
+        self._groups = groups
 
     def families(self) -> Iterator[Metric | None]:
         """The metric families, and None after each step of a longer computation."""
@@ -75,6 +78,7 @@ class GatewayMetrics:
             yield from _lease_metrics(self._lease())
         yield from self._services()
         yield from self._request_phases()
+        yield from _target_metrics(self._groups())
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
@@ -181,6 +185,24 @@ class GatewayMetrics:
             for family, count in zip((sent, failed, dropped), counts, strict=True):
                 family.add_metric((channel,), count)
         yield from (sent, failed, dropped)
+
+
+def _target_metrics(groups: Iterable[GroupView]) -> Iterator[Metric]:
+    labels = ("service", "route", "target")
+    requests = CounterMetricFamily("tentaculo_target_requests", "Requests that went to the target.", labels=labels)
+    learned = CounterMetricFamily("tentaculo_target_learned", "Requests that taught something.", labels=labels)
+    rewards = CounterMetricFamily("tentaculo_target_reward", "Their rewards, added up.", labels=labels)
+    probability = GaugeMetricFamily(
+        "tentaculo_target_probability", "With which the next request goes to the target.", labels=labels
+    )
+    for group in groups:
+        for target in group.targets:
+            values = (group.service, group.route, target.name)
+            requests.add_metric(values, target.calls)
+            learned.add_metric(values, target.learned)
+            rewards.add_metric(values, target.rewards)
+            probability.add_metric(values, target.probability)
+    yield from (requests, learned, rewards, probability)
 
 
 def _lease_metrics(lease: LeaseView) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import RouteKey
 from tentaculo.model.request_phases import PhaseCounts
+from tentaculo.model.target_group import GroupView
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import BodyResponse, Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
@@ -150,6 +151,7 @@ def metrics_routes(
     slices: Slices,
     worker: int | None = None,
     lease: Callable[[], LeaseView] | None = None,
+    groups: Callable[[], Iterable[GroupView]] = tuple,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
@@ -171,6 +173,7 @@ def metrics_routes(
             load=load,
             alert_stats=alert_stats,
             lease=lease,
+            groups=groups,
         )
         return metrics_cache(gateway, slices, worker=worker)
 
