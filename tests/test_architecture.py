@@ -67,6 +67,7 @@ SAME_STEM: dict[str, str] = {
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "insight", "events", "store"}
 TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
+    "proxy/attempts": "wire/test_stale_connections",
     "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
     "proxy/proxied_request": "wire/test_state_machine",

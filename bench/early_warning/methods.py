@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from bench.early_warning.simulation import DAY, WEEK, Service
 from tentaculo.insight.detector import Forecast, Outcome, Thresholds
-from tentaculo.insight.latency import LatencyWatch
+from tentaculo.insight.watches import LatencyWatch
 from tentaculo.model.early_warning import BinLatency
 
 _QUIET: Final = 6

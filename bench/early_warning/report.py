@@ -19,7 +19,7 @@ from bench.early_warning.methods import OURS
 from bench.early_warning.nab import SeriesResult
 from bench.early_warning.noise import traces
 from tentaculo.insight.detector import Thresholds
-from tentaculo.insight.latency import ENOUGH
+from tentaculo.insight.watches import ENOUGH
 
 _INTRODUCTION = """# Early warning: how good it is
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.early_warning import parameters as p
 from bench.early_warning.noise import Trace, traces
-from tentaculo.insight.latency import ENOUGH
+from tentaculo.insight.watches import ENOUGH
 from tentaculo.model.early_warning import BinLatency
 
 DAY = 288

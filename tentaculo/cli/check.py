@@ -7,8 +7,9 @@ from importlib.util import find_spec
 
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
-from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.incident import EVERY
 from tentaculo.server.listeners import connection_limit
 

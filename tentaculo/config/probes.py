@@ -19,8 +19,9 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import Annotated, Any, Literal
 
 from tentaculo.config.section import NOT_EMPTY, Doc, Parse, Section, at_least, at_most, at_most_long
@@ -36,6 +37,9 @@ _TOKEN = re.compile(
 _COMPARISON = re.compile(r"\s*(==|!=|<=|>=|<|>)\s*(.*)\Z", re.DOTALL)
 MAX_CONDITION = 500
 """Characters of a condition."""
+_LONGEST_GAUGE = 54
+MAX_GAUGES = 8
+"""Numbers of one health response that early warnings follow."""
 _SHOWN = 40
 """Characters of a value that are shown."""
 
@@ -76,6 +80,25 @@ class Condition:
             return ""
         expected = f"{self.comparison} {json.dumps(self.literal, ensure_ascii=False)}"
         return because("value_is_not", place=self._place, value=_show(found), expected=expected)
+
+    @property
+    def bound(self) -> float | None:
+        """The number that the value may not reach; None where the condition is no bound."""
+        return _finite(self.literal) if self.comparison in _ORDERINGS else None
+
+    @property
+    def is_upper(self) -> bool:
+        """Whether the bound is an upper one."""
+        return self.comparison in ("<", "<=")
+
+    @property
+    def gauge(self) -> str:
+        """The name of the value as a signal: its path, at most 64 characters in all."""
+        return f"gauge{'' if self.is_upper else '_low'}:{self._place[:_LONGEST_GAUGE]}"
+
+    def number_in(self, value: Any) -> float | None:
+        """The number in decoded JSON to which the path leads; None where there is none."""
+        return _finite(self._find(value))
 
     def is_found_in(self, value: Any) -> bool:
         """Whether the path leads to a value."""
@@ -172,6 +195,15 @@ def _kind(value: Any) -> str:
     if isinstance(value, int | float):
         return "number"
     return "text" if isinstance(value, str) else "other"
+
+
+def _finite(value: Any) -> float | None:
+    """A JSON number as a float; None for anything else."""
+    try:
+        number = float(value) if _kind(value) == "number" else nan
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None
 
 
 def _show(value: Any) -> str:
@@ -349,6 +381,15 @@ class ProbeSettings(Section, frozen=True):
         of_body = [key for key in _OF_BODIES if getattr(self, key)]
         if self.method == "HEAD" and of_body:
             raise ValueError(f"has {' and '.join(of_body)}, but its method is HEAD, and a response to HEAD has no body")
+
+    @property
+    def gauges(self) -> Sequence[Condition]:
+        """The conditions with a bound, `prefer` first, each value once: early warnings follow these numbers."""
+        found: dict[str, Condition] = {}
+        for one in (*self.prefer, *self.require):
+            if one.bound is not None:
+                found.setdefault(one.gauge, one)
+        return list(found.values())[:MAX_GAUGES]
 
     @property
     def thresholds(self) -> tuple[int, int]:

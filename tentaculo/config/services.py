@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from tentaculo.config.probes import ProbeSettings, Statuses
-from tentaculo.config.rotation import RotationSettings
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most, at_most_long, more_than
+from tentaculo.config.probes import ProbeSettings
+from tentaculo.config.routes import RouteSettings
+from tentaculo.config.section import INTERNAL, Doc, Parse, Section, at_least, at_most, at_most_long, more_than
 from tentaculo.config.types import (
     DEFAULT_PORTS,
-    Bytes,
-    HeaderName,
-    HeaderValue,
     HealthPaths,
     HostHeader,
     HttpAddress,
     Line,
     PageAddress,
     RouteHost,
-    RoutePath,
     Seconds,
     Share,
     Token,
-    Upgrade,
     VariableName,
     split_host_port,
     without_escape,
@@ -60,123 +56,20 @@ class BreakerSettings(Section, frozen=True):
     open_for: Annotated[Seconds, Doc("How long it stays open before it lets one request through.", unit="seconds")] = 10
 
 
-class RouteSettings(Section, frozen=True):
-    """One path prefix of a service. The longest prefix wins, by whole path segments."""
+def _as_concurrency(value: object) -> object:
+    if value in ("auto", "off"):
+        return str(value)
+    # The environment has text only.
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError("must be 'auto', 'off' or a whole number of at least 1")
+    return number
 
-    prefix: Annotated[
-        RoutePath,
-        Doc(
-            'Path prefix. The longest one wins; "/" takes every path that no other route takes. Where it ends with / and '
-            "is replaced, a request without that / is redirected.",
-            example="/example",
-            variant="/example/v1",
-            active=True,
-        ),
-    ]
-    exact: Annotated[
-        bool, Doc("Whether prefix is a whole path. `{name}` in it, and in to, stands for any one segment.")
-    ] = False
-    host: Annotated[
-        RouteHost | None,
-        Doc(
-            "Only requests with this Host, without a port. The name then belongs to the routes that claim it.",
-            default="any",
-            example="example.org",
-        ),
-    ] = None
-    strip: Annotated[bool, Doc("Whether the prefix is removed from the forwarded path.", example=True, active=True)] = (
-        False
-    )
-    to: Annotated[
-        RoutePath | None,
-        Doc("Replaces the prefix in the forwarded path.", default="the prefix stays", variant="/v2"),
-    ] = None
-    timeout: Annotated[
-        Seconds | None,
-        Doc(
-            "How long the service may send nothing, before the first byte and between bytes.",
-            unit="seconds",
-            default="limits.first_byte and limits.idle",
-            example=60,
-        ),
-    ] = None
-    connect_timeout: Annotated[
-        Seconds | None,
-        Doc("How long connecting may take.", unit="seconds", default="limits.connect", example=5),
-    ] = None
-    max_body: Annotated[
-        Bytes | None,
-        Doc("Size of a request body.", unit="bytes", zero="unlimited", default="limits.body", example=0),
-    ] = None
-    auth: Annotated[Literal["token", "none"], Doc('Whether requests need a token; "none" needs no token.')] = "token"
-    send_token: Annotated[
-        bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
-    ] = False
-    check_origin: Annotated[
-        bool,
-        Doc("Whether a WebSocket of a page needs a listed origin, unless a header carries an accepted token."),
-    ] = False
-    upgrades: Annotated[
-        tuple[Upgrade, ...] | None,
-        Doc(
-            "Protocols that a request may switch to; with the key set, by any method.",
-            default='["websocket"], by GET',
-            example=["websocket", "tcp"],
-        ),
-    ] = None
-    via: Annotated[
-        bool,
-        Doc(
-            "Whether the gateway adds Via to requests and responses. nginx compresses nothing for a request with Via."
-            " Without it a loop of gateways is not recognised."
-        ),
-    ] = True
-    breaker_statuses: Annotated[
-        tuple[Statuses, ...],
-        Doc(
-            "Statuses, and ranges of them, that count as failures for the circuit breaker. By default none does: a"
-            " response shows that the endpoint is alive.",
-            default="none",
-            example=["502-504"],
-        ),
-    ] = ()
-    set_headers: Annotated[
-        dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
-    ] = {}
-    remove_headers: Annotated[
-        tuple[HeaderName, ...], Doc("Headers to remove from the request.", example=["X-Debug"])
-    ] = ()
-    set_response_headers: Annotated[
-        dict[HeaderName, HeaderValue], Doc("Headers to set in the response.", example={"Cache-Control": "no-store"})
-    ] = {}
-    remove_response_headers: Annotated[
-        tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
-    ] = ()
-    rotation: Annotated[RotationSettings | None, Doc("Targets between which the gateway learns to choose.")] = None
 
-    def check(self) -> None:
-        """Raises ValueError where both keys that replace the prefix are set."""
-        if self.strip and self.to is not None:
-            raise ValueError("has both strip and to; to already replaces the prefix")
-
-    @property
-    def label(self) -> str:
-        """Its name where its requests are counted: the prefix, behind the host where it has one."""
-        return f"{self.host or ''}{self.prefix}"
-
-    @property
-    def base(self) -> str:
-        """The prefix without a slash at its end, or the whole path as it is."""
-        return self.prefix if self.exact else self.prefix.rstrip("/")
-
-    @property
-    def replacement(self) -> str:
-        """The replacement of `base` in the upstream path: `base` itself, `to`, or nothing. A prefix never ends with /."""
-        if self.strip:
-            return ""
-        if self.to is None:
-            return self.base
-        return self.to if self.exact else self.to.rstrip("/")
+Concurrency = Annotated[
+    int | Literal["auto", "off"],
+    Parse(_as_concurrency, {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", "off"]}]}),
+]
 
 
 class ServiceSettings(Section, frozen=True):
@@ -211,6 +104,15 @@ class ServiceSettings(Section, frozen=True):
             ' and the fastest among those with about equally many; with "round_robin" they take turns.'
         ),
     ] = "least_requests"
+    concurrency: Annotated[
+        Concurrency,
+        Doc(
+            'Requests of the service in flight, beyond which one gets 503: with "auto" as many as it serves in time, which is'
+            ' limited while it is overloaded only; "off" is no limit. A number counts requests until the end of the'
+            " response. Upgraded connections, event streams and routes with a timeout above limits.first_byte do not"
+            " count, and each worker limits by itself."
+        ),
+    ] = "auto"
     sticky: Annotated[
         bool,
         Doc(
@@ -321,6 +223,17 @@ class ServiceSettings(Section, frozen=True):
             raise ValueError("needs either url or urls")
         if self.weights and len(self.weights) != len(self.urls):
             raise ValueError("needs as many weights as urls")
+
+    @property
+    def latency_limits(self) -> dict[str, float]:
+        """The latencies of which early warnings warn, in seconds, by what they are of."""
+        limits = {"requests": self.slow or self.probe.slow, "probes": self.probe.slow}
+        return {kind: limit for kind, limit in limits.items() if limit} if self.enabled else {}
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is something to warn of early: a latency, or a number in its health response."""
+        return self.enabled and bool(self.latency_limits or self.probe.gauges)
 
     @property
     def is_sticky(self) -> bool:

@@ -21,7 +21,7 @@ from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.steady_clock import SteadyClock
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.target_group import GroupView
@@ -84,6 +84,8 @@ class Parts:
     load: Callable[[], monitoring.Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
     """Totals of requests, as `RequestStats.totals` gives them."""
+    concurrency: Callable[[str], ConcurrencyView | None]
+    """How this process limits the requests of a service in flight."""
     groups: Callable[[], Sequence[GroupView]]
     """The groups of targets as they are now in this process."""
     phases: monitoring.PhasesOfRoutes
@@ -123,12 +125,14 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.follows or books,
             parts.follows.not_listed if parts.follows else int,
             precursors,
+            parts.concurrency,
             page=parts.page,
             started_at=parts.started_at,
             now=now,
             slices=slices,
             tasks=parts.tasks,
             on_drain=parts.on_drain,
+            worker=parts.worker,
             groups=parts.groups,
         ),
         sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
@@ -181,6 +185,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,
             lease=parts.lease,
+            concurrency=parts.concurrency,
             worker=parts.worker,
         ),
     ]

@@ -1,8 +1,9 @@
 """Runs the detectors of early warnings on the stored history, in the leader only.
 
 Every five minutes the latencies of the last five minutes are read from the database, where all workers and machines store
-theirs. A start, and a take-over by another machine, read the last seven days by the hour and the last four hours by the
-minute in the same way. Nothing here is on the path of a request.
+theirs, and so are the numbers of the health responses, which the leader stores there. A start, and a take-over by another
+machine, read the last seven days by the hour and the last four hours by the minute in the same way. Nothing here is on the
+path of a request.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import ceil
-from typing import Final
+from statistics import median
+from typing import Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
 
 from tentaculo.config.schema import Config
 from tentaculo.insight.detector import BIN, BINS_AN_HOUR, HOURS, KEPT, Forecast, Outcome, Rule
-from tentaculo.insight.latency import LatencyWatch, Statistic
+from tentaculo.insight.gauges import GaugeCollector
+from tentaculo.insight.watches import GaugeWatch, LatencyWatch
 from tentaculo.model.early_warning import DAYS, EarlyWarning, outcome_sentence, sentence
 from tentaculo.model.event import RecordOwnEvent
+from tentaculo.model.health import ProbeResult
 from tentaculo.model.history import HOUR
 from tentaculo.store import early_warnings as stored
 from tentaculo.store.client import StoreClient
@@ -41,22 +45,41 @@ _MOST_OPEN: Final = 1000
 _KINDS: Final = ("requests", "probes")
 
 
+class _Limits(NamedTuple):
+    """What a service has limits for."""
+
+    latencies: Mapping[str, float]
+    """In seconds, by kind."""
+    gauges: Mapping[str, float]
+    """By signal."""
+
+
 class EarlyWarnings:
-    """The warnings of every service that has a limit: `probe.slow`."""
+    """The warnings of every service that has a limit: `slow`, `probe.slow`, or a number in `prefer` or `require`."""
 
     def __init__(
-        self, config: Config, store_client: StoreClient, record: RecordOwnEvent, now: Callable[[], datetime]
+        self,
+        config: Config,
+        store_client: StoreClient,
+        record: RecordOwnEvent,
+        now: Callable[[], datetime],
+        *,
+        is_watched: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`record` takes what belongs in the log of events."""
+        """`record` takes what belongs in the log of events; `is_watched` is False while a service is in maintenance."""
         self._limits = {
-            name: service.probe.slow
+            name: _Limits(
+                service.latency_limits, {one.gauge: one.bound for one in service.probe.gauges if one.bound is not None}
+            )
             for name, service in config.services.items()
-            if service.probe.slow is not None and service.enabled
+            if service.has_limits
         }
         self._store = store_client
         self._record = record
         self._now = now
-        self._watches: dict[tuple[str, str], LatencyWatch] = {}
+        self._is_watched = is_watched
+        self._collector = GaugeCollector()
+        self._watches: dict[tuple[str, str], LatencyWatch | GaugeWatch] = {}
         self._open: dict[tuple[str, str], EarlyWarning] = {}
         self._changed: dict[tuple[str, str, datetime], EarlyWarning] = {}
         self._last: int | None = None
@@ -74,9 +97,15 @@ class EarlyWarnings:
                 pause = BIN - (self._now().timestamp() - LATE) % BIN
             await asyncio.sleep(pause)
 
+    def note_probe(self, result: ProbeResult) -> None:
+        """Take the numbers of a health response. Those of a service in maintenance are none."""
+        if result.gauges and self._is_watched(result.upstream.service):
+            self._collector.add(result)
+
     async def look(self) -> None:
         """Look at the bins that are complete and new. Raises `StoreUnavailable` and `LeaseLost`; then look again."""
         number = int(self._now().timestamp() - LATE) // BIN - 1
+        await self._save_gauges(number)
         if self._last is None:
             await self._warm_up(number)
         else:
@@ -95,41 +124,55 @@ class EarlyWarnings:
     async def _warm_up(self, number: int) -> None:
         """Make the detectors, with the past up to the bin `number`, and continue the open warnings."""
         self._watches, self._open = {}, {}
-        found: list[EarlyWarning] = await self._store.read(partial(stored.read_open, limit=_MOST_OPEN))
-        opened = {(one.service, one.signal): one for one in found}
-        for one in found:
-            if one.service not in self._limits or opened[one.service, one.signal] is not one:
-                self._finish(one, Outcome.UNKNOWN, one.opened_at)
+        read: list[EarlyWarning] = await self._store.read(partial(stored.read_open, limit=_MOST_OPEN))
+        found = [one for one in read if not self._has_ended(one)]
         first = number - KEPT + 1
         hour = first // BINS_AN_HOUR
         for names in self._batches():
             hours = await self._read(names, span=HOUR, since=(hour - HOURS) * HOUR, until=hour * HOUR)
+            gauges = await self._read_gauges(names, since=(hour - HOURS) * HOUR, until=hour * HOUR)
             for name in names:
-                for place, kind in enumerate(_KINDS):
-                    watch = self._watches[name, kind] = LatencyWatch(self._limits[name])
-                    for start, latencies in sorted(hours[name].items()):
-                        if (latency := latencies[place]) is not None:
-                            watch.warm_up(start // HOUR, latency)
-                    for statistic, detector in watch.detectors.items():
-                        if (warning := opened.get((name, f"{kind}_{statistic}"))) is not None:
-                            self._open[name, warning.signal] = warning
-                            detector.resume(_forecast(warning))
+                self._watches |= {(name, kind): one for kind, one in _latency_watches(self._limits[name], hours[name])}
+                if self._limits[name].gauges:
+                    self._watches[name, "gauges"] = _gauge_watch(self._limits[name], gauges[name])
+            self._resume([one for one in found if one.service in names])
             await self._add(names, first, number, is_past=True)
+        for one in found:
+            if self._open.get((one.service, one.signal)) is not one and not self._has_ended(one):
+                self._finish(one, Outcome.UNKNOWN, one.opened_at)
+
+    def _resume(self, found: Sequence[EarlyWarning]) -> None:
+        """Continue the open warnings of some services, the newest of each signal."""
+        for (name, kind), watch in self._watches.items():
+            for key, detector in watch.detectors.items():
+                signal = _signal(kind, key)
+                is_it = (one for one in found if (one.service, one.signal) == (name, signal))
+                if (warning := next(is_it, None)) is not None:
+                    self._open[name, signal] = warning
+                    detector.resume(_forecast(warning))
+
+    def _has_ended(self, warning: EarlyWarning) -> bool:
+        """Whether an end of the warning is known that is not stored yet."""
+        changed = self._changed.get((warning.service, warning.signal, warning.opened_at))
+        return changed is not None and not changed.is_open
 
     async def _add(self, names: Sequence[str], first: int, last: int, *, is_past: bool = False) -> None:
         """Take the bins from `first` to `last`. Of the past only warnings that are open already are looked at."""
-        bins = await self._read(names, span=BIN, since=first * BIN, until=(last + 1) * BIN)
-        for name in names:
-            for place, kind in enumerate(_KINDS):
-                watch = self._watches[name, kind]
-                for number in range(first, last + 1):
+        since, until = first * BIN, (last + 1) * BIN
+        bins = await self._read(names, span=BIN, since=since, until=until)
+        gauges = await self._read_gauges(names, since=since, until=until)
+        for (name, kind), watch in self._watches.items():
+            if name not in names:
+                continue
+            for number in range(first, last + 1):
+                if isinstance(watch, GaugeWatch):
+                    values = {signal: one[number * BIN] for signal, one in gauges[name].items() if number * BIN in one}
+                    watch.add(number, values)
+                else:
                     latencies = bins[name].get(number * BIN)
-                    watch.add(number, latencies[place] if latencies else None)
-                    if not is_past:
-                        self._note(name, kind, watch.evaluate(), number)
-                    else:
-                        self._note(name, kind, _evaluate_open(watch, number), number)
-            await asyncio.sleep(0)
+                    watch.add(number, latencies[_KINDS.index(kind)] if latencies else None)
+                self._note(name, kind, _evaluate_open(watch, number) if is_past else watch.evaluate(), number)
+        await asyncio.sleep(0)
 
     async def _read(self, names: Sequence[str], *, span: int, since: int, until: int) -> Mapping[str, stored.Latencies]:
         found: Mapping[str, stored.Latencies] = await self._store.read(
@@ -137,14 +180,21 @@ class EarlyWarnings:
         )
         return found
 
-    def _note(self, name: str, kind: str, outcomes: Sequence[tuple[Statistic, Outcome]], number: int) -> None:
-        for statistic, outcome in outcomes:
-            signal = f"{kind}_{statistic}"
+    async def _read_gauges(self, names: Sequence[str], *, since: int, until: int) -> Mapping[str, stored.Gauges]:
+        wanted = [name for name in names if self._limits[name].gauges]
+        found: Mapping[str, stored.Gauges] = {}
+        if wanted:
+            found = await self._store.read(partial(stored.read_gauges, services=wanted, since=since, until=until))
+        return found
+
+    def _note(self, name: str, kind: str, outcomes: Sequence[tuple[str, Outcome]], number: int) -> None:
+        for key, outcome in outcomes:
+            signal = _signal(kind, key)
             if outcome is not Outcome.OPEN:
                 if (warning := self._open.pop((name, signal), None)) is not None:
                     self._finish(warning, outcome, _end_of(number))
                 continue
-            forecast = self._watches[name, kind].detectors[statistic].open
+            forecast = self._watches[name, kind].detectors[key].open
             if forecast is not None:
                 self._begin(_warning(name, signal, forecast))
 
@@ -178,6 +228,14 @@ class EarlyWarnings:
             reason=text,
         )
 
+    async def _save_gauges(self, number: int) -> None:
+        """Store the values of the bins up to `number`. What could not be stored is stored at the next look."""
+        if not (values := self._collector.complete(number)):
+            return
+        before = (number // BINS_AN_HOUR - HOURS - 2) * HOUR
+        await self._store.run_as_holder(partial(stored.save_gauges, values=values, forget_before=before))
+        self._collector.forget(values)
+
     async def _save(self) -> None:
         """Store what has changed. What could not be stored is stored after the next look."""
         changed = dict(self._changed)
@@ -195,13 +253,42 @@ class EarlyWarnings:
                 del self._changed[name]
 
 
-def _evaluate_open(watch: LatencyWatch, number: int) -> list[tuple[Statistic, Outcome]]:
-    """As `LatencyWatch.evaluate`, for warnings that opened before the bin `number` only."""
-    found = list[tuple[Statistic, Outcome]]()
-    for statistic, detector in watch.detectors.items():
+def _signal(kind: str, key: str) -> str:
+    """The name of the signal that a watch calls `key`."""
+    return key if kind == "gauges" else f"{kind}_{key}"
+
+
+def _latency_watches(limits: _Limits, hours: stored.Latencies) -> Iterator[tuple[str, LatencyWatch]]:
+    """The watches of the latencies of a service, with their past by the hour."""
+    for place, kind in enumerate(_KINDS):
+        if (limit := limits.latencies.get(kind)) is not None:
+            watch = LatencyWatch(limit)
+            for start, latencies in sorted(hours.items()):
+                if (latency := latencies[place]) is not None:
+                    watch.warm_up(start // HOUR, latency)
+            yield kind, watch
+
+
+def _gauge_watch(limits: _Limits, bins: stored.Gauges) -> GaugeWatch:
+    """The watch of the gauges of a service, with their past."""
+    watch = GaugeWatch(limits.gauges)
+    for signal in limits.gauges.keys() & bins.keys():
+        hours: dict[int, list[float]] = {}
+        for start, value in bins[signal].items():
+            hours.setdefault(start // HOUR, []).append(value)
+        for hour, values in sorted(hours.items()):
+            if len(values) >= BINS_AN_HOUR // 4:
+                watch.warm_up(hour, signal, median(values))
+    return watch
+
+
+def _evaluate_open(watch: LatencyWatch | GaugeWatch, number: int) -> list[tuple[str, Outcome]]:
+    """As `evaluate` of the watch, for warnings that opened before the bin `number` only."""
+    found = list[tuple[str, Outcome]]()
+    for key, detector in watch.detectors.items():
         is_after = detector.open is not None and number > detector.open.number
         if is_after and (outcome := detector.evaluate()) is not None:
-            found.append((statistic, outcome))
+            found.append((key, outcome))
     return found
 
 

@@ -372,6 +372,7 @@ class Gateway:
             page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
+            concurrency=self.proxy.concurrency,
             groups=lambda: [group.view() for group in self.proxy.groups],
             phases=traffic.phases,
         )
@@ -379,6 +380,7 @@ class Gateway:
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)
+        self._tasks.start(self.incident_service.incident_repository.store_moved(), "moved windows")
 
     def _page(self) -> str:
         return f"{self._config.alerts.page or self.running.url}/status"

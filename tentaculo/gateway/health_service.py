@@ -264,6 +264,10 @@ class HealthService:
         if (prober := self._leader or self._scheduler) is not None:
             prober.probe_now(upstream)
 
+    def is_watched(self, name: str) -> bool:
+        """Whether a service is neither off nor in maintenance."""
+        return self.board.service(name).health not in (Health.OFF, Health.MAINTENANCE)
+
     def why_off(self, name: str) -> str:
         """The reason why a service is off."""
         return self.board.service(name).reason

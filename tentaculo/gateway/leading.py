@@ -66,11 +66,14 @@ async def leading(
         if probes:
             await stack.enter_async_context(incident_service.running())
             await stack.enter_async_context(health_service.probing())
-            if any(service.probe.slow is not None for service in config.services.values()):
+            if any(service.has_limits for service in config.services.values()):
                 # Loaded only where there is a limit to warn of.
                 from tentaculo.gateway.early_warnings import EarlyWarnings
 
-                tasks.start(EarlyWarnings(config, store_client, record, now).run(), "early warnings")
+                warnings = EarlyWarnings(config, store_client, record, now, is_watched=health_service.is_watched)
+                health_service.on_probe.append(warnings.note_probe)
+                stack.callback(health_service.on_probe.remove, warnings.note_probe)
+                tasks.start(warnings.run(), "early warnings")
         yield
 
 

@@ -15,6 +15,7 @@ from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
+from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import ReadPrecursors
@@ -78,6 +79,7 @@ def routes(
     listed: IncidentsInMemory,
     not_listed: Callable[[], int],
     precursors: ReadPrecursors,
+    concurrency: Callable[[str], ConcurrencyView | None],
     *,
     page: Callable[[], str],
     started_at: Callable[[], datetime],
@@ -85,12 +87,13 @@ def routes(
     slices: Slices,
     tasks: TaskGroup,
     on_drain: list[Callable[[], None]],
+    worker: int | None = None,
     groups: Callable[[], Sequence[GroupView]] = tuple,
 ) -> list[web.RouteDef]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
-    `on_drain` is called when the gateway stops.
+    `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several.
     """
     loaded: list[Pages] = []
     loading = asyncio.Lock()
@@ -134,6 +137,8 @@ def routes(
             dependencies={name: service.depends_on for name, service in config.services.items()},
             records=probe_log,
             certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
+            concurrency=concurrency,
+            worker=worker,
             store=store_client,
             warnings=warnings_reader(store_client, now),
             usual=usual.usual,

@@ -141,6 +141,7 @@ def _application(
             listed,
             int,
             PrecursorReports(config, store_client.read, tasks, now).report,
+            lambda _: None,
             page=page,
             started_at=now,
             now=now,

@@ -242,7 +242,19 @@ def evaluate(
         latency_ms=shown.latency_ms,
         snippet=snippet(body.text, secrets),
         kind=kind,
+        gauges=_gauges(body, probe) if shown.is_answered else (),
     )
+
+
+def _gauges(body: ProbeBody, probe: ProbeSettings) -> tuple[tuple[str, float], ...]:
+    """The numbers for which the conditions of `probe` have a bound, as far as the body has them."""
+    if body.unreadable or not (gauges := probe.gauges):
+        return ()
+    try:
+        value = body.json()
+    except ValueError:
+        return ()
+    return tuple((one.gauge, number) for one in gauges if (number := one.number_in(value)) is not None)
 
 
 def _significance(attempt: ProbeAttempt) -> int:

@@ -20,7 +20,13 @@ SIGNALS: Final = {
     "probes_p95": "The p95 of probes",
     "probes_median": "The median of probes",
 }
-"""What each signal is called in a sentence."""
+"""What the latencies are called in a sentence. The other signals are gauges: numbers of a health response."""
+_GAUGES: Final = ("gauge:", "gauge_low:")
+
+
+def is_lower_limit(signal: str) -> bool:
+    """Whether the limit of a signal is a lower one, as that of free memory is."""
+    return signal.startswith("gauge_low:")
 
 
 class BinLatency(NamedTuple):
@@ -31,13 +37,23 @@ class BinLatency(NamedTuple):
     p95: float
 
 
+class GaugeValue(NamedTuple):
+    """A number of the health responses of a service in one bin."""
+
+    service: str
+    signal: str
+    start: int
+    """Seconds since 1970."""
+    value: float
+
+
 @dataclass(frozen=True, slots=True)
 class EarlyWarning:
     """One warning. `service`, `signal` and `opened_at` are its name."""
 
     service: str
     signal: str
-    """One of `SIGNALS`."""
+    """One of `SIGNALS`, or `gauge:` and the path of a number in the health response; `gauge_low:` with a lower limit."""
     opened_at: datetime
     rule: str
     """`trend` or `level`."""
@@ -63,26 +79,34 @@ class EarlyWarning:
         return self.outcome == "open"
 
     @property
+    def gauge(self) -> str:
+        """The path of the number in the health response; empty for a latency."""
+        return self.signal.partition(":")[2] if self.signal.startswith(_GAUGES) else ""
+
+    @property
     def way(self) -> int:
-        """The part of the way from usual to the limit in percent, on the logarithmic scale that the rule uses."""
-        if min(self.level, self.usual, self.limit) <= 0 or self.usual >= self.limit:
-            return 0
-        return round(100 * log(self.level / self.usual) / log(self.limit / self.usual))
+        """The part of the way from usual to the limit in percent, on the scale that the rule uses."""
+        level, usual, limit = self.level, self.usual, self.limit
+        if not self.gauge:
+            if min(level, usual, limit) <= 0:
+                return 0
+            level, usual, limit = log(level), log(usual), log(limit)
+        is_passed = usual <= limit if is_lower_limit(self.signal) else usual >= limit
+        return 0 if is_passed else max(0, round(100 * (level - usual) / (limit - usual)))
 
 
 def sentence(warning: EarlyWarning) -> str:
     """Why the warning opened, in words."""
-    signal, limit = SIGNALS.get(warning.signal, "A signal"), _milliseconds(warning.limit)
+    show = _number if warning.gauge else _milliseconds
+    signal, limit = warning.gauge or SIGNALS.get(warning.signal, "A signal"), show(warning.limit)
     if warning.expected_at is None or warning.earliest_at is None or warning.latest_at is None:
-        usual = _milliseconds(warning.usual)
-        return (
-            f"{signal} is {_milliseconds(warning.level)}: {warning.way} % of the way from its usual {usual} to {limit}."
-        )
+        usual = show(warning.usual)
+        return f"{signal} is {show(warning.level)}: {warning.way} % of the way from its usual {usual} to {limit}."
     day = warning.opened_at
     return (
-        f"{signal} has grown by {_milliseconds(warning.per_minute)} a minute since {format_time(warning.since, day)}; if"
-        f" that goes on it passes {limit} at about {format_time(warning.expected_at, day)}"
-        f" ({warning.earliest_at:%H:%M} to {warning.latest_at:%H:%M})."
+        f"{signal} has {'fallen' if warning.per_minute < 0 else 'grown'} by {show(abs(warning.per_minute))} a minute"
+        f" since {format_time(warning.since, day)}; if that goes on it passes {limit} at about"
+        f" {format_time(warning.expected_at, day)} ({warning.earliest_at:%H:%M} to {warning.latest_at:%H:%M})."
     )
 
 
@@ -98,6 +122,12 @@ def outcome_sentence(warning: EarlyWarning) -> str:
             return f"It ended at {at} without the limit."
         case _:
             return f"What became of it is not known: nothing was measured until {at}."
+
+
+def _number(value: float) -> str:
+    """Three digits: `0.41`, `1,230`, `4,100,000`."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded.is_integer() else f"{rounded:g}"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -8,15 +8,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
 from tentaculo.model.clock import CorrectedTime
 
 MAX_EVENT_ID = 2**53 - 1
 """The greatest id: JavaScript holds no greater integer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event, as it is stored and broadcast."""
+class Event(msgspec.Struct, frozen=True):
+    """One event, as it is stored and broadcast. A struct is made in a quarter of the time of a frozen dataclass."""
 
     id: int
     """Grows strictly with each event and is at most `MAX_EVENT_ID`."""
@@ -26,7 +27,7 @@ class Event:
     received_at: datetime
     canonical: bool = False
     broadcast: bool = False
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
     key: str | None = None
     """The producer's own key. With `source` it names the event: a repeat is not stored again."""
     digest: str | None = None

@@ -78,6 +78,13 @@ class Failure(Enum):
         503, "circuit_open", "The service has failed; requests are paused", _G, "destination_unavailable"
     )
     OVERLOADED = _FailureInfo(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
+    CONCURRENCY_LIMIT = _FailureInfo(
+        503,
+        "concurrency_limit",
+        "The service has as many requests in flight as it can take",
+        _G,
+        "connection_limit_reached",
+    )
     EXHAUSTED = _FailureInfo(
         503, "gateway_exhausted", "The gateway lacks file descriptors or memory", _G, "connection_limit_reached"
     )
@@ -162,6 +169,8 @@ class Problem(Exception):
     """Further members of the JSON object."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Further response headers: Retry-After, WWW-Authenticate, Allow."""
+    proxy_details: str = ""
+    """Why, for Proxy-Status: printable ASCII without quotes and backslashes."""
 
     @property
     def status(self) -> int:
@@ -170,7 +179,8 @@ class Problem(Exception):
 
     def proxy_status(self, name: str) -> str:
         """The value of Proxy-Status (RFC 9209), which marks the response as one of the gateway called `name`."""
-        return f"{name}; error={self.failure.proxy_status}"
+        details = f'; details="{self.proxy_details}"' if self.proxy_details else ""
+        return f"{name}; error={self.failure.proxy_status}{details}"
 
     def members(self) -> dict[str, Any]:
         """The members of the problem object: those of RFC 9457 section 3.1, and two of the 7.0 gateway."""

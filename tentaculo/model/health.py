@@ -108,6 +108,20 @@ class TrafficView:
     """Within the breaker's window; counted from the first failure in it, or from the first doubt of the probes."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConcurrencyView:
+    """How many requests of one service may be in flight, as this process limits them."""
+
+    limit: int | None
+    """None while no request is refused."""
+    in_flight: int
+    """Requests that count for the limit now."""
+    shed: int
+    """Requests refused since the start."""
+    recently_shed: int
+    """Requests refused in the last five minutes."""
+
+
 class Outcome(StrEnum):
     """What one proxied exchange says about its endpoint."""
 
@@ -212,6 +226,8 @@ class ProbeResult:
     """What the response says about the clock of the endpoint."""
     certificate: Certificate | None = None
     """The certificate of the endpoint; None where there was no handshake, or it was not accepted."""
+    gauges: tuple[tuple[str, float], ...] = ()
+    """The numbers of the response that have a bound, by the name of their signal."""
 
 
 class SeenCertificate(NamedTuple):

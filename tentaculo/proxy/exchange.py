@@ -13,9 +13,8 @@ waits.
 from __future__ import annotations
 
 import asyncio
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -25,6 +24,7 @@ from tentaculo.model.health import Outcome
 from tentaculo.net.header_fields import split_list
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
+from tentaculo.proxy.attempts import IDEMPOTENT, attempt_failed, circuit_open, may_follow, over_limit, overloaded
 from tentaculo.proxy.proxied_request import JudgedRequest, ResponseRelay, Wait
 from tentaculo.proxy.request_head import request_trailers
 from tentaculo.proxy.state import ProxyState
@@ -34,38 +34,6 @@ from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.client_affinity import BoundConnections
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.load_balancer import EndpointState, Lease
-
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-"""Methods of requests that may be sent twice (RFC 9110 section 9.2.2)."""
-
-
-def may_follow(error: UpstreamError, method: str) -> bool:
-    """Whether another attempt may follow `error`, while the client has no response yet and the body can be sent again.
-
-    It may if the upstream received nothing, or if it answered nothing and twice does no harm.
-    """
-    # Every other failure of an untouched connection came before anything was sent.
-    return error.untouched and (error.failure is not Failure.CONNECTION_LOST or error.untaken or method in IDEMPOTENT)
-
-
-def overloaded(service: str) -> Problem:
-    """No endpoint of `service` had room in time."""
-    return Problem(Failure.OVERLOADED, None, {"service": service}, {"Retry-After": "1"})
-
-
-def circuit_open(service: str, retry_after: float, why: Mapping[str, object]) -> Problem:
-    """No endpoint of `service` takes a request; the first may in `retry_after` seconds."""
-    seconds = max(1, math.ceil(retry_after))
-    extra = {"service": service, "retry_after": seconds, **why}
-    return Problem(Failure.CIRCUIT_OPEN, None, extra, {"Retry-After": str(seconds)})
-
-
-def attempt_failed(service: str, error: UpstreamError, *, may_retry: bool = True) -> Problem:
-    """The last attempt failed. `may_retry` is False where another one was possible and not allowed."""
-    headers = {"Retry-After": "1"} if error.failure in (Failure.STOPPING, Failure.EXHAUSTED) else {}
-    why = "" if may_retry else "; it was not repeated, since about a tenth of the requests may be"
-    return Problem(error.failure, f"{service}: {error.detail}{why}", {"service": service}, headers)
-
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
@@ -223,10 +191,16 @@ class Exchange(ResponseRelay, ABC):
     def _acquire(self) -> Lease | None:
         """A lease; None where only room is missing. Raises `Problem` where more is, or the wait was too long."""
         plan, had_turn = self.admitted.plan, self._has_turn
-        balancer = plan.balancer
+        balancer, deadline = plan.balancer, plan.deadline
         assert balancer is not None
         if had_turn is False:
             raise overloaded(plan.service.name)
+        if deadline is not None:
+            limit = deadline.limit
+            if limit.in_flight >= limit.limit and not limit.may_enter(perf_counter()):
+                if had_turn:
+                    balancer.wake_next()
+                raise over_limit(plan.service.name, limit)
         if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
@@ -239,6 +213,9 @@ class Exchange(ResponseRelay, ABC):
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
+                if deadline is not None:
+                    waited = self._is_driven or self._tried
+                    deadline.limit.enter(self, perf_counter() if waited else self.record.started)
                 return lease
             if not balancer.is_full(self._tried):
                 if had_turn:
@@ -301,6 +278,8 @@ class Exchange(ResponseRelay, ABC):
         )
         self.shared.tunnels.add(tunnel)
         lease.stop_counting()
+        if plan.deadline is not None:
+            plan.deadline.limit.leave(self)
         return Wait.TUNNEL
 
     # -- failures, and another attempt -------------------------------------------------------------------------
@@ -391,7 +370,21 @@ class Exchange(ResponseRelay, ABC):
         if lease is not None:
             if outcome is _SUCCESS and lease.endpoint.others and tunnel is None and not self._tried:
                 self._note_latency(lease.endpoint)
+            deadline = self.admitted.plan.deadline
+            if deadline is not None:
+                if self._upload is None:
+                    deadline.limit.note_end(self, deadline, perf_counter(), outcome)
+                else:
+                    deadline.limit.leave(self)
             lease.release(outcome, reason)
+
+    def note_head(self, now: float, *, is_event_stream: bool) -> None:
+        """The head has been relayed and its body is still to come: what follows is at the client's pace as well."""
+        deadline = self.admitted.plan.deadline
+        if deadline is not None and is_event_stream:
+            deadline.limit.leave(self)
+        elif deadline is not None and self._upload is None:
+            deadline.limit.note_head(self, deadline, now)
 
     def _note_latency(self, endpoint: EndpointState) -> None:
         """Report how long the head of the response took, for the choice among several endpoints."""

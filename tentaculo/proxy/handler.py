@@ -19,14 +19,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, cast
 
+import structlog
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.failure import UpstreamError
-from tentaculo.model.health import Endpoint, Health
+from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
@@ -34,6 +37,7 @@ from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
+
+
+log = structlog.get_logger(__name__)
 
 
 class DrivenExchange(Exchange):
@@ -167,6 +174,7 @@ class Proxy:
                 ],
                 config.limits.queue,
                 in_turn=service.policy == "round_robin",
+                concurrency=_concurrency_limit(service),
             )
             for service in config.services.values()
             if service.enabled
@@ -215,6 +223,12 @@ class Proxy:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
         if health is not Health.UNKNOWN and (state := self._endpoints.get(upstream)) is not None:
             state.outliers.note_probe(is_well=health.is_healthy)
+
+    def concurrency(self, service: str) -> ConcurrencyView | None:
+        """How the requests of `service` in flight are limited; None where they are not."""
+        balancer = self._balancers.get(service)
+        limit = balancer.concurrency if balancer is not None else None
+        return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection. Tunnels and event streams are closed."""
@@ -265,3 +279,17 @@ class Proxy:
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange
+
+
+def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
+    """The limit of the requests of `service` in flight; None where it is off."""
+    if service.concurrency == "off":
+        return None
+    note = partial(_note_shed, service.name)
+    return LearnedLimit(note) if service.concurrency == "auto" else ConcurrencyLimit(service.concurrency, note)
+
+
+def _note_shed(service: str, limit: ConcurrencyLimit, refused: int) -> None:
+    log.warning(
+        "requests over the concurrency limit", service=service, limit=int(limit.limit), why=limit.why, refused=refused
+    )

@@ -285,7 +285,9 @@ class ResponseRelay(ProxiedRequest):
             return None
         if not reader.is_whole:
             self.write(block)
-            self.record.head_seconds = perf_counter() - self.record.started
+            now = perf_counter()
+            self.record.head_seconds = now - self.record.started
+            self.note_head(now, is_event_stream=fields.is_event_stream)
             if fields.is_event_stream:
                 self._begin_stream(connection)
             return self._relay_body(connection)
@@ -296,6 +298,9 @@ class ResponseRelay(ProxiedRequest):
             data = chunked(data, is_last=True, trailers=self._trailers(reader))
         self.write(block + data)
         return None
+
+    def note_head(self, now: float, *, is_event_stream: bool) -> None:
+        """Take note that a head has been relayed `now` whose body is still to come."""
 
     def _begin_stream(self, connection: UpstreamConnection) -> None:
         """Nothing limits an event stream but its client, who ends it by closing even one half of the connection."""

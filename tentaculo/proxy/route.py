@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import LimitSettings
-from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import field_name
 from tentaculo.upstream.client_affinity import StickySessions
+from tentaculo.upstream.concurrency_limit import RouteDeadline
 from tentaculo.upstream.load_balancer import LoadBalancer
 
 
@@ -50,6 +52,7 @@ class CompiledRoute:
         "checks_origin",
         "claimed_host",
         "connect",
+        "deadline",
         "default_host",
         "first_byte",
         "group",
@@ -99,6 +102,9 @@ class CompiledRoute:
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
         self.idle = route.timeout or limits.idle
+        limit = balancer.concurrency if balancer is not None and self.first_byte <= limits.first_byte else None
+        self.deadline = RouteDeadline(limit, route.slow or service.slow) if limit is not None else None
+        """From when on a response is late; None where its requests do not count for the limit."""
         self.max_body = limits.body if route.max_body is None else route.max_body
         self.checks_origin = route.check_origin
         self.claimed_host = route.host
@@ -148,6 +154,7 @@ class CompiledRoute:
         )
         plan = cls(service, route, limits, balancer)
         plan.is_static = False  # the service's own health path may become another one
+        plan.deadline = None
         plan.asks_with_get = True  # many services serve no other method there
         return plan
 

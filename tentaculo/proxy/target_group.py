@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, Final
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import LimitSettings
-from tentaculo.config.services import RouteSettings, ServiceSettings
+from tentaculo.config.services import ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.target_group import Chosen, GroupView, TargetRecord, TargetView
 from tentaculo.proxy.json_value import pointer_steps, value_at

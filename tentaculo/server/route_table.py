@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
-from tentaculo.config.services import RouteSettings, ServiceSettings, grouped_by_endpoint
+from tentaculo.config.services import ServiceSettings, grouped_by_endpoint
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import is_address

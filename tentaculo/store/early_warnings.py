@@ -1,4 +1,4 @@
-"""Queries of early warnings, and of the latencies that they are made of, in the caller's transaction."""
+"""Queries of early warnings, and of the latencies and gauges that they are made of, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -9,18 +9,45 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
-from tentaculo.model.early_warning import BinLatency, EarlyWarning
+from tentaculo.model.early_warning import BinLatency, EarlyWarning, GaugeValue
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period
 from tentaculo.store.history import merged, rows_of
-from tentaculo.store.tables import aware_utc, early_warnings, naive_utc
+from tentaculo.store.tables import aware_utc, dialect_module, early_warnings, gauges, naive_utc
 
 _C = early_warnings.c
 _TIMES = ("opened_at", "since", "expected_at", "earliest_at", "latest_at", "ended_at")
 _WATCHED = 0.5
 """Part of a period in which a service must have been watched: neither off nor in maintenance."""
+_ROWS = 100
+"""Values that one statement stores."""
 
 Latencies = dict[int, tuple[BinLatency | None, BinLatency | None]]
 """By the start of a period in seconds since 1970: the latencies of requests and of probes, None where there are none."""
+Gauges = dict[str, dict[int, float]]
+"""The values of the gauges of a service, by signal and by the start of the bin in seconds since 1970."""
+
+
+def save_gauges(connection: Connection, values: Sequence[GaugeValue], forget_before: int) -> None:
+    """Store values, in place of those of the same bin, and remove those of bins before a time in seconds since 1970."""
+    for place in range(0, len(values), _ROWS):
+        rows = [one._asdict() for one in sorted(values[place : place + _ROWS])]
+        statement = dialect_module(connection).insert(gauges).values(rows)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=list(gauges.primary_key.columns), set_={"value": statement.excluded.value}
+            )
+        )
+    connection.execute(delete(gauges).where(gauges.c.start < forget_before))
+
+
+def read_gauges(connection: Connection, services: Sequence[str], *, since: int, until: int) -> dict[str, Gauges]:
+    """The values from `since` to before `until`, by service, signal and start of the bin."""
+    c = gauges.c
+    query = select(gauges).where(c.service.in_(services), c.start >= since, c.start < until)
+    found: dict[str, Gauges] = {name: {} for name in services}
+    for row in connection.execute(query.order_by(c.start)).mappings():
+        found[row["service"]].setdefault(row["signal"], {})[row["start"]] = row["value"]
+    return found
 
 
 def save(connection: Connection, changed: Sequence[EarlyWarning]) -> None:

@@ -312,6 +312,18 @@ early_warnings = Table(
     Index("ix_tentaculo_early_warnings_opened_at", "opened_at"),
 )
 
+# One row for each value of a health response that early warnings follow, and for each five minutes of the last seven days.
+gauges = Table(
+    "tentaculo_gauges",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("signal", String(64), primary_key=True),
+    # Seconds since 1970.
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", Float, nullable=False),
+    Index("ix_tentaculo_gauges_start", "start"),
+)
+
 # One row at most: which machine probes and alerts for all on this database.
 lease = Table(
     "tentaculo_lease",

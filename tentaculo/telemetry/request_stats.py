@@ -30,8 +30,8 @@ _FRESH = 5.0
 _UNSENT = frozenset(
     failure.error
     for failure in (
-        *(Failure.CIRCUIT_OPEN, Failure.OVERLOADED, Failure.EXHAUSTED, Failure.DNS_FAILED),
-        *(Failure.CONNECT_REFUSED, Failure.CONNECT_TIMEOUT, Failure.TLS_FAILED),
+        *(Failure.CIRCUIT_OPEN, Failure.OVERLOADED, Failure.CONCURRENCY_LIMIT, Failure.EXHAUSTED),
+        *(Failure.DNS_FAILED, Failure.CONNECT_REFUSED, Failure.CONNECT_TIMEOUT, Failure.TLS_FAILED),
     )
 )
 """The errors of requests that no endpoint was sent: they have no first byte."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tentaculo.model.health import BreakerState, Endpoint, Outcome
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
 from tentaculo.upstream.pool import Pool
 from tentaculo.upstream.retry_budget import RetryBudget
 
@@ -243,11 +244,20 @@ class LoadBalancer:
     If only room is missing, requests wait in the order of their arrival, at most `queue` of them.
     """
 
-    __slots__ = ("_choices", "_in_turn", "_only", "_place", "_queue", "_retries", "endpoints", "waiting")
+    __slots__ = ("_choices", "_in_turn", "_only", "_place", "_queue", "_retries", "concurrency", "endpoints", "waiting")
 
-    def __init__(self, endpoints: Sequence[EndpointState], queue: int, *, in_turn: bool = False) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[EndpointState],
+        queue: int,
+        *,
+        in_turn: bool = False,
+        concurrency: ConcurrencyLimit | None = None,
+    ) -> None:
         self.endpoints = tuple(endpoints)
         self._in_turn = in_turn
+        self.concurrency = concurrency
+        """Limits the requests of the service in flight; None where nothing does."""
         self._place = 0.0
         for endpoint in self.endpoints:
             endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)

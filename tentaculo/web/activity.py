@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
@@ -60,19 +61,33 @@ def entries(
         told.append((incident.root, incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN))
         found += _of_incident(incident, notes, now, t)
     for service, known in changes.items():
-        spans = [(start, end) for root, start, end in told if root == service]
-        untold = [
-            change
-            for change in known
-            if change.before is not Health.UNKNOWN and not any(start <= change.at <= end for start, end in spans)
-        ]
-        # No more of one service are ever listed, and one that flaps has thousands.
-        found += [_of_change(change, t) for change in untold[-MOST:]]
+        spans = _joined((start, end) for root, start, end in told if root == service)
+        starts = [start for start, _ in spans]
+        untold: list[StateChange] = []
+        for change in reversed(known):
+            place = bisect_right(starts, change.at)
+            if change.before is not Health.UNKNOWN and not (place and change.at <= spans[place - 1][1]):
+                untold.append(change)
+            # No more of one service are ever listed, and one that flaps has thousands.
+            if len(untold) == MOST:
+                break
+        found += [_of_change(change, t) for change in untold]
     found += [_of_event(event, t) for event in events]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
     others = [entry for entry in found if not entry.anchor and entry.at >= since][: MOST - len(anchored)]
     return sorted([*anchored, *others], key=lambda entry: entry.at, reverse=True)
+
+
+def _joined(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """The same times in order, those that overlap as one."""
+    found: list[tuple[datetime, datetime]] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
 
 
 def by_day(found: Sequence[Entry], zone: tzinfo) -> list[tuple[date, list[Entry]]]:

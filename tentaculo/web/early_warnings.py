@@ -12,7 +12,7 @@ from tentaculo.server.native_routes import json_response
 
 
 def warning_shape(warning: EarlyWarning) -> dict[str, Any]:
-    """One warning. Values are in seconds."""
+    """One warning. Values of latencies are in seconds."""
     return {
         "service": warning.service,
         "signal": warning.signal,

@@ -6,6 +6,7 @@ This module is loaded at the first scrape: see `web/monitoring.py`.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
@@ -23,7 +24,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tentaculo import __version__
-from tentaculo.model.health import BreakerState, Health, ServiceView
+from tentaculo.model.health import BreakerState, ConcurrencyView, Health, ServiceView
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
@@ -53,6 +54,7 @@ class GatewayMetrics:
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
+        concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
         groups: Callable[[], Iterable[GroupView]] = tuple,
     ) -> None:
         self._views = views
@@ -63,6 +65,7 @@ class GatewayMetrics:
         self._load = load
         self._alert_stats = alert_stats
         self._lease = lease
+        self._concurrency = concurrency
         self._groups = groups
 
     def families(self) -> Iterator[Metric | None]:
@@ -77,6 +80,7 @@ class GatewayMetrics:
         if self._lease is not None:
             yield from _lease_metrics(self._lease())
         yield from self._services()
+        yield from self._concurrency_metrics()
         yield from self._request_phases()
         yield from _target_metrics(self._groups())
         yield from self._load_metrics()
@@ -140,6 +144,27 @@ class GatewayMetrics:
                 seconds.add_metric((name, status_class), total)
             yield None
         yield from (health, latency, opened, affected, probes, upstream_requests, requests, seconds)
+
+    def _concurrency_metrics(self) -> Iterator[Metric | None]:
+        limit = GaugeMetricFamily(
+            "tentaculo_concurrency_limit",
+            "Requests of the service that may be in flight; +Inf while none is refused.",
+            labels=("service",),
+        )
+        in_flight = GaugeMetricFamily(
+            "tentaculo_concurrency_in_flight", "Requests of the service that count for its limit.", labels=("service",)
+        )
+        shed = CounterMetricFamily(
+            "tentaculo_requests_shed", "Requests refused at the concurrency limit of the service.", labels=("service",)
+        )
+        for view in self._views():
+            found = self._concurrency(view.name)
+            if found is not None:
+                limit.add_metric((view.name,), math.inf if found.limit is None else found.limit)
+                in_flight.add_metric((view.name,), found.in_flight)
+                shed.add_metric((view.name,), found.shed)
+            yield None
+        yield from (limit, in_flight, shed)
 
     def _request_phases(self) -> Iterator[Metric | None]:
         family = HistogramMetricFamily(

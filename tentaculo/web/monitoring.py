@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.history import RouteKey
 from tentaculo.model.request_phases import PhaseCounts
 from tentaculo.model.target_group import GroupView
@@ -151,13 +151,14 @@ def metrics_routes(
     slices: Slices,
     worker: int | None = None,
     lease: Callable[[], LeaseView] | None = None,
+    concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
     groups: Callable[[], Iterable[GroupView]] = tuple,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
     `store_problem` returns None while the database can be written, else the reason why not. `dropped` counts the rows
     that were not written. `worker` is the number of this process when there are several. `lease` gives the lease, where
-    there may be several machines.
+    there may be several machines, and `concurrency` how the requests of a service in flight are limited.
     """
 
     def make() -> MetricsCache:
@@ -173,6 +174,7 @@ def metrics_routes(
             load=load,
             alert_stats=alert_stats,
             lease=lease,
+            concurrency=concurrency,
             groups=groups,
         )
         return metrics_cache(gateway, slices, worker=worker)

@@ -13,7 +13,14 @@ from aiohttp import web
 from tentaculo import __version__
 from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.health import BreakerState, EndpointView, ProbeResult, SeenCertificate, ServiceView
+from tentaculo.model.health import (
+    BreakerState,
+    ConcurrencyView,
+    EndpointView,
+    ProbeResult,
+    SeenCertificate,
+    ServiceView,
+)
 from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, uptime_share
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.page import PageInfo
@@ -112,6 +119,7 @@ class ServicePage:
         dependencies: Mapping[str, Sequence[str]],
         records: ProbeRecords,
         certificate_days: Mapping[str, int],
+        concurrency: Callable[[str], ConcurrencyView | None],
         store: ServiceQueries,
         warnings: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]],
         usual: Callable[[int], Awaitable[Mapping[str, UsualRates]]],
@@ -123,8 +131,9 @@ class ServicePage:
         viewer: Callable[[web.Request], Viewer],
         groups: Callable[[], Sequence[GroupView]] = tuple,
         clock: Callable[[], float] = time.monotonic,
+        worker: int | None = None,
     ) -> None:
-        """`incidents`, `store_problem`, `viewer` and `clock` are those of the overview."""
+        """`worker` is the number of this process, where there are several. `incidents`, `store_problem`, `viewer` and `clock` are those of the overview."""
         self._past = PastReader[Past](store_problem, clock)
         self._info = info
         self._viewer = viewer
@@ -133,6 +142,8 @@ class ServicePage:
         self._dependencies = dependencies
         self._records = records
         self._certificate_days = certificate_days
+        self._concurrency = concurrency
+        self._worker = worker
         self._store = store
         self._warnings = warnings
         self._usual = usual
@@ -160,6 +171,7 @@ class ServicePage:
         past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis, until))
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view, t)
+        warnings = warning_rows.shown_to(past.warnings if past else (), is_public=not viewer.is_signed_in)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
         if not viewer.is_signed_in:
             found, own = public_timeline(found), public_incidents(own)
@@ -205,13 +217,16 @@ class ServicePage:
                 for one in known.values()
                 if (ended := one.ended_at or axis.end) >= since
             ],
-            "facts": list(_facts(past, view, t)) if past is not None else [],
+            "facts": [
+                *(_facts(past, view, t) if past is not None else ()),
+                *concurrency_facts(self._concurrency(name), self._worker, t),
+            ],
             "days": list(_days(past.days, until, t)) if past is not None else [],
             "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
             "routes": _routes(past, t) if past is not None else [],
             "groups": [_group(one, t) for one in self._groups() if one.service == name],
-            "warnings": warning_rows.rows(past.warnings, t, self._info.zone) if past is not None else [],
-            "warnings_tally": warning_rows.tally(past.warnings, t) if past is not None else "",
+            "warnings": warning_rows.rows(warnings, t, self._info.zone),
+            "warnings_tally": warning_rows.tally(warnings, t),
             "dependencies": self._dependencies.get(name, ()),
             "dependents": [other for other, needed in self._dependencies.items() if name in needed],
             "probes": service_probes.probe_rows(view, self._records.probes(name), viewer, self._info.zone),
@@ -269,6 +284,17 @@ def _recent_facts(rates: RecentRates, usual: UsualRates | None, view: ServiceVie
     if base is not None:
         more = t("service.usually_and", value=wording.latency(base, t), more=more)
     yield Fact(t("service.p95"), p95, "slow" if wording.state_key(view) == "slow" else "", more)
+
+
+def concurrency_facts(found: ConcurrencyView | None, worker: int | None, t: Language) -> Iterable[Fact]:
+    """What is in flight, and how much of it may be. Each worker limits by itself, and this one says so."""
+    if found is None:
+        return
+    limit = t("service.no_limit") if found.limit is None else t("service.at_most", limit=found.limit)
+    more = t("service.limit_and_shed", limit=limit, shed=t("service.shed", count=found.recently_shed))
+    if worker is not None:
+        more = t("service.of_worker", number=worker, what=more)
+    yield Fact(t("service.in_flight"), t.number(found.in_flight), "down" if found.recently_shed else "", more)
 
 
 def _days(days: Sequence[Period], until: int, t: Language) -> Iterable[Day]:

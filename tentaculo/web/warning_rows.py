@@ -40,20 +40,28 @@ def rows(warnings: Sequence[EarlyWarning], t: Language, zone: tzinfo) -> list[Wa
             one.is_open,
         )
         for one in ordered[:SHOWN]
-        if one.signal in SIGNALS
     ]
+
+
+def shown_to(warnings: Iterable[EarlyWarning], *, is_public: bool) -> list[EarlyWarning]:
+    """Those that a page may show: a gauge is named by the inside of a response, which is not for everybody."""
+    return [one for one in warnings if one.signal in SIGNALS or (one.gauge and not is_public)]
 
 
 def text(warning: EarlyWarning, t: Language, zone: tzinfo) -> str:
     """Why it opened."""
-    signal, limit = t(f"warning.{warning.signal}"), wording.latency(warning.limit, t)
+
+    def show(value: float) -> str:
+        return wording.gauge(value, t) if warning.gauge else wording.latency(value, t)
+
+    signal, limit = warning.gauge or t(f"warning.{warning.signal}"), show(warning.limit)
     if warning.expected_at is None or warning.earliest_at is None or warning.latest_at is None:
         return t(
             "warning.level",
             signal=signal,
-            level=wording.latency(warning.level, t),
+            level=show(warning.level),
             way=warning.way,
-            usual=wording.latency(warning.usual, t),
+            usual=show(warning.usual),
             limit=limit,
         )
     times = {
@@ -63,7 +71,8 @@ def text(warning: EarlyWarning, t: Language, zone: tzinfo) -> str:
         "latest": warning.latest_at,
     }
     clocks = {name: f"{moment.astimezone(zone):%H:%M}" for name, moment in times.items()}
-    return t("warning.trend", signal=signal, slope=wording.latency(warning.per_minute, t), limit=limit, **clocks)
+    rule = "warning.falling" if warning.per_minute < 0 else "warning.trend"
+    return t(rule, signal=signal, slope=show(abs(warning.per_minute)), limit=limit, **clocks)
 
 
 def tally(warnings: Iterable[EarlyWarning], t: Language) -> str:

@@ -186,6 +186,12 @@ def latency(seconds: float | None, t: Language) -> str:
     return f"{t.number(milliseconds, digits)} ms"
 
 
+def gauge(number: float, t: Language) -> str:
+    """A number of any size with three digits that mean something: `0.0412`, `12.5`, `1,240`, `4,100,000`."""
+    rounded = float(f"{number:.3g}")
+    return t.number(rounded, 0 if rounded.is_integer() else min(9, 2 - math.floor(math.log10(abs(rounded)))))
+
+
 def breaker(view: BreakerView, t: Language) -> str:
     """A breaker in words."""
     if view.state is BreakerState.OPEN:

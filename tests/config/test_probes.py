@@ -116,6 +116,19 @@ def test_the_name_for_tls() -> None:
     assert name(host="a", tls_server_name="Example.org.") == "example.org"
 
 
+@pytest.mark.parametrize("value", ["auto", "off", 1, 4096])
+def test_the_concurrency_of_a_service(value: str | int) -> None:
+    config = Config.of({"services": {"madre": {"url": "http://h", "concurrency": value}}})
+    assert config.services["madre"].concurrency == value
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2.5", "true", '"many"', '"0"', '"1_0"', "[]"])
+def test_a_concurrency_that_is_none(faults_of: FaultsOf, value: str) -> None:
+    assert faults_of(f'services.madre = {{ url = "http://h", concurrency = {value} }}') == [
+        "services.madre.concurrency: must be 'auto', 'off' or a whole number of at least 1"
+    ]
+
+
 def test_an_answer_to_head_has_no_body_to_look_at(faults_of: FaultsOf) -> None:
     assert faults_of(f"{SERVICE}method = 'HEAD'\ncontains = 'x'\nprefer = ['a']") == [
         "services.madre.probe: has contains and prefer, but its method is HEAD, and a response to HEAD has no body"
@@ -150,3 +163,14 @@ def test_a_pattern_reaches_another_process() -> None:
 def test_what_is_no_pattern(text: str) -> None:
     with pytest.raises(ValueError, match=r"^is not a regular expression without look-around and back-references$"):
         Pattern(text)
+
+
+def test_conditions_with_a_finite_bound_are_gauges_once_and_not_too_many(load_text: LoadText) -> None:
+    conditions = '"a < 1", "a <= 2", "a > 0", "b == 3", "c", "d > 1e999"'
+    text = f"{SERVICE}prefer = [{conditions}]\nrequire = ['a < 9', 'f >= -2']"
+    gauges = load_text(text).config.services["madre"].probe.gauges
+    assert [(one.gauge, one.bound) for one in gauges] == [("gauge:a", 1), ("gauge_low:a", 0), ("gauge_low:f", -2)]
+    many = ", ".join(f"'{'x' * 60}[{at}] < 1', 'y[{at}] < 1'" for at in range(20))
+    names = [one.gauge for one in load_text(f"{SERVICE}prefer = [{many}]").config.services["madre"].probe.gauges]
+    assert len(names) == 8
+    assert max(map(len, names)) <= 64

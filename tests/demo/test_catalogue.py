@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
-from tentaculo.config.services import RouteSettings
 from tentaculo.demo.catalogue import FLEET, HORMIGUERO, MADRE, MANIFESTATOR, SHUBNIGGURATH, SPAWNER
 from tentaculo.demo.services import DemoService
 from tests.demo.conftest import Start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from tentaculo.config.loader import load_tables
 from tentaculo.gateway.early_warnings import LATE, EarlyWarnings
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.insight.detector import BIN
+from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime, bucket
 from tentaculo.store import migrate
 from tentaculo.store.client import StoreClient
+from tentaculo.store.early_warnings import read_gauges
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import add_history, history_row
 from tests.support.waits import eventually
 
 USUAL, LIMIT = 0.1, 0.5
+QUEUE = Endpoint("queue", "127.0.0.1", 9)
 START = 20_000 * 86400 + 12 * HOUR
 """The last bin that the first look sees ends here."""
 
@@ -32,6 +36,7 @@ class Bench:
     def __init__(self, url: str, store: StoreClient) -> None:
         self.store = store
         self.now = START
+        self.is_watched = True
         self.recorded: list[dict[str, Any]] = []
         self.warnings = self.start()
 
@@ -40,12 +45,23 @@ class Bench:
         tables = {
             "services": {
                 "madre": {"url": "http://127.0.0.1:9", "probe": {"slow": LIMIT}},
+                "queue": {"url": "http://127.0.0.1:9", "probe": {"prefer": ["queue.depth < 100"]}},
                 "without": {"url": "http://127.0.0.1:9"},
             }
         }
         config = load_tables(tables, {}, folder=Path("/")).config
-        self.warnings = EarlyWarnings(config, self.store, self._record, self.time)
+        self.warnings = EarlyWarnings(config, self.store, self._record, self.time, is_watched=lambda _: self.is_watched)
         return self.warnings
+
+    async def probe(self, depths: Iterable[float]) -> None:
+        """Let five minutes pass with each depth of the queue in the responses to three probes, and look."""
+        for depth in depths:
+            for _ in range(3):
+                at = datetime.fromtimestamp(self.now + 5, UTC)
+                gauges = (("gauge:queue.depth", depth),)
+                self.warnings.note_probe(ProbeResult(QUEUE, Health.UP, "", at, gauges=gauges))
+            self.now += BIN
+            await self.warnings.look()
 
     def _record(self, type_: str, **payload: Any) -> None:
         self.recorded.append({"type": type_, **payload})
@@ -182,3 +198,48 @@ async def test_old_warnings_are_forgotten(bench: Bench) -> None:
     await bench.pass_bins([*ramp(36), *[LIMIT * 1.2] * 7])
     bench.now += int(timedelta(days=91).total_seconds())
     assert await bench.read() == []
+
+
+async def test_a_queue_is_warned_of_before_its_bound_and_a_new_leader_knows_its_past(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.probe([10.0] * 60)
+    await bench.start().look()
+    await bench.probe(10 + 90 * at / 36 for at in range(33))
+    (opened,) = bench.recorded
+    assert (opened["type"], opened["service"], opened["signal"]) == ("health.warning", "queue", "gauge:queue.depth")
+    assert opened["reason"].startswith("queue.depth has grown by 0.239 a minute since ")
+    assert " passes 100 at about " in opened["reason"]
+    await bench.start().look()
+    await bench.probe([110.0] * 6)
+    assert await bench.read() == [("gauge:queue.depth", "reached")]
+
+
+async def test_numbers_wait_for_a_database_that_is_away_and_those_of_a_maintenance_are_none(bench: Bench) -> None:
+    await bench.warnings.look()
+    bench.is_watched = False
+    await bench.probe([500.0] * 3)
+    bench.is_watched = True
+    store, closed = bench.store, StoreClient("sqlite:////nowhere/at/all.db")
+    await closed.start()
+    bench.warnings._store = closed
+    with pytest.raises(StoreUnavailable):
+        await bench.probe([7.0])
+    await closed.close()
+    bench.warnings._store = store
+    await bench.warnings.look()
+    read = partial(read_gauges, services=["queue"], since=START, until=bench.now)
+    assert await store.read(read) == {"queue": {"gauge:queue.depth": {START + 3 * BIN: 7.0}}}
+
+
+async def test_the_requests_have_a_limit_of_their_own() -> None:
+    services = {
+        "both": {"url": "http://127.0.0.1:9", "slow": 2, "probe": {"slow": 1}},
+        "requests": {"url": "http://127.0.0.1:9", "slow": 2},
+        "off": {"url": "http://127.0.0.1:9", "slow": 2, "enabled": False},
+    }
+    config = load_tables({"services": services}, {}, folder=Path("/")).config
+    assert {name: one.latency_limits for name, one in config.services.items()} == {
+        "both": {"requests": 2, "probes": 1},
+        "requests": {"requests": 2},
+        "off": {},
+    }

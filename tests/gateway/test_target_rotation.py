@@ -83,9 +83,11 @@ async def test_only_the_newest_own_event_is_restored_and_nonsense_is_passed_over
     live = await start({"s": {"url": "http://127.0.0.1:9", "routes": routes}})
     [group] = live.gateway.proxy.groups
     recorded: list[tuple[str, dict[str, Any]]] = []
-    rotation = TargetRotation(
-        [group], lambda name, **members: recorded.append((name, members)), no_events, instance="one", worker=2
-    )
+
+    def record(type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+        recorded.append((type_, payload))
+
+    rotation = TargetRotation([group], record, no_events, instance="one", worker=2)
     own = {"service": "s", "route": "/s", "instance": "one", "worker": 2}
     rotation.restore(
         [

@@ -219,6 +219,23 @@ def test_slow_is_its_own_kind_where_nothing_else_is_wrong(
     assert evaluate(Endpoint("madre", "h", 1), [attempt], NOW, {}, read(ProbeSettings, probe)).kind is kind
 
 
+@pytest.mark.parametrize(
+    ("body", "gauges"),
+    [
+        (b'{"queue": {"depth": 7}, "free": 1.5}', {"gauge:queue.depth": 7.0, "gauge_low:free": 1.5}),
+        (b'{"queue": {"depth": true}, "free": "1"}', {}),
+        (b'{"queue": {"depth": NaN}, "free": 1e999}', {}),
+        (b'{"queue": {"depth": 1' + b"0" * 400 + b"}}", {}),
+        (b"[]", {}),
+        (b"no JSON", {}),
+    ],
+)
+def test_the_numbers_that_have_a_bound_are_read(body: bytes, gauges: dict[str, float]) -> None:
+    probe = {"prefer": ["queue.depth < 100", 'name < "m"', "ok == 1"], "require": ["free >= 1", "queue.depth < 500"]}
+    attempt = ProbeAttempt("/health", connected=True, code=200, latency_ms=4, body=body)
+    assert dict(evaluate(MADRE, [attempt], NOW, {}, read(ProbeSettings, probe)).gauges) == gauges
+
+
 @given(st.binary(), st.booleans())
 def test_no_body_breaks_an_expectation(body: bytes, is_cut: bool) -> None:
     probe = {"contains": "x", "matches": "[a-z]+", "require": ["a.b == 1"], "prefer": ["[0] != null"]}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
-from tentaculo.config.services import RouteSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Endpoint
 from tentaculo.net.inbound_request import InboundRequest

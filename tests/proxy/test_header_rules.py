@@ -6,7 +6,7 @@ import pytest
 
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.reader import read
-from tentaculo.config.services import RouteSettings
+from tentaculo.config.routes import RouteSettings
 from tentaculo.proxy.route import HeaderRules
 
 

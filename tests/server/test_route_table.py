@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
-from tentaculo.config.services import RouteSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.route_table import Match, ProxiedRoutes
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tentaculo.model.early_warning import EarlyWarning
+from tentaculo.model.early_warning import EarlyWarning, GaugeValue
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime
-from tentaculo.store.early_warnings import forget, read, read_latencies, read_open, save
+from tentaculo.store.early_warnings import forget, read, read_gauges, read_latencies, read_open, save, save_gauges
 from tentaculo.store.history import add_history, history_row
 from tests.support.runtime_tables import opened
 
@@ -74,3 +74,14 @@ def test_hours_are_read_from_their_own_rows(url: str) -> None:
         add_history(connection, [history_row(hour), history_row(minute(0, latencies=7))])
         found = read_latencies(connection, ["madre"], span=HOUR, since=START, until=START + HOUR)["madre"]
         assert [latency and latency.samples for latency in found[START]] == [50, 6]
+
+
+def test_gauges_are_stored_once_for_a_bin_and_old_ones_are_removed(url: str) -> None:
+    values = [GaugeValue("madre", "gauge:queue", START + at * 300, float(at)) for at in range(250)]
+    with opened(url) as connection:
+        save_gauges(connection, values, START)
+        save_gauges(connection, [values[3]._replace(value=7.5)], START + 600)
+        found = read_gauges(connection, ["madre", "none"], since=START, until=START + 1500)
+        assert found == {"madre": {"gauge:queue": {START + 600: 2.0, START + 900: 7.5, START + 1200: 4.0}}, "none": {}}
+        everything = read_gauges(connection, ["madre"], since=START, until=START + 300 * 300)
+        assert len(everything["madre"]["gauge:queue"]) == 248

@@ -20,6 +20,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import (
     BreakerState,
     BreakerView,
+    ConcurrencyView,
     Endpoint,
     EndpointView,
     Health,
@@ -228,6 +229,7 @@ class State:
     dependencies: dict[str, Sequence[str]] = field(default_factory=dict)
     results: dict[str, Sequence[ProbeResult]] = field(default_factory=dict)
     seen_certificates: dict[str, Sequence[SeenCertificate]] = field(default_factory=dict)
+    concurrency: dict[str, ConcurrencyView] = field(default_factory=dict)
     is_public: bool = True
     asked_for_incidents: int = 0
     stored_incidents: list[Incident] = field(default_factory=list)
@@ -477,6 +479,7 @@ def application(state: State) -> web.Application:
         dependencies=state.dependencies,
         records=state,
         certificate_days=dict.fromkeys((one.name for one in state.services), 14),
+        concurrency=lambda name: state.concurrency.get(name),
         store=state.page_store,
         warnings=state.read_warnings,
         usual=state.usual,
@@ -578,6 +581,7 @@ def application(state: State) -> web.Application:
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
             slices=slices,
+            concurrency=lambda name: state.concurrency.get(name),
         )
     )
     app.add_routes(

@@ -21,6 +21,7 @@ OURS = {
     "tentaculo_early_warnings",
     "tentaculo_event_sequence",
     "tentaculo_events",
+    "tentaculo_gauges",
     "tentaculo_heartbeats",
     "tentaculo_history",
     "tentaculo_incident_notes",

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
-from tentaculo.model.health import Counts, Endpoint, EndpointView, Health
+from tentaculo.model.health import ConcurrencyView, Counts, Endpoint, EndpointView, Health
 from tentaculo.model.history import RouteKey
 from tentaculo.model.request_phases import PhaseCounts, Phases
 from tentaculo.server.listeners import Phase
@@ -191,6 +191,15 @@ async def test_probes_and_requests_are_counted_apart_and_roots_are_named(gateway
         assert found[name, labels(service="operator", result="failed")] == failed
     affected = {key: value for key, value in found.items() if key[0] == "tentaculo_service_affected"}
     assert affected == {("tentaculo_service_affected", labels(service="operator", root="switch")): 1}
+
+
+async def test_the_concurrency_of_a_service(gateway: Gateway) -> None:
+    gateway.state.concurrency = {"madre": ConcurrencyView(12, 9, 40, 3), "switch": ConcurrencyView(None, 1, 0, 0)}
+    found = await scrape(gateway.client)
+    for name, values in {"madre": (12, 9, 40), "switch": (float("inf"), 1, 0)}.items():
+        named = ("tentaculo_concurrency_limit", "tentaculo_concurrency_in_flight", "tentaculo_requests_shed_total")
+        assert tuple(found[one, labels(service=name)] for one in named) == values
+    assert ("tentaculo_concurrency_limit", labels(service="hermes")) not in found, "it is off there"
 
 
 async def test_phases_are_histograms_of_seconds() -> None:

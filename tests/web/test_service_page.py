@@ -10,9 +10,20 @@ from typing import Any
 import pytest
 
 from tentaculo.config import schema
-from tentaculo.model.health import Certificate, Counts, Endpoint, EndpointView, Health, ProbeResult, SeenCertificate
+from tentaculo.model.health import (
+    Certificate,
+    ConcurrencyView,
+    Counts,
+    Endpoint,
+    EndpointView,
+    Health,
+    ProbeResult,
+    SeenCertificate,
+)
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Uptime
 from tentaculo.model.service_rates import UsualRates
+from tentaculo.web.languages import language
+from tentaculo.web.service_page import concurrency_facts
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES, NOTE
@@ -50,6 +61,28 @@ async def test_numbers_stand_beside_what_is_usual(gateway: Gateway) -> None:
     assert "Routes The last 3 hours /b 40 requests, 0 failed /a 5 requests, 2 failed" in said
     assert "1,200 requests, 0 failed." in said, "the chart in words"
     assert text_of_chart(await page(gateway, "madre")) >= 3
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        (ConcurrencyView(None, 3, 0, 0), "en", "In flight 3 no limit now; 0 refused in 5 min"),
+        (ConcurrencyView(12, 9, 40, 1), "es", "En curso 9 como máximo 12; 1 rechazada en 5 min"),
+        (ConcurrencyView(12, 9, 40, 1240), "pt", "Em curso 9 no máximo 12; 1.240 recusadas em 5 min"),
+    ],
+)
+async def test_what_is_in_flight_and_what_was_refused(
+    gateway: Gateway, found: ConcurrencyView, code: str, said: str
+) -> None:
+    gateway.state.concurrency = {"madre": found}
+    text = await page(gateway, "madre", f"?lang={code}")
+    assert said in words(text)
+    assert "In flight" not in words(await page(gateway, "hermes")), "it is off there"
+
+
+def test_one_worker_of_several_says_that_it_is_one() -> None:
+    (fact,) = concurrency_facts(ConcurrencyView(12, 9, 40, 3), 2, language("en"))
+    assert fact.more == "at most 12; 3 refused in 5 min; of worker 2"
 
 
 def text_of_chart(page: str) -> int:

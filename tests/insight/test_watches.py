@@ -1,9 +1,9 @@
-"""The latency of a service: its p95 where there are enough requests, and its median."""
+"""The signals of a service: the p95 of its latency where there are enough requests, its median, and its gauges."""
 
 from __future__ import annotations
 
 from tentaculo.insight.detector import Outcome
-from tentaculo.insight.latency import ENOUGH, LatencyWatch
+from tentaculo.insight.watches import ENOUGH, GaugeWatch, LatencyWatch
 from tentaculo.model.early_warning import BinLatency
 from tests.insight.test_detector import FIRST, LIMIT, USUAL, ramp
 
@@ -38,3 +38,16 @@ def test_traffic_that_comes_and_goes_is_no_change_of_the_signal() -> None:
     days: list[BinLatency | None] = [busy if place % 288 < 144 else calm for place in range(900)]
     days[40:60] = [None] * 20
     assert run(warm(), days) == []
+
+
+def test_each_gauge_has_its_own_warning_and_a_lower_limit_is_reached_from_above() -> None:
+    watch = GaugeWatch({"gauge:queue": 100.0, "gauge_low:free": 10.0})
+    for hour in range(FIRST // 12 - 100, FIRST // 12):
+        watch.warm_up(hour, "gauge:queue", 5.0)
+        watch.warm_up(hour, "gauge_low:free", 100.0)
+    found = []
+    for place in range(110):
+        part = max(0, place - 48) / 48
+        watch.add(FIRST + place, {"gauge_low:free": 100 - 92 * part} | ({"gauge:queue": 5.0} if place % 2 else {}))
+        found += watch.evaluate()
+    assert found == [("gauge_low:free", Outcome.OPEN), ("gauge_low:free", Outcome.REACHED)]

@@ -1,0 +1,146 @@
+"""The table `[[services.<name>.routes]]`: a path prefix of a service, and what is done with its requests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from tentaculo.config.probes import Statuses
+from tentaculo.config.rotation import RotationSettings
+from tentaculo.config.section import Doc, Section, more_than
+from tentaculo.config.types import (
+    Bytes,
+    HeaderName,
+    HeaderValue,
+    RouteHost,
+    RoutePath,
+    Seconds,
+    Upgrade,
+)
+
+
+class RouteSettings(Section, frozen=True):
+    """One path prefix of a service. The longest prefix wins, by whole path segments."""
+
+    prefix: Annotated[
+        RoutePath,
+        Doc(
+            'Path prefix. The longest one wins; "/" takes every path that no other route takes. Where it ends with / and '
+            "is replaced, a request without that / is redirected.",
+            example="/example",
+            variant="/example/v1",
+            active=True,
+        ),
+    ]
+    exact: Annotated[
+        bool, Doc("Whether prefix is a whole path. `{name}` in it, and in to, stands for any one segment.")
+    ] = False
+    host: Annotated[
+        RouteHost | None,
+        Doc(
+            "Only requests with this Host, without a port. The name then belongs to the routes that claim it.",
+            default="any",
+            example="example.org",
+        ),
+    ] = None
+    strip: Annotated[bool, Doc("Whether the prefix is removed from the forwarded path.", example=True, active=True)] = (
+        False
+    )
+    to: Annotated[
+        RoutePath | None,
+        Doc("Replaces the prefix in the forwarded path.", default="the prefix stays", variant="/v2"),
+    ] = None
+    timeout: Annotated[
+        Seconds | None,
+        Doc(
+            "How long the service may send nothing, before the first byte and between bytes.",
+            unit="seconds",
+            default="limits.first_byte and limits.idle",
+            example=60,
+        ),
+    ] = None
+    connect_timeout: Annotated[
+        Seconds | None,
+        Doc("How long connecting may take.", unit="seconds", default="limits.connect", example=5),
+    ] = None
+    slow: Annotated[
+        Annotated[Seconds, more_than(0)] | None,
+        Doc(
+            "Time after which the head of a response is late, for the concurrency of the service.",
+            unit="seconds",
+            default="slow of the service, else five times what 95 % of the route's responses usually take",
+            example=2,
+        ),
+    ] = None
+    max_body: Annotated[
+        Bytes | None,
+        Doc("Size of a request body.", unit="bytes", zero="unlimited", default="limits.body", example=0),
+    ] = None
+    auth: Annotated[Literal["token", "none"], Doc('Whether requests need a token; "none" needs no token.')] = "token"
+    send_token: Annotated[
+        bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
+    ] = False
+    check_origin: Annotated[
+        bool,
+        Doc("Whether a WebSocket of a page needs a listed origin, unless a header carries an accepted token."),
+    ] = False
+    upgrades: Annotated[
+        tuple[Upgrade, ...] | None,
+        Doc(
+            "Protocols that a request may switch to; with the key set, by any method.",
+            default='["websocket"], by GET',
+            example=["websocket", "tcp"],
+        ),
+    ] = None
+    via: Annotated[
+        bool,
+        Doc(
+            "Whether the gateway adds Via to requests and responses. nginx compresses nothing for a request with Via."
+            " Without it a loop of gateways is not recognised."
+        ),
+    ] = True
+    breaker_statuses: Annotated[
+        tuple[Statuses, ...],
+        Doc(
+            "Statuses, and ranges of them, that count as failures for the circuit breaker. By default none does: a"
+            " response shows that the endpoint is alive.",
+            default="none",
+            example=["502-504"],
+        ),
+    ] = ()
+    set_headers: Annotated[
+        dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
+    ] = {}
+    remove_headers: Annotated[
+        tuple[HeaderName, ...], Doc("Headers to remove from the request.", example=["X-Debug"])
+    ] = ()
+    set_response_headers: Annotated[
+        dict[HeaderName, HeaderValue], Doc("Headers to set in the response.", example={"Cache-Control": "no-store"})
+    ] = {}
+    remove_response_headers: Annotated[
+        tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
+    ] = ()
+    rotation: Annotated[RotationSettings | None, Doc("Targets between which the gateway learns to choose.")] = None
+
+    def check(self) -> None:
+        """Raises ValueError where both keys that replace the prefix are set."""
+        if self.strip and self.to is not None:
+            raise ValueError("has both strip and to; to already replaces the prefix")
+
+    @property
+    def label(self) -> str:
+        """Its name where its requests are counted: the prefix, behind the host where it has one."""
+        return f"{self.host or ''}{self.prefix}"
+
+    @property
+    def base(self) -> str:
+        """The prefix without a slash at its end, or the whole path as it is."""
+        return self.prefix if self.exact else self.prefix.rstrip("/")
+
+    @property
+    def replacement(self) -> str:
+        """The replacement of `base` in the upstream path: `base` itself, `to`, or nothing. A prefix never ends with /."""
+        if self.strip:
+            return ""
+        if self.to is None:
+            return self.base
+        return self.to if self.exact else self.to.rstrip("/")
