@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
@@ -88,8 +89,12 @@ class Parts:
     """How this process limits the requests of a service in flight."""
     groups: Callable[[], Sequence[GroupView]]
     """The groups of targets as they are now in this process."""
+    recent_phases: Callable[[str], Mapping[str, tuple[int, Phases]]]
+    """Of the last five minutes, as `RequestStats.recent_phases` gives them."""
     phases: monitoring.PhasesOfRoutes
     """Their phases, as `RequestStats.phases` gives them."""
+    hedges: monitoring.HedgesOfServices
+    """Those that were hedged, as `Proxy.hedges` gives them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -126,6 +131,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.follows.not_listed if parts.follows else int,
             precursors,
             parts.concurrency,
+            parts.recent_phases,
             page=parts.page,
             started_at=parts.started_at,
             now=now,
@@ -181,6 +187,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             traffic=parts.traffic,
             phases=parts.phases,
             groups=parts.groups,
+            hedges=parts.hedges,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

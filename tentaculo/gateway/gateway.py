@@ -375,6 +375,8 @@ class Gateway:
             concurrency=self.proxy.concurrency,
             groups=lambda: [group.view() for group in self.proxy.groups],
             phases=traffic.phases,
+            recent_phases=traffic.recent_phases,
+            hedges=self.proxy.hedges,
         )
         return application(parts, self._cors)
 

@@ -111,9 +111,16 @@ class EventFilter:
     """Sent by one of these, or an own event of the gateway in which the name of one of these is a value."""
     correlation: str = ""
     """Contained in a value of payload or metadata."""
+    not_source: str = ""
+    """Not sent by this one."""
 
     def __bool__(self) -> bool:
         return self != _ALL
+
+    @property
+    def is_search(self) -> bool:
+        """Whether rows have to be read whole, one by one."""
+        return bool(self.text or self.about or self.correlation)
 
     def matches(self, event: Event) -> bool:
         """Whether a live event is wanted, as far as its members say. `text`, `about` and `correlation` are not looked
@@ -125,6 +132,7 @@ class EventFilter:
             and (not self.types or event.type in self.types)
             and (not self.sources or event.source in self.sources)
             and (not self.severities or event.severity in self.severities)
+            and (not self.not_source or event.source != self.not_source)
         )
 
 
@@ -140,8 +148,6 @@ class LogRequest:
     """Which part of the log is wanted."""
 
     wanted: EventFilter
-    not_from: str | None = None
-    """A source whose events are left out."""
     before: int | None = None
     """Only events with smaller ids: the next older page."""
     after: int | None = None
