@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.early_warning import nab
 from bench.early_warning import parameters as p
 from bench.early_warning.evaluation import evaluate
-from bench.early_warning.report import render
+from bench.early_warning.report import Earlier, render
 
 ROOT = Path(__file__).parents[2]
 SEEDS = Path(__file__).parent / "seeds.json"
@@ -30,7 +30,9 @@ def main(argv: list[str] | None = None) -> None:
     seeds = json.loads(SEEDS.read_text())
     results = evaluate(seeds["evaluation"], weeks=options.weeks, ramps=options.ramps)
     series = nab.evaluate(options.nab) if options.nab else []
-    options.output.write_text(render(results, seed=seeds["evaluation"], design=seeds["design"], nab=series))
+    earlier = [Earlier(**one) for one in seeds["earlier"]]
+    text = render(results, seed=seeds["evaluation"], design=seeds["design"], nab=series, earlier=earlier)
+    options.output.write_text(text)
     print(f"wrote {options.output}")
 
 
